@@ -1,0 +1,130 @@
+"""The plugin contract: what an architecture package provides, and how its options are read.
+
+Only the standard library is needed here, so a plugin that imports `cnnkit` pays for nothing it does not use.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from cnnkit.errors import ConfigError, PluginError, closest
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Published weights of one architecture and the preprocessing they were trained with.
+
+    `fetch` may use the network: it is called only when the user asks for ``--weights pretrained``. It returns a state
+    dict and raises `OSError` when the weights cannot be had; `place` then tells the user what to fetch by hand.
+    `mean` and `std` are per channel (RGB) on the [0, 1] scale; `crop` is the share of the short side that is kept.
+    """
+
+    fetch: Callable[[], Mapping[str, Any]]
+    place: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
+    crop: float = 1.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named way to build a network.
+
+    `build(num_classes, in_channels, *, option=default, ...)` returns an `nn.Module` that maps images (N, C, H, W) to
+    logits (N, K). The keyword-only parameters are the schema of ``--set option=value``.
+    `image_size` (pixels) is the side the architecture is meant for; smaller images are not scaled up to it.
+    """
+
+    build: Callable[..., Any]
+    summary: str
+    image_size: int
+    reference: str = ""
+    pretrained: Pretrained | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One entry point that yields many architectures: ``timm/resnet18`` is member ``resnet18`` of family ``timm``.
+
+    `members()` lists the names; `get(member)` returns the architecture or raises `KeyError`.
+    """
+
+    members: Callable[[], Iterable[str]]
+    get: Callable[[str], Architecture]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword of an architecture's `build`: its name, type and default."""
+
+    name: str
+    type: type
+    default: bool | int | float | str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.default}"
+
+
+def options(architecture: Architecture, name: str) -> dict[str, Option]:
+    """Return the options of `architecture` by name, read from the signature of its `build`.
+
+    Raises `PluginError` if a keyword lacks a default or has a type that ``--set`` cannot read.
+    """
+    hints = get_type_hints(architecture.build)
+    found = {}
+    for parameter in inspect.signature(architecture.build).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        kind = hints.get(parameter.name, type(parameter.default))
+        if parameter.default is inspect.Parameter.empty or kind not in {bool, int, float, str}:
+            raise PluginError(
+                f"architecture {name!r}: option {parameter.name!r} of its build needs a default and the type bool, int, "
+                f"float or str (it is {kind!r})"
+            )
+        found[parameter.name] = Option(parameter.name, kind, parameter.default)
+    return found
+
+
+def parse_options(architecture: Architecture, name: str, settings: Iterable[str]) -> dict[str, bool | int | float | str]:
+    """Turn ``["width=64", "dropout=0.1"]`` into the full keywords for `build`, defaults included.
+
+    Raises `ConfigError` for a setting without ``=``, an unknown option (its options are listed) or a value of the
+    wrong type.
+    """
+    known = options(architecture, name)
+    values = {option.name: option.default for option in known.values()}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: expected name=value, such as --set width=64")
+        if key not in known:
+            listed = ", ".join(str(option) for option in known.values()) or "none"
+            raise ConfigError(f"--set {key}: architecture {name!r} has no option {key!r}{closest(key, known)} Its options: {listed}")
+        values[key] = _parse(known[key], text.strip(), name)
+    return values
+
+
+def _parse(option: Option, text: str, name: str) -> bool | int | float | str:
+    if option.type is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() in words:
+            return words[text.lower()]
+    else:
+        try:
+            return option.type(text)
+        except ValueError:
+            pass
+    allowed = "true or false" if option.type is bool else f"of type {option.type.__name__}"
+    raise ConfigError(f"--set {option.name}={text}: option {option.name!r} of {name!r} must be {allowed} (default {option.default})")
+
+
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)

@@ -1,0 +1,112 @@
+"""The one deterministic path from a decoded image to what a model sees.
+
+Training-time validation, eval, predict and the exported graph all call `Preprocess`; there is no second resize. It has
+two halves: `canvas` (uint8 any size -> uint8 `image_size` square, what the store keeps) and `normalise` (uint8 -> float).
+
+Resizing and cropping are one linear map, computed as two matrix products with anti-aliasing filter weights. Plain
+arithmetic exports to ONNX with any input size and gives the same pixels there (measured: at most 2e-5 of the pixels
+differ, by one level), which an opaque resize operator does not promise. It costs about 2.5 times torch's own
+anti-aliased resize at 500 x 375 -> 224 (measured: 10 against 4 CPU-ms), paid once per image since the store keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from cnnkit.architecture import Interpolation
+
+# ITU-R BT.601 luma, the weights Pillow's convert("L") uses.
+LUMA = (0.299, 0.587, 0.114)
+# Rounding threshold a little below one half: averages of bytes hit x.5 exactly all the time, where the order of a sum
+# would decide the pixel; x.498 is hit by accident only.
+ROUND = 0.5 + 1 / 512
+PAD_LEVEL = 114.0  # mid gray of letterboxing, as YOLOX and Ultralytics pad
+
+
+class Preprocessing(BaseModel):
+    """How a decoded RGB image becomes model input; written into every model file.
+
+    `image_size` in pixels; `crop` is the share of the short side kept by ``resize_mode="crop"``; `mean` and `std` are
+    per channel on the [0, 1] scale.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = Field(ge=1)
+    channels: Literal[1, 3] = 3
+    resize_mode: Literal["crop", "pad", "squash"] = "crop"
+    interpolation: Interpolation = "bilinear"
+    crop: float = Field(default=1.0, gt=0, le=1)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Preprocess(nn.Module):
+    """The preprocessing that `spec` describes, as a module without parameters."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Preprocessing) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 images (N, H, W, 3) of any size to normalised float32 images (N, C, S, S)."""
+        return self.normalise(self._resample(images))
+
+    def canvas(self, images: Tensor) -> Tensor:
+        """Map uint8 images (N, H, W, 3) of any size to uint8 images (N, C, S, S), resized and cropped."""
+        return self._resample(images).to(torch.uint8)
+
+    def normalise(self, canvas: Tensor) -> Tensor:
+        """Map images (N, C, S, S) with values 0..255 to float32 images of zero mean and unit scale."""
+        return (canvas.float() - self.mean) / self.std
+
+    def _resample(self, images: Tensor) -> Tensor:
+        """Resize and crop to (N, C, S, S); float32 whole numbers 0..255."""
+        size, mode, cubic = self.spec.image_size, self.spec.resize_mode, self.spec.interpolation == "bicubic"
+        height = torch.scalar_tensor(images.shape[1], dtype=torch.float32)
+        width = torch.scalar_tensor(images.shape[2], dtype=torch.float32)
+        if mode == "squash":
+            scale_y, scale_x = height / size, width / size
+        elif mode == "pad":
+            scale_y = scale_x = torch.maximum(height, width) / size
+        else:
+            scale_y = scale_x = torch.minimum(height, width) * self.spec.crop / size
+        rows = _taps(images.shape[1], size, scale_y, cubic=cubic)
+        columns = _taps(images.shape[2], size, scale_x, cubic=cubic)
+        planes = images.permute(0, 3, 1, 2).float()
+        planes = rows.to(planes) @ planes @ columns.T.to(planes)
+        if mode == "pad":
+            inside = rows.sum(1)[:, None] * columns.sum(1)[None, :]
+            planes = planes + PAD_LEVEL * (1 - inside).to(planes)
+        if self.spec.channels == 1:
+            luma = torch.tensor(LUMA, dtype=planes.dtype, device=planes.device).view(1, 3, 1, 1)
+            planes = (planes * luma).sum(1, keepdim=True)
+        return torch.floor(planes.clamp(0, 255) + ROUND)
+
+
+def _taps(pixels: int, size: int, scale: Tensor, *, cubic: bool) -> Tensor:
+    """Filter weights (size, pixels) that resample a centred window of a line of pixels.
+
+    Output pixel i looks at input coordinate ``pixels / 2 + (i + 0.5 - size / 2) * scale``. The filter is a triangle or
+    Keys' cubic with a = -0.5, stretched by `scale` when shrinking: what Pillow and torch's antialias=True use. A row
+    whose centre falls outside the image is zero (padding).
+    """
+    centres = torch.scalar_tensor(pixels, dtype=torch.float32) / 2 + (torch.arange(size) + 0.5 - size / 2) * scale
+    distance = ((torch.arange(pixels) + 0.5)[None, :] - centres[:, None]).abs() / scale.clamp(min=1.0)
+    if cubic:
+        near = (1.5 * distance - 2.5) * distance * distance + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))  # noqa: PLR2004
+    else:
+        weights = (1 - distance).clamp(min=0)
+    inside = ((centres >= 0) & (centres <= pixels)).float()[:, None]
+    return inside * weights / weights.sum(1, keepdim=True).clamp(min=1e-6)

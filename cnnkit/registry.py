@@ -1,0 +1,179 @@
+"""Entry points: what is installed is found from metadata, and imported only when its name is asked for.
+
+One code path serves every group (`cnnkit.architectures`, `cnnkit.exporters`, ...), built-ins and strangers alike, so a
+package that is broken or takes a name twice troubles nobody but the user who asks for that name.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cnnkit.architecture import Architecture, Family
+from cnnkit.errors import PluginError, closest
+
+ARCHITECTURES = "cnnkit.architectures"
+EXPORTERS = "cnnkit.exporters"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: where it points and which installed package says so."""
+
+    group: str
+    name: str
+    value: str
+    package: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """The package and its version, as messages name it."""
+        return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What can be known of an entry without importing it: its summary, and why it would not load (or None)."""
+
+    summary: str
+    problem: str | None
+
+
+def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]]:
+    """Return every entry of `group` by name, sorted; a name held by two packages has two entries.
+
+    `path` lists folders to search instead of `sys.path`. A distribution that appears twice on the path (an installed
+    copy shadowed by a checkout) counts once, as Python itself would import it.
+    """
+    distributions = metadata.distributions() if path is None else metadata.distributions(path=list(path))
+    seen: set[str] = set()
+    found: dict[str, list[Entry]] = {}
+    for distribution in distributions:
+        package = distribution.metadata["Name"] or "unknown package"
+        canonical = package.lower().replace("_", "-")
+        if canonical in seen:
+            continue
+        seen.add(canonical)
+        for point in distribution.entry_points:
+            if point.group == group:
+                found.setdefault(point.name, []).append(Entry(group, point.name, point.value, package, distribution.version))
+    return {name: sorted(found[name], key=lambda entry: entry.package) for name in sorted(found)}
+
+
+def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:
+    """Import and return what `name` of `group` points to, with its entry.
+
+    Raises `PluginError` if the name is unknown (closest names given), held by several packages (all named), or fails to
+    import (package, version and cause named).
+    """
+    found = find(group, path)
+    kind = group.rpartition(".")[2].rstrip("s")
+    if name not in found:
+        raise PluginError(f"no {kind} named {name!r} is installed{closest(name, found)} Known: {', '.join(found) or 'none'}")
+    entries = found[name]
+    if len(entries) > 1:
+        holders = " and ".join(entry.origin for entry in entries)
+        raise PluginError(f"{kind} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one")
+    entry = entries[0]
+    try:
+        return metadata.EntryPoint(name, entry.value, group).load(), entry
+    except Exception as error:  # a stranger's module may raise anything at import
+        raise PluginError(
+            f"{kind} {name!r} of {entry.origin} does not load: {type(error).__name__}: {error}; "
+            f"reinstall or uninstall {entry.package}"
+        ) from error
+
+
+def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Architecture, Entry]:
+    """Return the architecture called `name`, a plain name or ``family/member``, with the entry it came from.
+
+    Raises `PluginError` as `load` does, and if the entry is not an `Architecture` or the family has no such member.
+    """
+    family, slash, member = name.partition("/")
+    found, entry = load(ARCHITECTURES, family, path)
+    if isinstance(found, Family):
+        if not member:
+            raise PluginError(f"{name!r} is a family of architectures: name a member, such as {name}/…; list them with: cnnkit archs '{name}/*'")
+        try:
+            return found.get(member), entry
+        except KeyError:
+            near = closest(member, found.members())
+            raise PluginError(f"family {family!r} ({entry.origin}) has no member {member!r}{near} List them with: cnnkit archs '{family}/*'") from None
+    if not isinstance(found, Architecture):
+        raise PluginError(f"architecture {family!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.Architecture")
+    if slash:
+        raise PluginError(f"architecture {family!r} is not a family; ask for {family!r} without '/{member}'")
+    return found, entry
+
+
+def peek(entry: Entry) -> Peek:
+    """Read an entry's source without running it: its summary, and whether it could load.
+
+    Finds a missing module, a syntax error, a missing name and a missing import; what a module does while it is imported
+    shows only when it is (`cnnkit archs --check`).
+    """
+    module, _, attribute = entry.value.partition(":")
+    try:
+        source = _source(module)
+        if source is None:
+            return Peek("", f"no module named {module!r}")
+        tree = ast.parse(source.read_bytes(), filename=str(source))
+    except (SyntaxError, OSError, ValueError) as error:
+        return Peek("", f"{type(error).__name__}: {error}")
+    for statement in tree.body:
+        for imported in _imports(statement):
+            if importlib.util.find_spec(imported) is None:
+                return Peek("", f"it imports {imported!r}, which is not installed")
+    names = {name for statement in tree.body for name in _bound(statement)}
+    if attribute.partition(".")[0] not in names:
+        return Peek("", f"module {module!r} defines no {attribute!r}")
+    return Peek(_summary(tree, attribute), None)
+
+
+def _source(module: str) -> Path | None:
+    """Find the source file of a dotted module without importing its parents."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.origin:
+        return None
+    file = Path(spec.origin)
+    if rest:
+        base = file.parent.joinpath(*rest)
+        file = base.with_suffix(".py") if base.with_suffix(".py").is_file() else base / "__init__.py"
+    return file if file.is_file() else None
+
+
+def _imports(statement: ast.stmt) -> list[str]:
+    """Top-level package names that a module-level statement imports unconditionally."""
+    if isinstance(statement, ast.Import):
+        return [alias.name.partition(".")[0] for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom) and statement.level == 0 and statement.module:
+        return [statement.module.partition(".")[0]]
+    return []
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """Names that a module-level statement defines."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in statement.names]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return [node.id for target in targets if target is not None for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _summary(tree: ast.Module, attribute: str) -> str:
+    """The literal `summary=` of the call that `attribute` is assigned from."""
+    for statement in tree.body:
+        value = getattr(statement, "value", None)
+        if attribute in _bound(statement) and isinstance(value, ast.Call):
+            for keyword in value.keywords:
+                if keyword.arg == "summary" and isinstance(keyword.value, ast.Constant):
+                    return str(keyword.value.value)
+    return ""
