@@ -3,10 +3,12 @@
 Training-time validation, eval, predict and the exported graph all call `Preprocess`; there is no second resize. It has
 two halves: `canvas` (uint8 any size -> uint8 `image_size` square, what the store keeps) and `normalise` (uint8 -> float).
 
-Resizing and cropping are one linear map, computed as two matrix products with anti-aliasing filter weights. Plain
-arithmetic exports to ONNX with any input size and gives the same pixels there (measured: at most 2e-5 of the pixels
-differ, by one level), which an opaque resize operator does not promise. It costs about 2.5 times torch's own
-anti-aliased resize at 500 x 375 -> 224 (measured: 10 against 4 CPU-ms), paid once per image since the store keeps it.
+Resizing and cropping are one linear map, computed as two matrix products with anti-aliasing filter weights. As in Pillow
+the weights are whole numbers and each product is rounded to whole levels, so every sum is exact in float32 whatever its
+order: one image or a batch, torch or onnxruntime, give the same pixels (measured: 0 of 11.8 million differ between the
+two; with float weights 34 did, by one level). An opaque resize operator does not promise that. It costs about 2.5 times
+torch's own anti-aliased resize at 500 x 375 -> 224 (measured: 10 against 4 CPU-ms), paid once per image since the store
+keeps it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 
 from cnnkit.architecture import Interpolation
 
-# ITU-R BT.601 luma, the weights Pillow's convert("L") uses.
-LUMA = (0.299, 0.587, 0.114)
-# Rounding threshold a little below one half: averages of bytes hit x.5 exactly all the time, where the order of a sum
-# would decide the pixel; x.498 is hit by accident only.
-ROUND = 0.5 + 1 / 512
+# Filter weights are whole numbers that sum to about this: 2^15 times 255, with a cubic's negative lobes, stays below the 2^24
+# up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.1 level where an image is shrunk up to
+# 20-fold, 0.3 level up to 200-fold (measured).
+UNIT = 2.0**15
+# ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").
+LUMA = (19595.0, 38470.0, 7471.0)
+LUMA_UNIT = 2.0**16
 PAD_LEVEL = 114.0  # mid gray of letterboxing, as YOLOX and Ultralytics pad
 
 
@@ -63,11 +67,19 @@ class Preprocess(nn.Module):
 
     def canvas(self, images: Tensor) -> Tensor:
         """Map uint8 images (N, H, W, 3) of any size to uint8 images (N, C, S, S), resized and cropped."""
+        if self._changes_nothing(images):
+            return images.permute(0, 3, 1, 2).contiguous()
         return self._resample(images).to(torch.uint8)
 
     def normalise(self, canvas: Tensor) -> Tensor:
         """Map images (N, C, S, S) with values 0..255 to float32 images of zero mean and unit scale."""
         return (canvas.float() - self.mean) / self.std
+
+    def _changes_nothing(self, images: Tensor) -> bool:
+        """Whether the two matrices would be identities: the same bytes at a tenth of the cost (every CIFAR image)."""
+        size, spec = self.spec.image_size, self.spec
+        keeps = spec.resize_mode != "crop" or spec.crop == 1
+        return keeps and spec.channels == 3 and tuple(images.shape[1:3]) == (size, size)  # noqa: PLR2004 (RGB)
 
     def _resample(self, images: Tensor) -> Tensor:
         """Resize and crop to (N, C, S, S); float32 whole numbers 0..255."""
@@ -83,24 +95,32 @@ class Preprocess(nn.Module):
         rows = _taps(images.shape[1], size, scale_y, cubic=cubic)
         columns = _taps(images.shape[2], size, scale_x, cubic=cubic)
         planes = images.permute(0, 3, 1, 2).float()
-        planes = rows.to(planes) @ planes @ columns.T.to(planes)
-        if mode == "pad":
-            inside = rows.sum(1)[:, None] * columns.sum(1)[None, :]
-            planes = planes + PAD_LEVEL * (1 - inside).to(planes)
+        planes = _whole(planes @ columns.T.to(planes), UNIT).clamp(0, 255)
+        planes = _whole(rows.to(planes) @ planes, UNIT).clamp(0, 255)
         if self.spec.channels == 1:
             luma = torch.tensor(LUMA, dtype=planes.dtype, device=planes.device).view(1, 3, 1, 1)
-            planes = (planes * luma).sum(1, keepdim=True)
-        return torch.floor(planes.clamp(0, 255) + ROUND)
+            planes = _whole((planes * luma).sum(1, keepdim=True), LUMA_UNIT)
+        if mode == "pad":
+            inside = (rows.sum(1) > 0)[:, None] & (columns.sum(1) > 0)[None, :]
+            planes = torch.where(inside.to(planes.device), planes, PAD_LEVEL)
+        return planes
+
+
+def _whole(values: Tensor, unit: float) -> Tensor:
+    """Divide by `unit` and round halves up; exact in float32 for a power of two."""
+    return torch.floor(values / unit + 0.5)
 
 
 def _taps(pixels: int, size: int, scale: Tensor, *, cubic: bool) -> Tensor:
-    """Filter weights (size, pixels) that resample a centred window of a line of pixels.
+    """Filter weights (size, pixels), whole numbers of 1/`UNIT`, that resample a centred window of a line of pixels.
 
     Output pixel i looks at input coordinate ``pixels / 2 + (i + 0.5 - size / 2) * scale``. The filter is a triangle or
     Keys' cubic with a = -0.5, stretched by `scale` when shrinking: what Pillow and torch's antialias=True use. A row
-    whose centre falls outside the image is zero (padding).
+    whose centre falls outside the image is zero (padding), but one line of pixels always remains.
     """
-    centres = torch.scalar_tensor(pixels, dtype=torch.float32) / 2 + (torch.arange(size) + 0.5 - size / 2) * scale
+    length = torch.scalar_tensor(pixels, dtype=torch.float32)
+    offsets = (torch.arange(size) + 0.5 - size / 2) * scale
+    centres = length / 2 + offsets
     distance = ((torch.arange(pixels) + 0.5)[None, :] - centres[:, None]).abs() / scale.clamp(min=1.0)
     if cubic:
         near = (1.5 * distance - 2.5) * distance * distance + 1
@@ -108,5 +128,6 @@ def _taps(pixels: int, size: int, scale: Tensor, *, cubic: bool) -> Tensor:
         weights = torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))  # noqa: PLR2004
     else:
         weights = (1 - distance).clamp(min=0)
-    inside = ((centres >= 0) & (centres <= pixels)).float()[:, None]
-    return inside * weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    weights = torch.round(weights * UNIT)
+    inside = (offsets.abs() <= torch.maximum(length, scale) / 2).float()[:, None]
+    return inside * torch.round(weights / weights.sum(1, keepdim=True).clamp(min=1) * UNIT)

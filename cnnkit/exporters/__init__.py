@@ -1,0 +1,1 @@
+"""Exported files: written, checked against the model on real images, opened again."""

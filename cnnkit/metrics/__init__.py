@@ -1,0 +1,1 @@
+"""What a classifier is worth: counts, scores, intervals. NumPy only; no torch."""

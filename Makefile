@@ -1,0 +1,45 @@
+# Every target makes what it needs, in a virtual environment of its own (.venv); nothing is installed outside.
+# Another interpreter: make test PYTHON=python3.12
+export PYTHON
+
+bin := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint fix docs clean
+
+help:  ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo:  ## Train on handwritten digits, evaluate, export to ONNX
+	@.ci/venv test
+	$(bin)/cnnkit train --data digits
+	$(bin)/cnnkit eval --confusion
+	$(bin)/cnnkit export --onnx
+
+test:  ## Run the tests, without the slow ones
+	@.ci/venv test
+	$(bin)/python -m pytest -m "not slow"
+
+test-all:  ## Run every test
+	@.ci/venv test
+	$(bin)/python -m pytest
+
+lint:  ## Check style, format, types and scripts
+	@.ci/venv dev
+	$(bin)/python -m ruff check .
+	$(bin)/python -m ruff format --check .
+	$(bin)/python -m pyright
+	$(bin)/shellcheck .ci/venv .ci/run
+
+fix:  ## Repair style and format where a machine can
+	@.ci/venv dev
+	$(bin)/python -m ruff check --fix .
+	$(bin)/python -m ruff format .
+
+docs:  ## Build the documentation into build/docs
+	@.ci/venv docs
+	$(bin)/zensical build --strict --config-file .zensical.toml
+
+clean:  ## Remove what was built; .venv and runs/ stay
+	rm -rf build dist .cache .pytest_cache .ruff_cache .hypothesis
+	find cnnkit tests plugins -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""``python -m cnnkit``."""
+
+from cnnkit.cli.app import entry
+
+entry()

@@ -1,0 +1,129 @@
+"""From configuration and data to a network on its device: architecture, options, weights, preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnkit.architecture import Architecture, options, parse_options
+from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.model_file import read_header
+from cnnkit.preprocess import Preprocessing
+from cnnkit.registry import Entry, load_architecture
+from cnnkit.transfer import describe, load_weights, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from cnnkit.config import ModelConfig
+
+SMALLEST = 32  # px: images below are scaled up to it; three poolings of 2 leave 4 x 4
+SMALL_IMAGES = 64  # px: up to here a stem made for 224 px throws away most of what there is to see
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What is to be built: the architecture, its origin, its options and the weights to start from (None: random)."""
+
+    name: str
+    architecture: Architecture
+    entry: Entry
+    settings: tuple[str, ...]
+    weights: Mapping[str, Tensor] | None
+    source: str
+    preprocessing: Preprocessing | None  # what the weights were trained with
+
+
+def draw_up(config: ModelConfig) -> Blueprint:
+    """Load the architecture and weights that `config` names; nothing is built yet.
+
+    Raises `PluginError` for the architecture, `ConfigError` for its options, `ModelFileError` or `ConfigError` for the
+    weights.
+    """
+    architecture, entry = load_architecture(config.arch)
+    parse_options(architecture, config.arch, config.set)
+    weights, preprocessing = _weights(config, architecture)
+    return Blueprint(config.arch, architecture, entry, config.set, weights, config.weights, preprocessing)
+
+
+def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int) -> tuple[Preprocessing, list[str]]:
+    """Return the preprocessing (mean and std of the weights, or placeholders until the data's are known), with notes.
+
+    The image size is the one asked for, else the weights', else the architecture's or that of images with
+    `typical_side` pixels, whichever is smaller.
+    """
+    known, notes = blueprint.preprocessing, []
+    size = config.image_size
+    if size is None and known is not None:
+        size = known.image_size
+    if size is None:
+        data_size = max(SMALLEST, -(-typical_side // 8) * 8)  # a multiple of 8 survives three poolings unclipped
+        size = min(blueprint.architecture.image_size, data_size)
+        notes.append(f"images are {typical_side} px (median of the shorter side): --image-size {size}")
+    if known is None:
+        return Preprocessing(image_size=size, channels=config.channels, resize_mode=config.resize_mode, mean=(0.0,) * config.channels, std=(1.0,) * config.channels), notes
+    gray = config.channels == 1 and known.channels == 3  # noqa: PLR2004 (RGB)
+    mean, std = ((sum(known.mean) / 3,), (sum(known.std) / 3,)) if gray else (known.mean, known.std)
+    return Preprocessing(
+        image_size=size,
+        channels=config.channels,
+        resize_mode=config.resize_mode,
+        interpolation=known.interpolation,
+        crop=known.crop if config.resize_mode == "crop" else 1.0,
+        mean=mean,
+        std=std,
+    ), notes
+
+
+def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) -> tuple[nn.Module, dict[str, Any], list[str]]:
+    """Return the network with its weights loaded, the options it was built with, and notes on what was chosen.
+
+    An option ``small_images`` is switched on for small images without weights, an option ``image_size`` is filled in,
+    unless they were set by hand.
+    """
+    chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
+    by_hand = {setting.partition("=")[0].strip().replace("-", "_") for setting in blueprint.settings}
+    offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
+    notes = []
+    if "image_size" in offered:
+        chosen["image_size"] = preprocessing.image_size
+    if "small_images" in offered and blueprint.weights is None and preprocessing.image_size <= SMALL_IMAGES:
+        chosen["small_images"] = True
+        notes.append(f"{blueprint.name} with its stem for small images (--set small_images=false for the original)")
+    module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
+    if blueprint.weights is not None:
+        notes.append(f"weights {blueprint.source}: {describe(load_weights(module, blueprint.weights))}")
+    return module, chosen, notes
+
+
+def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None]:
+    published = architecture.pretrained
+    own = published and Preprocessing(
+        image_size=published.image_size, interpolation=published.interpolation, crop=published.crop, mean=published.mean, std=published.std
+    )
+    if config.weights == "none":
+        return None, None
+    if config.weights != "pretrained":
+        path = Path(config.weights)
+        weights = read_weights(path)
+        return weights, _header_preprocessing(path) or own or None
+    if published is None:
+        raise ConfigError(f"--weights pretrained: {config.arch} has no published weights; give a file: --weights FILE.safetensors")
+    try:
+        return published.fetch(), own or None
+    except OSError as error:
+        raise ModelFileError(
+            f"--weights pretrained: the weights of {config.arch} cannot be downloaded ({error}); "
+            f"fetch {published.place} elsewhere and give it: --weights FILE.safetensors"
+        ) from None
+
+
+def _header_preprocessing(path: Path) -> Preprocessing | None:
+    """The preprocessing of a cnnkit model file; None for bare weights."""
+    try:
+        return read_header(path).preprocessing
+    except ModelFileError:
+        return None

@@ -1,0 +1,164 @@
+"""Evaluation: a model, labelled images, a report, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cnnkit import run_dir
+from cnnkit.api.samples import Samples, other_samples, run_samples
+from cnnkit.api.target import Target, find_target
+from cnnkit.classifier import Classifier, TorchClassifier, open_classifier
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.scan import Progress, scan
+from cnnkit.data.source import Record
+from cnnkit.errors import ConfigError, DataError
+from cnnkit.metrics.classification import ClassificationReport, classification_report
+
+if TYPE_CHECKING:
+    from cnnkit.preprocess import Preprocessing
+
+BATCH = 256  # images classified at a time; memory, not speed, is what it bounds
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model scored: the report, the images behind it, those left out, and the folder of the files (None: not kept).
+
+    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`.
+    """
+
+    target: Target
+    report: ClassificationReport
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    bad: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    folder: Path | None
+
+
+def evaluate(
+    model: str | Path | None = None,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    out: str | Path | None = None,
+    all_probabilities: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate a model on the test split of its run (val if it has none), or on `data`; write the files of the evaluation.
+
+    The files go to ``eval/<split>/`` of the run directory, or to `out`; a lone model file without `out` writes none.
+    Raises `CnnkitError` if there is no such model, no labelled image, or the classes do not fit.
+    """
+    target = find_target(model)
+    classifier = open_classifier(target.path)
+    if data is None and target.run is None:
+        raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name labelled images with --data FOLDER")
+    samples = run_samples(target.run, split) if data is None and target.run else other_samples(data or "", split, classifier.classes)
+    records, probabilities, bad, notes = _classified(classifier, samples, progress)
+    if not records:
+        raise DataError(f"{samples.source.name}: none of the {len(samples.records)} {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
+    index = {name: position for position, name in enumerate(classifier.classes)}
+    labels = np.array([index[record.label] for record in records], dtype=np.int64)
+    report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
+    folder = _folder(target, out, data, samples.split)
+    paths = tuple(record.path for record in records)
+    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder)
+    if folder is not None:
+        write_files(result, folder, all_probabilities=all_probabilities)
+    return result
+
+
+def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
+    """Write metrics.json, predictions.csv, confusion.csv, confusion.png and report.txt into `folder`."""
+    from cnnkit.report.plots import plot_confusion  # matplotlib takes a second to import
+    from cnnkit.report.text import report_text
+
+    report = evaluation.report
+    run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": [{"path": p, "error": e} for p, e in evaluation.bad]})
+    columns = ["path", "true", "predicted", "probability", "loss", *(report.classes if all_probabilities else ())]
+    run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
+    counts = [{"true": name, **dict(zip(report.classes, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)]
+    run_dir.write_csv(folder / "confusion.csv", ["true", *report.classes], counts)
+    run_dir.write_text(folder / "report.txt", report_text(report))
+    plot_confusion(report.confusion, report.classes, folder / "confusion.png")
+
+
+def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Iterator[dict[str, object]]:
+    """Yield the rows of predictions.csv."""
+    classes, probabilities = evaluation.report.classes, evaluation.probabilities
+    losses = -np.log(np.maximum(probabilities[np.arange(len(evaluation.labels)), evaluation.labels], np.finfo(np.float32).tiny))
+    for path, label, row, loss in zip(evaluation.paths, evaluation.labels, probabilities, losses, strict=True):
+        best = int(row.argmax())
+        shown = dict(zip(classes, map(float, row), strict=True)) if all_probabilities else {}
+        yield {"path": path, "true": classes[label], "predicted": classes[best], "probability": float(row[best]), "loss": float(loss), **shown}
+
+
+def _classified(
+    classifier: Classifier, samples: Samples, progress: Progress | None
+) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
+    """Return the readable records with their probabilities (N, K), the unreadable ones, and notes."""
+    if isinstance(classifier, TorchClassifier):
+        return _classified_from_store(classifier, samples, progress)
+    good: list[Record] = []
+    bad: list[tuple[str, str]] = []
+    blocks: list[NDArray[np.float32]] = []
+    changed: list[str] = []
+    for start in range(0, len(samples.records), BATCH):
+        images = []
+        for record in samples.records[start : start + BATCH]:
+            try:
+                pixels = samples.source.read(record)
+            except UndecodableError as error:
+                bad.append((record.path, str(error)))
+                continue
+            images.append(pixels.image)
+            good.append(record)
+            if samples.hashes.get(record.path, pixels.sha256) != pixels.sha256:
+                changed.append(record.path)
+        if images:
+            blocks.append(classifier.probabilities(images))
+        if progress:
+            progress(min(start + BATCH, len(samples.records)), len(samples.records))
+    return good, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
+
+
+def _classified_from_store(
+    classifier: TorchClassifier, samples: Samples, progress: Progress | None
+) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
+    """As `_classified`, on canvases: the training's own store serves again, to the bit."""
+    geometry: Preprocessing = classifier.model.header.preprocessing
+    store = scan(samples.source, samples.scope, geometry, progress=progress)
+    wanted = {record.path for record in samples.records}
+    chosen = [row for row, record in enumerate(samples.scope) if record.path in wanted]
+    bad = [(samples.scope[row].path, store.scanned[row].error) for row in chosen if store.scanned[row].error]
+    rows = np.array([row for row in chosen if not store.scanned[row].error], dtype=np.int64)
+    blocks = [
+        classifier.canvas_probabilities(torch.from_numpy(np.ascontiguousarray(store.canvases[rows[start : start + BATCH]])))
+        for start in range(0, len(rows), BATCH)
+    ]
+    records = [samples.scope[row] for row in rows]
+    changed = [r.path for r, row in zip(records, rows, strict=True) if samples.hashes.get(r.path, store.scanned[row].sha256) != store.scanned[row].sha256]
+    return records, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
+
+
+def _changed_note(changed: list[str]) -> list[str]:
+    return [f"{len(changed)} images have changed since the training, such as {changed[0]}"] if changed else []
+
+
+def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:
+    if out is not None:
+        folder = Path(out)
+        run_dir.check_writable(folder)
+        return folder
+    if target.run is None:
+        return None
+    return target.run.evaluation(split if data is None else f"{Path(data).name}-{split}")

@@ -1,0 +1,50 @@
+"""Continuing a run exactly where it stopped."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+
+from cnnkit.api.training import TrainingJob, prepare, split_rows
+from cnnkit.config import validated
+from cnnkit.data.scan import Progress
+from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.state import load_state
+from cnnkit.errors import DataError, ModelFileError
+from cnnkit.run_dir import RunDir, newest
+
+
+def resume(run: str | Path | None = None, *, progress: Progress | None = None) -> TrainingJob:
+    """Return the job of a run that stopped, standing after its last whole epoch; `run` left out: the newest.
+
+    The continued run equals one that never stopped: the same batches, augmentation, rates and dropout. Raises
+    `ModelFileError` if the run is finished or has no state, `DataError` if its images are not those it began with.
+    """
+    directory = RunDir(Path(run)) if run is not None else newest(finished=False)
+    record = directory.read_config()
+    if record["status"] == "finished":
+        raise ModelFileError(f"{directory.path}: this run is finished ({record['result']['epochs']} epochs); to train further start from it: --weights {directory.best}")
+    was = record["runtime"]
+    runtime = Runtime(torch.device(was["device"]), was["precision"], was["channels_last"], "as before")
+    config = validated(record["config"])
+    config = config.model_copy(update={"data": config.data.model_copy(update={"data": record["data"]["location"]})})
+    job = prepare(config, progress=progress, runtime=runtime)
+    _check_same_data(directory, job)
+    load_state(directory.last, job.model, job.state)
+    directory.trim_history(job.state.epoch)
+    job.run = directory
+    return job
+
+
+def _check_same_data(run: RunDir, job: TrainingJob) -> None:
+    with run.split_file.open(newline="", encoding="utf-8") as file:
+        before = {row["path"]: row for row in csv.DictReader(file)}
+    now = {row["path"]: dict(row) for row in split_rows(job.dataset)}
+    changed = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
+    if changed:
+        raise DataError(
+            f"{run.path}: {len(changed)} images of {job.config.data.data} are not as they were when the run began, such as {min(changed)}; "
+            f"restore them, or start a new run"
+        )

@@ -1,0 +1,72 @@
+"""The labelled images that a model is measured on: one split of its own run, or of other data with the same classes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
+from cnnkit.errors import DataError, ModelFileError
+from cnnkit.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Records of one split. `scope` is everything the split was drawn from, whose store may exist already; `hashes` are
+    the SHA-256 the records had when the split was made (empty for other data)."""
+
+    source: Source
+    split: str
+    records: tuple[Record, ...]
+    scope: tuple[Record, ...]
+    hashes: dict[str, str]
+
+
+def run_samples(run: RunDir, split: str | None) -> Samples:
+    """Return the samples of `split` of the run's own data; left out: test, or val if there is no test.
+
+    Raises `DataError` if the split is empty or its images are gone, `ModelFileError` if the run is damaged.
+    """
+    config = run.read_config()
+    try:
+        with run.split_file.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ModelFileError(f"{run.split_file}: cannot be read: {error.strerror or error}; name the images with --data") from None
+    chosen = split or (TEST if any(row["split"] == TEST for row in rows) else VAL)
+    wanted = {row["path"]: row for row in rows if row["split"] == chosen}
+    if not wanted:
+        have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
+        raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
+    try:
+        source = open_source(config["data"]["location"])
+    except DataError as error:
+        raise DataError(f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data") from None
+    scope = tuple(record for record in source.records if record.label in set(config["classes"]))
+    records = tuple(record for record in scope if record.path in wanted)
+    if len(records) < len(wanted):
+        lost = sorted(wanted.keys() - {record.path for record in records})
+        raise DataError(f"{source.name}: {len(lost)} of {len(wanted)} {chosen} images are gone, such as {lost[0]}; restore them, or name other data with --data")
+    return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()})
+
+
+def other_samples(data: str, split: str | None, classes: Sequence[str]) -> Samples:
+    """Return the samples of other data for a model of `classes`: `split`, or by itself test, val or everything.
+
+    Raises `DataError` if the split is missing or the data has classes the model does not know (both lists given).
+    """
+    source = open_source(data)
+    present = {record.split for record in source.records}
+    chosen = split or next((name for name in (TEST, VAL) if name in present), None)
+    if split and split not in present:
+        have = ", ".join(name for name in SPLITS if name in present) or "none: its class folders are evaluated as a whole"
+        raise DataError(f"--split {split}: {source.name} has no folder of that name; it has {have}")
+    records = tuple(record for record in source.records if chosen is None or record.split == chosen)
+    strange = sorted({record.label for record in records} - set(classes))
+    if strange:
+        raise DataError(
+            f"{source.name} has classes the model does not know: {', '.join(strange)}; the model's: {', '.join(classes)}; "
+            f"evaluate a folder with the model's classes only"
+        )
+    return Samples(source, chosen or ("all" if TRAIN not in present else TRAIN), records, records, {})

@@ -1,0 +1,243 @@
+"""A training from configuration to run directory: everything that can be refused is refused in `prepare`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnkit import config as configuration
+from cnnkit import run_dir
+from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.config import TrainConfig
+from cnnkit.data.augment import Augmentation, resolve_augmentation
+from cnnkit.data.batches import Batches, channel_statistics, class_weights
+from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
+from cnnkit.data.scan import Progress
+from cnnkit.data.source import SPLITS, TRAIN, VAL, open_source
+from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start
+from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime
+from cnnkit.engine.state import save_state
+from cnnkit.errors import DataError
+from cnnkit.model_file import Model, ModelHeader, load_model, save_model
+from cnnkit.preprocess import Preprocess
+from cnnkit.run_dir import RunDir
+from cnnkit.transfer import head_parameters
+
+Watch = Callable[[BatchSource], BatchSource]
+
+
+@dataclass
+class TrainingJob:
+    """A training that is ready to start: nothing is written before `begin`, nothing learned before `epochs`."""
+
+    config: TrainConfig
+    dataset: Dataset
+    model: nn.Module
+    header: ModelHeader
+    runtime: Runtime
+    batches: Batches
+    val_batches: Batches
+    state: TrainingState
+    augmentation: Augmentation
+    weights: Tensor | None
+    head: frozenset[str]
+    notes: tuple[str, ...]
+    run: RunDir | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images per split."""
+        return {split: len(self.dataset.of(split)) for split in SPLITS}
+
+    def begin(self) -> RunDir:
+        """Make the run directory and write config.json and split.csv into it."""
+        self.run = run_dir.create(self.config.run.out or run_dir.runs_folder(), self.config.model.arch)
+        run_dir.write_csv(self.run.split_file, ("path", "label", "split", "sha256"), split_rows(self.dataset))
+        self.record("running")
+        return self.run
+
+    def epochs(self, watch: Watch = lambda batches: batches) -> Iterator[EpochResult]:
+        """Train, yielding every epoch after its history row, its state and, if it is the best so far, the model are saved.
+
+        `watch` wraps the training batches, for a progress bar. Whatever ends the training, config.json says how.
+        """
+        run = self.run or self.begin()
+        loop = fit(
+            self.model,
+            watch(self.batches),
+            self.val_batches,
+            self.config.optim,
+            self.runtime,
+            self.state,
+            num_classes=len(self.header.classes),
+            seed=self.config.run.seed,
+            class_weights=self.weights,
+            head=self.head,
+        )
+        status = "stopped"
+        try:
+            for epoch in loop:
+                if epoch.is_best:
+                    facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
+                    save_model(run.best, self.model, self.header.model_copy(update={"training": {**self.header.training, **facts}}))
+                run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
+                save_state(run.last, self.model, self.state)
+                yield epoch
+            status = "finished" if self.state.stopping.best_epoch else "failed"
+        finally:
+            self.record(status)
+
+    def record(self, status: str) -> None:
+        """Write config.json: everything resolved, and how far the training is (`status`)."""
+        assert self.run is not None  # noqa: S101 (begin has made it)
+        stopping = self.state.stopping
+        self.run.write_config(
+            {
+                "status": status,
+                "command": sys.argv,
+                "config": self.config.model_dump(mode="json"),
+                "classes": list(self.header.classes),
+                "arch": {"name": self.header.arch, "options": self.header.options},
+                "preprocessing": self.header.preprocessing.model_dump(mode="json"),
+                "augmentation": asdict(self.augmentation),
+                "runtime": {"device": self.runtime.device.type, "precision": self.runtime.precision, "channels_last": self.runtime.channels_last},
+                "versions": self.header.versions,
+                "data": {"location": source_location(self.config.data.data), **self.header.training["data"]},
+                "unreadable": [{"path": path, "error": error} for path, error in self.dataset.bad],
+                "notes": list(self.notes),
+                "result": {
+                    "epochs": self.state.epoch,
+                    "best_epoch": stopping.best_epoch,
+                    "monitor": stopping.monitor,
+                    "best_value": stopping.best_value if stopping.best_epoch else None,
+                    "stopped_early": stopping.exhausted,
+                },
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: its run directory, every epoch, and the best model, read back from its file."""
+
+    run: RunDir
+    epochs: tuple[EpochResult, ...]
+    model: Model
+
+
+def train(data: str | Path, *, arch: str | None = None, recipe: str | None = None, **settings: Any) -> TrainingResult:  # noqa: ANN401
+    """Train a classifier on `data` and return it with its run.
+
+    `settings` are the flags of ``cnnkit train`` as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``.
+    Raises `CnnkitError` (see `cnnkit.errors`) where the command would exit with a message.
+    """
+    given = {"data": str(data), **({"arch": arch} if arch else {}), **settings}
+    job = prepare(configuration.resolve(configuration.by_section(given), recipe=recipe))
+    run = job.begin()
+    epochs = tuple(job.epochs())
+    return TrainingResult(run, epochs, load_model(run.best))
+
+
+def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: Runtime | None = None, dry_run: bool = False) -> TrainingJob:
+    """Check everything, decode the data, build the network and choose the runtime; returns a job that can start.
+
+    `progress(done, total)` follows the scan. `runtime` is taken as given instead of probed (a resumed run).
+    Raises `CnnkitError` for whatever would make the training fail or mean nothing.
+    """
+    device = runtime.device if runtime else choose_device(config.run.device)
+    if not dry_run:
+        run_dir.check_writable(config.run.out or run_dir.runs_folder())
+    source = open_source(config.data.data)
+    records, _ = select_classes(source, config.data.classes)
+    blueprint = draw_up(config.model)
+    geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
+    dataset = load_dataset(source, config.data, geometry, config.run.seed, progress)
+    augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
+
+    rows, labels = dataset.arrays(TRAIN)
+    val_rows, val_labels = dataset.arrays(VAL)
+    if not len(rows) or not len(val_rows):
+        raise DataError(f"{source.name}: no images to {'train on' if not len(rows) else 'validate with'}; see --split")
+    if blueprint.preprocessing is None:
+        mean, std = channel_statistics(dataset.store.canvases, rows)
+        geometry = geometry.model_copy(update={"mean": mean, "std": std})
+
+    torch.manual_seed(config.run.seed)
+    torch.use_deterministic_algorithms(config.run.deterministic)
+    module, options, build_notes = build(blueprint, len(dataset.classes), geometry)
+    head = frozenset(head_parameters(module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
+    shape = (geometry.channels, geometry.image_size, geometry.image_size)
+    runtime = runtime or choose_runtime(
+        module,
+        device=device,
+        precision=config.optim.precision,
+        image_shape=shape,
+        batch_size=config.optim.batch_size,
+        deterministic=config.run.deterministic,
+    )
+    module = runtime.prepare(module)
+    preprocess = Preprocess(geometry).to(device)
+    val_batches = Batches(dataset.store.canvases, val_rows, val_labels, max(config.optim.batch_size, 256), preprocess, device)
+    batches = replace(
+        val_batches,
+        rows=rows,
+        labels=labels,
+        batch_size=config.optim.batch_size,
+        seed=config.run.seed,
+        augmentation=augmentation,
+        balanced=config.data.balance == "sampler",
+    )
+    header = ModelHeader(
+        arch=config.model.arch,
+        options=options,
+        classes=dataset.classes,
+        preprocessing=geometry,
+        versions=_versions(blueprint.entry.package),
+        training={"recipe": config.recipe, "seed": config.run.seed, "data": data_facts(source.name, dataset)},
+    )
+    return TrainingJob(
+        config=config,
+        dataset=dataset,
+        model=module,
+        header=header,
+        runtime=runtime,
+        batches=batches,
+        val_batches=val_batches,
+        state=start(module, config.optim, config.stop),
+        augmentation=augmentation,
+        weights=class_weights(labels, dataset.classes) if config.data.balance == "weights" else None,
+        head=head,
+        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *build_notes) if note),
+    )
+
+
+def split_rows(dataset: Dataset) -> list[Mapping[str, str]]:
+    """Return the rows of split.csv."""
+    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256} for s in dataset.samples]
+
+
+def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
+    """Return what identifies the data: its name, a fingerprint of all content, labels and sides, and images per split."""
+    digest = hashlib.sha256()
+    for row in split_rows(dataset):
+        digest.update("\0".join(row.values()).encode("utf-8", "surrogateescape") + b"\n")
+    return {"name": name, "sha256": digest.hexdigest(), "images": {split: len(dataset.of(split)) for split in SPLITS}}
+
+
+def source_location(data: str) -> str:
+    """Return ``--data`` in a form that finds the same source from any working directory."""
+    return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+def _versions(package: str) -> dict[str, str]:
+    names = {"cnnkit", "torch", "torchvision", "timm", "numpy", "Pillow", package}
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}

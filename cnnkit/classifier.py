@@ -1,0 +1,102 @@
+"""A trained model as one asks it: images in, probabilities out, whatever file it came from.
+
+Evaluation, prediction and the parity check talk to a `Classifier` and do not know whether torch or an exported file answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnkit.model_file import Model, load_model
+from cnnkit.preprocess import Preprocess
+from cnnkit.registry import EXPORTERS, find, load
+
+if TYPE_CHECKING:
+    from cnnkit.exporters.protocol import Exporter
+
+BATCH = 256  # canvases in one forward pass; bounds memory (256 of 224 px are 154 MB of float32), speed is flat from 64 on
+
+
+class Classifier(Protocol):
+    """Whatever maps decoded images to class probabilities."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        ...
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        ...
+
+
+class TorchClassifier:
+    """The model itself as a `Classifier`.
+
+    It always computes in true fp32, also where training did not: the exported file does, and evaluation, prediction and
+    export must give the same answer for the same image. The model's module is moved to `device` and put in eval mode.
+    """
+
+    def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
+        self.model = model
+        self._device = torch.device(device)
+        self._module = model.module.to(self._device).eval()
+        self._preprocess = Preprocess(model.header.preprocessing)  # canvases are made where the store makes them: on the CPU
+        self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        return self.model.header.classes
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        spec = self.model.header.preprocessing
+        canvas = torch.empty((len(images), spec.channels, spec.image_size, spec.image_size), dtype=torch.uint8)
+        for row, image in enumerate(images):
+            canvas[row] = self._preprocess.canvas(torch.tensor(image)[None])[0]
+        return self.canvas_probabilities(canvas)
+
+    @torch.inference_mode()
+    def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""
+        rows = [np.empty((0, len(self.classes)), np.float32)]
+        with _true_fp32():
+            for part in canvas.split(BATCH) if len(canvas) else ():
+                images = self._normalise(part.to(self._device)).contiguous(memory_format=torch.channels_last)
+                logits = self._module(images).float()
+                rows.append((logits / self.model.header.temperature).softmax(1).cpu().numpy())
+        return np.concatenate(rows)
+
+
+def open_classifier(path: str | Path) -> Classifier:
+    """Open a model file, or an exported file by its suffix: ``.onnx`` is opened by the exporter named onnx.
+
+    Raises `ModelFileError` if the file is missing or not what its name says, `PluginError` if the architecture is not
+    installed.
+    """
+    file = Path(path)
+    name = file.suffix.lower().removeprefix(".")
+    if name in find(EXPORTERS):
+        exporter: Exporter = load(EXPORTERS, name)[0]
+        return exporter.open(file)
+    return TorchClassifier(load_model(file))
+
+
+@contextmanager
+def _true_fp32() -> Iterator[None]:
+    """Switch off cuDNN's TF32, torch's default for convolutions: 10 bits of mantissa instead of 23."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,45 @@
+"""``cnnkit eval``: how good a model is, with the uncertainty of every number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cnnkit.cli import console
+
+
+def evaluate(
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Other labelled images than the run's own.", show_default=False)] = None,
+    split: Annotated[Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)] = None,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,  # noqa: FBT002
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,  # noqa: FBT002
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,  # noqa: FBT002
+) -> None:
+    """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
+    from cnnkit.api import evaluate as run_evaluation
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, progress=update)
+    if result.target.chosen:
+        screen.print(f"model {result.target.path} (the newest finished run)", markup=False, soft_wrap=True)
+    console.note(screen, result.notes)
+    for path, reason in result.bad:
+        screen.print(f"left out {path}: {reason}", markup=False, soft_wrap=True)
+    if json:
+        console.print_json(result.report.to_dict(confusion=True))
+        return
+    from cnnkit.report.confusion import confusion_table
+    from cnnkit.report.tables import metrics_table, per_class_table
+
+    shown = console.out()
+    shown.print(metrics_table(result.report))
+    shown.print(per_class_table(result.report))
+    if confusion:
+        shown.print(confusion_table(result.report.confusion, result.report.classes))
+    if result.folder is not None:
+        shown.print(f"files {result.folder}", markup=False, soft_wrap=True)

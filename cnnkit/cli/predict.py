@@ -1,0 +1,93 @@
+"""``cnnkit predict``: one row per image file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnkit.cli import console
+from cnnkit.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from cnnkit.api import Prediction
+
+FORMATS = (".csv", ".json", ".parquet")
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files; a folder stands for the images in it.", show_default=False)],
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False)] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown per image.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the rows to a .csv, .json or .parquet file.", show_default=False)] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="One more column per class in the file or JSON.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,  # noqa: FBT002
+) -> None:
+    """Classify image files; one row each, in the order given. An unreadable file is a row with its error."""
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
+    if probabilities and out is None and not json:
+        raise ConfigError("--probabilities needs a place for its columns: add --out FILE.csv or --json")
+    if out is not None:
+        from cnnkit.run_dir import check_writable
+
+        check_writable(out.parent)
+        if out.suffix.lower() == ".parquet":
+            _pyarrow()
+    from cnnkit.api import predict as run_prediction
+    from cnnkit.api.target import find_target
+
+    target = find_target(model)
+    if target.chosen:
+        console.err().print(f"model {target.path} (the newest finished run)", markup=False, soft_wrap=True)
+    rows: list[dict[str, object]] = []
+    for prediction in _shown(run_prediction(images, target.path), top, quiet=json or out is not None):
+        row = prediction.row(all_probabilities=probabilities)
+        rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top)]} if json else row)
+    if json:
+        console.print_json(rows)
+    if out is not None:
+        _write(out, rows)
+        failed = sum(1 for row in rows if row["error"])
+        console.err().print(f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""), markup=False, soft_wrap=True)
+
+
+def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
+    """Pass `predictions` on, printing a line for each as it comes."""
+    shown = console.out()
+    for prediction in predictions:
+        if not quiet:
+            answers = [f"{name} {100 * share:.1f} %" for name, share in prediction.top(top)]
+            shown.print(f"{prediction.path}  {', '.join(answers) or 'error: ' + prediction.error}", markup=False, soft_wrap=True)
+        yield prediction
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from cnnkit import run_dir
+
+    if path.suffix.lower() == ".json":
+        run_dir.write_json(path, rows)
+    elif path.suffix.lower() == ".csv":
+        plain = [{key: _cell(value) for key, value in row.items() if key != "top"} for row in rows]
+        run_dir.write_csv(path, plain[0].keys(), plain)
+    else:
+        arrow, parquet = _pyarrow()
+        part = path.with_name(path.name + ".part")
+        parquet.write_table(arrow.Table.from_pylist([{key: value for key, value in row.items() if key != "top"} for row in rows]), part)
+        part.replace(path)
+
+
+def _cell(value: object) -> object:
+    """Booleans in lower case, as JSON has them; None as an empty cell."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("--out x.parquet needs the package pyarrow: pip install 'cnnkit[parquet]'") from None
+    return pyarrow, parquet

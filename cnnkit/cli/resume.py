@@ -1,0 +1,27 @@
+"""``cnnkit resume``: continue a run exactly where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnkit.cli import console
+from cnnkit.cli.train import describe, run_job
+
+
+def resume(
+    run: Annotated[Path | None, typer.Argument(help="Run directory; by default the newest.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")] = False,  # noqa: FBT002
+) -> None:
+    """Continue a stopped training as if it had never stopped."""
+    from cnnkit.api import resume as resume_job
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        job = resume_job(run, progress=update)
+    assert job.run is not None  # noqa: S101 (a resumed job has its run)
+    screen.print(f"continuing {job.run.path} after epoch {job.state.epoch}", markup=False, soft_wrap=True)
+    describe(screen, job)
+    run_job(job, screen, json=json)

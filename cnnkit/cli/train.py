@@ -1,0 +1,145 @@
+"""``cnnkit train``: from a folder of images to a run directory."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Never
+
+import typer
+
+from cnnkit import config as configuration
+from cnnkit.cli import console
+from cnnkit.cli.options import with_config_options
+from cnnkit.errors import TrainingStoppedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnkit.api import TrainingJob
+
+Flag = typer.Option
+
+
+@with_config_options
+def train(
+    given: dict[str, Any],
+    recipe: Annotated[str | None, Flag(help="Named defaults: default, case-study, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe")] = None,
+    config: Annotated[Path | None, Flag(help="TOML file of settings; flags win over it.", rich_help_panel="Run")] = None,
+    print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, Flag("--dry-run", help="Check data and settings, build the model, say what would be done; write no run.", rich_help_panel="Run")] = False,  # noqa: FBT002
+    json: Annotated[bool, Flag("--json", help="Print the result as one JSON document on stdout.", rich_help_panel="Run")] = False,  # noqa: FBT002
+) -> None:
+    """Train a classifier on a folder of images; keeps the best model in a run directory."""
+    settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
+    if print_config:
+        typer.echo(configuration.to_toml(settings), nl=False)
+        return
+    from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        job = prepare(settings, progress=update, dry_run=dry_run)
+    describe(screen, job)
+    if dry_run:
+        screen.print("dry run: nothing was trained")
+        return
+    run_job(job, screen, json=json)
+
+
+def describe(screen: Console, job: TrainingJob) -> None:
+    """Say what is about to be trained, on what and how."""
+    counts, store = job.counts, job.dataset.store
+    parameters = sum(parameter.numel() for parameter in job.model.parameters())
+    sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
+    kept = "in memory" if store.folder is None else ("store found" if store.reused else "store made")
+    classes = ", ".join(job.header.classes[:10]) + (", …" if len(job.header.classes) > 10 else "")  # noqa: PLR2004 (one line)
+    lines = {
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.canvases.nbytes / 1e6:,.0f} MB decoded, {kept}",
+        "classes": f"{len(job.header.classes)}: {classes}",
+        "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
+        "recipe": f"{job.config.recipe}: {job.config.optim.epochs} epochs at most, {job.config.optim.optimizer}, lr {job.config.optim.lr:g}, "
+        f"batches of {job.config.optim.batch_size}; best epoch by {job.config.stop.monitor}",
+    }
+    for name, text in lines.items():
+        screen.print(f"[bold]{name:8}[/]", end="")
+        screen.print(text, markup=False, soft_wrap=True)
+    console.note(screen, job.notes)
+    if job.dataset.bad:
+        screen.print(f"[yellow]skipped[/] {len(job.dataset.bad)} unreadable images (also in config.json):")
+        for path, reason in job.dataset.bad[:5]:
+            screen.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
+        if len(job.dataset.bad) > 5:  # noqa: PLR2004 (the rest is in the file)
+            screen.print(f"  and {len(job.dataset.bad) - 5} more")
+
+
+def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
+    """Train `job` on the screen; on an interruption say what is kept and how to go on."""
+    from cnnkit.report.live import EpochTable
+    from cnnkit.report.plots import plot_curves
+
+    run = job.run or job.begin()
+    started = time.perf_counter()
+    try:
+        with _terminable(), EpochTable(screen, job.config.optim.epochs, images=job.batches.images) as table:
+            for epoch in job.epochs(table.watch):
+                table.add(epoch)
+    except KeyboardInterrupt as stop:
+        _interrupted(job, screen, 143 if isinstance(stop, _TerminatedError) else 130)
+    except TrainingStoppedError as error:
+        raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
+    finally:
+        rows = run.read_history()
+        if rows:
+            plot_curves(rows, run.path / "curves.png")
+    stopping = job.state.stopping
+    if not stopping.best_epoch:
+        raise TrainingStoppedError(f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}")
+    best = next(row for row in rows if int(row["epoch"]) == stopping.best_epoch)
+    if json:
+        facts = {"run": str(run.path), "model": str(run.best), "epochs": job.state.epoch, "stopped_early": stopping.exhausted}
+        numbers = {key: float(best[key]) for key in ("val_loss", "val_accuracy", "train_loss", "train_accuracy")}
+        console.print_json({**facts, "seconds": time.perf_counter() - started, "best": {"epoch": stopping.best_epoch, "monitor": stopping.monitor, **numbers}})
+        return
+    end = f"stopped: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
+    result = console.out()
+    result.print(
+        f"{end}kept epoch {stopping.best_epoch} of {job.state.epoch}, best by {stopping.monitor}: "
+        f"val_loss {float(best['val_loss']):.4f}, val_accuracy {100 * float(best['val_accuracy']):.1f} %",
+        soft_wrap=True,
+    )
+    result.print(f"run directory {run.path}", markup=False, soft_wrap=True)
+    result.print("next: cnnkit eval --confusion" + ("" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"), markup=False, soft_wrap=True)
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what was reached is kept and said."""
+
+    def stop(*_: object) -> Never:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
+    stopping, run = job.state.stopping, job.run
+    assert run is not None  # noqa: S101 (the training had begun)
+    if not run.history.is_file():
+        screen.print(f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}", markup=False, soft_wrap=True)
+        raise typer.Exit(code)
+    kept = f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}" if stopping.best_epoch else "no model was good enough to keep"
+    screen.print(f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}", markup=False, soft_wrap=True)
+    raise typer.Exit(code)

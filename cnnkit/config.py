@@ -1,0 +1,250 @@
+"""Every setting of a training, with its default, unit and bounds: the only place of a default.
+
+The command line is made from these models (`cnnkit.cli.options`): a field is a flag, its description is the help text,
+its section is the panel. Recipes and ``--config`` files are TOML documents of the same sections.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cnnkit.errors import ConfigError, closest
+
+Values = Mapping[str, Mapping[str, Any]]
+
+
+def _numbers(separator: str) -> BeforeValidator:
+    """Read ``"0.8,1.2"`` as the tuple (0.8, 1.2)."""
+
+    def parse(value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return tuple(float(part) for part in value.split(separator))
+            except ValueError:
+                raise ValueError(f"must be numbers separated by {separator!r}") from None
+        return value
+
+    return BeforeValidator(parse)
+
+
+def _words(value: object) -> object:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """A group of settings: one panel of ``cnnkit train --help``, one table of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Which images, and how they are divided and kept."""
+
+    data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), or 'digits'.")
+    split: Annotated[tuple[float, ...], _numbers("/")] = Field(
+        default=(0.7, 0.15, 0.15), description="Shares train/val/test of the images that come without a split.", json_schema_extra={"metavar": "A/B/C"}
+    )
+    classes: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+        default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
+    )
+    balance: Literal["none", "weights", "sampler"] = Field(
+        default="none", description="Against imbalance: weigh the loss by inverse class frequency, or draw classes equally often."
+    )
+    cache: Literal["auto", "ram", "disk"] = Field(
+        default="auto", description="Where decoded images are kept; auto: on disk, or in memory when the disk is short."
+    )
+    workers: int = Field(default=0, ge=0, description="Threads that decode images; 0: one per core.")
+    on_bad: Literal["skip", "fail"] = Field(default="skip", description="What an unreadable image does: be named and left out, or refuse the run.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> DataConfig:
+        if len(self.split) not in {2, 3} or min(self.split[:2]) <= 0 or min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
+            given = "/".join(f"{share:g}" for share in self.split)
+            raise ValueError(f"`--split` (={given}) must be two or three shares that sum to 1, such as 0.7/0.15/0.15 or 0.8/0.2")
+        return self
+
+
+class ModelConfig(Section):
+    """Which network, and what it sees."""
+
+    arch: str = Field(default="custom-cnn", description="Architecture, as listed by: cnnkit archs")
+    set: tuple[str, ...] = Field(
+        default=(), description="An option of the architecture, such as width=64; may be repeated.", json_schema_extra={"metavar": "NAME=VALUE"}
+    )
+    weights: str = Field(default="none", description="Start from: none, pretrained (downloads), or a .safetensors / .pth file.")
+    image_size: int | None = Field(
+        default=None, ge=8, le=2048, description="Side of the square image in pixels; by default the weights', else the architecture's or the data's, whichever is smaller."
+    )
+    channels: Literal[1, 3] = Field(default=3, description="3: colour, 1: gray.")
+    resize_mode: Literal["crop", "pad", "squash"] = Field(default="crop", description="How an image that is not square becomes square.")
+
+
+class OptimConfig(Section):
+    """How the network learns."""
+
+    epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most.")
+    batch_size: int = Field(default=128, ge=1, description="Images per step.")
+    lr: float = Field(default=2e-3, gt=0, description="Peak learning rate.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="sgd is Nesterov's, momentum 0.9.")
+    weight_decay: float = Field(default=0.05, ge=0, description="Decoupled for adamw, L2 for adam and sgd; biases and normalisations are spared.")
+    schedule: Literal["constant", "cosine", "linear"] = Field(default="cosine", description="How the learning rate falls to zero after warm-up.")
+    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs in which the learning rate rises to its peak.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    freeze_epochs: int = Field(default=0, ge=0, description="Epochs that train only the last layer; needs --weights.")
+    layer_decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the learning rate per layer from the last to the first.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto: a probe of about a second picks the fastest that is safe here.")
+    accumulate: int = Field(default=1, ge=1, description="Batches whose gradients make one step.")
+    clip_grad: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+
+
+class AugmentConfig(Section):
+    """How training images are varied at random; a value left out comes from the preset."""
+
+    augment: Literal["none", "light", "default", "strong"] = Field(default="default", description="Preset of the following.")
+    rotate: float | None = Field(default=None, ge=0, le=180, description="Largest rotation in degrees, either way.", json_schema_extra={"metavar": "DEG"})
+    flip: Literal["h", "v", "hv", "none"] | None = Field(
+        default=None, description="Mirror half of the images: left-right, upside down, both; off by itself when class names look like digits or sides."
+    )
+    zoom: Annotated[tuple[float, float] | None, _numbers(",")] = Field(
+        default=None, description="Range of magnification, such as 0.9,1.1.", json_schema_extra={"metavar": "LO,HI"}
+    )
+    shift: float | None = Field(default=None, ge=0, le=0.5, description="Largest shift as a share of the side.", json_schema_extra={"metavar": "SHARE"})
+
+    @model_validator(mode="after")
+    def _zoom_range(self) -> AugmentConfig:
+        if self.zoom is not None and not 0 < self.zoom[0] <= self.zoom[1]:
+            raise ValueError(f"`--zoom` (={self.zoom[0]:g},{self.zoom[1]:g}) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1")
+        return self
+
+
+class StopConfig(Section):
+    """When training ends early, and which epoch is the best."""
+
+    patience: int = Field(default=8, ge=0, description="Epochs without a better model before training stops; 0: never.")
+    min_delta: float = Field(default=0.0, ge=0, description="What counts as better: an improvement by more than this.")
+    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = Field(default="val_loss", description="The metric that chooses the best epoch.")
+
+
+class RunConfig(Section):
+    """Where results go, and what makes the run repeatable."""
+
+    out: Path | None = Field(default=None, description="Folder of run directories; by default $CNNKIT_RUNS or ./runs.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of split, weights, order, augmentation and dropout.")
+    deterministic: bool = Field(default=False, description="Bit-equal on the same machine: fp32 without a probe, deterministic kernels.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: the GPU if there is one.")
+
+
+class TrainConfig(Section):
+    """A whole training; `recipe` is the name the defaults came from."""
+
+    recipe: str = "default"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    stop: StopConfig = StopConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _freezing(self) -> TrainConfig:
+        frozen, epochs = self.optim.freeze_epochs, self.optim.epochs
+        if frozen and self.model.weights == "none":
+            raise ValueError(f"`--freeze-epochs` (={frozen}) needs weights worth keeping: give --weights, or leave it out")
+        if frozen > epochs:
+            raise ValueError(f"`--freeze-epochs` (={frozen}) must not exceed --epochs (={epochs})")
+        return self
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in TrainConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+
+
+def flag(field: str) -> str:
+    """Return the command-line flag of a field: ``batch_size`` -> ``--batch-size``."""
+    return "--" + field.replace("_", "-")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with cnnkit."""
+    return sorted(file.name.removesuffix(".toml") for file in _recipes().iterdir() if file.name.endswith(".toml"))
+
+
+def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = None) -> TrainConfig:
+    """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
+
+    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``.
+    Raises `ConfigError` that names the flag, its value and what is allowed.
+    """
+    chosen = _read(file) if file else {}
+    from_file = chosen.pop("recipe", None)
+    weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
+    name = recipe or from_file or ("finetune" if weights != "none" else "default")
+    if name not in recipe_names():
+        raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
+    merged: dict[str, Any] = {"recipe": name}
+    for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
+        for section, values in layer.items():
+            if section not in SECTIONS or not isinstance(values, Mapping):
+                raise ConfigError(f"{file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}")
+            merged[section] = {**merged.get(section, {}), **values}
+    return validated(merged)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
+    import tomli_w  # only --print-config needs it
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def by_section(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort flat ``{field: value}`` into sections; raises `ConfigError` for a name that is no setting."""
+    sections: dict[str, dict[str, Any]] = {}
+    homes = {field: name for name, section in SECTIONS.items() for field in section.model_fields}
+    for field, value in values.items():
+        if field not in homes:
+            raise ConfigError(f"{field!r} is not a setting of a training{closest(field, homes)}")
+        sections.setdefault(homes[field], {})[field] = value
+    return sections
+
+
+def validated(values: Mapping[str, Any]) -> TrainConfig:
+    """Check nested `values` as a `TrainConfig`; raises `ConfigError` in the words of the command line."""
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from None
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
+    path = [str(part) for part in problem["loc"]]
+    if not path or path[-1] in SECTIONS:  # a rule over several fields words itself
+        return message
+    known = [field for section in SECTIONS.values() for field in section.model_fields]
+    name = path[1] if len(path) > 1 else path[0]
+    if problem["type"] == "extra_forbidden":
+        return f"{'.'.join(path)}: there is no such setting{closest(name, known)}"
+    return f"`{flag(name)}` (={problem['input']}) {message[0].lower()}{message[1:]}"
+
+
+def _recipes() -> Any:  # noqa: ANN401 (importlib's Traversable has no public type before 3.12)
+    return resources.files("cnnkit") / "recipes"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: not a TOML file: {error}; --print-config shows what one looks like") from None

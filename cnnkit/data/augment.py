@@ -1,0 +1,121 @@
+"""Random rotation, flip, zoom and shift of whole batches, on whatever device the batch is on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cnnkit.config import AugmentConfig
+
+DRAWS = 6  # numbers in [0, 1) per image: flip h, flip v, rotate, zoom, shift x, shift y
+# Names whose images change class when mirrored: single letters and digits, numbers, written digits, sides.
+_SIDED = re.compile(r"(?i)^(.|\d+|zero|one|two|three|four|five|six|seven|eight|nine)$|(?<![a-z])(left|right|west|east|clockwise)(?![a-z])|clockwise")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far images are varied: `rotate` in degrees either way, `zoom` a range of magnification, `shift` a share of the side."""
+
+    rotate: float
+    flip: str
+    zoom: tuple[float, float]
+    shift: float
+
+    @property
+    def affine(self) -> bool:
+        """Whether pixels must be interpolated; flips and whole-pixel shifts only move them."""
+        return self.rotate > 0 or self.zoom != (1.0, 1.0)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is varied at all."""
+        return self.affine or self.flip != "none" or self.shift > 0
+
+
+# light: what CIFAR training has used since arXiv:1512.03385 (flip, shift by 4 of 32 pixels). default adds the case
+# study's rotation and zoom at half their size; strong doubles them.
+PRESETS = {
+    "none": Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
+    "light": Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),
+    "default": Augmentation(rotate=10, flip="h", zoom=(0.9, 1.1), shift=0.1),
+    "strong": Augmentation(rotate=20, flip="h", zoom=(0.75, 1.3), shift=0.15),
+}
+
+
+def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple[Augmentation, str | None]:
+    """Return the augmentation that `config` asks for, and a sentence if the flip was left out for the classes' sake.
+
+    A mirrored 2 is no 2: unless a flip is asked for, none is done when a class name is a digit, a letter or a side.
+    """
+    preset = PRESETS[config.augment]
+    flip, note = config.flip, None
+    if flip is None:
+        flip = preset.flip
+        sided = [name for name in classes if _SIDED.search(name)]
+        if flip != "none" and sided:
+            flip = "none"
+            note = f"no mirroring: class {sided[0]!r} looks like one that a mirror would change (--flip h to mirror all the same)"
+    rotate = preset.rotate if config.rotate is None else config.rotate
+    shift = preset.shift if config.shift is None else config.shift
+    return Augmentation(rotate, flip, config.zoom or preset.zoom, shift), note
+
+
+def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+    """Vary `images` (N, C, S, S) as the numbers `draws` (N, DRAWS) in [0, 1) say.
+
+    Returns the dtype it was given when pixels only move (flip, shift by whole pixels), else float32 with the same range
+    of values. What comes from outside the image is its reflection.
+    """
+    if not augmentation.active:
+        return images
+    return _affine(images, draws, augmentation) if augmentation.affine else _move(images, draws, augmentation)
+
+
+def _signs(draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
+    """-1 where an image is mirrored along x and along y, else 1."""
+    ones = torch.ones_like(draws[:, 0])
+    flip_x = torch.where(draws[:, 0] < 0.5, -ones, ones) if "h" in augmentation.flip else ones  # noqa: PLR2004 (a half)
+    flip_y = torch.where(draws[:, 1] < 0.5, -ones, ones) if "v" in augmentation.flip else ones  # noqa: PLR2004
+    return flip_x, flip_y
+
+
+def _move(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+    """Flip and shift by whole pixels: one gather, no interpolation."""
+    count, channels, height, width = images.shape
+    flip_x, flip_y = _signs(draws, augmentation)
+    rows = _line(height, flip_y, draws[:, 5], augmentation.shift)
+    columns = _line(width, flip_x, draws[:, 4], augmentation.shift)
+    flat = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, height * width).expand(-1, channels, -1)
+    return images.reshape(count, channels, height * width).gather(2, flat).view(count, channels, height, width)
+
+
+def _line(size: int, sign: Tensor, draw: Tensor, shift: float) -> Tensor:
+    """Source positions (N, size) of a line of pixels that is mirrored, shifted and reflected at its ends."""
+    reach = int(shift * size)
+    offset = (draw * (2 * reach + 1)).floor().clamp(max=2 * reach).long() - reach
+    place = torch.arange(size, device=draw.device)
+    place = torch.where(sign[:, None] < 0, size - 1 - place, place) + offset[:, None]
+    place = place.abs()
+    return size - 1 - (size - 1 - place).abs()
+
+
+def _affine(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+    """All four at once: one bilinear sampling."""
+    flip_x, flip_y = _signs(draws, augmentation)
+    angle = (2 * draws[:, 2] - 1) * math.radians(augmentation.rotate)
+    low, high = augmentation.zoom
+    magnify = low * torch.pow(torch.full_like(angle, high / low), draws[:, 3])  # as likely half as twice the size
+    cos, sin = torch.cos(angle) / magnify, torch.sin(angle) / magnify
+    move_x, move_y = ((2 * draws[:, index] - 1) * 2 * augmentation.shift for index in (4, 5))
+    theta = torch.stack(
+        [torch.stack([cos * flip_x, -sin * flip_y, move_x], 1), torch.stack([sin * flip_x, cos * flip_y, move_y], 1)],
+        1,
+    )
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)

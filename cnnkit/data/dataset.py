@@ -1,0 +1,123 @@
+"""From a source to samples with sides: selection of classes, the scan, the checks and the split, in one place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.config import DataConfig
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.scan import Progress, Scan, scan
+from cnnkit.data.source import SPLITS, TRAIN, Record, Source, natural_order
+from cnnkit.data.split import Sample, assign_splits
+from cnnkit.errors import DataError, closest
+from cnnkit.preprocess import Preprocessing
+
+SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Readable samples with their split, the classes in the model's order, the store, and what the user should know."""
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    store: Scan
+    bad: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    def of(self, split: str) -> list[Sample]:
+        """Return the samples of one split, in the order of the source."""
+        return [sample for sample in self.samples if sample.split == split]
+
+    def arrays(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (rows of the store, class indices) of one split, both (N,)."""
+        index = {name: position for position, name in enumerate(self.classes)}
+        chosen = self.of(split)
+        rows = np.array([sample.row for sample in chosen], dtype=np.int64)
+        return rows, np.array([index[sample.label] for sample in chosen], dtype=np.int64)
+
+
+def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
+    """Return the records of `classes` (all if empty) and the classes in natural order, or in the order asked for.
+
+    Raises `DataError` for an unknown class or if fewer than two are left.
+    """
+    present = natural_order(list({record.label for record in source.records}))
+    for name in classes:
+        if name not in present:
+            raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {', '.join(present)}")
+    chosen = natural_order(list(set(classes))) if classes else present
+    if len(chosen) < 2:  # noqa: PLR2004 (one class cannot be told from anything)
+        raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
+    kept = set(chosen)
+    return [record for record in source.records if record.label in kept], tuple(chosen)
+
+
+def typical_side(source: Source, records: Sequence[Record]) -> int:
+    """Return the median of the shorter sides (pixels), looking at up to `SIZES_LOOKED_AT` images spread over the source."""
+    step = max(1, len(records) // SIZES_LOOKED_AT)
+    sides = []
+    for record in records[::step]:
+        try:
+            sides.append(min(source.size(record)))
+        except UndecodableError:
+            continue  # the scan names it
+    if not sides:
+        raise DataError(f"{source.name}: none of the images looked at can be read, such as {records[0].path}")
+    return int(np.median(sides))
+
+
+def load_dataset(source: Source, config: DataConfig, geometry: Preprocessing, seed: int, progress: Progress | None = None) -> Dataset:
+    """Scan the images that `config` selects, leave out the unreadable ones by name and give every other one its side.
+
+    Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a class is too small or lacks training images.
+    """
+    records, classes = select_classes(source, config.classes)
+    _check_split_flag(records, config)
+    store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
+    bad = tuple((records[row].path, store.scanned[row].error) for row in store.bad)
+    if bad and config.on_bad == "fail":
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad[:10])
+        more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""  # noqa: PLR2004
+        raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n{listed}{more}")
+    good = [row for row in range(len(records)) if not store.scanned[row].error]
+    _check_classes_left(source, records, good, classes)
+    hashes = [store.scanned[row].sha256 for row in good]
+    sides = assign_splits([records[row] for row in good], hashes, config.split, seed)
+    samples = tuple(Sample(records[row].path, records[row].label, side, content, row) for row, side, content in zip(good, sides, hashes, strict=True))
+    return Dataset(samples, classes, store, bad, (*source.notes, *_check_sides(samples, classes)))
+
+
+def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
+    fixed = {record.split for record in records}
+    if config.split != DataConfig().split and {"train", "val"} <= fixed:
+        have = ", ".join(split for split in SPLITS if split in fixed)
+        raise DataError(f"--split: the data comes divided into {have} folders, so nothing is left to divide; leave --split out")
+
+
+def _check_classes_left(source: Source, records: Sequence[Record], good: Sequence[int], classes: Sequence[str]) -> None:
+    left = Counter(records[row].label for row in good)
+    for name in classes:
+        if not left[name]:
+            raise DataError(f"{source.name}: class {name!r} has no readable image; repair them, or leave the class out with --classes")
+
+
+def _check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+    """Refuse classes that cannot be learned; note those that cannot be measured."""
+    counts = Counter((sample.split, sample.label) for sample in samples)
+    notes = []
+    for split in SPLITS:
+        if not any(counts[split, name] for name in classes):
+            continue
+        for name in classes:
+            if counts[split, name]:
+                continue
+            if split == TRAIN:
+                raise DataError(f"class {name!r} has images in another split but none in train: it cannot be learned; add some, or use --classes")
+            notes.append(f"{split} has no image of class {name!r}: nothing measured on {split} speaks of it")
+    return notes

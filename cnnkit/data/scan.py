@@ -1,0 +1,193 @@
+"""The scan: every image decoded once, and the store it fills.
+
+The store holds what the model sees before normalisation: uint8 canvases (N, C, S, S). On disk it lies outside the data
+folder, under a key made of every path, size and modification time and of the geometry, so a changed image is decoded
+again and an unchanged folder is not. It is .npy and JSON, never a pickle, and appears under its name only when whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record, Source
+from cnnkit.errors import DataError
+from cnnkit.preprocess import Preprocess, Preprocessing
+
+DECODER = 1  # raise when the decoder's pixels change: every store is then made anew
+CHUNK = 64  # images a thread takes at a time; large enough that handing them over costs nothing
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What the scan learned of one record: the SHA-256 of its content, or why it cannot be read."""
+
+    sha256: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The store and what was learned while it was filled; row i of both is record i. `folder` is None if in memory."""
+
+    canvases: NDArray[np.uint8]
+    scanned: tuple[Scanned, ...]
+    folder: Path | None
+    reused: bool
+
+    @property
+    def bad(self) -> list[int]:
+        """Rows that could not be read; their canvases are black and must not be used."""
+        return [row for row, item in enumerate(self.scanned) if item.error]
+
+
+def cache_folder() -> Path:
+    """Return where stores are kept: ``$CNNKIT_CACHE``, or the system's cache folder of the user."""
+    return Path(os.environ.get("CNNKIT_CACHE") or platformdirs.user_cache_dir("cnnkit"))
+
+
+def scan(
+    source: Source,
+    records: Sequence[Record],
+    geometry: Preprocessing,
+    *,
+    cache: Literal["auto", "ram", "disk"] = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Scan:
+    """Decode `records` into a store of canvases as `geometry` says, or open the store that an earlier scan left.
+
+    `progress(done, total)` is called after every chunk. Raises `DataError` if the store does not fit on the disk.
+    """
+    folder = cache_folder() / "stores" / _key(source, records, geometry)
+    if cache != "ram":
+        found = _open(folder, len(records))
+        if found is not None:
+            return found
+    size = len(records) * geometry.channels * geometry.image_size**2
+    if cache == "ram" or (cache == "auto" and not _room_for(folder, size)):
+        canvases = np.empty((len(records), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
+        scanned: list[Scanned] = []
+        for block, items in _decode(source, records, geometry, workers, progress):
+            canvases[len(scanned) : len(scanned) + len(items)] = block
+            scanned += items
+        return Scan(canvases, tuple(scanned), None, reused=False)
+    _write(folder, source, records, geometry, workers, progress)
+    made = _open(folder, len(records))
+    if made is None:
+        raise DataError(f"{folder}: the store that was just written cannot be read back; use --cache ram")
+    return Scan(made.canvases, made.scanned, folder, reused=False)
+
+
+def _key(source: Source, records: Sequence[Record], geometry: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps([DECODER, str(Path(source.name).resolve()), geometry.model_dump(exclude={"mean", "std"})]).encode())
+    for record in records:
+        digest.update(f"\0{record.path}\0{source.stamp(record)}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _open(folder: Path, count: int) -> Scan | None:
+    """Open a store; None if there is none or it is not whole."""
+    try:
+        index = json.loads((folder / "index.json").read_text("utf-8"))
+        canvases = np.load(folder / "canvases.npy", mmap_mode="r", allow_pickle=False)
+        scanned = tuple(Scanned(**item) for item in index)
+    except (OSError, ValueError, TypeError):
+        return None
+    return Scan(canvases, scanned, folder, reused=True) if len(canvases) == len(scanned) == count else None
+
+
+def _write(folder: Path, source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None) -> None:
+    part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
+    shape = (len(records), geometry.channels, geometry.image_size, geometry.image_size)
+    try:
+        part.mkdir(parents=True)
+        with (part / "canvases.npy").open("wb") as file:
+            scanned = _fill(file, shape, _decode(source, records, geometry, workers, progress))
+        (part / "index.json").write_text(json.dumps([asdict(item) for item in scanned]), "utf-8")
+        if folder.exists():  # broken, or made by another process meanwhile
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except OSError as error:
+        reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        need = int(np.prod(shape, dtype=np.int64)) / 1e6
+        raise DataError(
+            f"{folder.parent}: the store of decoded images ({need:.0f} MB) cannot be written there: {reason}; "
+            f"free some, point CNNKIT_CACHE to a folder on another disk, or use --cache ram"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _fill(file: IO[bytes], shape: tuple[int, ...], blocks: Iterator[tuple[NDArray[np.uint8], list[Scanned]]]) -> list[Scanned]:
+    """Write canvases one after the other: a full disk is then an error, where a memory map would be a crash."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    scanned: list[Scanned] = []
+    for block, items in blocks:
+        file.write(block.tobytes())
+        scanned += items
+    return scanned
+
+
+def _decode(
+    source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None
+) -> Iterator[tuple[NDArray[np.uint8], list[Scanned]]]:
+    """Yield canvases and findings chunk by chunk, in order."""
+    threads = workers or os.cpu_count() or 1
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    preprocess = Preprocess(geometry)
+    waiting: list[Future[tuple[NDArray[np.uint8], list[Scanned]]]] = []
+    chunks = [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
+    done = 0
+    try:
+        for position in range(len(chunks)):
+            while len(waiting) < position + 4 * threads and len(waiting) < len(chunks):  # bounded: results wait in memory
+                waiting.append(pool.submit(_decode_chunk, source, chunks[len(waiting)], preprocess))
+            block, items = waiting[position].result()
+            waiting[position] = Future()  # drop the result
+            done += len(items)
+            if progress:
+                progress(done, len(records))
+            yield block, items
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _decode_chunk(source: Source, records: Sequence[Record], preprocess: Preprocess) -> tuple[NDArray[np.uint8], list[Scanned]]:
+    spec = preprocess.spec
+    block = np.zeros((len(records), spec.channels, spec.image_size, spec.image_size), np.uint8)
+    items = []
+    for row, record in enumerate(records):
+        try:
+            pixels = source.read(record)
+            block[row] = preprocess.canvas(torch.from_numpy(pixels.image.copy())[None])[0].numpy()
+            items.append(Scanned(pixels.sha256, ""))
+        except UndecodableError as error:
+            items.append(Scanned("", str(error)))
+    return block, items
+
+
+def _room_for(folder: Path, size: int) -> bool:
+    """Whether the cache's disk takes `size` bytes and keeps a tenth of its free space."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    return os.access(place, os.W_OK) and shutil.disk_usage(place).free * 0.9 > size

@@ -1,0 +1,220 @@
+"""The training loop: a generator that yields one result per epoch and owns schedule, early stopping and the NaN stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.engine.early_stopping import EarlyStopping
+from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from cnnkit.engine.runtime import Runtime
+from cnnkit.errors import TrainingStoppedError
+from cnnkit.metrics.counts import confusion_counts
+from cnnkit.metrics.scores import accuracy, macro_f1
+
+
+class BatchSource(Protocol):
+    """What the loop asks of data: so many `steps` per epoch, and the batches of an epoch by its number."""
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def epoch(self, number: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Yield (images (n, C, H, W) float32, labels (n,) int64) on the device."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave. Losses in nats per image, accuracies in [0, 1].
+
+    `step` counts optimizer updates since the start; `lr` is the rate of the last one. The training figures are averages
+    over the epoch on augmented images, while the weights changed; the validation figures are those of its end, in fp32
+    without label smoothing or class weights, as `cnnkit eval` computes them. `seconds` and `images_per_second` are of
+    training alone.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_macro_f1: float
+    seconds: float
+    images_per_second: float
+    is_best: bool
+
+
+@dataclass
+class TrainingState:
+    """What changes while training, beside the weights: all an exact resume needs, since every random draw is a function
+    of seed and epoch and the learning rate one of the step."""
+
+    optimizer: torch.optim.Optimizer
+    stopping: EarlyStopping
+    epoch: int = 0
+    step: int = 0
+
+
+def start(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
+    """Return the state before the first epoch; `model` must already be on its device."""
+    return TrainingState(build_optimizer(model, optim), EarlyStopping(stop.monitor, stop.patience, stop.min_delta))
+
+
+def fit(
+    model: nn.Module,
+    batches: BatchSource,
+    val_batches: BatchSource,
+    config: OptimConfig,
+    runtime: Runtime,
+    state: TrainingState,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    class_weights: Tensor | None = None,
+    head: frozenset[str] = frozenset(),
+) -> Iterator[EpochResult]:
+    """Train `model` from where `state` stands, yielding an `EpochResult` after every epoch.
+
+    Ends after ``config.epochs`` or when patience has run out. `head` names the parameters that train while the rest is
+    frozen. Raises `TrainingStoppedError` with the step's number when the loss is no longer finite.
+    """
+    criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=config.label_smoothing).to(runtime.device)
+    steps = math.ceil(batches.steps / config.accumulate)
+    total, warmup = steps * config.epochs, round(steps * config.warmup_epochs)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+    while state.epoch < config.epochs and not state.stopping.exhausted:
+        state.epoch += 1
+        torch.manual_seed(_epoch_seed(seed, state.epoch))  # dropout: a function of the epoch, resumed or not
+        frozen = head if state.epoch <= config.freeze_epochs else None
+        started = time.perf_counter()
+        sums = _Sums()
+        lr = 0.0
+        _train_mode(model, frozen)
+        for group in _grouped(batches.epoch(state.epoch), config.accumulate):
+            lr = learning_rate(state.step, total, warmup, config)
+            set_learning_rate(state.optimizer, lr)
+            state.optimizer.zero_grad(set_to_none=True)
+            for images, labels in group:
+                with runtime.autocast():
+                    logits = model(_laid_out(images, runtime))
+                loss = criterion(logits.float(), labels)
+                scaler.scale(loss / len(group)).backward()
+                sums.add(loss.detach(), logits.detach(), labels)
+            state.step += 1
+            if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
+                _stop_if_diverged(sums.losses[-len(group) :], state, state.step, lr)
+            if config.clip_grad:
+                scaler.unscale_(state.optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
+            scaler.step(state.optimizer)
+            scaler.update()
+        _stop_if_diverged(sums.losses[:: config.accumulate], state, state.step - steps + 1, lr)
+        train_loss, train_accuracy = sums.means()
+        seconds = time.perf_counter() - started
+        val_loss, table = validate(model, val_batches, runtime, num_classes)
+        figures = {"val_loss": val_loss, "val_accuracy": accuracy(table), "val_macro_f1": macro_f1(table)}
+        is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
+        yield EpochResult(
+            epoch=state.epoch,
+            step=state.step,
+            lr=lr,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            **figures,
+            seconds=seconds,
+            images_per_second=sums.images / seconds,
+            is_best=is_best,
+        )
+
+
+def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> tuple[float, NDArray[np.int64]]:
+    """Return the mean loss (nats per image) and the confusion counts (K, K) of `model` in eval mode: sums, then one division."""
+    model.eval()
+    table = np.zeros((num_classes, num_classes), dtype=np.int64)
+    loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
+    with torch.inference_mode():
+        for images, labels in batches.epoch(0):
+            logits = model(_laid_out(images, runtime)).float()
+            loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
+            table += confusion_counts(labels.cpu().numpy(), logits.argmax(1).cpu().numpy(), num_classes)
+    return loss.item() / int(table.sum()), table
+
+
+class _Sums:
+    """Running sums of an epoch, kept on the device so that adding to them waits for nothing."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._correct: list[Tensor] = []
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.images += len(labels)
+        self.losses.append(loss)
+        self._sizes.append(len(labels))
+        self._correct.append((logits.argmax(1) == labels).sum())
+
+    def means(self) -> tuple[float, float]:
+        losses = torch.stack(self.losses).double().cpu() if self.losses[0].device.type != "mps" else torch.stack(self.losses).cpu().double()
+        sizes = torch.tensor(self._sizes, dtype=torch.float64)
+        return float((losses * sizes).sum() / self.images), int(torch.stack(self._correct).sum()) / self.images
+
+
+def _stop_if_diverged(losses: list[Tensor], state: TrainingState, first_step: int, lr: float) -> None:
+    """Raise if one of the `losses` is not finite, naming its step; the first of them is of `first_step`."""
+    finite = torch.isfinite(torch.stack(losses)).cpu()
+    if bool(finite.all()):
+        return
+    index = int((~finite).int().argmax())
+    kept = f"the best model, of epoch {state.stopping.best_epoch}, is kept" if state.stopping.best_epoch else "no epoch was finished"
+    raise TrainingStoppedError(
+        f"the loss became {float(losses[index])} in epoch {state.epoch} at step {first_step + index} (learning rate {lr:.2g}); {kept}; "
+        f"try a smaller rate, such as --lr {lr / 10:.1g}, or --clip-grad 1"
+    )
+
+
+def _train_mode(model: nn.Module, frozen_but: frozenset[str] | None) -> None:
+    """Put `model` into train mode; with `frozen_but` only those parameters learn and BatchNorm keeps its statistics."""
+    model.train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(frozen_but is None or name in frozen_but)
+    if frozen_but is not None:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (the common base has no public name)
+                module.eval()
+
+
+def _grouped(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield lists of `size` batches, the last one shorter."""
+    group: list[tuple[Tensor, Tensor]] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _laid_out(images: Tensor, runtime: Runtime) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last) if runtime.channels_last else images
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 1_000_003 + epoch

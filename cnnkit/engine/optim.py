@@ -1,0 +1,60 @@
+"""The optimizer, its parameter groups, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cnnkit.config import OptimConfig
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+MOMENTUM = 0.9  # Nesterov's, as in arXiv:1512.03385 and nearly every recipe since
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+    """Return the optimizer that `config` names over all parameters of `model`.
+
+    Biases and normalisation weights (at most one dimension) are spared weight decay. With `layer_decay` below 1 each
+    group carries an ``lr_scale`` that falls from the last layer to the first.
+    """
+    groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def learning_rate(step: int, total: int, warmup: int, config: OptimConfig) -> float:
+    """Return the learning rate of `step` (from 0) out of `total`: a linear rise over `warmup` steps, then the schedule."""
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    if config.schedule == "linear":
+        return config.lr * (1 - done)
+    return config.lr
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every parameter group `lr` times its ``lr_scale``."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    from timm.optim import param_groups_layer_decay  # timm takes seconds to import; most trainings do without
+
+    return param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)

@@ -1,0 +1,51 @@
+"""The state for an exact resume on disk: weights, optimizer, early stopping; replaced as a whole after every epoch."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cnnkit.engine.early_stopping import EarlyStopping
+from cnnkit.engine.fit import TrainingState
+from cnnkit.errors import ModelFileError
+
+NAME = "state.pt"
+
+
+def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
+    """Write `state` and the weights of `model` into `folder`; an older state is replaced only by a whole one."""
+    folder.mkdir(exist_ok=True)
+    part = folder / f"{NAME}.part"
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "stopping": state.stopping.to_dict(),
+            "epoch": state.epoch,
+            "step": state.step,
+        },
+        part,
+    )
+    os.replace(part, folder / NAME)
+
+
+def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
+    """Put what `save_state` wrote into `model` and `state`.
+
+    Raises `ModelFileError` if there is no state or it does not fit the model.
+    """
+    path = folder / NAME
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.stopping = EarlyStopping(**saved["stopping"])
+        state.epoch, state.step = saved["epoch"], saved["step"]
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no state to resume from; the run stopped before its first epoch ended: start it anew") from None
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise ModelFileError(f"{path}: cannot resume from it: {error}") from error

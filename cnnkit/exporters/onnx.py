@@ -1,0 +1,106 @@
+"""Export to ONNX: one file that takes decoded images of any size and answers with probabilities.
+
+input `images` uint8 (N, H, W, 3) RGB, all three dynamic; outputs `probabilities` float32 (N, K) and `labels` int64 (N,).
+Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in index order.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from cnnkit import __version__
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.protocol import Exporter
+from cnnkit.model_file import Model, ModelHeader
+from cnnkit.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18  # what torch's translations are written in: nothing is converted, and every onnxruntime since 1.14 reads it
+MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB; leaves 1 MiB for the graph
+
+
+class EndToEnd(nn.Module):
+    """The whole way of `model` as one module: uint8 (N, H, W, 3) -> probabilities (N, K) float32, labels (N,) int64."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(model.header.preprocessing)
+        self.network = copy.deepcopy(model.module).to("cpu", torch.float32)
+        self.temperature = model.header.temperature
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify images (N, H, W, 3)."""
+        probabilities = (self.network(self.preprocess(images)) / self.temperature).softmax(1)
+        return probabilities, probabilities.argmax(1)
+
+
+def write_onnx(model: Model, path: Path) -> None:
+    """Write `model` to `path` as one ONNX file.
+
+    The same model gives the same bytes. Raises `ModelFileError` if the weights exceed the 2 GiB of one file.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.module.state_dict().values())
+    if weights > MAX_BYTES:
+        raise ModelFileError(f"{model.path}: its weights take {weights / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB")
+    import onnx
+
+    proto = _translate(EndToEnd(model).eval())
+    _forget_the_translation(proto)
+    onnx.helper.set_model_props(proto, metadata(model.header))
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def metadata(header: ModelHeader) -> dict[str, str]:
+    """Return what the file says of itself; values that are not text are JSON."""
+    return {
+        "classes": json.dumps(header.classes, ensure_ascii=False),
+        "preprocessing": header.preprocessing.model_dump_json(),
+        "temperature": json.dumps(header.temperature),
+        "arch": header.arch,
+        "options": json.dumps(header.options),
+        "training": json.dumps(header.training),
+        "cnnkit_version": __version__,
+    }
+
+
+def _translate(module: nn.Module) -> onnx.ModelProto:
+    """Trace `module` and translate the trace, with named dynamic dimensions."""
+    # Two images of odd and differing sides: torch.export would take a 1 and equal sides for facts about every input.
+    sample = torch.zeros((2, 37, 41, 3), dtype=torch.uint8)
+    dimension = torch.export.Dim
+    program = torch.onnx.export(
+        module,
+        (sample,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=["probabilities", "labels"],
+        dynamic_shapes={"images": {0: dimension("N"), 1: dimension("H"), 2: dimension("W")}},
+        verbose=False,
+    )
+    if program is None:  # only the old, script-based exporter returns nothing
+        raise TypeError("torch.onnx.export returned no program")
+    return program.model_proto
+
+
+def _forget_the_translation(proto: onnx.ModelProto) -> None:
+    """Remove torch's notes on every node and value: stack traces with file names of the exporting machine."""
+    graph = proto.graph
+    del proto.metadata_props[:]
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+onnx_exporter = Exporter(name="onnx", summary="one ONNX file: uint8 images of any size in, probabilities out", write=write_onnx, open=OnnxClassifier)

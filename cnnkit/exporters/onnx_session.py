@@ -1,0 +1,95 @@
+"""An exported ONNX file as a `Classifier`, run by onnxruntime; no torch in the computation."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+BATCH = 64  # images in one run of the session
+PIXELS = 16_000_000  # of all images in one run: the graph holds them as float32, 200 MB of RGB
+QUIET = 3  # onnxruntime's severity "error": its warnings speak of the graph, not to the user
+
+
+class OnnxClassifier:
+    """The ONNX file at `path`, written by ``cnnkit export --onnx``, on the CPU.
+
+    Raises `ModelFileError` if the file is missing, no ONNX file, or one that cnnkit did not write.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
+        self._session = _open_session(self.path)
+        self._classes = _read_classes(self.path, self._session)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        return self._classes
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        result = np.empty((len(images), len(self.classes)), np.float32)
+        for rows in _same_size(images):
+            outputs = self._session.run(["probabilities"], {"images": np.stack([images[row] for row in rows])})
+            result[rows] = np.asarray(outputs[0])
+        return result
+
+
+def _same_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """Group the indices of images of one size into batches that the graph can take at once."""
+    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row, image in enumerate(images):
+        by_size[image.shape].append(row)
+    batches: list[list[int]] = []
+    for (height, width, *_), rows in by_size.items():
+        count = min(BATCH, max(1, PIXELS // (height * width)))
+        batches += [rows[start : start + count] for start in range(0, len(rows), count)]
+    return batches
+
+
+def _open_session(path: Path) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = QUIET
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for every status code, with no base of their own
+        raise ModelFileError(
+            f"{path}: not an ONNX file that onnxruntime {onnxruntime.__version__} can read ({str(error).splitlines()[0]}); "
+            f"write one with: cnnkit export --onnx"
+        ) from error
+
+
+def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[str, ...]:
+    """Check the face of the file: names, types and ranks of inputs and outputs, and the class names in its metadata."""
+    inputs = [(node.name, node.type, len(node.shape), node.shape[-1:]) for node in session.get_inputs()]
+    outputs = {node.name: node.shape for node in session.get_outputs()}
+    text = session.get_modelmeta().custom_metadata_map.get("classes")
+    problem = ""
+    if inputs != [("images", "tensor(uint8)", 4, [3])]:
+        found = ", ".join(f"{node.name!r} {node.type} {node.shape}" for node in session.get_inputs())
+        problem = f"its input is {found}, expected 'images' tensor(uint8) ['N', 'H', 'W', 3]"
+    elif not {"probabilities", "labels"} <= outputs.keys():
+        problem = f"its outputs are {', '.join(map(repr, outputs))}, expected 'probabilities' and 'labels'"
+    elif text is None:
+        problem = "its metadata names no 'classes'"
+    else:
+        classes = tuple(json.loads(text))
+        if outputs["probabilities"][-1] == len(classes):
+            return classes
+        problem = f"its metadata names {len(classes)} classes, its output has {outputs['probabilities'][-1]}"
+    raise ModelFileError(f"{path}: an ONNX file, but not one that cnnkit export wrote: {problem}")

@@ -1,0 +1,155 @@
+"""How far a score measured on these images may lie from the truth: 95 % confidence intervals.
+
+They speak of other images drawn from the same source, for this one trained model; not of another seed, nor of data that drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnkit.errors import ConfigError
+from cnnkit.metrics.counts import Counts, Margins, margins
+from cnnkit.metrics.scores import Scores
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+DRAWS = 1000  # the 2.5 % and 97.5 % points then rest on 25 draws each; Efron & Tibshirani (1993), section 13, ask for about 1,000
+
+_ENTRIES_AT_ONCE = 4_000_000  # resampled numbers held at a time: 32 MB, whatever the number of classes or images
+_MOST_RESAMPLED = 100_000  # images; beyond, the bootstrap of a mean and the normal interval agree, and 1,000 draws take seconds
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value and the ends of its confidence interval, all in the unit of the value."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return ``{"value", "low", "high"}`` for JSON; what is not finite becomes None (null)."""
+        return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
+
+
+def finite(value: float) -> float | None:
+    """Return `value`, or None where strict JSON has no number for it (NaN, infinity)."""
+    return float(value) if math.isfinite(value) else None
+
+
+def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Estimate:
+    """Return a proportion with its score interval (Wilson 1927, JASA 22:209).
+
+    Unlike the textbook p ± 1.96 s it stays inside [0, 1] and does not shrink to nothing at 0 or n successes (Brown, Cai and
+    DasGupta 2001, Statistical Science 16:101, recommend it). Without any trial (`n` = 0) the value is NaN and the interval [0, 1].
+    Raises `ConfigError` if `confidence` is not between 0 and 1 or `successes` not in 0..n.
+    """
+    _check_confidence(confidence)
+    if not 0 <= successes <= n:
+        raise ConfigError(f"{successes} successes of {n}: successes must lie in 0..n")
+    if n == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # min and max only take off rounding errors: at 0 and n successes the formula gives 0 and 1 exactly
+    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def bootstrap_counts(
+    table: Counts,
+    statistic: Callable[[Margins], Scores],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Return `statistic`, a score in [0, 1] of a (K, K) table, with its bias-corrected percentile bootstrap interval.
+
+    `statistic` maps the margins of D tables, each (D, K), to (D,); every score of `cnnkit.metrics.scores` is one. Resampling the
+    N images with replacement is one multinomial draw over the table's cells, and only occupied cells are drawn, so that cost
+    grows with N, not with K², and memory is bounded (measured: K = 10, N = 10,000: 50 ms; K = 1,000, N = 50,000: 1.5 s).
+
+    Few images per class bias a mean over classes: resamples lie off the value by about as much as the value lies off the truth.
+    The percentiles are therefore shifted by twice the bias (measured, coverage of the 95 % interval of macro-F1 over 300
+    simulated test sets: 60 classes, 300 images: 90 % instead of 54 %; 40 classes, 400 images: 96 % instead of 82 %; 10 classes,
+    1,000 images: 95 % either way). The value itself is never left outside.
+    Raises `ConfigError` if the table is empty or `draws` or `confidence` make no sense.
+    """
+    _check_confidence(confidence)
+    n = int(table.sum())
+    if n == 0 or draws < 1:
+        raise ConfigError(f"a bootstrap of {draws} draws from {n} images: both must be at least 1")
+    rng = np.random.default_rng(seed)
+    rows, columns = np.nonzero(table)
+    shares = table[rows, columns] / n
+    at_once = max(1, _ENTRIES_AT_ONCE // len(rows))
+    values = [
+        statistic(_margins_of_cells(rng.multinomial(n, shares, size=min(at_once, draws - done)), rows, columns, len(table)))
+        for done in range(0, draws, at_once)
+    ]
+    drawn = np.concatenate(values)
+    value = float(statistic(margins(table[None]))[0])
+    shifted = _percentiles(value, drawn - 2 * (drawn.mean() - value), confidence)
+    return Estimate(value, max(0.0, shifted.low), min(1.0, shifted.high))
+
+
+def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
+    """Return the mean of `values` (N,) with its interval, in their unit.
+
+    Losses have a long right tail (a few confident mistakes carry most of the sum), which a symmetric interval ignores; hence
+    the percentile bootstrap. Above 100,000 values the normal interval takes its place: there the two agree. The interval is NaN
+    where a value is not finite, and for a single value, which says nothing about spread.
+    """
+    _check_confidence(confidence)
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean()) if sample.size else math.nan
+    n = len(sample)
+    if n < 2 or not np.isfinite(sample).all():  # noqa: PLR2004 - a spread needs two
+        return Estimate(mean, math.nan, math.nan)
+    if n > _MOST_RESAMPLED:
+        half = NormalDist().inv_cdf((1 + confidence) / 2) * float(sample.std(ddof=1)) / math.sqrt(n)
+        return Estimate(mean, mean - half, mean + half)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _ENTRIES_AT_ONCE // n)
+    means = [sample[rng.integers(n, size=(min(at_once, draws - done), n))].mean(axis=1) for done in range(0, draws, at_once)]
+    return _percentiles(mean, np.concatenate(means), confidence)
+
+
+def _margins_of_cells(drawn: Counts, rows: NDArray[np.intp], columns: NDArray[np.intp], num_classes: int) -> Margins:
+    """Margins of D tables given by their occupied cells alone: `drawn` (D, M) lie at `rows`, `columns` (M,)."""
+    on_diagonal = rows == columns
+    return Margins(
+        hits=_sum_by_class(drawn[:, on_diagonal], rows[on_diagonal], num_classes),
+        support=_sum_by_class(drawn, rows, num_classes),
+        predicted=_sum_by_class(drawn, columns, num_classes),
+    )
+
+
+def _sum_by_class(drawn: Counts, classes: NDArray[np.intp], num_classes: int) -> Counts:
+    """Sum the columns of `drawn` (D, M) that share a class: (D, K)."""
+    sums = np.zeros((len(drawn), num_classes), dtype=np.int64)
+    if len(classes):
+        order = np.argsort(classes, kind="stable")
+        present, starts = np.unique(classes[order], return_index=True)
+        sums[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return sums
+
+
+def _percentiles(value: float, drawn: Scores, confidence: float) -> Estimate:
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence {confidence} must lie between 0 and 1, such as 0.95")

@@ -1,0 +1,83 @@
+"""The few pieces the built-in architectures share; a plugin is free to use them too."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name everybody gives it)
+
+
+def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
+    """Return Conv3x3 - BatchNorm - ReLU, mapping (N, inputs, H, W) to (N, outputs, H, W).
+
+    The convolution has no bias: the normalisation after it would subtract it again (arXiv:1502.03167, section 3.2).
+    """
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def halve() -> nn.MaxPool2d:
+    """Return a 2x2 max pooling that maps (N, C, H, W) to (N, C, H/2, W/2), rounded up so that one pixel stays one."""
+    return nn.MaxPool2d(2, ceil_mode=True)
+
+
+class Residual(nn.Module):
+    """Two Conv3x3 - BatchNorm - ReLU added to their own input, (N, C, H, W) to the same shape (arXiv:1512.03385)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv_norm_relu(channels, channels), conv_norm_relu(channels, channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``images + body(images)``."""
+        return images + self.body(images)
+
+
+class AverageGrid(nn.Module):
+    """Average feature maps (N, C, H, W) of any size over a grid of cells, giving (N, C, side, side).
+
+    What `nn.AdaptiveAvgPool2d` does; where the cells divide the map, as in nearly every training, by the plain average
+    pooling, whose gradient is deterministic on CUDA too (the adaptive one refuses `use_deterministic_algorithms`).
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, side, side)."""
+        height, width = maps.shape[2:]
+        if height % self.side or width % self.side:
+            return F.adaptive_avg_pool2d(maps, self.side)
+        return F.avg_pool2d(maps, (height // self.side, width // self.side))
+
+
+class GlobalMax(nn.Module):
+    """The largest value of each feature map: (N, C, H, W) to (N, C)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C)."""
+        return maps.amax((2, 3))
+
+
+class Scale(nn.Module):
+    """Multiply by a fixed number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return ``factor * values``, in the same shape."""
+        return self.factor * values
+
+
+def he_init(network: nn.Module) -> None:
+    """Draw the weights before ReLUs so that activations keep their scale through the depth (arXiv:1502.01852, eq. 10).
+
+    torch's own default is smaller by a factor of about 2.4 a layer: networks without normalisation then start almost silent.
+    The last layer, which gives the logits, keeps that default: larger logits would be confident before the first step.
+    """
+    *hidden, _logits = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    for layer in hidden:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

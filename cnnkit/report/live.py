@@ -1,0 +1,110 @@
+"""Training as it happens: one line per epoch, and on a terminal a bar for the epoch that is under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+# heading, width; numbers are right-aligned under it
+_COLUMNS = (
+    ("epoch", 7), ("lr", 8), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8), ("images/s", 9), ("time", 6),
+)  # fmt: skip
+
+
+class Epoch(Protocol):
+    """The figures of an epoch that a line shows (see `cnnkit.engine.fit.EpochResult`)."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    is_best: bool
+
+
+class Batched(Protocol):
+    """Batches that can be counted (see `cnnkit.engine.fit.BatchSource`)."""
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def epoch(self, number: int) -> Iterable[Any]:
+        """Yield the batches of an epoch."""
+        ...
+
+
+class EpochTable:
+    """Prints a line when an epoch ends; what has scrolled by stays. Use as a context manager around the training.
+
+    In a pipe or on a dumb terminal the same lines come without the bar and without colour. The star marks the best epoch
+    so far.
+    """
+
+    def __init__(self, console: Console, epochs: int, *, images: int, first: int = 1) -> None:
+        self._console, self._epochs, self._images, self._first = console, epochs, images, first
+        self._started = time.perf_counter()
+        self._star = "★" if (console.encoding or "").lower().startswith("utf") else "*"
+        columns = (
+            TextColumn("epoch {task.fields[number]}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal or console.is_dumb_terminal)
+
+    def __enter__(self) -> Self:
+        self._console.print(Text("  ".join(name.rjust(width) for name, width in _COLUMNS), style="bold"))
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def watch(self, batches: Batched) -> Batched:
+        """Return `batches` with the bar following them."""
+        return _Watched(batches, self)
+
+    def add(self, epoch: Epoch) -> None:
+        """Print the line of an epoch that has ended."""
+        minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
+        cells = (
+            f"{epoch.epoch}/{self._epochs}", f"{epoch.lr:.2e}", f"{epoch.train_loss:.4f}", f"{100 * epoch.train_accuracy:.1f} %",
+            f"{epoch.val_loss:.4f}", f"{100 * epoch.val_accuracy:.1f} %", f"{epoch.images_per_second:,.0f}", f"{minutes}:{seconds:02d}",
+        )  # fmt: skip
+        line = Text()
+        for (name, width), cell in zip(_COLUMNS, cells, strict=True):
+            line.append(cell.rjust(width) + "  ", style="green" if epoch.is_best and name.startswith("val") else "")
+        self._console.print(line.append(self._star if epoch.is_best else "", style="bold yellow"))
+
+    def follow(self, number: int, batches: Batched) -> Iterator[Any]:
+        """Yield the batches of epoch `number` and move the bar."""
+        task = self._bar.add_task("", total=batches.steps, number=f"{number}/{self._epochs}", rate="")
+        try:
+            for batch in batches.epoch(number):
+                yield batch
+                speed = self._bar.tasks[-1].speed if self._bar.tasks else None
+                rate = f"{speed * self._images / batches.steps:,.0f} images/s" if speed else ""
+                self._bar.update(task, advance=1, rate=rate)
+        finally:
+            self._bar.remove_task(task)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    batches: Batched
+    table: EpochTable
+
+    @property
+    def steps(self) -> int:
+        return self.batches.steps
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        return self.table.follow(number, self.batches)

@@ -1,0 +1,21 @@
+"""The evaluation's tables as plain text: report.txt, what the screen shows, for those who come later."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from cnnkit.metrics.classification import ClassificationReport
+from cnnkit.report.confusion import confusion_table
+from cnnkit.report.tables import metrics_table, per_class_table
+
+WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
+
+
+def report_text(report: ClassificationReport) -> str:
+    """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide."""
+    file = io.StringIO()
+    console = Console(file=file, width=WIDTH, color_system=None, highlight=False)
+    console.print(metrics_table(report), "", per_class_table(report), "", confusion_table(report.confusion, report.classes), sep="\n")
+    return file.getvalue()

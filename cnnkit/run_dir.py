@@ -1,0 +1,181 @@
+"""The run directory: one training, its files under fixed names, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
+
+HISTORY = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "images_per_second", "is_best")
+_NUMBERED = re.compile(r"(\d{3,})-")
+
+
+def runs_folder() -> Path:
+    """Return the folder in which runs are made and looked for: ``$CNNKIT_RUNS`` or ``./runs``."""
+    return Path(os.environ.get("CNNKIT_RUNS") or "runs")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Names of the files of one run; nothing is read before it is asked for."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """The model file of the best epoch."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The folder of the state that `cnnkit resume` continues from."""
+        return self.path / "last"
+
+    @property
+    def split_file(self) -> Path:
+        """``path,label,split,sha256`` of every image used."""
+        return self.path / "split.csv"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch, columns `HISTORY`."""
+        return self.path / "history.csv"
+
+    def evaluation(self, split: str) -> Path:
+        """The folder of the evaluation on `split`."""
+        return self.path / "eval" / split
+
+    @property
+    def export(self) -> Path:
+        """The folder of exported files."""
+        return self.path / "export"
+
+    def read_config(self) -> dict[str, Any]:
+        """Return config.json; raises `ModelFileError` if this is no run directory."""
+        try:
+            return json.loads((self.path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: not a run directory (config.json: {error}); expected a folder that cnnkit train wrote") from None
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        write_json(self.path / "config.json", config)
+
+    def read_history(self) -> list[dict[str, str]]:
+        """Return the rows of history.csv as text; empty before the first epoch has ended."""
+        if not self.history.is_file():
+            return []
+        with self.history.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def append_history(self, row: Mapping[str, object]) -> None:
+        """Add one epoch to history.csv; `row` has the keys `HISTORY`."""
+        new = not self.history.exists()
+        with self.history.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, HISTORY)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def trim_history(self, epochs: int) -> None:
+        """Keep the first `epochs` rows of history.csv (a resumed run writes the others anew)."""
+        rows = self.read_history()[:epochs]
+        if rows:
+            write_csv(self.history, HISTORY, rows)
+        else:
+            self.history.unlink(missing_ok=True)
+
+
+def create(out: Path, arch: str) -> RunDir:
+    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name becomes ``-``.
+
+    Raises `ConfigError` if `out` cannot be written.
+    """
+    check_writable(out)
+    while True:
+        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-')}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another training took the number in between
+            continue
+        return RunDir(path)
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder `out` if need be and write to it; raises `ConfigError` if that fails."""
+    probe = out / f".write-test-{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER") from None
+
+
+def newest(*, finished: bool = True) -> RunDir:
+    """Return the newest (finished) run under `runs_folder()`.
+
+    Raises `ModelFileError` that says what to type when there is none.
+    """
+    folder = runs_folder()
+    unfinished = None
+    for path in _runs(folder):
+        run = RunDir(path)
+        status = run.read_config().get("status") if (path / "config.json").is_file() else None
+        if status == "finished" or (not finished and status is not None):
+            return run
+        if run.best.is_file():
+            unfinished = unfinished or path
+    hint = f"; {unfinished} was stopped early: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}" if unfinished else ""
+    raise ModelFileError(f"no finished run under {folder}{hint}; train one: cnnkit train --data FOLDER, or name a model: --model FILE")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as JSON; the file appears under its name only when it is whole. NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write `rows` as CSV under a header of `columns`; whole or not at all."""
+    names = list(columns)
+    part = _part(path)
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8; whole or not at all."""
+    part = _part(path)
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _part(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CnnkitError(f"{path}: cannot write there: {error.strerror or error}") from None
+    return path.with_name(path.name + ".part")
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Run directories, newest first: by number, which order of creation gives."""
+    if not folder.is_dir():
+        return []
+    numbered = [(int(match[1]), path) for path in folder.iterdir() if path.is_dir() and (match := _NUMBERED.match(path.name))]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def _highest(folder: Path) -> int:
+    runs = _runs(folder)
+    return int(runs[0].name.partition("-")[0]) if runs else 0

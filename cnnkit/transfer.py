@@ -1,0 +1,202 @@
+"""Starting from weights that exist: read a file, fit its tensors into a network, say what was loaded and what was not.
+
+No pickled object is ever executed: ``.safetensors`` has none, and ``.pth`` is read with torch's tensors-only reader.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cnnkit.errors import ConfigError, ModelFileError
+
+PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save the weights
+NAMED = 3  # how many names a sentence lists before it counts the rest
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What `load_weights` did, in tensors: how many were `loaded`, and the names of the others.
+
+    `skipped` are in both but differ in shape (a new head); `missing` only in the model; `unexpected` only in the file.
+    """
+
+    loaded: int
+    skipped: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of the weights file `path` by name, on the CPU.
+
+    Reads ``.safetensors`` and ``.pth``/``.pt`` (a state dict, or one wrapped as ``{"state_dict": ...}``). Raises
+    `ModelFileError` if the file is missing, of another type, damaged, or holds pickled objects beside tensors.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such weights file")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
+    if suffix not in {".pth", ".pt"}:
+        raise ModelFileError(f"{path}: weights are read from .safetensors, .pth or .pt files, not {suffix or 'files without suffix'}")
+    weights = _tensors(_unpickle(path))
+    if not weights:
+        raise ModelFileError(f"{path}: holds no tensors by name; expected a state dict, saved by: torch.save(model.state_dict(), ...)")
+    return weights
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsReport:
+    """Copy the tensors of `state_dict` into `module` where name and shape agree; the others stay as built.
+
+    Names may carry the prefixes of common wrappers. The first convolution is fitted to one input channel, absolute
+    position embeddings to another image size. Raises `ConfigError` if fewer than half of the model's tensors could be
+    loaded.
+    """
+    own = module.state_dict()
+    given = {_own_name(name, own): tensor for name, tensor in _tensors(state_dict).items()}
+    fitted = {name: _fit(name, given[name], own[name], module) for name in own if name in given}
+    usable = {name: tensor for name, tensor in fitted.items() if tensor.shape == own[name].shape}
+    report = WeightsReport(
+        loaded=len(usable),
+        skipped=tuple(name for name in fitted if name not in usable),
+        # A BatchNorm's step counter is no weight; files from before torch 0.4.1 lack it.
+        missing=tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked")),
+        unexpected=tuple(name for name in given if name not in own),
+    )
+    if 2 * report.loaded < len(own):
+        raise ConfigError(
+            f"the weights do not fit: {report.loaded} of the model's {len(own)} tensors are in the file with the same name and shape. "
+            f"The model has {_names(own)}; the file has {_names(given)}. Was it made for another architecture? "
+            "Choose the one it was made for with --arch; list them with: cnnkit archs"
+        )
+    module.load_state_dict(usable, strict=False)
+    return report
+
+
+def describe(report: WeightsReport) -> str:
+    """Return one sentence that says what was loaded and what was not."""
+    rest = (
+        (report.skipped, "left as built for their shape"),
+        (report.missing, "not in the file"),
+        (report.unexpected, "in the file but not in the model"),
+    )
+    said = [f"{len(names)} {reason} ({_names(names)})" for names, reason in rest if names]
+    return "; ".join([f"loaded {report.loaded} tensors", *said])
+
+
+def head_parameters(module: nn.Module, num_classes: int) -> set[str]:
+    """Return the names of the parameters of the layer that gives the logits: all that trains while the rest is frozen.
+
+    It is what the network's own `get_classifier()` says (timm's convention), or else the last `nn.Linear` or `nn.Conv2d`
+    with `num_classes` outputs. Raises `ConfigError` if there is none.
+    """
+    heads = _classifiers(module) or _last_layer(module, num_classes)
+    if not heads:
+        raise ConfigError(
+            f"{type(module).__name__} has no Linear or Conv2d layer with {num_classes} outputs, so its head cannot be told from the rest: "
+            "use --freeze-epochs 0, or give the network a get_classifier() method that returns its last layer"
+        )
+    wanted = {id(parameter) for head in heads for parameter in head.parameters()}
+    return {name for name, parameter in module.named_parameters() if id(parameter) in wanted}
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error) and "global" not in str(error):
+            raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged") from error
+        raise ModelFileError(
+            f"{path}: holds pickled Python objects beside tensors; loading them could run code, so it is refused. Where you trust the file, "
+            "load it in Python and save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
+        ) from error
+    except Exception as error:  # a damaged archive raises whatever its reader stumbles over
+        raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged ({type(error).__name__}: {error})") from error
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    """The tensors of a state dict, looked for inside the usual wrappers."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            return _tensors(content[key])
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _own_name(name: str, own: Mapping[str, Tensor]) -> str:
+    """The model's name for a tensor of the file: wrappers' prefixes are dropped unless the model has them too."""
+    while name not in own:
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        if prefix is None:
+            break
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _fit(name: str, given: Tensor, own: Tensor, module: nn.Module) -> Tensor:
+    """Adapt a tensor of the file to a model with other input channels or another image size, where that is possible."""
+    if given.shape == own.shape:
+        return given
+    if given.ndim == own.ndim == 4 and _apart(given, own) == [1]:  # noqa: PLR2004 (O, I, kH, kW)
+        # A gray image given as three equal channels has this response: what timm's adapt_input_conv does.
+        if given.shape[1] == 3 and own.shape[1] == 1:  # noqa: PLR2004 (RGB)
+            return given.sum(1, keepdim=True)
+        if given.shape[1] == 1 and own.shape[1] == 3:  # noqa: PLR2004 (RGB)
+            return given.expand_as(own) / own.shape[1]
+    if name.endswith("pos_embed") and given.ndim == own.ndim == 3 and _apart(given, own) == [1]:  # noqa: PLR2004 (1, tokens, channels)
+        return _resample_positions(given, own, getattr(module, "num_prefix_tokens", 0))
+    return given
+
+
+def _apart(one: Tensor, other: Tensor) -> list[int]:
+    """The dimensions in which two tensors of equal rank differ."""
+    return [axis for axis, (left, right) in enumerate(zip(one.shape, other.shape, strict=True)) if left != right]
+
+
+def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tensor:
+    """Resize a square grid of position embeddings (1, tokens, channels) to the number of tokens of `own`."""
+    sides = [isqrt(tensor.shape[1] - prefix_tokens) for tensor in (given, own)]
+    if any(side**2 + prefix_tokens != tensor.shape[1] for side, tensor in zip(sides, (given, own), strict=True)):
+        return given
+    from timm.layers.pos_embed import resample_abs_pos_embed  # noqa: PLC0415 (timm costs seconds; few files need it)
+
+    return resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix_tokens)
+
+
+def _classifiers(module: nn.Module) -> list[nn.Module]:
+    """What `get_classifier()` returns, as a list of layers that have parameters (a distilled network has two)."""
+    ask = getattr(module, "get_classifier", None)
+    answer = ask() if callable(ask) else None
+    layers = answer if isinstance(answer, tuple | list) else [answer]
+    return [layer for layer in layers if isinstance(layer, nn.Module) and any(True for _ in layer.parameters())]
+
+
+def _last_layer(module: nn.Module, num_classes: int) -> list[nn.Module]:
+    fitting = [
+        layer
+        for layer in module.modules()
+        if (isinstance(layer, nn.Linear) and layer.out_features == num_classes)
+        or (isinstance(layer, nn.Conv2d) and layer.out_channels == num_classes)
+    ]
+    return fitting[-1:]
+
+
+def _names(names: Mapping[str, Any] | tuple[str, ...]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more

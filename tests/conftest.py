@@ -1,0 +1,111 @@
+"""What every test may ask for: image folders, the command line, and a world of its own.
+
+Nothing heavy is imported here, so a test of a light room stays light.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Read by torch and the hub's client when they are first imported, in this process or in one a test starts.
+os.environ["OMP_NUM_THREADS"] = "2"  # the same sums, in the same order, on every machine
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not take the cores from those that work
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test in an empty folder, with a plain terminal of 100 columns, an empty cache and no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CNNKIT_RUNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", _no_network)
+    monkeypatch.setattr(socket, "create_connection", _no_network)
+
+
+def _no_network(*address: object, **_: object) -> NoReturn:
+    raise OSError(f"tests have no network: {address}")
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a folder of class folders under `tmp_path` and returns its path.
+
+    `classes` are names, or names with their own number of images; `images` is the number per class; `size` is
+    (width, height) in pixels. Images of one class share a hue and a stripe direction, no two are equal, and the same
+    arguments give the same bytes. Several calls make splits: ``image_folder(folder="data/train", seed=1)``.
+    """
+
+    def write(
+        classes: Sequence[str] | Mapping[str, int] = ("ants", "bees", "wasps"),
+        images: int = 8,
+        *,
+        size: tuple[int, int] = (40, 32),
+        suffix: str = ".jpg",
+        folder: str = "images",
+        seed: int = 0,
+    ) -> Path:
+        root = tmp_path / folder
+        numbers = dict(classes) if isinstance(classes, Mapping) else dict.fromkeys(classes, images)
+        for index, (name, number) in enumerate(numbers.items()):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for image in range(number):
+                pixels = draw_image(index, len(numbers), size, np.random.default_rng((seed, index, image)))
+                Image.fromarray(pixels).save(root / name / f"{name}-{image:03d}{suffix}")
+        return root
+
+    return write
+
+
+def draw_image(label: int, classes: int, size: tuple[int, int], random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Draw one uint8 image (height, width, 3): stripes in the hue and direction of `label`, under light and noise."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    angle = np.pi * label / classes
+    stripes = np.sin((np.cos(angle) * x + np.sin(angle) * y) * random.uniform(0.5, 0.7) + random.uniform(0, 2 * np.pi))
+    hue = np.array(colorsys.hsv_to_rgb(label / classes, 0.8, 1.0))
+    light = random.uniform(120, 160) + 50 * stripes[..., None]
+    return (light * hue + random.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code, its stdout and its stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Return stdout as the one JSON document it must be."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Return a function that runs ``cnnkit ARGUMENTS...`` in this process: ``cli("train", "--data", folder)``."""
+
+    def run(*arguments: object) -> Finished:
+        from cnnkit.cli.app import main
+
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Finished(code, captured.out, captured.err)
+
+    return run

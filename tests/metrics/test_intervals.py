@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from cnnkit.errors import ConfigError
+from cnnkit.metrics import intervals
+from cnnkit.metrics.counts import Margins, margins
+from cnnkit.metrics.intervals import Estimate, bootstrap_counts, bootstrap_mean, wilson
+from cnnkit.metrics.scores import Scores, accuracy_of, macro_f1, macro_f1_of
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_equals_scipy(counts: tuple[int, int]) -> None:
+    successes, n = counts
+    expected = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
+    ours = wilson(successes, n)
+    assert ours.value == successes / n
+    np.testing.assert_allclose([ours.low, ours.high], [expected.low, expected.high], rtol=0, atol=1e-12)
+    assert 0 <= ours.low <= ours.value <= ours.high <= 1
+
+
+def test_wilson_keeps_a_width_without_a_mistake() -> None:
+    perfect = wilson(100, 100)
+    assert (round(perfect.low, 4), perfect.high) == (0.963, 1.0)
+    assert wilson(0, 100).low == 0.0
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    nothing = wilson(0, 0)
+    assert math.isnan(nothing.value)
+    assert (nothing.low, nothing.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "confidence", "message"),
+    [
+        (5, 4, 0.95, "5 successes of 4"),
+        (-1, 4, 0.95, "-1 successes of 4"),
+        (1, 4, 95, "confidence 95 must lie between 0 and 1, such as 0.95"),
+    ],
+)
+def test_wilson_refuses_nonsense(successes: int, n: int, confidence: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        wilson(successes, n, confidence)
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.9, 100), (0.99, 100), (0.5, 30)])
+def test_wilson_covers_the_truth_about_as_often_as_promised(share: float, n: int) -> None:
+    successes = np.random.default_rng(0).binomial(n, share, size=4000)
+    covered = [wilson(int(s), n).low <= share <= wilson(int(s), n).high for s in successes]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize(("num_classes", "n", "share"), [(3, 150, 0.8), (10, 500, 0.8), (40, 400, 0.8)])
+def test_bootstrap_of_macro_f1_covers_the_truth_about_as_often_as_promised(num_classes: int, n: int, share: float) -> None:
+    rng = np.random.default_rng(0)
+    cells = (share * np.eye(num_classes) + (1 - share) * rng.dirichlet(np.full(num_classes, 0.3), size=num_classes)) / num_classes
+    truth = macro_f1((cells * 1e9).astype(np.int64))
+    covered = []
+    for seed in range(200):
+        table = rng.multinomial(n, cells.ravel() / cells.sum()).reshape(cells.shape)
+        found = bootstrap_counts(table, macro_f1_of, draws=200, seed=seed)
+        covered.append(found.low <= truth <= found.high)
+    assert 0.89 <= np.mean(covered) <= 1.0
+
+
+def test_bootstrap_of_accuracy_agrees_with_wilson() -> None:
+    table = np.array([[450, 50], [100, 400]])
+    ours, exact = bootstrap_counts(table, accuracy_of), wilson(850, 1000)
+    assert ours.value == exact.value
+    assert ours.low == pytest.approx(exact.low, abs=0.003)
+    assert ours.high == pytest.approx(exact.high, abs=0.003)
+
+
+def test_bootstrap_draws_whole_tables() -> None:
+    """The margins that a statistic is given belong to tables of N images, with nothing in a cell that was empty."""
+    table = np.array([[5, 0, 2], [0, 0, 0], [1, 0, 4]])
+    seen: list[Margins] = []
+
+    def statistic(drawn: Margins) -> Scores:
+        seen.append(drawn)
+        return accuracy_of(drawn)
+
+    bootstrap_counts(table, statistic, draws=500)
+    drawn = seen[0]
+    assert drawn.hits.shape == (500, 3)
+    assert (drawn.support.sum(axis=1) == 12).all()
+    assert (drawn.predicted.sum(axis=1) == 12).all()
+    assert (drawn.support[:, 1] == 0).all()
+    assert (drawn.hits <= np.minimum(drawn.support, drawn.predicted)).all()
+    sums = margins(table)
+    for ours, expected in ((drawn.hits, sums.hits), (drawn.support, sums.support), (drawn.predicted, sums.predicted)):
+        np.testing.assert_allclose(ours.mean(axis=0), expected, atol=0.4)
+
+
+def test_bootstrap_is_repeatable_and_does_not_depend_on_how_much_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = np.array([[30, 5], [8, 20]])
+    values = np.random.default_rng(0).exponential(size=50)
+    whole = bootstrap_counts(table, macro_f1_of), bootstrap_mean(values)
+    monkeypatch.setattr(intervals, "_ENTRIES_AT_ONCE", 100)
+    assert (bootstrap_counts(table, macro_f1_of), bootstrap_mean(values)) == whole
+    assert bootstrap_counts(table, macro_f1_of, seed=1) != whole[0]
+
+
+def test_bootstrap_of_a_thousand_classes_keeps_memory_bounded() -> None:
+    rng = np.random.default_rng(0)
+    table = np.zeros((1000, 1000), dtype=np.int64)
+    table[rng.integers(1000, size=5000), rng.integers(1000, size=5000)] = 1
+    tracemalloc.start()
+    bootstrap_counts(table, macro_f1_of, draws=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # 100 whole tables would be 800 MB
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(st.lists(st.integers(0, 20), min_size=9, max_size=9).filter(any))
+def test_bootstrap_never_leaves_the_value_outside(cells: list[int]) -> None:
+    found = bootstrap_counts(np.array(cells).reshape(3, 3), macro_f1_of, draws=20)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize(("table", "draws"), [(np.zeros((2, 2), dtype=np.int64), 10), (np.eye(2, dtype=np.int64), 0)])
+def test_bootstrap_refuses_nothing_to_draw(table: np.ndarray, draws: int) -> None:
+    with pytest.raises(ConfigError, match="both must be at least 1"):
+        bootstrap_counts(table, macro_f1_of, draws=draws)
+
+
+def test_bootstrap_mean_covers_the_mean_of_skewed_losses() -> None:
+    rng = np.random.default_rng(0)
+    found = [bootstrap_mean(rng.exponential(size=100), draws=200, seed=seed) for seed in range(300)]
+    assert 0.90 <= np.mean([each.low <= 1.0 <= each.high for each in found]) <= 0.98
+
+
+def test_normal_interval_takes_over_where_it_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).exponential(size=5000)
+    drawn = bootstrap_mean(values)
+    monkeypatch.setattr(intervals, "_MOST_RESAMPLED", 1000)
+    normal = bootstrap_mean(values)
+    assert normal != drawn
+    assert normal.value == drawn.value
+    assert normal.low == pytest.approx(drawn.low, abs=0.003)
+    assert normal.high == pytest.approx(drawn.high, abs=0.003)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
+def test_a_mean_without_a_spread_has_no_interval(values: list[float]) -> None:
+    found = bootstrap_mean(values)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_estimate_is_strict_json() -> None:
+    assert json.dumps(Estimate(math.inf, math.nan, 0.5).to_dict(), allow_nan=False) == '{"value": null, "low": null, "high": 0.5}'

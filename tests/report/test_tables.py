@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from rich.console import Console, RenderableType
+
+from cnnkit.metrics.classification import ClassificationReport, classification_report
+from cnnkit.metrics.counts import Counts
+from cnnkit.report.tables import metrics_table, most_confused_table, per_class_table, percent
+
+
+def plain(renderable: RenderableType, width: int = 80) -> str:
+    """What a pipe gets: no colour, fixed width, line ends cleaned."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def report_of(table: Counts, classes: list[str]) -> ClassificationReport:
+    """A report with these counts, every answer given with probability 0.9."""
+    rows, columns = np.nonzero(table)
+    labels = np.repeat(rows, table[rows, columns])
+    predicted = np.repeat(columns, table[rows, columns])
+    chances = np.full((len(labels), len(classes)), 0.1 / (len(classes) - 1))
+    chances[np.arange(len(labels)), predicted] = 0.9
+    return classification_report(labels, chances, classes, split="test")
+
+
+def test_metrics_table() -> None:
+    text = plain(metrics_table(report_of(np.array([[90, 10], [4, 96]]), ["ant", "bee"])))
+    assert (
+        text
+        == """\
+test: 200 images, 2 classes
+metric                  value    95 % interval
+──────────────────────────────────────────────
+accuracy               93.0 %     [88.6, 95.8]
+balanced accuracy      93.0 %     [89.5, 96.5]
+macro F1               93.0 %     [89.5, 96.5]
+weighted F1            93.0 %
+loss (nats)             0.259   [0.193, 0.336]
+always answering ant   50.0 %"""
+    )
+
+
+def test_a_model_no_better_than_a_constant_answer_is_called_so() -> None:
+    text = plain(metrics_table(report_of(np.array([[60, 0], [38, 2]]), ["ant", "bee"])))
+    assert "Warning: not shown to be better than always answering ant" in text
+    assert "begins at 52.2 %, that answer scores 60.0 %." in " ".join(text.split())
+
+
+def test_top5_appears_where_it_means_something() -> None:
+    assert "top-5" not in plain(metrics_table(report_of(np.eye(5, dtype=np.int64), list("abcde"))))
+    assert "top-5 accuracy" in plain(metrics_table(report_of(np.eye(6, dtype=np.int64), list("abcdef"))))
+
+
+def test_one_image_has_no_interval_of_the_loss() -> None:
+    text = plain(metrics_table(report_of(np.array([[1, 0], [0, 0]]), ["ant", "bee"])))
+    assert "test: 1 image, 2 classes" in text
+    assert "loss (nats)" in text
+    assert "nan" not in text.replace("nats", "")
+
+
+def test_per_class_table_marks_small_classes_and_undefined_scores() -> None:
+    table = np.array([[40, 0, 0], [5, 0, 0], [0, 0, 0]])
+    assert (
+        plain(per_class_table(report_of(table, ["[red]ant[/red]", "bee", "猫\n"])))
+        == r"""class            precision %   recall %   F1 %   images
+─────────────────────────────────────────────────────────────
+[red]ant[/red]          88.9      100.0   94.1       40
+bee                        -        0.0    0.0        5   few
+猫\n                       -          -      -        0   few
+few: under 30 images; scores of such a class may be off by more than 10 points.
+-: undefined; the class has no image here, or was never predicted."""
+    )
+
+
+def test_many_classes_show_the_worst() -> None:
+    table = np.eye(60, dtype=np.int64) * 40
+    table[7, 8] = 30
+    text = plain(per_class_table(report_of(table, [f"class {i}" for i in range(60)])))
+    lines = text.splitlines()
+    assert lines[2].startswith("class 7 ")
+    assert lines[3].startswith("class 8 ")
+    assert len(lines) == 2 + 20 + 1
+    assert lines[-1] == "The 20 classes of lowest F1; all 60 are in metrics.json."
+
+
+def test_most_confused_table() -> None:
+    assert (
+        plain(most_confused_table(np.array([[5, 3], [1, 9]]), ["[b]ant", "bee"]))
+        == """\
+true     predicted   images   of the true class
+───────────────────────────────────────────────
+[b]ant   bee              3              37.5 %
+bee      [b]ant           1              10.0 %"""
+    )
+
+
+def test_no_mistake_is_said_in_words() -> None:
+    assert plain(most_confused_table(np.eye(2, dtype=np.int64), ["ant", "bee"])) == "No image was put into a wrong class."
+
+
+def test_percent() -> None:
+    assert [percent(0.9324), percent(1.0), percent(math.nan)] == ["93.2", "100.0", "-"]
+
+
+def test_long_names_fit_80_columns() -> None:
+    report = report_of(np.array([[40, 2], [1, 30]]), ["a very long class name " * 6, "猫と犬の写真" * 12])
+    for renderable in (metrics_table(report), per_class_table(report), most_confused_table(report.confusion, report.classes)):
+        assert "…" not in plain(renderable), "a name is folded, never cut"

@@ -1,0 +1,238 @@
+"""Who may import whom. The table is the plan of the house; the tests compare every file with it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import cnnkit
+
+PACKAGE = Path(cnnkit.__file__).parent
+TORCH = "torch torchvision timm safetensors onnx onnxscript onnxruntime"  # seconds to import, or made of tensors
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the files of one room may import beside the standard library and each other, as words.
+
+    `rooms` and `packages` at the top of a file; `rooms_inside` and `packages_inside` also, but only inside a function,
+    because loading them takes long. Under ``if TYPE_CHECKING:`` any package and any room further up the table is free.
+    """
+
+    rooms: str = ""
+    packages: str = ""
+    rooms_inside: str = ""
+    packages_inside: str = ""
+
+
+# A room may import only rooms that stand above it. A new file at the top of cnnkit/ needs a row here.
+LIGHT = {
+    # plain values and rules
+    "errors": Room(),
+    "architecture": Room(rooms="errors"),
+    "cnnkit": Room(rooms="errors architecture"),  # the public names: what a stranger's plugin may import
+    "config": Room(rooms="errors", packages="pydantic tomli_w"),
+    "engine.early_stopping": Room(),
+    # what is installed, what is on the disk
+    "registry": Room(rooms="errors architecture"),
+    "run_dir": Room(rooms="errors"),
+    # counts and their meaning: no torch, not even inside a function
+    "metrics": Room(rooms="errors", packages="numpy sklearn"),
+    "report": Room(rooms="errors metrics", packages="numpy rich matplotlib"),
+}
+HEAVY = {
+    # tensors: siblings that do not know each other and meet in api
+    "models": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
+    "preprocess": Room(rooms="errors architecture", packages="torch pydantic"),
+    "model_file": Room(rooms="errors registry preprocess", packages="torch pydantic safetensors"),
+    "data": Room(rooms="errors config registry preprocess", packages="numpy PIL torch platformdirs", packages_inside="sklearn"),
+    "engine": Room(rooms="errors config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
+    "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
+    "classifier": Room(rooms="errors preprocess model_file", packages="numpy torch", packages_inside="onnxruntime onnx"),
+    "exporters": Room(
+        rooms="errors preprocess model_file classifier", packages="numpy torch onnx", packages_inside="onnxruntime onnxscript"
+    ),
+    # the composition: prints nothing, draws nothing
+    "api": Room(
+        rooms="errors architecture config registry run_dir metrics preprocess model_file data engine transfer classifier exporters",
+        packages="numpy torch",
+    ),
+}
+FACE = {
+    # the command line: light until a command runs
+    "cli": Room(
+        rooms="errors architecture config registry run_dir",
+        packages="typer click rich pydantic tomli_w",
+        rooms_inside="metrics report preprocess model_file data engine classifier exporters api",
+        packages_inside="numpy torch",
+    ),
+    "__main__": Room(rooms="cli"),
+}
+ROOMS = LIGHT | HEAVY | FACE
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a file imports: `target` is a room of cnnkit or a package; `where` is top, inside or types."""
+
+    target: str
+    own: bool  # a room of cnnkit, not a package
+    where: str
+    line: int
+
+
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def room_of(dotted: str) -> str:
+    """Return the row that covers the module `dotted`, a name below cnnkit: the longest that fits, else its first word."""
+    parts = dotted.split(".")
+    rows = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((row for row in rows if row in ROOMS), parts[0])
+
+
+def module_name(file: Path) -> str:
+    """``data/split.py`` -> ``data.split``; the package's own file is ``cnnkit``."""
+    parts = [*file.parent.parts, *([] if file.stem == "__init__" else [file.stem])]
+    return ".".join(parts) or "cnnkit"
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    """Yield every import statement of `file`, wherever it stands."""
+    tree = ast.parse((PACKAGE / file).read_text("utf-8"))
+    return _walk(tree, "top")
+
+
+def _walk(node: ast.AST, where: str) -> Iterator[Import]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        where = "inside"
+    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        where = "types"
+    if isinstance(node, ast.Import):
+        yield from (_resolve(alias.name, where, node.lineno) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: write the full name of the module, from cnnkit..., not a relative one"
+        module = node.module or ""
+        if module == "cnnkit":
+            yield from (_resolve(_defined_in(alias.name), where, node.lineno) for alias in node.names)
+        else:
+            yield _resolve(module, where, node.lineno)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, where)
+
+
+def _defined_in(public: str) -> str:
+    """Return the module that ``from cnnkit import public`` loads."""
+    if (PACKAGE / public).is_dir() or (PACKAGE / f"{public}.py").is_file():
+        return f"cnnkit.{public}"
+    return cnnkit._LAZY.get(public, "cnnkit")
+
+
+def _resolve(module: str, where: str, line: int) -> Import:
+    top, _, rest = module.partition(".")
+    if top != "cnnkit":
+        return Import(top, own=False, where=where, line=line)
+    return Import(room_of(rest) if rest else "cnnkit", own=True, where=where, line=line)
+
+
+def complaint(room: str, found: Import) -> str | None:
+    """Return why a file of `room` may not hold the import `found`, or None."""
+    row, name = ROOMS[room], found.target
+    if found.own:
+        above = list(ROOMS)[: list(ROOMS).index(room)]
+        here, later = row.rooms.split(), row.rooms_inside.split()
+        allowed = {"top": here, "inside": here + later, "types": above}[found.where]
+        if name == room or name in allowed:
+            return None
+    else:
+        here, later = row.packages.split(), row.packages_inside.split()
+        if found.where == "types" or name in sys.stdlib_module_names or name in here or (found.where == "inside" and name in later):
+            return None
+    if name in later:
+        return (
+            f"line {found.line}: import {name} inside the function that needs it; at the top it slows down everyone who imports this file"
+        )
+    kind = "cnnkit." if found.own else ""
+    return f"line {found.line}: room {room!r} may not import {kind}{name}; see the table in tests/test_layers.py for what it may"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.as_posix())
+def test_file_imports_only_what_its_room_may(file: Path) -> None:
+    room = room_of(module_name(file))
+    assert room in ROOMS, f"cnnkit/{file.as_posix()} stands in no room: add a row for {room!r} to the table in tests/test_layers.py"
+    complaints = [text for found in imports_of(file) if (text := complaint(room, found))]
+    assert not complaints, "\n".join([f"cnnkit/{file.as_posix()}", *complaints])
+
+
+def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
+    lived_in = {room_of(module_name(file)) for file in FILES}
+    for index, (name, row) in enumerate(ROOMS.items()):
+        assert name in lived_in, f"row {name!r}: cnnkit/ has no such file or folder; remove the row"
+        strangers = {*row.rooms.split(), *row.rooms_inside.split()} - set(list(ROOMS)[:index])
+        assert not strangers, f"row {name!r} names {strangers}, which do not stand above it"
+
+
+def test_light_rooms_name_no_heavy_package() -> None:
+    for name, row in LIGHT.items():
+        heavy = {*row.packages.split(), *row.packages_inside.split()} & set(TORCH.split())
+        assert not heavy, f"row {name!r} is light and must not name {heavy}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import torch", "room 'metrics' may not import torch"),
+        ("def f():\n    import torch", "room 'metrics' may not import torch"),
+        ("from cnnkit.engine.fit import fit", "room 'metrics' may not import cnnkit.engine"),
+        ("from cnnkit import train", "room 'metrics' may not import cnnkit.api"),
+        ("from cnnkit import errors", None),
+        ("if TYPE_CHECKING:\n    import torch", None),
+        ("if TYPE_CHECKING:\n    from cnnkit.cli.app import main", "room 'metrics' may not import cnnkit.cli"),
+        ("try:\n    import numpy\nexcept ImportError:\n    import torch", "room 'metrics' may not import torch"),
+    ],
+)
+def test_the_walk_sees_forbidden_imports(source: str, expected: str | None) -> None:
+    complaints = [text for found in _walk(ast.parse(source), "top") if (text := complaint("metrics", found))]
+    assert len(complaints) == (expected is not None)
+    assert expected is None or expected in complaints[0]
+
+
+def test_heavy_import_at_the_top_of_a_command_is_told_where_to_go() -> None:
+    (found,) = _walk(ast.parse("from cnnkit import api"), "top")
+    assert "inside the function that needs it" in (complaint("cli", found) or "")
+    (found,) = _walk(ast.parse("def train():\n    from cnnkit import api"), "top")
+    assert complaint("cli", found) is None
+
+
+@cache
+def loaded_after(statements: str) -> set[str]:
+    """Run `statements` in a new interpreter and return the top-level packages it has loaded at the end."""
+    script = f"import sys\n{statements}\nprint('LOADED', *{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["train", "--help"], ["archs"], ["archs", "show", "--help"]], ids=" ".join)
+def test_looking_around_loads_no_torch(command: list[str]) -> None:
+    loaded = loaded_after(f"from cnnkit.cli.app import main\nassert main({command!r}) == 0")
+    assert "typer" in loaded
+    assert not loaded & set(TORCH.split())
+
+
+def test_importing_cnnkit_loads_no_package_but_itself() -> None:
+    loaded = loaded_after("import cnnkit; cnnkit.Architecture; cnnkit.CnnkitError")
+    assert not loaded & {*TORCH.split(), "numpy", "pydantic", "rich", "typer", "sklearn", "matplotlib"}
+
+
+def test_light_rooms_load_no_torch() -> None:
+    modules = [module_name(file) for file in FILES if room_of(module_name(file)) in LIGHT and module_name(file) != "cnnkit"]
+    lines = "\n".join(f"import cnnkit.{module}" for module in modules if module != "engine.early_stopping")
+    assert not loaded_after(lines) & set(TORCH.split())
