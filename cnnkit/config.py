@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cnnkit.errors import ConfigError, closest
 
+TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -48,7 +49,9 @@ class DataConfig(Section):
 
     data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), or 'digits'.")
     split: Annotated[tuple[float, ...], _numbers("/")] = Field(
-        default=(0.7, 0.15, 0.15), description="Shares train/val/test of the images that come without a split.", json_schema_extra={"metavar": "A/B/C"}
+        default=(0.7, 0.15, 0.15),
+        description="Shares train/val/test of the images that come without a split.",
+        json_schema_extra={"metavar": "A/B/C"},
     )
     classes: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
@@ -60,11 +63,13 @@ class DataConfig(Section):
         default="auto", description="Where decoded images are kept; auto: on disk, or in memory when the disk is short."
     )
     workers: int = Field(default=0, ge=0, description="Threads that decode images; 0: one per core.")
-    on_bad: Literal["skip", "fail"] = Field(default="skip", description="What an unreadable image does: be named and left out, or refuse the run.")
+    on_bad: Literal["skip", "fail"] = Field(
+        default="skip", description="What an unreadable image does: be named and left out, or refuse the run."
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> DataConfig:
-        if len(self.split) not in {2, 3} or min(self.split[:2]) <= 0 or min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
+        if len(self.split) not in {2, 3} or min(self.split[:2]) <= 0 or min(self.split) < 0 or abs(sum(self.split) - 1) > TOLERANCE:
             given = "/".join(f"{share:g}" for share in self.split)
             raise ValueError(f"`--split` (={given}) must be two or three shares that sum to 1, such as 0.7/0.15/0.15 or 0.8/0.2")
         return self
@@ -75,11 +80,16 @@ class ModelConfig(Section):
 
     arch: str = Field(default="custom-cnn", description="Architecture, as listed by: cnnkit archs")
     set: tuple[str, ...] = Field(
-        default=(), description="An option of the architecture, such as width=64; may be repeated.", json_schema_extra={"metavar": "NAME=VALUE"}
+        default=(),
+        description="An option of the architecture, such as width=64; may be repeated.",
+        json_schema_extra={"metavar": "NAME=VALUE"},
     )
     weights: str = Field(default="none", description="Start from: none, pretrained (downloads), or a .safetensors / .pth file.")
     image_size: int | None = Field(
-        default=None, ge=8, le=2048, description="Side of the square image in pixels; by default the weights', else the architecture's or the data's, whichever is smaller."
+        default=None,
+        ge=8,
+        le=2048,
+        description="Side of the square image in pixels; by default the weights', else the lesser of the architecture's and the data's.",
     )
     channels: Literal[1, 3] = Field(default=3, description="3: colour, 1: gray.")
     resize_mode: Literal["crop", "pad", "squash"] = Field(default="crop", description="How an image that is not square becomes square.")
@@ -92,13 +102,19 @@ class OptimConfig(Section):
     batch_size: int = Field(default=128, ge=1, description="Images per step.")
     lr: float = Field(default=2e-3, gt=0, description="Peak learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="sgd is Nesterov's, momentum 0.9.")
-    weight_decay: float = Field(default=0.05, ge=0, description="Decoupled for adamw, L2 for adam and sgd; biases and normalisations are spared.")
-    schedule: Literal["constant", "cosine", "linear"] = Field(default="cosine", description="How the learning rate falls to zero after warm-up.")
+    weight_decay: float = Field(
+        default=0.05, ge=0, description="Decoupled for adamw, L2 for adam and sgd; biases and normalisations are spared."
+    )
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        default="cosine", description="How the learning rate falls to zero after warm-up."
+    )
     warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs in which the learning rate rises to its peak.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     freeze_epochs: int = Field(default=0, ge=0, description="Epochs that train only the last layer; needs --weights.")
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the learning rate per layer from the last to the first.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto: a probe of about a second picks the fastest that is safe here.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: a probe of about a second picks the fastest that is safe here."
+    )
     accumulate: int = Field(default=1, ge=1, description="Batches whose gradients make one step.")
     clip_grad: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
 
@@ -107,14 +123,19 @@ class AugmentConfig(Section):
     """How training images are varied at random; a value left out comes from the preset."""
 
     augment: Literal["none", "light", "default", "strong"] = Field(default="default", description="Preset of the following.")
-    rotate: float | None = Field(default=None, ge=0, le=180, description="Largest rotation in degrees, either way.", json_schema_extra={"metavar": "DEG"})
+    rotate: float | None = Field(
+        default=None, ge=0, le=180, description="Largest rotation in degrees, either way.", json_schema_extra={"metavar": "DEG"}
+    )
     flip: Literal["h", "v", "hv", "none"] | None = Field(
-        default=None, description="Mirror half of the images: left-right, upside down, both; off by itself when class names look like digits or sides."
+        default=None,
+        description="Mirror half of the images: left-right, upside down, both; off by itself when class names look like digits or sides.",
     )
     zoom: Annotated[tuple[float, float] | None, _numbers(",")] = Field(
         default=None, description="Range of magnification, such as 0.9,1.1.", json_schema_extra={"metavar": "LO,HI"}
     )
-    shift: float | None = Field(default=None, ge=0, le=0.5, description="Largest shift as a share of the side.", json_schema_extra={"metavar": "SHARE"})
+    shift: float | None = Field(
+        default=None, ge=0, le=0.5, description="Largest shift as a share of the side.", json_schema_extra={"metavar": "SHARE"}
+    )
 
     @model_validator(mode="after")
     def _zoom_range(self) -> AugmentConfig:
@@ -128,7 +149,9 @@ class StopConfig(Section):
 
     patience: int = Field(default=8, ge=0, description="Epochs without a better model before training stops; 0: never.")
     min_delta: float = Field(default=0.0, ge=0, description="What counts as better: an improvement by more than this.")
-    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = Field(default="val_loss", description="The metric that chooses the best epoch.")
+    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = Field(
+        default="val_loss", description="The metric that chooses the best epoch."
+    )
 
 
 class RunConfig(Section):
@@ -194,7 +217,9 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
         for section, values in layer.items():
             if section not in SECTIONS or not isinstance(values, Mapping):
-                raise ConfigError(f"{file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}")
+                raise ConfigError(
+                    f"{file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
+                )
             merged[section] = {**merged.get(section, {}), **values}
     return validated(merged)
 
@@ -237,7 +262,7 @@ def _sentence(problem: dict[str, Any]) -> str:
     return f"`{flag(name)}` (={problem['input']}) {message[0].lower()}{message[1:]}"
 
 
-def _recipes() -> Any:  # noqa: ANN401 (importlib's Traversable has no public type before 3.12)
+def _recipes() -> Any:
     return resources.files("cnnkit") / "recipes"
 
 

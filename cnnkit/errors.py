@@ -49,6 +49,6 @@ class TrainingStoppedError(CnnkitError):
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for the names nearest to `name`, or an empty string."""
+    """Return ``"; did you mean 'a' or 'b'?"`` for the names nearest to `name`, or ``"."``: either ends a sentence."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
+    return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else "."

@@ -5,7 +5,6 @@ The header holds one JSON document under the key ``cnnkit``. No pickle is ever r
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     part = path.with_name(path.name + ".part")
     part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_header(path: Path) -> ModelHeader:

@@ -85,8 +85,7 @@ def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any,
         return metadata.EntryPoint(name, entry.value, group).load(), entry
     except Exception as error:  # a stranger's module may raise anything at import
         raise PluginError(
-            f"{kind} {name!r} of {entry.origin} does not load: {type(error).__name__}: {error}; "
-            f"reinstall or uninstall {entry.package}"
+            f"{kind} {name!r} of {entry.origin} does not load: {type(error).__name__}: {error}; reinstall or uninstall {entry.package}"
         ) from error
 
 
@@ -99,12 +98,16 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     found, entry = load(ARCHITECTURES, family, path)
     if isinstance(found, Family):
         if not member:
-            raise PluginError(f"{name!r} is a family of architectures: name a member, such as {name}/…; list them with: cnnkit archs '{name}/*'")
+            raise PluginError(
+                f"{name!r} is a family of architectures: name a member, such as {name}/…; list them with: cnnkit archs '{name}/*'"
+            )
         try:
             return found.get(member), entry
         except KeyError:
             near = closest(member, found.members())
-            raise PluginError(f"family {family!r} ({entry.origin}) has no member {member!r}{near} List them with: cnnkit archs '{family}/*'") from None
+            raise PluginError(
+                f"family {family!r} ({entry.origin}) has no member {member!r}{near} List them with: cnnkit archs '{family}/*'"
+            ) from None
     if not isinstance(found, Architecture):
         raise PluginError(f"architecture {family!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.Architecture")
     if slash:

@@ -13,7 +13,18 @@ from typing import Any
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 
-HISTORY = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "images_per_second", "is_best")
+HISTORY: tuple[str, ...] = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+    "is_best",
+)
 _NUMBERED = re.compile(r"(\d{3,})-")
 
 
@@ -62,7 +73,9 @@ class RunDir:
         try:
             return json.loads((self.path / "config.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelFileError(f"{self.path}: not a run directory (config.json: {error}); expected a folder that cnnkit train wrote") from None
+            raise ModelFileError(
+                f"{self.path}: not a run directory (config.json: {error}); expected a folder that cnnkit train wrote"
+            ) from None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json."""
@@ -116,7 +129,9 @@ def check_writable(out: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER") from None
+        raise ConfigError(
+            f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER"
+        ) from None
 
 
 def newest(*, finished: bool = True) -> RunDir:
@@ -133,7 +148,11 @@ def newest(*, finished: bool = True) -> RunDir:
             return run
         if run.best.is_file():
             unfinished = unfinished or path
-    hint = f"; {unfinished} was stopped early: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}" if unfinished else ""
+    hint = (
+        f"; {unfinished} was stopped early: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}"
+        if unfinished
+        else ""
+    )
     raise ModelFileError(f"no finished run under {folder}{hint}; train one: cnnkit train --data FOLDER, or name a model: --model FILE")
 
 
@@ -150,14 +169,14 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, ob
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8; whole or not at all."""
     part = _part(path)
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _part(path: Path) -> Path:

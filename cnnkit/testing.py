@@ -149,4 +149,4 @@ def _check_close(got: Tensor, wanted: Tensor, name: str, otherwise: str) -> None
 
 
 def _fail(name: str, what: str) -> NoReturn:
-    raise ArchitectureCheckError(f"{name} {what}" if not what.startswith(("image_size", "pretrained", "option", "parameter", "its")) else f"{name}: {what}")
+    raise ArchitectureCheckError(f"{name}: {what}")

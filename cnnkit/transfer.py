@@ -36,6 +36,16 @@ class WeightsReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
+    def describe(self, source: str) -> str:
+        """Return one sentence that says what of `source` was loaded and what was not."""
+        rest = (
+            (self.skipped, "left as built, other shape"),
+            (self.missing, "of the model not in the file"),
+            (self.unexpected, "of the file not in the model"),
+        )
+        said = [f"{len(names)} {reason} ({_names(names)})" for names, reason in rest if names]
+        return "; ".join([f"{source}: loaded {self.loaded} tensors", *said])
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of the weights file `path` by name, on the CPU.
@@ -85,17 +95,6 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
         )
     module.load_state_dict(usable, strict=False)
     return report
-
-
-def describe(report: WeightsReport) -> str:
-    """Return one sentence that says what was loaded and what was not."""
-    rest = (
-        (report.skipped, "left as built for their shape"),
-        (report.missing, "not in the file"),
-        (report.unexpected, "in the file but not in the model"),
-    )
-    said = [f"{len(names)} {reason} ({_names(names)})" for names, reason in rest if names]
-    return "; ".join([f"loaded {report.loaded} tensors", *said])
 
 
 def head_parameters(module: nn.Module, num_classes: int) -> set[str]:

@@ -11,7 +11,7 @@ from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.model_file import read_header
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry, load_architecture
-from cnnkit.transfer import describe, load_weights, read_weights
+from cnnkit.transfer import load_weights, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,13 @@ def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int
         size = min(blueprint.architecture.image_size, data_size)
         notes.append(f"images are {typical_side} px (median of the shorter side): --image-size {size}")
     if known is None:
-        return Preprocessing(image_size=size, channels=config.channels, resize_mode=config.resize_mode, mean=(0.0,) * config.channels, std=(1.0,) * config.channels), notes
+        return Preprocessing(
+            image_size=size,
+            channels=config.channels,
+            resize_mode=config.resize_mode,
+            mean=(0.0,) * config.channels,
+            std=(1.0,) * config.channels,
+        ), notes
     gray = config.channels == 1 and known.channels == 3  # noqa: PLR2004 (RGB)
     mean, std = ((sum(known.mean) / 3,), (sum(known.std) / 3,)) if gray else (known.mean, known.std)
     return Preprocessing(
@@ -95,7 +101,7 @@ def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) 
         notes.append(f"{blueprint.name} with its stem for small images (--set small_images=false for the original)")
     module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
     if blueprint.weights is not None:
-        notes.append(f"weights {blueprint.source}: {describe(load_weights(module, blueprint.weights))}")
+        notes.append(load_weights(module, blueprint.weights).describe(f"weights {blueprint.source}"))
     return module, chosen, notes
 
 

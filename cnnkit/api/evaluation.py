@@ -65,7 +65,7 @@ def evaluate(
     samples = run_samples(target.run, split) if data is None and target.run else other_samples(data or "", split, classifier.classes)
     records, probabilities, bad, notes = _classified(classifier, samples, progress)
     if not records:
-        raise DataError(f"{samples.source.name}: none of the {len(samples.records)} {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
+        raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
     index = {name: position for position, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
@@ -86,7 +86,10 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": [{"path": p, "error": e} for p, e in evaluation.bad]})
     columns = ["path", "true", "predicted", "probability", "loss", *(report.classes if all_probabilities else ())]
     run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
-    counts = [{"true": name, **dict(zip(report.classes, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)]
+    counts = [
+        {"true": name, **dict(zip(report.classes, map(int, row), strict=True))}
+        for name, row in zip(report.classes, report.confusion, strict=True)
+    ]
     run_dir.write_csv(folder / "confusion.csv", ["true", *report.classes], counts)
     run_dir.write_text(folder / "report.txt", report_text(report))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png")
@@ -99,7 +102,14 @@ def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Itera
     for path, label, row, loss in zip(evaluation.paths, evaluation.labels, probabilities, losses, strict=True):
         best = int(row.argmax())
         shown = dict(zip(classes, map(float, row), strict=True)) if all_probabilities else {}
-        yield {"path": path, "true": classes[label], "predicted": classes[best], "probability": float(row[best]), "loss": float(loss), **shown}
+        yield {
+            "path": path,
+            "true": classes[label],
+            "predicted": classes[best],
+            "probability": float(row[best]),
+            "loss": float(loss),
+            **shown,
+        }
 
 
 def _classified(
@@ -146,7 +156,11 @@ def _classified_from_store(
         for start in range(0, len(rows), BATCH)
     ]
     records = [samples.scope[row] for row in rows]
-    changed = [r.path for r, row in zip(records, rows, strict=True) if samples.hashes.get(r.path, store.scanned[row].sha256) != store.scanned[row].sha256]
+    changed = [
+        r.path
+        for r, row in zip(records, rows, strict=True)
+        if samples.hashes.get(r.path, store.scanned[row].sha256) != store.scanned[row].sha256
+    ]
     return records, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
 
 

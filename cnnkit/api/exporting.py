@@ -44,7 +44,9 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
-        raise ModelFileError(f"--model {target.path}: only a model file can be exported, such as best.safetensors; this one is an export already")
+        raise ModelFileError(
+            f"--model {target.path}: only a model file can be exported, such as best.safetensors; this one is an export already"
+        )
     exporter: Exporter = load(EXPORTERS, to)[0]
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
@@ -54,7 +56,11 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
         samples: Samples | None = other_samples(data, None, trained.header.classes)
     else:
         samples = run_samples(target.run, VAL) if target.run else None
-    images, named = (sample_photos(IMAGES // 4), "crops of scikit-learn's sample photographs") if samples is None else (_images(samples), f"{samples.split} images of {samples.source.name}")
+    images, named = (
+        (sample_photos(IMAGES // 4), "crops of scikit-learn's sample photographs")
+        if samples is None
+        else (_images(samples), f"{samples.split} images of {samples.source.name}")
+    )
     parity = export_checked(trained, exporter, path, images)
     run_dir.write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": named, "file": path.name})
     return Export(target, path, parity, named)

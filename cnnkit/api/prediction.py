@@ -38,7 +38,13 @@ class Prediction:
         """Return the row of ``predict --out``; a class column is None where there is an error."""
         best = self.top(1)
         name, probability = best[0] if best else (None, None)
-        row: dict[str, object] = {"path": self.path, "predicted": name, "probability": probability, "abstained": False, "error": self.error or None}
+        row: dict[str, object] = {
+            "path": self.path,
+            "predicted": name,
+            "probability": probability,
+            "abstained": False,
+            "error": self.error or None,
+        }
         if all_probabilities:
             values = [None] * len(self.classes) if self.probabilities is None else map(float, self.probabilities)
             row.update(zip(self.classes, values, strict=True))

@@ -25,7 +25,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     directory = RunDir(Path(run)) if run is not None else newest(finished=False)
     record = directory.read_config()
     if record["status"] == "finished":
-        raise ModelFileError(f"{directory.path}: this run is finished ({record['result']['epochs']} epochs); to train further start from it: --weights {directory.best}")
+        raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
     was = record["runtime"]
     runtime = Runtime(torch.device(was["device"]), was["precision"], was["channels_last"], "as before")
     config = validated(record["config"])

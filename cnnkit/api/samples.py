@@ -13,8 +13,11 @@ from cnnkit.run_dir import RunDir
 
 @dataclass(frozen=True)
 class Samples:
-    """Records of one split. `scope` is everything the split was drawn from, whose store may exist already; `hashes` are
-    the SHA-256 the records had when the split was made (empty for other data)."""
+    """Records of one split.
+
+    `scope` is everything the split was drawn from, whose store may exist already; `hashes` are the SHA-256 the records
+    had when the split was made (empty for other data).
+    """
 
     source: Source
     split: str
@@ -42,12 +45,15 @@ def run_samples(run: RunDir, split: str | None) -> Samples:
     try:
         source = open_source(config["data"]["location"])
     except DataError as error:
-        raise DataError(f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data") from None
+        raise DataError(
+            f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data"
+        ) from None
     scope = tuple(record for record in source.records if record.label in set(config["classes"]))
     records = tuple(record for record in scope if record.path in wanted)
     if len(records) < len(wanted):
         lost = sorted(wanted.keys() - {record.path for record in records})
-        raise DataError(f"{source.name}: {len(lost)} of {len(wanted)} {chosen} images are gone, such as {lost[0]}; restore them, or name other data with --data")
+        gone = f"{len(lost)} of {len(wanted)} {chosen} images are gone, such as {lost[0]}"
+        raise DataError(f"{source.name}: {gone}; restore them, or name other data with --data")
     return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()})
 
 

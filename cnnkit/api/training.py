@@ -109,7 +109,11 @@ class TrainingJob:
                 "arch": {"name": self.header.arch, "options": self.header.options},
                 "preprocessing": self.header.preprocessing.model_dump(mode="json"),
                 "augmentation": asdict(self.augmentation),
-                "runtime": {"device": self.runtime.device.type, "precision": self.runtime.precision, "channels_last": self.runtime.channels_last},
+                "runtime": {
+                    "device": self.runtime.device.type,
+                    "precision": self.runtime.precision,
+                    "channels_last": self.runtime.channels_last,
+                },
                 "versions": self.header.versions,
                 "data": {"location": source_location(self.config.data.data), **self.header.training["data"]},
                 "unreadable": [{"path": path, "error": error} for path, error in self.dataset.bad],
@@ -134,7 +138,7 @@ class TrainingResult:
     model: Model
 
 
-def train(data: str | Path, *, arch: str | None = None, recipe: str | None = None, **settings: Any) -> TrainingResult:  # noqa: ANN401
+def train(data: str | Path, *, arch: str | None = None, recipe: str | None = None, **settings: Any) -> TrainingResult:
     """Train a classifier on `data` and return it with its run.
 
     `settings` are the flags of ``cnnkit train`` as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -33,7 +34,7 @@ app.command("export")(export)
 app.add_typer(archs, name="archs")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 (Typer's callback)
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"cnnkit {metadata.version('cnnkit')}")
         raise typer.Exit
@@ -41,8 +42,8 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 (Typer's callback)
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,  # noqa: FBT002
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,  # noqa: FBT002
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """Turn a folder of images into a classifier one can trust."""
 
@@ -57,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):  # a pipe that is not UTF-8 has no arrows; better a question mark than a crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app([argument for argument in arguments if argument != "--debug"], prog_name="cnnkit")
     except SystemExit as end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -41,9 +41,15 @@ def note(console: Console, notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def progress(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+def progress(console: Console, title: str) -> Generator[Callable[[int, int], None]]:
     """Show a bar with images/s while the body runs, on a terminal; yields ``update(done, total)``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or console.is_dumb_terminal) as bar:
         task = bar.add_task(title, total=None, rate="", visible=False)
 

@@ -11,13 +11,20 @@ from cnnkit.cli import console
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False)] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="Other labelled images than the run's own.", show_default=False)] = None,
-    split: Annotated[Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)] = None,
-    confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,  # noqa: FBT002
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,  # noqa: FBT002
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,  # noqa: FBT002
+    split: Annotated[
+        Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)
+    ] = None,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,
 ) -> None:
     """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
     from cnnkit.api import evaluate as run_evaluation

@@ -12,11 +12,19 @@ from cnnkit.errors import ConfigError
 
 
 def export(
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Run directory or model file; by default the newest finished run.", show_default=False)] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX: uint8 images of any size in, probabilities and labels out.")] = False,  # noqa: FBT002
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Images for the parity check; by default the run's validation images.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default export/model.onnx of the run.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print path and parity as one JSON document.")] = False,  # noqa: FBT002
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Run directory or model file; by default the newest finished run.", show_default=False),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX: uint8 images of any size in, probabilities and labels out.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="Images for the parity check; by default the run's validation images.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; by default export/model.onnx of the run.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print path and parity as one JSON document.")] = False,
 ) -> None:
     """Export a model to one self-contained file, kept only if it gives the model's answers on real images."""
     if not onnx:

@@ -29,7 +29,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     homes = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
     own = [parameter for name, parameter in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
 
-    def wrapper(**values: Any) -> None:  # noqa: ANN401 (whatever Typer parsed)
+    def wrapper(**values: Any) -> None:
         given = {name: values.pop(name) for name in fields}
         typed = {name: value for name, value in given.items() if value is not None and value != []}
         command(typed, **values)
@@ -44,7 +44,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _annotation(name: str, field: FieldInfo, panel: str) -> Any:  # noqa: ANN401 (a type built at run time)
+def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     kind = _plain(field.annotation)
     names = [flag(name), *([SHORT[name]] if name in SHORT else [])]
@@ -60,7 +60,7 @@ def _annotation(name: str, field: FieldInfo, panel: str) -> Any:  # noqa: ANN401
     return Annotated[list[str] | None if name == "set" else kind | None, option]  # type: ignore[valid-type]
 
 
-def _plain(annotation: Any) -> Any:  # noqa: ANN401
+def _plain(annotation: Any) -> Any:
     """The type Typer parses: without ``| None``; a tuple arrives as text, which the configuration reads."""
     parts = [part for part in get_args(annotation) if part is not type(None)]
     if annotation in {str, int, float, bool, Path} or get_origin(annotation) is Literal:

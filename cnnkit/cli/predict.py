@@ -19,11 +19,16 @@ FORMATS = (".csv", ".json", ".parquet")
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files; a folder stands for the images in it.", show_default=False)],
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False)] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown per image.")] = 1,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the rows to a .csv, .json or .parquet file.", show_default=False)] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="One more column per class in the file or JSON.")] = False,  # noqa: FBT002
-    json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,  # noqa: FBT002
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the rows to a .csv, .json or .parquet file.", show_default=False)
+    ] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="One more column per class in the file or JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
 ) -> None:
     """Classify image files; one row each, in the order given. An unreadable file is a row with its error."""
     if out is not None and out.suffix.lower() not in FORMATS:
@@ -51,7 +56,9 @@ def predict(
     if out is not None:
         _write(out, rows)
         failed = sum(1 for row in rows if row["error"])
-        console.err().print(f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""), markup=False, soft_wrap=True)
+        console.err().print(
+            f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""), markup=False, soft_wrap=True
+        )
 
 
 def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
@@ -86,8 +93,8 @@ def _cell(value: object) -> object:
 
 def _pyarrow() -> tuple[Any, Any]:
     try:
-        import pyarrow
+        import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("--out x.parquet needs the package pyarrow: pip install 'cnnkit[parquet]'") from None
-    return pyarrow, parquet
+    return pa, parquet

@@ -13,7 +13,7 @@ from cnnkit.cli.train import describe, run_job
 
 def resume(
     run: Annotated[Path | None, typer.Argument(help="Run directory; by default the newest.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")] = False,
 ) -> None:
     """Continue a stopped training as if it had never stopped."""
     from cnnkit.api import resume as resume_job

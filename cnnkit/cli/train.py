@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
@@ -28,11 +28,17 @@ Flag = typer.Option
 @with_config_options
 def train(
     given: dict[str, Any],
-    recipe: Annotated[str | None, Flag(help="Named defaults: default, case-study, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe")] = None,
+    recipe: Annotated[
+        str | None,
+        Flag(help="Named defaults: default, case-study, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe"),
+    ] = None,
     config: Annotated[Path | None, Flag(help="TOML file of settings; flags win over it.", rich_help_panel="Run")] = None,
-    print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,  # noqa: FBT002
-    dry_run: Annotated[bool, Flag("--dry-run", help="Check data and settings, build the model, say what would be done; write no run.", rich_help_panel="Run")] = False,  # noqa: FBT002
-    json: Annotated[bool, Flag("--json", help="Print the result as one JSON document on stdout.", rich_help_panel="Run")] = False,  # noqa: FBT002
+    print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,
+    dry_run: Annotated[
+        bool,
+        Flag("--dry-run", help="Check data and settings, build the model, say what would be done; write no run.", rich_help_panel="Run"),
+    ] = False,
+    json: Annotated[bool, Flag("--json", help="Print the result as one JSON document on stdout.", rich_help_panel="Run")] = False,
 ) -> None:
     """Train a classifier on a folder of images; keeps the best model in a run directory."""
     settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
@@ -53,17 +59,18 @@ def train(
 
 def describe(screen: Console, job: TrainingJob) -> None:
     """Say what is about to be trained, on what and how."""
-    counts, store = job.counts, job.dataset.store
+    counts, store, optim = job.counts, job.dataset.store, job.config.optim
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
-    kept = "in memory" if store.folder is None else ("store found" if store.reused else "store made")
+    where = "in memory" if store.folder is None else ("found in the cache" if store.reused else "now in the cache")
+    kept = f"{store.canvases.nbytes / 1e6:,.0f} MB decoded, {where}"
     classes = ", ".join(job.header.classes[:10]) + (", …" if len(job.header.classes) > 10 else "")  # noqa: PLR2004 (one line)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.canvases.nbytes / 1e6:,.0f} MB decoded, {kept}",
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {kept}",
         "classes": f"{len(job.header.classes)}: {classes}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
-        "recipe": f"{job.config.recipe}: {job.config.optim.epochs} epochs at most, {job.config.optim.optimizer}, lr {job.config.optim.lr:g}, "
-        f"batches of {job.config.optim.batch_size}; best epoch by {job.config.stop.monitor}",
+        "recipe": f"{job.config.recipe}: {optim.epochs} epochs at most, {optim.optimizer}, lr {optim.lr:g}, "
+        f"batches of {optim.batch_size}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
         screen.print(f"[bold]{name:8}[/]", end="")
@@ -98,12 +105,20 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             plot_curves(rows, run.path / "curves.png")
     stopping = job.state.stopping
     if not stopping.best_epoch:
-        raise TrainingStoppedError(f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}")
+        raise TrainingStoppedError(
+            f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
+        )
     best = next(row for row in rows if int(row["epoch"]) == stopping.best_epoch)
     if json:
         facts = {"run": str(run.path), "model": str(run.best), "epochs": job.state.epoch, "stopped_early": stopping.exhausted}
         numbers = {key: float(best[key]) for key in ("val_loss", "val_accuracy", "train_loss", "train_accuracy")}
-        console.print_json({**facts, "seconds": time.perf_counter() - started, "best": {"epoch": stopping.best_epoch, "monitor": stopping.monitor, **numbers}})
+        console.print_json(
+            {
+                **facts,
+                "seconds": time.perf_counter() - started,
+                "best": {"epoch": stopping.best_epoch, "monitor": stopping.monitor, **numbers},
+            }
+        )
         return
     end = f"stopped: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
     result = console.out()
@@ -113,7 +128,11 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         soft_wrap=True,
     )
     result.print(f"run directory {run.path}", markup=False, soft_wrap=True)
-    result.print("next: cnnkit eval --confusion" + ("" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"), markup=False, soft_wrap=True)
+    result.print(
+        "next: cnnkit eval --confusion" + ("" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"),
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -121,7 +140,7 @@ class _TerminatedError(KeyboardInterrupt):
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _terminable() -> Generator[None]:
     """Turn SIGTERM into an exception, so that what was reached is kept and said."""
 
     def stop(*_: object) -> Never:
@@ -138,8 +157,14 @@ def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
     stopping, run = job.state.stopping, job.run
     assert run is not None  # noqa: S101 (the training had begun)
     if not run.history.is_file():
-        screen.print(f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}", markup=False, soft_wrap=True)
+        screen.print(
+            f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}", markup=False, soft_wrap=True
+        )
         raise typer.Exit(code)
-    kept = f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}" if stopping.best_epoch else "no model was good enough to keep"
+    kept = (
+        f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
+        if stopping.best_epoch
+        else "no model was good enough to keep"
+    )
     screen.print(f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}", markup=False, soft_wrap=True)
     raise typer.Exit(code)

@@ -15,7 +15,9 @@ from cnnkit.config import AugmentConfig
 
 DRAWS = 6  # numbers in [0, 1) per image: flip h, flip v, rotate, zoom, shift x, shift y
 # Names whose images change class when mirrored: single letters and digits, numbers, written digits, sides.
-_SIDED = re.compile(r"(?i)^(.|\d+|zero|one|two|three|four|five|six|seven|eight|nine)$|(?<![a-z])(left|right|west|east|clockwise)(?![a-z])|clockwise")
+_SIDED = re.compile(
+    r"(?i)^(.|\d+|zero|one|two|three|four|five|six|seven|eight|nine)$|(?<![a-z])(left|right|west|east|clockwise)(?![a-z])|clockwise"
+)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ def load_dataset(source: Source, config: DataConfig, geometry: Preprocessing, se
     _check_classes_left(source, records, good, classes)
     hashes = [store.scanned[row].sha256 for row in good]
     sides = assign_splits([records[row] for row in good], hashes, config.split, seed)
-    samples = tuple(Sample(records[row].path, records[row].label, side, content, row) for row, side, content in zip(good, sides, hashes, strict=True))
+    samples = tuple(
+        Sample(records[row].path, records[row].label, side, content, row) for row, side, content in zip(good, sides, hashes, strict=True)
+    )
     return Dataset(samples, classes, store, bad, (*source.notes, *_check_sides(samples, classes)))
 
 
@@ -118,6 +120,8 @@ def _check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]
             if counts[split, name]:
                 continue
             if split == TRAIN:
-                raise DataError(f"class {name!r} has images in another split but none in train: it cannot be learned; add some, or use --classes")
+                raise DataError(
+                    f"class {name!r} has images in another split but none in train: it cannot be learned; add some, or use --classes"
+                )
             notes.append(f"{split} has no image of class {name!r}: nothing measured on {split} speaks of it")
     return notes

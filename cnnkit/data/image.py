@@ -21,10 +21,12 @@ from cnnkit.errors import DataError
 # are where crafted files cost memory: one 284-byte BLP took 640 MB (measured on a collection of fuzzer findings).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB")
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .tif .tiff .avif .ppm .pgm .pbm .pnm .mpo .jp2 .j2k .heic .heif".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".jp2", ".j2k", ".heic", ".heif"}
 )
 # 100 megapixels are 300 MB of RGB; above any camera in common use and below what endangers the machine.
 MAX_PIXELS = 100_000_000
+WHITE = 65_535  # of 16-bit gray
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 # Damaged metadata beside good pixels is not worth a line per image; what cannot be decoded raises.
@@ -58,7 +60,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise
     except MemoryError:
         raise UndecodableError("needs more memory than there is") from None
-    except Exception as error:  # of broken files, one in ten raises something that is no OSError
+    except Exception as error:  # noqa: BLE001 (of broken files, one in ten raises something that is no OSError)
         raise UndecodableError(_reason(data, error)) from None
 
 
@@ -69,7 +71,7 @@ def image_size(data: bytes) -> tuple[int, int]:
             return image.height, image.width
     except UndecodableError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (as above)
         raise UndecodableError(_reason(data, error)) from None
 
 
@@ -87,7 +89,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode in _WIDE_MODES:
         wide = np.asarray(upright).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 0xFFFF:
+        if wide.min() < 0 or wide.max() > WHITE:
             raise UndecodableError("a 32-bit image has no known white point; save it with 8 or 16 bits")
         gray = ((wide + 128) // 257).astype(np.uint8)  # 65535 -> 255; Pillow's own conversion would clip at 255
         return np.repeat(gray[:, :, None], 3, axis=2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
+
 
 def uniform(seed: int, epoch: int, keys: NDArray[np.int64], count: int) -> NDArray[np.float32]:
     """Return `count` numbers in [0, 1) for each of the N `keys`, shape (N, count).
@@ -12,10 +14,10 @@ def uniform(seed: int, epoch: int, keys: NDArray[np.int64], count: int) -> NDArr
     The finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), applied to a counter made of all arguments.
     """
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
-        stream = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch))
+        stream = _mix(np.array([seed], np.uint64) * _GOLDEN + np.uint64(epoch))
         base = _mix(keys.astype(np.uint64) + stream)[:, None]
-        bits = _mix(base + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return (bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+        bits = _mix(base + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)  # the 24 bits a float32 holds
 
 
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
@@ -23,7 +25,7 @@ def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-def _mix(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64] | np.uint64:
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

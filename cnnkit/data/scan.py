@@ -113,7 +113,9 @@ def _open(folder: Path, count: int) -> Scan | None:
     return Scan(canvases, scanned, folder, reused=True) if len(canvases) == len(scanned) == count else None
 
 
-def _write(folder: Path, source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None) -> None:
+def _write(
+    folder: Path, source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None
+) -> None:
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
     shape = (len(records), geometry.channels, geometry.image_size, geometry.image_size)
     try:
@@ -123,7 +125,7 @@ def _write(folder: Path, source: Source, records: Sequence[Record], geometry: Pr
         (part / "index.json").write_text(json.dumps([asdict(item) for item in scanned]), "utf-8")
         if folder.exists():  # broken, or made by another process meanwhile
             shutil.rmtree(folder)
-        os.replace(part, folder)
+        part.replace(folder)
     except OSError as error:
         reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
         need = int(np.prod(shape, dtype=np.int64)) / 1e6

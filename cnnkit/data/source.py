@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from cnnkit.data.image import SUFFIXES, UndecodableError, decode_image, image_si
 from cnnkit.errors import DataError
 
 TRAIN, VAL, TEST = "train", "val", "test"
-SPLITS = (TRAIN, VAL, TEST)
+SPLITS: tuple[str, ...] = (TRAIN, VAL, TEST)
 ALIASES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "test": TEST, "testing": TEST}
 # What systems and tools leave behind in folders; none of it was put there as an image.
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
@@ -44,9 +44,20 @@ class Pixels:
 class Source(Protocol):
     """What the rest of cnnkit asks of images, wherever they are."""
 
-    name: str
-    records: Sequence[Record]
-    notes: Sequence[str]
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        ...
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Every image, in a stable order."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of how the images were found."""
+        ...
 
     def read(self, record: Record) -> Pixels:
         """Decode one image; raises `UndecodableError` with the reason."""
@@ -86,20 +97,25 @@ class FolderSource:
         self._other: Counter[str] = Counter()
         self.records = tuple(self._list())
         if not self.records:
-            raise DataError(f"--data {root}: no images found in class folders; expected files such as {root}/CLASS/photo.jpg{self._found_instead()}")
+            raise DataError(
+                f"--data {root}: no images found in class folders; expected files such as {root}/CLASS/photo.jpg{self._found_instead()}"
+            )
         kinds = ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in self._other.most_common(4))
         self.notes = (f"{self._other.total()} files that are no images were left out ({kinds})",) if self._other else ()
 
     def read(self, record: Record) -> Pixels:
+        """Decode one file."""
         data = self._bytes(record)
         return Pixels(decode_image(data), hashlib.sha256(data).hexdigest())
 
     def size(self, record: Record) -> tuple[int, int]:
+        """Read the header of one file."""
         return image_size(self._bytes(record))
 
     def stamp(self, record: Record) -> str:
+        """Size and modification time of one file."""
         try:
-            status = os.stat(self._root / record.path)
+            status = (self._root / record.path).stat()
         except OSError:
             return "missing"
         return f"{status.st_size}:{status.st_mtime_ns}"
@@ -150,7 +166,7 @@ class DigitsSource:
     def __init__(self) -> None:
         from sklearn.datasets import load_digits  # scikit-learn costs half a second; folders do without
 
-        digits = load_digits()
+        digits: Any = load_digits()
         levels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 17 gray levels, 0..16
         self.name = "digits"
         self.notes: Sequence[str] = ()
@@ -158,22 +174,28 @@ class DigitsSource:
         self._images = {record.path: np.repeat(image[:, :, None], 3, axis=2) for record, image in zip(self.records, levels, strict=True)}
 
     def read(self, record: Record) -> Pixels:
+        """Look one digit up."""
         if record.path not in self._images:
             raise UndecodableError("no such image in digits")
         image = self._images[record.path]
         return Pixels(image, hashlib.sha256(image.tobytes()).hexdigest())
 
     def size(self, record: Record) -> tuple[int, int]:
+        """Return 8 x 8."""
         height, width, _ = self.read(record).image.shape
         return height, width
 
     def stamp(self, record: Record) -> str:
+        """The digits never change."""
         return record.path
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
     """Sort class names as people do: ``1, 2, 10`` and not ``1, 10, 2``; the model stores the order it was trained with."""
-    return sorted(names, key=lambda name: ([(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name))
+    return sorted(
+        names,
+        key=lambda name: ([(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name),
+    )
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -197,7 +219,7 @@ def _files(folder: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(here)
+        status = Path(here).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

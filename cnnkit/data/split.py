@@ -33,7 +33,7 @@ def assign_splits(records: Sequence[Record], hashes: Sequence[str], shares: Sequ
     fixes train and val, there is no test. Raises `DataError` if a class is too small for the splits asked for.
     """
     fixed = {record.split for record in records if record.split is not None}
-    wanted = dict(zip(SPLITS, (*shares, 0.0), strict=False))
+    wanted: dict[str, float] = dict(zip(SPLITS, (*shares, 0.0), strict=False))
     if fixed == {TRAIN}:
         fixed = set()
     if not fixed:
@@ -42,7 +42,9 @@ def assign_splits(records: Sequence[Record], hashes: Sequence[str], shares: Sequ
         return [record.split or TRAIN for record in records]
     train = [index for index, record in enumerate(records) if record.split != TEST]
     total = wanted[TRAIN] + wanted[VAL]
-    drawn = _draw([records[i] for i in train], [hashes[i] for i in train], {TRAIN: wanted[TRAIN] / total, VAL: wanted[VAL] / total, TEST: 0.0}, seed)
+    drawn = _draw(
+        [records[i] for i in train], [hashes[i] for i in train], {TRAIN: wanted[TRAIN] / total, VAL: wanted[VAL] / total, TEST: 0.0}, seed
+    )
     splits = [TEST] * len(records)
     for index, split in zip(train, drawn, strict=True):
         splits[index] = split

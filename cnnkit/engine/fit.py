@@ -61,8 +61,10 @@ class EpochResult:
 
 @dataclass
 class TrainingState:
-    """What changes while training, beside the weights: all an exact resume needs, since every random draw is a function
-    of seed and epoch and the learning rate one of the step."""
+    """What changes while training, beside the weights.
+
+    It is all an exact resume needs: every random draw is a function of seed and epoch, the learning rate one of the step.
+    """
 
     optimizer: torch.optim.Optimizer
     stopping: EarlyStopping
@@ -75,7 +77,7 @@ def start(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingSta
     return TrainingState(build_optimizer(model, optim), EarlyStopping(stop.monitor, stop.patience, stop.min_delta))
 
 
-def fit(
+def fit(  # noqa: PLR0913 (values flow, not namespaces)
     model: nn.Module,
     batches: BatchSource,
     val_batches: BatchSource,
@@ -196,7 +198,7 @@ def _train_mode(model: nn.Module, frozen_but: frozenset[str] | None) -> None:
         parameter.requires_grad_(frozen_but is None or name in frozen_but)
     if frozen_but is not None:
         for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (the common base has no public name)
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
                 module.eval()
 
 

@@ -55,6 +55,6 @@ def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    from timm.optim import param_groups_layer_decay  # timm takes seconds to import; most trainings do without
+    from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]  # timm takes seconds to import; most trainings do without
 
     return param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)

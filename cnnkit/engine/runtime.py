@@ -82,7 +82,9 @@ def choose_runtime(
         return Runtime(device, precision, channels_last=precision != "fp32", reason="--precision")
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Runtime(device, "bf16" if native else "fp32", channels_last=True, reason="native on this GPU" if native else "no native bf16")
+        return Runtime(
+            device, "bf16" if native else "fp32", channels_last=True, reason="native on this GPU" if native else "no native bf16"
+        )
     candidates = [Runtime(device), Runtime(device, channels_last=True), Runtime(device, "bf16", channels_last=True)]
     seconds = [_seconds_per_step(model, candidate, image_shape, batch_size, clock) for candidate in candidates]
     return pick(candidates, seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         },
         part,
     )
-    os.replace(part, folder / NAME)
+    part.replace(folder / NAME)
 
 
 def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from cnnkit import __version__
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.protocol import Exporter
@@ -69,7 +69,7 @@ def metadata(header: ModelHeader) -> dict[str, str]:
         "arch": header.arch,
         "options": json.dumps(header.options),
         "training": json.dumps(header.training),
-        "cnnkit_version": __version__,
+        "cnnkit_version": version("cnnkit"),
     }
 
 

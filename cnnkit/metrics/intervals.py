@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
-DRAWS = 1000  # the 2.5 % and 97.5 % points then rest on 25 draws each; Efron & Tibshirani (1993), section 13, ask for about 1,000
+DRAWS = 1000  # the 2.5 % and 97.5 % points then rest on 25 draws each; fewer make the ends wander from seed to seed
 
 _ENTRIES_AT_ONCE = 4_000_000  # resampled numbers held at a time: 32 MB, whatever the number of classes or images
 _MOST_RESAMPLED = 100_000  # images; beyond, the bootstrap of a mean and the normal interval agree, and 1,000 draws take seconds

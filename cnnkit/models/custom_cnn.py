@@ -15,10 +15,11 @@ from itertools import pairwise
 
 from torch import nn
 
-from cnnkit import Architecture
-from cnnkit.models.blocks import AverageGrid, halve, he_init
+from cnnkit import Architecture, CnnkitError
+from cnnkit.models.blocks import AverageGrid, check_options, halve, he_init
 
 GRID = 4  # cells a side of what Flatten sees: 32 pixels after the default three poolings
+MOST_BLOCKS = 8  # 256 px become one, 32 filters 4,096
 
 
 def build(
@@ -31,6 +32,9 @@ def build(
     dropout: float = 0.5,
 ) -> nn.Module:
     """Return the network; `width` filters in the first of `blocks` blocks, doubled in each block after it."""
+    check_options(dropout, width=width, blocks=blocks, dense=dense)
+    if blocks > MOST_BLOCKS:
+        raise CnnkitError(f"--set blocks={blocks}: must be at most {MOST_BLOCKS}, as each block doubles the filters and halves the image")
     widths = [in_channels, *(width * 2**block for block in range(blocks))]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from cnnkit import Architecture
-from cnnkit.models.blocks import conv_norm_relu, halve, he_init
+from cnnkit.models.blocks import check_options, conv_norm_relu, halve, he_init
 
 DEPTHS_8 = (1, 2, 2, 2)
 DEPTHS_14 = (2, 2, 3, 3, 3)  # convolutions in each stage; VGG-16's
@@ -28,6 +28,7 @@ def build_14(num_classes: int, in_channels: int, *, width: int = 32, dropout: fl
 
 
 def _network(depths: tuple[int, ...], num_classes: int, in_channels: int, width: int, dropout: float) -> nn.Module:
+    check_options(dropout, width=width)
     layers: list[nn.Module] = []
     channels = in_channels
     for stage, depth in enumerate(depths):

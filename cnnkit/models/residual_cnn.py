@@ -11,13 +11,14 @@ from __future__ import annotations
 from torch import nn
 
 from cnnkit import Architecture
-from cnnkit.models.blocks import GlobalMax, Residual, Scale, conv_norm_relu, halve, he_init
+from cnnkit.models.blocks import GlobalMax, Residual, Scale, check_options, conv_norm_relu, halve, he_init
 
 LOGIT_SCALE = 0.125  # Page's: the maxima of 512 maps are large, without it the logits start at a spread of 6 (measured)
 
 
 def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float = 0.0) -> nn.Module:
     """Return the network; `width` filters in its first layer, `dropout` before the dense layer."""
+    check_options(dropout, width=width)
     network = nn.Sequential(
         conv_norm_relu(in_channels, width),
         conv_norm_relu(width, 2 * width),

@@ -26,7 +26,7 @@ _RED_FROM, _RED_FULL = 0.03, 0.3  # shares of a row: below, a mistake is no patt
 _RED_16 = 0.1  # with 16 colours there is one red: kept for what stands out
 _WHITE = Color.from_rgb(255, 255, 255)
 _SHORTEST_NAME = 12  # cells; row names are cut to no less before the matrix gives up
-_WIDEST_HEAD = 9
+_WIDEST_HEAD = 10
 _NARROWEST_CELL = 2
 
 

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+if TYPE_CHECKING:  # types alone: this room knows no torch
+    from cnnkit.engine.fit import BatchSource
+
 # heading, width; numbers are right-aligned under it
 _COLUMNS = (
     ("epoch", 7), ("lr", 8), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8), ("images/s", 9), ("time", 6),
 )  # fmt: skip
-
-
-class Epoch(Protocol):
-    """The figures of an epoch that a line shows (see `cnnkit.engine.fit.EpochResult`)."""
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    images_per_second: float
-    is_best: bool
-
-
-class Batched(Protocol):
-    """Batches that can be counted (see `cnnkit.engine.fit.BatchSource`)."""
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch."""
-        ...
-
-    def epoch(self, number: int) -> Iterable[Any]:
-        """Yield the batches of an epoch."""
-        ...
 
 
 class EpochTable:
@@ -58,7 +35,9 @@ class EpochTable:
             TextColumn("epoch {task.fields[number]}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
         )  # fmt: skip
-        self._bar = Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal or console.is_dumb_terminal)
+        self._bar = Progress(
+            *columns, console=console, transient=True, expand=True, disable=not console.is_terminal or console.is_dumb_terminal
+        )
 
     def __enter__(self) -> Self:
         self._console.print(Text("  ".join(name.rjust(width) for name, width in _COLUMNS), style="bold"))
@@ -68,11 +47,11 @@ class EpochTable:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def watch(self, batches: Batched) -> Batched:
+    def watch(self, batches: BatchSource) -> BatchSource:
         """Return `batches` with the bar following them."""
         return _Watched(batches, self)
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, epoch: EpochResult) -> None:
         """Print the line of an epoch that has ended."""
         minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
         cells = (
@@ -84,7 +63,7 @@ class EpochTable:
             line.append(cell.rjust(width) + "  ", style="green" if epoch.is_best and name.startswith("val") else "")
         self._console.print(line.append(self._star if epoch.is_best else "", style="bold yellow"))
 
-    def follow(self, number: int, batches: Batched) -> Iterator[Any]:
+    def follow(self, number: int, batches: BatchSource) -> Iterator[Any]:
         """Yield the batches of epoch `number` and move the bar."""
         task = self._bar.add_task("", total=batches.steps, number=f"{number}/{self._epochs}", rate="")
         try:
@@ -99,7 +78,7 @@ class EpochTable:
 
 @dataclass(frozen=True)
 class _Watched:
-    batches: Batched
+    batches: BatchSource
     table: EpochTable
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DPI = 120
 _MOST_NUMBERED = 30  # classes: beyond, a count no longer fits its cell
-_MOST_LABELS = 60  # of an axis: beyond, labels of 6 points would touch
+_MOST_LABELS = 60  # of an axis: beyond, labels of 7 points would touch
 _MOST_MARKED = 40  # epochs drawn with a dot each
 _TRAIN, _VAL, _BEST = "#1f77b4", "#d62728", "#555555"
 

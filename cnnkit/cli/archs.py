@@ -1,0 +1,246 @@
+"""``cnnkit archs``: what architectures are installed, and what one of them is like.
+
+The plain list is read from metadata and source text; nothing is imported, so a broken package is a marked row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.columns import Columns
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from cnnkit.architecture import Architecture, Family, options, parse_options
+from cnnkit.cli import console
+from cnnkit.errors import CheckFailedError, ConfigError, PluginError, closest
+from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, peek
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typer import Context
+
+    from cnnkit.models.size import Size
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+HELP = r"""List architectures, or show one of them.
+
+\b
+cnnkit archs                   all that are installed; nothing is loaded
+cnnkit archs 'timm/*net*'      members of the family timm
+cnnkit archs --check           load each one and mark what fails
+cnnkit archs show NAME         options, parameters, multiply-adds, source
+"""
+
+
+class ListByDefault(TyperGroup):
+    """A group whose arguments, where they begin with no command's name, belong to the command ``list``."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Put ``list`` before arguments that name no command."""
+        named = bool(args) and args[0] in {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+app = typer.Typer(cls=ListByDefault, subcommand_metavar="[PATTERN] | show NAME", help=HELP)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list; `problem` says why the architecture would not load."""
+
+    name: str
+    summary: str
+    package: str
+    version: str
+    problem: str | None = None
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?; FAMILY/PATTERN lists the members of a family.")] = "*",
+    check: Annotated[bool, typer.Option("--check", help="Load each one, mark what fails, and exit 1 if any does.")] = False,
+    json: Json = False,
+) -> None:
+    """List architectures; `cnnkit archs [PATTERN]` is the same."""
+    members = "/" in pattern
+    rows = _members(pattern) if members else _entries(pattern)
+    if check:
+        rows = [row if row.problem else replace(row, problem=_load_problem(row.name)) for row in rows]
+    if json:
+        console.print_json({"architectures": [asdict(row) for row in rows]})
+    elif members and not check:
+        _print_names([row.name for row in rows])
+        console.err().print(f"{len(rows)} architectures match {pattern!r}; more about one: cnnkit archs show {rows[0].name}", soft_wrap=True)
+    else:
+        console.out().print(_table(rows))
+    broken = [row.name for row in rows if row.problem]
+    if check and broken:
+        raise CheckFailedError(f"{len(broken)} of {len(rows)} architectures do not load: {', '.join(broken)}")
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="An architecture, such as custom-cnn or timm/resnet18.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture; repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Show one architecture: its options, parameters, multiply-adds, source and published weights."""
+    architecture, entry = load_architecture(name)
+    chosen = parse_options(architecture, name, settings or ())
+    from cnnkit.models.size import measure
+
+    try:
+        size = measure(architecture, chosen)
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = ", ".join(f"{option}={value}" for option, value in chosen.items())
+        raise ConfigError(f"{name} of {entry.origin} cannot be built with {said}: {type(error).__name__}: {error}") from error
+    card = _card(name, architecture, entry, chosen, size)
+    if json:
+        console.print_json(card)
+    else:
+        _print_card(card)
+
+
+def _entries(pattern: str) -> list[Row]:
+    """A row for every registered name that matches, two for a name that two packages hold."""
+    found = find(ARCHITECTURES)
+    rows = [_row(entry, entries) for name, entries in found.items() if _matches(name, pattern) for entry in entries]
+    if not rows:
+        raise PluginError(
+            f"no architecture matches {pattern!r}{closest(pattern, found)} Known: {', '.join(found) or 'none'}; "
+            f"names inside a family are searched with its name in front: cnnkit archs 'timm/*{pattern.strip('*')}*'"
+        )
+    return rows
+
+
+def _row(entry: Entry, entries: Sequence[Entry]) -> Row:
+    seen = peek(entry)
+    others = [other.origin for other in entries if other is not entry]
+    problem = f"{' and '.join(others)} provides this name too: uninstall all but one" if others else seen.problem
+    return Row(entry.name, seen.summary, entry.package, entry.version, problem)
+
+
+def _members(pattern: str) -> list[Row]:
+    """A row for every member that matches ``family/pattern``; the family is loaded."""
+    prefix, _, wanted = pattern.partition("/")
+    value, entry = load(ARCHITECTURES, prefix)
+    if not isinstance(value, Family):
+        raise PluginError(f"architecture {prefix!r} of {entry.origin} is not a family, so it has no members; show it with: cnnkit archs show {prefix}")
+    names = list(value.members())
+    matching = [name for name in names if _matches(name, wanted)]
+    if not matching:
+        raise PluginError(
+            f"family {prefix!r} ({entry.origin}) has no member that matches {wanted!r}{closest(wanted, names)} "
+            f"It has {len(names)}; list them with: cnnkit archs '{prefix}/*'"
+        )
+    return [Row(f"{prefix}/{name}", "", entry.package, entry.version) for name in matching]
+
+
+def _load_problem(name: str) -> str | None:
+    """Really load an architecture, or a family and its list of members; return what goes wrong, or None."""
+    try:
+        if "/" not in name:
+            value, entry = load(ARCHITECTURES, name)
+            if isinstance(value, Family):
+                return None if any(True for _ in value.members()) else f"family {name!r} of {entry.origin} has no members"
+        options(load_architecture(name)[0], name)
+    except PluginError as error:
+        return str(error)
+    except Exception as error:  # a stranger's family may raise anything
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name.lower(), pattern.lower())
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("architecture", no_wrap=True, overflow="fold")
+    table.add_column("package", no_wrap=True, overflow="fold")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        said = Text(f"broken: {row.problem}", style="red") if row.problem else Text(row.summary)
+        table.add_row(Text(row.name, style="red" if row.problem else "bold"), Text(f"{row.package} {row.version}", style="dim"), said)
+    return table
+
+
+def _print_names(names: Sequence[str]) -> None:
+    """Print names in columns on a terminal, one a line in a pipe."""
+    stream = console.out()
+    if stream.is_terminal:
+        stream.print(Columns([Text(name) for name in names], column_first=True, padding=(0, 2)))
+    else:
+        for name in names:
+            stream.print(Text(name), soft_wrap=True)
+
+
+def _card(name: str, architecture: Architecture, entry: Entry, chosen: dict[str, Any], size: Size) -> dict[str, Any]:
+    """Everything `show` prints, as one JSON object."""
+    weights = architecture.pretrained
+    return {
+        "name": name,
+        "summary": architecture.summary,
+        "package": entry.package,
+        "version": entry.version,
+        "source": entry.value,
+        "reference": architecture.reference,
+        "image_size": size.image_size,
+        "classes": size.num_classes,
+        "parameters": size.parameters,
+        "macs": size.macs,
+        "options": [
+            {"name": option.name, "type": option.type.__name__, "default": option.default, "value": chosen[option.name]}
+            for option in options(architecture, name).values()
+        ],
+        "pretrained": None
+        if weights is None
+        else {
+            "place": weights.place,
+            "image_size": weights.image_size,
+            "mean": weights.mean,
+            "std": weights.std,
+            "interpolation": weights.interpolation,
+            "crop": weights.crop,
+        },
+    }
+
+
+def _print_card(card: dict[str, Any]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    weights = card["pretrained"]
+    rows = {
+        card["name"]: card["summary"],
+        "package": f"{card['package']} {card['version']} ({card['source']})",
+        "reference": card["reference"] or "none given",
+        "image size": f"{card['image_size']} px",
+        "parameters": f"{card['parameters']:,} with {card['classes']} classes",
+        "multiply-adds": f"{card['macs']:,} for one RGB image of {card['image_size']} px",
+        "weights": weights["place"] if weights else "none published",
+    }
+    for label, text in rows.items():
+        grid.add_row(Text(label), Text(text))
+    stream = console.out()
+    stream.print(grid)
+    if not card["options"]:
+        return
+    stream.print("\n[bold]Options[/], set with --set NAME=VALUE")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("option", "type", "default", "value"):
+        table.add_column(column, no_wrap=True, overflow="fold")
+    for option in card["options"]:
+        changed = option["value"] != option["default"]
+        table.add_row(option["name"], option["type"], str(option["default"]), Text(str(option["value"]), style="bold" if changed else ""))
+    stream.print(table)
