@@ -5,7 +5,7 @@ Evaluation, prediction and the parity check talk to a `Classifier` and do not kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -92,7 +92,7 @@ def open_classifier(path: str | Path) -> Classifier:
 
 
 @contextmanager
-def _true_fp32() -> Iterator[None]:
+def _true_fp32() -> Generator[None]:
     """Switch off cuDNN's TF32, torch's default for convolutions: 10 bits of mantissa instead of 23."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

@@ -1,9 +1,9 @@
 """The contract test of an architecture: what a plugin's author calls, and what the built-in ones pass.
 
-    from cnnkit.testing import check_architecture
+from cnnkit.testing import check_architecture
 
-    def test_convmixer():
-        check_architecture(convmixer, "convmixer")
+def test_convmixer():
+    check_architecture(convmixer, "convmixer")
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def _unpickle(path: Path) -> object:
         if "GLOBAL" not in str(error) and "global" not in str(error):
             raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged") from error
         raise ModelFileError(
-            f"{path}: holds pickled Python objects beside tensors; loading them could run code, so it is refused. Where you trust the file, "
-            "load it in Python and save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
+            f"{path}: holds pickled Python objects beside tensors; loading them could run code, so it is refused. "
+            "Where you trust the file, load it in Python and save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
         ) from error
     except Exception as error:  # a damaged archive raises whatever its reader stumbles over
         raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged ({type(error).__name__}: {error})") from error
@@ -172,7 +172,7 @@ def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tenso
     sides = [isqrt(tensor.shape[1] - prefix_tokens) for tensor in (given, own)]
     if any(side**2 + prefix_tokens != tensor.shape[1] for side, tensor in zip(sides, (given, own), strict=True)):
         return given
-    from timm.layers.pos_embed import resample_abs_pos_embed  # noqa: PLC0415 (timm costs seconds; few files need it)
+    from timm.layers.pos_embed import resample_abs_pos_embed  # timm costs seconds, few files need it
 
     return resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix_tokens)
 
@@ -186,7 +186,7 @@ def _classifiers(module: nn.Module) -> list[nn.Module]:
 
 
 def _last_layer(module: nn.Module, num_classes: int) -> list[nn.Module]:
-    fitting = [
+    fitting: list[nn.Module] = [
         layer
         for layer in module.modules()
         if (isinstance(layer, nn.Linear) and layer.out_features == num_classes)

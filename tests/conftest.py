@@ -6,11 +6,14 @@ Nothing heavy is imported here, so a test of a light room stays light.
 from __future__ import annotations
 
 import colorsys
+import csv
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,25 +54,27 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
     arguments give the same bytes. Several calls make splits: ``image_folder(folder="data/train", seed=1)``.
     """
 
-    def write(
-        classes: Sequence[str] | Mapping[str, int] = ("ants", "bees", "wasps"),
-        images: int = 8,
-        *,
-        size: tuple[int, int] = (40, 32),
-        suffix: str = ".jpg",
-        folder: str = "images",
-        seed: int = 0,
-    ) -> Path:
-        root = tmp_path / folder
-        numbers = dict(classes) if isinstance(classes, Mapping) else dict.fromkeys(classes, images)
-        for index, (name, number) in enumerate(numbers.items()):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            for image in range(number):
-                pixels = draw_image(index, len(numbers), size, np.random.default_rng((seed, index, image)))
-                Image.fromarray(pixels).save(root / name / f"{name}-{image:03d}{suffix}")
-        return root
+    return partial(write_images, tmp_path)
 
-    return write
+
+def write_images(
+    base: Path,
+    classes: Sequence[str] | Mapping[str, int] = ("ants", "bees", "wasps"),
+    images: int = 8,
+    *,
+    size: tuple[int, int] = (40, 32),
+    suffix: str = ".jpg",
+    folder: str = "images",
+    seed: int = 0,
+) -> Path:
+    root = base / folder
+    numbers = dict(classes) if isinstance(classes, Mapping) else dict.fromkeys(classes, images)
+    for index, (name, number) in enumerate(numbers.items()):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for image in range(number):
+            pixels = draw_image(index, len(numbers), size, np.random.default_rng((seed, index, image)))
+            Image.fromarray(pixels).save(root / name / f"{name}-{image:03d}{suffix}")
+    return root
 
 
 def draw_image(label: int, classes: int, size: tuple[int, int], random: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -109,3 +114,50 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
         return Finished(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def read_rows() -> Callable[[str | Path], list[dict[str, str]]]:
+    """Return a function that reads a CSV file as a list of rows."""
+
+    def read(path: str | Path) -> list[dict[str, str]]:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One small finished training that tests may read: its data folder and its run directory."""
+
+    data: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """Train a small network once on 3 classes of 20 striped images, one of which is a truncated JPEG."""
+    base = tmp_path_factory.mktemp("trained")
+    data = write_images(base, images=20)
+    whole = data / "bees" / "bees-000.jpg"
+    (data / "bees" / "broken.jpg").write_bytes(whole.read_bytes()[:300])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNKIT_CACHE", str(base / "cache"))
+        from cnnkit.api import train
+
+        result = train(data, epochs=6, batch_size=16, set=SMALL, precision="fp32", out=base / "runs")
+    return TrainedRun(data, result.run.path)
+
+
+# Options of custom-cnn that make it small enough for a test to train.
+SMALL = ("width=8", "blocks=2", "dense=32", "dropout=0.1")
+
+
+@pytest.fixture
+def trained(trained_once: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
+    """A copy of the small finished training as the newest run under ./runs, so that a test may write into it."""
+    run = tmp_path / "runs" / trained_once.run.name
+    shutil.copytree(trained_once.run, run)
+    monkeypatch.setenv("CNNKIT_CACHE", str(trained_once.data.parent / "cache"))
+    return TrainedRun(trained_once.data, run)

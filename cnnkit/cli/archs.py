@@ -24,14 +24,12 @@ from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from typer import Context
-
     from cnnkit.models.size import Size
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
-HELP = r"""List architectures, or show one of them.
+HELP = """List architectures, or show one of them.
 
 \b
 cnnkit archs                   all that are installed; nothing is loaded
@@ -44,7 +42,7 @@ cnnkit archs show NAME         options, parameters, multiply-adds, source
 class ListByDefault(TyperGroup):
     """A group whose arguments, where they begin with no command's name, belong to the command ``list``."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put ``list`` before arguments that name no command."""
         named = bool(args) and args[0] in {*self.commands, *ctx.help_option_names}
         return super().parse_args(ctx, args if named else ["list", *args])
@@ -79,7 +77,9 @@ def list_command(
         console.print_json({"architectures": [asdict(row) for row in rows]})
     elif members and not check:
         _print_names([row.name for row in rows])
-        console.err().print(f"{len(rows)} architectures match {pattern!r}; more about one: cnnkit archs show {rows[0].name}", soft_wrap=True)
+        console.err().print(
+            f"{len(rows)} architectures match {pattern!r}; more about one: cnnkit archs show {rows[0].name}", soft_wrap=True
+        )
     else:
         console.out().print(_table(rows))
     broken = [row.name for row in rows if row.problem]
@@ -90,7 +90,9 @@ def list_command(
 @app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="An architecture, such as custom-cnn or timm/resnet18.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture; repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture; repeatable.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show one architecture: its options, parameters, multiply-adds, source and published weights."""
@@ -134,7 +136,9 @@ def _members(pattern: str) -> list[Row]:
     prefix, _, wanted = pattern.partition("/")
     value, entry = load(ARCHITECTURES, prefix)
     if not isinstance(value, Family):
-        raise PluginError(f"architecture {prefix!r} of {entry.origin} is not a family, so it has no members; show it with: cnnkit archs show {prefix}")
+        raise PluginError(
+            f"architecture {prefix!r} of {entry.origin} is not a family, so it has no members; show it with: cnnkit archs show {prefix}"
+        )
     names = list(value.members())
     matching = [name for name in names if _matches(name, wanted)]
     if not matching:
@@ -155,7 +159,7 @@ def _load_problem(name: str) -> str | None:
         options(load_architecture(name)[0], name)
     except PluginError as error:
         return str(error)
-    except Exception as error:  # a stranger's family may raise anything
+    except Exception as error:  # noqa: BLE001 (a stranger's family may raise anything)
         return f"{type(error).__name__}: {error}"
     return None
 

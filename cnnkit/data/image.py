@@ -19,7 +19,10 @@ from cnnkit.errors import DataError
 
 # Pillow knows some fifty formats; these are the ones people keep photographs and drawings in. The rest (PSD, DDS, BLP, ...)
 # are where crafted files cost memory: one 284-byte BLP took 640 MB (measured on a collection of fuzzer findings).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB")
+Image.init()  # formats are loaded on demand otherwise, and one asked for by name before that is a KeyError
+FORMATS = tuple(
+    name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB") if name in Image.OPEN
+)
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".jp2", ".j2k", ".heic", ".heif"}

@@ -103,4 +103,6 @@ def _forget_the_translation(proto: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-onnx_exporter = Exporter(name="onnx", summary="one ONNX file: uint8 images of any size in, probabilities out", write=write_onnx, open=OnnxClassifier)
+onnx_exporter = Exporter(
+    name="onnx", summary="one ONNX file: uint8 images of any size in, probabilities out", write=write_onnx, open=OnnxClassifier
+)

@@ -88,8 +88,16 @@ def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[st
     elif text is None:
         problem = "its metadata names no 'classes'"
     else:
-        classes = tuple(json.loads(text))
+        classes = _names(text)
         if outputs["probabilities"][-1] == len(classes):
             return classes
         problem = f"its metadata names {len(classes)} classes, its output has {outputs['probabilities'][-1]}"
     raise ModelFileError(f"{path}: an ONNX file, but not one that cnnkit export wrote: {problem}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +16,11 @@ from cnnkit.errors import CheckFailedError, DataError, ModelFileError
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.model_file import Model
 
-TOLERANCE = 1e-4
+# Measured on 48 photographs, seven networks with random weights and BatchNorm statistics of real images, logits amplified up
+# to a mean top probability of 0.9: torch and onnxruntime differ by at most 1.1e-4 (2e-5 in the median network). Ten times that
+# is still ten times below what a fault does: bilinear for bicubic 8e-2, a mean off by 0.01 in one channel 2e-2, a temperature
+# off by 2 % 1e-2.
+TOLERANCE = 1e-3
 BATCH = 32  # decoded images held at a time: 32 of 12 megapixels are 1.2 GB
 
 
@@ -90,7 +94,8 @@ def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterabl
         raise DataError(f"{path}: not exported, there is no image to check it on; name a folder of images with --data")
     part = path.with_name(path.name + ".part")
     try:
-        exporter.write(model, part)
+        with _writing(path):
+            exporter.write(model, part)
         parity = check_parity(TorchClassifier(model), exporter.open(part), chain(first, remaining))
         if not parity.passed:
             raise CheckFailedError(
@@ -99,9 +104,8 @@ def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterabl
                 f"probability is {parity.max_abs_probability_difference:.2g} (allowed {parity.tolerance:.2g}); worst: {parity.worst}. "
                 f"The fault lies in the exporter {exporter.name!r} or an operation it translates; the model file is as it was"
             )
-        os.replace(part, path)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be written: {error.strerror or error}; choose another file with --out") from error
+        with _writing(path):
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return parity
@@ -123,6 +127,14 @@ def sample_photos(count: int) -> list[NDArray[np.uint8]]:
         top, left = (int(random.integers(0, side - kept + 1)) for side, kept in zip(photo.shape, (height, width), strict=False))
         crops.append(photo[top : top + height, left : left + width].copy())
     return crops
+
+
+@contextmanager
+def _writing(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be written: {error.strerror or error}; choose another file with --out") from error
 
 
 def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:

@@ -1,0 +1,1 @@
+"""The architectures that come with cnnkit, registered and loaded as any plugin is."""

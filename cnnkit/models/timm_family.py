@@ -9,31 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cnnkit import Architecture, CnnkitError, Family, Pretrained
 
 if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
     from torch import Tensor, nn
 
 RGB = 3
 ENCODER = "_enc"  # ends the names of timm's vision encoders without a classifier
-
-
-class PretrainedSettings(Protocol):
-    """The fields of timm's pretrained configuration that are read here; sizes in pixels, (C, H, W)."""
-
-    has_weights: bool
-    hf_hub_id: str | None
-    url: str | None
-    file: str | None
-    input_size: tuple[int, int, int]
-    fixed_input_size: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-    first_conv: str | tuple[str, ...] | list[str] | None
 
 
 def members() -> list[str]:
@@ -61,7 +46,9 @@ def get(member: str) -> Architecture:
         build=_build_function(member, settings),
         summary=f"{member} of timm {timm.__version__}",
         image_size=settings.input_size[-1],
-        reference=f"https://huggingface.co/{settings.hf_hub_id}" if settings.hf_hub_id else "https://github.com/huggingface/pytorch-image-models",
+        reference=f"https://huggingface.co/{settings.hf_hub_id}"
+        if settings.hf_hub_id
+        else "https://github.com/huggingface/pytorch-image-models",
         pretrained=_pretrained(member, settings),
     )
 
@@ -72,7 +59,7 @@ def _is_classifier(member: str) -> bool:
     return timm.is_model(member) and not member.partition(".")[0].endswith(ENCODER)
 
 
-def _build_function(member: str, settings: PretrainedSettings) -> Callable[..., nn.Module]:
+def _build_function(member: str, settings: PretrainedCfg) -> Callable[..., nn.Module]:
     """Return `build` with the keywords that this member's network really takes."""
     defaults = _options(member, settings)
 
@@ -96,7 +83,7 @@ def _build_function(member: str, settings: PretrainedSettings) -> Callable[..., 
     return build
 
 
-def _options(member: str, settings: PretrainedSettings) -> dict[str, bool | int | float]:
+def _options(member: str, settings: PretrainedCfg) -> dict[str, bool | int | float]:
     """The options of a member with their defaults, found by building it without memory for its weights (0.05-1 s)."""
     import torch
 
@@ -132,21 +119,23 @@ def _create(member: str, **keywords: Any) -> nn.Module:
         raise CnnkitError(f"timm/{member} cannot be built with {said}: {type(error).__name__}: {error}") from error
 
 
-def _keep_resolution(network: nn.Module, settings: PretrainedSettings) -> bool:
+def _keep_resolution(network: nn.Module, settings: PretrainedCfg) -> bool:
     from cnnkit.models.stem import keep_resolution
 
     names = settings.first_conv or ()
     return keep_resolution(network, [names] if isinstance(names, str) else names)
 
 
-def _pretrained(member: str, settings: PretrainedSettings) -> Pretrained | None:
+def _pretrained(member: str, settings: PretrainedCfg) -> Pretrained | None:
     """Return the published weights of a member, or None if timm knows of none for RGB images."""
     if not settings.has_weights or len(settings.mean) != RGB:
         return None
     mean, std = ((float(values[0]), float(values[1]), float(values[2])) for values in (settings.mean, settings.std))
     return Pretrained(
         fetch=lambda: _fetch(member),
-        place=f"model.safetensors of https://huggingface.co/{settings.hf_hub_id}" if settings.hf_hub_id else str(settings.url or settings.file),
+        place=f"model.safetensors of https://huggingface.co/{settings.hf_hub_id}"
+        if settings.hf_hub_id
+        else str(settings.url or settings.file),
         image_size=settings.input_size[-1],
         mean=mean,
         std=std,

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+
+def test_version(cli):
+    assert cli("--version").out.strip() == f"cnnkit {metadata.version('cnnkit')}"
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "eval", "predict", "export", "archs"])
+def test_every_command_has_help(cli, command):
+    result = cli(command, "--help")
+    assert result.code == 0
+    assert "--help" in result.out
+
+
+def test_an_unknown_command_or_flag_is_usage(cli):
+    assert cli("trian").code == 2
+    result = cli("train", "--learning-rate", "1")
+    assert result.code == 2
+    assert "No such option" in result.err
+
+
+def test_an_error_has_no_traceback_unless_debug_is_asked_for(cli):
+    plain, debug = cli("train", "--data", "nowhere"), cli("train", "--data", "nowhere", "--debug")
+    assert plain.code == debug.code == 2
+    assert "Traceback" not in plain.err
+    assert "Traceback" in debug.err
+    assert "DataError" in debug.err
+
+
+def test_brackets_in_a_message_are_text_and_no_markup(cli):
+    assert "--data [red]x[/red]: no such folder" in cli("train", "--data", "[red]x[/red]").err

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def test_eval_takes_the_newest_run_and_says_so(cli, trained):
+    result = cli("eval", "--confusion")
+    assert result.code == 0, result.err
+    assert "runs/001-custom-cnn/best.safetensors (the newest finished run)" in result.err
+    assert "test: 9 images, 3 classes" in result.out
+    assert "95 % interval" in result.out
+    assert "predicted →" in result.out
+
+
+def test_every_number_on_screen_is_in_a_file(cli, trained):
+    document = cli("eval", "--json").json()
+    folder = trained.run / "eval" / "test"
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv", "confusion.csv", "confusion.png", "report.txt"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["unreadable"] == []
+    for key in ("split", "n", "accuracy", "loss", "macro_f1", "per_class"):
+        assert document[key] == metrics[key]
+    assert document["classes"] == ["ants", "bees", "wasps"]
+    assert np.trace(document["confusion"]) / document["n"] == pytest.approx(metrics["accuracy"]["value"])
+    assert (folder / "report.txt").read_text().startswith("test: 9 images")
+
+
+def test_predictions_and_confusion_agree_with_the_metrics(cli, trained, read_rows):
+    document = cli("eval", "--json", "--probabilities").json()
+    rows = read_rows(trained.run / "eval/test/predictions.csv")
+    assert list(rows[0]) == ["path", "true", "predicted", "probability", "loss", "ants", "bees", "wasps"]
+    assert np.mean([float(row["loss"]) for row in rows]) == pytest.approx(document["loss"]["value"])
+    assert sum(row["true"] == row["predicted"] for row in rows) == np.trace(document["confusion"])
+    assert all(sum(float(row[name]) for name in document["classes"]) == pytest.approx(1, abs=1e-5) for row in rows)
+    counts = read_rows(trained.run / "eval/test/confusion.csv")
+    assert [[int(row[name]) for name in document["classes"]] for row in counts] == document["confusion"]
+
+
+def test_eval_on_val_repeats_the_training_figures(cli, trained):
+    result = json.loads((trained.run / "config.json").read_text())["result"]
+    document = cli("eval", "--split", "val", "--json").json()
+    assert document["loss"]["value"] == pytest.approx(result["best_value"], rel=1e-5)
+
+
+def test_the_exported_file_gives_the_same_numbers(cli, trained):
+    assert cli("export", "--onnx").code == 0
+    torch, onnx = cli("eval", "--json").json(), cli("eval", "--json", "--model", trained.run / "export/model.onnx").json()
+    assert onnx["confusion"] == torch["confusion"]
+    assert onnx["loss"]["value"] == pytest.approx(torch["loss"]["value"], rel=1e-4)
+
+
+def test_a_lone_model_file_needs_data(cli, trained, tmp_path):
+    lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors"))
+    result = cli("eval", "--model", lone)
+    assert result.code == 2
+    assert "lies in no run directory" in result.err
+    assert "--data FOLDER" in result.err
+    document = cli("eval", "--model", lone, "--data", trained.data, "--json").json()
+    assert (document["split"], document["n"]) == ("all", 60)
+
+
+def test_unreadable_images_are_named_and_left_out(cli, trained):
+    result = cli("eval", "--data", trained.data)
+    assert "left out bees/broken.jpg" in result.err
+    assert "60 images" in result.out
+
+
+def test_other_classes_are_refused_with_both_lists(cli, trained, image_folder):
+    other = image_folder(classes=["bees", "hornets"], folder="other")
+    result = cli("eval", "--data", other)
+    assert result.code == 2
+    assert "classes the model does not know: hornets; the model's: ants, bees, wasps" in result.err
+
+
+def test_no_run_says_what_to_type(cli):
+    result = cli("eval")
+    assert result.code == 2
+    assert "no finished run under runs; train one: cnnkit train --data FOLDER, or name a model: --model FILE" in result.err
+
+
+def test_an_unfinished_run_is_offered_by_name(cli, trained):
+    config = json.loads((trained.run / "config.json").read_text())
+    (trained.run / "config.json").write_text(json.dumps({**config, "status": "stopped"}))
+    result = cli("eval")
+    assert result.code == 2
+    assert "runs/001-custom-cnn was stopped early: name it with --model runs/001-custom-cnn, or continue it: cnnkit resume" in result.err
+    assert cli("eval", "--model", trained.run).code == 0
+
+
+@pytest.mark.parametrize("name", ["text.safetensors", "text.onnx"])
+def test_a_model_file_that_is_not_one(cli, tmp_path, name):
+    (tmp_path / name).write_text("certainly no model")
+    result = cli("eval", "--model", tmp_path / name, "--data", "digits")
+    assert result.code == 2
+    assert name in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_folder_that_is_no_run(cli, tmp_path):
+    (tmp_path / "folder").mkdir()
+    result = cli("eval", "--model", tmp_path / "folder")
+    assert (result.code, "not a run directory" in result.err) == (2, True)
+
+
+def test_data_that_has_moved_is_said_with_the_way_out(cli, trained):
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = "gone"
+    (trained.run / "config.json").write_text(json.dumps(config))
+    result = cli("eval")
+    assert result.code == 2
+    assert "not where they were" in result.err
+    assert "--data" in result.err
+
+
+def test_a_split_the_run_does_not_have(cli, image_folder):
+    image_folder(folder="data/train", images=6)
+    data = image_folder(folder="data/val", images=3, seed=1).parent
+    small = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32")
+    assert cli("train", "--data", data, "--epochs", 1, *small).code == 0
+    assert cli("eval", "--json").json()["split"] == "val"
+    result = cli("eval", "--split", "test")
+    assert result.code == 2
+    assert "has no test images; it has train, val" in result.err

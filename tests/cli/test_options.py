@@ -1,0 +1,43 @@
+"""The flags of train are the fields of the configuration: neither may lack the other."""
+
+from __future__ import annotations
+
+import typer
+
+from cnnkit.cli.app import app
+from cnnkit.cli.options import PANELS
+from cnnkit.config import SECTIONS, flag, recipe_names
+
+OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
+
+
+def parameters() -> dict[str, typer.core.TyperOption]:
+    command = typer.main.get_command(app).commands["train"]
+    return {option: parameter for parameter in command.params for option in parameter.opts if option.startswith("--")}
+
+
+def test_every_field_is_a_flag_and_every_flag_a_field():
+    fields = {flag(name) for section in SECTIONS.values() for name in section.model_fields}
+    assert set(parameters()) - OWN == fields
+
+
+def test_every_flag_has_help_a_panel_and_the_default_of_its_field():
+    shown = parameters()
+    for key, section in SECTIONS.items():
+        for name, field in section.model_fields.items():
+            option = shown[flag(name)]
+            assert option.help == field.description
+            assert option.help.endswith(".") or ":" in option.help
+            assert option.rich_help_panel == PANELS[key]
+            if field.default not in (None, "", ()):
+                first = field.default[0] if isinstance(field.default, tuple) else field.default
+                assert str(first).lower().removesuffix(".0") in str(option.show_default)
+
+
+def test_no_field_belongs_to_two_sections():
+    names = [name for section in SECTIONS.values() for name in section.model_fields]
+    assert len(names) == len(set(names))
+
+
+def test_the_help_of_recipe_names_them_all():
+    assert all(name in parameters()["--recipe"].help for name in recipe_names())

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_one_row_per_file_in_the_order_given(cli, trained, read_rows):
+    files = [
+        trained.data / "wasps/wasps-001.jpg",
+        trained.data / "bees/broken.jpg",
+        Path("missing.jpg"),
+        trained.data / "ants/ants-000.jpg",
+    ]
+    result = cli("predict", *files, "--out", "rows.csv")
+    assert result.code == 0
+    rows = read_rows("rows.csv")
+    assert [row["path"] for row in rows] == [str(file) for file in files]
+    assert list(rows[0]) == ["path", "predicted", "probability", "abstained", "error"]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert "truncated" in rows[1]["error"].lower()
+    assert rows[1]["predicted"] == rows[1]["probability"] == ""
+    assert rows[0]["abstained"] == "false"
+    assert "4 rows in rows.csv, 2 of them with an error" in result.err
+
+
+def test_a_folder_stands_for_its_images(cli, trained):
+    result = cli("predict", trained.data / "bees")
+    lines = result.out.splitlines()
+    assert len(lines) == 21
+    assert sum("error: " in line for line in lines) == 1
+
+
+def test_predictions_are_those_of_the_evaluation(cli, trained, read_rows):
+    cli("eval", "--probabilities", "--json")
+    evaluated = read_rows(trained.run / "eval/test/predictions.csv")
+    predicted = cli("predict", *[trained.data / row["path"] for row in evaluated], "--probabilities", "--json").json()
+    for row, answer in zip(evaluated, predicted, strict=True):
+        assert answer["predicted"] == row["predicted"]
+        for name in ("ants", "bees", "wasps"):
+            assert answer[name] == pytest.approx(float(row[name]), abs=1e-6)
+
+
+def test_top_shows_the_runners_up(cli, trained):
+    result = cli("predict", trained.data / "ants/ants-000.jpg", "--top", 3)
+    assert all(name in result.out for name in ("ants ", "bees ", "wasps "))
+    document = cli("predict", trained.data / "ants/ants-000.jpg", "--top", 2, "--json").json()
+    assert [len(row["top"]) for row in document] == [2]
+    assert document[0]["top"][0]["probability"] == document[0]["probability"]
+
+
+def test_json_file_holds_nulls_for_errors(cli, trained):
+    cli("predict", trained.data / "bees/broken.jpg", "--out", "rows.json")
+    assert json.loads(Path("rows.json").read_text())[0]["predicted"] is None
+
+
+def test_parquet(cli, trained):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    cli("predict", trained.data / "ants", "--out", "rows.parquet", "--probabilities")
+    table = parquet.read_table("rows.parquet")
+    assert table.column_names == ["path", "predicted", "probability", "abstained", "error", "ants", "bees", "wasps"]
+    assert table.num_rows == 20
+
+
+def test_parquet_without_its_package_says_what_to_install(cli, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = cli("predict", trained.data / "ants", "--out", "rows.parquet")
+    assert result.code == 2
+    assert "pip install 'cnnkit[parquet]'" in result.err
+
+
+def test_refusals(cli, trained, tmp_path):
+    (tmp_path / "void").mkdir()
+    assert "no images in this folder" in cli("predict", tmp_path / "void").err
+    assert "--out rows.xlsx: the ending must be one of .csv, .json, .parquet" in cli("predict", trained.data, "--out", "rows.xlsx").err
+    assert "--probabilities needs a place" in cli("predict", trained.data, "--probabilities").err

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--precision", "fp32", "--batch-size", "16")
+FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_best")
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes the next training stop, as Ctrl-C does, when so many epochs have ended."""
+    from cnnkit.report.live import EpochTable
+
+    whole = EpochTable.add
+
+    def arrange(epochs: int) -> None:
+        def add(self, epoch):
+            whole(self, epoch)
+            if epoch.epoch == epochs:
+                monkeypatch.setattr(EpochTable, "add", whole)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(EpochTable, "add", add)
+
+    return arrange
+
+
+def figures(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{key: row[key] for key in FIGURES} for row in rows]
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(cli, image_folder, stop_after, read_rows):
+    data = image_folder(images=12)
+    command = ("train", "--data", data, "--epochs", 5, "--patience", 0, *SMALL)
+    straight, broken = Path("runs/001-custom-cnn"), Path("runs/002-custom-cnn")
+    assert cli(*command).code == 0
+    stop_after(2)
+    stopped = cli(*command)
+    assert stopped.code == 130
+    assert "the best model so far, of epoch" in stopped.err
+    assert "continue: cnnkit resume runs/002-custom-cnn" in stopped.err
+    assert json.loads((broken / "config.json").read_text())["status"] == "stopped"
+    resumed = cli("resume", broken)
+    assert resumed.code == 0, resumed.err
+    assert "continuing runs/002-custom-cnn after epoch 2" in resumed.err
+    assert figures(read_rows(straight / "history.csv")) == figures(read_rows(broken / "history.csv"))
+    one, other = load_file(straight / "best.safetensors"), load_file(broken / "best.safetensors")
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_changed_images_are_refused(cli, image_folder, stop_after):
+    data = image_folder(images=12)
+    stop_after(1)
+    assert cli("train", "--data", data, "--epochs", 3, *SMALL).code == 130
+    (data / "ants" / "ants-000.jpg").unlink()
+    result = cli("resume")
+    assert result.code == 2
+    assert "are not as they were when the run began" in result.err
+    assert "ants/ants-000.jpg" in result.err
+
+
+def test_a_finished_run_is_not_resumed(cli, trained):
+    result = cli("resume")
+    assert result.code == 2
+    assert "this run is finished" in result.err
+    assert "--weights" in result.err
