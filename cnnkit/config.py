@@ -41,7 +41,7 @@ def _words(value: object) -> object:
 class Section(BaseModel):
     """A group of settings: one panel of ``cnnkit train --help``, one table of a recipe."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -209,17 +209,18 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     """
     chosen = _read(file) if file else {}
     from_file = chosen.pop("recipe", None)
+    for section, values in chosen.items():
+        if section not in SECTIONS or not isinstance(values, Mapping):
+            raise ConfigError(
+                f"--config {file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
+            )
     weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
-    name = recipe or from_file or ("finetune" if weights != "none" else "default")
+    name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
     if name not in recipe_names():
         raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
     merged: dict[str, Any] = {"recipe": name}
     for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
         for section, values in layer.items():
-            if section not in SECTIONS or not isinstance(values, Mapping):
-                raise ConfigError(
-                    f"{file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
-                )
             merged[section] = {**merged.get(section, {}), **values}
     return validated(merged)
 
@@ -253,7 +254,7 @@ def validated(values: Mapping[str, Any]) -> TrainConfig:
 def _sentence(problem: dict[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
     path = [str(part) for part in problem["loc"]]
-    if not path or path[-1] in SECTIONS:  # a rule over several fields words itself
+    if not path or path in [[section] for section in SECTIONS]:  # a rule over several fields words itself
         return message
     known = [field for section in SECTIONS.values() for field in section.model_fields]
     name = path[1] if len(path) > 1 else path[0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -33,7 +33,7 @@ class ModelHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
     arch: str
     options: dict[str, bool | int | float | str]
     classes: tuple[str, ...]
@@ -56,8 +56,11 @@ def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
     """Write `module`'s weights and `header` to `path`; the file appears under its name only when it is whole."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     part = path.with_name(path.name + ".part")
-    part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
-    part.replace(path)
+    try:
+        part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -102,4 +105,8 @@ def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     try:
         return ModelHeader.model_validate_json(text), weights
     except ValidationError as error:
-        raise ModelFileError(f"{path}: its header cannot be read by this version of cnnkit (format {FORMAT}): {error}") from error
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'header'}: {one['msg']}" for one in error.errors())
+        raise ModelFileError(
+            f"{path}: its header cannot be read by this version of cnnkit, which knows formats up to {FORMAT} ({wrong}); "
+            f"a file of a newer cnnkit needs: pip install --upgrade cnnkit"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -70,12 +71,14 @@ class RunDir:
 
     def read_config(self) -> dict[str, Any]:
         """Return config.json; raises `ModelFileError` if this is no run directory."""
+        config, problem = None, "no JSON object"
         try:
-            return json.loads((self.path / "config.json").read_text("utf-8"))
+            config = json.loads((self.path / "config.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelFileError(
-                f"{self.path}: not a run directory (config.json: {error}); expected a folder that cnnkit train wrote"
-            ) from None
+            problem = str(error)
+        if not isinstance(config, dict):
+            raise ModelFileError(f"{self.path}: not a run directory (config.json: {problem}); expected a folder that cnnkit train wrote")
+        return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json."""
@@ -127,7 +130,7 @@ def check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another thread of this process may have tried as well
     except OSError as error:
         raise ConfigError(
             f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER"
@@ -143,7 +146,7 @@ def newest(*, finished: bool = True) -> RunDir:
     unfinished = None
     for path in _runs(folder):
         run = RunDir(path)
-        status = run.read_config().get("status") if (path / "config.json").is_file() else None
+        status = _status(run)
         if status == "finished" or (not finished and status is not None):
             return run
         if run.best.is_file():
@@ -163,28 +166,34 @@ def write_json(path: Path, value: object) -> None:
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as CSV under a header of `columns`; whole or not at all."""
-    names = list(columns)
-    part = _part(path)
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8; whole or not at all."""
-    part = _part(path)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write `text` in UTF-8; whole or not at all.
 
-
-def _part(path: Path) -> Path:
+    File names that are no UTF-8 keep their bytes. Raises `CnnkitError` if it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+        part.replace(path)
     except OSError as error:
-        raise CnnkitError(f"{path}: cannot write there: {error.strerror or error}") from None
-    return path.with_name(path.name + ".part")
+        part.unlink(missing_ok=True)
+        raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _status(run: RunDir) -> object:
+    """The status of a run; None if its config.json is missing or damaged, so that one bad run hides no good one."""
+    try:
+        return run.read_config().get("status")
+    except ModelFileError:
+        return None
 
 
 def _runs(folder: Path) -> list[Path]:

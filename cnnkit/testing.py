@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.architecture import INTERPOLATIONS, Architecture, options, parse_options
-from cnnkit.errors import CheckFailedError
+from cnnkit.errors import CheckFailedError, ConfigError
 
 BATCH = 3  # more than one, and no number of classes or channels used here but RGB's
 SMALL = 32  # px: the smallest images that training does not scale up
@@ -59,8 +59,11 @@ def _check_card(architecture: Architecture, name: str) -> None:
 def _check_options(architecture: Architecture, name: str) -> None:
     """Every option must read its own default back from ``--set``, with its type."""
     for option in options(architecture, name).values():
-        parsed = parse_options(architecture, name, [str(option)])[option.name]
-        if type(parsed) is not option.type or parsed != option.default:
+        try:
+            fits = parse_options(architecture, name, [str(option)])[option.name] == option.default
+        except ConfigError:
+            fits = False
+        if not fits:
             _fail(name, f"option {option.name!r} has type {option.type.__name__}, which cannot hold its default {option.default!r}")
 
 
@@ -106,7 +109,7 @@ def _check_gradients(network: nn.Module, name: str, case: str) -> None:
 
 def _check_seed(architecture: Architecture, name: str) -> None:
     one, other = (_state(architecture, name, seed=1) for _ in range(2))
-    differing = [key for key in one if key not in other or not torch.equal(one[key], other[key])]
+    differing = [key for key in one.keys() | other.keys() if key not in one or key not in other or not torch.equal(one[key], other[key])]
     if differing:
         _fail(name, f"built twice under torch.manual_seed(1) differs in {differing[0]!r}: draw weights from torch's random numbers alone")
 

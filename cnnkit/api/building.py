@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.architecture import Architecture, options, parse_options
-from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model_file import read_header
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry, load_architecture
-from cnnkit.transfer import load_weights, read_weights
+from cnnkit.transfer import clear_head, load_weights, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,9 +99,20 @@ def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) 
     if "small_images" in offered and blueprint.weights is None and preprocessing.image_size <= SMALL_IMAGES:
         chosen["small_images"] = True
         notes.append(f"{blueprint.name} with its stem for small images (--set small_images=false for the original)")
-    module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
+    try:
+        module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
+    except CnnkitError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        settings = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        raise ConfigError(
+            f"architecture {blueprint.name!r} of {blueprint.entry.origin} cannot be built for {num_classes} classes and "
+            f"{preprocessing.channels} channels with {settings or 'no options'}: {type(error).__name__}: {error}"
+        ) from error
     if blueprint.weights is not None:
-        notes.append(load_weights(module, blueprint.weights).describe(f"weights {blueprint.source}"))
+        report = load_weights(module, blueprint.weights)
+        clear_head(module, num_classes, report)
+        notes.append(report.describe(f"weights {blueprint.source}"))
     return module, chosen, notes
 
 

@@ -24,7 +24,7 @@ from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_s
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, open_source
 from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start
-from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime
+from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import DataError
 from cnnkit.model_file import Model, ModelHeader, load_model, save_model
@@ -158,6 +158,7 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
     Raises `CnnkitError` for whatever would make the training fail or mean nothing.
     """
     device = runtime.device if runtime else choose_device(config.run.device)
+    keep_freed_memory()
     if not dry_run:
         run_dir.check_writable(config.run.out or run_dir.runs_folder())
     source = open_source(config.data.data)

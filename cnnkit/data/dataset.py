@@ -43,7 +43,7 @@ class Dataset:
 
 
 def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
-    """Return the records of `classes` (all if empty) and the classes in natural order, or in the order asked for.
+    """Return the records of `classes` (all if empty) and these classes in natural order.
 
     Raises `DataError` for an unknown class or if fewer than two are left.
     """
@@ -53,6 +53,8 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
             raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {', '.join(present)}")
     chosen = natural_order(list(set(classes))) if classes else present
     if len(chosen) < 2:  # noqa: PLR2004 (one class cannot be told from anything)
+        if classes:
+            raise DataError(f"--classes {chosen[0]}: a classifier needs at least two; {source.name} has: {', '.join(present)}")
         raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
     kept = set(chosen)
     return [record for record in source.records if record.label in kept], tuple(chosen)
@@ -60,7 +62,7 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
 
 def typical_side(source: Source, records: Sequence[Record]) -> int:
     """Return the median of the shorter sides (pixels), looking at up to `SIZES_LOOKED_AT` images spread over the source."""
-    step = max(1, len(records) // SIZES_LOOKED_AT)
+    step = -(-len(records) // SIZES_LOOKED_AT)
     sides = []
     for record in records[::step]:
         try:

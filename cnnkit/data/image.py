@@ -91,11 +91,12 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode in _WIDE_MODES:
-        wide = np.asarray(upright).astype(np.int64)
+        wide = np.asarray(upright).astype(np.int32)
         if wide.min() < 0 or wide.max() > WHITE:
             raise UndecodableError("a 32-bit image has no known white point; save it with 8 or 16 bits")
-        gray = ((wide + 128) // 257).astype(np.uint8)  # 65535 -> 255; Pillow's own conversion would clip at 255
-        return np.repeat(gray[:, :, None], 3, axis=2)
+        wide += 128
+        wide //= 257  # 65535 -> 255, rounded; Pillow's own conversion would clip at 255
+        return np.repeat(wide.astype(np.uint8)[:, :, None], 3, axis=2)
     if upright.mode == "F":
         raise UndecodableError("a floating-point image has no known white point; save it with 8 or 16 bits")
     return np.asarray(upright.convert("RGB"))
@@ -106,4 +107,6 @@ def _reason(data: bytes, error: Exception) -> str:
         return "HEIC/HEIF is not supported; convert it to JPEG or PNG (for instance with the package pillow-heif)"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image in a supported format ({', '.join(FORMATS[:7])}, ...)"
-    return str(error) or type(error).__name__
+    if "truncated" in str(error).lower():
+        return "the file is truncated"
+    return f"cannot be decoded: {str(error) or type(error).__name__}"

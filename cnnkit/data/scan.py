@@ -10,12 +10,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Literal
 
@@ -30,7 +34,8 @@ from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocess, Preprocessing
 
 DECODER = 1  # raise when the decoder's pixels change: every store is then made anew
-CHUNK = 64  # images a thread takes at a time; large enough that handing them over costs nothing
+CHUNK = 16  # images a thread takes at a time; handing them over costs less than decoding one
+WAITING = 4  # chunks per thread that are being decoded or wait, decoded, for their turn: what bounds the memory
 Progress = Callable[[int, int], None]
 
 
@@ -40,6 +45,9 @@ class Scanned:
 
     sha256: str
     error: str
+
+
+Block = tuple[NDArray[np.uint8], list[Scanned]]  # canvases of a chunk, and what was learned of each
 
 
 @dataclass(frozen=True)
@@ -76,68 +84,74 @@ def scan(
     `progress(done, total)` is called after every chunk. Raises `DataError` if the store does not fit on the disk.
     """
     folder = cache_folder() / "stores" / _key(source, records, geometry)
+    shape = (len(records), geometry.channels, geometry.image_size, geometry.image_size)
     if cache != "ram":
-        found = _open(folder, len(records))
+        found = _open(folder, shape)
         if found is not None:
             return found
-    size = len(records) * geometry.channels * geometry.image_size**2
-    if cache == "ram" or (cache == "auto" and not _room_for(folder, size)):
-        canvases = np.empty((len(records), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-        scanned: list[Scanned] = []
-        for block, items in _decode(source, records, geometry, workers, progress):
-            canvases[len(scanned) : len(scanned) + len(items)] = block
-            scanned += items
-        return Scan(canvases, tuple(scanned), None, reused=False)
-    _write(folder, source, records, geometry, workers, progress)
-    made = _open(folder, len(records))
+    in_memory = cache == "ram" or (cache == "auto" and not _room_for(folder, math.prod(shape)))
+    with closing(_decode(source, records, geometry, workers, progress)) as blocks:
+        if in_memory:
+            return _keep(shape, blocks)
+        _write(folder, shape, blocks)
+    made = _open(folder, shape)
     if made is None:
         raise DataError(f"{folder}: the store that was just written cannot be read back; use --cache ram")
     return Scan(made.canvases, made.scanned, folder, reused=False)
 
 
 def _key(source: Source, records: Sequence[Record], geometry: Preprocessing) -> str:
-    digest = hashlib.sha256(json.dumps([DECODER, str(Path(source.name).resolve()), geometry.model_dump(exclude={"mean", "std"})]).encode())
+    place = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
+    digest = hashlib.sha256(json.dumps([DECODER, place, geometry.model_dump(exclude={"mean", "std"})]).encode())
     for record in records:
         digest.update(f"\0{record.path}\0{source.stamp(record)}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
 
 
-def _open(folder: Path, count: int) -> Scan | None:
+def _open(folder: Path, shape: tuple[int, ...]) -> Scan | None:
     """Open a store; None if there is none or it is not whole."""
     try:
         index = json.loads((folder / "index.json").read_text("utf-8"))
         canvases = np.load(folder / "canvases.npy", mmap_mode="r", allow_pickle=False)
         scanned = tuple(Scanned(**item) for item in index)
-    except (OSError, ValueError, TypeError):
+    except (OSError, EOFError, ValueError, TypeError):
         return None
-    return Scan(canvases, scanned, folder, reused=True) if len(canvases) == len(scanned) == count else None
+    whole = canvases.shape == shape and canvases.dtype == np.uint8 and len(scanned) == len(canvases)
+    return Scan(canvases, scanned, folder, reused=True) if whole else None
 
 
-def _write(
-    folder: Path, source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None
-) -> None:
+def _keep(shape: tuple[int, ...], blocks: Iterable[Block]) -> Scan:
+    """Make a store in memory."""
+    canvases = np.empty(shape, np.uint8)
+    scanned: list[Scanned] = []
+    for block, items in blocks:
+        canvases[len(scanned) : len(scanned) + len(items)] = block
+        scanned += items
+    return Scan(canvases, tuple(scanned), None, reused=False)
+
+
+def _write(folder: Path, shape: tuple[int, ...], blocks: Iterable[Block]) -> None:
+    """Make a store on disk; what is left of an interrupted one is removed."""
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
-    shape = (len(records), geometry.channels, geometry.image_size, geometry.image_size)
     try:
         part.mkdir(parents=True)
         with (part / "canvases.npy").open("wb") as file:
-            scanned = _fill(file, shape, _decode(source, records, geometry, workers, progress))
+            scanned = _fill(file, shape, blocks)
         (part / "index.json").write_text(json.dumps([asdict(item) for item in scanned]), "utf-8")
-        if folder.exists():  # broken, or made by another process meanwhile
-            shutil.rmtree(folder)
-        part.replace(folder)
+        if _open(folder, shape) is None:  # else another process made it meanwhile: one is enough
+            shutil.rmtree(folder, ignore_errors=True)
+            part.replace(folder)
     except OSError as error:
         reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        need = int(np.prod(shape, dtype=np.int64)) / 1e6
         raise DataError(
-            f"{folder.parent}: the store of decoded images ({need:.0f} MB) cannot be written there: {reason}; "
+            f"{folder.parent}: the store of decoded images ({math.prod(shape) / 1e6:.0f} MB) cannot be written there: {reason}; "
             f"free some, point CNNKIT_CACHE to a folder on another disk, or use --cache ram"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _fill(file: IO[bytes], shape: tuple[int, ...], blocks: Iterator[tuple[NDArray[np.uint8], list[Scanned]]]) -> list[Scanned]:
+def _fill(file: IO[bytes], shape: tuple[int, ...], blocks: Iterable[Block]) -> list[Scanned]:
     """Write canvases one after the other: a full disk is then an error, where a memory map would be a crash."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     scanned: list[Scanned] = []
@@ -149,21 +163,22 @@ def _fill(file: IO[bytes], shape: tuple[int, ...], blocks: Iterator[tuple[NDArra
 
 def _decode(
     source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None
-) -> Iterator[tuple[NDArray[np.uint8], list[Scanned]]]:
+) -> Generator[Block]:
     """Yield canvases and findings chunk by chunk, in order."""
     threads = workers or os.cpu_count() or 1
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     preprocess = Preprocess(geometry)
-    waiting: list[Future[tuple[NDArray[np.uint8], list[Scanned]]]] = []
-    chunks = [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
+    waiting: deque[Future[Block]] = deque()
+    chunks = iter([records[start : start + CHUNK] for start in range(0, len(records), CHUNK)])
     done = 0
     try:
-        for position in range(len(chunks)):
-            while len(waiting) < position + 4 * threads and len(waiting) < len(chunks):  # bounded: results wait in memory
-                waiting.append(pool.submit(_decode_chunk, source, chunks[len(waiting)], preprocess))
-            block, items = waiting[position].result()
-            waiting[position] = Future()  # drop the result
+        while True:
+            for chunk in islice(chunks, WAITING * threads - len(waiting)):
+                waiting.append(pool.submit(_decode_chunk, source, chunk, preprocess))
+            if not waiting:
+                return
+            block, items = waiting.popleft().result()
             done += len(items)
             if progress:
                 progress(done, len(records))
@@ -173,7 +188,7 @@ def _decode(
         torch.set_num_threads(before)
 
 
-def _decode_chunk(source: Source, records: Sequence[Record], preprocess: Preprocess) -> tuple[NDArray[np.uint8], list[Scanned]]:
+def _decode_chunk(source: Source, records: Sequence[Record], preprocess: Preprocess) -> Block:
     spec = preprocess.spec
     block = np.zeros((len(records), spec.channels, spec.image_size, spec.image_size), np.uint8)
     items = []
@@ -192,4 +207,4 @@ def _room_for(folder: Path, size: int) -> bool:
     place = folder
     while not place.exists():
         place = place.parent
-    return os.access(place, os.W_OK) and shutil.disk_usage(place).free * 0.9 > size
+    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * 0.9 > size

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,13 +95,13 @@ class FolderSource:
         self.name = str(root)
         self._root = root
         self._other: Counter[str] = Counter()
+        self._loose = 0
         self.records = tuple(self._list())
         if not self.records:
             raise DataError(
                 f"--data {root}: no images found in class folders; expected files such as {root}/CLASS/photo.jpg{self._found_instead()}"
             )
-        kinds = ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in self._other.most_common(4))
-        self.notes = (f"{self._other.total()} files that are no images were left out ({kinds})",) if self._other else ()
+        self.notes = tuple(self._left_out())
 
     def read(self, record: Record) -> Pixels:
         """Decode one file."""
@@ -127,7 +127,7 @@ class FolderSource:
             raise UndecodableError(error.strerror or str(error)) from None
 
     def _list(self) -> Iterator[Record]:
-        folders = _folders(self._root)
+        folders = self._folders(self._root)
         splits = {folder: ALIASES.get(folder.name.lower()) for folder in folders}
         if TRAIN in splits.values():
             yield from self._list_splits(splits)
@@ -143,8 +143,21 @@ class FolderSource:
             if split in taken:
                 raise DataError(f"--data {self._root}: {taken[split].name!r} and {folder.name!r} both mean the split {split}; keep one")
             taken[split] = folder
-            for class_folder in _folders(folder):
+            for class_folder in self._folders(folder):
                 yield from self._class(class_folder, split)
+
+    def _folders(self, folder: Path) -> list[Path]:
+        """Return the folders in `folder`; images beside them belong to no class and are counted.
+
+        A link back to a folder above would make a class of everything, so it is none.
+        """
+        above = {folder.resolve(), *folder.resolve().parents}
+        try:
+            inside = sorted(path for path in folder.iterdir() if not _hidden(path.name))
+        except OSError as error:
+            _refuse(error)
+        self._loose += sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in inside)
+        return [path for path in inside if path.is_dir() and path.resolve() not in above]
 
     def _class(self, folder: Path, split: str | None) -> Iterator[Record]:
         for file in _files(folder):
@@ -153,10 +166,16 @@ class FolderSource:
             else:
                 self._other[file.suffix.lower()] += 1
 
+    def _left_out(self) -> Iterator[str]:
+        if self._loose:
+            yield f"{self._loose} images outside of class folders were left out"
+        if self._other:
+            kinds = ", ".join(f"{count} {suffix or 'without ending'}" for suffix, count in self._other.most_common(4))
+            yield f"{self._other.total()} files that are no images were left out ({kinds})"
+
     def _found_instead(self) -> str:
-        loose = sum(1 for file in self._root.iterdir() if file.suffix.lower() in SUFFIXES)
-        if loose:
-            return f"; there are {loose} images directly in {self._root}: move each into a folder named after its class"
+        if self._loose:
+            return f"; there are {self._loose} images outside of class folders: move each into a folder named after its class"
         return "; the folder is empty" if not any(self._root.iterdir()) else ""
 
 
@@ -194,7 +213,7 @@ def natural_order(names: Sequence[str]) -> list[str]:
     """Sort class names as people do: ``1, 2, 10`` and not ``1, 10, 2``; the model stores the order it was trained with."""
     return sorted(
         names,
-        key=lambda name: ([(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name),
+        key=lambda name: ([(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part], name),
     )
 
 
@@ -207,18 +226,16 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER
 
 
-def _folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed: {error.strerror or error}") from None
+def _refuse(error: OSError) -> NoReturn:
+    """Refuse a folder that may not be listed; passed over, it would make a class smaller unseen."""
+    raise DataError(f"{error.filename}: cannot be listed: {error.strerror or error}") from None
 
 
 def _files(folder: Path) -> list[Path]:
     """Files below `folder`; a folder reached twice (a symlink loop) is walked once."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         status = Path(here).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()

@@ -55,7 +55,7 @@ def _draw(records: Sequence[Record], hashes: Sequence[str], shares: dict[str, fl
     """Fill test, then val, then train, class by class, each in its order of hashes."""
     home: dict[str, str] = {}  # content -> the class it is counted in
     for record, content in zip(records, hashes, strict=True):
-        home.setdefault(content, record.label)
+        home[content] = min(home.get(content, record.label), record.label)
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for content, label in home.items():
         by_class[label].append(content)
@@ -66,7 +66,7 @@ def _draw(records: Sequence[Record], hashes: Sequence[str], shares: dict[str, fl
         contents = sorted(by_class[label], key=lambda content: hashlib.sha256(f"{seed}:{content}".encode()).digest())
         if len(contents) < len(needed):
             plural = "image" if images[label] == 1 else "images"
-            copies = "" if images[label] == len(contents) else f" ({len(contents)} different)"
+            copies = "" if images[label] == len(contents) else f" ({len(contents)} once copies are left out)"
             raise DataError(
                 f"class {label!r} has {images[label]} {plural}{copies}; {len(needed)} are needed, one each for {', '.join(needed)}: "
                 f"add images, or leave the class out with --classes"

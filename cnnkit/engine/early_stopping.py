@@ -12,7 +12,7 @@ LOWER_IS_BETTER = frozenset({"val_loss"})
 class EarlyStopping:
     """Remembers the best value of `monitor` and for how many epochs it has stood.
 
-    Better means strictly better by more than `min_delta`; ties and NaN are never best. `patience` 0 never stops.
+    Better means strictly better by more than `min_delta`; ties, NaN and infinity are never best. `patience` 0 never stops.
     """
 
     monitor: str
@@ -24,7 +24,7 @@ class EarlyStopping:
 
     def update(self, epoch: int, value: float) -> bool:
         """Take in one epoch's `value`; return whether it is the best so far."""
-        better = not math.isnan(value) and (math.isnan(self.best_value) or self._gain(value) > self.min_delta)
+        better = math.isfinite(value) and (math.isnan(self.best_value) or self._gain(value) > self.min_delta)
         if better:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
         else:

@@ -106,7 +106,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         started = time.perf_counter()
         sums = _Sums()
         lr = 0.0
-        _train_mode(model, frozen)
+        _train_mode(model, state.optimizer, frozen)
         for group in _grouped(batches.epoch(state.epoch), config.accumulate):
             lr = learning_rate(state.step, total, warmup, config)
             set_learning_rate(state.optimizer, lr)
@@ -119,13 +119,13 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
                 sums.add(loss.detach(), logits.detach(), labels)
             state.step += 1
             if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
-                _stop_if_diverged(sums.losses[-len(group) :], state, state.step, lr)
+                _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
             if config.clip_grad:
                 scaler.unscale_(state.optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
             scaler.step(state.optimizer)
             scaler.update()
-        _stop_if_diverged(sums.losses[:: config.accumulate], state, state.step - steps + 1, lr)
+        _stop_if_diverged(sums.losses, config.accumulate, state, state.step - steps + 1, lr)
         train_loss, train_accuracy = sums.means()
         seconds = time.perf_counter() - started
         val_loss, table = validate(model, val_batches, runtime, num_classes)
@@ -178,24 +178,26 @@ class _Sums:
         return float((losses * sizes).sum() / self.images), int(torch.stack(self._correct).sum()) / self.images
 
 
-def _stop_if_diverged(losses: list[Tensor], state: TrainingState, first_step: int, lr: float) -> None:
-    """Raise if one of the `losses` is not finite, naming its step; the first of them is of `first_step`."""
+def _stop_if_diverged(losses: list[Tensor], accumulate: int, state: TrainingState, first_step: int, lr: float) -> None:
+    """Raise if one of the `losses` is not finite, naming its step; the first `accumulate` of them are of `first_step`."""
     finite = torch.isfinite(torch.stack(losses)).cpu()
     if bool(finite.all()):
         return
     index = int((~finite).int().argmax())
+    step = first_step + index // accumulate
     kept = f"the best model, of epoch {state.stopping.best_epoch}, is kept" if state.stopping.best_epoch else "no epoch was finished"
     raise TrainingStoppedError(
-        f"the loss became {float(losses[index])} in epoch {state.epoch} at step {first_step + index} (learning rate {lr:.2g}); {kept}; "
+        f"the loss became {float(losses[index])} in epoch {state.epoch} at step {step} (learning rate {lr:.2g}); {kept}; "
         f"try a smaller rate, such as --lr {lr / 10:.1g}, or --clip-grad 1"
     )
 
 
-def _train_mode(model: nn.Module, frozen_but: frozenset[str] | None) -> None:
+def _train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, frozen_but: frozenset[str] | None) -> None:
     """Put `model` into train mode; with `frozen_but` only those parameters learn and BatchNorm keeps its statistics."""
     model.train()
+    learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(frozen_but is None or name in frozen_but)
+        parameter.requires_grad_(id(parameter) in learning and (frozen_but is None or name in frozen_but))
     if frozen_but is not None:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):

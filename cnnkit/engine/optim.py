@@ -17,10 +17,11 @@ MOMENTUM = 0.9  # Nesterov's, as in arXiv:1512.03385 and nearly every recipe sin
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Return the optimizer that `config` names over all parameters of `model`.
+    """Return the optimizer that `config` names over the parameters of `model` that learn.
 
-    Biases and normalisation weights (at most one dimension) are spared weight decay. With `layer_decay` below 1 each
-    group carries an ``lr_scale`` that falls from the last layer to the first.
+    What the architecture itself keeps fixed (``requires_grad=False``) stays fixed. Biases and normalisation weights (at
+    most one dimension) are spared weight decay. With `layer_decay` below 1 each group carries an ``lr_scale`` that falls
+    from the last layer to the first.
     """
     groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
     if config.optimizer == "sgd":
@@ -49,12 +50,33 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in learning if parameter.ndim > 1]
+    vectors = [parameter for parameter in learning if parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]  # timm takes seconds to import; most trainings do without
+    if hasattr(model, "group_matcher"):  # timm's convention: the network itself says what a layer is
+        from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]  # timm takes seconds to import
 
-    return param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+        return param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+    layers = _layers(model)
+    last = max(layers.values())
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer, matrix = layers[name], parameter.ndim > 1
+            new = {"params": [], "weight_decay": config.weight_decay * matrix, "lr_scale": config.layer_decay ** (last - layer)}
+            groups.setdefault((layer, matrix), new)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _layers(model: nn.Module) -> dict[str, int]:
+    """Number the layers in the order of their definition: a matrix opens one, the vectors after it (bias, normalisation) belong to it."""
+    layers: dict[str, int] = {}
+    number = -1
+    for name, parameter in model.named_parameters():
+        number += parameter.ndim > 1
+        layers[name] = max(number, 0)
+    return layers

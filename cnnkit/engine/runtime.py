@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 PROBE_PIXELS = 2**18  # pixels of a probe batch: 256 images of 32 px, 5 of 224 px; keeps the probe near a second
 PROBE_SECONDS = 0.25  # for each candidate, after one warm-up step
 GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -47,6 +50,20 @@ class Runtime:
         """Say in a few words what was chosen."""
         layout = ", channels last" if self.channels_last else ""
         return f"{self.device.type}, {self.precision}{layout}{f' ({self.reason})' if self.reason else ''}"
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep the memory that one step frees for the next, instead of giving it back to the system.
+
+    Every step allocates the same activations; fetched anew as zeroed pages they cost a fifth to a third of the CPU time
+    (measured: fine-tuning tf_efficientnet_lite0 at 224 px, 4 epochs of 245 images: 160 CPU-s with, 114 without). Elsewhere than
+    on glibc this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -19,17 +18,18 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
     """Write `state` and the weights of `model` into `folder`; an older state is replaced only by a whole one."""
     folder.mkdir(exist_ok=True)
     part = folder / f"{NAME}.part"
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "stopping": state.stopping.to_dict(),
-            "epoch": state.epoch,
-            "step": state.step,
-        },
-        part,
-    )
-    part.replace(folder / NAME)
+    whole = {
+        "model": model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "stopping": state.stopping.to_dict(),
+        "epoch": state.epoch,
+        "step": state.step,
+    }
+    try:
+        torch.save(whole, part)
+        part.replace(folder / NAME)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
@@ -40,11 +40,14 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
     path = folder / NAME
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no state to resume from; the run stopped before its first epoch ended: start it anew") from None
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise ModelFileError(f"{path}: damaged, so the run cannot be resumed; start it anew") from error
+    try:
         model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.stopping = EarlyStopping(**saved["stopping"])
         state.epoch, state.step = saved["epoch"], saved["step"]
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no state to resume from; the run stopped before its first epoch ended: start it anew") from None
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: cannot resume from it: {error}") from error
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: cannot resume from it, it does not fit this run: {error}") from error

@@ -14,14 +14,14 @@ from cnnkit.model_file import Model
 class Exporter:
     """One format a model can be exported to.
 
-    `write(model, path)` writes one self-contained file: decoded images in, probabilities out. `open(path)` returns it as a
-    `Classifier` and raises `ModelFileError` for a file it did not write. The suffix of the files is the exporter's `name`,
-    which is that of its entry point: ``onnx`` writes and opens ``.onnx``.
+    `write(model, path)` writes one self-contained file: decoded images in, probabilities out; what it returns is ignored.
+    `open(path)` returns the file as a `Classifier` and raises `ModelFileError` for one it did not write. The suffix of the
+    files is the exporter's `name`, which is that of its entry point: ``onnx`` writes and opens ``.onnx``.
     """
 
     name: str
     summary: str
-    write: Callable[[Model, Path], None]
+    write: Callable[[Model, Path], object]
     open: Callable[[Path], Classifier]
 
     @property

@@ -82,13 +82,28 @@ class Scale(nn.Module):
 
 
 def he_init(network: nn.Module) -> None:
-    """Draw the weights before ReLUs so that activations keep their scale through the depth (arXiv:1502.01852, eq. 10).
+    """Draw the weights before ReLUs as residual networks do, so that activations keep their scale (arXiv:1502.01852, eq. 10).
 
-    torch's own default is smaller by a factor of about 2.4 a layer: networks without normalisation then start almost silent.
-    The last layer, which gives the logits, keeps that default: larger logits would be confident before the first step.
+    The last layer, which gives the logits, keeps torch's smaller default: larger logits would be confident before the first step.
     """
-    *hidden, _logits = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    *hidden, _logits = _weighted(network)
     for layer in hidden:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def glorot_init(network: nn.Module) -> None:
+    """Draw the weights as Keras does: uniform by fan-in and fan-out, biases zero (Glorot and Bengio 2010, eq. 16).
+
+    For networks without normalisation: torch's default starts them almost silent (first logits of `custom-cnn` spread by 0.06),
+    He's too loud, as each max-pooling adds power (1.5); these start at 0.3 (measured on noise of 32 pixels).
+    """
+    for layer in _weighted(network):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _weighted(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -16,7 +16,7 @@ from itertools import pairwise
 from torch import nn
 
 from cnnkit import Architecture, CnnkitError
-from cnnkit.models.blocks import AverageGrid, check_options, halve, he_init
+from cnnkit.models.blocks import AverageGrid, check_options, glorot_init, halve
 
 GRID = 4  # cells a side of what Flatten sees: 32 pixels after the default three poolings
 MOST_BLOCKS = 8  # 256 px become one, 32 filters 4,096
@@ -41,13 +41,13 @@ def build(
         layers += [nn.Conv2d(inputs, outputs, 3, padding="same"), nn.ReLU(inplace=True), halve()]
     head = [nn.Linear(widths[-1] * GRID**2, dense), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(dense, num_classes)]
     network = nn.Sequential(*layers, AverageGrid(GRID), nn.Flatten(), *head)
-    he_init(network)
+    glorot_init(network)
     return network
 
 
 custom_cnn = Architecture(
     build=build,
-    summary="Conv-ReLU-MaxPool blocks, a dense layer, dropout: the case study",
+    summary="case study: Conv-ReLU-MaxPool blocks, dense layer",
     image_size=128,
     reference="LeCun et al. 1998, Gradient-based learning applied to document recognition, section II; dropout: JMLR 15:1929",
 )

@@ -45,13 +45,13 @@ def _network(depths: tuple[int, ...], num_classes: int, in_channels: int, width:
 
 deep_cnn_8 = Architecture(
     build=build_8,
-    summary="VGG-like, 8 layers, BatchNorm, global average pooling",
+    summary="VGG-like, 8 layers, BatchNorm, average pooling",
     image_size=128,
     reference="arXiv:1409.1556, arXiv:1502.03167",
 )
 deep_cnn_14 = Architecture(
     build=build_14,
-    summary="VGG-like, 14 layers, BatchNorm, global average pooling",
+    summary="VGG-like, 14 layers, BatchNorm, average pooling",
     image_size=128,
     reference="arXiv:1409.1556, arXiv:1502.03167",
 )

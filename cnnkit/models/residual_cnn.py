@@ -40,7 +40,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float
 
 residual_cnn = Architecture(
     build=build,
-    summary="ResNet-9: six convolutions and two residual pairs, quick on small images",
+    summary="ResNet-9 with BatchNorm, quick on small images",
     image_size=64,
     reference="https://github.com/davidcpage/cifar10-fast, arXiv:1512.03385",
 )

@@ -157,5 +157,5 @@ def _fetch(member: str) -> Mapping[str, Tensor]:
 timm_family = Family(
     members=members,
     get=get,
-    summary="every image classifier of timm, such as timm/resnet18",
+    summary="every classifier of timm, such as timm/resnet18",
 )

@@ -76,7 +76,7 @@ def test_custom_cnn_at_32_pixels_is_a_plain_flatten() -> None:
 
 def test_custom_cnn_obeys_blocks_dense_and_dropout() -> None:
     network = build("custom-cnn", "blocks=5", "width=4", "dense=17", "dropout=0.25")
-    assert sum(isinstance(layer, nn.MaxPool2d) for layer in network) == 5
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in network.modules()) == 5
     assert [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)] == [17, 10]
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25]
 

@@ -8,7 +8,9 @@ from cnnkit.models.size import measure
 
 def build(num_classes: int, in_channels: int, *, image_size: int = 0) -> nn.Module:
     del image_size
-    return nn.Sequential(nn.Conv2d(in_channels, 5, 3, padding=1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, num_classes))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 5, 3, padding=1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, num_classes)
+    )
 
 
 def test_counts_parameters_and_multiply_adds() -> None:

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+
+from cnnkit.data.augment import Augmentation
+from cnnkit.data.batches import Batches, channel_statistics, class_weights
+from cnnkit.data.image import read_image
+from cnnkit.data.scan import scan
+from cnnkit.data.source import FolderSource
+from cnnkit.preprocess import Preprocess, Preprocessing
+
+CPU = torch.device("cpu")
+NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
+ALL = Augmentation(rotate=20, flip="h", zoom=(0.8, 1.2), shift=0.1)
+SIZE = 6
+NUMBERED = Preprocess(Preprocessing(image_size=SIZE, mean=(0.0,) * 3, std=(1 / 255,) * 3))  # 0..255 as they are
+
+
+def canvases(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Image i has i in the red channel, noise in the others."""
+    images = np.random.default_rng(0).integers(0, 256, (number, 3, SIZE, SIZE), np.uint8)
+    images[:, 0] = np.arange(number, dtype=np.uint8)[:, None, None]
+    return images
+
+
+def make(labels: list[int], batch_size: int = 4, augmentation: Augmentation | None = NONE, **settings: Any) -> Batches:
+    """Batches over every second image of a store: sample i is image 2 i + 1."""
+    count = len(labels)
+    return Batches(
+        canvases(2 * count + 2), 2 * np.arange(count) + 1, np.array(labels), batch_size, NUMBERED, CPU, augmentation=augmentation, **settings
+    )
+
+
+def samples(batches: Batches, epoch: int) -> list[int]:
+    return [round((float(image[0].mean()) - 1) / 2) for images, _ in batches.epoch(epoch) for image in images]
+
+
+def tensors(batches: Batches, epoch: int) -> tuple[Tensor, Tensor]:
+    parts = list(batches.epoch(epoch))
+    return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def test_a_batch_is_what_the_network_takes() -> None:
+    images, labels = next(iter(make([0, 1, 2, 0, 1]).epoch(1)))
+    assert (images.shape, images.dtype) == ((3, 3, SIZE, SIZE), torch.float32)
+    assert (labels.shape, labels.dtype) == ((3,), torch.int64)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5), st.booleans())
+def test_every_sample_comes_once_per_epoch_in_batches_of_nearly_one_size(count: int, batch_size: int, epoch: int, train: bool) -> None:
+    batches = make([index % 3 for index in range(count)], batch_size, NONE if train else None)
+    sizes = [len(labels) for _, labels in batches.epoch(epoch)]
+    assert sorted(samples(batches, epoch)) == list(range(count))
+    assert (len(sizes), sum(sizes)) == (batches.steps, batches.images)
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1  # no tiny last batch
+    assert len(sizes) == -(-count // batch_size)
+
+
+def test_labels_belong_to_their_images() -> None:
+    labels = [3, 1, 4, 1, 5, 9, 2, 6]
+    for augmentation in (None, NONE, ALL):
+        batches = make(labels, 3, augmentation)
+        assert tensors(batches, 2)[1].tolist() == [labels[index] for index in samples(batches, 2)]
+
+
+def test_an_epoch_can_be_repeated_bit_by_bit() -> None:
+    batches = make([0, 1] * 10, 7, ALL)
+    first, again = tensors(batches, 3), tensors(replace(batches), 3)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_epochs_and_seeds_differ_in_order_and_in_augmentation() -> None:
+    batches = make([0, 1] * 10, 7, ALL)
+    orders = {tuple(samples(other, epoch)) for other in (batches, replace(batches, seed=1)) for epoch in (1, 2, 3)}
+    assert len(orders) == 6
+    looks = set[bytes]()
+    for epoch in (1, 2, 3):
+        place = samples(batches, epoch).index(5)
+        looks.add(tensors(batches, epoch)[0][place].numpy().tobytes())
+    assert len(looks) == 3
+
+
+def test_an_image_is_augmented_alike_whatever_batch_it_is_in() -> None:
+    small, large = make([0, 1] * 10, 3, ALL), make([0, 1] * 10, 20, ALL)
+    assert samples(small, 4) == samples(large, 4)
+    torch.testing.assert_close(tensors(small, 4)[0], tensors(large, 4)[0], rtol=0, atol=1e-4)
+
+
+def test_an_augmented_batch_is_no_plain_one() -> None:
+    plain, varied = make([0] * 8, 8, NONE), make([0] * 8, 8, ALL)
+    assert not torch.equal(tensors(plain, 1)[0], tensors(varied, 1)[0])
+    images, _ = tensors(plain, 1)
+    torch.testing.assert_close(images, torch.from_numpy(plain.canvases[plain.rows[samples(plain, 1)]]).float(), rtol=0, atol=1e-4)
+
+
+def test_evaluation_is_in_order_and_the_same_in_every_epoch() -> None:
+    batches = make([0, 1] * 5, 4, None)
+    assert samples(batches, 0) == samples(batches, 7) == list(range(10))
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_evaluation_gives_what_preprocess_makes_of_the_files(image_folder, mode: Any, channels: Any) -> None:
+    root: Path = image_folder({"ants": 3, "bees": 2}, size=(37, 23))
+    spec = Preprocessing(image_size=16, channels=channels, resize_mode=mode, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.1)[:channels])
+    preprocess = Preprocess(spec)
+    source = FolderSource(root)
+    store = scan(source, source.records, spec)
+    batches = Batches(store.canvases, np.array([4, 0, 2]), np.array([1, 0, 0]), 2, preprocess, CPU)
+    images, labels = tensors(batches, 0)
+    for image, row in zip(images, (4, 0, 2), strict=True):
+        file = torch.from_numpy(read_image(root / source.records[row].path).copy())
+        assert torch.equal(image, preprocess(file[None])[0])
+    assert labels.tolist() == [1, 0, 0]
+
+
+def test_the_sampler_draws_every_class_as_often_as_the_largest() -> None:
+    labels = [0] * 20 + [1] * 7 + [3] * 2  # there is no class 2 on this side
+    batches = make(labels, 8, balanced=True)
+    assert batches.images == 60
+    for epoch in (1, 2):
+        assert Counter(tensors(batches, epoch)[1].tolist()) == {0: 20, 1: 20, 3: 20}
+        drawn = Counter(samples(batches, epoch))
+        assert set(drawn) == set(range(29))  # nobody is left out
+        assert {drawn[index] for index in range(20)} == {1}
+        assert {drawn[index] for index in range(20, 27)} == {2, 3}
+        assert {drawn[index] for index in range(27, 29)} == {10}
+
+
+def test_the_sampler_repeats_others_in_another_epoch() -> None:
+    batches = make([0] * 10 + [1] * 7, 4, balanced=True)
+    twice = {epoch: {index for index, count in Counter(samples(batches, epoch)).items() if count == 2} for epoch in range(4)}
+    assert all(len(some) == 3 for some in twice.values())
+    assert len({frozenset(some) for some in twice.values()}) > 1
+
+
+def test_the_sampler_mixes_the_classes() -> None:
+    labels = tensors(make([0] * 50 + [1] * 5, 8, balanced=True), 1)[1].tolist()
+    assert 30 < sum(one != other for one, other in zip(labels, labels[1:], strict=False)) < 70
+
+
+def test_repetitions_of_an_image_are_augmented_differently() -> None:
+    batches = make([0] * 12 + [1], 5, ALL, balanced=True)
+    images, labels = tensors(batches, 1)
+    looks = {image.numpy().tobytes() for image in images[labels == 1]}
+    assert len(looks) == 12
+
+
+def test_evaluation_is_never_balanced() -> None:
+    assert samples(replace(make([0] * 5 + [1], 4, None), balanced=True), 0) == list(range(6))
+
+
+def test_channel_statistics_are_those_of_numpy() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (700, 3, 5, 5), np.uint8)
+    images[:, 1] //= 3
+    rows = np.random.default_rng(2).permutation(700)[:600]
+    mean, std = channel_statistics(images, rows)
+    chosen = images[rows].astype(np.float64) / 255
+    assert mean == pytest.approx(chosen.mean((0, 2, 3)), rel=1e-12)
+    assert std == pytest.approx(chosen.std((0, 2, 3)), rel=1e-9)
+    assert all(type(value) is float for value in (*mean, *std))
+
+
+def test_channel_statistics_of_gray_have_one_channel() -> None:
+    assert channel_statistics(np.full((2, 1, 4, 4), 51, np.uint8), np.array([0, 1])) == ((pytest.approx(0.2),), (pytest.approx(1 / 255),))
+
+
+def test_constant_images_are_not_divided_by_zero() -> None:
+    _, std = channel_statistics(np.zeros((3, 3, 4, 4), np.uint8), np.arange(3))
+    assert std == (1 / 255,) * 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=50).map(lambda labels: [*labels, 0, 1, 2, 3]))
+def test_class_weights_are_scikit_learns_balanced(labels: list[int]) -> None:
+    weights = class_weights(np.array(labels), ["a", "b", "c", "d"])
+    assert weights.dtype == torch.float32
+    np.testing.assert_allclose(weights.numpy(), compute_class_weight("balanced", classes=np.arange(4), y=np.array(labels)), rtol=1e-6)
+    assert float(weights[torch.tensor(labels)].mean()) == pytest.approx(1)
+
+
+def test_a_class_without_images_has_a_finite_weight() -> None:
+    assert bool(torch.isfinite(class_weights(np.array([0, 0]), ["a", "b"])).all())

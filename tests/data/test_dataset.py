@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnkit.config import DataConfig
+from cnnkit.data.dataset import Dataset, load_dataset
+from cnnkit.data.source import open_source
+from cnnkit.errors import DataError
+from cnnkit.preprocess import Preprocessing
+
+GEOMETRY = Preprocessing(image_size=8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def load(root: Path, seed: int = 0, **config: Any) -> Dataset:
+    return load_dataset(open_source(str(root)), DataConfig(data=str(root), **config), GEOMETRY, seed)
+
+
+def test_every_image_has_a_side_and_its_row_of_the_store(image_folder) -> None:
+    dataset = load(image_folder({"10": 20, "9": 10}))
+    assert dataset.classes == ("9", "10")
+    assert Counter((sample.label, sample.split) for sample in dataset.samples) == {
+        ("10", "train"): 14, ("10", "val"): 3, ("10", "test"): 3, ("9", "train"): 6, ("9", "val"): 2, ("9", "test"): 2,
+    }  # fmt: skip
+    assert (dataset.bad, dataset.notes) == ((), ())
+    rows, labels = dataset.arrays("val")
+    assert [dataset.samples[row].path for row in rows] == [sample.path for sample in dataset.of("val")]
+    assert [dataset.classes[label] for label in labels] == [sample.label for sample in dataset.of("val")]
+
+
+def test_unreadable_images_are_left_out_by_name(image_folder) -> None:
+    root: Path = image_folder({"ants": 5, "bees": 5})
+    (root / "ants/ants-001.jpg").write_bytes(b"")
+    (root / "bees/bees-003.jpg").write_text("text")
+    dataset = load(root)
+    assert [path for path, _ in dataset.bad] == ["ants/ants-001.jpg", "bees/bees-003.jpg"]
+    assert dataset.bad[0][1] == "the file is empty"
+    assert len(dataset.samples) == 8
+    assert {sample.row for sample in dataset.samples} == set(range(10)) - {1, 8}
+    for sample in dataset.samples:
+        assert dataset.store.scanned[sample.row].sha256 == sample.sha256
+
+
+def test_the_other_images_keep_their_side_when_one_breaks(image_folder) -> None:
+    root: Path = image_folder({"ants": 40, "bees": 40})
+    before = {sample.path: sample.split for sample in load(root).samples}
+    (root / "ants/ants-001.jpg").write_bytes(b"")
+    after = {sample.path: sample.split for sample in load(root).samples}
+    assert sum(before[path] != split for path, split in after.items()) <= 2
+
+
+def test_unreadable_images_refuse_the_run_where_that_is_asked_for(image_folder) -> None:
+    root: Path = image_folder({"ants": 15, "bees": 5})
+    for index in range(12):
+        (root / f"ants/ants-{index:03d}.jpg").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        load(root, on_bad="fail")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{root}: 12 of 20 images cannot be read (--on-bad fail):"
+    assert lines[1] == "  ants/ants-000.jpg: the file is empty"
+    assert len(lines) == 12
+    assert lines[-1] == "  and 2 more"
+
+
+def test_a_class_without_a_readable_image_is_refused(image_folder) -> None:
+    root: Path = image_folder({"ants": 1, "bees": 5})
+    (root / "ants/ants-000.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="class 'ants' has no readable image; repair them, or leave the class out with --classes"):
+        load(root)
+
+
+def test_a_split_is_refused_where_nothing_is_left_to_divide(image_folder) -> None:
+    for split in ("train", "val"):
+        root: Path = image_folder(folder=f"data/{split}").parent
+    with pytest.raises(DataError, match="--split: the data comes divided into train, val folders, so nothing is left to divide; leave --split out"):
+        load(root, split="0.8/0.2")
+    assert len(load(root).of("train")) == 24
+
+
+def test_a_split_says_how_much_of_train_becomes_val(image_folder) -> None:
+    for split, seed in (("train", 0), ("test", 1)):
+        root: Path = image_folder(["ants", "bees"], 10, folder=f"data/{split}", seed=seed).parent
+    dataset = load(root, split="0.8/0.2")
+    assert Counter(sample.split for sample in dataset.samples) == {"train": 16, "val": 4, "test": 20}
+
+
+def test_a_class_without_training_images_is_refused(image_folder) -> None:
+    image_folder(["ants", "bees"], folder="data/train")
+    root: Path = image_folder(["ants", "wasps"], folder="data/val").parent
+    with pytest.raises(DataError, match="class 'wasps' has images in another split but none in train: it cannot be learned"):
+        load(root)
+    assert load(root, classes="ants,bees").notes == ("val has no image of class 'bees': nothing measured on val speaks of it",)
+
+
+def test_a_seed_gives_another_split(image_folder) -> None:
+    root: Path = image_folder({"ants": 20, "bees": 20})
+    sides = {seed: tuple(sample.split for sample in load(root, seed).samples) for seed in (0, 0, 1, 2)}
+    assert len(set(sides.values())) == 3
+
+
+def test_notes_of_the_source_are_passed_on(image_folder) -> None:
+    root: Path = image_folder()
+    (root / "ants/labels.txt").touch()
+    assert load(root).notes == ("1 files that are no images were left out (1 .txt)",)
+
+
+def test_a_split_without_images_is_empty(image_folder) -> None:
+    rows, labels = load(image_folder(), split="0.8/0.2").arrays("test")
+    assert (rows.shape, labels.shape) == ((0,), (0,))

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnkit.data import image as decoder
+from cnnkit.data.image import FORMATS, SUFFIXES, UndecodableError, decode_image, image_size, read_image
+from cnnkit.errors import DataError
+
+Array = NDArray[Any]
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)  # 2 x 3
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(height: int, width: int) -> Array:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_an_rgb_png_comes_back_as_it_was() -> None:
+    pixels = decode_image(encoded(Image.fromarray(COLOURS)))
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, COLOURS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
+def test_16_bit_gray_is_scaled_and_not_clipped(kind: str, byte_order: str) -> None:
+    wide = np.array([[0, 128, 129, 256], [257, 32768, 65407, 65535]], byte_order)
+    data = encoded(Image.fromarray(wide), kind)
+    expected = np.rint(wide.astype(np.float64) / 257).astype(np.uint8)
+    assert expected.tolist() == [[0, 0, 1, 1], [1, 128, 255, 255]]
+    np.testing.assert_array_equal(decode_image(data), np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def test_16_bit_gray_of_a_pgm_is_scaled() -> None:
+    data = b"P5 2 1 65535\n" + np.array([257 * 7, 257 * 200], ">u2").tobytes()
+    assert decode_image(data).tolist() == [[[7] * 3, [200] * 3]]
+
+
+def test_a_32_bit_image_is_refused_because_its_white_is_unknown() -> None:
+    data = encoded(Image.fromarray(np.array([[0, 70_000]], np.int32)), "TIFF")
+    with pytest.raises(UndecodableError, match="32-bit image has no known white point; save it with 8 or 16 bits"):
+        decode_image(data)
+
+
+def test_negative_levels_are_refused() -> None:
+    data = encoded(Image.fromarray(np.array([[0, -1]], np.int32)), "TIFF")
+    with pytest.raises(UndecodableError, match="no known white point"):
+        decode_image(data)
+
+
+def test_a_floating_point_image_is_refused_because_its_white_is_unknown() -> None:
+    data = encoded(Image.fromarray(np.array([[0.0, 0.5]], np.float32)), "TIFF")
+    with pytest.raises(UndecodableError, match="floating-point image has no known white point; save it with 8 or 16 bits"):
+        decode_image(data)
+
+
+# What the eight orientations of EXIF do to an upright image before it is stored (CIPA DC-008, tag 0x0112).
+STORED: dict[int, Callable[[Array], Array]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.ascontiguousarray(STORED[orientation](COLOURS))), kind, exif=exif)
+    np.testing.assert_array_equal(decode_image(data), COLOURS)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_of_a_jpeg_is_applied(orientation: int) -> None:
+    blocks = np.repeat(np.repeat(COLOURS, 16, axis=0), 16, axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](blocks)))
+    pixels = decode_image(encoded(stored, "JPEG", exif=exif, quality=95, subsampling=0))
+    assert pixels.shape == blocks.shape
+    assert np.abs(pixels.astype(int) - blocks).mean() < 6  # a JPEG; turned wrongly it would be 90 or more
+
+
+def test_exif_orientation_of_16_bit_gray_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = encoded(Image.fromarray(np.array([[0, 257, 514]], np.uint16)), "PNG", exif=exif)
+    assert decode_image(data)[0, :, 0].tolist() == [2, 1, 0]
+
+
+def test_cmyk_becomes_rgb() -> None:
+    ink = np.zeros((1, 4, 4), np.uint8)
+    ink[0, [0, 1, 2, 3], [0, 1, 2, 3]] = 255  # one pixel of each ink
+    pixels = decode_image(encoded(Image.fromarray(ink, "CMYK"), "TIFF"))
+    assert pixels.tolist() == [[[0, 255, 255], [255, 0, 255], [255, 255, 0], [0, 0, 0]]]
+
+
+def test_cmyk_jpeg_is_not_inverted() -> None:
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[:, :, 0] = 255
+    np.testing.assert_allclose(decode_image(encoded(Image.fromarray(ink, "CMYK"), "JPEG"))[8, 8], [0, 255, 255], atol=3)
+
+
+def test_alpha_is_dropped_and_not_blended() -> None:
+    rgba = np.dstack([COLOURS, np.array([[0, 1, 128], [254, 255, 0]], np.uint8)])
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba))), COLOURS)
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # Pillow's advice to keep the alpha
+@pytest.mark.parametrize("transparency", [1, bytes([255, 128, 0])], ids=["one colour", "alpha per colour"])
+def test_transparency_of_a_palette_is_dropped(transparency: int | bytes) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    data = encoded(image, transparency=transparency)
+    assert decode_image(data).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+
+
+def test_the_first_frame_of_an_animation_is_used() -> None:
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    for kind in ("GIF", "PNG", "WEBP"):
+        data = encoded(red, kind, save_all=True, append_images=[blue], duration=10)
+        np.testing.assert_allclose(decode_image(data), np.broadcast_to([255, 0, 0], (4, 4, 3)), atol=2, err_msg=kind)
+
+
+def test_1_bit_becomes_black_and_white() -> None:
+    data = encoded(Image.fromarray(np.array([[True, False, True]])))
+    assert decode_image(data)[0].tolist() == [[255] * 3, [0] * 3, [255] * 3]
+
+
+def test_gray_with_alpha_becomes_three_equal_channels() -> None:
+    data = encoded(Image.fromarray(np.array([[[7, 0], [200, 255]]], np.uint8), "LA"))
+    assert decode_image(data).tolist() == [[[7] * 3, [200] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "DIB", "TIFF", "PPM"])
+def test_lossless_formats_give_the_pixels_they_were_made_of(kind: str) -> None:
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(COLOURS), kind)), COLOURS)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG2000"])
+def test_formats_with_a_lossless_mode_give_the_pixels_they_were_made_of(kind: str) -> None:
+    pixels = noise(32, 32)
+    options = {"lossless": True} if kind == "WEBP" else {"irreversible": False}
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(pixels), kind, **options)), pixels)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG", "MPO", "GIF"])
+def test_lossy_formats_give_nearly_the_pixels_they_were_made_of(kind: str) -> None:
+    gray = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    np.testing.assert_allclose(decode_image(encoded(Image.fromarray(gray), kind)), gray, atol=6)
+
+
+def test_a_text_called_jpg_is_no_image(tmp_path: Path) -> None:
+    file = tmp_path / "notes.jpg"
+    file.write_text("To do: label the rest")
+    with pytest.raises(DataError, match=r"notes\.jpg: not an image in a supported format \(JPEG, PNG, "):
+        read_image(file)
+
+
+def test_an_empty_file_is_named_so(tmp_path: Path) -> None:
+    file = tmp_path / "empty.png"
+    file.touch()
+    with pytest.raises(DataError, match=r"empty\.png: the file is empty$"):
+        read_image(file)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_truncated_file_is_an_error_and_never_half_an_image(kind: str, share: float) -> None:
+    data = encoded(Image.fromarray(noise(64, 64)), kind)
+    with pytest.raises(UndecodableError, match="^the file is truncated$"):
+        decode_image(data[: int(share * len(data))])
+
+
+def test_heic_is_refused_with_the_way_out() -> None:
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(UndecodableError, match=r"HEIC/HEIF is not supported; convert it to JPEG or PNG"):
+        decode_image(data)
+    with pytest.raises(UndecodableError, match="HEIC/HEIF"):
+        image_size(data)
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("1", (3000, 1000)))
+    assert decode_image(data).shape == (1000, 3000, 3)
+    monkeypatch.setattr(decoder, "MAX_PIXELS", 2_999_999)
+    monkeypatch.setattr(decoder, "_to_rgb", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(UndecodableError, match="3000 x 1000 pixels are more than the limit of 2 megapixels"):
+        decode_image(data)
+
+
+def test_the_limit_of_pixels_stands_where_memory_still_suffices() -> None:
+    assert decoder.MAX_PIXELS == 100_000_000
+
+
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "SGI", "PCX"])
+def test_formats_outside_the_list_are_refused(kind: str) -> None:
+    data = encoded(Image.fromarray(noise(16, 16)), kind)
+    assert Image.open(io.BytesIO(data)).size  # Pillow itself reads it
+    with pytest.raises(UndecodableError, match="not an image in a supported format"):
+        decode_image(data)
+
+
+def test_pillow_knows_every_format_of_the_list() -> None:
+    # Pillow answers an unknown name in `formats=` with a KeyError for every file that no earlier name fits.
+    assert {"JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "JPEG2000"} <= set(FORMATS)
+    assert all(name in Image.OPEN for name in FORMATS)
+
+
+def test_every_format_is_found_by_its_usual_suffix() -> None:
+    for name in FORMATS:
+        assert SUFFIXES & {suffix for suffix, known in Image.EXTENSION.items() if known == name}, name
+
+
+def test_whatever_a_broken_file_raises_becomes_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(_: object) -> None:
+        raise SystemError("tile cannot extend outside image")
+
+    monkeypatch.setattr(decoder, "_to_rgb", explode)
+    with pytest.raises(UndecodableError, match="cannot be decoded: tile cannot extend outside image"):
+        decode_image(encoded(Image.fromarray(COLOURS)))
+
+
+def test_too_little_memory_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "_to_rgb", explode)
+    with pytest.raises(UndecodableError, match="needs more memory than there is"):
+        decode_image(encoded(Image.fromarray(COLOURS)))
+
+
+def test_ctrl_c_is_not_taken_for_a_broken_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoder, "_to_rgb", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        decode_image(encoded(Image.fromarray(COLOURS)))
+
+
+def test_read_image_names_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jpg: No such file or directory"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match="Is a directory"):
+        read_image(tmp_path)
+
+
+def test_read_image_takes_a_path_as_text(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "colours.png")
+    np.testing.assert_array_equal(read_image(str(tmp_path / "colours.png")), COLOURS)
+
+
+def test_image_size_is_read_from_the_header_alone() -> None:
+    data = encoded(Image.fromarray(noise(30, 50)), "JPEG")
+    assert image_size(data[:700]) == (30, 50)  # half a file has a whole header
+    with pytest.raises(UndecodableError, match="not an image"):
+        image_size(b"text")
+    with pytest.raises(UndecodableError, match="the file is empty"):
+        image_size(b"")
+
+
+def test_pillows_warnings_about_metadata_are_not_passed_on(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "palette.png", transparency=bytes([255, 128]))
+    program = "from cnnkit.data.image import read_image; print(read_image('palette.png').tolist())"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[[[255, 0, 0], [0, 255, 0]]]\n", "")

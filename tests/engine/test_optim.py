@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnnkit.config import OptimConfig
+from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+
+
+def test_vectors_are_spared_weight_decay() -> None:
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1))
+    decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    named = {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
+    assert named == {"0.weight": 0.1, "0.bias": 0, "1.weight": 0, "1.bias": 0, "3.weight": 0.1, "3.bias": 0}
+
+
+def test_what_an_architecture_keeps_fixed_is_not_optimized() -> None:
+    model = network()
+    model[0].weight.requires_grad_(requires_grad=False)
+    for config in (OptimConfig(), OptimConfig(layer_decay=0.5)):
+        held = {id(parameter) for group in build_optimizer(model, config).param_groups for parameter in group["params"]}
+        assert held == {id(parameter) for name, parameter in model.named_parameters() if name != "0.weight"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        ("adam", torch.optim.Adam, {"betas": (0.9, 0.999)}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999)}),
+    ],
+)
+def test_the_optimizer_is_the_one_that_was_named(name: Any, kind: type, options: dict[str, object]) -> None:
+    optimizer = build_optimizer(network(), OptimConfig(optimizer=name, lr=0.5))
+    assert type(optimizer) is kind
+    for group in optimizer.param_groups:
+        assert group["lr"] == 0.5
+        assert {key: group[key] for key in options} == options
+        assert group["decoupled_weight_decay"] is (name == "adamw") if "decoupled_weight_decay" in group else name == "sgd"
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_vectors() -> None:
+    model = network()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = build_optimizer(model, OptimConfig(optimizer="sgd", lr=0.1, weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        # Nesterov's step from zero momentum: the gradient (the decay) counts 1 + 0.9 times
+        factor = 1 - 0.1 * 0.5 * 1.9 if parameter.ndim > 1 else 1
+        torch.testing.assert_close(parameter, before[name] * factor)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("cosine", [1.0, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]),
+        ("linear", [1.0, 0.75, 0.5, 0.25]),
+        ("constant", [1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_the_rate_follows_the_schedule_after_a_linear_warmup(schedule: Any, rates: list[float]) -> None:
+    config = OptimConfig(lr=2.0, schedule=schedule)
+    assert [learning_rate(step, 8, 4, config) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert [learning_rate(step, 8, 4, config) for step in range(4, 8)] == pytest.approx([2 * rate for rate in rates])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_rate_ends_near_zero_and_never_below(schedule: Any) -> None:
+    config = OptimConfig(lr=1.0, schedule=schedule)
+    rates = [learning_rate(step, 1000, 100, config) for step in range(1000)]
+    assert 0 < rates[-1] < 0.002
+    assert max(rates) == rates[99] == rates[100] == 1
+    assert all(later <= earlier for earlier, later in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_without_warmup_the_first_rate_is_the_peak() -> None:
+    assert learning_rate(0, 10, 0, OptimConfig(lr=0.3)) == 0.3
+
+
+def test_a_training_that_is_all_warmup_ends_at_the_peak() -> None:
+    assert [learning_rate(step, 4, 4, OptimConfig(lr=1.0)) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert learning_rate(3, 4, 8, OptimConfig(lr=1.0)) == 0.5
+
+
+def test_setting_the_rate_respects_the_scale_of_a_group() -> None:
+    one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [one]}, {"params": [other], "lr_scale": 0.25}], lr=9)
+    set_learning_rate(optimizer, 0.4)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.4, 0.1]
+
+
+def scales(model: nn.Module, config: OptimConfig) -> dict[str, float]:
+    groups = build_optimizer(model, config).param_groups
+    scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert all(decay[id(parameter)] == (config.weight_decay if parameter.ndim > 1 else 0) for parameter in model.parameters())
+    return {name: scale[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+def test_layer_decay_scales_from_the_last_layer_to_the_first() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    assert scales(model, OptimConfig(layer_decay=0.5, weight_decay=0.1)) == {
+        **{"0.weight": 0.25, "0.bias": 0.25, "1.weight": 0.25, "1.bias": 0.25},
+        **{"3.weight": 0.5, "3.bias": 0.5},
+        **{"5.weight": 1.0, "5.bias": 1.0},
+    }
+
+
+def test_a_normalisation_before_the_first_layer_belongs_to_it() -> None:
+    assert scales(nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), OptimConfig(layer_decay=0.5)) == {
+        **{"0.weight": 0.5, "0.bias": 0.5, "1.weight": 0.5, "1.bias": 0.5},
+        **{"2.weight": 1.0, "2.bias": 1.0},
+    }
+
+
+def test_a_network_may_say_itself_what_its_layers_are() -> None:
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body, self.head = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2)
+
+        def group_matcher(self, *, coarse: bool) -> dict[str, Any]:
+            assert not coarse
+            return {"stem": r"^stem", "blocks": r"^(body)"}
+
+    found = scales(Grouped(), OptimConfig(layer_decay=0.5))
+    assert found["stem.weight"] < found["body.0.weight"] == found["body.1.weight"] < found["head.weight"]
+
+
+def test_layer_decay_of_one_is_no_layer_decay() -> None:
+    assert all("lr_scale" not in group for group in build_optimizer(network(), OptimConfig()).param_groups)

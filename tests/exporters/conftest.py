@@ -1,0 +1,73 @@
+"""A small trained-looking model and what it exports to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """Return a function that makes a model whose BatchNorm statistics and output are far from trivial.
+
+    ``make_model(channels=1, resize_mode="pad")``: keywords are those of `Preprocessing`, or `classes` and `temperature`.
+    """
+    import torch
+    from torch import nn
+
+    from cnnkit.model_file import Model, ModelHeader
+    from cnnkit.preprocess import Preprocessing
+
+    def make(*, classes: tuple[str, ...] = ("ant", "bee", "wasp"), temperature: float = 1.7, **preprocessing: Any) -> Model:
+        channels = preprocessing.get("channels", 3)
+        settings: dict[str, Any] = {
+            "image_size": 24,
+            "mean": (0.45, 0.5, 0.4)[:channels],
+            "std": (0.2, 0.3, 0.25)[:channels],
+            **preprocessing,
+        }
+        random = torch.Generator().manual_seed(3)
+        module = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, len(classes)),
+        )  # fmt: skip
+        with torch.no_grad():
+            for tensor in module.parameters():
+                tensor.normal_(0, 0.4, generator=random)
+            for name, tensor in module.named_buffers():
+                if name.endswith("running_mean"):
+                    tensor.normal_(0, 0.5, generator=random)
+                elif name.endswith("running_var"):
+                    tensor.uniform_(0.3, 3, generator=random)
+        header = ModelHeader(
+            arch="tiny",
+            options={"width": 16},
+            classes=classes,
+            preprocessing=Preprocessing(**settings),
+            temperature=temperature,
+            training={"epoch": 3, "monitor": "val_loss"},
+        )
+        return Model(module.eval(), header, Path("best.safetensors"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model):
+    """A model of three classes with an umlaut, three channels, 24 pixels, temperature 1.7."""
+    return make_model(classes=("ant", "bee", "Käfer"))
+
+
+@pytest.fixture(scope="session")
+def exported(model, tmp_path_factory) -> Path:
+    """The ONNX file of `model`."""
+    from cnnkit.exporters.onnx import write_onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(model, path)
+    return path

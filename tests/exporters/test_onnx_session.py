@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters import onnx_session
+from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.parity import sample_photos
+
+
+def refusal(path: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(ModelFileError) as caught:
+        OnnxClassifier(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    return str(caught.value)
+
+
+def foreign(path: Path, *, name: str = "images", kind: int = TensorProto.UINT8, output: str = "probabilities", **metadata: str) -> Path:
+    """Write a valid ONNX file that flattens its input."""
+    shape = ["N", "H", "W", 3]
+    nodes = [
+        helper.make_node("Cast", [name], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Identity", ["mean"], [output]),
+        helper.make_node("ArgMax", ["mean"], ["labels"], axis=1, keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info(name, kind, shape)]
+    outputs = [
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", 3]),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, ["N"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+def test_images_of_differing_sizes_come_back_in_order(exported, monkeypatch):
+    classifier = OnnxClassifier(exported)
+    photos = sample_photos(8)
+    mixed = [photos[0], photos[1], photos[0][:, ::-1], photos[2], photos[1], photos[0]]
+    alone = np.concatenate([classifier.probabilities([image]) for image in mixed])
+    np.testing.assert_allclose(classifier.probabilities(mixed), alone, rtol=0, atol=1e-6)
+    monkeypatch.setattr(onnx_session, "PIXELS", 1)
+    np.testing.assert_array_equal(classifier.probabilities(mixed), alone)
+
+
+def test_no_images_give_no_rows(exported):
+    classifier = OnnxClassifier(exported)
+    assert classifier.classes == ("ant", "bee", "Käfer")
+    assert classifier.probabilities([]).shape == (0, 3)
+
+
+def test_batches_hold_one_size_and_a_bounded_number_of_pixels():
+    images = [np.zeros((size, size, 3), np.uint8) for size in (8, 9, 8, 3000, 3000)] + [np.zeros((8, 8, 3), np.uint8)] * 70
+    batches = onnx_session._same_size(images)
+    assert sorted(row for batch in batches for row in batch) == list(range(75))
+    assert [len(batch) for batch in batches] == [64, 8, 1, 1, 1]
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path, capfd):
+    assert "no such file; write one with: cnnkit export --onnx" in refusal(tmp_path / "model.onnx", capfd)
+
+
+def test_a_text_file_named_onnx(tmp_path, capfd):
+    path = tmp_path / "model.onnx"
+    path.write_text("not a graph")
+    assert "not an ONNX file that onnxruntime" in refusal(path, capfd)
+
+
+def test_half_a_file(exported, tmp_path, capfd):
+    path = tmp_path / "half.onnx"
+    path.write_bytes(exported.read_bytes()[:2000])
+    assert "not an ONNX file that onnxruntime" in refusal(path, capfd)
+
+
+def test_a_file_that_fits_is_taken(tmp_path):
+    classifier = OnnxClassifier(foreign(tmp_path / "m.onnx", classes=json.dumps(["r", "g", "b"])))
+    np.testing.assert_array_equal(classifier.probabilities([np.full((2, 5, 3), 7, np.uint8)]), [[7, 7, 7]])
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"name": "input", "kind": TensorProto.FLOAT},
+            "its input is 'input' tensor(float) ['N', 'H', 'W', 3], expected 'images' tensor(uint8)",
+        ),
+        ({"output": "logits"}, "its outputs are 'logits', 'labels', expected 'probabilities' and 'labels'"),
+        ({}, "its metadata names no 'classes'"),
+        ({"classes": '["a", "b"]'}, "its metadata names 2 classes, its output has 3"),
+        ({"classes": "a, b, c"}, "its metadata names 0 classes, its output has 3"),
+    ],
+)
+def test_a_foreign_file_is_refused_with_what_is_wrong(tmp_path, capfd, settings, problem):
+    message = refusal(foreign(tmp_path / "m.onnx", **settings), capfd)
+    assert "an ONNX file, but not one that cnnkit export wrote" in message
+    assert problem in message

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from cnnkit.classifier import TorchClassifier
+from cnnkit.errors import CheckFailedError, DataError, ModelFileError
+from cnnkit.exporters.onnx import onnx_exporter
+from cnnkit.exporters.parity import TOLERANCE, check_parity, export_checked, sample_photos
+from cnnkit.exporters.protocol import Exporter
+
+
+@dataclass
+class Table:
+    """A classifier that answers row i of a table for an image of value i."""
+
+    rows: Sequence[Sequence[float]]
+    classes: tuple[str, ...] = ("a", "b")
+    asked: list[int] = field(default_factory=list)
+
+    def probabilities(self, images):
+        self.asked.append(len(images))
+        return np.array([self.rows[int(image[0, 0, 0])] for image in images], np.float32)
+
+
+def images(count: int) -> list[np.ndarray]:
+    return [np.full((2 + index, 3, 3), index, np.uint8) for index in range(count)]
+
+
+def test_equal_answers_pass():
+    rows = [[0.9, 0.1], [0.2, 0.8]]
+    parity = check_parity(Table(rows), Table(rows), images(2))
+    assert parity.passed
+    assert parity.to_dict().items() >= {"n": 2, "top1_agreement": 1.0, "max_abs_probability_difference": 0.0, "ties": 0}.items()
+    json.dumps(parity.to_dict(), allow_nan=False)
+
+
+def test_a_small_difference_is_measured_and_passes_and_a_larger_one_does_not():
+    small = check_parity(Table([[0.9, 0.1]]), Table([[0.9 - TOLERANCE / 2, 0.1]]), images(1))
+    assert small.passed
+    assert small.max_abs_probability_difference == pytest.approx(TOLERANCE / 2, rel=1e-3)
+    assert not check_parity(Table([[0.9, 0.1]]), Table([[0.9 - 2 * TOLERANCE, 0.1]]), images(1)).passed
+
+
+def test_another_top_class_fails_however_small_the_difference():
+    parity = check_parity(Table([[0.501, 0.499]]), Table([[0.499, 0.501]]), images(1), tolerance=0.0019)
+    assert parity.top1_agreement == 0
+    assert not parity.passed
+
+
+def test_a_tie_of_the_model_itself_is_excused_and_counted():
+    parity = check_parity(Table([[0.9, 0.1], [0.5, 0.49995]]), Table([[0.9, 0.1], [0.49995, 0.5]]), images(2))
+    assert (parity.top1_agreement, parity.ties, parity.passed) == (0.5, 1, True)
+
+
+def test_a_tie_between_two_other_classes_excuses_nothing():
+    model, file = Table([[0.4, 0.4, 0.2]], ("a", "b", "c")), Table([[0.2, 0.4, 0.4]], ("a", "b", "c"))
+    file.rows = [[0.3, 0.3, 0.4]]
+    parity = check_parity(model, file, images(1), tolerance=0.15)
+    assert (parity.ties, parity.passed) == (0, False)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_nan_never_passes(side):
+    tables = Table([[0.9, 0.1]]), Table([[0.9, 0.1]])
+    tables[side].rows = [[float("nan"), float("nan")]]
+    assert not check_parity(*tables, images(1)).passed
+
+
+def test_the_worst_image_is_named_another_top_class_before_a_larger_difference():
+    model = Table([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])
+    file = Table([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
+    worst = check_parity(model, file, images(3)).worst
+    assert worst == "image 2 of 3 (3 × 3 px): model 'a' 0.600000, file 'b' 0.600000"
+
+
+def test_images_are_taken_in_batches():
+    file = Table([[0.9, 0.1]] * 5)
+    check_parity(Table([[0.9, 0.1]] * 5), file, iter(images(5)), batch=2)
+    assert file.asked == [2, 2, 1]
+
+
+def test_other_class_names_fail_whatever_the_numbers():
+    with pytest.raises(CheckFailedError, match=r"names the classes \('b', 'a'\), the model \('a', 'b'\)"):
+        check_parity(Table([[1, 0]]), Table([[1, 0]], ("b", "a")), images(1))
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(DataError, match="no image to check"):
+        check_parity(Table([]), Table([]), [])
+
+
+def test_an_export_is_kept_after_the_check(model, exported, tmp_path):
+    copying = replace(onnx_exporter, write=lambda _, path: shutil.copy(exported, path))
+    parity = export_checked(model, copying, tmp_path / "m.onnx", iter(sample_photos(40)))
+    assert parity.n == 40
+    assert parity.passed
+    assert parity.max_abs_probability_difference < 1e-5
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.fixture
+def wrong(make_model, exported) -> Exporter:
+    """An exporter that forgets the temperature: same top class, other probabilities."""
+
+    def open_cold(_):
+        return TorchClassifier(make_model(classes=("ant", "bee", "Käfer"), temperature=1.0))
+
+    return Exporter(name="wrong", summary="", write=lambda _, path: path.write_bytes(b"new"), open=open_cold)
+
+
+def test_an_export_that_answers_differently_is_removed_and_explained(model, wrong, tmp_path):
+    path = tmp_path / "m.wrong"
+    path.write_bytes(b"old and good")
+    with pytest.raises(CheckFailedError) as caught:
+        export_checked(model, wrong, path, sample_photos(7))
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not kept, since it does not answer as best.safetensors does: 0 of 7 images have another top class")
+    assert "(allowed 0.001); worst: image " in message
+    assert "the exporter 'wrong'" in message
+    assert caught.value.exit_code == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["m.wrong"]
+    assert path.read_bytes() == b"old and good"
+
+
+def test_an_interrupted_export_leaves_nothing(model, wrong, tmp_path):
+    def interrupted(_, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_checked(model, replace(wrong, write=interrupted), tmp_path / "m.wrong", sample_photos(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_images_nothing_is_exported(model, wrong, tmp_path):
+    with pytest.raises(DataError, match="there is no image to check it on; name a folder of images with --data"):
+        export_checked(model, replace(wrong, write=None), tmp_path / "m.wrong", [])
+
+
+def test_a_folder_that_is_not_there(model, wrong, tmp_path):
+    with pytest.raises(ModelFileError, match=r"m\.wrong: cannot be written: No such file or directory; choose another file with --out"):
+        export_checked(model, wrong, tmp_path / "gone/m.wrong", sample_photos(1))
+
+
+def test_sample_photos_are_real_varied_and_always_the_same():
+    photos = sample_photos(20)
+    assert len(photos) == 20
+    assert len({photo.shape for photo in photos}) == 20
+    assert all(photo.dtype == np.uint8 and photo.shape[2] == 3 and min(photo.shape[:2]) >= 16 for photo in photos)
+    assert all(photo.std() > 5 for photo in photos)
+    assert all(np.array_equal(one, other) for one, other in zip(photos, sample_photos(30), strict=False))
