@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,10 @@ def write_text(path: Path, text: str) -> None:
         part.write_bytes(text.encode("utf-8", "surrogateescape"))
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):  # it has got its name, or was never made
+            part.unlink()
 
 
 def _status(run: RunDir) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import nn
@@ -50,4 +51,5 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         state.stopping = EarlyStopping(**saved["stopping"])
         state.epoch, state.step = saved["epoch"], saved["step"]
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: cannot resume from it, it does not fit this run: {error}") from error
+        reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")  # torch names every tensor that does not fit
+        raise ModelFileError(f"{path}: cannot resume from it, it does not fit this run: {reason}") from error

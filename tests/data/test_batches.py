@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from cnnkit.data.augment import Augmentation
+from cnnkit.data.augment import DRAWS, Augmentation, augment
 from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.image import read_image
+from cnnkit.data.randomness import uniform
 from cnnkit.data.scan import scan
 from cnnkit.data.source import FolderSource
 from cnnkit.preprocess import Preprocess, Preprocessing
@@ -38,7 +40,14 @@ def make(labels: list[int], batch_size: int = 4, augmentation: Augmentation | No
     """Batches over every second image of a store: sample i is image 2 i + 1."""
     count = len(labels)
     return Batches(
-        canvases(2 * count + 2), 2 * np.arange(count) + 1, np.array(labels), batch_size, NUMBERED, CPU, augmentation=augmentation, **settings
+        canvases(2 * count + 2),
+        2 * np.arange(count) + 1,
+        np.array(labels),
+        batch_size,
+        NUMBERED,
+        CPU,
+        augmentation=augmentation,
+        **settings,
     )
 
 
@@ -99,6 +108,16 @@ def test_an_image_is_augmented_alike_whatever_batch_it_is_in() -> None:
     torch.testing.assert_close(tensors(small, 4)[0], tensors(large, 4)[0], rtol=0, atol=1e-4)
 
 
+def test_the_random_numbers_are_those_of_the_sample_and_the_epoch() -> None:
+    """Not of the place in the order: with fewer images before it, an image would be varied in another way."""
+    batches = make([0, 1] * 5, 4, ALL, seed=3)
+    images, _ = tensors(batches, 2)
+    for image, sample in zip(images, samples(make([0, 1] * 5, 4, NONE, seed=3), 2), strict=True):
+        draws = torch.from_numpy(uniform(3, 2, np.array([sample]), DRAWS))
+        expected = augment(torch.from_numpy(batches.canvases[[batches.rows[sample]]]), draws, ALL)
+        torch.testing.assert_close(image, expected[0], rtol=0, atol=1e-3)
+
+
 def test_an_augmented_batch_is_no_plain_one() -> None:
     plain, varied = make([0] * 8, 8, NONE), make([0] * 8, 8, ALL)
     assert not torch.equal(tensors(plain, 1)[0], tensors(varied, 1)[0])
@@ -115,7 +134,9 @@ def test_evaluation_is_in_order_and_the_same_in_every_epoch() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_evaluation_gives_what_preprocess_makes_of_the_files(image_folder, mode: Any, channels: Any) -> None:
     root: Path = image_folder({"ants": 3, "bees": 2}, size=(37, 23))
-    spec = Preprocessing(image_size=16, channels=channels, resize_mode=mode, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.1)[:channels])
+    spec = Preprocessing(
+        image_size=16, channels=channels, resize_mode=mode, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.1)[:channels]
+    )
     preprocess = Preprocess(spec)
     source = FolderSource(root)
     store = scan(source, source.records, spec)
@@ -149,7 +170,7 @@ def test_the_sampler_repeats_others_in_another_epoch() -> None:
 
 def test_the_sampler_mixes_the_classes() -> None:
     labels = tensors(make([0] * 50 + [1] * 5, 8, balanced=True), 1)[1].tolist()
-    assert 30 < sum(one != other for one, other in zip(labels, labels[1:], strict=False)) < 70
+    assert 30 < sum(one != other for one, other in pairwise(labels)) < 70
 
 
 def test_repetitions_of_an_image_are_augmented_differently() -> None:

@@ -75,7 +75,9 @@ def test_a_class_without_a_readable_image_is_refused(image_folder) -> None:
 def test_a_split_is_refused_where_nothing_is_left_to_divide(image_folder) -> None:
     for split in ("train", "val"):
         root: Path = image_folder(folder=f"data/{split}").parent
-    with pytest.raises(DataError, match="--split: the data comes divided into train, val folders, so nothing is left to divide; leave --split out"):
+    with pytest.raises(
+        DataError, match="--split: the data comes divided into train, val folders, so nothing is left to divide; leave --split out"
+    ):
         load(root, split="0.8/0.2")
     assert len(load(root).of("train")) == 24
 

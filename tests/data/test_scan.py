@@ -7,10 +7,10 @@ import os
 import shutil
 import threading
 import time
-from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -25,7 +25,14 @@ from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocess, Preprocessing
 
 GEOMETRY = Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-Usage = namedtuple("Usage", "total used free")
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` returns, in bytes."""
+
+    total: int
+    used: int
+    free: int
 
 
 class Drawn:
@@ -34,7 +41,7 @@ class Drawn:
     name = "drawn"
     notes = ()
 
-    def __init__(self, number: int, on_read: Callable[[int], None] = lambda index: None) -> None:
+    def __init__(self, number: int, on_read: Callable[[int], object] = bool) -> None:
         self.records = tuple(Record(f"a/{index}", "a") for index in range(number))
         self._on_read = on_read
 
@@ -47,10 +54,10 @@ class Drawn:
         return np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
 
     def size(self, record: Record) -> tuple[int, int]:
-        return 16, 16
+        return self.read(record).image.shape[:2]
 
     def stamp(self, record: Record) -> str:
-        return ""
+        return record.path
 
 
 def look(source: Any, **options: Any) -> Scan:
@@ -134,7 +141,14 @@ def test_a_touched_file_makes_a_new_store(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"image_size": 24}, {"channels": 1, "mean": (0.0,), "std": (1.0,)}, {"resize_mode": "pad"}, {"interpolation": "bicubic"}, {"crop": 0.9}]
+    "change",
+    [
+        {"image_size": 24},
+        {"channels": 1, "mean": (0.0,), "std": (1.0,)},
+        {"resize_mode": "pad"},
+        {"interpolation": "bicubic"},
+        {"crop": 0.9},
+    ],
 )
 def test_another_geometry_makes_a_new_store(folder: Path, change: dict[str, Any]) -> None:
     look(FolderSource(folder))
@@ -218,9 +232,13 @@ def test_an_interruption_leaves_nothing_behind(cache: Any) -> None:
 
 
 def test_torch_keeps_its_number_of_threads(folder: Path) -> None:
-    before = torch.get_num_threads()
+    def of_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads(), of_a_new_thread()
     look(FolderSource(folder))
-    assert torch.get_num_threads() == before
+    assert (torch.get_num_threads(), of_a_new_thread()) == before
 
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])

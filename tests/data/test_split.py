@@ -33,7 +33,9 @@ def counts(records: list[Record], splits: list[str]) -> dict[str, Counter[str]]:
 
 
 number_of_images = st.dictionaries(st.sampled_from("abcde"), st.integers(3, 60), min_size=1)
-any_shares = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20)).map(lambda parts: tuple(part / sum(parts) for part in parts))
+any_shares = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20)).map(
+    lambda parts: tuple(part / sum(parts) for part in parts)
+)
 
 
 @settings(deadline=None)
@@ -122,7 +124,9 @@ def test_a_split_stays_as_it_is_from_version_to_version() -> None:
 def test_membership_is_random_in_the_content() -> None:
     """Over many seeds every image is tested as often as its share says."""
     records, hashes = images({"a": 20})
-    tested = Counter(index for seed in range(400) for index, split in enumerate(assign_splits(records, hashes, SHARES, seed)) if split == "test")
+    tested = Counter(
+        index for seed in range(400) for index, split in enumerate(assign_splits(records, hashes, SHARES, seed)) if split == "test"
+    )
     assert all(30 < tested[index] < 95 for index in range(20))  # 60 of 400 expected, standard deviation 7
 
 

@@ -97,13 +97,13 @@ def test_the_probe_trains_copies_on_a_batch_of_bounded_size() -> None:
     model = Watched()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     probe(model, count(0.0, 1.0), batch_size=1)
-    assert {seen for seen in model.seen} == {(2, True)}  # BatchNorm cannot train on one image
+    assert set(model.seen) == {(2, True)}  # BatchNorm cannot train on one image
     model.seen.clear()
     probe(model, count(0.0, 1.0), batch_size=16)
-    assert {seen for seen in model.seen} == {(16, True)}
+    assert set(model.seen) == {(16, True)}
     model.seen.clear()
     probe(model, count(0.0, 1.0), batch_size=10**6)
-    assert {seen for seen in model.seen} == {(room.PROBE_PIXELS // 64, True)}
+    assert set(model.seen) == {(room.PROBE_PIXELS // 64, True)}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start, validate
+from cnnkit.engine.optim import learning_rate
+from cnnkit.engine.runtime import Runtime
+from cnnkit.errors import TrainingStoppedError
+
+K, SIDE = 4, 8
+HEAD = frozenset({"6.weight", "6.bias"})
+PLAIN = Runtime(torch.device("cpu"))
+STEADY: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "schedule": "constant", "warmup_epochs": 0, "weight_decay": 0.0}
+
+
+def network(seed: int = 0, *, dropout: float = 0.0, norm: bool = True) -> nn.Sequential:
+    """Convolution, normalisation, ReLU, dropout and a head named ``6``."""
+    torch.manual_seed(seed)
+    middle = nn.BatchNorm2d(8) if norm else nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), middle, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * 16, K)
+    )
+
+
+def training(
+    model: nn.Module,
+    batches: BatchSource,
+    val: BatchSource | None = None,
+    *,
+    state: TrainingState | None = None,
+    stop: dict[str, Any] | None = None,
+    **given: Any,
+) -> Iterator[EpochResult]:
+    """The loop with little to say; `given` are settings of the optimizer and what else `fit` takes."""
+    others = {name: given.pop(name) for name in ("seed", "class_weights", "head", "runtime") if name in given}
+    config = OptimConfig(**{**STEADY, **given})
+    state = state or start(model, config, StopConfig(**(stop or {"patience": 0})))
+    return fit(model, batches, val or batches, config, others.pop("runtime", PLAIN), state, num_classes=K, **others)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def figures(result: EpochResult) -> tuple[float, ...]:
+    return result.train_loss, result.train_accuracy, result.val_loss, result.val_accuracy, result.val_macro_f1
+
+
+class Values(nn.Module):
+    """A model that gives fixed logits, whatever it is shown; `scores` is a row for every call."""
+
+    def __init__(self, scores: list[list[float]]) -> None:
+        super().__init__()
+        self.scores, self.calls = scores, 0
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        row = torch.tensor(self.scores[self.calls % len(self.scores)]) + self.weight
+        self.calls += 1
+        return row.expand(len(images), -1)
+
+
+# --- it learns --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_sixteen_images_are_learned_by_heart(fixed, optimizer: str) -> None:
+    lr = 0.05 if optimizer == "sgd" else 0.01
+    *_, last = training(network(), fixed, epochs=20, optimizer=optimizer, lr=lr)
+    assert (last.train_accuracy, last.val_accuracy, last.val_macro_f1) == (1.0, 1.0, 1.0)
+    assert last.train_loss < 0.1
+    assert last.val_loss < 0.1
+
+
+def test_they_are_learned_in_bf16_and_channels_last_too(fixed) -> None:
+    runtime = Runtime(torch.device("cpu"), "bf16", channels_last=True)
+    *_, last = training(runtime.prepare(network()), fixed, epochs=20, runtime=runtime)
+    assert (last.train_accuracy, last.val_accuracy) == (1.0, 1.0)
+
+
+def test_validation_is_in_fp32_even_where_training_is_not(fixed) -> None:
+    seen: list[torch.dtype] = []
+    model = network()
+    model[6].register_forward_hook(lambda module, _, logits: seen.append(logits.dtype) if not module.training else None)
+    list(training(model, fixed, epochs=1, runtime=Runtime(torch.device("cpu"), "bf16")))
+    assert set(seen) == {torch.float32}
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another(fixed) -> None:
+    runs = [[figures(result) for result in training(network(dropout=0.5), fixed, epochs=3, seed=seed)] for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0][0][0] != runs[2][0][0]
+
+
+def test_dropout_differs_from_epoch_to_epoch(fixed) -> None:
+    """With a rate of (nearly) nothing only dropout can change the training loss."""
+    losses = [result.train_loss for result in training(network(dropout=0.5), fixed, epochs=3, lr=1e-30)]
+    assert len(set(losses)) == 3
+
+
+# --- what an epoch gives ----------------------------------------------------------------------------------------------
+
+
+def test_steps_and_rates_are_counted_over_epochs(fixed) -> None:
+    config: dict[str, Any] = {"schedule": "cosine", "warmup_epochs": 0.5, "lr": 0.08, "epochs": 3}
+    results = list(training(network(), fixed, **config))
+    assert [(result.epoch, result.step) for result in results] == [(1, 4), (2, 8), (3, 12)]
+    assert [result.lr for result in results] == [learning_rate(step, 12, 2, OptimConfig(**config)) for step in (3, 7, 11)]
+    assert all(result.seconds > 0 for result in results)
+    assert [result.images_per_second * result.seconds for result in results] == pytest.approx([16] * 3)
+
+
+def test_every_step_has_the_rate_of_the_schedule(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+    step = torch.optim.SGD.step
+
+    def watch(self: torch.optim.SGD, *given: Any, **named: Any) -> Any:
+        used.extend({group["lr"] for group in self.param_groups})
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watch)
+    config: dict[str, Any] = {"schedule": "linear", "warmup_epochs": 1.0, "lr": 0.08, "epochs": 2}
+    list(training(network(), fixed, **config))
+    assert used == [learning_rate(step, 8, 4, OptimConfig(**config)) for step in range(8)]
+
+
+def test_training_figures_are_sums_over_images_and_not_means_of_batches(fixed) -> None:
+    sizes = (1, 2, 3, 10)
+    model = network(norm=False)
+    with torch.no_grad():
+        logits = model(fixed.images)
+        loss = float(functional.cross_entropy(logits, fixed.labels))
+        correct = float((logits.argmax(1) == fixed.labels).double().mean())
+    result = next(training(model, fixed.batched(*sizes), lr=1e-30, epochs=1))
+    assert result.train_loss == pytest.approx(loss, rel=1e-5)
+    assert result.train_accuracy == correct
+    assert result.val_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_validation_figures_equal_a_computation_by_hand(fixed) -> None:
+    model = network()
+    result = next(training(model, fixed, fixed.batched(1, 6, 9), epochs=1))
+    model.eval()
+    with torch.no_grad():
+        logits = model(fixed.images).double()
+    predicted = logits.argmax(1)
+    assert result.val_loss == pytest.approx(float(functional.cross_entropy(logits, fixed.labels)), rel=1e-5)
+    assert result.val_accuracy == pytest.approx(float((predicted == fixed.labels).double().mean()))
+    assert result.val_macro_f1 == pytest.approx(f1_score(fixed.labels, predicted, average="macro"))
+
+
+def test_validation_knows_neither_smoothing_nor_class_weights(fixed) -> None:
+    plain = next(training(network(), fixed, epochs=1, lr=1e-30))
+    odd = next(training(network(), fixed, epochs=1, lr=1e-30, label_smoothing=0.3, class_weights=torch.tensor([9.0, 1, 1, 1])))
+    assert odd.val_loss == plain.val_loss
+    assert odd.train_loss != plain.train_loss
+
+
+def test_smoothing_and_class_weights_are_those_of_torch(fixed) -> None:
+    model = network(norm=False)
+    class_weights = torch.tensor([5.0, 1, 1, 1])
+    with torch.no_grad():
+        expected = functional.cross_entropy(model(fixed.images), fixed.labels, weight=class_weights, label_smoothing=0.2)
+    result = next(training(model, fixed.batched(16), lr=1e-30, epochs=1, label_smoothing=0.2, class_weights=class_weights))
+    assert result.train_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_validate_counts_rows_of_true_and_columns_of_predicted_classes(fixed) -> None:
+    model = Values([[0.0, 0, 9, 0]])
+    loss, table = validate(model, fixed, PLAIN, K)
+    assert table.tolist() == [[0, 0, 4, 0]] * 4
+    right, wrong = -math.log(math.exp(9) / (math.exp(9) + 3)), -math.log(1 / (math.exp(9) + 3))
+    assert loss == pytest.approx((right + 3 * wrong) / 4)
+
+
+def test_validation_changes_nothing_in_the_model(fixed) -> None:
+    model = network()
+    before = weights(model)
+    validate(model, fixed, PLAIN, K)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_model_trains_in_train_mode_and_validates_in_eval_mode(fixed) -> None:
+    modes: list[bool] = []
+    model = network()
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    list(training(model, fixed, fixed.batched(16), epochs=2))
+    assert modes == [*[True] * 4, False] * 2
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_batches_accumulated_equal_one_of_twice_the_size(fixed) -> None:
+    models = network(norm=False), network(norm=False)
+    results = (
+        list(training(models[0], fixed.batched(4, 4, 4, 4), accumulate=2, epochs=3)),
+        list(training(models[1], fixed.batched(8, 8), epochs=3)),
+    )
+    assert [result.step for result in results[0]] == [result.step for result in results[1]] == [2, 4, 6]
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert [result.train_loss for result in results[0]] == pytest.approx([result.train_loss for result in results[1]], rel=1e-5)
+
+
+def test_a_rest_of_batches_makes_a_step_of_its_own(fixed) -> None:
+    models = network(norm=False), network(norm=False)
+    *_, one = training(models[0], fixed.batched(4, 4, 4, 4), accumulate=3, epochs=2)
+    *_, other = training(models[1], fixed.batched(12, 4), epochs=2)
+    assert one.step == other.step == 4
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_norm(fixed) -> None:
+    model, free = network(norm=False), network(norm=False)
+    limit = 0.01
+    batches = fixed.batched(16)
+    before = weights(model)
+    next(training(model, batches, lr=1.0, clip_grad=limit, epochs=1))
+    next(training(free, batches, lr=1.0, epochs=1))
+
+    def moved(after: nn.Module) -> float:
+        return math.sqrt(sum(float(((value - before[name]) ** 2).sum()) for name, value in after.state_dict().items()))
+
+    assert moved(model) == pytest.approx(1.9 * limit, rel=1e-4)  # Nesterov's first step: 1 + momentum times the gradient
+    assert moved(free) > 10 * limit
+
+
+def test_a_generous_limit_clips_nothing(fixed) -> None:
+    one, other = network(), network()
+    list(training(one, fixed, epochs=1, clip_grad=1e6))
+    list(training(other, fixed, epochs=1))
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-6, atol=1e-7)
+
+
+# --- divergence -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("accumulate", "call", "step", "epoch"),
+    [(1, 3, 3, 1), (1, 1, 1, 1), (2, 3, 2, 1), (2, 4, 2, 1), (3, 4, 2, 1), (1, 8 + 2, 6, 2), (2, 8 + 4, 4, 2)],
+)
+def test_a_loss_that_is_no_number_stops_with_the_number_of_its_step(
+    fixed, bad: float, accumulate: int, call: int, step: int, epoch: int
+) -> None:
+    """Of four training and four validation batches an epoch, the model gives one bad answer at `call`."""
+    good, broken = [1.0, 0, 0, 0], [bad, 0, 0, 0]
+    model = Values([broken if index == call else good for index in range(1, 17)])
+    seen: list[EpochResult] = []
+    with pytest.raises(TrainingStoppedError) as caught:
+        seen.extend(training(model, fixed, accumulate=accumulate, epochs=2, lr=0.02))
+    message = str(caught.value)
+    assert f" in epoch {epoch} at step {step} (learning rate 0.02);" in message
+    assert message.startswith("the loss became nan" if math.isnan(bad) else "the loss became ")
+    assert ("no epoch was finished" in message) == (epoch == 1)
+    assert ("the best model, of epoch 1, is kept" in message) == (epoch == 2)
+    assert message.endswith("try a smaller rate, such as --lr 0.002, or --clip-grad 1")
+    assert caught.value.exit_code == 3
+
+
+def test_the_step_is_found_at_the_end_of_the_epoch_where_nothing_looked_before(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the losses are looked at once per epoch."""
+    model = Values([[math.nan, 0, 0, 0] if index == 8 + 4 else [1.0, 0, 0, 0] for index in range(1, 17)])
+    loop = training(model, fixed, accumulate=2, epochs=2)
+    next(loop)
+    looks: list[int] = []
+    check = fit.__globals__["_stop_if_diverged"]
+
+    def only_whole_epochs(losses: list[Tensor], *given: Any) -> None:
+        looks.append(len(losses))
+        if len(losses) == 4:
+            check(losses, *given)
+
+    monkeypatch.setitem(fit.__globals__, "_stop_if_diverged", only_whole_epochs)
+    with pytest.raises(TrainingStoppedError, match="in epoch 2 at step 4 "):
+        next(loop)
+    assert looks == [2, 2, 4]
+
+
+def test_no_step_is_made_on_a_loss_that_is_no_number(fixed) -> None:
+    model = Values([[1.0, 0, 0, 0], [math.nan, 0, 0, 0]])
+    with pytest.raises(TrainingStoppedError):
+        list(training(model, fixed, epochs=1))
+    assert bool(torch.isfinite(model.weight).all())
+
+
+def test_a_rate_far_too_large_is_stopped(fixed) -> None:
+    with pytest.raises(TrainingStoppedError, match=r"at step \d+ \(learning rate 1e\+30\)"):
+        list(training(network(norm=False), fixed, lr=1e30, epochs=5))
+
+
+# --- frozen epochs ----------------------------------------------------------------------------------------------------
+
+
+def test_frozen_epochs_change_only_the_head(fixed) -> None:
+    model = network()
+    before = weights(model)
+    loop = training(model, fixed, epochs=3, freeze_epochs=2, head=HEAD, weight_decay=0.1)
+    for _ in range(2):
+        next(loop)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == HEAD  # neither the running statistics of BatchNorm nor weight decay touch the rest
+    next(loop)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == set(before)
+
+
+def test_frozen_batch_normalisation_uses_its_own_statistics(fixed) -> None:
+    model = network()
+    model.get_buffer("1.running_mean").fill_(0.3)
+    with torch.no_grad():
+        expected = functional.cross_entropy(copy.deepcopy(model).eval()(fixed.images), fixed.labels)
+    result = next(training(model, fixed.batched(16), epochs=1, freeze_epochs=1, head=HEAD, lr=1e-30))
+    assert result.train_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_what_an_architecture_keeps_fixed_stays_fixed_after_frozen_epochs(fixed) -> None:
+    model = network()
+    model[0].weight.requires_grad_(False)
+    before = weights(model)
+    list(training(model, fixed, epochs=2, freeze_epochs=1, head=HEAD, weight_decay=0.5))
+    unchanged = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert unchanged == {"0.weight"}
+    assert not model[0].weight.requires_grad  # nor does its gradient take part in the clipped norm
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------------
+
+
+def scored(*val_losses: float) -> Values:
+    """A model whose validation loss is the given one in each epoch; one training and one validation batch an epoch."""
+    rows: list[list[float]] = []
+    for loss in val_losses:
+        # the share of class 0 that gives this loss for images of class 0
+        rows += [[1.0, 0, 0, 0], [0.0, *[math.log((math.exp(loss) - 1) / 3)] * 3]]
+    return Values(rows)
+
+
+def one_class(fixed: Any) -> Any:
+    batches = fixed.batched(16)
+    batches.labels = torch.zeros(16, dtype=torch.int64)
+    return batches
+
+
+def test_training_stops_when_patience_has_run_out(fixed) -> None:
+    model = scored(1.0, 0.5, 0.6, 0.5, 0.2)
+    results = list(training(model, one_class(fixed), epochs=5, lr=1e-30, stop={"patience": 2}))
+    assert [result.val_loss for result in results] == pytest.approx([1.0, 0.5, 0.6, 0.5], rel=1e-5)
+    assert [result.is_best for result in results] == [True, True, False, False]
+
+
+def test_without_patience_all_epochs_are_trained_and_the_best_are_marked(fixed) -> None:
+    results = list(training(scored(1.0, 0.5, 0.6, 0.4), one_class(fixed), epochs=4, lr=1e-30, stop={"patience": 0}))
+    assert [result.is_best for result in results] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "val_macro_f1"])
+def test_the_best_epoch_is_that_of_the_monitored_figure(fixed, monitor: str) -> None:
+    results = list(training(network(), fixed, epochs=6, lr=0.02, stop={"monitor": monitor}))
+    best = math.inf if monitor == "val_loss" else -math.inf
+    for result in results:
+        value = getattr(result, monitor)
+        better = value < best if monitor == "val_loss" else value > best
+        assert result.is_best is better
+        best = value if better else best
+
+
+def test_an_infinite_validation_loss_is_not_the_best(fixed) -> None:
+    model = Values([[1.0, 0, 0, 0], [-math.inf, 0, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0]])
+    results = list(training(model, one_class(fixed), epochs=2, lr=1e-30))
+    assert results[0].val_loss == math.inf
+    assert [result.is_best for result in results] == [False, True]
+
+
+def test_a_state_that_stands_at_the_end_trains_no_more(fixed) -> None:
+    model = network()
+    config = OptimConfig(**STEADY, epochs=2)
+    state = start(model, config, StopConfig())
+    assert len(list(fit(model, fixed, fixed, config, PLAIN, state, num_classes=K))) == 2
+    assert list(fit(model, fixed, fixed, config, PLAIN, state, num_classes=K)) == []
+
+
+def test_a_result_cannot_be_changed(fixed) -> None:
+    result = next(training(network(), fixed, epochs=1))
+    with pytest.raises(AttributeError):
+        result.epoch = 7  # pyright: ignore[reportAttributeAccessIssue]
+    assert all(type(value) in {int, float, bool} for value in vars(result).values())
+    assert not any(isinstance(value, np.generic) for value in vars(result).values())

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
+from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.state import NAME, load_state, save_state
+from cnnkit.errors import ModelFileError
+
+PLAIN = Runtime(torch.device("cpu"))
+
+
+def network(seed: int, width: int = 8) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(width * 64, 4)
+    )
+
+
+def begin(config: OptimConfig, seed: int = 0, width: int = 8) -> tuple[nn.Module, TrainingState]:
+    model = network(seed, width)
+    return model, start(model, config, StopConfig(patience=3))
+
+
+def comparable(result: EpochResult) -> dict[str, object]:
+    return {name: value for name, value in vars(result).items() if name not in {"seconds", "images_per_second"}}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_two_epochs_and_two_resumed_are_four_bit_by_bit(fixed, tmp_path: Path, optimizer: str, layer_decay: float) -> None:
+    head = frozenset({"5.weight", "5.bias"})
+    config = OptimConfig(epochs=4, optimizer=optimizer, lr=0.01, warmup_epochs=1, freeze_epochs=1, layer_decay=layer_decay, accumulate=2)  # pyright: ignore[reportArgumentType]
+
+    def run(model: nn.Module, state: TrainingState) -> list[EpochResult]:
+        loop = fit(model, fixed, fixed, config, PLAIN, state, num_classes=4, seed=5, head=head)
+        results: list[EpochResult] = []
+        for result in loop:
+            results.append(result)
+            save_state(tmp_path / f"epoch-{result.epoch}", model, state)
+        return results
+
+    straight = begin(config)
+    whole = run(*straight)
+    torch.rand(7)  # whatever else has drawn random numbers meanwhile
+    resumed = begin(config, seed=99)
+    load_state(tmp_path / "epoch-2", *resumed)
+    assert (resumed[1].epoch, resumed[1].step) == (2, 4)
+    rest = run(*resumed)
+    assert [comparable(result) for result in rest] == [comparable(result) for result in whole[2:]]
+    for name, value in straight[0].state_dict().items():
+        assert torch.equal(value, resumed[0].state_dict()[name]), name
+    assert resumed[1].stopping == straight[1].stopping
+
+
+def test_patience_goes_on_where_it_stood(fixed, tmp_path: Path) -> None:
+    config = OptimConfig(epochs=9)
+    model, state = begin(config)
+    state.stopping.update(1, 0.5)
+    state.stopping.update(2, 0.7)
+    state.epoch = 2
+    save_state(tmp_path, model, state)
+    other, resumed = begin(config)
+    load_state(tmp_path, other, resumed)
+    assert (resumed.stopping.best_epoch, resumed.stopping.best_value, resumed.stopping.waited) == (1, 0.5, 1)
+    assert resumed.stopping.patience == 3
+
+
+def test_the_folder_is_made_and_holds_one_file(tmp_path: Path) -> None:
+    model, state = begin(OptimConfig())
+    for _ in range(2):
+        save_state(tmp_path / "last", model, state)
+        assert [path.name for path in (tmp_path / "last").iterdir()] == [NAME]
+
+
+def test_a_failure_while_saving_keeps_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, state = begin(OptimConfig())
+    save_state(tmp_path, model, state)
+    before = (tmp_path / NAME).read_bytes()
+
+    def half(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_state(tmp_path, model, state)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_no_state_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelFileError, match=r"state\.pt: no state to resume from; the run stopped before its first epoch ended: start it anew"
+    ):
+        load_state(tmp_path / "last", *begin(OptimConfig()))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_damaged_state_is_said_in_words(tmp_path: Path, share: float) -> None:
+    model, state = begin(OptimConfig())
+    save_state(tmp_path, model, state)
+    data = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ModelFileError, match=r"state\.pt: damaged, so the run cannot be resumed; start it anew$"):
+        load_state(tmp_path, model, state)
+
+
+@pytest.mark.parametrize("data", [b"abc", b"PK", b"\x80\x02.", b"cos\nsystem\n(S'exit'\ntR."])
+def test_a_state_of_other_bytes_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / NAME).write_bytes(data)
+    with pytest.raises(ModelFileError, match="damaged"):
+        load_state(tmp_path, *begin(OptimConfig()))
+
+
+def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path, *begin(OptimConfig()))
+    with pytest.raises(ModelFileError, match=r"state\.pt: cannot resume from it, it does not fit this run: .*size mismatch"):
+        load_state(tmp_path, *begin(OptimConfig(), width=4))
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {}}, 7, None])
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / NAME)
+    with pytest.raises(ModelFileError, match="does not fit this run"):
+        load_state(tmp_path, *begin(OptimConfig()))

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cnnkit import config as room
+from cnnkit.config import SECTIONS, OptimConfig, TrainConfig, by_section, flag, recipe_names, resolve, to_toml, validated
+from cnnkit.errors import ConfigError
+
+RECIPES = Path(room.__file__).parent / "recipes"
+SETTINGS = [(section, field) for section, kind in SECTIONS.items() for field in kind.model_fields]
+
+
+def settle(**flags: Any) -> TrainConfig:
+    return resolve(by_section(flags))
+
+
+def write(text: str, name: str = "my.toml") -> Path:
+    Path(name).write_text(text, encoding="utf-8")
+    return Path(name)
+
+
+# --- the words of a refusal -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"lr": 0}, "`--lr` (=0) must be greater than 0"),
+        ({"lr": "fast"}, "`--lr` (=fast) must be a valid number, unable to parse string as a number"),
+        ({"lr": float("inf")}, "`--lr` (=inf) must be a finite number"),
+        ({"lr": float("nan")}, "`--lr` (=nan) must be a finite number"),
+        ({"epochs": 0}, "`--epochs` (=0) must be greater than or equal to 1"),
+        ({"epochs": 2.5}, "`--epochs` (=2.5) must be a valid integer, got a number with a fractional part"),
+        ({"batch_size": -1}, "`--batch-size` (=-1) must be greater than or equal to 1"),
+        ({"label_smoothing": 1}, "`--label-smoothing` (=1) must be less than 1"),
+        ({"image_size": 4}, "`--image-size` (=4) must be greater than or equal to 8"),
+        ({"channels": 2}, "`--channels` (=2) must be 1 or 3"),
+        ({"optimizer": "lion"}, "`--optimizer` (=lion) must be 'adam', 'adamw' or 'sgd'"),
+        ({"augment": "heavy"}, "`--augment` (=heavy) must be 'none', 'light', 'default' or 'strong'"),
+        ({"data": 5}, "`--data` (=5) must be a valid string"),
+        ({"monitor": "accuracy"}, "`--monitor` (=accuracy) must be 'val_loss', 'val_accuracy' or 'val_macro_f1'"),
+        ({"seed": -1}, "`--seed` (=-1) must be greater than or equal to 0"),
+        ({"rotate": 181}, "`--rotate` (=181) must be less than or equal to 180"),
+        ({"zoom": "1.2,0.8"}, "`--zoom` (=1.2,0.8) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1"),
+        ({"zoom": "0,1"}, "`--zoom` (=0,1) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1"),
+        ({"zoom": "big"}, "`--zoom` (=big) must be numbers separated by ','"),
+        ({"freeze_epochs": 2}, "`--freeze-epochs` (=2) needs weights worth keeping: give --weights, or leave it out"),
+        ({"freeze_epochs": 9, "epochs": 3, "weights": "pretrained"}, "`--freeze-epochs` (=9) must not exceed --epochs (=3)"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_is_allowed(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settle(**flags)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("split", ["0.7/0.2/0.2", "0.5/0.2", "1", "1/0", "0/1", "0.6/0.2/0.1/0.1", "1.2/-0.2", "0.9/0.2/-0.1"])
+def test_shares_that_do_not_add_up_are_refused(split: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settle(split=split)
+    shown = "/".join(f"{float(part):g}" for part in split.split("/"))
+    assert str(caught.value) == f"`--split` (={shown}) must be two or three shares that sum to 1, such as 0.7/0.15/0.15 or 0.8/0.2"
+
+
+@pytest.mark.parametrize("split", ["a/b", "0.7,0.3", ""])
+def test_shares_that_are_no_numbers_are_refused(split: str) -> None:
+    with pytest.raises(ConfigError, match=r"`--split` .* must be numbers separated by '/'"):
+        settle(split=split)
+
+
+@pytest.mark.parametrize(
+    ("split", "shares"),
+    [("0.8/0.2", (0.8, 0.2)), ("0.7/0.15/0.15", (0.7, 0.15, 0.15)), ("0.1/0.2/0.7", (0.1, 0.2, 0.7)), ("0.5/0.5/0", (0.5, 0.5, 0.0))],
+)
+def test_two_or_three_shares_are_read(split: str, shares: tuple[float, ...]) -> None:
+    assert settle(split=split).data.split == shares
+
+
+def test_several_problems_are_all_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        settle(lr=0, epochs=0)
+    assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == ["`--epochs`", "`--lr`"]
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'epoch' is not a setting of a training; did you mean 'epochs'"):
+        by_section({"epoch": 3})
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--recipe finetun: no such recipe; did you mean 'finetune'\? Known: case-study, default, finetune$"
+    ):
+        resolve({}, recipe="finetun")
+    with pytest.raises(ConfigError, match="--recipe 5: no such recipe"):
+        resolve({}, file=write("recipe = 5"))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--config gone\.toml: cannot be read: No such file or directory"):
+        resolve({}, file=Path("gone.toml"))
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        resolve({}, file=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["lr: 0.1", "[optim\nlr=1", "epochs = "])
+def test_a_file_that_is_no_toml_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--config my\.toml: not a TOML file: .*; --print-config shows what one looks like"):
+        resolve({}, file=write(text))
+
+
+def test_a_file_that_is_no_text_is_named() -> None:
+    Path("my.toml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(ConfigError, match=r"--config my\.toml: not a TOML file"):
+        resolve({}, file=Path("my.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[optin]\nlr = 1",
+            r"--config my\.toml: \[optin\] is not a section of a configuration; did you mean 'optim'\? Known: data, model, optim",
+        ),
+        ("epochs = 3", r"--config my\.toml: \[epochs\] is not a section of a configuration. Known"),
+        ("model = 'resnet'", r"--config my\.toml: \[model\] is not a section of a configuration"),
+        ("[optim]\nepoch = 3", "optim.epoch: there is no such setting; did you mean 'epochs'"),
+        ("[data]\nsplit = ['a', 'b']", "`--split` .=a. must be a valid number"),
+    ],
+)
+def test_what_a_file_should_not_hold_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve({}, file=write(text))
+
+
+def test_later_layers_win_and_leave_what_they_do_not_mention() -> None:
+    """Default < recipe < file < flags."""
+    default, recipe = OptimConfig(), resolve({}, recipe="case-study").optim
+    assert (recipe.batch_size, recipe.lr) == (64, 1e-3)
+    assert (recipe.batch_size, recipe.lr) != (default.batch_size, default.lr)
+    file = write("[optim]\nbatch_size = 7\nepochs = 9\n[stop]\npatience = 2")
+    config = resolve({"optim": {"epochs": 11}}, recipe="case-study", file=file)
+    assert (config.optim.lr, config.optim.batch_size, config.optim.epochs) == (1e-3, 7, 11)
+    assert (config.stop.patience, config.recipe) == (2, "case-study")
+    assert config.optim.clip_grad == default.clip_grad
+
+
+def test_a_recipe_that_is_asked_for_wins_over_the_files() -> None:
+    file = write("recipe = 'case-study'")
+    assert resolve({}, file=file).recipe == "case-study"
+    assert resolve({}, file=file).optim.optimizer == "adam"
+    assert resolve({}, recipe="default", file=file).recipe == "default"
+    assert resolve({}, recipe="default", file=file).optim == OptimConfig()
+
+
+def test_weights_choose_the_recipe_finetune_unless_one_is_named() -> None:
+    assert settle().recipe == "default"
+    assert settle(weights="none").recipe == "default"
+    assert settle(weights="pretrained").recipe == "finetune"
+    assert settle(weights="pretrained").optim.freeze_epochs == 2
+    assert resolve({}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "finetune"
+    assert resolve({"model": {"weights": "none"}}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "default"
+    assert resolve({"model": {"weights": "pretrained"}}, recipe="default").recipe == "default"
+    assert resolve({"model": {"weights": "pretrained"}}, file=write("recipe = 'case-study'")).recipe == "case-study"
+
+
+EVERYTHING = {
+    "data": "images", "split": "0.8/0.2", "classes": "a, b", "balance": "sampler", "cache": "ram", "workers": 3, "on_bad": "fail",
+    "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
+    "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
+    "epochs": 7, "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
+    "label_smoothing": 0.2, "freeze_epochs": 1, "layer_decay": 0.9, "precision": "fp32", "accumulate": 2, "clip_grad": 1.5,
+    "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
+    "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",
+}  # fmt: skip
+
+
+def test_every_setting_can_be_set() -> None:
+    config = settle(**EVERYTHING)
+    assert set(EVERYTHING) == {field for _, field in SETTINGS}
+    assert all(
+        getattr(getattr(config, section), field) != kind.model_fields[field].default
+        for section, kind in SECTIONS.items()
+        for field in kind.model_fields
+    )
+    assert (config.data.classes, config.augment.zoom, config.run.out) == (("a", "b"), (0.5, 1.5), Path("here"))
+
+
+@pytest.mark.parametrize("flags", [{}, {"weights": "pretrained"}, {"seed": 3, "out": "a b"}, {"set": ("a='é\"\\'",)}, EVERYTHING])
+def test_a_printed_configuration_reads_back_as_it_was(flags: dict[str, Any]) -> None:
+    config = settle(**flags)
+    printed = to_toml(config)
+    assert resolve({}, file=write(printed)) == config
+    assert to_toml(resolve({}, file=write(printed))) == printed
+
+
+def test_a_printed_configuration_bends_to_flags() -> None:
+    file = write(to_toml(settle(epochs=3)))
+    assert resolve({"optim": {"epochs": 5}}, file=file).optim.epochs == 5
+
+
+# --- recipes and fields -----------------------------------------------------------------------------------------------
+
+
+def test_the_recipes_are_the_files_of_the_package() -> None:
+    assert recipe_names() == sorted(path.stem for path in RECIPES.glob("*.toml"))
+    assert {"case-study", "default", "finetune"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.toml")])
+def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
+    content = tomllib.loads((RECIPES / f"{name}.toml").read_text("utf-8"))
+    assert set(content) <= set(SECTIONS)
+    for section, values in content.items():
+        assert set(values) <= set(SECTIONS[section].model_fields)
+    config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
+    assert config.recipe == name
+    for section, values in content.items():
+        for field, value in values.items():
+            got = getattr(getattr(config, section), field)
+            assert got == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_the_default_recipe_is_the_defaults() -> None:
+    assert resolve({}, recipe="default") == TrainConfig()
+
+
+def test_a_setting_has_one_home_and_a_description() -> None:
+    fields = [field for _, field in SETTINGS]
+    assert len(set(fields)) == len(fields)
+    for section, field in SETTINGS:
+        description = SECTIONS[section].model_fields[field].description
+        assert description, field
+        assert description.endswith(".") or field == "arch", field
+    assert [flag(field) for field in ("lr", "batch_size")] == ["--lr", "--batch-size"]
+
+
+def test_flat_settings_are_sorted_into_their_sections() -> None:
+    assert by_section({"lr": 1, "seed": 2, "epochs": 3}) == {"optim": {"lr": 1, "epochs": 3}, "run": {"seed": 2}}
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = validated({})
+    with pytest.raises(ValidationError):
+        config.optim.lr = 1.0
+    with pytest.raises(ValidationError):
+        config.recipe = "other"
+
+
+def test_it_needs_neither_torch_nor_numpy() -> None:
+    program = "import sys, cnnkit.config; print([name for name in ('torch', 'numpy', 'typer', 'rich') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

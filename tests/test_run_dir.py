@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnkit import run_dir
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
+from cnnkit.run_dir import HISTORY, RunDir, check_writable, create, newest, runs_folder, write_csv, write_json, write_text
+
+ROW: dict[str, object] = dict.fromkeys(HISTORY, 0)
+
+
+def finished(run: RunDir, status: str = "finished", *, best: bool = True) -> RunDir:
+    run.write_config({"status": status})
+    if best:
+        run.best.touch()
+    return run
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- numbering --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_numbered_in_order() -> None:
+    out = Path("a/b")
+    assert [create(out, arch).path for arch in ("custom-cnn", "custom-cnn", "deep")] == [
+        out / "001-custom-cnn",
+        out / "002-custom-cnn",
+        out / "003-deep",
+    ]
+
+
+def test_a_gap_is_not_filled_and_numbers_grow_beyond_three_digits(tmp_path: Path) -> None:
+    for name in ("007-x", "999-y", "012-z"):
+        (tmp_path / name).mkdir()
+    assert create(tmp_path, "a").path.name == "1000-a"
+    assert create(tmp_path, "a").path.name == "1001-a"
+
+
+def test_other_folders_and_files_are_not_counted(tmp_path: Path) -> None:
+    for name in ("2024", "12-a", "notes", "abc-005-x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "050-file").touch()
+    assert create(tmp_path, "a").path.name == "001-a"
+
+
+def test_a_slash_in_the_name_makes_no_folder(tmp_path: Path) -> None:
+    assert create(tmp_path, "timm/resnet18").path == tmp_path / "001-timm-resnet18"
+
+
+def test_trainings_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: create(tmp_path, "a").path, range(40)))
+    assert len(set(runs)) == 40
+    assert names(tmp_path) == sorted(path.name for path in runs)
+
+
+def test_a_number_that_is_taken_in_between_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    highest = run_dir._highest
+    monkeypatch.setattr(run_dir, "_highest", lambda folder: (highest(folder), (folder / "001-a").mkdir(exist_ok=True))[0])
+    assert create(tmp_path, "a").path.name == "002-a"
+
+
+def test_an_out_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file/runs", "Not a directory")):
+        for act in (lambda: create(out, "a"), lambda: check_writable(out)):  # noqa: B023 (called at once)
+            with pytest.raises(
+                ConfigError, match=re.escape(f"--out {out}: cannot write there ({reason}); name a folder you may write to: --out FOLDER")
+            ):
+                act()
+
+
+def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        check_writable(tmp_path)
+
+
+def test_looking_whether_out_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "runs")
+    assert names(tmp_path / "runs") == []
+
+
+def test_runs_are_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runs_folder() == Path("runs")
+    monkeypatch.setenv("CNNKIT_RUNS", "elsewhere")
+    assert runs_folder() == Path("elsewhere")
+    monkeypatch.setenv("CNNKIT_RUNS", "")
+    assert runs_folder() == Path("runs")
+
+
+# --- the newest -------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_finished_run_is_found_by_its_number() -> None:
+    runs = [finished(create(Path("runs"), name)) for name in ("b", "a", "c")]
+    assert newest() == runs[2]
+    os.utime(runs[0].path)  # touching an old one makes it no newer
+    assert newest() == runs[2]
+
+
+def test_unfinished_runs_are_passed_over_and_may_be_asked_for() -> None:
+    done = finished(create(Path("runs"), "a"))
+    stopped = finished(create(Path("runs"), "b"), "stopped")
+    create(Path("runs"), "empty")
+    assert newest() == done
+    assert newest(finished=False) == stopped
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "running"])
+def test_where_only_an_unfinished_run_is_it_is_named_with_what_to_type(status: str) -> None:
+    older = finished(create(Path("runs"), "a"), status)
+    run = finished(create(Path("runs"), "a"), status)
+    finished(create(Path("runs"), "a"), status, best=False)
+    with pytest.raises(ModelFileError) as caught:
+        newest()
+    message = str(caught.value)
+    assert f"{run.path} was stopped early: name it with --model {run.path}, or continue it: cnnkit resume {run.path}" in message
+    assert str(older.path) not in message
+
+
+def test_where_no_run_is_the_message_says_how_to_make_one() -> None:
+    expected = "no finished run under runs; train one: cnnkit train --data FOLDER, or name a model: --model FILE"
+    for prepare in (lambda: None, lambda: Path("runs").mkdir(), lambda: finished(create(Path("runs"), "a"), "stopped", best=False)):
+        prepare()
+        with pytest.raises(ModelFileError) as caught:
+            newest()
+        assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("config", ["{broken", "[]", "null", "", '"text"'])
+def test_a_damaged_run_hides_no_good_one(config: str) -> None:
+    good = finished(create(Path("runs"), "a"))
+    bad = finished(create(Path("runs"), "b"))
+    (bad.path / "config.json").write_text(config)
+    assert newest() == good
+    assert newest(finished=False) == good
+
+
+def test_the_environment_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished(create(Path("elsewhere"), "a"))
+    with pytest.raises(ModelFileError):
+        newest()
+    monkeypatch.setenv("CNNKIT_RUNS", "elsewhere")
+    assert newest() == run
+
+
+# --- config and history -----------------------------------------------------------------------------------------------
+
+
+def test_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    run = create(tmp_path, "a")
+    run.write_config({"status": "running", "classes": ["Käfer", "蟻"], "lr": 0.001})
+    assert run.read_config() == {"status": "running", "classes": ["Käfer", "蟻"], "lr": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"), [(None, "No such file"), ("{", "Expecting"), ("[1]", "no JSON object"), ("\udcff", "codec can't decode")]
+)
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, config: str | None, reason: str) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_bytes(config.encode("utf-8", "surrogateescape"))
+    with pytest.raises(
+        ModelFileError, match=rf"not a run directory \(config\.json: .*{reason}.*\); expected a folder that cnnkit train wrote"
+    ):
+        RunDir(tmp_path).read_config()
+
+
+def test_history_grows_by_a_row_per_epoch_under_one_header(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert run.read_history() == []
+    for epoch in (1, 2, 3):
+        run.append_history({**ROW, "epoch": epoch, "val_loss": 1 / epoch})
+    lines = run.history.read_text().splitlines()
+    assert lines[0] == "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second,is_best"
+    assert len(lines) == 4
+    assert [row["epoch"] for row in run.read_history()] == ["1", "2", "3"]
+    assert float(run.read_history()[2]["val_loss"]) == 1 / 3
+
+
+def test_history_refuses_columns_it_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="surprise"):
+        RunDir(tmp_path).append_history({**ROW, "surprise": 1})
+
+
+def test_history_is_trimmed_to_what_a_resumed_run_knows(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for epoch in (1, 2, 3):
+        run.append_history({**ROW, "epoch": epoch})
+    with run.history.open("a") as file:
+        file.write("4,40,0.")  # killed while it was writing
+    run.trim_history(2)
+    assert [row["epoch"] for row in run.read_history()] == ["1", "2"]
+    run.append_history({**ROW, "epoch": 3})
+    assert [row["epoch"] for row in run.read_history()] == ["1", "2", "3"]
+    assert len(run.history.read_text().splitlines()) == 4
+
+
+def test_history_that_is_trimmed_to_nothing_is_gone_and_may_begin_again(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.trim_history(0)
+    run.append_history(ROW)
+    run.trim_history(0)
+    assert not run.history.exists()
+    run.append_history(ROW)
+    assert len(run.read_history()) == 1
+
+
+def test_names_of_files_are_those_others_rely_on(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    paths = [run.best, run.last, run.split_file, run.history, run.evaluation("test"), run.export]
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "best.safetensors",
+        "last",
+        "split.csv",
+        "history.csv",
+        "eval/test",
+        "export",
+    ]
+
+
+# --- whole or not at all ----------------------------------------------------------------------------------------------
+
+
+def test_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "deep/er/x.json", {"a": [1, "é"]})
+    text = (tmp_path / "deep/er/x.json").read_text("utf-8")
+    assert text == '{\n  "a": [\n    1,\n    "é"\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {1, 2}])
+def test_json_that_others_could_not_read_is_refused_and_leaves_no_file(tmp_path: Path, value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "x.json", {"a": value})
+    assert names(tmp_path) == []
+
+
+def failing(kind: str) -> Any:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    return {"write": ("write_bytes", fail), "rename": ("replace", fail)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["write", "rename"])
+def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    file = tmp_path / "x.json"
+    write_json(file, {"old": 1})
+    before = file.read_bytes()
+    monkeypatch.setattr(Path, *failing(kind))
+    for act in (lambda: write_json(file, {"new": 2}), lambda: write_text(file, "new"), lambda: write_csv(file, ["a"], [{"a": 1}])):
+        with pytest.raises(CnnkitError, match=r"x\.json: cannot be written: No space left on device"):
+            act()
+    assert names(tmp_path) == ["x.json"]
+    assert file.read_bytes() == before
+
+
+def test_the_file_is_whole_when_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written first lies under another name."""
+    seen: list[tuple[bool, str]] = []
+    replace = Path.replace
+
+    def watch(self: Path, target: Path) -> Path:
+        seen.append((target.exists(), self.read_text()))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watch)
+    write_text(tmp_path / "x.txt", "all of it")
+    assert seen == [(False, "all of it")]
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_a_csv_whose_rows_fail_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    write_csv(file, ["a", "b"], [{"a": 1, "b": "x,y"}])
+    with pytest.raises(ValueError, match="surprise"):
+        write_csv(file, ["a", "b"], [{"a": 1, "b": 2}, {"a": 1, "surprise": 3}])
+    assert names(tmp_path) == ["x.csv"]
+    with file.open(newline="", encoding="utf-8") as lines:
+        assert list(csv.DictReader(lines)) == [{"a": "1", "b": "x,y"}]
+
+
+def test_csv_lines_end_as_rfc_4180_says(tmp_path: Path) -> None:
+    write_csv(tmp_path / "x.csv", ["a"], [{"a": "line\nbreak"}])
+    assert (tmp_path / "x.csv").read_bytes() == b'a\r\n"line\nbreak"\r\n'
+
+
+def test_file_names_that_are_no_utf_8_keep_their_bytes(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_csv(tmp_path / "x.csv", ["path"], [{"path": name}])
+    assert b"caf\xe9.jpg" in (tmp_path / "x.csv").read_bytes()
+    write_json(tmp_path / "x.json", {"path": name})
+    assert json.loads((tmp_path / "x.json").read_bytes().decode("utf-8", "surrogateescape")) == {"path": name}
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CnnkitError, match=r"file/x\.txt: cannot be written: "):
+        write_text(tmp_path / "file/x.txt", "text")
