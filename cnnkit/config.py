@@ -175,12 +175,14 @@ class TrainConfig(Section):
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _freezing(self) -> TrainConfig:
+    def _lengths(self) -> TrainConfig:
         frozen, epochs = self.optim.freeze_epochs, self.optim.epochs
         if frozen and self.model.weights == "none":
             raise ValueError(f"`--freeze-epochs` (={frozen}) needs weights worth keeping: give --weights, or leave it out")
         if frozen > epochs:
             raise ValueError(f"`--freeze-epochs` (={frozen}) must not exceed --epochs (={epochs})")
+        if self.optim.warmup_epochs > epochs:
+            raise ValueError(f"`--warmup-epochs` (={self.optim.warmup_epochs:g}) must not exceed --epochs (={epochs})")
         return self
 
 

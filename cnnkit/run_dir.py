@@ -92,6 +92,14 @@ class RunDir:
         with self.history.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
+    def read_split(self) -> list[dict[str, str]]:
+        """Return the rows of split.csv; raises `ModelFileError` if it cannot be read."""
+        try:
+            with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                return list(csv.DictReader(file))
+        except OSError as error:
+            raise ModelFileError(f"{self.split_file}: cannot be read: {error.strerror or error}; name the images with --data") from None
+
     def append_history(self, row: Mapping[str, object]) -> None:
         """Add one epoch to history.csv; `row` has the keys `HISTORY`."""
         new = not self.history.exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,19 @@ class WeightsReport:
     """What `load_weights` did, in tensors: how many were `loaded`, and the names of the others.
 
     `skipped` are in both but differ in shape (a new head); `missing` only in the model; `unexpected` only in the file.
+    `spare` holds the file's tensors for the names in `skipped`.
     """
 
     loaded: int
     skipped: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    spare: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def fresh(self) -> frozenset[str]:
+        """Names of the model's tensors that are still as they were built."""
+        return frozenset((*self.skipped, *self.missing))
 
     def describe(self, source: str) -> str:
         """Return one sentence that says what of `source` was loaded and what was not."""
@@ -86,6 +93,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
         # A BatchNorm's step counter is no weight; files from before torch 0.4.1 lack it.
         missing=tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked")),
         unexpected=tuple(name for name in given if name not in own),
+        spare={name: given[name] for name in fitted if name not in usable},
     )
     if 2 * report.loaded < len(own):
         raise ConfigError(
@@ -95,35 +103,6 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
         )
     module.load_state_dict(usable, strict=False)
     return report
-
-
-def clear_head(module: nn.Module, num_classes: int, report: WeightsReport) -> None:
-    """Set to zero what of the last layer was not loaded: every class is as likely at first, as in Big Transfer (arXiv:1912.11370).
-
-    A random head on good features starts with confident nonsense (measured: a loss of 2.8 nats on two classes), and the
-    first steps would carry its errors into the loaded layers.
-    """
-    fresh = {*report.skipped, *report.missing}
-    parameters = dict(module.named_parameters())
-    with torch.no_grad():
-        for name in head_parameters(module, num_classes) & fresh:
-            parameters[name].zero_()
-
-
-def head_parameters(module: nn.Module, num_classes: int) -> set[str]:
-    """Return the names of the parameters of the layer that gives the logits: all that trains while the rest is frozen.
-
-    It is what the network's own `get_classifier()` says (timm's convention), or else the last `nn.Linear` or `nn.Conv2d`
-    with `num_classes` outputs. Raises `ConfigError` if there is none.
-    """
-    heads = _classifiers(module) or _last_layer(module, num_classes)
-    if not heads:
-        raise ConfigError(
-            f"{type(module).__name__} has no Linear or Conv2d layer with {num_classes} outputs, so its head cannot be told from the rest: "
-            "use --freeze-epochs 0, or give the network a get_classifier() method that returns its last layer"
-        )
-    wanted = {id(parameter) for head in heads for parameter in head.parameters()}
-    return {name for name, parameter in module.named_parameters() if id(parameter) in wanted}
 
 
 def _unpickle(path: Path) -> object:
@@ -188,24 +167,6 @@ def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tenso
     from timm.layers.pos_embed import resample_abs_pos_embed  # timm costs seconds, few files need it
 
     return resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix_tokens)
-
-
-def _classifiers(module: nn.Module) -> list[nn.Module]:
-    """What `get_classifier()` returns, as a list of layers that have parameters (a distilled network has two)."""
-    ask = getattr(module, "get_classifier", None)
-    answer = ask() if callable(ask) else None
-    layers = answer if isinstance(answer, tuple | list) else [answer]
-    return [layer for layer in layers if isinstance(layer, nn.Module) and any(True for _ in layer.parameters())]
-
-
-def _last_layer(module: nn.Module, num_classes: int) -> list[nn.Module]:
-    fitting: list[nn.Module] = [
-        layer
-        for layer in module.modules()
-        if (isinstance(layer, nn.Linear) and layer.out_features == num_classes)
-        or (isinstance(layer, nn.Conv2d) and layer.out_channels == num_classes)
-    ]
-    return fitting[-1:]
 
 
 def _names(names: Mapping[str, Any] | tuple[str, ...]) -> str:

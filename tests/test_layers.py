@@ -60,6 +60,7 @@ HEAVY = {
     "data": Room(rooms="errors config preprocess", packages="numpy PIL torch platformdirs", packages_inside="sklearn"),
     "engine": Room(rooms="errors config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
     "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
+    "head": Room(rooms="errors", packages="torch"),
     # a trained model: its file, what it answers, its exported forms
     "model_file": Room(rooms="errors registry preprocess", packages="torch pydantic safetensors"),
     "classifier": Room(rooms="registry preprocess model_file", packages="numpy torch", rooms_as_types="exporters"),
@@ -70,7 +71,7 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors architecture config registry run_dir metrics preprocess data engine transfer model_file classifier exporters",
+        rooms="errors architecture config registry run_dir metrics preprocess data engine transfer head model_file classifier exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError, ModelFileError
-from cnnkit.transfer import head_parameters, load_weights, read_weights
+from cnnkit.head import head_parameters
+from cnnkit.transfer import load_weights, read_weights
 
 
 def network(num_classes: int = 10, channels: int = 3) -> nn.Sequential:

@@ -11,7 +11,7 @@ from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model_file import read_header
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry, load_architecture
-from cnnkit.transfer import clear_head, load_weights, read_weights
+from cnnkit.transfer import WeightsReport, load_weights, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +84,18 @@ def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int
     ), notes
 
 
-def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) -> tuple[nn.Module, dict[str, Any], list[str]]:
-    """Return the network with its weights loaded, the options it was built with, and notes on what was chosen.
+@dataclass(frozen=True)
+class Built:
+    """A network, the options it was built with, notes on what was chosen, and what loading its weights left over (None: random)."""
+
+    module: nn.Module
+    options: dict[str, Any]
+    notes: list[str]
+    report: WeightsReport | None
+
+
+def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) -> Built:
+    """Return the network with its weights loaded.
 
     An option ``small_images`` is switched on for small images without weights, an option ``image_size`` is filled in,
     unless they were set by hand.
@@ -93,7 +103,7 @@ def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) 
     chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
     by_hand = {setting.partition("=")[0].strip().replace("-", "_") for setting in blueprint.settings}
     offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
-    notes = []
+    notes: list[str] = []
     if "image_size" in offered:
         chosen["image_size"] = preprocessing.image_size
     if "small_images" in offered and blueprint.weights is None and preprocessing.image_size <= SMALL_IMAGES:
@@ -109,11 +119,11 @@ def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) 
             f"architecture {blueprint.name!r} of {blueprint.entry.origin} cannot be built for {num_classes} classes and "
             f"{preprocessing.channels} channels with {settings or 'no options'}: {type(error).__name__}: {error}"
         ) from error
+    report = None
     if blueprint.weights is not None:
         report = load_weights(module, blueprint.weights)
-        clear_head(module, num_classes, report)
         notes.append(report.describe(f"weights {blueprint.source}"))
-    return module, chosen, notes
+    return Built(module, chosen, notes, report)
 
 
 def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None]:

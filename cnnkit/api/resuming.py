@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import torch
@@ -39,8 +38,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
 
 
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:
-    with run.split_file.open(newline="", encoding="utf-8") as file:
-        before = {row["path"]: row for row in csv.DictReader(file)}
+    before = {row["path"]: row for row in run.read_split()}
     now = {row["path"]: dict(row) for row in split_rows(job.dataset)}
     changed = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
     if changed:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
-from cnnkit.errors import DataError, ModelFileError
+from cnnkit.errors import DataError
 from cnnkit.run_dir import RunDir
 
 
@@ -32,11 +31,7 @@ def run_samples(run: RunDir, split: str | None) -> Samples:
     Raises `DataError` if the split is empty or its images are gone, `ModelFileError` if the run is damaged.
     """
     config = run.read_config()
-    try:
-        with run.split_file.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise ModelFileError(f"{run.split_file}: cannot be read: {error.strerror or error}; name the images with --data") from None
+    rows = run.read_split()
     chosen = split or (TEST if any(row["split"] == TEST for row in rows) else VAL)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
     if not wanted:

@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnnkit import config as configuration
@@ -27,12 +29,13 @@ from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, star
 from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import DataError
+from cnnkit.head import head_parameters, start_head
 from cnnkit.model_file import Model, ModelHeader, load_model, save_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.run_dir import RunDir
-from cnnkit.transfer import head_parameters
 
 VAL_PIXELS = 2**20  # 20 images of 224 px: measured, as fast as more, and the activations stay in the cache
+EXAMPLES = 64  # images per class that show which of the old classes a new one resembles
 Watch = Callable[[BatchSource], BatchSource]
 
 
@@ -179,18 +182,18 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
 
     torch.manual_seed(config.run.seed)
     torch.use_deterministic_algorithms(config.run.deterministic)
-    module, options, build_notes = build(blueprint, len(dataset.classes), geometry)
-    head = frozenset(head_parameters(module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
+    built = build(blueprint, len(dataset.classes), geometry)
+    head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     runtime = runtime or choose_runtime(
-        module,
+        built.module,
         device=device,
         precision=config.optim.precision,
         image_shape=shape,
         batch_size=config.optim.batch_size,
         deterministic=config.run.deterministic,
     )
-    module = runtime.prepare(module)
+    module = runtime.prepare(built.module)
     preprocess = Preprocess(geometry).to(device)
     val_batches = Batches(dataset.store.canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
     batches = replace(
@@ -202,9 +205,12 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
         augmentation=augmentation,
         balanced=config.data.balance == "sampler",
     )
+    head_note = None
+    if built.report is not None:
+        head_note = start_head(module, len(dataset.classes), built.report.fresh, built.report.spare, _examples(val_batches, rows, labels))
     header = ModelHeader(
         arch=config.model.arch,
-        options=options,
+        options=built.options,
         classes=dataset.classes,
         preprocessing=geometry,
         versions=_versions(blueprint.entry.package),
@@ -222,8 +228,14 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
         augmentation=augmentation,
         weights=class_weights(labels, dataset.classes) if config.data.balance == "weights" else None,
         head=head,
-        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *build_notes) if note),
+        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note) if note),
     )
+
+
+def _examples(batches: Batches, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Up to `EXAMPLES` training images of every class, untouched."""
+    chosen = np.concatenate([np.flatnonzero(labels == label)[:EXAMPLES] for label in np.unique(labels)])
+    return replace(batches, rows=rows[chosen], labels=labels[chosen]).epoch(0)
 
 
 def _val_batch(image_size: int) -> int:

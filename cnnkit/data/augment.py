@@ -46,8 +46,8 @@ class Augmentation:
         return self.affine or self.flip != "none" or self.shift > 0
 
 
-# light: what CIFAR training has used since arXiv:1512.03385 (flip, shift by 4 of 32 pixels). default adds the case
-# study's rotation and zoom at half their size; strong doubles them.
+# light: what CIFAR training has used since arXiv:1512.03385 (flip, shift by 4 of 32 pixels). default adds a
+# small rotation and zoom, the case study's third kind of variation; strong doubles them.
 PRESETS = {
     "none": Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
     "light": Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),

@@ -54,7 +54,9 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
     chosen = natural_order(list(set(classes))) if classes else present
     if len(chosen) < 2:  # noqa: PLR2004 (one class cannot be told from anything)
         if classes:
-            raise DataError(f"--classes {chosen[0]}: a classifier needs at least two; {source.name} has: {', '.join(present)}")
+            raise DataError(
+                f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {', '.join(present)}"
+            )
         raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
     kept = set(chosen)
     return [record for record in source.records if record.label in kept], tuple(chosen)

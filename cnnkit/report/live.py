@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 if TYPE_CHECKING:  # types alone: this room knows no torch
-    from cnnkit.engine.fit import BatchSource
+    from cnnkit.engine.fit import BatchSource, EpochResult
 
 # heading, width; numbers are right-aligned under it
 _COLUMNS = (
@@ -27,8 +27,8 @@ class EpochTable:
     so far.
     """
 
-    def __init__(self, console: Console, epochs: int, *, images: int, first: int = 1) -> None:
-        self._console, self._epochs, self._images, self._first = console, epochs, images, first
+    def __init__(self, console: Console, epochs: int, *, images: int) -> None:
+        self._console, self._epochs, self._images = console, epochs, images
         self._started = time.perf_counter()
         self._star = "★" if (console.encoding or "").lower().startswith("utf") else "*"
         columns = (

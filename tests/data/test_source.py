@@ -284,7 +284,9 @@ def test_one_class_is_refused(image_folder) -> None:
 def test_one_chosen_class_is_refused(image_folder) -> None:
     source = open_source(str(image_folder(folder="many")))
     for chosen in (("bees",), ("bees", "bees")):
-        with pytest.raises(DataError, match=r"--classes bees: a classifier needs at least two; .*many has: ants, bees, wasps"):
+        with pytest.raises(
+            DataError, match=r"--classes: one class, 'bees'; a classifier needs at least two; .*many has: ants, bees, wasps"
+        ):
             select_classes(source, chosen)
 
 
