@@ -167,7 +167,7 @@ def test_weights_choose_the_recipe_finetune_unless_one_is_named() -> None:
     assert settle().recipe == "default"
     assert settle(weights="none").recipe == "default"
     assert settle(weights="pretrained").recipe == "finetune"
-    assert settle(weights="pretrained").optim.freeze_epochs == 2
+    assert settle(weights="pretrained").optim.freeze_epochs == 1
     assert resolve({}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "finetune"
     assert resolve({"model": {"weights": "none"}}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "default"
     assert resolve({"model": {"weights": "pretrained"}}, recipe="default").recipe == "default"

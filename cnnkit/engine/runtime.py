@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PROBE_PIXELS = 2**18  # pixels of a probe batch: 256 images of 32 px, 5 of 224 px; keeps the probe near a second
 PROBE_SECONDS = 0.25  # for each candidate, after one warm-up step
+HOPELESS = 3  # times the best so far: a first step this slow ends a candidate (measured: bf16 on a CPU without it, 12 times)
 GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,7 +104,10 @@ def choose_runtime(
             device, "bf16" if native else "fp32", channels_last=True, reason="native on this GPU" if native else "no native bf16"
         )
     candidates = [Runtime(device), Runtime(device, channels_last=True), Runtime(device, "bf16", channels_last=True)]
-    seconds = [_seconds_per_step(model, candidate, image_shape, batch_size, clock) for candidate in candidates]
+    seconds: list[float] = []
+    for candidate in candidates:
+        give_up = HOPELESS * min(seconds, default=float("inf"))
+        seconds.append(_seconds_per_step(model, candidate, image_shape, batch_size, clock, give_up))
     return pick(candidates, seconds)
 
 
@@ -118,9 +122,17 @@ def pick(candidates: list[Runtime], seconds: list[float]) -> Runtime:
 
 
 def _seconds_per_step(
-    model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], batch_size: int, clock: Callable[[], float]
+    model: nn.Module,
+    runtime: Runtime,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    clock: Callable[[], float],
+    give_up: float = float("inf"),
 ) -> float:
-    """Seconds of one forward and backward pass on random images, the least of as many as fit into `PROBE_SECONDS`."""
+    """Seconds of one forward and backward pass on random images, the least of as many as fit into `PROBE_SECONDS`.
+
+    A warm-up that takes `give_up` seconds or more is the answer already.
+    """
     trial = runtime.prepare(copy.deepcopy(model)).train()
     count = max(2, min(batch_size, PROBE_PIXELS // (image_shape[1] * image_shape[2])))
     images = torch.rand((count, *image_shape), device=runtime.device)
@@ -131,6 +143,8 @@ def _seconds_per_step(
             logits = trial(images)
         functional.cross_entropy(logits.float(), logits.argmax(1)).backward()
         took = clock() - start
+        if not attempt and took >= give_up:
+            return took
         if attempt:  # the first one allocates and compiles kernels
             best, spent = min(best, took), spent + took
         if spent > PROBE_SECONDS:

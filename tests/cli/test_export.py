@@ -27,7 +27,7 @@ def test_the_file_runs_without_cnnkit(cli, trained):
     classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     file = trained.data / "wasps/wasps-001.jpg"
     images = np.asarray(Image.open(file))[None]
-    probabilities, labels = session.run(["probabilities", "labels"], {"images": images})
+    probabilities, labels = map(np.asarray, session.run(["probabilities", "labels"], {"images": images}))
     row = cli("predict", file, "--json").json()[0]
     assert classes[labels[0]] == row["predicted"]
     assert abs(probabilities.max() - row["probability"]) < 1e-5

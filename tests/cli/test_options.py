@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from cnnkit.cli.app import app
@@ -11,8 +13,9 @@ from cnnkit.config import SECTIONS, flag, recipe_names
 OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
 
 
-def parameters() -> dict[str, typer.core.TyperOption]:
-    command = typer.main.get_command(app).commands["train"]
+def parameters() -> dict[str, Any]:
+    group: Any = typer.main.get_command(app)
+    command = group.commands["train"]
     return {option: parameter for parameter in command.params for option in parameter.opts if option.startswith("--")}
 
 

@@ -74,7 +74,7 @@ def test_a_tenth_faster_is_where_it_begins_to_be_worth_it() -> None:
 
 def test_the_probe_takes_the_arithmetic_that_the_clock_favours() -> None:
     # Each candidate takes two steps: the warm-up, which does not count, and one so long that the probe ends.
-    chosen = probe(Watched(), ticking(*[1, 1.0], *[1, 0.9], *[9, 0.3]))
+    chosen = probe(Watched(), ticking(*[1, 1.0], *[1, 0.9], *[2, 0.3]))
     assert (chosen.precision, chosen.channels_last) == ("bf16", True)
     assert "3.3x as fast" in chosen.reason
     chosen = probe(Watched(), ticking(*[9, 1.0], *[0.1, 1.0], *[0.1, 1.0]))
@@ -85,6 +85,12 @@ def test_the_probe_takes_the_least_of_several_steps_and_not_the_first() -> None:
     clock = ticking(0.01, 0.1, 0.06, 0.1)  # the warm-up, and three steps until 0.25 s are spent
     assert room._seconds_per_step(Watched(), Runtime(CPU), SHAPE, 4, clock.__next__) == pytest.approx(0.06)
     assert list(clock) == []
+
+
+def test_the_probe_gives_a_hopeless_candidate_one_step() -> None:
+    clock = ticking(1.0, 0.1, 0.1)
+    assert room._seconds_per_step(Watched(), Runtime(CPU), SHAPE, 4, clock.__next__, give_up=0.9) == pytest.approx(1.0)
+    assert len(list(clock)) == 4  # two steps were not taken
 
 
 def test_the_probe_ends_even_where_the_clock_stands_still() -> None:

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import cnnkit
+from cnnkit.api.training import prepare
+from cnnkit.architecture import Architecture
+from cnnkit.config import by_section, resolve
+from cnnkit.data.batches import Batches
+from cnnkit.errors import CnnkitError, ConfigError
+from cnnkit.registry import Entry
+
+SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
+
+
+def job(data, **settings):
+    return prepare(resolve(by_section({"data": str(data), **SMALL, **settings})), dry_run=True)
+
+
+def test_train_returns_the_best_model_and_its_run(image_folder):
+    result = cnnkit.train(image_folder(images=12), epochs=3, **SMALL)
+    best = min(result.epochs, key=lambda epoch: epoch.val_loss)
+    assert result.model.header.training["epoch"] == best.epoch
+    assert result.model.header.training["value"] == pytest.approx(best.val_loss)
+    assert result.model.header.classes == ("ants", "bees", "wasps")
+    assert result.run.path.name == "001-custom-cnn"
+
+
+def test_the_model_file_alone_says_how_it_came_to_be(trained):
+    header = cnnkit.load_model(trained.run / "best.safetensors").header
+    assert header.arch == "custom-cnn"
+    assert header.options["width"] == 8
+    assert header.versions["cnnkit"] == metadata.version("cnnkit")
+    assert header.training["data"]["images"] == {"train": 42, "val": 9, "test": 9}
+    assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_closest(image_folder):
+    with pytest.raises(ConfigError, match="'learning_rate' is not a setting of a training"):
+        cnnkit.train(image_folder(), learning_rate=1.0)
+
+
+def test_mean_and_std_are_those_of_the_training_images_alone(image_folder):
+    made = job(image_folder(images=12))
+    rows, _ = made.dataset.arrays("train")
+    levels = made.dataset.store.canvases[rows].astype(np.float64) / 255
+    assert made.header.preprocessing.mean == pytest.approx(levels.mean(axis=(0, 2, 3)))
+    assert made.header.preprocessing.std == pytest.approx(levels.std(axis=(0, 2, 3)))
+
+
+@pytest.mark.parametrize(("pixels", "size"), [((40, 32), 32), ((70, 90), 72), ((300, 400), 128)])
+def test_the_image_size_is_that_of_the_images_up_to_the_architectures(image_folder, pixels, size):
+    assert job(image_folder(images=4, size=pixels)).header.preprocessing.image_size == size
+
+
+def test_gray_images_train_a_network_of_one_channel(image_folder):
+    made = job(image_folder(images=6), channels=1)
+    assert made.dataset.store.canvases.shape[1] == 1
+    (images, _) = next(iter(made.batches.epoch(1)))
+    assert made.model(images).shape == (len(images), 3)
+
+
+def test_the_sampler_and_the_weights_balance(image_folder):
+    data = image_folder(classes={"ants": 24, "bees": 8})
+    equal = job(data, balance="sampler").batches
+    labels = torch.cat([labels for _, labels in equal.epoch(1)])
+    assert torch.bincount(labels).tolist() == [16, 16]
+    weighed = job(data, balance="weights").weights
+    assert weighed is not None
+    assert weighed[1] > weighed[0]
+
+
+def test_an_architecture_that_cannot_be_built_is_a_message(image_folder):
+    with pytest.raises(CnnkitError, match="--set blocks=0: must be at least 1"):
+        job(image_folder(images=4), set=("blocks=0",))
+
+
+def test_what_a_strangers_build_raises_is_a_message_that_names_its_package(image_folder, monkeypatch):
+    def broken(num_classes: int, in_channels: int, *, width: int = 3) -> torch.nn.Module:
+        raise RuntimeError("no such width")
+
+    entry = Entry("cnnkit.architectures", "strange", "strange:strange", "cnnkit-strange", "0.3")
+    monkeypatch.setattr("cnnkit.api.building.load_architecture", lambda _: (Architecture(broken, "", 32), entry))
+    with pytest.raises(ConfigError) as refused:
+        prepare(resolve(by_section({"data": str(image_folder(images=4)), "arch": "strange"})), dry_run=True)
+    assert "architecture 'strange' of cnnkit-strange 0.3 cannot be built for 3 classes and 3 channels with width=3" in str(refused.value)
+    assert "RuntimeError: no such width" in str(refused.value)
+
+
+def test_weights_bring_their_preprocessing_and_a_new_head(trained, image_folder):
+    file = trained.run / "best.safetensors"
+    before = cnnkit.load_model(file)
+    other = image_folder(classes=["hornets", "ladybirds"], images=8, size=(60, 50), folder="other")
+    made = job(other, weights=str(file), freeze_epochs=0)
+    assert made.header.preprocessing == before.header.preprocessing
+    assert made.config.recipe == "finetune"
+    said = "\n".join(made.notes)
+    assert f"weights {file}: loaded" in said
+    assert "2 left as built, other shape" in said
+    assert "the new last layer starts as a mixture" in said
+    old, new = before.module.state_dict(), made.model.state_dict()
+    same = [name for name in old if old[name].shape == new[name].shape]
+    assert len(same) == len(old) - 2
+    assert all(torch.equal(old[name], new[name]) for name in same)
+
+
+def test_frozen_epochs_train_the_head_alone(trained, image_folder):
+    other = image_folder(classes=["hornets", "ladybirds"], images=8, folder="other")
+    result = cnnkit.train(other, weights=str(trained.run / "best.safetensors"), epochs=1, freeze_epochs=1, **SMALL)
+    old, new = cnnkit.load_model(trained.run / "best.safetensors").module.state_dict(), result.model.module.state_dict()
+    assert {name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])} == {
+        name for name in new if new[name].shape != old[name].shape
+    }
+
+
+def test_weights_of_another_architecture_are_refused(image_folder, tmp_path):
+    save_file({"strange.weight": torch.ones(3)}, tmp_path / "strange.safetensors")
+    with pytest.raises(ConfigError, match="Was it made for another architecture"):
+        job(image_folder(images=4), weights=str(tmp_path / "strange.safetensors"))
+
+
+def test_sixteen_fixed_images_are_learned_by_heart(image_folder):
+    data = image_folder(images=12)
+    made = job(data, augment="none", weight_decay=0.0, lr=3e-3, epochs=30, patience=0, set=("width=8", "blocks=2", "dense=64", "dropout=0"))
+    few: Batches = made.batches
+    rows, labels = few.rows[:16], few.labels[:16]
+    made.batches = Batches(few.canvases, rows, labels, 16, few.preprocess, few.device)
+    made.val_batches = made.batches
+    epochs = list(made.epochs())
+    assert epochs[-1].train_accuracy == 1.0
+    assert epochs[-1].train_loss < 0.1 < epochs[0].train_loss
+
+
+def test_a_file_name_that_is_no_text_survives(image_folder):
+    data = image_folder(images=12)
+    odd = data / "ants" / b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    try:
+        (data / "ants" / "ants-000.jpg").rename(odd)
+    except OSError:
+        pytest.skip("this file system knows names in UTF-8 only")
+    result = cnnkit.train(data, epochs=1, **SMALL)
+    evaluation = cnnkit.evaluate(result.run.path, split="train")
+    assert any("\udce9" in row["path"] for row in result.run.read_split())
+    assert evaluation.report.n == 24
