@@ -68,9 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
-        stream = console.err()
-        stream.print("[bold red]error[/]", end=" ")
-        stream.print(str(error), markup=False, soft_wrap=True)
+        console.labelled(console.err(), "error", str(error), "bold red")
         return error.exit_code
     return 0
 

@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from cnnkit.api.target import Target
+
+LABEL = 8  # cells
 PIPE_WIDTH = 140  # in a pipe there is no width to fit into; wide enough that no table of ours is cut
 
 
@@ -34,10 +38,28 @@ def print_json(value: object) -> None:
     sys.stdout.write(json_module.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def note(console: Console, notes: Iterable[str]) -> None:
-    """Print one line per note, marked as such; their text is never read as markup."""
-    for text in notes:
-        console.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True, highlight=False)
+def say(console: Console, text: str) -> None:
+    """Print `text`, never read as markup: words wrap on a terminal, and a pipe gets the line whole."""
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def say_model(target: Target) -> None:
+    """Say on stderr which model a command took, if it was not named."""
+    if target.chosen:
+        say(err(), f"model {target.path} (the newest finished run)")
+
+
+def labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
+    """Print `text` after a `label` of eight cells, wrapped beside it on a terminal."""
+    head = Text(label.ljust(LABEL), style=style)
+    if not console.is_terminal:
+        console.print(head.append(text, style="not bold default"), soft_wrap=True)
+        return
+    grid = Table.grid(padding=0)
+    grid.add_column(width=LABEL)
+    grid.add_column(overflow="fold")
+    grid.add_row(head, Text(text))
+    console.print(grid)
 
 
 @contextmanager

@@ -32,11 +32,9 @@ def evaluate(
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, progress=update)
-    if result.target.chosen:
-        screen.print(f"model {result.target.path} (the newest finished run)", markup=False, soft_wrap=True)
-    console.note(screen, result.notes)
-    for path, reason in result.bad:
-        screen.print(f"left out {path}: {reason}", markup=False, soft_wrap=True)
+    console.say_model(result.target)
+    for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
+        console.labelled(screen, "note", text, "yellow")
     if json:
         console.print_json(result.report.to_dict(confusion=True))
         return
@@ -49,4 +47,4 @@ def evaluate(
     if confusion:
         shown.print(confusion_table(result.report.confusion, result.report.classes))
     if result.folder is not None:
-        shown.print(f"files {result.folder}", markup=False, soft_wrap=True)
+        console.say(shown, f"files {result.folder}")

@@ -32,16 +32,14 @@ def export(
     from cnnkit.api import export as run_export
 
     result = run_export(model, to="onnx", data=data, out=out)
-    if result.target.chosen:
-        console.err().print(f"model {result.target.path} (the newest finished run)", markup=False, soft_wrap=True)
+    console.say_model(result.target)
     if json:
         console.print_json({"path": str(result.path), "images": result.images, **result.parity.to_dict()})
         return
     parity, shown = result.parity.to_dict(), console.out()
-    shown.print(f"{result.path}  {result.path.stat().st_size / 1e6:.1f} MB", markup=False, soft_wrap=True)
-    shown.print(
+    console.say(shown, f"{result.path}  {result.path.stat().st_size / 1e6:.1f} MB")
+    console.say(
+        shown,
         f"parity on {parity['n']} images ({result.images}): top-1 agreement {100 * parity['top1_agreement']:.2f} %, "
         f"largest difference of a probability {parity['max_abs_probability_difference']:.1e}",
-        markup=False,
-        soft_wrap=True,
     )

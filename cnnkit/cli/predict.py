@@ -45,8 +45,7 @@ def predict(
     from cnnkit.api.target import find_target
 
     target = find_target(model)
-    if target.chosen:
-        console.err().print(f"model {target.path} (the newest finished run)", markup=False, soft_wrap=True)
+    console.say_model(target)
     rows: list[dict[str, object]] = []
     for prediction in _shown(run_prediction(images, target.path), top, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
@@ -56,9 +55,7 @@ def predict(
     if out is not None:
         _write(out, rows)
         failed = sum(1 for row in rows if row["error"])
-        console.err().print(
-            f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""), markup=False, soft_wrap=True
-        )
+        console.say(console.err(), f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""))
 
 
 def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
@@ -67,7 +64,7 @@ def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Itera
     for prediction in predictions:
         if not quiet:
             answers = [f"{name} {100 * share:.1f} %" for name, share in prediction.top(top)]
-            shown.print(f"{prediction.path}  {', '.join(answers) or 'error: ' + prediction.error}", markup=False, soft_wrap=True)
+            console.say(shown, f"{prediction.path}  {', '.join(answers) or 'error: ' + prediction.error}")
         yield prediction
 
 

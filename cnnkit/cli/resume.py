@@ -22,6 +22,6 @@ def resume(
     with console.progress(screen, "reading images") as update:
         job = resume_job(run, progress=update)
     assert job.run is not None  # noqa: S101 (a resumed job has its run)
-    screen.print(f"continuing {job.run.path} after epoch {job.state.epoch}", markup=False, soft_wrap=True)
+    console.say(screen, f"continuing {job.run.path} after epoch {job.state.epoch}")
     describe(screen, job)
     run_job(job, screen, json=json)

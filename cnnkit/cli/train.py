@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnnkit.api import TrainingJob
 
 Flag = typer.Option
+BAD_SHOWN = 5  # unreadable images named on the screen; config.json has them all
 
 
 @with_config_options
@@ -73,15 +74,16 @@ def describe(screen: Console, job: TrainingJob) -> None:
         f"batches of {optim.batch_size}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
-        screen.print(f"[bold]{name:8}[/]", end="")
-        screen.print(text, markup=False, soft_wrap=True)
-    console.note(screen, job.notes)
-    if job.dataset.bad:
-        screen.print(f"[yellow]skipped[/] {len(job.dataset.bad)} unreadable images (also in config.json):")
-        for path, reason in job.dataset.bad[:5]:
-            screen.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
-        if len(job.dataset.bad) > 5:  # noqa: PLR2004 (the rest is in the file)
-            screen.print(f"  and {len(job.dataset.bad) - 5} more")
+        console.labelled(screen, name, text)
+    for text in job.notes:
+        console.labelled(screen, "note", text, "yellow")
+    bad = job.dataset.bad
+    if bad:
+        shown = [f"{path}: {reason}" for path, reason in bad[:BAD_SHOWN]]
+        more = [f"and {len(bad) - BAD_SHOWN} more, in config.json"] if len(bad) > BAD_SHOWN else []
+        console.labelled(screen, "skipped", f"{len(bad)} unreadable images:", "yellow")
+        for text in (*shown, *more):
+            console.labelled(screen, "", text)
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
@@ -122,17 +124,14 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         return
     end = f"stopped: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
     result = console.out()
-    result.print(
+    console.say(
+        result,
         f"{end}kept epoch {stopping.best_epoch} of {job.state.epoch}, best by {stopping.monitor}: "
         f"val_loss {float(best['val_loss']):.4f}, val_accuracy {100 * float(best['val_accuracy']):.1f} %",
-        soft_wrap=True,
     )
-    result.print(f"run directory {run.path}", markup=False, soft_wrap=True)
-    result.print(
-        "next: cnnkit eval --confusion" + ("" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"),
-        markup=False,
-        soft_wrap=True,
-    )
+    console.say(result, f"run directory {run.path}")
+    named = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
+    console.say(result, f"next: cnnkit eval --confusion{named}")
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -157,14 +156,12 @@ def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
     stopping, run = job.state.stopping, job.run
     assert run is not None  # noqa: S101 (the training had begun)
     if not run.history.is_file():
-        screen.print(
-            f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}", markup=False, soft_wrap=True
-        )
+        console.say(screen, f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}")
         raise typer.Exit(code)
     kept = (
         f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
         if stopping.best_epoch
         else "no model was good enough to keep"
     )
-    screen.print(f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}", markup=False, soft_wrap=True)
+    console.say(screen, f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}")
     raise typer.Exit(code)

@@ -125,7 +125,7 @@ def test_a_text_file_named_jpg_and_a_truncated_jpeg_are_named_skipped_and_counte
     (data / "bees" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     result = cli("train", "--data", data, "--epochs", 1, *SMALL)
     assert result.code == 0
-    assert "skipped 2 unreadable images" in result.err
+    assert "skipped 2 unreadable images:" in result.err
     assert "ants/notes.jpg: not an image in a supported format" in result.err
     assert "bees/cut.jpg: " in result.err
     assert "truncated" in result.err
