@@ -42,9 +42,9 @@ def evaluate(
     from cnnkit.report.tables import metrics_table, per_class_table
 
     shown = console.out()
-    shown.print(metrics_table(result.report))
-    shown.print(per_class_table(result.report))
+    shown.print(metrics_table(result.report), "", per_class_table(result.report), sep="\n")
     if confusion:
+        shown.print()
         shown.print(confusion_table(result.report.confusion, result.report.classes))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
