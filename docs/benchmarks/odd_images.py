@@ -7,7 +7,7 @@ An expectation is ``decode`` (that size, each channel's mean within 2 levels), `
 ``either`` or ``decode-or-report`` (a decoded image must be right where the manifest says what is right). Anything but a
 `DataError` is a crash. Exits with 1 if a file is not what it should be or if memory peaks at 512 MB.
 """
-# ruff: noqa: INP001, T201 (a script: no package, and it speaks by printing)
+
 
 from __future__ import annotations
 

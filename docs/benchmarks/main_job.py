@@ -1,0 +1,75 @@
+"""The main job, measured: train and evaluate the installed `cnnkit` over several seeds.
+
+    python docs/benchmarks/main_job.py --seeds 3 -- --data digits
+    python docs/benchmarks/main_job.py --seeds 3 -- --data cifar10 --recipe case-study --epochs 5
+
+What stands after ``--`` goes to ``cnnkit train``. Prints one row of a Markdown table: accuracy on the evaluated split as mean
+± standard deviation over the seeds, with wall and CPU seconds and peak memory of the training command, start-up and
+reading of the images (from a warm cache after the first seed) included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One seed: accuracy in [0, 1], seconds, MiB."""
+
+    split: str
+    accuracy: float
+    wall: float
+    cpu: float
+    memory: float
+
+
+def measure(arguments: list[str], seed: int, out: Path) -> Measured:
+    """Train and evaluate once."""
+    cnnkit = str(Path(sys.executable).with_name("cnnkit"))
+    started = time.perf_counter()
+    command = [cnnkit, "train", *arguments, "--seed", str(seed), "--out", str(out), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    text = process.stdout.read() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"failed: {shlex.join(command)}")
+    wall = time.perf_counter() - started
+    evaluation = subprocess.run([cnnkit, "eval", "--model", json.loads(text)["run"], "--json"], check=True, capture_output=True, text=True)
+    metrics = json.loads(evaluation.stdout)
+    return Measured(metrics["split"], metrics["accuracy"]["value"], wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and the arguments of cnnkit train")
+    given = parser.parse_args()
+    arguments = [argument for argument in given.arguments if argument != "--"]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [measure(arguments, seed, Path(folder)) for seed in range(given.seeds)]
+    accuracy = spread([100 * run.accuracy for run in runs], 1)
+    wall, cpu = spread([run.wall for run in runs], 0), spread([run.cpu for run in runs], 0)
+    memory = max(run.memory for run in runs) / 1024
+    print(f"| `cnnkit train {shlex.join(arguments)}` | {runs[0].split} {accuracy} % | {wall} | {cpu} | {memory:.1f} GiB |")
+
+
+if __name__ == "__main__":
+    main()
