@@ -17,7 +17,7 @@ from cnnkit.api.target import Target, find_target
 from cnnkit.classifier import Classifier, TorchClassifier, open_classifier
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.scan import Progress, scan
-from cnnkit.data.source import Record
+from cnnkit.data.source import VAL, Record
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 
@@ -66,6 +66,8 @@ def evaluate(
     records, probabilities, bad, notes = _classified(classifier, samples, progress)
     if not records:
         raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
+    if split is None and data is None and samples.split == VAL:
+        notes.append("the run has no test split: these are figures of val, which also chose the epoch, and so a little too good")
     index = {name: position for position, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)

@@ -122,7 +122,9 @@ def test_a_split_the_run_does_not_have(cli, image_folder):
     data = image_folder(folder="data/val", images=3, seed=1).parent
     small = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32")
     assert cli("train", "--data", data, "--epochs", 1, *small).code == 0
-    assert cli("eval", "--json").json()["split"] == "val"
+    evaluated = cli("eval", "--json")
+    assert evaluated.json()["split"] == "val"
+    assert "the run has no test split: these are figures of val, which also chose the epoch" in evaluated.err
     result = cli("eval", "--split", "test")
     assert result.code == 2
     assert "has no test images; it has train, val" in result.err
