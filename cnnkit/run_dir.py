@@ -182,6 +182,12 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, ob
     write_text(path, text.getvalue())
 
 
+def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Return one column name per class: its name, or ``class NAME`` where a column of another meaning has that name."""
+    reserved = set(taken)
+    return [f"class {name}" if name in reserved else name for name in classes]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8; whole or not at all.
 

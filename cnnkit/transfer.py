@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,15 @@ class WeightsReport:
         """Names of the model's tensors that are still as they were built."""
         return frozenset((*self.skipped, *self.missing))
 
+    def without(self, tensors: Mapping[str, Tensor]) -> WeightsReport:
+        """Return the report with `tensors`, loaded for their shape, as left over: they told other classes apart."""
+        taken = {name: tensor.detach().clone() for name, tensor in tensors.items() if name not in self.fresh}
+        return replace(self, loaded=self.loaded - len(taken), skipped=(*self.skipped, *taken), spare={**self.spare, **taken})
+
     def describe(self, source: str) -> str:
         """Return one sentence that says what of `source` was loaded and what was not."""
         rest = (
-            (self.skipped, "left as built, other shape"),
+            (self.skipped, "left as built, other shape or classes"),
             (self.missing, "of the model not in the file"),
             (self.unexpected, "of the file not in the model"),
         )

@@ -49,7 +49,7 @@ def test_a_head_of_another_shape_stays_as_built() -> None:
     assert report.loaded == 9
     assert torch.equal(module.get_parameter("head.weight"), head)
     assert bool((module.get_parameter("body.weight") == 3).all())
-    assert report.describe("net.pth") == "net.pth: loaded 9 tensors; 2 left as built, other shape (head.weight, head.bias)"
+    assert report.describe("net.pth") == "net.pth: loaded 9 tensors; 2 left as built, other shape or classes (head.weight, head.bias)"
 
 
 def test_names_on_one_side_only_are_reported() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnkit.architecture import Architecture, options, parse_options
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.model_file import read_header
+from cnnkit.head import head_layers, head_parameters
+from cnnkit.model_file import ModelHeader, read_header
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry, load_architecture
 from cnnkit.transfer import WeightsReport, load_weights, read_weights
@@ -35,6 +36,7 @@ class Blueprint:
     weights: Mapping[str, Tensor] | None
     source: str
     preprocessing: Preprocessing | None  # what the weights were trained with
+    classes: tuple[str, ...] = ()  # what they told apart, where that is known
 
 
 def draw_up(config: ModelConfig) -> Blueprint:
@@ -45,8 +47,8 @@ def draw_up(config: ModelConfig) -> Blueprint:
     """
     architecture, entry = load_architecture(config.arch)
     parse_options(architecture, config.arch, config.set)
-    weights, preprocessing = _weights(config, architecture)
-    return Blueprint(config.arch, architecture, entry, config.set, weights, config.weights, preprocessing)
+    weights, preprocessing, classes = _weights(config, architecture)
+    return Blueprint(config.arch, architecture, entry, config.set, weights, config.weights, preprocessing, classes)
 
 
 def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int) -> tuple[Preprocessing, list[str]]:
@@ -94,12 +96,13 @@ class Built:
     report: WeightsReport | None
 
 
-def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) -> Built:
+def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing) -> Built:
     """Return the network with its weights loaded.
 
     An option ``small_images`` is switched on for small images without weights, an option ``image_size`` is filled in,
     unless they were set by hand.
     """
+    num_classes = len(classes)
     chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
     by_hand = {setting.partition("=")[0].strip().replace("-", "_") for setting in blueprint.settings}
     offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
@@ -122,25 +125,28 @@ def build(blueprint: Blueprint, num_classes: int, preprocessing: Preprocessing) 
     report = None
     if blueprint.weights is not None:
         report = load_weights(module, blueprint.weights)
+        if blueprint.classes not in {(), classes} and head_layers(module, num_classes):
+            report = report.without({name: module.get_parameter(name) for name in head_parameters(module, num_classes)})
         notes.append(report.describe(f"weights {blueprint.source}"))
     return Built(module, chosen, notes, report)
 
 
-def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None]:
+def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None, tuple[str, ...]]:
+    """The weights that `config` names, the preprocessing they want, and the classes they told apart (empty: not known)."""
     published = architecture.pretrained
     own = published and Preprocessing(
         image_size=published.image_size, interpolation=published.interpolation, crop=published.crop, mean=published.mean, std=published.std
     )
     if config.weights == "none":
-        return None, None
+        return None, None, ()
     if config.weights != "pretrained":
         path = Path(config.weights)
-        weights = read_weights(path)
-        return weights, _header_preprocessing(path) or own or None
+        weights, header = read_weights(path), _header(path)
+        return weights, header.preprocessing if header else own, header.classes if header else ()
     if published is None:
         raise ConfigError(f"--weights pretrained: {config.arch} has no published weights; give a file: --weights FILE.safetensors")
     try:
-        return published.fetch(), own or None
+        return published.fetch(), own, ()
     except OSError as error:
         raise ModelFileError(
             f"--weights pretrained: the weights of {config.arch} cannot be downloaded ({error}); "
@@ -148,9 +154,9 @@ def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[s
         ) from None
 
 
-def _header_preprocessing(path: Path) -> Preprocessing | None:
-    """The preprocessing of a cnnkit model file; None for bare weights."""
+def _header(path: Path) -> ModelHeader | None:
+    """The header of a cnnkit model file; None for bare weights."""
     try:
-        return read_header(path).preprocessing
+        return read_header(path)
     except ModelFileError:
         return None

@@ -24,6 +24,7 @@ from cnnkit.metrics.classification import ClassificationReport, classification_r
 if TYPE_CHECKING:
     from cnnkit.preprocess import Preprocessing
 
+COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
 BATCH = 256  # images classified at a time; memory, not speed, is what it bounds
 
 
@@ -63,6 +64,9 @@ def evaluate(
     if data is None and target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name labelled images with --data FOLDER")
     samples = run_samples(target.run, split) if data is None and target.run else other_samples(data or "", split, classifier.classes)
+    folder = _folder(target, out, data, samples.split)
+    if all_probabilities and folder is None:
+        raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
     records, probabilities, bad, notes = _classified(classifier, samples, progress)
     if not records:
         raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
@@ -71,7 +75,6 @@ def evaluate(
     index = {name: position for position, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
-    folder = _folder(target, out, data, samples.split)
     paths = tuple(record.path for record in records)
     result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder)
     if folder is not None:
@@ -86,13 +89,13 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
 
     report = evaluation.report
     run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": [{"path": p, "error": e} for p, e in evaluation.bad]})
-    columns = ["path", "true", "predicted", "probability", "loss", *(report.classes if all_probabilities else ())]
+    columns = [*COLUMNS, *(run_dir.class_columns(report.classes, COLUMNS) if all_probabilities else ())]
     run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
+    heads = run_dir.class_columns(report.classes, ["true"])
     counts = [
-        {"true": name, **dict(zip(report.classes, map(int, row), strict=True))}
-        for name, row in zip(report.classes, report.confusion, strict=True)
+        {"true": name, **dict(zip(heads, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)
     ]
-    run_dir.write_csv(folder / "confusion.csv", ["true", *report.classes], counts)
+    run_dir.write_csv(folder / "confusion.csv", ["true", *heads], counts)
     run_dir.write_text(folder / "report.txt", report_text(report))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png")
 
@@ -100,10 +103,11 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
 def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Iterator[dict[str, object]]:
     """Yield the rows of predictions.csv."""
     classes, probabilities = evaluation.report.classes, evaluation.probabilities
+    columns = run_dir.class_columns(classes, COLUMNS)
     losses = -np.log(np.maximum(probabilities[np.arange(len(evaluation.labels)), evaluation.labels], np.finfo(np.float32).tiny))
     for path, label, row, loss in zip(evaluation.paths, evaluation.labels, probabilities, losses, strict=True):
         best = int(row.argmax())
-        shown = dict(zip(classes, map(float, row), strict=True)) if all_probabilities else {}
+        shown = dict(zip(columns, map(float, row), strict=True)) if all_probabilities else {}
         yield {
             "path": path,
             "true": classes[label],

@@ -14,6 +14,7 @@ from cnnkit.classifier import Classifier, open_classifier
 from cnnkit.data.image import read_image
 from cnnkit.data.source import image_files
 from cnnkit.errors import DataError
+from cnnkit.run_dir import class_columns
 
 BATCH = 64  # decoded photos wait in memory at full size: 64 of 12 megapixels are 2.3 GB
 
@@ -47,7 +48,7 @@ class Prediction:
         }
         if all_probabilities:
             values = [None] * len(self.classes) if self.probabilities is None else map(float, self.probabilities)
-            row.update(zip(self.classes, values, strict=True))
+            row.update(zip(class_columns(self.classes, row), values, strict=True))
         return row
 
 

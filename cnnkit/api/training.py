@@ -182,7 +182,7 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
 
     torch.manual_seed(config.run.seed)
     torch.use_deterministic_algorithms(config.run.deterministic)
-    built = build(blueprint, len(dataset.classes), geometry)
+    built = build(blueprint, dataset.classes, geometry)
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     runtime = runtime or choose_runtime(

@@ -23,7 +23,9 @@ def predict(
         Path | None,
         typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes shown per image.")] = 1,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Classes shown per image, on the screen or with --json [default: 1].", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the rows to a .csv, .json or .parquet file.", show_default=False)
     ] = None,
@@ -35,6 +37,8 @@ def predict(
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
     if probabilities and out is None and not json:
         raise ConfigError("--probabilities needs a place for its columns: add --out FILE.csv or --json")
+    if top is not None and out is not None and not json:
+        raise ConfigError("--top is for the screen and --json; a file has all classes with --probabilities")
     if out is not None:
         from cnnkit.run_dir import check_writable
 
@@ -47,9 +51,9 @@ def predict(
     target = find_target(model)
     console.say_model(target)
     rows: list[dict[str, object]] = []
-    for prediction in _shown(run_prediction(images, target.path), top, quiet=json or out is not None):
+    for prediction in _shown(run_prediction(images, target.path), top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
-        rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top)]} if json else row)
+        rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top or 1)]} if json else row)
     if json:
         console.print_json(rows)
     if out is not None:

@@ -44,7 +44,10 @@ def train(
     """Train a classifier on a folder of images; keeps the best model in a run directory."""
     settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
     if print_config:
-        typer.echo(configuration.to_toml(settings), nl=False)
+        if json:
+            console.print_json(settings.model_dump(mode="json"))
+        else:
+            typer.echo(configuration.to_toml(settings), nl=False)
         return
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
 
@@ -54,6 +57,8 @@ def train(
     describe(screen, job)
     if dry_run:
         screen.print("dry run: nothing was trained")
+        if json:
+            console.print_json({"arch": job.header.arch, "classes": job.header.classes, "images": job.counts, "notes": job.notes})
         return
     run_job(job, screen, json=json)
 

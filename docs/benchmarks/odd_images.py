@@ -8,7 +8,6 @@ An expectation is ``decode`` (that size, each channel's mean within 2 levels), `
 `DataError` is a crash. Exits with 1 if a file is not what it should be or if memory peaks at 512 MB.
 """
 
-
 from __future__ import annotations
 
 import csv

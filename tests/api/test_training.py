@@ -111,6 +111,19 @@ def test_weights_bring_their_preprocessing_and_a_new_head(trained, image_folder)
     assert all(torch.equal(old[name], new[name]) for name in same)
 
 
+def test_a_head_for_other_classes_is_not_taken_for_its_shape(trained, image_folder):
+    file = str(trained.run / "best.safetensors")
+    same = job(image_folder(images=8, folder="same"), weights=file)
+    other = job(image_folder(classes=["cats", "dogs", "eels"], images=8, folder="other"), weights=file)
+    old = cnnkit.load_model(file).module.state_dict()
+    head = next(name for name in old if old[name].shape == (3, 32))
+    assert torch.equal(same.model.state_dict()[head], old[head])
+    assert not torch.equal(other.model.state_dict()[head], old[head])
+    assert "left as built" not in "\n".join(same.notes)
+    assert "2 left as built, other shape or classes" in "\n".join(other.notes)
+    assert "the new last layer starts as a mixture" in "\n".join(other.notes)
+
+
 def test_frozen_epochs_train_the_head_alone(trained, image_folder):
     other = image_folder(classes=["hornets", "ladybirds"], images=8, folder="other")
     result = cnnkit.train(other, weights=str(trained.run / "best.safetensors"), epochs=1, freeze_epochs=1, **SMALL)

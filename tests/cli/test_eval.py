@@ -77,6 +77,24 @@ def test_other_classes_are_refused_with_both_lists(cli, trained, image_folder):
     assert "classes the model does not know: hornets; the model's: ants, bees, wasps" in result.err
 
 
+def test_a_class_called_true_keeps_its_own_column(cli, image_folder, read_rows):
+    data = image_folder(classes=["false", "true"], images=10)
+    assert cli("train", "--data", data, "--epochs", 1, "--set", "width=8", "--precision", "fp32").code == 0
+    document = cli("eval", "--json", "--probabilities").json()
+    run = Path("runs/001-custom-cnn")
+    rows = read_rows(run / "eval/test/confusion.csv")
+    assert [row["true"] for row in rows] == ["false", "true"]
+    assert [[int(row["false"]), int(row["class true"])] for row in rows] == document["confusion"]
+    assert {row["true"] for row in read_rows(run / "eval/test/predictions.csv")} == {"false", "true"}
+
+
+def test_probabilities_need_a_place(cli, trained, tmp_path):
+    lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors"))
+    result = cli("eval", "--model", lone, "--data", trained.data, "--probabilities")
+    assert result.code == 2
+    assert "--probabilities needs a place for its columns" in result.err
+
+
 def test_no_run_says_what_to_type(cli):
     result = cli("eval")
     assert result.code == 2

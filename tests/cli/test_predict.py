@@ -75,4 +75,5 @@ def test_refusals(cli, trained, tmp_path):
     (tmp_path / "void").mkdir()
     assert "no images in this folder" in cli("predict", tmp_path / "void").err
     assert "--out rows.xlsx: the ending must be one of .csv, .json, .parquet" in cli("predict", trained.data, "--out", "rows.xlsx").err
+    assert "--top is for the screen and --json" in cli("predict", trained.data, "--top", 2, "--out", "rows.csv").err
     assert "--probabilities needs a place" in cli("predict", trained.data, "--probabilities").err

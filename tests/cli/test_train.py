@@ -188,6 +188,7 @@ def test_dry_run_writes_no_run(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--dry-run", *SMALL)
     assert result.code == 0
     assert "dry run: nothing was trained" in result.err
+    assert cli("train", "--data", Path("images"), "--dry-run", "--json", *SMALL).json()["images"] == {"train": 24, "val": 6, "test": 6}
     assert not Path("runs").exists()
 
 
