@@ -37,7 +37,10 @@ class Batches:
     @property
     def images(self) -> int:
         """Images per epoch."""
-        return len(self._equalised(0)[0]) if self.balanced else len(self.rows)
+        if not self.balanced:
+            return len(self.rows)
+        counts = np.bincount(self.labels)
+        return int(np.count_nonzero(counts) * counts.max())
 
     @property
     def steps(self) -> int:

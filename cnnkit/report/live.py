@@ -65,12 +65,13 @@ class EpochTable:
 
     def follow(self, number: int, batches: BatchSource) -> Iterator[Any]:
         """Yield the batches of epoch `number` and move the bar."""
-        task = self._bar.add_task("", total=batches.steps, number=f"{number}/{self._epochs}", rate="")
+        steps = batches.steps
+        task = self._bar.add_task("", total=steps, number=f"{number}/{self._epochs}", rate="")
         try:
             for batch in batches.epoch(number):
                 yield batch
                 speed = self._bar.tasks[-1].speed if self._bar.tasks else None
-                rate = f"{speed * self._images / batches.steps:,.0f} images/s" if speed else ""
+                rate = f"{speed * self._images / steps:,.0f} images/s" if speed else ""
                 self._bar.update(task, advance=1, rate=rate)
         finally:
             self._bar.remove_task(task)
