@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cnnkit.errors import ModelFileError
+from cnnkit.files import whole_file
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import load_architecture
 
@@ -55,12 +56,8 @@ class Model:
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
     """Write `module`'s weights and `header` to `path`; the file appears under its name only when it is whole."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path) as part:
         part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> ModelHeader:

@@ -10,6 +10,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.errors import ConfigError, MissingExtraError
+from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
     from cnnkit.api import Prediction
@@ -82,9 +83,9 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         run_dir.write_csv(path, plain[0].keys(), plain)
     else:
         arrow, parquet = _pyarrow()
-        part = path.with_name(path.name + ".part")
-        parquet.write_table(arrow.Table.from_pylist([{key: value for key, value in row.items() if key != "top"} for row in rows]), part)
-        part.replace(path)
+        table = arrow.Table.from_pylist([{key: value for key, value in row.items() if key != "top"} for row in rows])
+        with whole_file(path) as part:
+            parquet.write_table(table, part)
 
 
 def _cell(value: object) -> object:

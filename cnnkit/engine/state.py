@@ -11,6 +11,7 @@ from torch import nn
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.fit import TrainingState
 from cnnkit.errors import ModelFileError
+from cnnkit.files import whole_file
 
 NAME = "state.pt"
 
@@ -18,7 +19,6 @@ NAME = "state.pt"
 def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
     """Write `state` and the weights of `model` into `folder`; an older state is replaced only by a whole one."""
     folder.mkdir(exist_ok=True)
-    part = folder / f"{NAME}.part"
     whole = {
         "model": model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -26,11 +26,8 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "epoch": state.epoch,
         "step": state.step,
     }
-    try:
+    with whole_file(folder / NAME) as part:
         torch.save(whole, part)
-        part.replace(folder / NAME)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:

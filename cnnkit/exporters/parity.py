@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cnnkit.classifier import Classifier, TorchClassifier
 from cnnkit.errors import CheckFailedError, DataError, ModelFileError
 from cnnkit.exporters.protocol import Exporter
+from cnnkit.files import whole_file
 from cnnkit.model_file import Model
 
 # Measured on 48 crops of photographs, seven networks with random weights and BatchNorm statistics of real images, logits amplified up
@@ -92,10 +93,8 @@ def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterabl
     first = list(islice(remaining, 1))  # without any image nothing is exported in the first place
     if not first:
         raise DataError(f"{path}: not exported, there is no image to check it on; name a folder of images with --data")
-    part = path.with_name(path.name + ".part")
-    try:
-        with _writing(path):
-            exporter.write(model, part)
+    with _writing(path), whole_file(path) as part:
+        exporter.write(model, part)
         parity = check_parity(TorchClassifier(model), exporter.open(part), chain(first, remaining))
         if not parity.passed:
             raise CheckFailedError(
@@ -104,10 +103,6 @@ def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterabl
                 f"probability is {parity.max_abs_probability_difference:.2g} (allowed {parity.tolerance:.2g}); worst: {parity.worst}. "
                 f"The fault lies in the exporter {exporter.name!r} or an operation it translates; the model file is as it was"
             )
-        with _writing(path):
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return parity
 
 

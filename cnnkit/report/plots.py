@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnkit.errors import DataError
+from cnnkit.files import whole_file
 from cnnkit.metrics.counts import Counts
 from cnnkit.report.fonts import families, plot_labels
 
@@ -108,10 +109,5 @@ def _is_true(value: object) -> bool:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG so that `path` is either the old file or the whole new one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("wb") as file:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
