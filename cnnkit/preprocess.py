@@ -25,6 +25,7 @@ from cnnkit.architecture import Interpolation
 # up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.1 level where an image is shrunk up to
 # 20-fold, 0.3 level up to 200-fold (measured).
 UNIT = 2.0**15
+STRIP = 2**22  # pixels that are floats at a time: 50 MB, where the largest image that is allowed would take 1.2 GB
 # ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").
 LUMA = (19595.0, 38470.0, 7471.0)
 LUMA_UNIT = 2.0**16
@@ -69,7 +70,8 @@ class Preprocess(nn.Module):
         """Map uint8 images (N, H, W, 3) of any size to uint8 images (N, C, S, S), resized and cropped."""
         if self._changes_nothing(images):
             return images.permute(0, 3, 1, 2).contiguous()
-        return self._resample(images).to(torch.uint8)
+        lines = max(1, STRIP // (images.shape[0] * images.shape[2]))
+        return self._resample(images, lines).to(torch.uint8)
 
     def normalise(self, canvas: Tensor) -> Tensor:
         """Map images (N, C, S, S) with values 0..255 to float32 images of zero mean and unit scale."""
@@ -81,8 +83,8 @@ class Preprocess(nn.Module):
         keeps = spec.resize_mode != "crop" or spec.crop == 1
         return keeps and spec.channels == 3 and tuple(images.shape[1:3]) == (size, size)  # noqa: PLR2004 (RGB)
 
-    def _resample(self, images: Tensor) -> Tensor:
-        """Resize and crop to (N, C, S, S); float32 whole numbers 0..255."""
+    def _resample(self, images: Tensor, lines: int | None = None) -> Tensor:
+        """Resize and crop to (N, C, S, S); float32 whole numbers 0..255. With `lines`, so many lines at a time are floats."""
         size, mode, cubic = self.spec.image_size, self.spec.resize_mode, self.spec.interpolation == "bicubic"
         height = torch.scalar_tensor(images.shape[1], dtype=torch.float32)
         width = torch.scalar_tensor(images.shape[2], dtype=torch.float32)
@@ -94,8 +96,9 @@ class Preprocess(nn.Module):
             scale_y = scale_x = torch.minimum(height, width) * self.spec.crop / size
         rows = _taps(images.shape[1], size, scale_y, cubic=cubic)
         columns = _taps(images.shape[2], size, scale_x, cubic=cubic)
-        planes = images.permute(0, 3, 1, 2).float()
-        planes = _whole(planes @ columns.T.to(planes), UNIT).clamp(0, 255)
+        across = columns.T.to(images.device)
+        parts = [images] if lines is None else images.split(lines, dim=1)
+        planes = torch.cat([_whole(part.permute(0, 3, 1, 2).float() @ across, UNIT).clamp(0, 255) for part in parts], dim=2)
         planes = _whole(rows.to(planes) @ planes, UNIT).clamp(0, 255)
         if self.spec.channels == 1:
             luma = torch.tensor(LUMA, dtype=planes.dtype, device=planes.device).view(1, 3, 1, 1)

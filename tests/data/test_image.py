@@ -3,17 +3,19 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
 from cnnkit.data import image as decoder
-from cnnkit.data.image import FORMATS, SUFFIXES, UndecodableError, decode_image, image_size, read_image
+from cnnkit.data.image import FORMATS, SUFFIXES, UndecodableError, decode_image, image_pixels, image_size, inspect_image, read_image
 from cnnkit.errors import DataError
 
 Array = NDArray[Any]
@@ -127,7 +129,6 @@ def test_alpha_is_dropped_and_not_blended() -> None:
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba))), COLOURS)
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # Pillow's advice to keep the alpha
 @pytest.mark.parametrize("transparency", [1, bytes([255, 128, 0])], ids=["one colour", "alpha per colour"])
 def test_transparency_of_a_palette_is_dropped(transparency: int | bytes) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
@@ -193,19 +194,57 @@ def test_a_truncated_file_is_an_error_and_never_half_an_image(kind: str, share: 
         decode_image(data[: int(share * len(data))])
 
 
-def test_heic_is_refused_with_the_way_out() -> None:
-    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
-    with pytest.raises(UndecodableError, match=r"HEIC/HEIF is not supported; convert it to JPEG or PNG"):
-        decode_image(data)
-    with pytest.raises(UndecodableError, match="HEIC/HEIF"):
-        image_size(data)
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+
+
+def test_heic_says_which_package_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "_can_heif", lambda: False)
+    with pytest.raises(UndecodableError, match=r"HEIC needs a package of its own: pip install 'cnnkit\[heic\]', or convert"):
+        decode_image(HEIC)
+    with pytest.raises(UndecodableError, match=r"cnnkit\[heic\]"):
+        image_size(HEIC)
+
+
+@pytest.fixture
+def heif_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the interface of pi-heif, in a version that takes every HEIC for a red square."""
+
+    class Heif(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self) -> None:
+            self._size, self._mode = (4, 4), "RGB"
+
+        def load(self) -> Any:
+            self.load_prepare()
+            self.im.paste((255, 0, 0), (0, 0, 4, 4))
+            return super().load()
+
+    def register(decode_threads: int) -> None:
+        assert decode_threads == 1
+        monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+        monkeypatch.setitem(Image.OPEN, "HEIF", (Heif, lambda prefix: prefix[4:12] == b"ftypheic"))
+
+    package = ModuleType("pi_heif")
+    package.__dict__["register_heif_opener"] = register
+    monkeypatch.setitem(sys.modules, "pi_heif", package)
+    decoder._can_heif.cache_clear()
+    yield
+    decoder._can_heif.cache_clear()
+
+
+def test_heic_is_decoded_where_its_package_is_installed(heif_package: None) -> None:
+    pixels, header = inspect_image(HEIC)
+    assert (header.format, pixels.shape, pixels[0, 0].tolist()) == ("HEIF", (4, 4, 3), [255, 0, 0])
+    with pytest.raises(UndecodableError, match="not an image in a supported format"):
+        decode_image(b"\0\0\0\x18ftypmif1" + bytes(100))  # may be HEIC, is none
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.new("1", (3000, 1000)))
     assert decode_image(data).shape == (1000, 3000, 3)
     monkeypatch.setattr(decoder, "MAX_PIXELS", 2_999_999)
-    monkeypatch.setattr(decoder, "_to_rgb", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(decoder, "_upright", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(UndecodableError, match=r"3000 x 1000 pixels are more than the limit of 2 megapixels"):
         decode_image(data)
 
@@ -234,28 +273,28 @@ def test_every_format_is_found_by_its_usual_suffix() -> None:
 
 
 def test_whatever_a_broken_file_raises_becomes_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(_: object) -> None:
+    def explode(*_: object) -> None:
         raise SystemError("tile cannot extend outside image")
 
-    monkeypatch.setattr(decoder, "_to_rgb", explode)
+    monkeypatch.setattr(decoder, "_upright", explode)
     with pytest.raises(UndecodableError, match="cannot be decoded: tile cannot extend outside image"):
         decode_image(encoded(Image.fromarray(COLOURS)))
 
 
 def test_too_little_memory_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(_: object) -> None:
+    def explode(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(decoder, "_to_rgb", explode)
+    monkeypatch.setattr(decoder, "_upright", explode)
     with pytest.raises(UndecodableError, match="needs more memory than there is"):
         decode_image(encoded(Image.fromarray(COLOURS)))
 
 
 def test_ctrl_c_is_not_taken_for_a_broken_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoder, "_to_rgb", interrupt)
+    monkeypatch.setattr(decoder, "_upright", interrupt)
     with pytest.raises(KeyboardInterrupt):
         decode_image(encoded(Image.fromarray(COLOURS)))
 
@@ -288,3 +327,145 @@ def test_pillows_warnings_about_metadata_are_not_passed_on(tmp_path: Path) -> No
     program = "from cnnkit.data.image import read_image; print(read_image('palette.png').tolist())"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("[[[255, 0, 0], [0, 255, 0]]]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "expected"),
+    [
+        ("L", "JPEG", {}, ("JPEG", "L", 1, False, 75)),
+        ("RGB", "JPEG", {"progressive": True, "quality": 90}, ("JPEG", "RGB", 1, False, 90)),
+        ("CMYK", "JPEG", {"quality": 50}, ("JPEG", "CMYK", 1, False, 50)),
+        ("RGBA", "PNG", {}, ("PNG", "RGBA", 1, False, 0)),
+        ("LA", "PNG", {}, ("PNG", "LA", 1, False, 0)),
+        ("P", "PNG", {}, ("PNG", "P", 1, False, 0)),
+        ("1", "PNG", {}, ("PNG", "1", 1, False, 0)),
+        ("I;16", "PNG", {}, ("PNG", "I;16", 1, False, 0)),
+        ("I;16", "TIFF", {}, ("TIFF", "I;16", 1, False, 0)),
+        ("RGB", "WEBP", {}, ("WEBP", "RGB", 1, False, 0)),
+        ("RGB", "AVIF", {}, ("AVIF", "RGB", 1, False, 0)),
+    ],
+)
+def test_header_says_how_the_image_is_stored(name: str, kind: str, options: dict[str, Any], expected: tuple[object, ...]) -> None:
+    gray = np.full((24, 24), 257 * 100, np.uint16)
+    image = Image.fromarray(gray) if name == "I;16" else Image.new("RGB", (24, 24), (100, 100, 100)).convert(name)
+    pixels, header = inspect_image(encoded(image, kind, **options))
+    assert (header.format, header.mode, header.orientation, header.animated, header.quality) == expected
+    mean = pixels.mean((0, 1))
+    if name == "1":  # black and white, in the share that looks gray
+        np.testing.assert_allclose(mean, [100] * 3, atol=12)
+        assert set(np.unique(pixels)) == {0, 255}
+    else:
+        np.testing.assert_allclose(mean, [100] * 3, atol=3)
+
+
+@pytest.mark.parametrize("quality", range(10, 96, 5))
+def test_quality_of_a_jpeg_is_estimated(quality: int) -> None:
+    header = inspect_image(encoded(Image.fromarray(noise(16, 16)), "JPEG", quality=quality))[1]
+    assert header.quality == quality
+
+
+def test_quality_of_odd_quantisation_tables_stays_within_the_scale() -> None:
+    for value, expected in ((1, 100), (255, 1)):
+        tables = [[value] * 64, [value] * 64]
+        assert inspect_image(encoded(Image.fromarray(noise(16, 16)), "JPEG", qtables=tables))[1].quality == expected
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_header_says_that_there_are_more_frames(kind: str) -> None:
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    assert inspect_image(encoded(red, kind, save_all=True, append_images=[blue]))[1].animated
+    assert not inspect_image(encoded(red, kind))[1].animated
+
+
+def test_a_gif_that_ends_within_its_second_frame_gives_its_first_or_is_refused() -> None:
+    frames = [Image.fromarray(noise(24, 24) // (1 + number)) for number in range(2)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    whole = decode_image(data)
+    outcomes: set[str] = set()
+    for length in range(1000, len(data), 3):  # behind its header and palette
+        try:
+            pixels = decode_image(data[:length])
+        except UndecodableError as error:
+            outcomes.add(str(error))
+        else:
+            np.testing.assert_array_equal(pixels, whole)
+            outcomes.add("decoded")
+    assert outcomes == {"decoded", "the file is truncated"}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_header_says_how_the_image_was_turned(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert inspect_image(encoded(Image.fromarray(noise(16, 24)), kind, exif=exif))[1].orientation == orientation
+
+
+@pytest.mark.parametrize("tag", [0, 9, 1000])
+def test_an_orientation_that_does_not_exist_turns_nothing(tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    pixels, header = inspect_image(encoded(Image.fromarray(COLOURS), "PNG", exif=exif))
+    assert header.orientation == 1
+    np.testing.assert_array_equal(pixels, COLOURS)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # as in use; pytest forgets what a module ignores
+def test_broken_exif_beside_good_pixels_is_passed_over() -> None:
+    image = Image.fromarray(noise(16, 16))
+    for exif in (b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01", b"Exif\0\0"):
+        np.testing.assert_array_equal(decode_image(encoded(image, "JPEG", exif=exif)), decode_image(encoded(image, "JPEG")))
+
+
+@pytest.mark.parametrize("strip", [1, 7, 40, 1_000_000])
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "CMYK", "I;16"])
+def test_an_image_is_the_same_in_strips_of_any_height(monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int, strip: int) -> None:
+    monkeypatch.setattr(decoder, "STRIP", strip)
+    random = np.random.default_rng(1)
+    wide = Image.fromarray(random.integers(0, 65_536, (13, 7), np.uint16))
+    image = wide if mode == "I;16" else Image.fromarray(noise(13, 7)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, "TIFF" if mode == "CMYK" else "PNG", exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))  # what Pillow makes of it as a whole
+    plain = (
+        np.rint(np.asarray(turned) / 257).astype(np.uint8)[:, :, None].repeat(3, 2) if mode == "I;16" else np.asarray(turned.convert("RGB"))
+    )
+    np.testing.assert_array_equal(decode_image(data), plain)
+
+
+def test_a_32_bit_image_is_refused_wherever_its_large_levels_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "STRIP", 4)
+    wide = np.zeros((8, 4), np.int32)
+    wide[7, 3] = 70_000
+    with pytest.raises(UndecodableError, match="no known white point"):
+        decode_image(encoded(Image.fromarray(wide), "TIFF"))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as in use; pytest forgets what a module ignores
+def test_a_small_file_of_a_huge_image_is_refused() -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+    for side in (12_000, 60_000):  # above our limit, above Pillow's own
+        size = side.to_bytes(4, "big") * 2
+        data = (
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        )
+        with pytest.raises(UndecodableError, match=r"more (pixels )?than the limit of 100 megapixels$"):
+            decode_image(data)
+
+
+def test_the_ending_of_a_name_means_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(Image.fromarray(COLOURS), "PNG"))
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.jpg"), COLOURS)
+    assert inspect_image((tmp_path / "photo.jpg").read_bytes())[1].format == "PNG"
+
+
+def test_an_image_that_pillow_holds_gives_the_same_pixels_as_its_file() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(noise(9, 5)), exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(image_pixels(image), decode_image(data))
