@@ -19,6 +19,7 @@ from cnnkit.errors import PluginError, closest
 
 ARCHITECTURES = "cnnkit.architectures"
 EXPORTERS = "cnnkit.exporters"
+SOURCES = "cnnkit.sources"
 
 
 @dataclass(frozen=True)

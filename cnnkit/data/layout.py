@@ -1,0 +1,122 @@
+"""What the names of files mean: class folders, or train/val/test folders of class folders; the same for folders and archives."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cnnkit.data.image import SUFFIXES
+from cnnkit.data.source import ALIASES, TRAIN, Record
+from cnnkit.errors import DataError
+
+# What systems and tools leave behind in folders; none of it was put there as an image. Hidden names count as litter too,
+# which covers .ipynb_checkpoints and .DS_Store.
+LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+_NUMBER = re.compile(r"(\d+)")
+NaturalKey = tuple[list[str | int], str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The records of some files, and how many files beside them are loose images or no images (by ending)."""
+
+    records: tuple[Record, ...]
+    loose: int
+    other: Counter[str]
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was left out."""
+        notes = [f"{self.loose:,} images outside of class folders were left out"] if self.loose else []
+        if self.other:
+            kinds = ", ".join(f"{count:,} {suffix or 'without ending'}" for suffix, count in self.other.most_common(4))
+            notes.append(f"{self.other.total():,} files that are no images were left out ({kinds})")
+        return tuple(notes)
+
+    def check(self, name: str) -> None:
+        """Raise `DataError` if there is no image in a class folder."""
+        if self.records:
+            return
+        found = ""
+        if self.loose:
+            found = f"; there are {self.loose} images outside of class folders: move each into a folder named after its class"
+        elif not self.other:
+            found = "; it is empty"
+        raise DataError(f"--data {name}: no images found in class folders; expected files such as {name}/CLASS/photo.jpg{found}")
+
+
+def read_layout(paths: Iterable[str], name: str) -> Layout:
+    """Give every image among `paths` (relative, with ``/``) its class and, in train/val/test folders, its split.
+
+    Records come class by class, classes by name, files in natural order. Raises `DataError` if there are split folders
+    and others beside them, or two for one split; `name` is what the source is called.
+    """
+    loose = 0
+    other: Counter[str] = Counter()
+    images: list[tuple[str, list[str]]] = []
+    for path in paths:
+        parts = path.split("/", 2)
+        suffix = suffix_of(path)
+        if len(parts) == 1:
+            loose += suffix in SUFFIXES
+        elif suffix in SUFFIXES:
+            images.append((path, parts))
+        else:
+            other[suffix] += 1
+    splits = _split_folders({parts[0] for _, parts in images}, name)
+    if not splits:
+        return Layout(_in_order([(parts[0], None, path) for path, parts in images]), loose, other)
+    inside = [(parts[1], splits[parts[0]], path) for path, parts in images if len(parts) > 2]  # noqa: PLR2004 (split, class, file)
+    return Layout(_in_order(inside), loose + len(images) - len(inside), other)
+
+
+def suffix_of(path: str) -> str:
+    """Return the ending of a file's name in lower case, with its dot; empty without one."""
+    dot = path.rfind(".")
+    return path[dot:].lower() if dot > path.rfind("/") + 1 else ""  # a hidden file's dot begins no ending
+
+
+def litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or left behind by a system or tool."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def natural_key(text: str) -> NaturalKey:
+    """Return the key that sorts as people do: ``1, 2, 10`` and not ``1, 10, 2``."""
+    parts: list[str | int] = [*_NUMBER.split(text)]  # text and numbers take turns, so that like is compared with like
+    parts[1::2] = map(int, parts[1::2])
+    return parts, text
+
+
+def natural_order(names: Sequence[str]) -> list[str]:
+    """Sort class names as people do; the model stores the order it was trained with."""
+    return sorted(names, key=natural_key)
+
+
+def _split_folders(folders: set[str], name: str) -> dict[str, str]:
+    """Return the split that each of the top folders means; empty if they are classes."""
+    splits = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
+    if TRAIN not in splits.values():
+        return {}
+    taken: dict[str, str] = {}
+    for folder, split in splits.items():
+        if split is None:
+            raise DataError(f"--data {name}: beside train there is {folder!r}, which is no split; allowed: train, val, test")
+        if split in taken:
+            raise DataError(f"--data {name}: {taken[split]!r} and {folder!r} both mean the split {split}; keep one")
+        taken[split] = folder
+    return {folder: split for split, folder in taken.items()}
+
+
+def _in_order(images: Sequence[tuple[str, str | None, str]]) -> tuple[Record, ...]:
+    """Sort (class, split, path) by the folders that give split and class, then naturally by path."""
+    by_folder: defaultdict[str, list[tuple[str, str | None, str]]] = defaultdict(list)
+    for image in images:
+        label, split, path = image
+        by_folder[label if split is None else f"{path[: path.index('/')]}/{label}"].append(image)
+    return tuple(
+        Record(path, label, split)
+        for folder in sorted(by_folder, key=lambda folder: folder.split("/"))
+        for label, split, path in sorted(by_folder[folder], key=lambda image: natural_key(image[2]))
+    )

@@ -1,0 +1,121 @@
+"""An archive of class folders: read where it lies, nothing is unpacked under a name, so that no path can lead out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from cnnkit.data.image import SUFFIXES
+from cnnkit.data.layout import litter, read_layout, suffix_of
+from cnnkit.data.source import ALIASES, TRAIN, Record, Request, SourceKind
+from cnnkit.data.sources.tarred import TarMembers
+from cnnkit.data.sources.zipped import ZipMembers
+from cnnkit.errors import DataError
+
+
+class Members(Protocol):
+    """The regular files in an archive."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their names as they stand there; `read` and `stamp` take the place in this list."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many members are no regular files, by reason."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of how the archive is read."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one file; raises `UndecodableError`."""
+        ...
+
+    def stamp(self, index: int) -> str:
+        """Return a text that changes when the file may have changed."""
+        ...
+
+
+class ArchiveSource:
+    """The images in the class folders of the zip or tar `path`.
+
+    A folder that wraps all class or split folders, as archivers add it, is no class.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise DataError(f"--data {path}: no such file; expected a .zip or .tar of class folders")
+        self.name = str(path)
+        self._members = _open_members(path)
+        self._place: dict[str, int] = {}
+        left_out = Counter(self._members.left_out)
+        for index, name in enumerate(self._members.names):
+            plain = plain_name(name)
+            if plain is None:
+                left_out["with a path that leads out of the archive"] += 1
+            elif not any(map(litter, plain.split("/"))):
+                left_out["of a name that comes again"] += plain in self._place
+                self._place[plain] = index  # the last one of a name is what unpacking would leave
+        wrapper = wrapping_folder(self._place)
+        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._place)
+        layout = read_layout(inside, self.name)
+        layout.check(self.name)
+        self.records = tuple(replace(record, path=wrapper + record.path) for record in layout.records)
+        self.notes = (
+            *((f"the folder {wrapper[:-1]!r} around the class folders is taken as no class",) if wrapper else ()),
+            *(f"{count:,} members {reason} were left out" for reason, count in left_out.items() if count),
+            *layout.notes(),
+            *self._members.notes,
+        )
+
+    def read(self, record: Record) -> bytes:
+        """Return the bytes of one member."""
+        return self._members.read(self._place[record.path])
+
+    def stamp(self, record: Record) -> str:
+        """What the archive says of one member."""
+        return self._members.stamp(self._place[record.path])
+
+
+def plain_name(name: str) -> str | None:
+    """Return the name of a member without ``.`` and empty parts; None if it is absolute or leads upwards."""
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    absolute = name.startswith("/") or name[1:3] == ":/"
+    return None if absolute or ".." in parts or not parts else "/".join(parts)
+
+
+def wrapping_folder(names: Iterable[str]) -> str:
+    """Return the folders, with a ``/`` at the end, around all folders of images; empty if there are none."""
+    folders = [name.split("/")[:-1] for name in names if suffix_of(name) in SUFFIXES]
+    wrapper = ""
+    for depth in range(max(map(len, folders), default=1) - 1):  # the last folder of all is a class
+        tops = {folder[depth] for folder in folders if len(folder) > depth}
+        top = tops.pop()
+        if tops or ALIASES.get(top.lower()) == TRAIN:
+            break
+        wrapper += f"{top}/"
+    return wrapper
+
+
+def _open_members(path: Path) -> Members:
+    kind: Callable[[Path], Members] = ZipMembers if path.name.lower().endswith(".zip") else TarMembers
+    try:
+        return kind(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _open(request: Request) -> ArchiveSource:
+    if not request.name:
+        raise DataError("--data archive: name the file, such as --data images.zip")
+    return ArchiveSource(Path(request.name))
+
+
+archive = SourceKind(open=_open, summary="a .zip or .tar(.gz, .bz2, .xz, .zst) of class folders, read without unpacking")

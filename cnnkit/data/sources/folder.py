@@ -1,0 +1,120 @@
+"""A folder: class folders (``cats/1.jpg``), or train/val/test folders of class folders."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from cnnkit.data.image import SUFFIXES, UndecodableError
+from cnnkit.data.layout import litter, natural_key, read_layout, suffix_of
+from cnnkit.data.source import Record, Request, SourceKind
+from cnnkit.errors import DataError
+
+
+class FolderSource:
+    """The images in the class folders of `root`."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.exists():
+            raise DataError(f"--data {root}: no such folder; expected a folder of class folders, or 'digits'")
+        if not root.is_dir():
+            raise DataError(f"--data {root}: a file; expected a folder of class folders, a .csv, or a .zip or .tar of such a folder")
+        self.name = str(root)
+        self._root = str(root)
+        layout = read_layout(files_below(self._root), self.name)
+        layout.check(self.name)
+        self.records = layout.records
+        self.notes = layout.notes()
+
+    def read(self, record: Record) -> bytes:
+        """Return the bytes of one file."""
+        return read_file(f"{self._root}/{record.path}")
+
+    def stamp(self, record: Record) -> str:
+        """Size and modification time of one file."""
+        return file_stamp(f"{self._root}/{record.path}")
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a regular file; raises `UndecodableError` (a pipe or device would be waited for forever)."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UndecodableError("not a regular file")
+            return file.read()
+    except OSError as error:
+        raise UndecodableError(error.strerror or str(error)) from None
+    except ValueError as error:  # a name that no file can have
+        raise UndecodableError(str(error)) from None
+
+
+def file_stamp(path: str) -> str:
+    """Return size and modification time of a file, or ``missing``."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (as above)
+    except (OSError, ValueError):
+        return "missing"
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files in and below `folder`, in natural order, without hidden files and litter."""
+    found = [path for path in files_below(str(folder)) if suffix_of(path) in SUFFIXES]
+    return [folder / path for path in sorted(found, key=natural_key)]
+
+
+def files_below(root: str) -> Iterator[str]:
+    """Yield the files in and below `root`, relative to it, with ``/``, without hidden ones and litter.
+
+    Links are followed, but never into a folder that is being walked already or lies above: it would make a class of everything.
+    Raises `DataError` for a folder that cannot be listed; passed over, it would make a class smaller unseen.
+    """
+    yield from _walk(root, "", frozenset(map(_identity, [root, *map(str, Path(root).resolve().parents)])))
+
+
+def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((entry for entry in entries if not litter(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        _refuse(error)
+    for entry in inside:
+        if not _is_folder(entry):
+            yield prefix + entry.name
+            continue
+        identity = _identity(entry.path)
+        if identity not in above:
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {identity})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116 (as above)
+    except OSError as error:
+        _refuse(error)
+    return status.st_dev, status.st_ino
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be listed: {error.strerror or error}") from None
+
+
+def _open(request: Request) -> FolderSource:
+    return FolderSource(Path(request.name))
+
+
+folder = SourceKind(open=_open, summary="class folders, or train/val/test folders of class folders")

@@ -1,0 +1,156 @@
+"""The files in a tar: listed once, then read by place. A compressed one is first unpacked into a temporary file without a name."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, too_much
+from cnnkit.data.sources.spans import FileSpans, OpenSpans
+from cnnkit.data.store import cache_folder
+from cnnkit.errors import DataError
+
+_PIECE = 4 * MEGA  # bytes unpacked at a time
+_BLOCK = 512  # bytes: headers and files begin at its multiples; the end is a block of zeros (POSIX pax)
+_SPARE = 0.9  # of the free disk, at most, is filled by a temporary file
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """Where the bytes of one file stand in the tar, and its time of modification in seconds."""
+
+    name: str
+    start: int
+    size: int
+    mtime: float
+
+
+class TarMembers:
+    """The files in the tar `path`, compressed or not; raises `DataError` if it is damaged or the disk is too small."""
+
+    def __init__(self, path: Path) -> None:
+        file = FileSpans(path)
+        self._stamp = file.stamp
+        self.notes: tuple[str, ...] = ()
+        with path.open("rb") as packed:
+            unpack = _unpacker(packed.read(6), path)
+            packed.seek(0)
+            if unpack is None:
+                self._spans = file
+                self._members, self.left_out = _list(packed, path)
+            else:
+                plain = _unpacked(unpack(packed), path, file.size)
+                self._spans = OpenSpans(plain)
+                self._members, self.left_out = _list(plain, path)
+                self.notes = (f"{path.name} is unpacked anew for every command; a .zip or an uncompressed .tar starts sooner",)
+        self.names: Sequence[str] = [member.name for member in self._members]
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one file."""
+        member = self._members[index]
+        reason = too_much(member.size, member.size)
+        if reason:
+            raise UndecodableError(reason)
+        return self._spans.read(member.start, member.size)
+
+    def stamp(self, index: int) -> str:
+        """Place, size and time of one file, and size and time of the archive: a tar keeps no checksum of its files."""
+        member = self._members[index]
+        return f"{member.start}:{member.size}:{member.mtime}:{self._stamp}"
+
+
+def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
+    members: list[_Member] = []
+    left_out: Counter[str] = Counter()
+    try:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+            for info in archive:
+                if info.size < 0:  # the next header would be this one again
+                    raise tarfile.ReadError(f"{info.name!r} has a size below zero")
+                if info.isreg() and not info.issparse():
+                    members.append(_Member(info.name, info.offset_data, info.size, info.mtime))
+                else:
+                    left_out["that are links, devices or sparse"] += not info.isdir()
+            file.seek(archive.offset)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise _damaged(path, str(error)) from None
+    if any(file.read(_BLOCK)):  # tarfile takes a damaged header for the end
+        last = f"after {members[-1].name!r}" if members else "at its beginning"
+        raise _damaged(path, f"it breaks off {last}")
+    return members, left_out
+
+
+def _unpacker(magic: bytes, path: Path) -> Callable[[BinaryIO], IO[bytes]] | None:
+    """Return what unpacks a file that begins with `magic`, whatever its name; None if it is not compressed."""
+    if magic.startswith(b"\x1f\x8b"):
+        return lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if magic.startswith(b"BZh"):
+        return bz2.BZ2File
+    if magic.startswith(b"\xfd7zXZ"):
+        return lzma.LZMAFile
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        try:
+            zstd: Any = import_module("compression.zstd")  # Python 3.14
+        except ImportError:
+            raise DataError(f"{path}: zstd can be read from Python 3.14 on; type: zstd -d {path}, and name the .tar") from None
+        return zstd.ZstdFile
+    return None
+
+
+def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
+    """Unpack into a temporary file in the cache that has no name and is gone with this process, whatever ends it."""
+    folder = cache_folder()
+    limit = max(MAX_BYTES, MAX_RATIO * packed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        room = int(shutil.disk_usage(folder).free * _SPARE)
+        file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 (the images are read from it later)
+    except OSError as error:
+        raise DataError(f"{folder}: {path} cannot be unpacked there: {error.strerror}; point CNNKIT_CACHE to another folder") from None
+    try:
+        with stream:
+            _copy(stream, file, limit, room)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        file.close()
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.EFBIG:
+            raise DataError(
+                f"{path}: {packed / MEGA:,.2f} MB that become more than {limit / MEGA:,.0f} MB: no images, but a bomb"
+            ) from None
+        if code == errno.ENOSPC:
+            raise DataError(
+                f"{path}: unpacked it needs more than the {room / MEGA:,.0f} MB that may be used in {folder}; "
+                f"point CNNKIT_CACHE to a folder on another disk, or name an uncompressed .tar or a .zip"
+            ) from None
+        raise _damaged(path, str(error)) from None
+    return file
+
+
+def _copy(stream: IO[bytes], file: BinaryIO, limit: int, room: int) -> None:
+    done = 0
+    while piece := stream.read(_PIECE):
+        done += len(piece)
+        if done > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if done > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write(piece)
+    file.seek(0)
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: damaged, or no tar: {reason}; test it with: tar -tf {path}")

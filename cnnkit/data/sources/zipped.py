@@ -1,0 +1,93 @@
+"""The files in a zip, each read by its place: by several threads at a time, and never more than allowed."""
+
+from __future__ import annotations
+
+import bz2
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.sources.bounds import too_much
+from cnnkit.data.sources.spans import FileSpans
+from cnnkit.errors import DataError
+
+_ENCRYPTED, _UTF8 = 0x1, 0x800  # flags (APPNOTE 4.4.4)
+_DOS = 0  # "made by": backslashes in names are then separators
+_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (APPNOTE 4.3.7)
+
+
+class _Inflater(Protocol):
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class ZipMembers:
+    """The files in the zip `path`; raises `DataError` if it is damaged or encrypted."""
+
+    def __init__(self, path: Path) -> None:
+        self._spans = FileSpans(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, EOFError, struct.error, NotImplementedError) as error:
+            raise DataError(f"{path}: damaged, or no zip: {error}; test it with: unzip -t {path}") from None
+        links = [info for info in members if _special(info)]
+        self._members = [info for info in members if not info.is_dir() and not _special(info)]
+        self.names = [_name(info) for info in self._members]
+        self.left_out = Counter({"that are links or devices": len(links)})
+        self.notes: tuple[str, ...] = ()
+        for info in self._members:
+            if info.flag_bits & _ENCRYPTED:
+                raise DataError(f"{path}: encrypted ({info.filename!r}); unpack it and name the folder")
+        if sum(info.compress_size for info in self._members) > self._spans.size:
+            raise DataError(f"{path}: its members take more bytes than the file has: damaged, or crafted so that they overlap")
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one file, checked against the size and checksum that the archive states."""
+        info = self._members[index]
+        reason = too_much(info.compress_size, info.file_size)
+        if reason:
+            raise UndecodableError(reason)
+        signature, name, extra = _HEADER.unpack(self._spans.read(info.header_offset, _HEADER.size))
+        if signature != b"PK\3\4":
+            raise UndecodableError("the archive is damaged here: no member begins where its index says")
+        packed = self._spans.read(info.header_offset + _HEADER.size + name + extra, info.compress_size)
+        try:
+            data = packed if info.compress_type == zipfile.ZIP_STORED else _inflater(info).decompress(packed, info.file_size + 1)
+        except (zlib.error, OSError, ValueError) as error:
+            raise UndecodableError(f"the archive is damaged here: {error}") from None
+        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+            raise UndecodableError("the archive is damaged here: size or checksum is not the stated one")
+        return data
+
+    def stamp(self, index: int) -> str:
+        """Checksum and size, as the archive states them."""
+        info = self._members[index]
+        return f"{info.CRC:08x}:{info.file_size}"
+
+
+def _special(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a link, pipe or device; zips made on systems without them state no kind at all."""
+    return stat.S_IFMT(info.external_attr >> 16) in {stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member; many programs store UTF-8 without saying so, which Python reads as code page 437."""
+    name = info.filename
+    if not info.flag_bits & _UTF8:
+        with suppress(ValueError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/") if info.create_system == _DOS else name
+
+
+def _inflater(info: zipfile.ZipInfo) -> _Inflater:
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS)
+    if info.compress_type == zipfile.ZIP_BZIP2:
+        return bz2.BZ2Decompressor()
+    raise UndecodableError(f"packed with method {info.compress_type}, which is not supported; pack it with deflate (8)")

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnkit.data.facts import decode
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record
+from cnnkit.data.sources.arrays import ArraysSource
+from cnnkit.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
+LABELS = ["ants", "bees", "ants", "bees"]
+
+
+def pixels(source: ArraysSource) -> list[np.ndarray[Any, Any]]:
+    return [decode(source.read(record)).image for record in source.records]
+
+
+def png(image: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        RGB,
+        torch.from_numpy(RGB),
+        list(RGB),
+        [torch.from_numpy(image) for image in RGB],
+        [Image.fromarray(image) for image in RGB],
+        [png(image) for image in RGB],
+        np.array([png(image) for image in RGB], object),
+        RGB.transpose(0, 2, 1, 3).copy().transpose(0, 2, 1, 3),
+    ],
+    ids=["array", "tensor", "arrays", "tensors", "Pillow", "bytes", "objects", "strides"],
+)
+def test_images_of_all_kinds_give_the_same_pixels(images: Any) -> None:
+    source = ArraysSource(images, LABELS)
+    np.testing.assert_array_equal(pixels(source), RGB)
+    assert source.records == tuple(Record(str(index), label) for index, label in enumerate(LABELS))
+
+
+@pytest.mark.parametrize("images", [RGB[..., 0], RGB[..., :1], list(RGB[..., 0]), [Image.fromarray(image[..., 0]) for image in RGB]])
+def test_gray_images_get_three_equal_channels(images: Any) -> None:
+    np.testing.assert_array_equal(pixels(ArraysSource(images, LABELS)), np.repeat(RGB[..., :1], 3, axis=3))
+
+
+def test_images_may_differ_in_size_and_kind(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(png(RGB[0]))
+    source = ArraysSource([RGB[0], RGB[1, :3], tmp_path / "1.png", str(tmp_path / "gone.png")], LABELS)
+    assert [image.shape for image in pixels(ArraysSource([RGB[0], RGB[1, :3]], [0, 1]))] == [(6, 5, 3), (3, 5, 3)]
+    assert [record.path for record in source.records[1:]] == ["1", str(tmp_path / "1.png"), str(tmp_path / "gone.png")]
+    assert source.read(source.records[2]) == png(RGB[0])
+    with pytest.raises(UndecodableError, match="No such file"):
+        source.read(source.records[3])
+
+
+def test_a_pillow_image_is_read_as_its_file_would_be(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    Image.fromarray(RGB[0]).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.array([[0, 65_535]], np.uint16)).save(tmp_path / "wide.png")
+    images = [Image.open(tmp_path / name) for name in ("turned.png", "wide.png")]
+    turned, wide = pixels(ArraysSource(images, ["a", "b"]))
+    np.testing.assert_array_equal(turned, np.rot90(RGB[0], -1))
+    assert wide[0, :, 0].tolist() == [0, 255]
+    for image in images:
+        image.close()
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array([3, 10, 3, 10]), ["3", "10", "3", "10"]),
+        (torch.tensor([0, 1, 0, 1]), ["0", "1", "0", "1"]),
+        ([np.int64(0), torch.tensor(1), 0, 1], ["0", "1", "0", "1"]),
+        ([True, False, True, False], ["True", "False", "True", "False"]),
+        (np.array(LABELS), LABELS),
+        (np.array(LABELS, object), LABELS),
+    ],
+)
+def test_labels_are_named_by_their_text(labels: Any, names: list[str]) -> None:
+    assert [record.label for record in ArraysSource(RGB, labels).records] == names
+
+
+def test_numbers_are_places_in_the_classes_where_these_are_given() -> None:
+    assert [record.label for record in ArraysSource(RGB, [1, 0, 1, 0], classes=["bees", "ants"]).records] == LABELS
+    assert [record.label for record in ArraysSource(RGB, LABELS, classes=["bees", "ants", "wasps"]).records] == LABELS
+
+
+def test_splits_and_groups_are_passed_on() -> None:
+    source = ArraysSource(RGB, LABELS, splits=["train", "valid", "TEST", "train"], groups=[7, None, "x", 7])
+    assert [(record.split, record.group) for record in source.records] == [("train", "7"), ("val", None), ("test", "x"), ("train", "7")]
+
+
+def test_name_and_stamps_are_those_of_the_content() -> None:
+    first, second, gray = ArraysSource(RGB, LABELS), ArraysSource(RGB.copy(), LABELS), ArraysSource(RGB[..., 0], LABELS)
+    assert first.name == second.name
+    assert first.name.startswith("arrays-")
+    assert len(first.name) == len("arrays-") + 8
+    stamps = [first.stamp(record) for record in first.records]
+    assert stamps == [second.stamp(record) for record in second.records]
+    assert len(set(stamps)) == 4
+    assert gray.name != first.name
+    changed = RGB.copy()
+    changed[2, 0, 0, 0] ^= 1
+    other = ArraysSource(changed, LABELS)
+    assert [other.stamp(record) == stamp for record, stamp in zip(other.records, stamps, strict=True)] == [True, True, False, True]
+    assert ArraysSource(RGB.reshape(4, 5, 6, 3), LABELS).name != first.name
+
+
+FLOATS: Any = RGB / np.float32(255)
+NAN: Any = np.full((4, 2, 2), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ArraysSource(FLOATS, LABELS),
+            r"images: float32; expected uint8: scale the values to 0\.\.255 and add \.astype",
+        ),
+        (lambda: ArraysSource(NAN, LABELS), "images: contains NaN; expected uint8"),
+        (lambda: ArraysSource(list(FLOATS), LABELS), r"images\[0\]: float32; expected uint8"),
+        (
+            lambda: ArraysSource(RGB.transpose(0, 3, 1, 2), LABELS),
+            r"shape \(4, 3, 6, 5\); .*give images\.transpose\(0, 2, 3, 1\)",
+        ),
+        (lambda: ArraysSource([RGB[0].transpose(2, 0, 1)], [0]), r"images\[0\]: shape \(3, 6, 5\); .*images\[0\]\.transpose\(1, 2, 0\)"),
+        (lambda: ArraysSource(np.zeros((4, 6, 5, 4), np.uint8), LABELS), r"4 channels: give images\[\.\.\., :3\]"),
+        (lambda: ArraysSource(np.zeros((4, 6), np.uint8), LABELS), r"images: shape \(4, 6\); expected \(N, H, W\)"),
+        (lambda: ArraysSource(np.zeros((4, 0, 5), np.uint8), LABELS), r"shape \(4, 0, 5\) has no pixels"),
+        (lambda: ArraysSource([], []), "images: there are none"),
+        (lambda: ArraysSource("images", LABELS), "images: one file; give a list of them, or name a folder with data="),
+        (lambda: ArraysSource([None], [0]), r"images\[0\]: object; expected uint8"),
+        (lambda: ArraysSource(["a.jpg", "b.jpg", "a.jpg"], [0, 1, 0]), r"images: 'a\.jpg' comes 2 times; name each file once"),
+        (lambda: ArraysSource(RGB, LABELS[:3]), "labels: 3 for 4 images; there must be one for each image"),
+        (lambda: ArraysSource(RGB, LABELS, splits=["train"]), "splits: 1 for 4 images"),
+        (lambda: ArraysSource(RGB, LABELS, groups=[1]), "groups: 1 for 4 images"),
+        (lambda: ArraysSource(RGB, LABELS, splits=["train"] * 3 + ["tset"]), r"splits: unknown split 'tset'; did you mean 'test'"),
+        (
+            lambda: ArraysSource(RGB, np.eye(4, dtype=int)),
+            r"labels: shape \(4, 4\); .* of one-hot labels give labels\.argmax\(1\)",
+        ),
+        (lambda: ArraysSource(RGB, np.zeros(4)), r"labels\[0\]: 0\.0; expected a name, a whole number or a boolean .*astype\(int\)"),
+        (lambda: ArraysSource(RGB, ["a", "b", float("nan"), "a"]), r"labels\[2\]: nan; expected a name"),  # pyright: ignore[reportArgumentType]
+        (lambda: ArraysSource(RGB, ["a", " ", "b", "a"]), r"labels\[1\]: empty; expected the name of a class"),
+        (lambda: ArraysSource(RGB, [0, 1, 2, 0], classes=["a", "b"]), r"labels\[2\]: 2 is no place in classes, which has 2: 0 to 1"),
+        (lambda: ArraysSource(RGB, LABELS, classes=["ant", "bees"]), r"labels: 'ants' is not in classes; did you mean 'ant'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_way_out(make: Callable[[], ArraysSource], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make()
+
+
+def test_a_tensor_that_numpy_cannot_read_is_refused() -> None:
+    with pytest.raises(DataError, match="images: cannot be made an array"):
+        ArraysSource(torch.zeros(4, 6, 5, requires_grad=True), LABELS)  # pyright: ignore[reportArgumentType]

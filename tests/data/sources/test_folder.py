@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record, open_source
+from cnnkit.data.sources.folder import FolderSource, image_files
+from cnnkit.errors import DataError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def labels(source: FolderSource) -> Counter[str]:
+    return Counter(record.label for record in source.records)
+
+
+def test_class_folders_give_records_with_relative_paths(image_folder) -> None:
+    root: Path = image_folder({"ants": 2, "bees": 1})
+    source = open_source(str(root))
+    assert list(source.records) == [
+        Record("ants/ants-000.jpg", "ants"),
+        Record("ants/ants-001.jpg", "ants"),
+        Record("bees/bees-000.jpg", "bees"),
+    ]
+    assert (source.name, tuple(source.notes)) == (str(root), ())
+
+
+def test_a_slash_at_the_end_of_the_folder_changes_no_path(image_folder) -> None:
+    root: Path = image_folder()
+    assert open_source(f"{root}/").records == open_source(str(root)).records
+
+
+def test_hidden_files_and_litter_are_passed_over_in_silence(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    touch(root / "ants/1.jpg", root / "ants/._1.jpg", root / "ants/.DS_Store", root / "ants/Thumbs.db", root / "ants/desktop.ini")
+    touch(root / ".git/1.jpg", root / "__MACOSX/ants/1.jpg", root / "ants/@eaDir/1.jpg", root / "ants/.thumbnails/1.jpg")
+    touch(root / "ants/.ipynb_checkpoints/1-checkpoint.jpg", root / ".ipynb_checkpoints/1.jpg")
+    source = FolderSource(root)
+    assert [record.path for record in source.records] == ["ants/1.jpg"]
+    assert source.notes == ()
+
+
+def test_what_is_left_out_is_mentioned(tmp_path: Path) -> None:
+    touch(tmp_path / "d/ants/1.jpg", tmp_path / "d/ants/1.txt", tmp_path / "d/loose.jpg", tmp_path / "d/.hidden.jpg")
+    assert FolderSource(tmp_path / "d").notes == (
+        "1 images outside of class folders were left out",
+        "1 files that are no images were left out (1 .txt)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("gone", "--data gone: no such folder; expected a folder of class folders, or 'digits'"),
+        ("file.txt", r"--data file\.txt: a file; expected a folder of class folders, a \.csv, or a \.zip or \.tar of such a folder"),
+        ("empty", "--data empty: no images found in class folders; .*; it is empty"),
+    ],
+)
+def test_what_is_no_folder_of_class_folders_is_refused(tmp_path: Path, data: str, message: str) -> None:
+    touch(tmp_path / "file.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        FolderSource(Path(data))
+
+
+def test_a_symlink_loop_in_a_class_is_walked_once(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    touch(root / "ants/1.jpg", root / "bees/1.jpg")
+    (root / "ants/again").symlink_to(root / "ants")
+    assert labels(FolderSource(root)) == {"ants": 1, "bees": 1}
+
+
+def test_a_link_to_a_folder_above_makes_no_class(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    touch(root / "ants/1.jpg", root / "bees/1.jpg", tmp_path / "elsewhere/1.jpg")
+    (root / "all").symlink_to(root)
+    (root / "up").symlink_to(tmp_path)
+    (root / "ants/up").symlink_to(root)
+    assert labels(FolderSource(root)) == {"ants": 1, "bees": 1}
+
+
+def test_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    touch(root / "ants/1.jpg")
+    (root / "ants/self.jpg").symlink_to(root / "ants/self.jpg")
+    source = FolderSource(root)
+    assert labels(source) == {"ants": 2}
+    with pytest.raises(UndecodableError, match=r"(?i)symbolic links"):
+        source.read(source.records[1])
+
+
+def test_a_linked_class_folder_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere/1.jpg", tmp_path / "d/ants/1.jpg")
+    (tmp_path / "d/bees").symlink_to(tmp_path / "elsewhere")
+    assert labels(FolderSource(tmp_path / "d")) == {"ants": 1, "bees": 1}
+
+
+@pytest.mark.parametrize("closed", ["d", "d/ants", "d/ants/2019"])
+def test_a_folder_that_may_not_be_listed_is_refused_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    root = tmp_path / "d"
+    touch(root / "ants/2019/1.jpg", root / "bees/1.jpg")
+    scandir = os.scandir
+
+    def look(path: Any = ".") -> Any:
+        if Path(path) == tmp_path / closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", look)
+    with pytest.raises(DataError, match=f"{closed}: cannot be listed: Permission denied"):
+        FolderSource(root)
+
+
+def test_reading_gives_the_bytes_of_the_file(image_folder) -> None:
+    root: Path = image_folder()
+    source = FolderSource(root)
+    assert source.read(source.records[0]) == (root / source.records[0].path).read_bytes()
+
+
+def test_a_file_that_is_gone_is_unreadable_and_has_a_stamp(image_folder) -> None:
+    root: Path = image_folder()
+    source = FolderSource(root)
+    before = source.stamp(source.records[0])
+    (root / source.records[0].path).unlink()
+    assert source.stamp(source.records[0]) not in {before, source.stamp(source.records[1])}
+    with pytest.raises(UndecodableError, match="No such file or directory"):
+        source.read(source.records[0])
+
+
+def test_the_stamp_tells_a_changed_file(image_folder) -> None:
+    root: Path = image_folder()
+    source = FolderSource(root)
+    file = root / source.records[0].path
+    before = source.stamp(source.records[0])
+    assert source.stamp(source.records[0]) == before
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert source.stamp(source.records[0]) != before
+
+
+def test_a_pipe_is_unreadable_at_once(tmp_path: Path) -> None:
+    touch(tmp_path / "d/ants/1.jpg")
+    os.mkfifo(tmp_path / "d/ants/2.jpg")
+    source = FolderSource(tmp_path / "d")
+    with pytest.raises(UndecodableError, match="not a regular file"):
+        source.read(source.records[1])
+
+
+ODD_NAMES = [b"caf\xe9.jpg", b"line\nbreak.jpg", b'quote".jpg', b"comma,semicolon;.jpg", "ant \N{ANT}.jpg".encode(), b" space.jpg"]
+
+
+def test_files_of_any_name_are_listed_and_read(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "d") + b"/kaf\xe9"
+    Path(os.fsdecode(folder)).mkdir(parents=True)
+    for number, name in enumerate(ODD_NAMES):
+        Path(os.fsdecode(folder + b"/" + name)).write_bytes(bytes([number]))
+    source = FolderSource(tmp_path / "d")
+    assert {source.read(record) for record in source.records} == {bytes([number]) for number in range(len(ODD_NAMES))}
+    assert {os.fsencode(record.path) for record in source.records} == {b"kaf\xe9/" + name for name in ODD_NAMES}
+    assert os.fsencode(source.records[0].label) == b"kaf\xe9"
+
+
+def test_image_files_are_listed_in_natural_order(tmp_path: Path) -> None:
+    touch(*(tmp_path / "d/ants" / f"{number}.jpg" for number in (10, 9, 1)), tmp_path / "d/ants/notes.txt", tmp_path / "d/ants/.x.jpg")
+    assert [file.name for file in image_files(tmp_path / "d")] == ["1.jpg", "9.jpg", "10.jpg"]
+    assert [record.path for record in FolderSource(tmp_path / "d").records] == ["ants/1.jpg", "ants/9.jpg", "ants/10.jpg"]
