@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cnnkit.data.augment import DRAWS, Augmentation, augment
 from cnnkit.data.randomness import permutation, uniform
+from cnnkit.data.stream import Canvases, gather
 from cnnkit.preprocess import Preprocess
 
 
@@ -24,7 +25,7 @@ class Batches:
     often: rarer ones repeat, each repetition augmented anew.
     """
 
-    canvases: NDArray[np.uint8]
+    canvases: Canvases
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     batch_size: int
@@ -50,9 +51,10 @@ class Batches:
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images (n, C, S, S) float32 normalised, labels (n,)) on the device, the same for the same `number`."""
         order, keys = self._order(number)
-        for part in np.array_split(np.arange(len(order)), self.steps):
+        parts = np.array_split(np.arange(len(order)), self.steps)
+        for part, canvases in zip(parts, gather(self.canvases, (self.rows[order[part]] for part in parts)), strict=True):
             chosen = order[part]
-            images = torch.from_numpy(np.ascontiguousarray(self.canvases[self.rows[chosen]])).to(self.device)
+            images = torch.from_numpy(canvases).to(self.device)
             if self.augmentation is not None:
                 draws = torch.from_numpy(uniform(self.seed, number, keys[part], DRAWS)).to(self.device)
                 images = augment(images, draws, self.augmentation)
@@ -84,12 +86,11 @@ class Batches:
         return np.concatenate(order), np.concatenate(keys)
 
 
-def channel_statistics(canvases: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std per channel on the [0, 1] scale over the images `rows` of the store, from exact sums."""
     channels = canvases.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)
-    for part in np.array_split(np.sort(rows), max(1, len(rows) // 256)):
-        block = canvases[part]
+    for block in gather(canvases, np.array_split(np.sort(rows), max(1, len(rows) // 256))):
         for channel in range(channels):
             counts[channel] += np.bincount(block[:, channel].ravel(), minlength=256)
     levels = np.arange(256) / 255

@@ -1,210 +1,264 @@
-"""The scan: every image decoded once, and the store it fills.
+"""The scan: every image decoded once, what is learned of it, and the canvases that the model sees.
 
-The store holds what the model sees before normalisation: uint8 canvases (N, C, S, S). On disk it lies outside the data
-folder, under a key made of every path, size and modification time and of the geometry, so a changed image is decoded
-again and an unchanged folder is not. It is .npy and JSON, never a pickle, and appears under its name only when whole.
+What an earlier scan left in the cache serves again: the whole store if no image has changed, else the rows of those that
+have not, by path, size and modification time.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import math
 import os
 import shutil
-import uuid
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from itertools import islice
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import platformdirs
-import torch
+import psutil
 from numpy.typing import NDArray
 
-from cnnkit.data.image import UndecodableError
+from cnnkit.data import store
+from cnnkit.data.facts import THUMBNAIL, Facts
+from cnnkit.data.pool import DecodingPool
 from cnnkit.data.source import Record, Source
+from cnnkit.data.store import ArrayWriter, Store, canvas_file, canvas_shape
+from cnnkit.data.stream import Canvases, Streamed
 from cnnkit.errors import DataError
-from cnnkit.preprocess import Preprocess, Preprocessing
 
-DECODER = 1  # raise when the decoder's pixels change: every store is then made anew
-CHUNK = 16  # images a thread takes at a time; handing them over costs less than decoding one
-WAITING = 4  # chunks per thread that are being decoded or wait, decoded, for their turn: what bounds the memory
+if TYPE_CHECKING:
+    from cnnkit.preprocess import Preprocessing
+
+COPIED = 4096  # rows of an earlier store copied at a time
+DISK_SHARE = 0.9  # of the free disk that a store may take
+MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
+Cache = Literal["auto", "ram", "disk", "none"]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What the scan learned of one record: the SHA-256 of its content, or why it cannot be read."""
-
-    sha256: str
-    error: str
-
-
-Block = tuple[NDArray[np.uint8], list[Scanned]]  # canvases of a chunk, and what was learned of each
-
-
-@dataclass(frozen=True)
 class Scan:
-    """The store and what was learned while it was filled; row i of both is record i. `folder` is None if in memory."""
+    """What was learned of every record, row by row: facts, thumbnails uint8 (N, T, T, 3), canvases if a geometry was given.
 
-    canvases: NDArray[np.uint8]
-    scanned: tuple[Scanned, ...]
+    `folder` is the store on the disk, None if there is none; `reused` says that nothing had to be decoded.
+    """
+
+    facts: tuple[Facts, ...]
+    thumbnails: NDArray[np.uint8]
+    canvases: Canvases | None
     folder: Path | None
     reused: bool
 
     @property
     def bad(self) -> list[int]:
         """Rows that could not be read; their canvases are black and must not be used."""
-        return [row for row, item in enumerate(self.scanned) if item.error]
+        return [row for row, item in enumerate(self.facts) if item.error]
+
+    @property
+    def kept(self) -> str:
+        """Where the canvases are, in words."""
+        if self.canvases is None or isinstance(self.canvases, Streamed):
+            return "decoded anew in every epoch"
+        size = f"{self.canvases.nbytes / 1e6:,.0f} MB decoded"
+        if self.folder is None:
+            return f"{size}, in memory"
+        return f"{size}, {'found' if self.reused else 'now'} in the cache"
 
 
-def cache_folder() -> Path:
-    """Return where stores are kept: ``$CNNKIT_CACHE``, or the system's cache folder of the user."""
-    return Path(os.environ.get("CNNKIT_CACHE") or platformdirs.user_cache_dir("cnnkit"))
+class Sink(Protocol):
+    """Where rows go that were decoded."""
+
+    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+        """Keep `values` (n, ...) as `rows` (n,)."""
+        ...
+
+
+class InMemory:
+    """A sink that is an array."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.array = np.zeros(shape, np.uint8)
+
+    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+        """Keep `values` (n, ...) as `rows` (n,)."""
+        self.array[rows] = values
 
 
 def scan(
     source: Source,
     records: Sequence[Record],
-    geometry: Preprocessing,
+    geometry: Preprocessing | None = None,
     *,
-    cache: Literal["auto", "ram", "disk"] = "auto",
+    cache: Cache = "auto",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Scan:
-    """Decode `records` into a store of canvases as `geometry` says, or open the store that an earlier scan left.
+    """Decode `records`, or find in the cache what an earlier scan learned of them; with `geometry` also their canvases.
 
-    `progress(done, total)` is called after every chunk. Raises `DataError` if the store does not fit on the disk.
+    `progress(done, total)` is called as images are done. Raises `DataError` if the canvases do not fit where `cache` says.
     """
-    folder = cache_folder() / "stores" / _key(source, records, geometry)
-    shape = (len(records), geometry.channels, geometry.image_size, geometry.image_size)
-    if cache != "ram":
-        found = _open(folder, shape)
-        if found is not None:
-            return found
-    in_memory = cache == "ram" or (cache == "auto" and not _room_for(folder, math.prod(shape)))
-    with closing(_decode(source, records, geometry, workers, progress)) as blocks:
-        if in_memory:
-            return _keep(shape, blocks)
-        _write(folder, shape, blocks)
-    made = _open(folder, shape)
-    if made is None:
-        raise DataError(f"{folder}: the store that was just written cannot be read back; use --cache ram")
-    return Scan(made.canvases, made.scanned, folder, reused=False)
+    keys = [(record.path, source.stamp(record)) for record in records]
+    folder = store.store_folder(source, records, [stamp for _, stamp in keys])
+    found = store.open_store(folder)
+    size = math.prod(canvas_shape(len(records), geometry)) if geometry else 0
+    place = _place(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
+    kept = found.canvases(geometry) if found and geometry else None
+    if found:
+        store.mark_used(folder)
+    if found and (geometry is None or kept is not None or place == "none"):
+        if place == "none" and geometry and kept is None:
+            return Scan(found.facts, found.thumbnails, Streamed(source, records, found.facts, geometry, workers), folder, reused=False)
+        canvases = np.array(kept) if cache == "ram" and kept is not None else kept
+        return Scan(found.facts, found.thumbnails, canvases, folder, reused=True)
+    work = _Work(source, records, keys, geometry, workers, progress)
+    if place == "disk":
+        return work.to_disk(folder, found)
+    return work.to_memory(with_canvases=place == "ram")
 
 
-def _key(source: Source, records: Sequence[Record], geometry: Preprocessing) -> str:
-    place = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
-    digest = hashlib.sha256(json.dumps([DECODER, place, geometry.model_dump(exclude={"mean", "std"})]).encode())
-    for record in records:
-        digest.update(f"\0{record.path}\0{source.stamp(record)}".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:32]
+@dataclass(frozen=True)
+class _Work:
+    """One pass over `records`, whose (path, stamp) are `keys`."""
+
+    source: Source
+    records: Sequence[Record]
+    keys: list[tuple[str, str]]
+    geometry: Preprocessing | None
+    workers: int
+    progress: Progress | None
+
+    def to_disk(self, folder: Path, found: Store | None) -> Scan:
+        """Write a store, or add canvases to the one that was `found`."""
+        assert self.geometry is not None or found is None  # noqa: S101 (a whole store has facts)
+        total = 0 if self.geometry is None else math.prod(canvas_shape(len(self.records), self.geometry))
+        with _disk_errors(folder, total):
+            part = store.new_part(folder)
+            try:
+                facts = self._write(part, store.earlier_stores(folder) if found is None else ())
+                if found and self.geometry:
+                    (part / canvas_file(self.geometry)).replace(folder / canvas_file(self.geometry))
+                else:
+                    store.write_facts(part, self.source, self.keys, facts)
+                    store.publish(part, folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        made = store.open_store(folder)
+        kept = made.canvases(self.geometry) if made and self.geometry else None
+        if made is None or (self.geometry and kept is None):
+            raise DataError(f"{folder}: the store that was just written cannot be read back; use --cache ram")
+        return Scan(made.facts, made.thumbnails, kept, folder, reused=False)
+
+    def _write(self, part: Path, earlier: Iterable[Store]) -> list[Facts]:
+        """Write thumbnails and canvases into the folder `part`."""
+        with ExitStack() as files:
+            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS, self._thumbnail_shape()))
+            canvases = None
+            if self.geometry:
+                canvases = files.enter_context(
+                    ArrayWriter(part / canvas_file(self.geometry), canvas_shape(len(self.records), self.geometry))
+                )
+            return self._fill(thumbnails, canvases, earlier)
+
+    def to_memory(self, *, with_canvases: bool) -> Scan:
+        """Keep what is learned, and with `with_canvases` the canvases, in memory; write nothing."""
+        thumbnails = InMemory(self._thumbnail_shape())
+        canvases = InMemory(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
+        facts = tuple(self._fill(thumbnails, canvases, ()))
+        if canvases:
+            return Scan(facts, thumbnails.array, canvases.array, None, reused=False)
+        streamed = Streamed(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
+        return Scan(facts, thumbnails.array, streamed, None, reused=False)
+
+    def _thumbnail_shape(self) -> tuple[int, int, int, int]:
+        return len(self.records), THUMBNAIL, THUMBNAIL, 3
+
+    def _fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
+        """Put every row into the sinks: from an earlier store where there is one that has it, else decoded."""
+        facts = [Facts()] * len(self.records)
+        todo = np.arange(len(self.records))
+        for old in earlier:
+            if not len(todo):
+                break
+            todo = self._copy(old, todo, facts, thumbnails, canvases)
+        done = len(facts) - len(todo)
+        geometry = self.geometry if canvases else None
+        with DecodingPool(self.source, geometry, self.workers) as pool:
+            for block in pool.blocks(self.records[int(row)] for row in todo):
+                rows = todo[: len(block.facts)]
+                todo = todo[len(rows) :]
+                for row, item in zip(rows, block.facts, strict=True):
+                    facts[row] = item
+                thumbnails.put(rows, block.thumbnails)
+                if canvases and block.canvases is not None:
+                    canvases.put(rows, block.canvases)
+                done += len(rows)
+                if self.progress:
+                    self.progress(done, len(facts))
+        return facts
+
+    def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], thumbnails: Sink, canvases: Sink | None) -> NDArray[np.int64]:
+        """Copy the rows of `todo` that the store `old` has; return the others."""
+        kept = old.canvases(self.geometry) if canvases and self.geometry else None
+        if canvases and kept is None:
+            return todo
+        place = {key: row for row, key in enumerate(old.keys)}
+        there = np.array([place.get(self.keys[row], -1) for row in todo], dtype=np.int64)
+        for start in range(0, len(todo), COPIED):
+            part = slice(start, start + COPIED)
+            rows, sources = todo[part][there[part] >= 0], there[part][there[part] >= 0]
+            for row, source in zip(rows, sources, strict=True):
+                facts[row] = old.facts[source]
+            thumbnails.put(rows, old.thumbnails[sources])
+            if canvases and kept is not None:
+                canvases.put(rows, kept[sources])
+        return todo[there < 0]
 
 
-def _open(folder: Path, shape: tuple[int, ...]) -> Scan | None:
-    """Open a store; None if there is none or it is not whole."""
+def _place(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
+    """Where canvases go: as asked for, or by itself to the disk, to memory if the disk is short, else nowhere."""
+    if cache == "ram":
+        free = _free_memory()
+        if in_memory > MEMORY_SHARE * free:
+            raise DataError(
+                f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
+                f"use --cache disk, or --cache none to decode them anew in every epoch"
+            )
+    if cache != "auto":
+        return cache
+    if _room_for(folder, on_disk):
+        return "disk"
+    return "ram" if in_memory <= MEMORY_SHARE * _free_memory() else "none"
+
+
+def _free_memory() -> int:
+    """Bytes of memory that programs may still take on this machine, or in this container."""
+    free = int(psutil.virtual_memory().available)
     try:
-        index = json.loads((folder / "index.json").read_text("utf-8"))
-        canvases = np.load(folder / "canvases.npy", mmap_mode="r", allow_pickle=False)
-        scanned = tuple(Scanned(**item) for item in index)
-    except (OSError, EOFError, ValueError, TypeError):
-        return None
-    whole = canvases.shape == shape and canvases.dtype == np.uint8 and len(scanned) == len(canvases)
-    return Scan(canvases, scanned, folder, reused=True) if whole else None
-
-
-def _keep(shape: tuple[int, ...], blocks: Iterable[Block]) -> Scan:
-    """Make a store in memory."""
-    canvases = np.empty(shape, np.uint8)
-    scanned: list[Scanned] = []
-    for block, items in blocks:
-        canvases[len(scanned) : len(scanned) + len(items)] = block
-        scanned += items
-    return Scan(canvases, tuple(scanned), None, reused=False)
-
-
-def _write(folder: Path, shape: tuple[int, ...], blocks: Iterable[Block]) -> None:
-    """Make a store on disk; what is left of an interrupted one is removed."""
-    part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex[:8]}")
-    try:
-        part.mkdir(parents=True)
-        with (part / "canvases.npy").open("wb") as file:
-            scanned = _fill(file, shape, blocks)
-        (part / "index.json").write_text(json.dumps([asdict(item) for item in scanned]), "utf-8")
-        if _open(folder, shape) is None:  # else another process made it meanwhile: one is enough
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
-    except OSError as error:
-        reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise DataError(
-            f"{folder.parent}: the store of decoded images ({math.prod(shape) / 1e6:.0f} MB) cannot be written there: {reason}; "
-            f"free some, point CNNKIT_CACHE to a folder on another disk, or use --cache ram"
-        ) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _fill(file: IO[bytes], shape: tuple[int, ...], blocks: Iterable[Block]) -> list[Scanned]:
-    """Write canvases one after the other: a full disk is then an error, where a memory map would be a crash."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    scanned: list[Scanned] = []
-    for block, items in blocks:
-        file.write(block.tobytes())
-        scanned += items
-    return scanned
-
-
-def _decode(
-    source: Source, records: Sequence[Record], geometry: Preprocessing, workers: int, progress: Progress | None
-) -> Generator[Block]:
-    """Yield canvases and findings chunk by chunk, in order."""
-    threads = workers or os.cpu_count() or 1
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    preprocess = Preprocess(geometry)
-    waiting: deque[Future[Block]] = deque()
-    chunks = iter([records[start : start + CHUNK] for start in range(0, len(records), CHUNK)])
-    done = 0
-    try:
-        while True:
-            for chunk in islice(chunks, WAITING * threads - len(waiting)):
-                waiting.append(pool.submit(_decode_chunk, source, chunk, preprocess))
-            if not waiting:
-                return
-            block, items = waiting.popleft().result()
-            done += len(items)
-            if progress:
-                progress(done, len(records))
-            yield block, items
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def _decode_chunk(source: Source, records: Sequence[Record], preprocess: Preprocess) -> Block:
-    spec = preprocess.spec
-    block = np.zeros((len(records), spec.channels, spec.image_size, spec.image_size), np.uint8)
-    items = []
-    for row, record in enumerate(records):
-        try:
-            pixels = source.read(record)
-            block[row] = preprocess.canvas(torch.from_numpy(pixels.image.copy())[None])[0].numpy()
-            items.append(Scanned(pixels.sha256, ""))
-        except UndecodableError as error:
-            items.append(Scanned("", str(error)))
-    return block, items
+        limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text("ascii").strip()
+    except OSError:
+        return free
+    return min(free, int(limit) - int(used)) if limit.isdecimal() else free
 
 
 def _room_for(folder: Path, size: int) -> bool:
-    """Whether the cache's disk takes `size` bytes and keeps a tenth of its free space."""
+    """Whether the cache's disk takes `size` bytes."""
     place = folder
     while not place.exists():
         place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * 0.9 > size
+    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * DISK_SHARE > size
+
+
+@contextmanager
+def _disk_errors(folder: Path, size: int) -> Generator[None]:
+    """Say what can be done if the disk does not take the store."""
+    try:
+        yield
+    except OSError as error:
+        reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise DataError(
+            f"{folder.parent}: the store of decoded images ({size / 1e6:.0f} MB) cannot be written there: {reason}; "
+            f"free some, point CNNKIT_CACHE to a folder on another disk, or use --cache ram or --cache none"
+        ) from None

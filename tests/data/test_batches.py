@@ -19,7 +19,8 @@ from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.image import read_image
 from cnnkit.data.randomness import uniform
 from cnnkit.data.scan import scan
-from cnnkit.data.source import FolderSource
+from cnnkit.data.sources.folder import FolderSource
+from cnnkit.data.stream import gather
 from cnnkit.preprocess import Preprocess, Preprocessing
 
 CPU = torch.device("cpu")
@@ -114,7 +115,7 @@ def test_the_random_numbers_are_those_of_the_sample_and_the_epoch() -> None:
     images, _ = tensors(batches, 2)
     for image, sample in zip(images, samples(make([0, 1] * 5, 4, NONE, seed=3), 2), strict=True):
         draws = torch.from_numpy(uniform(3, 2, np.array([sample]), DRAWS))
-        expected = augment(torch.from_numpy(batches.canvases[[batches.rows[sample]]]), draws, ALL)
+        expected = augment(torch.from_numpy(next(gather(batches.canvases, [batches.rows[[sample]]]))), draws, ALL)
         torch.testing.assert_close(image, expected[0], rtol=0, atol=1e-3)
 
 
@@ -122,7 +123,9 @@ def test_an_augmented_batch_is_no_plain_one() -> None:
     plain, varied = make([0] * 8, 8, NONE), make([0] * 8, 8, ALL)
     assert not torch.equal(tensors(plain, 1)[0], tensors(varied, 1)[0])
     images, _ = tensors(plain, 1)
-    torch.testing.assert_close(images, torch.from_numpy(plain.canvases[plain.rows[samples(plain, 1)]]).float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        images, torch.from_numpy(next(gather(plain.canvases, [plain.rows[samples(plain, 1)]]))).float(), rtol=0, atol=1e-4
+    )
 
 
 def test_evaluation_is_in_order_and_the_same_in_every_epoch() -> None:
@@ -140,6 +143,7 @@ def test_evaluation_gives_what_preprocess_makes_of_the_files(image_folder, mode:
     preprocess = Preprocess(spec)
     source = FolderSource(root)
     store = scan(source, source.records, spec)
+    assert store.canvases is not None
     batches = Batches(store.canvases, np.array([4, 0, 2]), np.array([1, 0, 0]), 2, preprocess, CPU)
     images, labels = tensors(batches, 0)
     for image, row in zip(images, (4, 0, 2), strict=True):

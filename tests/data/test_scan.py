@@ -5,22 +5,28 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from cnnkit.data import scan as scanning
+from cnnkit.data import store as storing
 from cnnkit.data.image import UndecodableError, read_image
-from cnnkit.data.scan import CHUNK, WAITING, Scan, cache_folder, scan
-from cnnkit.data.source import DigitsSource, FolderSource, Pixels, Record
+from cnnkit.data.scan import Scan, scan
+from cnnkit.data.sources.digits import DigitsSource
+from cnnkit.data.sources.folder import FolderSource
+from cnnkit.data.store import FACTS, THUMBNAILS, ArrayWriter, cache_folder
+from cnnkit.data.stream import Streamed
 from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocess, Preprocessing
 
@@ -35,33 +41,19 @@ class Usage(NamedTuple):
     free: int
 
 
-class Drawn:
-    """A source of images that are made when they are read; one may be told what happens then."""
+class Memory(NamedTuple):
+    """What `psutil.virtual_memory` returns of use here, in bytes."""
 
-    name = "drawn"
-    notes = ()
-
-    def __init__(self, number: int, on_read: Callable[[int], object] = bool) -> None:
-        self.records = tuple(Record(f"a/{index}", "a") for index in range(number))
-        self._on_read = on_read
-
-    def read(self, record: Record) -> Pixels:
-        index = int(record.path[2:])
-        self._on_read(index)
-        return Pixels(self.image(index), f"{index:064d}")
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
-
-    def size(self, record: Record) -> tuple[int, int]:
-        return self.read(record).image.shape[:2]
-
-    def stamp(self, record: Record) -> str:
-        return record.path
+    available: int
 
 
 def look(source: Any, **options: Any) -> Scan:
     return scan(source, source.records, options.pop("geometry", GEOMETRY), **options)
+
+
+def pixels(found: Scan) -> np.ndarray:
+    assert isinstance(found.canvases, np.ndarray)
+    return np.asarray(found.canvases)
 
 
 def stores() -> list[str]:
@@ -74,17 +66,18 @@ def folder(image_folder) -> Path:
     return image_folder({"ants": 3, "bees": 20})
 
 
-def test_the_store_holds_the_canvases_of_the_files_in_their_order(folder: Path) -> None:
+def test_the_store_holds_facts_and_canvases_of_the_files_in_their_order(folder: Path) -> None:
     source = FolderSource(folder)
     found = look(source)
-    assert found.canvases.shape == (23, 3, 16, 16)
-    assert found.canvases.dtype == np.uint8
+    assert pixels(found).shape == (23, 3, 16, 16)
     preprocess = Preprocess(GEOMETRY)
     for row, record in enumerate(source.records):
         image = torch.from_numpy(read_image(folder / record.path).copy())
-        np.testing.assert_array_equal(found.canvases[row], preprocess.canvas(image[None])[0].numpy())
-        assert found.scanned[row].sha256 == hashlib.sha256((folder / record.path).read_bytes()).hexdigest()
-        assert found.scanned[row].error == ""
+        np.testing.assert_array_equal(pixels(found)[row], preprocess.canvas(image[None])[0].numpy())
+        facts = found.facts[row]
+        assert facts.sha256 == hashlib.sha256((folder / record.path).read_bytes()).hexdigest()
+        assert (facts.width, facts.height, facts.error) == (40, 32, "")
+    assert found.thumbnails.shape == (23, 16, 16, 3)
 
 
 def test_the_store_lies_in_the_cache_and_the_data_folder_stays_as_it_was(folder: Path) -> None:
@@ -96,25 +89,19 @@ def test_the_store_lies_in_the_cache_and_the_data_folder_stays_as_it_was(folder:
     assert found.folder is not None
     assert found.folder.is_relative_to(Path(os.environ["CNNKIT_CACHE"]))
     assert contents() == before
-    assert sorted(path.name for path in found.folder.iterdir()) == ["canvases.npy", "index.json"]
-
-
-def test_the_cache_folder_is_the_systems_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(cache_folder()) == os.environ["CNNKIT_CACHE"]
-    for unset in (lambda: monkeypatch.setenv("CNNKIT_CACHE", ""), lambda: monkeypatch.delenv("CNNKIT_CACHE")):
-        unset()
-        assert cache_folder().name == "cnnkit"
-        assert cache_folder().is_absolute()
+    names = sorted(path.name for path in found.folder.iterdir())
+    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS, THUMBNAILS]
 
 
 def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = look(FolderSource(folder))
-    monkeypatch.setattr(FolderSource, "read", lambda *_: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(FolderSource, "read", lambda *_: pytest.fail("an image was read again"))
     second = look(FolderSource(folder))
     assert (first.reused, second.reused) == (False, True)
     assert second.folder == first.folder
-    assert second.scanned == first.scanned
-    np.testing.assert_array_equal(second.canvases, first.canvases)
+    assert second.facts == first.facts
+    np.testing.assert_array_equal(pixels(second), pixels(first))
+    assert scan(FolderSource(folder), FolderSource(folder).records).facts == first.facts  # and so does one without canvases
 
 
 def test_the_same_folder_by_another_path_is_the_same_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +118,42 @@ def test_the_digits_have_one_store_wherever_they_are_asked_for(tmp_path: Path, m
     assert scan(source, source.records[:20], GEOMETRY).reused
 
 
-def test_a_touched_file_makes_a_new_store(folder: Path) -> None:
-    first = look(FolderSource(folder))
-    file = folder / "ants/ants-001.jpg"
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
-    again = look(FolderSource(folder))
-    assert not again.reused
-    assert again.folder != first.folder
+@pytest.mark.parametrize("with_canvases", [True, False])
+def test_only_what_has_changed_is_decoded_again(drawn, with_canvases: bool) -> None:
+    options = {} if with_canvases else {"geometry": None}
+    look(drawn(30), **options)
+    source = drawn(33, seed=1)  # three more; what is decoded now looks otherwise
+    source.stamps["b/7"] = "touched"
+    found = look(source, **options)
+    assert source.read_count == 4
+    assert not found.reused
+    whole = look(drawn(33), cache="ram")
+    same = [row for row in range(30) if row != 7]
+    assert [found.facts[row] for row in same] == [whole.facts[row] for row in same]
+    np.testing.assert_array_equal(found.thumbnails[same], whole.thumbnails[same])
+    assert found.facts[7] != whole.facts[7]
+    if with_canvases:
+        np.testing.assert_array_equal(pixels(found)[same], pixels(whole)[same])
+        for row in (7, 30, 32):
+            np.testing.assert_array_equal(pixels(found)[row].transpose(1, 2, 0), source.image(row))
+
+
+def test_a_selection_is_copied_from_the_store_of_all(drawn) -> None:
+    look(drawn(30))
+    source = drawn(30)
+    found = scan(source, source.records[::3], GEOMETRY)
+    assert source.read_count == 0
+    np.testing.assert_array_equal(pixels(found)[2].transpose(1, 2, 0), source.image(6))
+
+
+def test_canvases_are_added_to_the_store_of_facts(drawn) -> None:
+    facts = look(drawn(5), geometry=None)
+    assert facts.canvases is None
+    found = look(drawn(5))
+    assert found.folder == facts.folder
+    assert (found.facts, found.reused) == (facts.facts, False)
+    assert look(drawn(5)).reused
+    assert len(stores()) == 1
 
 
 @pytest.mark.parametrize(
@@ -150,12 +166,13 @@ def test_a_touched_file_makes_a_new_store(folder: Path) -> None:
         {"crop": 0.9},
     ],
 )
-def test_another_geometry_makes_a_new_store(folder: Path, change: dict[str, Any]) -> None:
+def test_another_geometry_makes_other_canvases(folder: Path, change: dict[str, Any]) -> None:
     look(FolderSource(folder))
     geometry = GEOMETRY.model_copy(update=change)
     again = look(FolderSource(folder), geometry=geometry)
     assert not again.reused
-    assert again.canvases.shape == (23, geometry.channels, geometry.image_size, geometry.image_size)
+    assert pixels(again).shape == (23, geometry.channels, geometry.image_size, geometry.image_size)
+    assert look(FolderSource(folder)).reused
 
 
 def test_mean_and_std_play_no_part_in_the_store(folder: Path) -> None:
@@ -163,37 +180,49 @@ def test_mean_and_std_play_no_part_in_the_store(folder: Path) -> None:
     assert look(FolderSource(folder), geometry=GEOMETRY.model_copy(update={"mean": (0.5, 0.5, 0.5)})).reused
 
 
-def test_a_removed_or_renamed_file_makes_a_new_store(folder: Path) -> None:
-    look(FolderSource(folder))
-    (folder / "bees/bees-000.jpg").rename(folder / "bees/bees-x.jpg")
-    assert not look(FolderSource(folder)).reused
-    (folder / "bees/bees-x.jpg").unlink()
-    assert not look(FolderSource(folder)).reused
-
-
-def test_memory_and_disk_hold_the_same(folder: Path) -> None:
+def test_disk_memory_and_nothing_kept_give_the_same(folder: Path) -> None:
+    (folder / "bees/bees-004.jpg").write_text("no image")
     disk = look(FolderSource(folder), cache="disk")
+    shutil.rmtree(cache_folder())
     ram = look(FolderSource(folder), cache="ram")
-    assert (disk.folder is None, ram.folder is None) == (False, True)
-    assert ram.scanned == disk.scanned
-    np.testing.assert_array_equal(ram.canvases, disk.canvases)
+    none = look(FolderSource(folder), cache="none")
+    assert [found.folder is None for found in (disk, ram, none)] == [False, True, True]
+    assert disk.facts == ram.facts == none.facts
+    np.testing.assert_array_equal(pixels(ram), pixels(disk))
+    assert isinstance(none.canvases, Streamed)
+    good = np.array([row for row in range(23) if row not in none.bad])
+    streamed = np.concatenate(list(none.canvases.batches(np.array_split(good, 4))))
+    np.testing.assert_array_equal(streamed, pixels(disk)[good])
+    assert [found.kept for found in (disk, ram, none)] == [
+        "0 MB decoded, now in the cache",
+        "0 MB decoded, in memory",
+        "decoded anew in every epoch",
+    ]
 
 
-def test_memory_writes_nothing(folder: Path) -> None:
-    look(FolderSource(folder), cache="ram")
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_memory_and_streaming_write_nothing(folder: Path, cache: Any) -> None:
+    look(FolderSource(folder), cache=cache)
     assert not cache_folder().exists()
 
 
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_memory_and_streaming_use_a_store_that_is_there(drawn, cache: Any) -> None:
+    look(drawn(9))
+    source = drawn(9)
+    look(source, cache=cache)
+    assert source.read_count == 0
+
+
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_any_number_of_workers_gives_the_same(cache: Any) -> None:
-    source = Drawn(5 * CHUNK + 3)
-    one = look(source, cache=cache, workers=1)
+def test_any_number_of_workers_gives_the_same(drawn, cache: Any) -> None:
+    one = look(drawn(200), cache=cache, workers=1)
+    canvases = np.array(one.canvases)
     shutil.rmtree(cache_folder(), ignore_errors=True)
-    four = look(source, cache=cache, workers=4)
+    four = look(drawn(200), cache=cache, workers=4)
     assert not four.reused
-    assert four.scanned == one.scanned
-    np.testing.assert_array_equal(four.canvases, one.canvases)
-    np.testing.assert_array_equal(four.canvases[-1].transpose(1, 2, 0), source.image(5 * CHUNK + 2))
+    assert four.facts == one.facts
+    np.testing.assert_array_equal(pixels(four), canvases)
 
 
 def test_unreadable_files_are_recorded_with_the_reason(folder: Path) -> None:
@@ -201,208 +230,217 @@ def test_unreadable_files_are_recorded_with_the_reason(folder: Path) -> None:
     (folder / "ants/ants-001.jpg").write_bytes(b"")
     for found in (look(FolderSource(folder)), look(FolderSource(folder)), look(FolderSource(folder), cache="ram")):
         assert found.bad == [1, 7]
-        assert found.scanned[1].error == "the file is empty"
-        assert "not an image" in found.scanned[7].error
-        assert {found.scanned[row].sha256 for row in found.bad} == {""}
-        assert not found.canvases[found.bad].any()
-        assert all(found.canvases[row].any() for row in range(23) if row not in found.bad)
+        assert found.facts[1].error == "the file is empty"
+        assert "not an image" in found.facts[7].error
+        assert {found.facts[row].sha256 for row in found.bad} == {""}
+        assert not pixels(found)[found.bad].any()
+        assert all(pixels(found)[row].any() for row in range(23) if row not in found.bad)
 
 
-def test_progress_counts_up_to_all(folder: Path) -> None:
+def test_progress_counts_up_to_all(drawn) -> None:
     calls: list[tuple[int, int]] = []
-    look(FolderSource(folder), progress=lambda done, total: calls.append((done, total)))
+    look(drawn(23), progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (23, 23)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     calls.clear()
-    look(FolderSource(folder), progress=lambda done, total: calls.append((done, total)))
+    look(drawn(24), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(24, 24)]  # 23 were known
+    calls.clear()
+    look(drawn(24), progress=lambda done, total: calls.append((done, total)))
     assert calls == []  # nothing was done
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_an_interruption_leaves_nothing_behind(cache: Any) -> None:
+def test_an_interruption_leaves_nothing_behind(drawn, cache: Any) -> None:
     def interrupt(index: int) -> None:
-        if index == 3 * CHUNK:
+        if index == 150:
             raise KeyboardInterrupt
 
     threads, before = threading.active_count(), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        look(Drawn(8 * CHUNK, interrupt), cache=cache, workers=2)
+        look(drawn(400, interrupt), cache=cache, workers=2)
     assert stores() == []
     assert (threading.active_count(), torch.get_num_threads()) == (threads, before)
 
 
-def test_torch_keeps_its_number_of_threads(folder: Path) -> None:
-    def of_a_new_thread() -> int:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(torch.get_num_threads).result()
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cnnkit.data.scan import scan
+from cnnkit.data.sources.folder import FolderSource
+source = FolderSource(Path("images"))
+scan(source, source.records, workers=2, progress=lambda done, total: (print(done, flush=True), os.kill(os.getpid(), signal.SIGKILL)))
+"""
 
-    torch.set_num_threads(2)  # what every test has; here also where a scan has left it otherwise
-    look(FolderSource(folder))
-    assert (torch.get_num_threads(), of_a_new_thread()) == (2, 2)
+
+def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up(image_folder) -> None:
+    image_folder(images=20)
+    before = {process.pid for process in psutil.process_iter()}
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert int(done.stdout) < 60
+    assert [".part-" in name for name in stores()] == [True]
+    patience = time.monotonic() + 10
+    while _workers_of(before) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert _workers_of(before) == []
+    found = look(FolderSource(Path("images")))
+    assert found.folder is not None
+    assert stores() == [found.folder.name]
+
+
+def _workers_of(before: set[int]) -> list[str]:
+    """Processes of this user's Python that started since `before` and forked from a server."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in before and any("forkserver" in word for word in process.cmdline()):
+                found.append(" ".join(process.cmdline())[:80])
+        except psutil.Error:
+            continue
+    return found
+
+
+class FullDisk(ArrayWriter):
+    """A writer whose disk takes 3,000 bytes."""
+
+    left = 3000
+    number = errno.ENOSPC
+
+    def put(self, rows: Any, values: Any) -> None:
+        FullDisk.left -= values.nbytes
+        if FullDisk.left < 0:
+            raise OSError(self.number, os.strerror(self.number))
+        super().put(rows, values)
 
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])
-def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, number: int, reason: str) -> None:
-    def full(file: Any, shape: Any, blocks: Any) -> None:
-        next(blocks)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(scanning, "_fill", full)
-    threads, before = threading.active_count(), torch.get_num_threads()
+def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(
+    drawn, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    monkeypatch.setattr(scanning, "ArrayWriter", FullDisk)
+    monkeypatch.setattr(FullDisk, "left", 3000)
+    monkeypatch.setattr(FullDisk, "number", number)
+    threads = threading.active_count()
     with pytest.raises(DataError) as caught:
-        look(Drawn(20 * CHUNK), cache="disk", workers=2)
+        look(drawn(300), cache="disk", workers=2)
     message = str(caught.value)
     assert message.startswith(f"{cache_folder() / 'stores'}: the store of decoded images (0 MB) cannot be written there: {reason};")
     assert "CNNKIT_CACHE" in message
-    assert message.endswith("or use --cache ram")
+    assert message.endswith("or use --cache ram or --cache none")
     assert stores() == []
-    assert (threading.active_count(), torch.get_num_threads()) == (threads, before)  # while the error is still at hand
+    assert threading.active_count() == threads
 
 
-def test_a_full_disk_is_found_while_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A memory map would be killed with SIGBUS; here every block is written, so the system can refuse one.
-    class Full:
-        def __init__(self, file: Any) -> None:
-            self._file, self._left = file, 3000
-
-        def write(self, data: Any) -> int:
-            self._left -= len(data)
-            if self._left < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return self._file.write(data)
-
-    fill = scanning._fill
-    monkeypatch.setattr(scanning, "_fill", lambda file, shape, blocks: fill(Full(file), shape, blocks))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DataError, match="no space is left"):
-        look(Drawn(3 * CHUNK), cache="disk")
-    assert stores() == []
-
-
-def test_a_cache_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_made_is_an_error_that_says_what_to_do(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="cannot be written there: Not a directory; free some, point CNNKIT_CACHE to a folder"):
-        look(Drawn(3), cache="disk")
+        look(drawn(3), cache="disk")
 
 
-def test_auto_takes_memory_when_the_disk_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    need = 10 * 3 * 16 * 16
+def test_auto_takes_memory_when_the_disk_is_short_and_nothing_when_that_is_short_too(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    canvases = 10 * 3 * 16 * 16
+    need = canvases + storing.facts_nbytes(10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, need))  # as much as is needed, but nothing to spare
-    found = look(Drawn(10))
+    found = look(drawn(10))
     assert found.folder is None
+    assert isinstance(found.canvases, np.ndarray)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(2 * canvases - 2))
+    assert isinstance(look(drawn(10)).canvases, Streamed)
     assert stores() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 2 * need))
-    assert look(Drawn(10)).folder is not None
+    assert look(drawn(10)).folder is not None
 
 
-def test_auto_takes_memory_when_the_cache_may_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_does_not_suffice_is_refused_with_the_figures(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(10_000))
+    sentence = r"--cache ram: the decoded images take 0\.0 GB, more than half of .* use --cache disk, or --cache none"
+    with pytest.raises(DataError, match=sentence):
+        look(drawn(10), cache="ram")
+
+
+def test_auto_takes_memory_when_the_cache_may_not_be_written(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert look(Drawn(3)).folder is None
+    assert look(drawn(3)).folder is None
 
 
-def test_auto_takes_memory_when_the_cache_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_memory_when_the_cache_is_no_folder(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
-    assert look(Drawn(3)).folder is None
+    assert look(drawn(3)).folder is None
 
 
-def test_auto_uses_a_store_that_is_there_even_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    look(Drawn(3))
+def test_auto_uses_a_store_that_is_there_even_when_the_disk_is_full(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(drawn(3))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
-    assert look(Drawn(3)).reused
+    assert look(drawn(3)).reused
+
+
+def _canvases(folder: Path) -> Path:
+    return next(folder.glob("canvases-*.npy"))
 
 
 def _truncate(folder: Path) -> None:
-    file = folder / "canvases.npy"
-    file.write_bytes(file.read_bytes()[:-1])
+    _canvases(folder).write_bytes(_canvases(folder).read_bytes()[:-1])
+
+
+def _spoil(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    index = json.loads((folder / FACTS).read_text())
+    change(index)
+    (folder / FACTS).write_text(json.dumps(index))
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated canvases": _truncate,
-    "empty canvases": lambda folder: (folder / "canvases.npy").write_bytes(b""),
-    "other canvases": lambda folder: np.save(folder / "canvases.npy", np.zeros((5, 3, 8, 8), np.uint8)),
-    "canvases of another type": lambda folder: np.save(folder / "canvases.npy", np.zeros((5, 3, 16, 16), np.float32)),
-    "pickled canvases": lambda folder: np.save(folder / "canvases.npy", np.array([{}] * 5, object), allow_pickle=True),
-    "no canvases": lambda folder: (folder / "canvases.npy").unlink(),
-    "broken index": lambda folder: (folder / "index.json").write_text('[{"sha256": "'),
-    "index of other items": lambda folder: (folder / "index.json").write_text('[{"hash": "1"}]'),
-    "index of nothing": lambda folder: (folder / "index.json").write_text("null"),
-    "short index": lambda folder: (folder / "index.json").write_text("[]"),
-    "index that is no text": lambda folder: (folder / "index.json").write_bytes(b"\xff\xfe"),
-    "no index": lambda folder: (folder / "index.json").unlink(),
+    "empty canvases": lambda folder: _canvases(folder).write_bytes(b""),
+    "other canvases": lambda folder: np.save(_canvases(folder), np.zeros((5, 3, 8, 8), np.uint8)),
+    "canvases of another type": lambda folder: np.save(_canvases(folder), np.zeros((5, 3, 16, 16), np.float32)),
+    "pickled canvases": lambda folder: np.save(_canvases(folder), np.array([{}] * 5, object), allow_pickle=True),
+    "no canvases": lambda folder: _canvases(folder).unlink(),
+    "other thumbnails": lambda folder: np.save(folder / THUMBNAILS, np.zeros((5, 3), np.uint8)),
+    "no thumbnails": lambda folder: (folder / THUMBNAILS).unlink(),
+    "broken index": lambda folder: (folder / FACTS).write_text('{"facts": {'),
+    "index of nothing": lambda folder: (folder / FACTS).write_text("null"),
+    "index of another decoder": lambda folder: _spoil(folder, lambda index: index.update(decoder=0)),
+    "index without a column": lambda folder: _spoil(folder, lambda index: index["facts"].pop("mean")),
+    "short column": lambda folder: _spoil(folder, lambda index: index["facts"]["mean"].pop()),
+    "fewer paths": lambda folder: _spoil(folder, lambda index: (index["path"].pop(), index["stamp"].pop())),
+    "index that is no text": lambda folder: (folder / FACTS).write_bytes(b"\xff\xfe"),
+    "no index": lambda folder: (folder / FACTS).unlink(),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_store_is_made_anew(damage: str) -> None:
-    source = Drawn(5)
-    first = look(source)
+def test_a_damaged_store_is_made_anew(drawn, damage: str) -> None:
+    first = look(drawn(5))
     canvases = np.array(first.canvases)
     assert first.folder is not None
     DAMAGES[damage](first.folder)
-    second = look(source)
+    second = look(drawn(5))
     assert (second.reused, second.folder) == (False, first.folder)
-    np.testing.assert_array_equal(second.canvases, canvases)
-    assert look(source).reused
+    assert second.facts == first.facts
+    np.testing.assert_array_equal(pixels(second), canvases)
+    assert look(drawn(5)).reused
     assert stores() == [first.folder.name]
 
 
-def test_a_store_that_another_process_made_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Drawn(5)
-    fill = scanning._fill
+def test_a_store_that_another_process_made_meanwhile_is_kept(drawn) -> None:
+    def meanwhile(index: int) -> None:
+        if index == 3:
+            other = look(drawn(5))
+            assert other.folder is not None
+            (other.folder / "made-first").touch()
 
-    def slow(*given: Any) -> Any:
-        monkeypatch.setattr(scanning, "_fill", fill)
-        other = look(source)
-        assert other.folder is not None
-        (other.folder / "made-first").touch()
-        return fill(*given)
-
-    monkeypatch.setattr(scanning, "_fill", slow)
-    found = look(source)
+    found = look(drawn(5, meanwhile), workers=1)
     assert found.folder is not None
     assert (found.folder / "made-first").exists()
     assert stores() == [found.folder.name]
 
 
-def test_the_store_is_plain_npy_and_json() -> None:
-    found = look(Drawn(2))
-    assert found.folder is not None
-    canvases = np.load(found.folder / "canvases.npy", allow_pickle=False)
-    np.testing.assert_array_equal(canvases, found.canvases)
-    assert json.loads((found.folder / "index.json").read_text())[1] == {"sha256": f"{1:064d}", "error": ""}
-    assert isinstance(found.canvases, np.memmap)
-
-
-def test_few_results_wait_for_their_turn() -> None:
-    """While the first image is being decoded, the other threads do not run to the end of the data."""
-    started: list[int] = []
-
-    def hold(index: int) -> None:
-        started.append(index)
-        if index == 0:
-            time.sleep(0.5)  # long enough for the other thread to decode ten times what may wait
-
-    threads = 2
-    source = Drawn(100 * CHUNK, hold)
-    blocks = scanning._decode(source, source.records, GEOMETRY, threads, None)
-    next(blocks)
-    assert max(started) < (WAITING * threads + 1) * CHUNK
-    blocks.close()
-    assert max(started) < (WAITING * threads + 1) * CHUNK
-
-
-def test_an_error_of_the_source_itself_is_not_hidden() -> None:
-    def explode(index: int) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        look(Drawn(2, explode))
-
-
-def test_an_unreadable_image_of_any_source_is_recorded() -> None:
+def test_an_unreadable_image_of_any_source_is_recorded(drawn) -> None:
     def refuse(index: int) -> None:
         if index == 1:
             raise UndecodableError("smudged")
 
-    assert [item.error for item in look(Drawn(3, refuse)).scanned] == ["", "smudged", ""]
+    assert [item.error for item in look(drawn(3, refuse)).facts] == ["", "smudged", ""]

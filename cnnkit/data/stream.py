@@ -1,0 +1,70 @@
+"""Canvases that are kept nowhere: decoded again whenever they are asked for (``--cache none``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.data.facts import Facts
+from cnnkit.data.pool import DecodingPool
+from cnnkit.data.source import Record, Source
+from cnnkit.data.store import canvas_shape
+from cnnkit.errors import DataError
+
+if TYPE_CHECKING:
+    from cnnkit.preprocess import Preprocessing
+
+
+class Streamed:
+    """The canvases (N, C, S, S) of `records`, decoded by worker processes a few batches ahead; the same bytes as a store's."""
+
+    def __init__(self, source: Source, records: Sequence[Record], facts: Sequence[Facts], geometry: Preprocessing, workers: int) -> None:
+        self._source = source
+        self._records = records
+        self._facts = facts
+        self._geometry = geometry
+        self._workers = workers
+        self.shape = canvas_shape(len(records), geometry)
+
+    def batches(self, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the canvases (n, C, S, S) of each array of rows.
+
+        Raises `DataError` if a file is not what it was when it was scanned: half an epoch on other images would be
+        another training.
+        """
+        asked = list(parts)
+        rows = np.concatenate(asked) if asked else np.empty(0, np.int64)
+        with DecodingPool(self._source, self._geometry, self._workers, measured=False) as pool:
+            blocks = pool.blocks(self._records[int(row)] for row in rows)
+            ready = np.empty((0, *self.shape[1:]), np.uint8)
+            position = 0
+            for part in asked:
+                while len(ready) < len(part):
+                    block = next(blocks)
+                    for facts, row in zip(block.facts, rows[position:], strict=False):
+                        self._check(facts, int(row))
+                    position += len(block.facts)
+                    assert block.canvases is not None  # noqa: S101 (a geometry was given)
+                    ready = np.concatenate([ready, block.canvases])
+                yield ready[: len(part)]
+                ready = ready[len(part) :]
+
+    def _check(self, now: Facts, row: int) -> None:
+        path = self._records[row].path
+        if now.error:
+            raise DataError(f"{self._source.name}: {path} could be read when it was scanned and cannot now: {now.error}; restore it")
+        if now.sha256 != self._facts[row].sha256:
+            raise DataError(f"{self._source.name}: {path} has changed since it was scanned; restore it, or start a new run")
+
+
+Canvases = NDArray[np.uint8] | Streamed
+
+
+def gather(canvases: Canvases, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the canvases (n, C, S, S) of each array of rows, from memory, from a memory map or decoded now."""
+    if isinstance(canvases, Streamed):
+        return canvases.batches(parts)
+    return (np.ascontiguousarray(canvases[part]) for part in parts)
