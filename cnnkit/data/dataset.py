@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.config import DataConfig
-from cnnkit.data.image import UndecodableError
+from cnnkit.data import duplicates
+from cnnkit.data.grouping import grouped
+from cnnkit.data.image import UndecodableError, image_size
+from cnnkit.data.layout import natural_order
 from cnnkit.data.scan import Progress, Scan, scan
-from cnnkit.data.source import SPLITS, TRAIN, Record, Source, natural_order
+from cnnkit.data.source import SPLITS, TRAIN, Record, Source
 from cnnkit.data.split import Sample, assign_splits
+from cnnkit.data.split_file import read_pins
 from cnnkit.errors import DataError, closest
-from cnnkit.preprocess import Preprocessing
+from cnnkit.files import whole_file
+
+if TYPE_CHECKING:
+    from cnnkit.preprocess import Preprocessing
 
 SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
 
@@ -68,7 +77,8 @@ def typical_side(source: Source, records: Sequence[Record]) -> int:
     sides = []
     for record in records[::step]:
         try:
-            sides.append(min(source.size(record)))
+            stored = source.read(record)
+            sides.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
         except UndecodableError:
             continue  # the scan names it
     if not sides:
@@ -76,27 +86,49 @@ def typical_side(source: Source, records: Sequence[Record]) -> int:
     return int(np.median(sides))
 
 
-def load_dataset(source: Source, config: DataConfig, geometry: Preprocessing, seed: int, progress: Progress | None = None) -> Dataset:
+def load_dataset(
+    source: Source, config: DataConfig, geometry: Preprocessing | None, seed: int, progress: Progress | None = None
+) -> Dataset:
     """Scan the images that `config` selects, leave out the unreadable ones by name and give every other one its side.
 
-    Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a class is too small or lacks training images.
+    Without `geometry` there are no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a
+    class is too small or lacks training images.
     """
     records, classes = select_classes(source, config.classes)
+    records = grouped(records, config.group_by)
     _check_split_flag(records, config)
     store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
-    bad = tuple((records[row].path, store.scanned[row].error) for row in store.bad)
+    bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad[:10])
         more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""  # noqa: PLR2004
         raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n{listed}{more}")
-    good = [row for row in range(len(records)) if not store.scanned[row].error]
+    good = np.array([row for row, item in enumerate(store.facts) if not item.error], np.int64)
     _check_classes_left(source, records, good, classes)
-    hashes = [store.scanned[row].sha256 for row in good]
-    sides = assign_splits([records[row] for row in good], hashes, config.split, seed)
+    kept = [records[row] for row in good]
+    hashes = [store.facts[row].sha256 for row in good]
+    pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
+    near = np.searchsorted(good, near_copies(store))  # from rows of the store to places among the readable
+    sides = assign_splits(kept, hashes, config.split, seed, near=near, pinned=pins)
     samples = tuple(
-        Sample(records[row].path, records[row].label, side, content, row) for row, side, content in zip(good, sides, hashes, strict=True)
+        Sample(record.path, record.label, side, content, int(row))
+        for record, side, content, row in zip(kept, sides.splits, hashes, good, strict=True)
     )
-    return Dataset(samples, classes, store, bad, (*source.notes, *_check_sides(samples, classes)))
+    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *sides.notes, *check_sides(samples, classes)))
+
+
+def near_copies(store: Scan) -> NDArray[np.int64]:
+    """Return the pairs (P, 2) of rows that are near copies of each other; a store on the disk remembers them."""
+    file = store.folder / f"near-{duplicates.METHOD}.npy" if store.folder else None
+    if file is not None:
+        with suppress(OSError, EOFError, ValueError):
+            return np.load(file, allow_pickle=False)
+    pairs = duplicates.near_pairs(store.thumbnails, store.facts)
+    if file is not None:
+        # a full disk costs only that they are looked for again
+        with suppress(OSError), whole_file(file) as part, part.open("wb") as opened:
+            np.save(opened, pairs, allow_pickle=False)
+    return pairs
 
 
 def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
@@ -106,14 +138,14 @@ def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
         raise DataError(f"--split: the data comes divided into {have} folders, so nothing is left to divide; leave --split out")
 
 
-def _check_classes_left(source: Source, records: Sequence[Record], good: Sequence[int], classes: Sequence[str]) -> None:
+def _check_classes_left(source: Source, records: Sequence[Record], good: NDArray[np.int64], classes: Sequence[str]) -> None:
     left = Counter(records[row].label for row in good)
     for name in classes:
         if not left[name]:
             raise DataError(f"{source.name}: class {name!r} has no readable image; repair them, or leave the class out with --classes")
 
 
-def _check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+def check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
     """Refuse classes that cannot be learned; note those that cannot be measured."""
     counts = Counter((sample.split, sample.label) for sample in samples)
     notes = []
