@@ -5,7 +5,7 @@ Evaluation, prediction and the parity check talk to a `Classifier` and do not kn
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnkit.head import head_layers
 from cnnkit.model_file import Model, load_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.registry import EXPORTERS, find, load
@@ -65,16 +66,36 @@ class TorchClassifier:
             canvas[row] = self._preprocess.canvas(torch.from_numpy(image.copy())[None])[0]
         return self.canvas_probabilities(canvas)
 
-    @torch.inference_mode()
     def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""
-        rows = [np.empty((0, len(self.classes)), np.float32)]
+        rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas)]
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
+
+    def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), N > 0, to what the last layer sees of them, (N, D); logits where none can be told."""
+        layers = head_layers(self._module, len(self.classes))
+        if len(layers) != 1:
+            return np.concatenate([logits.cpu().numpy() for logits in self._logits(canvas)])
+        seen: list[NDArray[np.float32]] = []
+
+        def keep(_: object, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0].float().flatten(2).mean(2).cpu().numpy() if inputs[0].ndim > 2 else inputs[0].float().cpu().numpy())  # noqa: PLR2004
+
+        hook = layers[0].register_forward_pre_hook(keep)
+        try:
+            for _ in self._logits(canvas):
+                pass
+        finally:
+            hook.remove()
+        return np.concatenate(seen)
+
+    @torch.inference_mode()
+    def _logits(self, canvas: Tensor) -> Iterator[Tensor]:
+        """Yield logits (n, K), float32, a batch at a time."""
         with _true_fp32():
             for part in canvas.split(BATCH) if len(canvas) else ():
                 images = self._normalise(part.to(self._device)).contiguous(memory_format=torch.channels_last)
-                logits = self._module(images).float()
-                rows.append((logits / self.model.header.temperature).softmax(1).cpu().numpy())
-        return np.concatenate(rows)
+                yield self._module(images).float()
 
 
 def open_classifier(path: str | Path) -> Classifier:

@@ -1,23 +1,52 @@
-"""What cnnkit does, as plain functions that print nothing: the command line renders what these return."""
+"""What cnnkit does, as plain functions that print nothing: the command line renders what these return.
+
+They are loaded when they are first used: looking at data costs no torch.
+"""
 
 from __future__ import annotations
 
-from cnnkit.api.evaluation import Evaluation, evaluate
-from cnnkit.api.exporting import Export, export
-from cnnkit.api.prediction import Prediction, predict
-from cnnkit.api.resuming import resume
-from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnnkit.api.evaluation import Evaluation, evaluate
+    from cnnkit.api.exporting import Export, export
+    from cnnkit.api.health import examine
+    from cnnkit.api.prediction import Prediction, predict
+    from cnnkit.api.resuming import resume
+    from cnnkit.api.splitting import Division, divide
+    from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
 
 __all__ = [
+    "Division",
     "Evaluation",
     "Export",
     "Prediction",
     "TrainingJob",
     "TrainingResult",
+    "divide",
     "evaluate",
+    "examine",
     "export",
     "predict",
     "prepare",
     "resume",
     "train",
 ]
+
+_HOMES = {
+    "evaluation": ("Evaluation", "evaluate"),
+    "exporting": ("Export", "export"),
+    "health": ("examine",),
+    "prediction": ("Prediction", "predict"),
+    "splitting": ("Division", "divide"),
+    "resuming": ("resume",),
+    "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
+}
+_LAZY = {name: f"cnnkit.api.{module}" for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'cnnkit.api' has no attribute {name!r}")

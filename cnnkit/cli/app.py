@@ -13,10 +13,14 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.archs import app as archs
+from cnnkit.cli.cache import cache
+from cnnkit.cli.doctor import doctor
 from cnnkit.cli.eval import evaluate
 from cnnkit.cli.export import export
 from cnnkit.cli.predict import predict
+from cnnkit.cli.preview import preview
 from cnnkit.cli.resume import resume
+from cnnkit.cli.split import split
 from cnnkit.cli.train import train
 from cnnkit.errors import CnnkitError
 
@@ -32,6 +36,10 @@ app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("export")(export)
 app.add_typer(archs, name="archs")
+app.command("doctor")(doctor)
+app.command("split")(split)
+app.command("preview")(preview)
+app.command("cache")(cache)
 
 
 def _version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import sys
 from collections.abc import Generator
@@ -14,12 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cnnkit.run_dir import json_text
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cnnkit.api.target import Target
 
 LABEL = 8  # cells
+BAD_SHOWN = 5  # unreadable images named on the screen
 PIPE_WIDTH = 140  # in a pipe there is no width to fit into; wide enough that no table of ours is cut
 
 
@@ -35,7 +37,7 @@ def err() -> Console:
 
 def print_json(value: object) -> None:
     """Print the one JSON document of ``--json``."""
-    sys.stdout.write(json_module.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(value))
 
 
 def say(console: Console, text: str) -> None:
@@ -60,6 +62,16 @@ def labelled(console: Console, label: str, text: str, style: str = "bold") -> No
     grid.add_column(overflow="fold")
     grid.add_row(head, Text(text))
     console.print(grid)
+
+
+def say_skipped(console: Console, bad: Sequence[tuple[str, str]], place: str) -> None:
+    """Name the first unreadable images, pairs of path and reason; `place` has them all."""
+    if not bad:
+        return
+    labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
+    more = [f"and {len(bad) - BAD_SHOWN} more, in {place}"] if len(bad) > BAD_SHOWN else []
+    for text in (*(f"{path}: {reason}" for path, reason in bad[:BAD_SHOWN]), *more):
+        labelled(console, "", text)
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""The flags of ``cnnkit train``, made from the configuration: a field is a flag, its section a panel, its default the help's.
+"""Flags made from the configuration: a field is a flag, its section a panel, its default the help's.
+
+``cnnkit train`` has them all, other commands those they use.
 
 Nothing about a setting is written a second time here, so the two cannot disagree.
 """
@@ -6,7 +8,7 @@ Nothing about a setting is written a second time here, so the two cannot disagre
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,14 +21,26 @@ PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augme
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}
 
 
-def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
+Command = Callable[..., None]
+HOMES = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
+
+
+def with_config_options(command: Command) -> Command:
     """Give `command(given, ...)` a flag for every field of the configuration.
 
     `given` receives, flat, the values of the flags that were typed; the other parameters of `command` stay flags as
     they are written.
     """
-    fields = {name: field for section in SECTIONS.values() for name, field in section.model_fields.items()}
-    homes = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
+    return with_options(*HOMES)(command)
+
+
+def with_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command a flag for each of the fields `names` of the configuration, as `with_config_options` does for all."""
+    return lambda command: _with_flags(command, names)
+
+
+def _with_flags(command: Command, names: Sequence[str]) -> Command:
+    fields = {name: SECTIONS[HOMES[name]].model_fields[name] for name in names}
     own = [parameter for name, parameter in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
 
     def wrapper(**values: Any) -> None:
@@ -35,7 +49,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
         command(typed, **values)
 
     made = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field, PANELS[homes[name]]))
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field, PANELS[HOMES[name]]))
         for name, field in fields.items()
     ]
     wrapper.__signature__ = inspect.Signature([*made, *[parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]])  # type: ignore[attr-defined]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cnnkit.api import TrainingJob
 
 Flag = typer.Option
-BAD_SHOWN = 5  # unreadable images named on the screen; config.json has them all
 
 
 @with_config_options
@@ -68,11 +67,9 @@ def describe(screen: Console, job: TrainingJob) -> None:
     counts, store, optim = job.counts, job.dataset.store, job.config.optim
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
-    where = "in memory" if store.folder is None else ("found in the cache" if store.reused else "now in the cache")
-    kept = f"{store.canvases.nbytes / 1e6:,.0f} MB decoded, {where}"
     classes = ", ".join(job.header.classes[:10]) + (", …" if len(job.header.classes) > 10 else "")  # noqa: PLR2004 (one line)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {kept}",
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
         "classes": f"{len(job.header.classes)}: {classes}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {optim.epochs} epochs at most, {optim.optimizer}, lr {optim.lr:g}, "
@@ -82,13 +79,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
         console.labelled(screen, name, text)
     for text in job.notes:
         console.labelled(screen, "note", text, "yellow")
-    bad = job.dataset.bad
-    if bad:
-        shown = [f"{path}: {reason}" for path, reason in bad[:BAD_SHOWN]]
-        more = [f"and {len(bad) - BAD_SHOWN} more, in config.json"] if len(bad) > BAD_SHOWN else []
-        console.labelled(screen, "skipped", f"{len(bad)} unreadable images:", "yellow")
-        for text in (*shown, *more):
-            console.labelled(screen, "", text)
+    console.say_skipped(screen, job.dataset.bad, "config.json")
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:

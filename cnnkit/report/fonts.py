@@ -7,6 +7,8 @@ from functools import cache
 
 from matplotlib import font_manager
 
+from cnnkit.report.names import printable
+
 _LATIN = "DejaVu Sans"  # ships with matplotlib: also Greek, Cyrillic, Arabic, Hebrew
 _OTHERS = (  # fonts with Chinese, Japanese or Korean that systems bring along; the first that is installed fills the gaps
     "Noto Sans CJK JP",
@@ -39,6 +41,11 @@ def _letters() -> frozenset[int]:
 def plot_labels(classes: Sequence[str]) -> list[str]:
     """Return a label for each class: its name, cut in the middle if long, or ``class 7`` (its index) if no font can write it."""
     return [_label(index, name) for index, name in enumerate(classes)]
+
+
+def drawable(text: str) -> str:
+    """Return `text` with ``?`` for every letter that no font can write, and what cannot be printed written out."""
+    return "".join(letter if ord(letter) in _letters() else "?" for letter in printable(text))
 
 
 def _label(index: int, name: str) -> str:

@@ -12,7 +12,7 @@ def test_eval_takes_the_newest_run_and_says_so(cli, trained):
     result = cli("eval", "--confusion")
     assert result.code == 0, result.err
     assert "runs/001-custom-cnn/best.safetensors (the newest finished run)" in result.err
-    assert "test: 9 images, 3 classes" in result.out
+    assert "test: 11 images, 3 classes" in result.out
     assert "95 % interval" in result.out
     assert "predicted →" in result.out
 
@@ -27,7 +27,7 @@ def test_every_number_on_screen_is_in_a_file(cli, trained):
         assert document[key] == metrics[key]
     assert document["classes"] == ["ants", "bees", "wasps"]
     assert np.trace(document["confusion"]) / document["n"] == pytest.approx(metrics["accuracy"]["value"])
-    assert (folder / "report.txt").read_text().startswith("test: 9 images")
+    assert (folder / "report.txt").read_text().startswith("test: 11 images")
 
 
 def test_predictions_and_confusion_agree_with_the_metrics(cli, trained, read_rows):

@@ -1,0 +1,67 @@
+"""``cnnkit cache``: what is kept of images that were decoded, and where."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnkit.data.store import StoreInfo
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+THOUSAND = 1000  # a kB, as disks are sold and file managers count
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything that is kept; it is made anew when it is needed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Show what cnnkit keeps of decoded images, or remove it; your images are elsewhere and stay as they are."""
+    from cnnkit.data import store
+
+    folder, found = store.cache_folder(), store.stores()
+    freed = store.clear() if clear else 0
+    if json:
+        stores = [{"path": str(info.path), "source": info.source, "images": info.images, "bytes": info.bytes} for info in found]
+        console.print_json({"folder": str(folder), "bytes": sum(info.bytes for info in found), "freed": freed, "stores": stores})
+        return
+    shown = console.out()
+    total = f"{len(found)} {'store' if len(found) == 1 else 'stores'}, {size(sum(info.bytes for info in found))}"
+    if clear:
+        console.say(shown, f"{folder}: removed {total}" if found else f"{folder}: nothing was kept")
+        return
+    console.say(shown, f"{folder}: {total}" if found else f"{folder}: nothing is kept")
+    if found:
+        shown.print(_table(found))
+        console.say(console.err(), "remove them: cnnkit cache --clear")
+
+
+def size(count: int) -> str:
+    """Return bytes as people read them: ``1.2 GB``."""
+    value, unit = float(count), 0
+    while value >= THOUSAND and unit < len(UNITS) - 1:
+        value, unit = value / THOUSAND, unit + 1
+    return f"{value:.{min(unit, 1)}f} {UNITS[unit]}"
+
+
+def _table(stores: Sequence[StoreInfo]) -> Table:
+    from cnnkit.report.names import printable
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("data", overflow="fold")
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("last used", no_wrap=True)
+    for info in stores:
+        used = datetime.fromtimestamp(info.used).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(Text(printable(info.source) or "(interrupted, or of another version)"), f"{info.images:,}", size(info.bytes), used)
+    return table

@@ -1,0 +1,108 @@
+"""``cnnkit doctor``: the health of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnkit import config as configuration
+from cnnkit import run_dir
+from cnnkit.cli import console
+from cnnkit.cli.options import with_options
+from cnnkit.errors import CheckFailedError, ConfigError
+
+if TYPE_CHECKING:
+    from cnnkit.doctor.finding import Health
+
+
+@with_options("classes", "group_by", "download", "workers")
+def doctor(
+    given: dict[str, Any],
+    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="A run made of this data; finds labels that look wrong.", show_default=False),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this .html file.", show_default=False)] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a picture of copies and suspicious labels to this .png file.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is an error or a warning.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document.")] = False,
+) -> None:
+    """Examine images before a minute of training is spent; nothing is changed.
+
+    Finds unreadable and odd files, copies (also across splits and labels),
+    imbalance, shortcuts that give the class away and, with --model, labels
+    that look wrong.
+    """
+    _check_ending("--html", html, ".html")
+    _check_ending("--sheet", sheet, ".png")
+    chosen = configuration.resolve(configuration.by_section({"data": data, **given})).data
+    from cnnkit.api import examine
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        health = examine(
+            data,
+            classes=chosen.classes,
+            group_by=chosen.group_by,
+            download=chosen.download,
+            workers=chosen.workers,
+            model=model,
+            progress=update,
+        )
+    if json:
+        console.print_json(health.to_dict())
+    else:
+        from cnnkit.report.health import health_summary
+
+        console.out().print(health_summary(health))
+    if html is not None:
+        _write_page(health, data, html)
+        console.say(screen, f"page {html}")
+    if sheet is not None:
+        _write_sheet(health, data, sheet)
+        console.say(screen, f"sheet {sheet}")
+    if not json and html is None and any(finding.files for finding in health.findings):
+        console.say(screen, "all files of a finding: --json; with pictures: --html health.html")
+    if strict:
+        _check(health)
+
+
+def _check_ending(flag: str, path: Path | None, ending: str) -> None:
+    if path is not None and path.suffix.lower() != ending:
+        raise ConfigError(f"{flag} {path}: the ending must be {ending}")
+
+
+def _write_page(health: Health, data: str, path: Path) -> None:
+    from cnnkit.api.pictures import pictures
+    from cnnkit.report.html import health_html, pictured_files
+    from cnnkit.report.thumbnail import SIDE, png
+
+    images = pictures(data, pictured_files(health), side=SIDE)
+    thumbs = {file: png(image) for file, image in images.items()}
+    run_dir.write_text(path, health_html(health, thumbs, title=f"Health of {data}"))
+
+
+def _write_sheet(health: Health, data: str, path: Path) -> None:
+    from cnnkit.api.pictures import pictures
+    from cnnkit.report.contact_sheet import SIDE
+    from cnnkit.report.health_sheet import health_sheet, sheet_files
+
+    files = sheet_files(health)
+    title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"
+    run_dir.write_bytes(path, health_sheet(health, pictures(data, files, side=SIDE), title=title))
+
+
+def _check(health: Health) -> None:
+    """Raise `CheckFailedError` that names the findings that are more than notes."""
+    ids = {
+        severity: ", ".join(dict.fromkeys(finding.id for finding in health.findings if finding.severity == severity))
+        for severity in ("error", "warning")
+    }
+    said = "; ".join(f"{severity}: {found}" for severity, found in ids.items() if found)
+    if said:
+        raise CheckFailedError(f"--strict: {said}")

@@ -1,0 +1,92 @@
+"""``cnnkit preview``: a picture of what the network will see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnkit import config as configuration
+from cnnkit import run_dir
+from cnnkit.cli import console
+from cnnkit.cli.options import with_options
+from cnnkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cnnkit.api.preview import Preview
+
+ENDINGS = (".png", ".html")
+
+
+@with_options(
+    "classes", "download", "arch", "weights", "image_size", "channels", "resize_mode", "augment", "rotate", "flip", "zoom", "shift", "seed"
+)
+def preview(
+    given: dict[str, Any],
+    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the picture or page: a .png or .html file.")] = Path(
+        "preview.png"
+    ),
+    images_per_class: Annotated[
+        int | None, typer.Option(min=1, help="Images of each class.", show_default="4, fewer with many classes")
+    ] = None,
+    variants: Annotated[int, typer.Option(min=0, help="Augmented versions of each image.")] = 6,
+    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what is shown as one JSON document.")] = False,
+) -> None:
+    """Draw a few images of each class as the network will see them, plain and augmented; nothing is trained."""
+    if out.suffix.lower() not in ENDINGS:
+        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
+    settings = configuration.resolve(configuration.by_section({"data": data, **given}), recipe=recipe)
+    from cnnkit.api.preview import preview as draw
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        shown = draw(settings, images_per_class=images_per_class, variants=variants, progress=update)
+    for note in shown.notes:
+        console.labelled(screen, "note", note, "yellow")
+    if out.suffix.lower() == ".png":
+        run_dir.write_bytes(out, _sheet(shown))
+    else:
+        run_dir.write_text(out, _page(shown))
+    if json:
+        console.print_json(_summary(shown, out))
+        return
+    count = len({row.label for row in shown.rows})
+    console.say(console.out(), f"{len(shown.rows)} images of {count} classes in {out}\n{shown.describe()}")
+
+
+def _sheet(shown: Preview) -> bytes:
+    from cnnkit.report.contact_sheet import Tile, contact_sheet
+
+    heads, columns = _columns(shown)
+    rows = [[Tile(image, row.path if place == 0 else "") for place, image in enumerate(images)] for row, images in columns]
+    return contact_sheet(rows, labels=[row.label for row, _ in columns], heads=heads, title=f"{shown.name}: {shown.describe()}")
+
+
+def _page(shown: Preview) -> str:
+    from cnnkit.report.html import preview_html
+
+    heads, columns = _columns(shown)
+    rows = [(row.label, row.path, images) for row, images in columns]
+    return preview_html(rows, heads, title=f"Preview of {shown.name}", description=shown.describe(), notes=shown.notes)
+
+
+def _columns(shown: Preview) -> tuple[list[str], list[tuple[Any, list[Any]]]]:
+    """Return the heads and, for every row, its pictures; the file itself only where the network sees another picture."""
+    other = any(row.original.shape != row.canvas.shape or (row.original != row.canvas).any() for row in shown.rows)
+    first = ["the file"] if other else []
+    heads = [*first, "what the network sees", *(f"augmented, epoch {epoch + 1}" for epoch in range(len(shown.rows[0].variants)))]
+    return heads, [(row, [*([row.original] if other else []), row.canvas, *row.variants]) for row in shown.rows]
+
+
+def _summary(shown: Preview, out: Path) -> dict[str, object]:
+    return {
+        "file": str(out),
+        "classes": list(shown.classes),
+        "preprocessing": shown.preprocessing.model_dump(mode="json", exclude={"mean", "std"}),
+        "augmentation": {name: getattr(shown.augmentation, name) for name in ("rotate", "flip", "zoom", "shift")},
+        "images": [{"path": row.path, "label": row.label} for row in shown.rows],
+        "notes": list(shown.notes),
+    }

@@ -1,0 +1,74 @@
+"""``cnnkit split``: divide images into train, val and test once, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit import config as configuration
+from cnnkit.cli import console
+from cnnkit.cli.options import with_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SPLITS = ("train", "val", "test")
+MOST_CLASSES = 30  # rows of the table; with more classes, the smallest
+
+
+@with_options("split", "split_file", "group_by", "classes", "download", "on_bad", "workers", "seed")
+def split(
+    given: dict[str, Any],
+    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("split.csv"),
+    by: Annotated[
+        Literal["content", "path"],
+        typer.Option(help="What decides an image's side; path opens no image: for a million rows, but copies are not found."),
+    ] = "content",
+    json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON document.")] = False,
+) -> None:
+    """Divide images into train, val and test, and write who stands where.
+
+    Every class is divided in the same shares, copies and groups stay together,
+    and images added later move no old one to another side. To use the file:
+    cnnkit train --split-file FILE.
+    """
+    settings = configuration.resolve(configuration.by_section({"data": data, **given}))
+    from cnnkit.api.splitting import divide
+
+    screen = console.err()
+    with console.progress(screen, "reading images") as update:
+        division = divide(settings.data, out=out, seed=settings.run.seed, by=by, progress=update)
+    for note in division.notes:
+        console.labelled(screen, "note", note, "yellow")
+    console.say_skipped(screen, division.bad, "--json")
+    if json:
+        bad = [{"path": path, "error": error} for path, error in division.bad]
+        console.print_json({"file": str(division.path), "counts": division.counts, "unreadable": bad, "notes": list(division.notes)})
+        return
+    shown = console.out()
+    shown.print(split_table(division.counts))
+    console.say(shown, f"{len(division.samples):,} images in {division.path}")
+
+
+def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
+    """Return images per class and split; of more than `MOST_CLASSES` classes the smallest, which a split may leave empty."""
+    from cnnkit.report.names import printable
+
+    used = [name for name in SPLITS if any(row.get(name) for row in counts.values())]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
+    table.add_column("class", Text("all", style="bold"), overflow="fold")
+    for name in used:
+        table.add_column(name, f"{sum(row.get(name, 0) for row in counts.values()):,}", justify="right", no_wrap=True)
+    shown = list(counts) if len(counts) <= MOST_CLASSES else sorted(counts, key=lambda label: sum(counts[label].values()))[:MOST_CLASSES]
+    for label in shown:
+        table.add_row(Text(printable(label)), *(f"{counts[label].get(name, 0):,}" for name in used))
+    if len(shown) < len(counts):
+        return Group(table, Text(f"The {len(shown)} smallest of {len(counts)} classes.", style="dim"))
+    return table

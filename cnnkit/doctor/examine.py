@@ -1,0 +1,29 @@
+"""All checks that need no trained network, in the order of their ids."""
+
+from __future__ import annotations
+
+from cnnkit.doctor.classes import class_name_clash, imbalance, small_class
+from cnnkit.doctor.copies import duplicate, label_conflict, leak
+from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
+from cnnkit.doctor.finding import Finding
+from cnnkit.doctor.pictures import blurred, constant, odd_aspect, tiny
+from cnnkit.doctor.shortcut import shortcut
+
+_QUICK = (
+    *(unreadable, wrong_extension, exif_rotated, odd_mode),
+    *(tiny, constant, blurred, odd_aspect),
+    *(imbalance, small_class, class_name_clash),
+    *(duplicate, label_conflict, leak),
+)
+
+
+def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
+    """Return what is wrong with the data, in the order of `cnnkit.doctor.finding.IDS`, cases in the order of the records.
+
+    `shortcuts` asks for the one check that takes seconds: it trains small models (`cnnkit.doctor.shortcut`).
+    """
+    if not evidence.records:
+        return []
+    checks = (*_QUICK, shortcut) if shortcuts else _QUICK
+    return [finding for check in checks if (finding := check(evidence))]

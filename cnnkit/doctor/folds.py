@@ -1,0 +1,25 @@
+"""Parts for cross-validation that keep kin together and classes in proportion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDS = 5
+
+
+def folds_of(labels: NDArray[Any], kin: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
+    """Deal N images with `labels` (N,) to `FOLDS` parts, (N,); images of equal `kin` (N,) land in one part.
+
+    Each set of kin counts as the class of its first image; sets of a class are dealt out in random order, one to each part
+    in turn. (scikit-learn's StratifiedGroupKFold balances better where sets are large, but visits every set in Python:
+    3.7 s for 5,000 single images, which a check of 60,000 cannot afford; measured.)
+    """
+    _, first, member = np.unique(kin, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(labels[first][order], kind="stable")]  # class by class, random inside
+    part = np.empty(len(first), np.int64)
+    part[order] = np.arange(len(first)) % FOLDS
+    return part[member]

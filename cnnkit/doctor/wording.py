@@ -1,0 +1,38 @@
+"""How the findings speak: counts with their nouns, shares, enumerations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_FEW = 0.001  # a share below 0.1 % is said as such, not as 0.0 %
+_PRECISE = 0.1  # a share below 10 % gets a decimal
+
+
+def number(count: int, noun: str = "image", plural: str = "") -> str:
+    """Return ``1 image`` or ``1,797 images``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def verb(count: int, singular: str, plural: str) -> str:
+    """Return the form that agrees with `count`."""
+    return singular if count == 1 else plural
+
+
+def share(part: float, whole: float) -> str:
+    """Return ``3.2 %``; ``below 0.1 %`` for less."""
+    ratio = part / whole if whole else 0.0
+    if 0 < ratio < _FEW:
+        return "below 0.1 %"
+    return f"{ratio:.1%}".replace("%", " %") if ratio < _PRECISE else percent(ratio)
+
+
+def percent(ratio: float) -> str:
+    """Return ``42 %``."""
+    return f"{100 * ratio:.0f} %"
+
+
+def enumerated(words: Sequence[str], most: int = 4) -> str:
+    """Return ``a, b and c``; of more than `most`, ``a, b, c and 7 more``."""
+    if len(words) > most:
+        words = [*words[: most - 1], f"{len(words) - most + 1:,} more"]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

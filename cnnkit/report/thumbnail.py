@@ -1,0 +1,33 @@
+"""Small pictures of images: what a page or a sheet shows of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 128  # px of the longer side: enough to recognise a photo, 20 to 40 kB as a PNG
+
+
+def shrunk(image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
+    """Return uint8 RGB (H, W, 3) with at most `side` px a side: averaged down where it is larger, itself where it is not."""
+    longest = max(image.shape[:2])
+    if longest <= side:
+        return image
+    height, width = (max(1, round(pixels * side / longest)) for pixels in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Return uint8 RGB (H, W, 3) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def data_uri(file: bytes) -> str:
+    """Return a PNG file as an address that holds the file itself."""
+    return "data:image/png;base64," + base64.b64encode(file).decode("ascii")

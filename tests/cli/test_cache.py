@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnkit.cli.cache import size
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """The test's cache with one store of 3 images, of 1,000,000 bytes, and what an interrupted scan left."""
+    stores = tmp_path / "cache" / "stores"
+    whole, left = stores / "aaaa-bbbb", stores / "cccc-dddd.part-1-x"
+    for folder in (whole, left):
+        folder.mkdir(parents=True)
+    text = json.dumps({"source": "pictures/[red]", "path": ["a", "b", "c"]})
+    (whole / "facts.json").write_text(text)
+    (whole / "thumbnails.npy").write_bytes(bytes(1_000_000 - len(text)))
+    (left / "thumbnails.npy").write_bytes(bytes(50))
+    return stores
+
+
+def test_an_empty_cache_says_where_it_would_be(cli, tmp_path):
+    result = cli("cache")
+    assert result.code == 0
+    assert result.out == f"{tmp_path / 'cache'}: nothing is kept\n"
+    assert cli("cache", "--clear").out.endswith("nothing was kept\n")
+
+
+def test_stores_are_listed_with_their_size(cli, filled):
+    out = cli("cache").out
+    assert "2 stores, 1.0 MB" in out
+    assert "pictures/[red]" in out
+    assert "interrupted" in out
+    assert filled.is_dir()
+
+
+def test_json_has_the_bytes(cli, filled):
+    shown = cli("cache", "--json").json()
+    assert (shown["folder"], shown["bytes"], shown["freed"]) == (str(filled.parent), 1_000_050, 0)
+    assert {"path": str(filled / "aaaa-bbbb"), "source": "pictures/[red]", "images": 3, "bytes": 1_000_000} in shown["stores"]
+
+
+def test_clear_removes_the_stores_and_nothing_else(cli, filled):
+    beside = filled.parent / "other"
+    beside.write_text("mine")
+    result = cli("cache", "--clear")
+    assert "removed 2 stores, 1.0 MB" in result.out
+    assert not filled.exists()
+    assert beside.read_text() == "mine"
+    assert cli("cache", "--json").json()["stores"] == []
+
+
+def test_clear_says_in_json_what_it_freed(cli, filled):
+    assert cli("cache", "--clear", "--json").json()["freed"] == 1_000_050
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (2_340_000_000, "2.3 GB"), (10**16, "10000.0 TB")]
+)
+def test_sizes_are_those_of_a_file_manager(count, text):
+    assert size(count) == text
+
+
+def test_looking_at_the_cache_loads_no_torch():
+    script = "import sys; from cnnkit.cli.app import main; assert main(['cache']) == 0; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)

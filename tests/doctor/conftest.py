@@ -1,0 +1,66 @@
+"""Evidence for the checks: drawn up by hand, or collected from a real folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnkit.data.facts import Facts, decode, measure
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record
+from cnnkit.data.sources.folder import FolderSource
+from cnnkit.doctor.evidence import Evidence
+
+Image = tuple[Record, Facts]
+PLAIN = Facts(bytes=40_000, width=500, height=375, mean=120.0, std=50.0, sharpness=0.7, format="JPEG", mode="RGB", quality=85)
+
+
+@pytest.fixture
+def image() -> Callable[..., Image]:
+    """Return a function that makes up an ordinary photograph; facts may be given by name, and `content` in place of a hash."""
+    made = 0
+
+    def make(
+        label: str = "ants", *, path: str = "", split: str | None = None, group: str | None = None, content: str = "", **facts
+    ) -> Image:
+        nonlocal made
+        made += 1
+        name = path or "/".join(filter(None, [split, label, f"{made:04d}.jpg"]))
+        return Record(name, label, split, group), replace(PLAIN, sha256=content or f"content-{made}", **facts)
+
+    return make
+
+
+@pytest.fixture
+def evidence() -> Callable[..., Evidence]:
+    """Return a function that puts images together; `thumbnails` are black if left out."""
+
+    def make(images: Iterable[Image], *, near=(), image_size: int | None = None, thumbnails=None) -> Evidence:
+        records, facts = zip(*images, strict=True)
+        pictures = np.zeros((len(records), 16, 16, 3), np.uint8) if thumbnails is None else thumbnails
+        return Evidence(records, facts, pictures, np.array(near, np.int64).reshape(-1, 2), image_size)
+
+    return make
+
+
+@pytest.fixture
+def collect() -> Callable[[Path], Evidence]:
+    """Return a function that decodes a folder of class folders."""
+
+    def make(folder: Path) -> Evidence:
+        source = FolderSource(folder)
+        facts: list[Facts] = []
+        thumbnails = np.zeros((len(source.records), 16, 16, 3), np.uint8)
+        for row, record in enumerate(source.records):
+            try:
+                (found,), thumbnails[row] = measure([decode(source.read(record))])
+            except UndecodableError as error:
+                found = Facts(error=str(error))
+            facts.append(found)
+        return Evidence(source.records, facts, thumbnails, np.zeros((0, 2), np.int64))
+
+    return make

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from cnnkit.doctor.classes import class_name_clash, imbalance, small_class
+
+
+def sized(image, sizes, **more):
+    return [image(label, **more) for label, size in sizes.items() for _ in range(size)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "severity", "said"),
+    [
+        ({"a": 300, "b": 30}, "warning", "--balance sampler"),
+        ({"a": 90, "b": 30}, "note", "--balance weights"),
+    ],
+)
+def test_imbalance_recommends_a_balance(sizes, severity, said, image, evidence) -> None:
+    finding = imbalance(evidence(sized(image, sizes)))
+    assert finding is not None
+    assert (finding.severity, finding.files) == (severity, ())
+    assert said in finding.message
+
+
+def test_imbalance_states_sizes_and_what_the_majority_is_worth(image, evidence) -> None:
+    finding = imbalance(evidence(sized(image, {"cats": 300, "dogs": 30})))
+    assert finding is not None
+    assert "'cats' has 10.0 times as many images as 'dogs' (300 and 30)" in finding.message
+    assert "right for 91 %" in finding.message
+
+
+def test_imbalance_looks_at_what_is_trained_on(image, evidence) -> None:
+    images = sized(image, {"a": 50, "b": 50}, split="train") + sized(image, {"a": 100, "b": 5}, split="test")
+    assert imbalance(evidence(images)) is None
+
+
+def test_balanced_classes_and_a_single_class_have_no_finding(image, evidence) -> None:
+    assert imbalance(evidence(sized(image, {"a": 50, "b": 20}))) is None
+    assert imbalance(evidence(sized(image, {"a": 50}))) is None
+
+
+def test_a_small_class_states_how_well_it_can_be_measured(image, evidence) -> None:
+    finding = small_class(evidence(sized(image, {"a": 200, "b": 14})))
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert (
+        "1 class to be measured on fewer than 15 images; on the fewest, 'b', on 2, which tells its accuracy to within ±36"
+        in finding.message
+    )
+    note = small_class(evidence(sized(image, {"a": 200, "b": 80})))
+    assert note is not None
+    assert note.severity == "note"
+    assert small_class(evidence(sized(image, {"a": 200, "b": 100}))) is None
+
+
+def test_a_class_that_cannot_be_split_is_an_error(image, evidence) -> None:
+    finding = small_class(evidence([*sized(image, {"a": 200, "b": 2}), image("b", error="the file is empty")]))
+    assert finding is not None
+    assert finding.severity == "error"
+    assert "'b' (2)" in finding.message
+
+
+def test_a_class_without_training_images_is_an_error(image, evidence) -> None:
+    images = sized(image, {"a": 50}, split="train") + sized(image, {"a": 20, "b": 20}, split="test")
+    finding = small_class(evidence(images))
+    assert finding is not None
+    assert finding.severity == "error"
+    assert "'b'" in finding.message
+
+
+def test_a_given_test_split_is_counted_itself(image, evidence) -> None:
+    images = sized(image, {"a": 500, "b": 500}, split="train") + sized(image, {"a": 20, "b": 8}, split="test")
+    finding = small_class(evidence(images))
+    assert finding is not None
+    assert "'b', on 8" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Cat", "cat"),
+        ("caf\u00e9", unicodedata.normalize("NFD", "caf\u00e9")),
+        ("cat", "cat "),
+        ("polar bear", "polar_bear"),
+        ("cat", "\u0441at"),
+    ],
+)
+def test_names_that_look_alike_clash(one, other, image, evidence) -> None:
+    finding = class_name_clash(evidence([image(one, path="x/1.jpg"), image(other, path="y/1.jpg"), image("dog")]))
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert {path for case in finding.files for path in case} == {"x/1.jpg", "y/1.jpg"}
+
+
+def test_singular_and_plural_are_a_note(image, evidence) -> None:
+    finding = class_name_clash(evidence([image("cat"), image("cats"), image("berry"), image("berries")]))
+    assert finding is not None
+    assert finding.severity == "note"
+    assert len(finding.files) == 2
+
+
+@pytest.mark.parametrize("names", [("1", "-1"), ("glas", "glass"), ("1.0", "10"), ("a", "as"), ("ants", "bees"), ("c", "c++")])
+def test_names_that_differ_do_not_clash(names, image, evidence) -> None:
+    assert class_name_clash(evidence([image(name) for name in names])) is None

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from cnnkit.doctor.copies import duplicate, label_conflict, leak
+
+
+def test_copies_of_one_class_are_a_note(image, evidence) -> None:
+    images = [image(path="ants/a.jpg", content="x"), image(path="ants/b.jpg", content="x"), image(path="ants/c.jpg")]
+    found = evidence([*images, *(image() for _ in range(97))], near=[(1, 2)])
+    finding = duplicate(found)
+    assert finding is not None
+    assert (finding.severity, finding.files) == ("note", (("ants/a.jpg", "ants/b.jpg", "ants/c.jpg"),))
+    assert "3 images in 1 set of copies of one class (0 exact, 1 near), 2.0 % of all images superfluous" in finding.message
+    assert label_conflict(found) is None
+    assert leak(found) is None
+
+
+def test_many_copies_are_a_warning(image, evidence) -> None:
+    finding = duplicate(evidence([*(image(content=f"x{i // 2}") for i in range(20)), *(image() for _ in range(80))]))
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert "(10 exact, 0 near)" in finding.message
+
+
+def test_one_picture_under_two_classes_is_an_error_and_no_mere_duplicate(image, evidence) -> None:
+    images = [image("cat", path="cat/1.jpg", content="x"), image("dog", path="dog/1.jpg", content="x"), image("cat")]
+    found = evidence(images)
+    finding = label_conflict(found)
+    assert finding is not None
+    assert (finding.severity, finding.files) == ("error", (("cat/1.jpg", "dog/1.jpg"),))
+    assert "'cat' and 'dog' (1)" in finding.message
+    assert duplicate(found) is None
+
+
+def test_a_copy_in_train_and_test_is_a_leak(image, evidence) -> None:
+    images = [image(split="train", path="train/1.jpg"), image(split="test", path="test/1.jpg"), image(split="test")]
+    found = evidence(images, near=[(0, 1)])
+    finding = leak(found)
+    assert finding is not None
+    assert (finding.severity, finding.files) == ("error", (("train/1.jpg", "test/1.jpg"),))
+    assert "train and test (1)" in finding.message
+    assert "1 image to measure by is concerned" in finding.message
+    assert duplicate(found) is None
+
+
+def test_a_copy_in_val_and_test_is_a_warning(image, evidence) -> None:
+    images = [image(split="val", content="x"), image(split="test", content="x"), image(split="train")]
+    finding = leak(evidence(images))
+    assert finding is not None
+    assert finding.severity == "warning"
+
+
+def test_a_copy_of_another_class_in_another_split_is_both(image, evidence) -> None:
+    found = evidence([image("cat", split="train", content="x"), image("dog", split="test", content="x")])
+    assert leak(found) is not None
+    assert label_conflict(found) is not None
+
+
+def test_a_group_on_both_sides_is_a_leak(image, evidence) -> None:
+    images = [image(split=split, group=group) for split, group in (("train", "p1"), ("train", "p1"), ("test", "p1"), ("test", "p2"))]
+    finding = leak(evidence(images))
+    assert finding is not None
+    assert len(finding.files) == 1
+    assert len(finding.files[0]) == 2
+    assert "1 group of images" in finding.message
+
+
+def test_where_cnnkit_splits_nothing_leaks(image, evidence) -> None:
+    assert leak(evidence([image(content="x", group="g"), image(content="x", group="g")])) is None

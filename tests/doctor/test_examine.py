@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from PIL import Image
+
+from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.examine import examine
+from cnnkit.doctor.finding import IDS
+
+
+def paths_of(finding) -> Iterator[str]:
+    return (path for case in finding.files for path in case)
+
+
+def test_clean_data_has_nothing_to_complain_of(image_folder, collect) -> None:
+    found = collect(image_folder(classes=("ants", "bees"), images=100, size=(24, 24)))
+    assert [finding for finding in examine(found) if finding.id != "shortcut"] == []
+
+
+def test_everything_that_was_planted_is_found_in_the_order_of_the_ids(image_folder, collect) -> None:
+    folder = image_folder(classes={"ants": 20, "bees": 100, "Bees": 20}, size=(100, 80))
+    whole = (folder / "bees" / "bees-000.jpg").read_bytes()
+    (folder / "bees" / "truncated.jpg").write_bytes(whole[:400])
+    (folder / "bees" / "copy.jpg").write_bytes(whole)
+    (folder / "ants" / "conflict.jpg").write_bytes((folder / "bees" / "bees-001.jpg").read_bytes())
+    (folder / "ants" / "named.jpg").write_bytes(b"")
+    Image.new("RGB", (100, 80), (10, 200, 30)).save(folder / "ants" / "flat.png")
+    Image.new("RGBA", (100, 80), (10, 200, 30, 9)).save(folder / "ants" / "alpha.png")
+    findings = {finding.id: finding for finding in examine(collect(folder), shortcuts=False)}
+    assert list(findings) == [name for name in IDS if name in findings]
+    assert list(findings) == [
+        "unreadable", "odd-mode", "constant", "imbalance", "small-class", "class-name-clash", "duplicate", "label-conflict",
+    ]  # fmt: skip
+    assert set(paths_of(findings["unreadable"])) == {"bees/truncated.jpg", "ants/named.jpg"}
+    assert findings["duplicate"].files == (("bees/bees-000.jpg", "bees/copy.jpg"),)
+    assert findings["label-conflict"].files == (("ants/conflict.jpg", "bees/bees-001.jpg"),)
+
+
+def test_shortcuts_are_looked_for_unless_told_otherwise(image, evidence) -> None:
+    images = [image("a", quality=75) for _ in range(30)] + [image("b", quality=90) for _ in range(30)]
+    assert "shortcut" in {finding.id for finding in examine(evidence(images))}
+    assert "shortcut" not in {finding.id for finding in examine(evidence(images), shortcuts=False)}
+
+
+def test_no_images_no_findings(evidence, image) -> None:
+    one = evidence([image()])
+    assert examine(Evidence((), (), one.thumbnails[:0], one.near)) == []
+
+
+def test_every_file_unreadable_is_no_crash(image, evidence) -> None:
+    unreadable = [image(label, error="the file is empty", width=0, height=0) for label in ("a", "b") for _ in range(30)]
+    assert next(finding.id for finding in examine(evidence(unreadable))) == "unreadable"

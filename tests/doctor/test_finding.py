@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+
+from cnnkit.doctor.finding import IDS, Finding, Health, Severity
+
+
+def test_health_is_the_json_document_of_the_doctor() -> None:
+    finding = Finding("duplicate", Severity.NOTE, (("a/1.jpg", "a/2.jpg"),), "2 images in 1 set of copies")
+    document = json.loads(json.dumps(Health(3, {"a": 2, "b": 1}, [finding], ["one note"]).to_dict()))
+    assert document == {
+        "images": 3,
+        "classes": {"a": 2, "b": 1},
+        "findings": [{"id": "duplicate", "severity": "note", "files": [["a/1.jpg", "a/2.jpg"]], "message": "2 images in 1 set of copies"}],
+        "notes": ["one note"],
+    }
+
+
+def test_names_of_any_bytes_survive_into_json() -> None:
+    path = b"a/\xff.jpg".decode(errors="surrogateescape")
+    document = json.dumps(Health(1, {"a": 1}, [Finding("tiny", Severity.NOTE, ((path,),), "")]).to_dict())
+    assert json.loads(document)["findings"][0]["files"] == [[path]]
+
+
+def test_a_severity_is_its_word() -> None:
+    assert [str(severity) for severity in Severity] == ["error", "warning", "note"]
+    assert Severity.ERROR == "error"
+    assert len(set(IDS)) == 16
