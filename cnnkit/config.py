@@ -47,11 +47,20 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images, and how they are divided and kept."""
 
-    data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), or 'digits'.")
+    data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), CSV, zip or tar, or 'digits'.")
+    download: bool = Field(default=False, description="Download the data if it has a name, such as torchvision:CIFAR10, and is not here.")
     split: Annotated[tuple[float, ...], _numbers("/")] = Field(
         default=(0.7, 0.15, 0.15),
-        description="Shares train/val/test of the images that come without a split.",
+        description="Shares train/val/test by which images that come without a split are drawn.",
         json_schema_extra={"metavar": "A/B/C"},
+    )
+    split_file: Path | None = Field(
+        default=None, description="Sides of an earlier split.csv (path,split); new images are divided as usual."
+    )
+    group_by: str = Field(
+        default="",
+        description="Images of one group (patient, video) land on one side: a column of the CSV, or a pattern of the path.",
+        json_schema_extra={"metavar": "COLUMN|REGEX"},
     )
     classes: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
@@ -59,10 +68,12 @@ class DataConfig(Section):
     balance: Literal["none", "weights", "sampler"] = Field(
         default="none", description="Against imbalance: weigh the loss by inverse class frequency, or draw classes equally often."
     )
-    cache: Literal["auto", "ram", "disk"] = Field(
-        default="auto", description="Where decoded images are kept; auto: on disk, or in memory when the disk is short."
+    cache: Literal["auto", "ram", "disk", "none"] = Field(
+        default="auto",
+        description="Where decoded images are kept; none: nowhere, they are decoded in every epoch; auto: on disk, or in memory when the "
+        "disk is short and they fit into half of what is free, else none.",
     )
-    workers: int = Field(default=0, ge=0, description="Threads that decode images; 0: one per core.")
+    workers: int = Field(default=0, ge=0, description="Processes that decode images; 0: one per core.")
     on_bad: Literal["skip", "fail"] = Field(
         default="skip", description="What an unreadable image does: be named and left out, or refuse the run."
     )

@@ -8,12 +8,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
+from cnnkit.files import whole_file
 
 HISTORY: tuple[str, ...] = (
     "epoch",
@@ -27,6 +27,7 @@ HISTORY: tuple[str, ...] = (
     "images_per_second",
     "is_best",
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"(\d{3,})-")
 
 
@@ -100,6 +101,17 @@ class RunDir:
         except OSError as error:
             raise ModelFileError(f"{self.split_file}: cannot be read: {error.strerror or error}; name the images with --data") from None
 
+    def count_opening(self, split: str) -> int:
+        """Note that `split` is evaluated once more, in eval/opened.json, and return how often it has been."""
+        file = self.path / "eval" / "opened.json"
+        try:
+            opened = dict(json.loads(file.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            opened = {}
+        opened[split] = int(opened.get(split, 0)) + 1
+        write_json(file, opened)
+        return opened[split]
+
     def append_history(self, row: Mapping[str, object]) -> None:
         """Add one epoch to history.csv; `row` has the keys `HISTORY`."""
         new = not self.history.exists()
@@ -170,7 +182,16 @@ def newest(*, finished: bool = True) -> RunDir:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as JSON; the file appears under its name only when it is whole. NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    r"""Return `value` as a JSON document in UTF-8; a byte of a file name that is no UTF-8 becomes an escape such as ``\udcff``.
+
+    Python reads it back as the name that `open` takes (PEP 383). Raises `ValueError` for NaN and infinity.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -193,16 +214,17 @@ def write_text(path: Path, text: str) -> None:
 
     File names that are no UTF-8 keep their bytes. Raises `CnnkitError` if it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; raises `CnnkitError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(text.encode("utf-8", "surrogateescape"))
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):  # it has got its name, or was never made
-            part.unlink()
 
 
 def _status(run: RunDir) -> object:

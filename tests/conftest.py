@@ -85,13 +85,17 @@ def write_images(
 
 
 def draw_image(label: int, classes: int, size: tuple[int, int], random: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Draw one uint8 image (height, width, 3): stripes in the hue and direction of `label`, under light and noise."""
+    """Draw one uint8 image (height, width, 3): stripes in the hue and direction of `label`, under uneven light and noise.
+
+    The light falls in patches, other ones on every image, so that no two look like copies of one picture.
+    """
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
     angle = np.pi * label / classes
     stripes = np.sin((np.cos(angle) * x + np.sin(angle) * y) * random.uniform(0.5, 0.7) + random.uniform(0, 2 * np.pi))
     hue = np.array(colorsys.hsv_to_rgb(label / classes, 0.8, 1.0))
-    light = random.uniform(120, 160) + 50 * stripes[..., None]
+    patches = random.normal(0, 30, (5, 5))[y * 5 // height, x * 5 // width]
+    light = random.uniform(120, 160) + 50 * stripes[..., None] + patches[..., None]
     return (light * hue + random.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
 
 

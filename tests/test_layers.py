@@ -38,6 +38,7 @@ class Room:
 LIGHT = {
     # plain values and rules
     "errors": Room(),
+    "files": Room(),
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
@@ -45,10 +46,10 @@ LIGHT = {
     "engine.early_stopping": Room(),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
-    "run_dir": Room(rooms="errors"),
+    "run_dir": Room(rooms="errors files"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn"),
-    "report": Room(rooms="errors metrics", packages="numpy rich matplotlib", rooms_as_types="engine"),
+    "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor"),
 }
 HEAVY = {
     # networks, built with what every plugin has
@@ -57,21 +58,28 @@ HEAVY = {
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "preprocess": Room(rooms="architecture", packages="torch pydantic"),
-    "data": Room(rooms="errors config preprocess", packages="numpy PIL torch platformdirs", packages_inside="sklearn"),
-    "engine": Room(rooms="errors config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
+    "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
+        rooms="errors files config registry preprocess",
+        packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
+        packages_inside="sklearn scipy torchvision datasets pillow_heif",
+    ),
+    # what is wrong with the images, by what data knows of them; no torch either
+    "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
+    "engine": Room(rooms="errors files config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
     "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
     "head": Room(rooms="errors", packages="torch"),
     # a trained model: its file, what it answers, its exported forms
-    "model_file": Room(rooms="errors registry preprocess", packages="torch pydantic safetensors"),
-    "classifier": Room(rooms="registry preprocess model_file", packages="numpy torch", rooms_as_types="exporters"),
+    "model_file": Room(rooms="errors files registry preprocess", packages="torch pydantic safetensors"),
+    "classifier": Room(rooms="registry preprocess head model_file", packages="numpy torch", rooms_as_types="exporters"),
     "exporters": Room(
-        rooms="errors preprocess model_file classifier",
+        rooms="errors files preprocess model_file classifier",
         packages="numpy torch",
         packages_inside="onnx onnxruntime sklearn",
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors architecture config registry run_dir metrics preprocess data engine transfer head model_file classifier exporters",
+        rooms="errors architecture config registry run_dir metrics preprocess data doctor engine transfer head model_file classifier "
+        "exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),
@@ -79,10 +87,11 @@ HEAVY = {
 FACE = {
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
-        rooms="errors architecture config registry run_dir",
+        rooms="errors files architecture config registry run_dir",
         packages="typer rich pydantic",
-        rooms_inside="report models.size api",
+        rooms_inside="report models.size data api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
+        rooms_as_types="doctor",
     ),
     "__main__": Room(rooms="cli"),
 }
@@ -249,3 +258,10 @@ def test_light_rooms_load_no_torch() -> None:
     modules = [module_name(file) for file in FILES if room_of(module_name(file)) in LIGHT and module_name(file) != "cnnkit"]
     lines = "\n".join(f"import cnnkit.{module}" for module in modules if module != "engine.early_stopping")
     assert loaded_after(lines) & TORCH == set()
+
+
+def test_looking_at_data_loads_no_torch(image_folder) -> None:
+    folder = image_folder(["ants", "bees"], images=4)
+    commands = [["doctor", str(folder)], ["split", str(folder)], ["cache"]]
+    lines = "\n".join(f"assert main({command!r}) == 0" for command in commands)
+    assert loaded_after(f"from cnnkit.cli.app import main\n{lines}") & TORCH == set()

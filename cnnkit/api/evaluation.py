@@ -15,9 +15,11 @@ from cnnkit import run_dir
 from cnnkit.api.samples import Samples, other_samples, run_samples
 from cnnkit.api.target import Target, find_target
 from cnnkit.classifier import Classifier, TorchClassifier, open_classifier
+from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.scan import Progress, scan
-from cnnkit.data.source import VAL, Record
+from cnnkit.data.source import TEST, VAL, Record
+from cnnkit.data.stream import gather
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 
@@ -32,6 +34,7 @@ BATCH = 256  # images classified at a time; memory, not speed, is what it bounds
 class Evaluation:
     """What a model scored: the report, the images behind it, those left out, and the folder of the files (None: not kept).
 
+    `opened` is how often the test split of the run has been looked at, this time included; 0 for other images.
     `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`.
     """
 
@@ -43,6 +46,7 @@ class Evaluation:
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     folder: Path | None
+    opened: int = 0
 
 
 def evaluate(
@@ -72,11 +76,14 @@ def evaluate(
         raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
     if split is None and data is None and samples.split == VAL:
         notes.append("the run has no test split: these are figures of val, which also chose the epoch, and so a little too good")
+    opened = target.run.count_opening(TEST) if data is None and target.run and samples.split == TEST else 0
+    if opened > 1:
+        notes.append(f"test has now been opened {opened} times: what is chosen by looking at it makes its figures too good; choose by val")
     index = {name: position for position, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
     paths = tuple(record.path for record in records)
-    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder)
+    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder, opened)
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
     return result
@@ -88,7 +95,9 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     from cnnkit.report.text import report_text
 
     report = evaluation.report
-    run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": [{"path": p, "error": e} for p, e in evaluation.bad]})
+    opened = {"opened": evaluation.opened} if evaluation.opened else {}
+    bad = [{"path": path, "error": error} for path, error in evaluation.bad]
+    run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": bad, **opened})
     columns = [*COLUMNS, *(run_dir.class_columns(report.classes, COLUMNS) if all_probabilities else ())]
     run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
     heads = run_dir.class_columns(report.classes, ["true"])
@@ -132,7 +141,7 @@ def _classified(
         images = []
         for record in samples.records[start : start + BATCH]:
             try:
-                pixels = samples.source.read(record)
+                pixels = decode(samples.source.read(record))
             except UndecodableError as error:
                 bad.append((record.path, str(error)))
                 continue
@@ -152,21 +161,17 @@ def _classified_from_store(
 ) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
     """As `_classified`, on canvases: the training's own store serves again, to the bit."""
     geometry: Preprocessing = classifier.model.header.preprocessing
-    store = scan(samples.source, samples.scope, geometry, progress=progress)
+    found = scan(samples.source, samples.scope, geometry, progress=progress)
+    assert found.canvases is not None  # noqa: S101 (a geometry was given)
     wanted = {record.path for record in samples.records}
     chosen = [row for row, record in enumerate(samples.scope) if record.path in wanted]
-    bad = [(samples.scope[row].path, store.scanned[row].error) for row in chosen if store.scanned[row].error]
-    rows = np.array([row for row in chosen if not store.scanned[row].error], dtype=np.int64)
-    blocks = [
-        classifier.canvas_probabilities(torch.from_numpy(np.ascontiguousarray(store.canvases[rows[start : start + BATCH]])))
-        for start in range(0, len(rows), BATCH)
-    ]
+    bad = [(samples.scope[row].path, found.facts[row].error) for row in chosen if found.facts[row].error]
+    rows = np.array([row for row in chosen if not found.facts[row].error], dtype=np.int64)
+    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, parts)]
     records = [samples.scope[row] for row in rows]
-    changed = [
-        r.path
-        for r, row in zip(records, rows, strict=True)
-        if samples.hashes.get(r.path, store.scanned[row].sha256) != store.scanned[row].sha256
-    ]
+    contents = [found.facts[row].sha256 for row in rows]
+    changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
     return records, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
 
 

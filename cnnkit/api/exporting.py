@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cnnkit import run_dir
 from cnnkit.api.samples import Samples, other_samples, run_samples
 from cnnkit.api.target import Target, find_target
+from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import VAL
 from cnnkit.errors import ModelFileError
@@ -71,6 +72,6 @@ def _images(samples: Samples) -> Iterator[NDArray[np.uint8]]:
     step = max(1, len(samples.records) // IMAGES)
     for record in samples.records[::step][:IMAGES]:
         try:
-            yield samples.source.read(record).image
+            yield decode(samples.source.read(record)).image
         except UndecodableError:
             continue

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnnkit.api.target import find_target
 from cnnkit.classifier import Classifier, open_classifier
 from cnnkit.data.image import read_image
-from cnnkit.data.source import image_files
+from cnnkit.data.sources.folder import image_files
 from cnnkit.errors import DataError
 from cnnkit.run_dir import class_columns
 

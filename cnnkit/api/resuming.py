@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from cnnkit.api.training import TrainingJob, prepare, split_rows
+from cnnkit.api.splitting import split_rows
+from cnnkit.api.training import TrainingJob, prepare
 from cnnkit.config import validated
 from cnnkit.data.scan import Progress
 from cnnkit.engine.runtime import Runtime
@@ -28,7 +30,10 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     was = record["runtime"]
     runtime = Runtime(torch.device(was["device"]), was["precision"], was["channels_last"], "as before")
     config = validated(record["config"])
-    config = config.model_copy(update={"data": config.data.model_copy(update={"data": record["data"]["location"]})})
+    where: dict[str, Any] = {"data": record["data"]["location"]}
+    if config.data.split_file:
+        where["split_file"] = directory.split_file  # as it was: the user's may have changed, or lie relative to another folder
+    config = config.model_copy(update={"data": config.data.model_copy(update=where)})
     job = prepare(config, progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)
@@ -39,7 +44,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
 
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:
     before = {row["path"]: row for row in run.read_split()}
-    now = {row["path"]: dict(row) for row in split_rows(job.dataset)}
+    now = {row["path"]: dict(row) for row in split_rows(job.dataset.samples)}
     changed = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
     if changed:
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from cnnkit import config as configuration
 from cnnkit import run_dir
 from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.api.splitting import split_rows
 from cnnkit.config import TrainConfig
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
 from cnnkit.data.scan import Progress
-from cnnkit.data.source import SPLITS, TRAIN, VAL, open_source
+from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
+from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
 from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start
 from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime, keep_freed_memory
 from cnnkit.engine.state import save_state
-from cnnkit.errors import DataError
+from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
 from cnnkit.head import head_parameters, start_head
 from cnnkit.model_file import Model, ModelHeader, load_model, save_model
 from cnnkit.preprocess import Preprocess
@@ -65,7 +67,7 @@ class TrainingJob:
     def begin(self) -> RunDir:
         """Make the run directory and write config.json and split.csv into it."""
         self.run = run_dir.create(self.config.run.out or run_dir.runs_folder(), self.config.model.arch)
-        run_dir.write_csv(self.run.split_file, ("path", "label", "split", "sha256"), split_rows(self.dataset))
+        run_dir.write_csv(self.run.split_file, ("path", "label", "split", "sha256"), split_rows(self.dataset.samples))
         self.record("running")
         return self.run
 
@@ -97,6 +99,8 @@ class TrainingJob:
                 save_state(run.last, self.model, self.state)
                 yield epoch
             status = "finished" if self.state.stopping.best_epoch else "failed"
+        except DataError as error:  # an image was changed or removed while it was still needed (--cache none)
+            raise TrainingStoppedError(f"{error}\nthe epochs so far are kept; once the image is back: cnnkit resume {run.path}") from None
         finally:
             self.record(status)
 
@@ -142,30 +146,50 @@ class TrainingResult:
     model: Model
 
 
-def train(data: str | Path, *, arch: str | None = None, recipe: str | None = None, **settings: Any) -> TrainingResult:
-    """Train a classifier on `data` and return it with its run.
+def train(
+    data: str | Path | None = None,
+    *,
+    images: Images | None = None,
+    labels: Labels | None = None,
+    arch: str | None = None,
+    recipe: str | None = None,
+    **settings: Any,
+) -> TrainingResult:
+    """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
 
-    `settings` are the flags of ``cnnkit train`` as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``.
-    Raises `CnnkitError` (see `cnnkit.errors`) where the command would exit with a message.
+    `images` and `labels` are those of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train``
+    as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` (see `cnnkit.errors`) where
+    the command would exit with a message.
     """
-    given = {"data": str(data), **({"arch": arch} if arch else {}), **settings}
-    job = prepare(configuration.resolve(configuration.by_section(given), recipe=recipe))
+    if (data is None) == (images is None) or (images is None) != (labels is None):
+        raise ConfigError("train() takes either data, such as train('./images'), or images and labels: train(images=..., labels=...)")
+    source = None if images is None or labels is None else ArraysSource(images, labels)
+    given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
+    job = prepare(configuration.resolve(configuration.by_section(given), recipe=recipe), source=source)
     run = job.begin()
     epochs = tuple(job.epochs())
     return TrainingResult(run, epochs, load_model(run.best))
 
 
-def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: Runtime | None = None, dry_run: bool = False) -> TrainingJob:
+def prepare(
+    config: TrainConfig,
+    *,
+    source: Source | None = None,
+    progress: Progress | None = None,
+    runtime: Runtime | None = None,
+    dry_run: bool = False,
+) -> TrainingJob:
     """Check everything, decode the data, build the network and choose the runtime; returns a job that can start.
 
-    `progress(done, total)` follows the scan. `runtime` is taken as given instead of probed (a resumed run).
+    `source` is opened already (arrays), else `config` names it. `progress(done, total)` follows the scan. `runtime` is
+    taken as given instead of probed (a resumed run).
     Raises `CnnkitError` for whatever would make the training fail or mean nothing.
     """
     device = runtime.device if runtime else choose_device(config.run.device)
     keep_freed_memory()
     if not dry_run:
         run_dir.check_writable(config.run.out or run_dir.runs_folder())
-    source = open_source(config.data.data)
+    source = source or open_source(config.data.data, download=config.data.download, group_by=config.data.group_by)
     records, _ = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
@@ -176,8 +200,10 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
     val_rows, val_labels = dataset.arrays(VAL)
     if not len(rows) or not len(val_rows):
         raise DataError(f"{source.name}: no images to {'train on' if not len(rows) else 'validate with'}; see --split")
+    canvases = dataset.store.canvases
+    assert canvases is not None  # noqa: S101 (a geometry was given)
     if blueprint.preprocessing is None:
-        mean, std = channel_statistics(dataset.store.canvases, rows)
+        mean, std = channel_statistics(canvases, rows)
         geometry = geometry.model_copy(update={"mean": mean, "std": std})
 
     torch.manual_seed(config.run.seed)
@@ -195,7 +221,7 @@ def prepare(config: TrainConfig, *, progress: Progress | None = None, runtime: R
     )
     module = runtime.prepare(built.module)
     preprocess = Preprocess(geometry).to(device)
-    val_batches = Batches(dataset.store.canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
+    val_batches = Batches(canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
     batches = replace(
         val_batches,
         rows=rows,
@@ -243,15 +269,10 @@ def _val_batch(image_size: int) -> int:
     return max(1, min(256, VAL_PIXELS // image_size**2))
 
 
-def split_rows(dataset: Dataset) -> list[Mapping[str, str]]:
-    """Return the rows of split.csv."""
-    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256} for s in dataset.samples]
-
-
 def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
     """Return what identifies the data: its name, a fingerprint of all content, labels and sides, and images per split."""
     digest = hashlib.sha256()
-    for row in split_rows(dataset):
+    for row in split_rows(dataset.samples):
         digest.update("\0".join(row.values()).encode("utf-8", "surrogateescape") + b"\n")
     return {"name": name, "sha256": digest.hexdigest(), "images": {split: len(dataset.of(split)) for split in SPLITS}}
 

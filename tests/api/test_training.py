@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import metadata
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 import cnnkit
+import cnnkit.api
 from cnnkit.api.training import prepare
 from cnnkit.architecture import Architecture
 from cnnkit.config import by_section, resolve
 from cnnkit.data.batches import Batches
-from cnnkit.errors import CnnkitError, ConfigError
+from cnnkit.data.stream import gather
+from cnnkit.errors import CnnkitError, ConfigError, TrainingStoppedError
 from cnnkit.registry import Entry
 
 SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
@@ -38,7 +41,7 @@ def test_the_model_file_alone_says_how_it_came_to_be(trained):
     assert header.arch == "custom-cnn"
     assert header.options["width"] == 8
     assert header.versions["cnnkit"] == metadata.version("cnnkit")
-    assert header.training["data"]["images"] == {"train": 42, "val": 9, "test": 9}
+    assert header.training["data"]["images"] == {"train": 37, "val": 12, "test": 11}
     assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
 
 
@@ -50,7 +53,7 @@ def test_a_setting_that_does_not_exist_is_refused_with_the_closest(image_folder)
 def test_mean_and_std_are_those_of_the_training_images_alone(image_folder):
     made = job(image_folder(images=12))
     rows, _ = made.dataset.arrays("train")
-    levels = made.dataset.store.canvases[rows].astype(np.float64) / 255
+    levels = next(gather(made.batches.canvases, [rows])).astype(np.float64) / 255
     assert made.header.preprocessing.mean == pytest.approx(levels.mean(axis=(0, 2, 3)))
     assert made.header.preprocessing.std == pytest.approx(levels.std(axis=(0, 2, 3)))
 
@@ -62,7 +65,7 @@ def test_the_image_size_is_that_of_the_images_up_to_the_architectures(image_fold
 
 def test_gray_images_train_a_network_of_one_channel(image_folder):
     made = job(image_folder(images=6), channels=1)
-    assert made.dataset.store.canvases.shape[1] == 1
+    assert made.batches.canvases.shape[1] == 1
     (images, _) = next(iter(made.batches.epoch(1)))
     assert made.model(images).shape == (len(images), 3)
 
@@ -161,4 +164,68 @@ def test_a_file_name_that_is_no_text_survives(image_folder):
     result = cnnkit.train(data, epochs=1, **SMALL)
     evaluation = cnnkit.evaluate(result.run.path, split="train")
     assert any("\udce9" in row["path"] for row in result.run.read_split())
-    assert evaluation.report.n == 24
+    assert evaluation.report.n == sum(row["split"] == "train" for row in result.run.read_split())
+
+
+def test_streaming_memory_and_disk_train_the_same_model(image_folder):
+    data = image_folder(images=16)
+    heads = [
+        torch.load(cnnkit.train(data, epochs=2, cache=cache, **SMALL).run.last / "state.pt", weights_only=True)["model"]
+        for cache in ("disk", "ram", "none")
+    ]
+    for name, weights in heads[0].items():
+        assert torch.equal(weights, heads[1][name])
+        assert torch.equal(weights, heads[2][name])
+
+
+def test_an_image_that_changes_during_a_streamed_training_stops_it_with_a_way_on(image_folder):
+    data = image_folder(images=16)
+    interrupted = prepare(resolve(by_section({"data": str(data), "epochs": 3, "cache": "none", **SMALL})))
+    run = interrupted.begin()
+    epochs = interrupted.epochs()
+    next(epochs)
+    victim = data / interrupted.dataset.of("train")[0].path
+    content = victim.read_bytes()
+    victim.write_bytes(content + b"\0")
+    with pytest.raises(
+        TrainingStoppedError, match=rf"{victim.name} has changed since it was scanned.*\n.*cnnkit resume {run.path}"
+    ) as caught:
+        list(epochs)
+    assert caught.value.exit_code == 3
+    assert len(run.read_history()) == 1
+    assert run.read_config()["status"] == "stopped"
+    victim.write_bytes(content)
+    assert len(list(cnnkit.api.resume(run.path).epochs())) == 2
+
+
+def test_images_and_labels_train_like_a_folder():
+    random = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = np.clip(random.normal(60 + 60 * labels[:, None, None], 40, (90, 12, 12)), 0, 255).astype(np.uint8)
+    result = cnnkit.train(images=images, labels=[f"level {label}" for label in labels], epochs=2, **SMALL)
+    assert result.model.header.classes == ("level 0", "level 1", "level 2")
+    assert sum(result.model.header.training["data"]["images"].values()) == 90
+    with pytest.raises(CnnkitError, match="arrays"):
+        cnnkit.evaluate(result.run.path)
+
+
+@pytest.mark.parametrize("given", [{}, {"data": "digits", "images": [], "labels": []}, {"images": []}, {"labels": []}])
+def test_train_takes_data_or_images_with_labels(given):
+    with pytest.raises(ConfigError, match=r"either data, such as train\('./images'\), or images and labels"):
+        cnnkit.train(**given)
+
+
+def test_a_split_file_survives_a_resume_from_another_folder(image_folder, tmp_path, monkeypatch):
+    data = image_folder(images=16)
+    first = cnnkit.train(data, epochs=1, **SMALL)
+    shutil.copy(first.run.split_file, tmp_path / "mine.csv")
+    stopped = prepare(resolve(by_section({"data": str(data), "epochs": 2, "seed": 5, "split_file": "mine.csv", **SMALL})))
+    run = stopped.begin()
+    next(stopped.epochs())
+    assert run.read_split() == first.run.read_split()
+    stopped.record("stopped")
+    (tmp_path / "mine.csv").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    run_path = run.path.resolve()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(list(cnnkit.api.resume(run_path).epochs())) == 1
