@@ -59,7 +59,7 @@ def label_issues(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.intp
     others = chances[found].copy()
     others[np.arange(len(found)), given[found]] = -1.0
     margin = others.max(axis=1, initial=-1.0) - chances[found, given[found]]
-    return found[np.argsort(-margin, kind="stable")]
+    return found[np.lexsort((chances[found, given[found]], -margin))]  # confident models give margins of 1 by the dozen
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
