@@ -1,0 +1,134 @@
+"""``cnnkit lr-find``: which learning rate suits these images and this network."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnkit import config as configuration
+from cnnkit import run_dir
+from cnnkit.cli import console
+from cnnkit.cli.options import with_options
+from cnnkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnkit.api.lr_finding import LrFinding
+
+ENDING = ".png"
+COLUMNS = ("rate", "loss", "smoothed")
+# What decides how long one trains, how the rate then falls and where results go plays no part; all else makes the step.
+IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "out"})
+FLAGS = [name for key, section in configuration.SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
+
+
+@with_options(*FLAGS)
+def lr_find(
+    given: dict[str, Any],
+    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", rich_help_panel="Recipe", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags win over it.", rich_help_panel="Run", show_default=False)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Learning rates to try, one update each; at least 20.", show_default="100")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the picture (.png); its numbers go beside it (.csv).")] = Path(
+        "lr-find.png"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print the test as one JSON document.")] = False,
+) -> None:
+    """Try growing learning rates on a copy of the network and suggest one; takes about a hundred steps.
+
+    Exits with 2 if the loss never fell, so that there is nothing to suggest.
+    """
+    if out.suffix.lower() != ENDING:
+        raise ConfigError(f"--out {out}: the ending must be {ENDING}")
+    settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
+    from cnnkit.api.lr_finding import find_lr
+
+    screen = console.err()
+    with console.progress(screen, "images") as update:
+        finding = find_lr(settings, steps=steps, progress=update)
+    _describe(screen, finding, settings.data.data)
+    table = out.with_suffix(".csv")
+    _write(finding, settings.data.data, out, table)
+    if json:
+        console.print_json(_document(finding, out, table))
+    test = finding.test
+    if test.suggestion is None:
+        raise ConfigError(_no_suggestion(finding, settings.data.data, table))
+    if json:
+        return
+    result = console.out()
+    console.say(result, f"suggested learning rate {test.suggestion:g} (tried {test.rates[0]:g} to {test.rates[-1]:.2g}: {out}, {table})")
+    console.say(result, f"next: cnnkit train{_retyped(given, recipe, config)} --lr {test.suggestion:g}")
+
+
+def _describe(screen: Console, finding: LrFinding, data: str) -> None:
+    """Say on what the rates were tried."""
+    optim = finding.optim
+    console.labelled(screen, "data", f"{data}: {finding.images:,} images per pass")
+    console.labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
+    console.labelled(screen, "recipe", f"{optim.optimizer}, batches of {optim.batch_size}")
+    for text in finding.notes:
+        console.labelled(screen, "note", text, "yellow")
+    console.say_skipped(screen, finding.bad, f"`cnnkit doctor {shlex.quote(data)}`")
+
+
+def _write(finding: LrFinding, data: str, picture: Path, table: Path) -> None:
+    """Write the numbers and, unless there are none, their picture."""
+    test = finding.test
+    rows = zip(test.rates, test.losses, test.smoothed, strict=True)
+    run_dir.write_csv(table, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
+    if test.rates:
+        from cnnkit.report.lr_plot import plot_range_test
+
+        title = f"{finding.arch} on {Path(data).name}, {finding.optim.optimizer}, batches of {finding.optim.batch_size}"
+        plot_range_test(
+            test.rates, test.losses, test.smoothed, picture, suggestion=test.suggestion, diverged_at=test.diverged_at, title=title
+        )
+
+
+def _document(finding: LrFinding, picture: Path, table: Path) -> dict[str, object]:
+    test = finding.test
+    return {
+        "suggestion": test.suggestion,
+        "diverged_at": test.diverged_at,
+        "arch": finding.arch,
+        "optimizer": finding.optim.optimizer,
+        "batch_size": finding.optim.batch_size,
+        "rates": list(test.rates),
+        "losses": list(test.losses),
+        "smoothed": list(test.smoothed),
+        "files": {"picture": str(picture) if test.rates else None, "table": str(table)},
+        "notes": list(finding.notes),
+    }
+
+
+def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
+    test = finding.test
+    if not test.rates:
+        return (
+            f"no learning rate to suggest: the very first loss was not finite ({finding.arch}, {finding.runtime}); "
+            "try --precision fp32, and other weights if --weights is given"
+        )
+    return (
+        f"no learning rate to suggest: with rates from {test.rates[0]:g} to {test.rates[-1]:.2g} the smoothed loss never fell clearly "
+        f"below {test.smoothed[0]:.3g}, where it began (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
+        "else try a larger --batch-size or more --steps"
+    )
+
+
+def _retyped(given: dict[str, Any], recipe: str | None, config: Path | None) -> str:
+    """Return the flags that were typed, as ``cnnkit train`` takes them, each after a space."""
+    words: list[str] = []
+    for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
+        flag = configuration.flag(name)
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif value is not None:
+            for each in value if isinstance(value, list) else [value]:
+                words += [flag, str(each)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
