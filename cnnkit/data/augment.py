@@ -1,19 +1,32 @@
-"""Random rotation, flip, zoom and shift of whole batches, on whatever device the batch is on."""
+"""How training images are varied at random: presets, what a configuration asks for, and doing it to a whole batch.
+
+Here are rotation, flip, zoom and shift; colour, erasing, RandAugment and mixing have files of their own. All run on whatever
+device the batch is on, and every image has its own random numbers.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cnnkit.config import AugmentConfig
+from cnnkit.data.colour import jitter
+from cnnkit.data.erasing import erase
+from cnnkit.data.rand_augment import MOST_OPERATIONS, rand_augment
 
-DRAWS = 6  # numbers in [0, 1) per image: flip h, flip v, rotate, zoom, shift x, shift y
+# The columns of an image's random numbers. A column added at the end leaves what earlier ones do as it was.
+PLACE = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
+COLOUR = slice(6, 9)
+ERASING = slice(9, 14)
+MIXING = slice(14, 18)
+OPERATIONS = slice(18, 18 + MOST_OPERATIONS)
+DRAWS = OPERATIONS.stop
 # Names whose images change class when mirrored. Missing one costs more than one too many: mirrored images under the
 # wrong label, against a share of the variety. So "right whale" is taken for a side, but "West Highland terrier" is not.
 _SIDED = re.compile(
@@ -28,12 +41,22 @@ _SIDED = re.compile(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are varied: `rotate` in degrees either way, `zoom` a range of magnification, `shift` a share of the side."""
+    """How far images are varied.
+
+    `rotate` in degrees either way, `zoom` a range of magnification, `shift` a share of the side, `color` the reach of the
+    factors of brightness, contrast and saturation, `erase` the share of images with a rectangle erased, `randaugment` the
+    number of operations and their magnitude; `mixup` and `cutmix` the A of Beta(A, A). Zero is off.
+    """
 
     rotate: float
     flip: str
     zoom: tuple[float, float]
     shift: float
+    color: float = 0.0
+    erase: float = 0.0
+    randaugment: tuple[int, int] = (0, 0)
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     @property
     def affine(self) -> bool:
@@ -41,18 +64,29 @@ class Augmentation:
         return self.rotate > 0 or self.zoom != (1.0, 1.0)
 
     @property
+    def moves(self) -> bool:
+        """Whether pixels change place."""
+        return self.affine or self.flip != "none" or self.shift > 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others of their batch, and labels become probabilities."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
     def active(self) -> bool:
         """Whether anything is varied at all."""
-        return self.affine or self.flip != "none" or self.shift > 0
+        return self.moves or self.mixes or self.color > 0 or self.erase > 0 or self.randaugment[0] > 0
 
 
 # light: what CIFAR training has used since arXiv:1512.03385 (flip, shift by 4 of 32 pixels). default adds a
-# small rotation and zoom, the case study's third kind of variation; strong doubles them.
+# small rotation and zoom, the case study's third kind of variation; strong doubles them and adds timm's usual colour
+# jitter (0.4) and DeiT's random erasing (0.25: arXiv:2012.12877, table 9).
 PRESETS = {
     "none": Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
     "light": Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),
     "default": Augmentation(rotate=10, flip="h", zoom=(0.9, 1.1), shift=0.1),
-    "strong": Augmentation(rotate=20, flip="h", zoom=(0.75, 1.3), shift=0.15),
+    "strong": Augmentation(rotate=20, flip="h", zoom=(0.75, 1.3), shift=0.15, color=0.4, erase=0.25),
 }
 
 
@@ -69,9 +103,8 @@ def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple
         if flip != "none" and sided:
             flip = "none"
             note = f"no mirroring: class {sided[0]!r} looks like one that a mirror would change (--flip h to mirror all the same)"
-    rotate = preset.rotate if config.rotate is None else config.rotate
-    shift = preset.shift if config.shift is None else config.shift
-    return Augmentation(rotate, flip, config.zoom or preset.zoom, shift), note
+    given = config.model_dump(exclude={"augment", "flip"}, exclude_none=True)
+    return replace(preset, **given, flip=flip), note
 
 
 def looks_sided(name: str) -> bool:
@@ -80,14 +113,21 @@ def looks_sided(name: str) -> bool:
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Vary `images` (N, C, S, S) as the numbers `draws` (N, DRAWS) in [0, 1) say.
+    """Vary `images` (N, C, S, S), values 0..255, as the numbers `draws` (N, DRAWS) in [0, 1) say: all but the mixing.
 
-    Returns the dtype it was given when pixels only move (flip, shift by whole pixels), else float32 with the same range
-    of values. What comes from outside the image is its reflection.
+    An image's place, then RandAugment's operations, then its colour, then erasing. Returns the dtype it was given when
+    pixels only move or are erased, uint8 after RandAugment, else float32 with the same range of values. What comes from
+    outside the image is its reflection.
     """
-    if not augmentation.active:
-        return images
-    return _affine(images, draws, augmentation) if augmentation.affine else _move(images, draws, augmentation)
+    if augmentation.moves:
+        images = (_affine if augmentation.affine else _move)(images, draws[:, PLACE], augmentation)
+    if augmentation.randaugment[0]:
+        images = rand_augment(images, draws[:, OPERATIONS], *augmentation.randaugment)
+    if augmentation.color:
+        images = jitter(images, draws[:, COLOUR], augmentation.color)
+    if augmentation.erase:
+        images = erase(images, draws[:, ERASING], augmentation.erase)
+    return images
 
 
 def _signs(draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:

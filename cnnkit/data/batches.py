@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment import DRAWS, Augmentation, augment
+from cnnkit.data.augment import DRAWS, MIXING, Augmentation, augment
+from cnnkit.data.mixing import mix
 from cnnkit.data.randomness import permutation, uniform
 from cnnkit.data.stream import Canvases, gather
 from cnnkit.preprocess import Preprocess
@@ -22,7 +23,8 @@ class Batches:
 
     `canvases` is the store, uint8 (M, C, S, S); `rows` and `labels` (N,) are the samples' places in it and their
     classes. `augmentation` None means evaluation: in order, untouched. With `balanced` every class is drawn equally
-    often: rarer ones repeat, each repetition augmented anew.
+    often: rarer ones repeat, each repetition augmented anew. An augmentation that mixes images must know how many
+    `classes` there are.
     """
 
     canvases: Canvases
@@ -34,6 +36,7 @@ class Batches:
     seed: int = 0
     augmentation: Augmentation | None = None
     balanced: bool = False
+    classes: int = 0
 
     @property
     def images(self) -> int:
@@ -49,16 +52,23 @@ class Batches:
         return max(1, -(-self.images // self.batch_size))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images (n, C, S, S) float32 normalised, labels (n,)) on the device, the same for the same `number`."""
+        """Yield (images (n, C, S, S) float32 normalised, labels) on the device, the same for the same `number`.
+
+        Labels are (n,) int64, or the probabilities of the classes, (n, K) float32, when images are mixed.
+        """
         order, keys = self._order(number)
         parts = np.array_split(np.arange(len(order)), self.steps)
         for part, canvases in zip(parts, gather(self.canvases, (self.rows[order[part]] for part in parts)), strict=True):
             chosen = order[part]
             images = torch.from_numpy(canvases).to(self.device)
+            labels = torch.from_numpy(self.labels[chosen]).to(self.device)
             if self.augmentation is not None:
-                draws = torch.from_numpy(uniform(self.seed, number, keys[part], DRAWS)).to(self.device)
-                images = augment(images, draws, self.augmentation)
-            yield self.preprocess.normalise(images), torch.from_numpy(self.labels[chosen]).to(self.device)
+                draws = uniform(self.seed, number, keys[part], DRAWS)
+                images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation)
+                if self.augmentation.mixes:
+                    mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
+                    images, labels = mix(images, labels, draws[:, MIXING], mixup=mixup, cutmix=cutmix, classes=self.classes)
+            yield self.preprocess.normalise(images), labels
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which samples come when, and the key each one's random numbers are drawn with."""

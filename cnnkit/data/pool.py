@@ -144,7 +144,8 @@ def _context(geometry: Preprocessing | None) -> BaseContext:
     """Return how processes are made: forked from a server that has loaded the decoder but has no threads, where that exists."""
     if sys.platform == "win32":
         return _Spawning()
-    multiprocessing.set_forkserver_preload(list(PRELOADED if geometry is not None else PRELOADED[:1]))
+    with_torch = geometry is not None or "torch" in sys.modules  # canvases will be asked for sooner or later, and the server stays
+    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:1]))
     return _Forking()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,26 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
-from cnnkit.config import AugmentConfig
-from cnnkit.data.augment import DRAWS, PRESETS, Augmentation, augment, looks_sided, resolve_augmentation
+from cnnkit.config import AugmentConfig, validated
+from cnnkit.data.augment import (
+    COLOUR,
+    DRAWS,
+    ERASING,
+    MIXING,
+    OPERATIONS,
+    PLACE,
+    PRESETS,
+    Augmentation,
+    augment,
+    looks_sided,
+    resolve_augmentation,
+)
+from cnnkit.data.colour import jitter
+from cnnkit.data.erasing import erase
+from cnnkit.data.rand_augment import rand_augment
+from cnnkit.errors import ConfigError
 
-FLIP_H, FLIP_V, ROTATE, ZOOM, SHIFT_X, SHIFT_Y = range(DRAWS)
+FLIP_H, FLIP_V, ROTATE, ZOOM, SHIFT_X, SHIFT_Y = range(6)
 SIZE = 33
 
 
@@ -27,7 +44,7 @@ def variation(rotate: float = 0, flip: str = "none", zoom: tuple[float, float] =
 
 
 def draws(count: int = 1, **chosen: float) -> Tensor:
-    """Numbers that vary nothing (no flip, no rotation, no shift), but for those named."""
+    """Numbers that vary no image's place (no flip, no rotation, no shift), but for those named."""
     numbers = torch.full((count, DRAWS), 0.5)
     for name, value in chosen.items():
         numbers[:, ["flip_h", "flip_v", "rotate", "zoom", "shift_x", "shift_y"].index(name)] = value
@@ -250,6 +267,45 @@ def test_nothing_is_done_when_nothing_is_asked_for() -> None:
     assert all(PRESETS[name].active for name in ("light", "default", "strong"))
 
 
+def test_what_is_added_leaves_the_place_of_an_image_as_it_was() -> None:
+    """The draws of an image's place are the first columns, whatever comes after them."""
+    images, numbers = noise(5), torch.rand((5, DRAWS), generator=torch.Generator().manual_seed(0))
+    for base in (PRESETS["light"], PRESETS["default"]):
+        placed = augment(images, numbers, base)
+        assert torch.equal(augment(images, numbers[:, :6], base), placed)
+        assert torch.equal(augment(images, numbers, replace(base, mixup=1.0, cutmix=1.0)), placed)  # Batches mixes
+        erased = augment(images, numbers, replace(base, erase=1.0))
+        assert 0.02 < float((erased != placed).any(1).float().mean()) < 0.33
+
+
+ADDED: dict[str, tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = {
+    "color": ({"color": 0.4}, lambda images, numbers: jitter(images, numbers[:, 6:9], 0.4)),
+    "erase": ({"erase": 0.8}, lambda images, numbers: erase(images, numbers[:, 9:14], 0.8)),
+    "randaugment": ({"randaugment": (2, 9)}, lambda images, numbers: rand_augment(images, numbers[:, 18:22], 2, 9)),
+    "all": (
+        {"color": 0.4, "erase": 0.8, "randaugment": (2, 9)},
+        lambda images, numbers: erase(jitter(rand_augment(images, numbers[:, 18:22], 2, 9), numbers[:, 6:9], 0.4), numbers[:, 9:14], 0.8),
+    ),
+}
+
+
+@pytest.mark.parametrize("base", [variation(), variation(flip="h", shift=0.1), variation(20, "hv", (0.8, 1.2), 0.1)])
+@pytest.mark.parametrize("added", ADDED)
+def test_place_comes_first_then_operations_then_colour_then_erasing(added: str, base: Augmentation) -> None:
+    images, numbers = noise(12), torch.rand((12, DRAWS), generator=torch.Generator().manual_seed(0))
+    changes, expected = ADDED[added]
+    asked = replace(base, **changes)
+    assert asked.active
+    got = augment(images, numbers, asked)
+    assert torch.equal(got, expected(augment(images, numbers, base), numbers))
+    torch.testing.assert_close(augment(images.flip(0), numbers.flip(0), asked).flip(0), got, rtol=0, atol=1e-3)  # in any company
+
+
+def test_no_column_of_draws_is_used_twice() -> None:
+    columns = [column for part in (PLACE, COLOUR, ERASING, MIXING, OPERATIONS) for column in range(part.start, part.stop)]
+    assert columns == list(range(DRAWS))
+
+
 def test_only_rotation_and_zoom_need_interpolation() -> None:
     affine_ones = {name for name, preset in PRESETS.items() if preset.affine}
     assert affine_ones == {"default", "strong"}
@@ -270,6 +326,9 @@ def test_presets_grow_from_none_to_strong() -> None:
     for weaker, stronger in (("none", "light"), ("light", "default"), ("default", "strong")):
         assert PRESETS[weaker].rotate <= PRESETS[stronger].rotate
         assert PRESETS[weaker].zoom[1] <= PRESETS[stronger].zoom[1]
+        assert PRESETS[weaker].color <= PRESETS[stronger].color
+        assert PRESETS[weaker].erase <= PRESETS[stronger].erase
+    assert not any(PRESETS[name].mixes or PRESETS[name].randaugment[0] for name in names)  # they are asked for by name
     assert [PRESETS[name].flip for name in names] == ["none", "h", "h", "h"]
     assert set(PRESETS) == set(names)
 
@@ -287,6 +346,13 @@ CHANGES: dict[str, tuple[dict[str, Any], Callable[[Augmentation], object]]] = {
     "zoom": ({"zoom": (0.5, 0.6)}, lambda augmentation: augmentation.zoom == (0.5, 0.6)),
     "shift": ({"shift": 0.01}, lambda augmentation: augmentation.shift == 0.01),
     "no shift": ({"shift": 0.0}, lambda augmentation: augmentation.shift == 0),
+    "color": ({"color": 0.1}, lambda augmentation: augmentation.color == 0.1),
+    "no color": ({"color": 0.0}, lambda augmentation: augmentation.color == 0),
+    "erase": ({"erase": 0.9}, lambda augmentation: augmentation.erase == 0.9),
+    "no erase": ({"erase": 0.0}, lambda augmentation: augmentation.erase == 0),
+    "randaugment": ({"randaugment": (2, 9)}, lambda augmentation: augmentation.randaugment == (2, 9)),
+    "mixup": ({"mixup": 0.2}, lambda augmentation: augmentation.mixup == 0.2 and augmentation.mixes),
+    "cutmix": ({"cutmix": 1.0}, lambda augmentation: augmentation.cutmix == 1 and augmentation.mixes),
 }
 
 
@@ -296,8 +362,31 @@ def test_a_value_that_is_given_replaces_the_presets(change: str) -> None:
     resolved, note = resolve_augmentation(AugmentConfig(augment="strong", **given_values), ["cat", "dog"])
     assert holds(resolved)
     assert note is None
-    untouched = {"rotate", "flip", "zoom", "shift"} - set(given_values)
+    untouched = {field.name for field in fields(Augmentation)} - set(given_values)
     assert all(getattr(resolved, name) == getattr(PRESETS["strong"], name) for name in untouched)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"color": 1.5}, "`--color` (=1.5) must be less than or equal to 1"),
+    ({"erase": -0.1}, "`--erase` (=-0.1) must be greater than or equal to 0"),
+    ({"randaugment": "5,9"}, "`--randaugment` (=5,9) must be N,M, whole numbers from 0 to 4 and from 0 to 30, such as 2,9"),
+    ({"randaugment": "2,31"}, "`--randaugment` (=2,31) must be N,M, whole numbers from 0 to 4 and from 0 to 30, such as 2,9"),
+    ({"randaugment": "2"}, "`--randaugment` (=2) must be N,M, whole numbers from 0 to 4 and from 0 to 30, such as 2,9"),
+    ({"randaugment": "2,9.5"}, "`--randaugment` (=2,9.5) must be N,M, whole numbers from 0 to 4 and from 0 to 30, such as 2,9"),
+    ({"mixup": -1}, "`--mixup` (=-1) must be greater than or equal to 0"),
+    ({"cutmix": math.inf}, "`--cutmix` (=inf) must be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), REFUSED)
+def test_values_that_mean_nothing_are_refused_by_the_name_of_the_flag(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        validated({"augment": values})
+    assert str(refused.value) == message
+
+
+def test_randaugment_is_written_as_text_on_the_command_line() -> None:
+    assert validated({"augment": {"randaugment": "2,9"}}).augment.randaugment == (2, 9)
 
 
 def test_digits_are_not_mirrored_and_the_user_is_told() -> None:
