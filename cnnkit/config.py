@@ -6,16 +6,27 @@ its section is the panel. Recipes and ``--config`` files are TOML documents of t
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from cnnkit.errors import ConfigError, closest
 
+_EITHER = {"epochs": "budget", "budget": "epochs"}
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 Values = Mapping[str, Mapping[str, Any]]
 
@@ -32,6 +43,17 @@ def _numbers(separator: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(parse)
+
+
+def _duration(value: object) -> object:
+    """Read ``"10m"``, ``"90s"``, ``"1h30m"`` or a number of seconds as seconds."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip().lower())
+    if not found or not any(found.groups()):
+        raise ValueError("must be a time such as 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _words(value: object) -> object:
@@ -109,10 +131,18 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """How the network learns."""
 
-    epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most.")
+    epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most; --budget takes their place.")
+    budget: Annotated[float, BeforeValidator(_duration)] = Field(
+        default=0.0,
+        ge=0,
+        description="Train for this long, evaluation and saving included, such as 90s, 10m or 1h30m; the schedule follows the clock.",
+        json_schema_extra={"metavar": "TIME"},
+    )
     batch_size: int = Field(default=128, ge=1, description="Images per step.")
     lr: float = Field(default=2e-3, gt=0, description="Peak learning rate.")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="sgd is Nesterov's, momentum 0.9.")
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        default="adamw", description="sgd is Nesterov's, momentum 0.9; muon orthogonalises the updates of hidden layers."
+    )
     weight_decay: float = Field(
         default=0.05, ge=0, description="Decoupled for adamw, L2 for adam and sgd; biases and normalisations are spared."
     )
@@ -147,12 +177,53 @@ class AugmentConfig(Section):
     shift: float | None = Field(
         default=None, ge=0, le=0.5, description="Largest shift as a share of the side.", json_schema_extra={"metavar": "SHARE"}
     )
+    color: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Brightness, contrast and saturation times 1 - X to 1 + X, such as 0.4.",
+        json_schema_extra={"metavar": "X"},
+    )
+    randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, _numbers(",")] = Field(
+        default=None,
+        description="N (up to 4) of RandAugment's operations on every image with magnitude M (0 to 30), such as 2,9.",
+        json_schema_extra={"metavar": "N,M"},
+    )
+    erase: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of images with a random rectangle erased, such as 0.25.",
+        json_schema_extra={"metavar": "P"},
+    )
+    mixup: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Blend images and labels of two, with shares from Beta(A, A); 0.2 to 1 is usual.",
+        json_schema_extra={"metavar": "A"},
+    )
+    cutmix: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Paste a rectangle of another image, label in proportion, sizes from Beta(A, A); 1 is usual; with --mixup, half each.",
+        json_schema_extra={"metavar": "A"},
+    )
 
     @model_validator(mode="after")
     def _zoom_range(self) -> AugmentConfig:
         if self.zoom is not None and not 0 < self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"`--zoom` (={self.zoom[0]:g},{self.zoom[1]:g}) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1")
         return self
+
+    @field_validator("randaugment", mode="wrap")
+    @classmethod
+    def _operations(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError("must be N,M, whole numbers from 0 to 4 and from 0 to 30, such as 2,9") from None
 
 
 class StopConfig(Section):
@@ -190,9 +261,9 @@ class TrainConfig(Section):
         frozen, epochs = self.optim.freeze_epochs, self.optim.epochs
         if frozen and self.model.weights == "none":
             raise ValueError(f"`--freeze-epochs` (={frozen}) needs weights worth keeping: give --weights, or leave it out")
-        if frozen > epochs:
+        if frozen > epochs and not self.optim.budget:
             raise ValueError(f"`--freeze-epochs` (={frozen}) must not exceed --epochs (={epochs})")
-        if self.optim.warmup_epochs > epochs:
+        if self.optim.warmup_epochs > epochs and not self.optim.budget:
             raise ValueError(f"`--warmup-epochs` (={self.optim.warmup_epochs:g}) must not exceed --epochs (={epochs})")
         return self
 
@@ -217,7 +288,8 @@ def recipe_names() -> list[str]:
 def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = None) -> TrainConfig:
     """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
 
-    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``.
+    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
+    replace a recipe's time budget, and a budget its epochs; both in one layer are refused.
     Raises `ConfigError` that names the flag, its value and what is allowed.
     """
     chosen = _read(file) if file else {}
@@ -227,6 +299,11 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
             raise ConfigError(
                 f"--config {file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
             )
+    asked = flags.get("optim", {})
+    if asked.get("budget") and "epochs" in asked:
+        raise ConfigError(
+            f"--epochs (={asked['epochs']}) has no say with --budget (={asked['budget']}), which trains until the time is up; leave one out"
+        )
     weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
     name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
     if name not in recipe_names():
@@ -234,7 +311,12 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     merged: dict[str, Any] = {"recipe": name}
     for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
         for section, values in layer.items():
-            merged[section] = {**merged.get(section, {}), **values}
+            before = dict(merged.get(section, {}))
+            if section == "optim":
+                for name, other in _EITHER.items():
+                    if name in values:
+                        before.pop(other, None)
+            merged[section] = {**before, **values}
     return validated(merged)
 
 

@@ -42,7 +42,7 @@ def write(text: str, name: str = "my.toml") -> Path:
         ({"label_smoothing": 1}, "`--label-smoothing` (=1) must be less than 1"),
         ({"image_size": 4}, "`--image-size` (=4) must be greater than or equal to 8"),
         ({"channels": 2}, "`--channels` (=2) must be 1 or 3"),
-        ({"optimizer": "lion"}, "`--optimizer` (=lion) must be 'adam', 'adamw' or 'sgd'"),
+        ({"optimizer": "lion"}, "`--optimizer` (=lion) must be 'adam', 'adamw', 'sgd' or 'muon'"),
         ({"augment": "heavy"}, "`--augment` (=heavy) must be 'none', 'light', 'default' or 'strong'"),
         ({"data": 5}, "`--data` (=5) must be a valid string"),
         ({"monitor": "accuracy"}, "`--monitor` (=accuracy) must be 'val_loss', 'val_accuracy' or 'val_macro_f1'"),
@@ -96,7 +96,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
 
 def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        ConfigError, match=r"--recipe finetun: no such recipe; did you mean 'finetune'\? Known: case-study, default, finetune$"
+        ConfigError, match=r"--recipe finetun: no such recipe; did you mean 'finetune'\? Known: case-study, default, fast, finetune$"
     ):
         resolve({}, recipe="finetun")
     with pytest.raises(ConfigError, match="--recipe 5: no such recipe"):
@@ -179,20 +179,22 @@ EVERYTHING = {
     "classes": "a, b", "balance": "sampler", "cache": "ram", "workers": 3, "on_bad": "fail",
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
-    "epochs": 7, "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
+    "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
     "label_smoothing": 0.2, "freeze_epochs": 1, "layer_decay": 0.9, "precision": "fp32", "accumulate": 2, "clip_grad": 1.5,
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
+    "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
     "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",
 }  # fmt: skip
 
 
 def test_every_setting_can_be_set() -> None:
     config = settle(**EVERYTHING)
-    assert set(EVERYTHING) == {field for _, field in SETTINGS}
+    assert set(EVERYTHING) | {"epochs"} == {field for _, field in SETTINGS}  # a budget takes the place of epochs
     assert all(
         getattr(getattr(config, section), field) != kind.model_fields[field].default
         for section, kind in SECTIONS.items()
         for field in kind.model_fields
+        if field != "epochs"
     )
     assert (config.data.classes, config.augment.zoom, config.run.out) == (("a", "b"), (0.5, 1.5), Path("here"))
 
@@ -261,3 +263,38 @@ def test_a_configuration_cannot_be_changed() -> None:
 def test_it_needs_neither_torch_nor_numpy() -> None:
     program = "import sys, cnnkit.config; print([name for name in ('torch', 'numpy', 'typer', 'rich') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# --- a time budget ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90s", 90), ("90", 90), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("1.5m", 90), (" 2M0s", 120), (45, 45)],
+)
+def test_a_budget_is_a_time(given: Any, seconds: float) -> None:
+    assert settle(budget=given).optim.budget == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", "", "10 minutes", "m", "1m1h"])
+def test_a_budget_that_is_no_time_is_refused_with_examples(given: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`--budget` \(={given}\) must be a time such as 90s, 10m or 1h30m"):
+        settle(budget=given)
+
+
+def test_epochs_and_a_budget_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--epochs \(=3\) has no say with --budget \(=2m\), which trains until the time is up"):
+        settle(epochs=3, budget="2m")
+    assert settle(epochs=3, budget=0).optim.epochs == 3
+
+
+def test_epochs_replace_the_budget_of_a_recipe() -> None:
+    fast = resolve({}, recipe="fast").optim
+    assert fast.budget > 0
+    assert resolve({"optim": {"epochs": 3}}, recipe="fast").optim.budget == 0
+    assert resolve({"optim": {"budget": 60}}, recipe="fast").optim.budget == 60
+
+
+def test_a_printed_budget_reads_back() -> None:
+    config = resolve({}, recipe="fast")
+    assert resolve({}, file=write(to_toml(config))) == config

@@ -80,7 +80,7 @@ HEAVY = {
     "api": Room(
         rooms="errors architecture config registry run_dir metrics preprocess data doctor engine transfer head model_file classifier "
         "exporters",
-        packages="numpy torch",
+        packages="numpy torch psutil",
         rooms_inside="report",
     ),
 }
@@ -91,7 +91,7 @@ FACE = {
         packages="typer rich pydantic",
         rooms_inside="report models.size data api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
-        rooms_as_types="doctor",
+        rooms_as_types="doctor metrics",
     ),
     "__main__": Room(rooms="cli"),
 }

@@ -9,18 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cnnkit.api.benchmarking import Bench
     from cnnkit.api.evaluation import Evaluation, evaluate
     from cnnkit.api.exporting import Export, export
     from cnnkit.api.health import examine
+    from cnnkit.api.lr_finding import LrFinding, find_lr
     from cnnkit.api.prediction import Prediction, predict
     from cnnkit.api.resuming import resume
     from cnnkit.api.splitting import Division, divide
     from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
 
 __all__ = [
+    "Bench",
     "Division",
     "Evaluation",
     "Export",
+    "LrFinding",
     "Prediction",
     "TrainingJob",
     "TrainingResult",
@@ -28,6 +32,7 @@ __all__ = [
     "evaluate",
     "examine",
     "export",
+    "find_lr",
     "predict",
     "prepare",
     "resume",
@@ -40,6 +45,8 @@ _HOMES = {
     "health": ("examine",),
     "prediction": ("Prediction", "predict"),
     "splitting": ("Division", "divide"),
+    "benchmarking": ("Bench",),
+    "lr_finding": ("LrFinding", "find_lr"),
     "resuming": ("resume",),
     "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
 }

@@ -153,5 +153,8 @@ def _varied(augmentation: Augmentation) -> str:
         flips.get(augmentation.flip, ""),
         f"zoomed {low:g} to {high:g}" if (low, high) != (1.0, 1.0) else "",
         f"shifted up to {100 * augmentation.shift:g} %" if augmentation.shift else "",
+        f"colour varied by up to {100 * augmentation.color:g} %" if augmentation.color else "",
+        f"{100 * augmentation.erase:g} % with a part erased" if augmentation.erase else "",
+        "RandAugment {},{}".format(*augmentation.randaugment) if augmentation.randaugment[0] else "",
     ]
     return ", ".join(part for part in parts if part)

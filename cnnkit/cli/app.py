@@ -13,10 +13,12 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.archs import app as archs
+from cnnkit.cli.benchmark import benchmark
 from cnnkit.cli.cache import cache
 from cnnkit.cli.doctor import doctor
 from cnnkit.cli.eval import evaluate
 from cnnkit.cli.export import export
+from cnnkit.cli.lr_find import lr_find
 from cnnkit.cli.predict import predict
 from cnnkit.cli.preview import preview
 from cnnkit.cli.resume import resume
@@ -36,6 +38,8 @@ app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("export")(export)
 app.add_typer(archs, name="archs")
+app.command("lr-find")(lr_find)
+app.command("benchmark")(benchmark)
 app.command("doctor")(doctor)
 app.command("split")(split)
 app.command("preview")(preview)

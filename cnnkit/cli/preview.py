@@ -20,7 +20,22 @@ ENDINGS = (".png", ".html")
 
 
 @with_options(
-    "classes", "download", "arch", "weights", "image_size", "channels", "resize_mode", "augment", "rotate", "flip", "zoom", "shift", "seed"
+    "classes",
+    "download",
+    "arch",
+    "weights",
+    "image_size",
+    "channels",
+    "resize_mode",
+    "augment",
+    "rotate",
+    "flip",
+    "zoom",
+    "shift",
+    "color",
+    "randaugment",
+    "erase",
+    "seed",
 )
 def preview(
     given: dict[str, Any],
@@ -86,7 +101,9 @@ def _summary(shown: Preview, out: Path) -> dict[str, object]:
         "file": str(out),
         "classes": list(shown.classes),
         "preprocessing": shown.preprocessing.model_dump(mode="json", exclude={"mean", "std"}),
-        "augmentation": {name: getattr(shown.augmentation, name) for name in ("rotate", "flip", "zoom", "shift")},
+        "augmentation": {
+            name: getattr(shown.augmentation, name) for name in ("rotate", "flip", "zoom", "shift", "color", "randaugment", "erase")
+        },
         "images": [{"path": row.path, "label": row.label} for row in shown.rows],
         "notes": list(shown.notes),
     }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api import TrainingJob
+    from cnnkit.config import OptimConfig
 
 Flag = typer.Option
 
@@ -30,7 +31,7 @@ def train(
     given: dict[str, Any],
     recipe: Annotated[
         str | None,
-        Flag(help="Named defaults: default, case-study, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe"),
+        Flag(help="Named defaults: default, case-study, fast, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe"),
     ] = None,
     config: Annotated[Path | None, Flag(help="TOML file of settings; flags win over it.", rich_help_panel="Run")] = None,
     print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,
@@ -72,7 +73,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
         "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
         "classes": f"{len(job.header.classes)}: {classes}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
-        "recipe": f"{job.config.recipe}: {optim.epochs} epochs at most, {optim.optimizer}, lr {optim.lr:g}, "
+        "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr:g}, "
         f"batches of {optim.batch_size}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
@@ -80,6 +81,14 @@ def describe(screen: Console, job: TrainingJob) -> None:
     for text in job.notes:
         console.labelled(screen, "note", text, "yellow")
     console.say_skipped(screen, job.dataset.bad, "config.json")
+
+
+def _length(optim: OptimConfig) -> str:
+    """How long training goes on at most."""
+    if not optim.budget:
+        return f"{optim.epochs} epochs at most"
+    minutes, seconds = divmod(round(optim.budget), 60)
+    return f"{minutes} min {seconds} s" if minutes and seconds else (f"{minutes} min" if minutes else f"{seconds} s")
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
@@ -90,7 +99,10 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     run = job.run or job.begin()
     started = time.perf_counter()
     try:
-        with _terminable(), EpochTable(screen, job.config.optim.epochs, images=job.batches.images) as table:
+        with (
+            _terminable(),
+            EpochTable(screen, None if job.config.optim.budget else job.config.optim.epochs, images=job.batches.images) as table,
+        ):
             for epoch in job.epochs(table.watch):
                 table.add(epoch)
     except KeyboardInterrupt as stop:
@@ -119,6 +131,9 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         )
         return
     end = f"stopped: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
+    if job.config.optim.budget and not stopping.exhausted:
+        passes = job.state.step * job.config.optim.accumulate / job.batches.steps
+        end = f"the time was up after {job.state.spent:.0f} s and {passes:.1f} passes over the training images; "
     result = console.out()
     console.say(
         result,

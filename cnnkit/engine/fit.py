@@ -17,6 +17,7 @@ from torch.nn import functional
 from cnnkit.config import OptimConfig, StopConfig
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from cnnkit.engine.pace import Clock, choose_pace
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import TrainingStoppedError
 from cnnkit.metrics.counts import confusion_counts
@@ -32,7 +33,7 @@ class BatchSource(Protocol):
         ...
 
     def epoch(self, number: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Yield (images (n, C, H, W) float32, labels (n,) int64) on the device."""
+        """Yield (images (n, C, H, W) float32, labels (n,) int64 or, of mixed images, (n, K) probabilities) on the device."""
         ...
 
 
@@ -63,13 +64,15 @@ class EpochResult:
 class TrainingState:
     """What changes while training, beside the weights.
 
-    It is all an exact resume needs: every random draw is a function of seed and epoch, the learning rate one of the step.
+    It is all an exact resume needs: every random draw is a function of seed and epoch, the learning rate one of the step. (With
+    a time budget it is one of the time `spent`, and a resumed run goes on with what is left.)
     """
 
     optimizer: torch.optim.Optimizer
     stopping: EarlyStopping
     epoch: int = 0
     step: int = 0
+    spent: float = 0.0  # seconds, of a training with a time budget
 
 
 def start(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
@@ -89,26 +92,30 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     seed: int = 0,
     class_weights: Tensor | None = None,
     head: frozenset[str] = frozenset(),
+    clock: Clock = time.perf_counter,
 ) -> Iterator[EpochResult]:
     """Train `model` from where `state` stands, yielding an `EpochResult` after every epoch.
 
-    Ends after ``config.epochs`` or when patience has run out. `head` names the parameters that train while the rest is
+    Ends after ``config.epochs``, or when ``config.budget`` seconds are over (the last epoch is then cut short), or when patience
+    has run out. `head` names the parameters that train while the rest is
     frozen. Raises `TrainingStoppedError` with the step's number when the loss is no longer finite.
     """
     criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=config.label_smoothing).to(runtime.device)
     steps = math.ceil(batches.steps / config.accumulate)
-    total, warmup = steps * config.epochs, round(steps * config.warmup_epochs)
+    pace = choose_pace(config, steps, validation=val_batches.steps, spent=state.spent, clock=clock)
+    begun = clock() - state.spent
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-    while state.epoch < config.epochs and not state.stopping.exhausted:
+    while not pace.over(state.epoch) and not state.stopping.exhausted:
         state.epoch += 1
+        first_step = state.step + 1
         torch.manual_seed(_epoch_seed(seed, state.epoch))  # dropout: a function of the epoch, resumed or not
         frozen = head if state.epoch <= config.freeze_epochs else None
-        started = time.perf_counter()
+        started = clock()
         sums = _Sums(batches.steps, runtime.device)
         lr = 0.0
         _train_mode(model, state.optimizer, frozen)
         for group in _grouped(batches.epoch(state.epoch), config.accumulate):
-            lr = learning_rate(state.step, total, warmup, config)
+            lr = learning_rate(state.step, pace, config)
             set_learning_rate(state.optimizer, lr)
             state.optimizer.zero_grad(set_to_none=True)
             for images, labels in group:
@@ -116,7 +123,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
                     logits = model(_laid_out(images, runtime))
                 loss = criterion(logits.float(), labels)
                 scaler.scale(loss / len(group)).backward()
-                sums.add(loss.detach(), logits.detach(), labels)
+                sums.add(loss.detach(), logits.detach(), hard(labels))
             state.step += 1
             if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
                 _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
@@ -125,12 +132,16 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
             scaler.step(state.optimizer)
             scaler.update()
-        _stop_if_diverged(sums.losses, config.accumulate, state, state.step - steps + 1, lr)
+            if pace.stop(state.step):
+                break
+        _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
         train_loss, train_accuracy = sums.means()
-        seconds = time.perf_counter() - started
+        trained = clock()
+        seconds = trained - started
         val_loss, table = validate(model, val_batches, runtime, num_classes)
         figures = {"val_loss": val_loss, "val_accuracy": accuracy(table), "val_macro_f1": macro_f1(table)}
         is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
+        state.spent = clock() - begun
         yield EpochResult(
             epoch=state.epoch,
             step=state.step,
@@ -139,9 +150,10 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             train_accuracy=train_accuracy,
             **figures,
             seconds=seconds,
-            images_per_second=sums.images / seconds,
+            images_per_second=sums.images / seconds if seconds else 0.0,
             is_best=is_best,
         )
+        pace.evaluated(clock() - trained)
 
 
 def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> tuple[float, NDArray[np.int64]]:
@@ -155,6 +167,11 @@ def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_class
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
             table += confusion_counts(labels.cpu().numpy(), logits.argmax(1).cpu().numpy(), num_classes)
     return loss.item() / int(table.sum()), table
+
+
+def hard(labels: Tensor) -> Tensor:
+    """Return the class of each image (n,): of probabilities (n, K), as mixed images have them, the largest."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 class _Sums:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from cnnkit.config import OptimConfig
+from cnnkit.engine.muon import Muon
+from cnnkit.engine.pace import Pace
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -24,6 +26,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     from the last layer to the first.
     """
     groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
+    if config.optimizer == "muon":
+        return Muon(_hidden_apart(model, groups), lr=config.lr)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
     if config.optimizer == "adam":
@@ -31,16 +35,15 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def learning_rate(step: int, total: int, warmup: int, config: OptimConfig) -> float:
-    """Return the learning rate of `step` (from 0) out of `total`: a linear rise over `warmup` steps, then the schedule."""
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
+def learning_rate(step: int, pace: Pace, config: OptimConfig) -> float:
+    """Return the learning rate of `step` (from 0): a linear rise, then the schedule, both as far as `pace` says."""
+    peak = config.lr * pace.rise(step)
+    done = pace.fall(step)
     if config.schedule == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return peak * 0.5 * (1 + math.cos(math.pi * done))
     if config.schedule == "linear":
-        return config.lr * (1 - done)
-    return config.lr
+        return peak * (1 - done)
+    return peak
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
@@ -54,6 +57,18 @@ def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in learning if parameter.ndim > 1]
     vectors = [parameter for parameter in learning if parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _hidden_apart(model: nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Divide groups into matrices between the first and the last layer, which Muon is for, and the rest."""
+    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
+    hidden = {id(parameter) for parameter in matrices[:-1] if parameter.ndim > 1 and min(parameter.flatten(1).shape) > 1}
+    divided: list[dict[str, Any]] = []
+    for group in groups:
+        for muon in (True, False):
+            chosen = [parameter for parameter in group["params"] if (id(parameter) in hidden) is muon]
+            divided.append({**group, "params": chosen, "muon": muon})
+    return [group for group in divided if group["params"]]
 
 
 def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "stopping": state.stopping.to_dict(),
         "epoch": state.epoch,
         "step": state.step,
+        "spent": state.spent,
     }
     with whole_file(folder / NAME) as part:
         torch.save(whole, part)
@@ -46,7 +47,7 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.stopping = EarlyStopping(**saved["stopping"])
-        state.epoch, state.step = saved["epoch"], saved["step"]
+        state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")  # torch names every tensor that does not fit
         raise ModelFileError(f"{path}: cannot resume from it, it does not fit this run: {reason}") from error

@@ -24,11 +24,12 @@ class EpochTable:
     """Prints a line when an epoch ends; what has scrolled by stays. Use as a context manager around the training.
 
     In a pipe or on a dumb terminal the same lines come without the bar and without colour. The star marks the best epoch
-    so far.
+    so far. `epochs` is None where the time decides how many there will be.
     """
 
-    def __init__(self, console: Console, epochs: int, *, images: int) -> None:
-        self._console, self._epochs, self._images = console, epochs, images
+    def __init__(self, console: Console, epochs: int | None, *, images: int) -> None:
+        self._console, self._images = console, images
+        self._of = f"/{epochs}" if epochs else ""
         self._started = time.perf_counter()
         self._star = "★" if (console.encoding or "").lower().startswith("utf") else "*"
         columns = (
@@ -55,7 +56,7 @@ class EpochTable:
         """Print the line of an epoch that has ended."""
         minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
         cells = (
-            f"{epoch.epoch}/{self._epochs}", f"{epoch.lr:.2e}", f"{epoch.train_loss:.4f}", f"{100 * epoch.train_accuracy:.1f} %",
+            f"{epoch.epoch}{self._of}", f"{epoch.lr:.2e}", f"{epoch.train_loss:.4f}", f"{100 * epoch.train_accuracy:.1f} %",
             f"{epoch.val_loss:.4f}", f"{100 * epoch.val_accuracy:.1f} %", f"{epoch.images_per_second:,.0f}", f"{minutes}:{seconds:02d}",
         )  # fmt: skip
         line = Text()
@@ -66,7 +67,7 @@ class EpochTable:
     def follow(self, number: int, batches: BatchSource) -> Iterator[Any]:
         """Yield the batches of epoch `number` and move the bar."""
         steps = batches.steps
-        task = self._bar.add_task("", total=steps, number=f"{number}/{self._epochs}", rate="")
+        task = self._bar.add_task("", total=steps, number=f"{number}{self._of}", rate="")
         try:
             for batch in batches.epoch(number):
                 yield batch

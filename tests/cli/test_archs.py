@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-BUILTIN = ["custom-cnn", "deep-cnn-14", "deep-cnn-8", "residual-cnn", "timm"]
+BUILTIN = ["custom-cnn", "deep-cnn-14", "deep-cnn-8", "fast-cnn", "residual-cnn", "timm"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.nn import functional
 from cnnkit.config import OptimConfig, StopConfig
 from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start, validate
 from cnnkit.engine.optim import learning_rate
+from cnnkit.engine.pace import ByEpochs
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import TrainingStoppedError
 
@@ -43,7 +44,7 @@ def training(
     **given: Any,
 ) -> Iterator[EpochResult]:
     """The loop with little to say; `given` are settings of the optimizer and what else `fit` takes."""
-    others = {name: given.pop(name) for name in ("seed", "class_weights", "head", "runtime") if name in given}
+    others = {name: given.pop(name) for name in ("seed", "class_weights", "head", "runtime", "clock") if name in given}
     config = OptimConfig(**{**STEADY, **given})
     state = state or start(model, config, StopConfig(**(stop or {"patience": 0})))
     return fit(model, batches, val or batches, config, others.pop("runtime", PLAIN), state, num_classes=K, **others)
@@ -116,7 +117,8 @@ def test_steps_and_rates_are_counted_over_epochs(fixed) -> None:
     config: dict[str, Any] = {"schedule": "cosine", "warmup_epochs": 0.5, "lr": 0.08, "epochs": 3}
     results = list(training(network(), fixed, **config))
     assert [(result.epoch, result.step) for result in results] == [(1, 4), (2, 8), (3, 12)]
-    assert [result.lr for result in results] == [learning_rate(step, 12, 2, OptimConfig(**config)) for step in (3, 7, 11)]
+    settings = OptimConfig(**config)
+    assert [result.lr for result in results] == [learning_rate(step, ByEpochs(settings, 4), settings) for step in (3, 7, 11)]
     assert all(result.seconds > 0 for result in results)
     assert [result.images_per_second * result.seconds for result in results] == pytest.approx([16] * 3)
 
@@ -132,7 +134,8 @@ def test_every_step_has_the_rate_of_the_schedule(fixed, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.optim.SGD, "step", watch)
     config: dict[str, Any] = {"schedule": "linear", "warmup_epochs": 1.0, "lr": 0.08, "epochs": 2}
     list(training(network(), fixed, **config))
-    assert used == [learning_rate(step, 8, 4, OptimConfig(**config)) for step in range(8)]
+    settings = OptimConfig(**config)
+    assert used == [learning_rate(step, ByEpochs(settings, 4), settings) for step in range(8)]
 
 
 def test_training_figures_are_sums_over_images_and_not_means_of_batches(fixed) -> None:
@@ -401,3 +404,85 @@ def test_a_result_cannot_be_changed(fixed) -> None:
         result.epoch = 7  # pyright: ignore[reportAttributeAccessIssue]
     assert all(type(value) in {int, float, bool} for value in vars(result).values())
     assert not any(isinstance(value, np.generic) for value in vars(result).values())
+
+
+# --- a time budget ----------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """A clock that a step and an evaluation move on; `noise` makes every second step slower."""
+
+    def __init__(self, step: float, evaluation: float, noise: float = 0.0) -> None:
+        self.now, self.steps = 0.0, 0
+        self._step, self._evaluation, self._noise = step, evaluation, noise
+
+    def __call__(self) -> float:
+        return self.now
+
+    def batches(self, source: BatchSource, *, validation: bool = False) -> BatchSource:
+        return Slow(source, self, validation=validation)
+
+    def work(self, *, validation: bool) -> None:
+        self.steps += not validation
+        self.now += self._evaluation / 4 if validation else self._step + self._noise * (self.steps % 2)
+
+
+class Slow:
+    """Batches that take the time of a `Machine`."""
+
+    def __init__(self, source: BatchSource, machine: Machine, *, validation: bool) -> None:
+        self._source, self._machine, self._validation = source, machine, validation
+
+    @property
+    def steps(self) -> int:
+        return self._source.steps
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._source.epoch(number):
+            self._machine.work(validation=self._validation)
+            yield batch
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluation", "noise"), [(1.0, 1.0, 0.0), (0.1, 0.1, 0.0), (1.0, 8.0, 0.0), (1.0, 2.0, 1.0), (3.0, 4.0, 0.0)]
+)
+def test_a_budget_ends_on_time_at_the_end_of_its_schedule(fixed, step: float, evaluation: float, noise: float) -> None:
+    machine = Machine(step, evaluation, noise)
+    given: dict[str, Any] = {"budget": 200.0, "schedule": "linear", "lr": 0.01, "clock": machine}
+    results = list(training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), **given))
+    assert 200 - 1.1 * evaluation - step - noise <= machine.now <= 200 + step + noise
+    assert results[-1].lr < 0.01 * 0.1
+    rates = [result.lr for result in results]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_slower_machine_trains_less_on_the_same_schedule(fixed) -> None:
+    passes = []
+    for step in (0.5, 2.0):
+        machine = Machine(step, 1.0)
+        given: dict[str, Any] = {"budget": 100.0, "schedule": "cosine", "clock": machine}
+        *_, last = training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), **given)
+        passes.append(last.step)
+    assert passes[0] >= 3 * passes[1]
+
+
+def test_a_budget_too_small_for_an_epoch_still_gives_one_model(fixed) -> None:
+    machine = Machine(10.0, 10.0)
+    (only,) = training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), budget=5.0, clock=machine)
+    assert only.step < 4
+    assert only.is_best
+
+
+def test_a_resumed_budget_goes_on_with_what_is_left(fixed) -> None:
+    machine = Machine(1.0, 2.0)
+    model = network()
+    state = start(model, OptimConfig(**STEADY, budget=100.0), StopConfig(patience=0))
+    loop = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=state, budget=100.0, clock=machine)
+    for _ in range(5):
+        next(loop)
+    spent = state.spent
+    assert spent == pytest.approx(30, abs=2)
+    machine.now += 1000.0  # the machine was off
+    *_, last = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=state, budget=100.0, clock=machine)
+    assert last.epoch > 10
+    assert 96 <= state.spent <= 101

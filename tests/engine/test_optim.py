@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnkit.config import OptimConfig
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from cnnkit.engine.pace import ByEpochs
 
 
 def network() -> nn.Sequential:
@@ -71,27 +72,31 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors() -> None:
     ],
 )
 def test_the_rate_follows_the_schedule_after_a_linear_warmup(schedule: Any, rates: list[float]) -> None:
-    config = OptimConfig(lr=2.0, schedule=schedule)
-    assert [learning_rate(step, 8, 4, config) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
-    assert [learning_rate(step, 8, 4, config) for step in range(4, 8)] == pytest.approx([2 * rate for rate in rates])
+    config = OptimConfig(lr=2.0, schedule=schedule, epochs=2, warmup_epochs=1)
+    pace = ByEpochs(config, 4)
+    assert [learning_rate(step, pace, config) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert [learning_rate(step, pace, config) for step in range(4, 8)] == pytest.approx([2 * rate for rate in rates])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_the_rate_ends_near_zero_and_never_below(schedule: Any) -> None:
-    config = OptimConfig(lr=1.0, schedule=schedule)
-    rates = [learning_rate(step, 1000, 100, config) for step in range(1000)]
+    config = OptimConfig(lr=1.0, schedule=schedule, epochs=10, warmup_epochs=1)
+    rates = [learning_rate(step, ByEpochs(config, 100), config) for step in range(1000)]
     assert 0 < rates[-1] < 0.002
     assert max(rates) == rates[99] == rates[100] == 1
     assert all(later <= earlier for earlier, later in pairwise(rates[100:]))
 
 
 def test_without_warmup_the_first_rate_is_the_peak() -> None:
-    assert learning_rate(0, 10, 0, OptimConfig(lr=0.3)) == 0.3
+    config = OptimConfig(lr=0.3, epochs=1, warmup_epochs=0)
+    assert learning_rate(0, ByEpochs(config, 10), config) == 0.3
 
 
 def test_a_training_that_is_all_warmup_ends_at_the_peak() -> None:
-    assert [learning_rate(step, 4, 4, OptimConfig(lr=1.0)) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert learning_rate(3, 4, 8, OptimConfig(lr=1.0)) == 0.5
+    config = OptimConfig(lr=1.0, epochs=1, warmup_epochs=1)
+    assert [learning_rate(step, ByEpochs(config, 4), config) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    longer = OptimConfig(lr=1.0, epochs=1, warmup_epochs=2)
+    assert learning_rate(3, ByEpochs(longer, 4), longer) == 0.5
 
 
 def test_setting_the_rate_respects_the_scale_of_a_group() -> None:

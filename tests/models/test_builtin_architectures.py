@@ -13,7 +13,7 @@ from cnnkit.errors import CnnkitError
 from cnnkit.registry import load_architecture
 from cnnkit.testing import check_architecture
 
-BUILTIN = ("custom-cnn", "deep-cnn-8", "deep-cnn-14", "residual-cnn")
+BUILTIN = ("custom-cnn", "deep-cnn-8", "deep-cnn-14", "fast-cnn", "residual-cnn")
 
 
 def build(name: str, *settings: str, num_classes: int = 10, channels: int = 3) -> nn.Module:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from cnnkit.api.training import StartsFromImages, prepare
+from cnnkit.config import by_section, resolve
+from cnnkit.models.fast_cnn import FastCNN, Whitening, build
+
+
+def photos(count: int = 64, channels: int = 3) -> torch.Tensor:
+    """Smooth noise: neighbouring pixels and colours are alike, as in photographs."""
+    noise = torch.randn((count, channels, 16, 16), generator=torch.Generator().manual_seed(0))
+    smooth = functional.avg_pool2d(functional.pad(noise, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
+    return 3 * (smooth + smooth.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_patches_of_the_images_it_saw_come_out_uncorrelated_and_of_one_size(channels: int) -> None:
+    layer = Whitening(channels)
+    images = photos(channels=channels)
+    layer.fit(images)
+    out = layer(images).detach()[:, : 4 * channels, :-1, :-1].transpose(0, 1).flatten(1).double()
+    covariance = out @ out.T / out.shape[1]
+    off = covariance - torch.diag(covariance.diagonal())
+    assert float(off.abs().max()) < 1e-3
+    assert 0.8 < float(covariance.diagonal().min()) <= float(covariance.diagonal().max()) < 1.01
+
+
+def test_every_filter_has_its_negative() -> None:
+    layer = Whitening(3)
+    layer.fit(photos())
+    torch.testing.assert_close(layer.weight[:12], -layer.weight[12:])
+
+
+def test_constant_images_give_finite_filters() -> None:
+    layer = Whitening(3)
+    layer.fit(torch.zeros(4, 3, 8, 8))
+    assert bool(torch.isfinite(layer.weight).all())
+
+
+def test_the_first_layer_is_kept_in_the_file_but_not_learned() -> None:
+    model = build(10, 3, width=8)
+    assert "0.weight" in model.state_dict()
+    assert "0.weight" not in dict(model.named_parameters())
+    assert isinstance(model, StartsFromImages)
+
+
+def test_convolutions_begin_by_passing_their_inputs_on() -> None:
+    model = build(10, 3, width=32)
+    first = model.state_dict()["2.0.weight"]
+    for channel in range(24):
+        assert first[channel, channel, 1, 1] == 1
+        assert int(first[channel].count_nonzero()) == 1
+
+
+def test_training_starts_from_the_training_images_the_same_way_every_time(image_folder) -> None:
+    data = image_folder(images=12)
+    settings = by_section({"data": str(data), "arch": "fast-cnn", "set": ("width=8",), "precision": "fp32"})
+    jobs = [prepare(resolve(settings), dry_run=True) for _ in range(2)]
+    models = [job.model for job in jobs]
+    assert all(isinstance(model, FastCNN) for model in models)
+    weights = [model.state_dict()["0.weight"] for model in models]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert not torch.equal(weights[0], build(3, 3, width=8).state_dict()["0.weight"])
