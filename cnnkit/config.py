@@ -1,15 +1,12 @@
 """Every setting of a training, with its default, unit and bounds: the only place of a default.
 
 The command line is made from these models (`cnnkit.cli.options`): a field is a flag, its description is the help text,
-its section is the panel. Recipes and ``--config`` files are TOML documents of the same sections.
+its section is the panel. Recipes and ``--config`` files are TOML documents of the same sections (`cnnkit.recipe`).
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,39 +22,10 @@ from pydantic import (
 )
 
 from cnnkit.errors import ConfigError, closest
+from cnnkit.values import duration, numbers, words
 
-_EITHER = {"epochs": "budget", "budget": "epochs"}
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 Values = Mapping[str, Mapping[str, Any]]
-
-
-def _numbers(separator: str) -> BeforeValidator:
-    """Read ``"0.8,1.2"`` as the tuple (0.8, 1.2)."""
-
-    def parse(value: object) -> object:
-        if isinstance(value, str):
-            try:
-                return tuple(float(part) for part in value.split(separator))
-            except ValueError:
-                raise ValueError(f"must be numbers separated by {separator!r}") from None
-        return value
-
-    return BeforeValidator(parse)
-
-
-def _duration(value: object) -> object:
-    """Read ``"10m"``, ``"90s"``, ``"1h30m"`` or a number of seconds as seconds."""
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip().lower())
-    if not found or not any(found.groups()):
-        raise ValueError("must be a time such as 90s, 10m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _words(value: object) -> object:
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -71,7 +39,7 @@ class DataConfig(Section):
 
     data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), CSV, zip or tar, or 'digits'.")
     download: bool = Field(default=False, description="Download the data if it has a name, such as torchvision:CIFAR10, and is not here.")
-    split: Annotated[tuple[float, ...], _numbers("/")] = Field(
+    split: Annotated[tuple[float, ...], numbers("/")] = Field(
         default=(0.7, 0.15, 0.15),
         description="Shares train/val/test by which images that come without a split are drawn.",
         json_schema_extra={"metavar": "A/B/C"},
@@ -84,7 +52,7 @@ class DataConfig(Section):
         description="Images of one group (patient, video) land on one side: a column of the CSV, or a pattern of the path.",
         json_schema_extra={"metavar": "COLUMN|REGEX"},
     )
-    classes: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+    classes: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
         default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
     )
     balance: Literal["none", "weights", "sampler"] = Field(
@@ -132,7 +100,7 @@ class OptimConfig(Section):
     """How the network learns."""
 
     epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most; --budget takes their place.")
-    budget: Annotated[float, BeforeValidator(_duration)] = Field(
+    budget: Annotated[float, BeforeValidator(duration)] = Field(
         default=0.0,
         ge=0,
         description="Train for this long, evaluation and saving included, such as 90s, 10m or 1h30m; the schedule follows the clock.",
@@ -171,7 +139,7 @@ class AugmentConfig(Section):
         default=None,
         description="Mirror half of the images: left-right, upside down, both; off by itself when class names look like digits or sides.",
     )
-    zoom: Annotated[tuple[float, float] | None, _numbers(",")] = Field(
+    zoom: Annotated[tuple[float, float] | None, numbers(",")] = Field(
         default=None, description="Range of magnification, such as 0.9,1.1.", json_schema_extra={"metavar": "LO,HI"}
     )
     shift: float | None = Field(
@@ -184,7 +152,7 @@ class AugmentConfig(Section):
         description="Brightness, contrast and saturation times 1 - X to 1 + X, such as 0.4.",
         json_schema_extra={"metavar": "X"},
     )
-    randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, _numbers(",")] = Field(
+    randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, numbers(",")] = Field(
         default=None,
         description="N (up to 4) of RandAugment's operations on every image with magnitude M (0 to 30), such as 2,9.",
         json_schema_extra={"metavar": "N,M"},
@@ -280,53 +248,6 @@ def flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with cnnkit."""
-    return sorted(file.name.removesuffix(".toml") for file in _recipes().iterdir() if file.name.endswith(".toml"))
-
-
-def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = None) -> TrainConfig:
-    """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
-
-    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
-    replace a recipe's time budget, and a budget its epochs; both in one layer are refused.
-    Raises `ConfigError` that names the flag, its value and what is allowed.
-    """
-    chosen = _read(file) if file else {}
-    from_file = chosen.pop("recipe", None)
-    for section, values in chosen.items():
-        if section not in SECTIONS or not isinstance(values, Mapping):
-            raise ConfigError(
-                f"--config {file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
-            )
-    asked = flags.get("optim", {})
-    if asked.get("budget") and "epochs" in asked:
-        raise ConfigError(
-            f"--epochs (={asked['epochs']}) has no say with --budget (={asked['budget']}), which trains until the time is up; leave one out"
-        )
-    weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
-    name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
-    if name not in recipe_names():
-        raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
-    merged: dict[str, Any] = {"recipe": name}
-    for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
-        for section, values in layer.items():
-            before = dict(merged.get(section, {}))
-            if section == "optim":
-                for name, other in _EITHER.items():
-                    if name in values:
-                        before.pop(other, None)
-            merged[section] = {**before, **values}
-    return validated(merged)
-
-
-def to_toml(config: TrainConfig) -> str:
-    """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
-    import tomli_w  # only --print-config needs it
-
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
-
-
 def by_section(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Sort flat ``{field: value}`` into sections; raises `ConfigError` for a name that is no setting."""
     sections: dict[str, dict[str, Any]] = {}
@@ -356,16 +277,3 @@ def _sentence(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{'.'.join(path)}: there is no such setting{closest(name, known)}"
     return f"`{flag(name)}` (={problem['input']}) {message[0].lower()}{message[1:]}"
-
-
-def _recipes() -> Any:
-    return resources.files("cnnkit") / "recipes"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: not a TOML file: {error}; --print-config shows what one looks like") from None

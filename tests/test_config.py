@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from cnnkit import config as room
-from cnnkit.config import SECTIONS, OptimConfig, TrainConfig, by_section, flag, recipe_names, resolve, to_toml, validated
+from cnnkit.config import SECTIONS, OptimConfig, TrainConfig, by_section, flag, validated
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import recipe_names, resolve, to_toml
 
 RECIPES = Path(room.__file__).parent / "recipes"
 SETTINGS = [(section, field) for section, kind in SECTIONS.items() for field in kind.model_fields]

@@ -42,7 +42,9 @@ LIGHT = {
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
-    "config": Room(rooms="errors", packages="pydantic", packages_inside="tomli_w"),
+    "values": Room(packages="pydantic"),
+    "config": Room(rooms="errors values", packages="pydantic"),
+    "recipe": Room(rooms="errors config", packages_inside="tomli_w"),
     "engine.early_stopping": Room(),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
@@ -78,8 +80,8 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors architecture config registry run_dir metrics preprocess data doctor engine transfer head model_file classifier "
-        "exporters",
+        rooms="errors architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "
+        "classifier exporters",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),
@@ -87,7 +89,7 @@ HEAVY = {
 FACE = {
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
-        rooms="errors files architecture config registry run_dir",
+        rooms="errors files architecture config recipe registry run_dir",
         packages="typer rich pydantic",
         rooms_inside="report models.size data api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",

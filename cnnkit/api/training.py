@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnnkit import config as configuration
 from cnnkit import run_dir
 from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
-from cnnkit.config import TrainConfig
+from cnnkit.config import TrainConfig, by_section
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
@@ -34,6 +31,7 @@ from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
 from cnnkit.head import head_parameters, start_head
 from cnnkit.model_file import Model, ModelHeader, load_model, save_model
 from cnnkit.preprocess import Preprocess
+from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
 
 VAL_PIXELS = 2**20  # 20 images of 224 px: measured, as fast as more, and the activations stay in the cache
@@ -177,7 +175,7 @@ def train(
         raise ConfigError("train() takes either data, such as train('./images'), or images and labels: train(images=..., labels=...)")
     source = None if images is None or labels is None else ArraysSource(images, labels)
     given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
-    job = prepare(configuration.resolve(configuration.by_section(given), recipe=recipe), source=source)
+    job = prepare(resolve(by_section(given), recipe=recipe), source=source)
     run = job.begin()
     epochs = tuple(job.epochs())
     return TrainingResult(run, epochs, load_model(run.best))
@@ -256,7 +254,7 @@ def prepare(
         options=built.options,
         classes=dataset.classes,
         preprocessing=geometry,
-        versions=_versions(blueprint.entry.package),
+        versions=versions(blueprint.entry.package),
         training={"recipe": config.recipe, "seed": config.run.seed, "data": data_facts(source.name, dataset)},
     )
     return TrainingJob(
@@ -284,21 +282,3 @@ def _examples(batches: Batches, rows: NDArray[np.int64], labels: NDArray[np.int6
 def _val_batch(image_size: int) -> int:
     """Images validated at a time: 256, or fewer when they are large, so that memory stays below that of a training step."""
     return max(1, min(256, VAL_PIXELS // image_size**2))
-
-
-def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
-    """Return what identifies the data: its name, a fingerprint of all content, labels and sides, and images per split."""
-    digest = hashlib.sha256()
-    for row in split_rows(dataset.samples):
-        digest.update("\0".join(row.values()).encode("utf-8", "surrogateescape") + b"\n")
-    return {"name": name, "sha256": digest.hexdigest(), "images": {split: len(dataset.of(split)) for split in SPLITS}}
-
-
-def source_location(data: str) -> str:
-    """Return ``--data`` in a form that finds the same source from any working directory."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
-
-
-def _versions(package: str) -> dict[str, str]:
-    names = {"cnnkit", "torch", "torchvision", "timm", "numpy", "Pillow", package}
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from cnnkit import config as configuration
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import SECTIONS, flag
+from cnnkit.config import SECTIONS, by_section, flag
 from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.recipe import resolve
 from cnnkit.run_dir import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def benchmark(
     of_training = model is None and "data" in given
     if not of_training:
         _refuse_training_flags(given, recipe, model)
-    settings = configuration.resolve(configuration.by_section(given), recipe=recipe) if of_training else None
+    settings = resolve(by_section(given), recipe=recipe) if of_training else None
     from cnnkit.api.benchmarking import Bench  # torch is loaded here, after the flags were checked
 
     screen = console.err()

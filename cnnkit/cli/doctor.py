@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import config as configuration
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config import by_section
 from cnnkit.errors import CheckFailedError, ConfigError
+from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -40,7 +41,7 @@ def doctor(
     """
     _check_ending("--html", html, ".html")
     _check_ending("--sheet", sheet, ".png")
-    chosen = configuration.resolve(configuration.by_section({"data": data, **given})).data
+    chosen = resolve(by_section({"data": data, **given})).data
     from cnnkit.api import examine
 
     screen = console.err()

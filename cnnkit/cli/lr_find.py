@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import config as configuration
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config import SECTIONS, by_section, flag
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ ENDING = ".png"
 COLUMNS = ("rate", "loss", "smoothed")
 # What decides how long one trains, how the rate then falls and where results go plays no part; all else makes the step.
 IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "out"})
-FLAGS = [name for key, section in configuration.SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
+FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
 
 
 @with_options(*FLAGS)
@@ -45,7 +46,7 @@ def lr_find(
     """
     if out.suffix.lower() != ENDING:
         raise ConfigError(f"--out {out}: the ending must be {ENDING}")
-    settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
+    settings = resolve(by_section(given), recipe=recipe, file=config)
     from cnnkit.api.lr_finding import find_lr
 
     screen = console.err()
@@ -125,10 +126,10 @@ def _retyped(given: dict[str, Any], recipe: str | None, config: Path | None) -> 
     """Return the flags that were typed, as ``cnnkit train`` takes them, each after a space."""
     words: list[str] = []
     for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
-        flag = configuration.flag(name)
+        typed = flag(name)
         if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
+            words.append(typed if value else typed.replace("--", "--no-", 1))
         elif value is not None:
             for each in value if isinstance(value, list) else [value]:
-                words += [flag, str(each)]
+                words += [typed, str(each)]
     return "".join(f" {shlex.quote(word)}" for word in words)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import config as configuration
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config import by_section
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from cnnkit.api.preview import Preview
@@ -53,7 +54,7 @@ def preview(
     """Draw a few images of each class as the network will see them, plain and augmented; nothing is trained."""
     if out.suffix.lower() not in ENDINGS:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
-    settings = configuration.resolve(configuration.by_section({"data": data, **given}), recipe=recipe)
+    settings = resolve(by_section({"data": data, **given}), recipe=recipe)
     from cnnkit.api.preview import preview as draw
 
     screen = console.err()

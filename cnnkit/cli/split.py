@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit import config as configuration
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config import by_section
+from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def split(
     and images added later move no old one to another side. To use the file:
     cnnkit train --split-file FILE.
     """
-    settings = configuration.resolve(configuration.by_section({"data": data, **given}))
+    settings = resolve(by_section({"data": data, **given}))
     from cnnkit.api.splitting import divide
 
     screen = console.err()

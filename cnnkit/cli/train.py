@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from cnnkit import config as configuration
 from cnnkit.cli import console
 from cnnkit.cli.options import with_config_options
+from cnnkit.config import by_section
 from cnnkit.errors import TrainingStoppedError
+from cnnkit.recipe import resolve, to_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ def train(
     given: dict[str, Any],
     recipe: Annotated[
         str | None,
-        Flag(help="Named defaults: default, case-study, fast, finetune (taken by itself when --weights is given).", rich_help_panel="Recipe"),
+        Flag(help="Named defaults: default, case-study, fast, finetune (by itself with --weights).", rich_help_panel="Recipe"),
     ] = None,
     config: Annotated[Path | None, Flag(help="TOML file of settings; flags win over it.", rich_help_panel="Run")] = None,
     print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,
@@ -42,12 +43,12 @@ def train(
     json: Annotated[bool, Flag("--json", help="Print the result as one JSON document on stdout.", rich_help_panel="Run")] = False,
 ) -> None:
     """Train a classifier on a folder of images; keeps the best model in a run directory."""
-    settings = configuration.resolve(configuration.by_section(given), recipe=recipe, file=config)
+    settings = resolve(by_section(given), recipe=recipe, file=config)
     if print_config:
         if json:
             console.print_json(settings.model_dump(mode="json"))
         else:
-            typer.echo(configuration.to_toml(settings), nl=False)
+            typer.echo(to_toml(settings), nl=False)
         return
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
 

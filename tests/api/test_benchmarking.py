@@ -10,8 +10,9 @@ import pytest
 from cnnkit.api.benchmarking import Bench, _training_of
 from cnnkit.api.stopwatch import Meter
 from cnnkit.api.target import find_target
-from cnnkit.config import by_section, resolve
+from cnnkit.config import by_section
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
 
 BRIEF = Bench(seconds=0.01)

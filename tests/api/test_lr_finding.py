@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit import config as configuration
 from cnnkit.api.lr_finding import find_lr
 from cnnkit.api.training import prepare
+from cnnkit.config import TrainConfig, by_section
 from cnnkit.engine.lr_range import STEPS, range_test
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import resolve
 
 SMALL = {"set": ("width=8", "blocks=2", "dense=32", "dropout=0.1"), "precision": "fp32", "batch_size": 16}
 
 
-def settings(data: Path, **given: object) -> configuration.TrainConfig:
-    return configuration.resolve(configuration.by_section({"data": str(data), **SMALL, **given}))
+def settings(data: Path, **given: object) -> TrainConfig:
+    return resolve(by_section({"data": str(data), **SMALL, **given}))
 
 
 def test_it_tests_what_train_would_train_and_writes_nothing(image_folder):

@@ -8,18 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnkit import config as configuration
 from cnnkit.api import preview as module
 from cnnkit.api.preview import preview
+from cnnkit.config import TrainConfig, by_section
 from cnnkit.data.augment import DRAWS, PRESETS, augment
 from cnnkit.data.image import read_image
 from cnnkit.data.randomness import uniform
 from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocess
+from cnnkit.recipe import resolve
 
 
-def settings(data: Path | str, **given: object) -> configuration.TrainConfig:
-    return configuration.resolve(configuration.by_section({"data": str(data), **given}))
+def settings(data: Path | str, **given: object) -> TrainConfig:
+    return resolve(by_section({"data": str(data), **given}))
 
 
 def test_the_canvas_is_what_training_feeds_and_variants_are_its_draws(image_folder):

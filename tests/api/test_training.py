@@ -14,10 +14,11 @@ import cnnkit
 import cnnkit.api
 from cnnkit.api.training import prepare
 from cnnkit.architecture import Architecture
-from cnnkit.config import by_section, resolve
+from cnnkit.config import by_section
 from cnnkit.data.batches import Batches
 from cnnkit.data.stream import gather
 from cnnkit.errors import CnnkitError, ConfigError, TrainingStoppedError
+from cnnkit.recipe import resolve
 from cnnkit.registry import Entry
 
 SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}

@@ -9,9 +9,10 @@ from cnnkit.api import training_speed
 from cnnkit.api.stopwatch import Meter, Stopwatch
 from cnnkit.api.training import prepare
 from cnnkit.api.training_speed import Feed, TrainingBench
-from cnnkit.config import by_section, resolve
+from cnnkit.config import by_section
 from cnnkit.data.source import open_source
 from cnnkit.metrics.speed import TRAINING_STAGES, Memory
+from cnnkit.recipe import resolve
 
 SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "image_size": 16, "batch_size": 256}
 BRIEF = 0.01  # s a stage: what is measured is not looked at

@@ -8,7 +8,8 @@ import typer
 
 from cnnkit.cli.app import app
 from cnnkit.cli.options import PANELS
-from cnnkit.config import SECTIONS, flag, recipe_names
+from cnnkit.config import SECTIONS, flag
+from cnnkit.recipe import recipe_names
 
 OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
 

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from cnnkit.api.training import StartsFromImages, prepare
-from cnnkit.config import by_section, resolve
+from cnnkit.config import by_section
 from cnnkit.models.fast_cnn import FastCNN, Whitening, build
+from cnnkit.recipe import resolve
 
 
 def photos(count: int = 64, channels: int = 3) -> torch.Tensor:

@@ -1,0 +1,37 @@
+"""How values of flags and configuration files are read that are more than a number or a word."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BeforeValidator
+
+
+def numbers(separator: str) -> BeforeValidator:
+    """Read ``"0.8,1.2"`` as the tuple (0.8, 1.2)."""
+
+    def parse(value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return tuple(float(part) for part in value.split(separator))
+            except ValueError:
+                raise ValueError(f"must be numbers separated by {separator!r}") from None
+        return value
+
+    return BeforeValidator(parse)
+
+
+def duration(value: object) -> object:
+    """Read ``"10m"``, ``"90s"``, ``"1h30m"`` or a number of seconds as seconds."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip().lower())
+    if not found or not any(found.groups()):
+        raise ValueError("must be a time such as 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def words(value: object) -> object:
+    """Read ``"a, b"`` as the tuple ("a", "b")."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
