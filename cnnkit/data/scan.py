@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data import store
 from cnnkit.data.facts import THUMBNAIL, Facts
-from cnnkit.data.pool import DecodingPool
+from cnnkit.data.pool import FIRST, DecodingPool
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store import ArrayWriter, Store, canvas_file, canvas_shape
 from cnnkit.data.stream import Canvases, Streamed
@@ -184,7 +184,8 @@ class _Work:
             todo = self._copy(old, todo, facts, thumbnails, canvases)
         done = len(facts) - len(todo)
         geometry = self.geometry if canvases else None
-        with DecodingPool(self.source, geometry, self.workers) as pool:
+        busy = max(1, -(-len(todo) // FIRST))  # more workers would start for nothing
+        with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
             for block in pool.blocks(self.records[int(row)] for row in todo):
                 rows = todo[: len(block.facts)]
                 todo = todo[len(rows) :]
