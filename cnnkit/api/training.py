@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -204,6 +204,7 @@ def prepare(
     blueprint = draw_up(config.model)
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
     dataset = load_dataset(source, config.data, geometry, config.run.seed, progress)
+    _check_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
 
     rows, labels = dataset.arrays(TRAIN)
@@ -271,6 +272,14 @@ def prepare(
         head=head,
         notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note) if note),
     )
+
+
+def _check_names(classes: Sequence[str]) -> None:
+    """Refuse names that no model file can hold: they are text there, and in every exported file."""
+    for name in classes:
+        stored = name.encode("utf-8", "surrogateescape")
+        if stored.decode("utf-8", "replace") != name:
+            raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
 
 
 def _examples(batches: Batches, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:

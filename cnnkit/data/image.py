@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import stat
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -99,11 +101,26 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises `DataError` that names the file and the reason.
     """
     try:
-        return decode_image(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+        return decode_image(read_file(str(path)))
     except UndecodableError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a regular file; raises `UndecodableError` (a pipe or device would be waited for forever)."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UndecodableError("not a regular file")
+            return file.read()
+    except OSError as error:
+        raise UndecodableError(error.strerror or str(error)) from None
+    except ValueError as error:  # a name that no file can have
+        raise UndecodableError(str(error)) from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:

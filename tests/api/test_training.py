@@ -230,3 +230,13 @@ def test_a_split_file_survives_a_resume_from_another_folder(image_folder, tmp_pa
     run_path = run.path.resolve()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(list(cnnkit.api.resume(run_path).epochs())) == 1
+
+
+def test_a_class_name_that_is_no_text_is_refused_before_training(image_folder):
+    data = image_folder(images=12)
+    try:
+        (data / "ants").rename(data / b"caf\xe9".decode("utf-8", "surrogateescape"))
+    except OSError:
+        pytest.skip("this file system knows names in UTF-8 only")
+    with pytest.raises(CnnkitError, match=r"class b'caf\\xe9': its name has bytes that are no text; rename the folder"):
+        job(data)

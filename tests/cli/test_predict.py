@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -77,3 +78,10 @@ def test_refusals(cli, trained, tmp_path):
     assert "--out rows.xlsx: the ending must be one of .csv, .json, .parquet" in cli("predict", trained.data, "--out", "rows.xlsx").err
     assert "--top is for the screen and --json" in cli("predict", trained.data, "--top", 2, "--out", "rows.csv").err
     assert "--probabilities needs a place" in cli("predict", trained.data, "--probabilities").err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a thing of Unix")
+def test_a_pipe_is_a_row_with_its_error_and_nobody_waits_for_it(cli, trained, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    result = cli("predict", tmp_path / "pipe.jpg", "--json")
+    assert result.json()[0]["error"] == "not a regular file"

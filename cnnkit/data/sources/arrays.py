@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnkit.data.image import UndecodableError, image_pixels
+from cnnkit.data.image import UndecodableError, image_pixels, read_file
 from cnnkit.data.source import ALIASES, SPLITS, Record, Stored
-from cnnkit.data.sources.folder import file_stamp, read_file
+from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
 Images = NDArray[np.uint8] | Sequence[Any]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from cnnkit.data.image import SUFFIXES, UndecodableError
+from cnnkit.data.image import SUFFIXES, read_file
 from cnnkit.data.layout import litter, natural_key, read_layout, suffix_of
 from cnnkit.data.source import Record, Request, SourceKind
 from cnnkit.errors import DataError
@@ -38,23 +37,10 @@ class FolderSource:
         return file_stamp(f"{self._root}/{record.path}")
 
 
-def read_file(path: str) -> bytes:
-    """Return the bytes of a regular file; raises `UndecodableError` (a pipe or device would be waited for forever)."""
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UndecodableError("not a regular file")
-            return file.read()
-    except OSError as error:
-        raise UndecodableError(error.strerror or str(error)) from None
-    except ValueError as error:  # a name that no file can have
-        raise UndecodableError(str(error)) from None
-
-
 def file_stamp(path: str) -> str:
     """Return size and modification time of a file, or ``missing``."""
     try:
-        status = os.stat(path)  # noqa: PTH116 (as above)
+        status = os.stat(path)  # noqa: PTH116 (a Path costs more than the call)
     except (OSError, ValueError):
         return "missing"
     return f"{status.st_size}:{status.st_mtime_ns}"
@@ -99,14 +85,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _identity(folder: str) -> tuple[int, int]:
     try:
-        status = os.stat(folder)  # noqa: PTH116 (as above)
+        status = os.stat(folder)  # noqa: PTH116 (a Path costs more than the call)
     except OSError as error:
         _refuse(error)
     return status.st_dev, status.st_ino
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _refuse(error: OSError) -> NoReturn:

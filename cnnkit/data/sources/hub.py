@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from cnnkit.data.image import UndecodableError
+from cnnkit.data.image import UndecodableError, read_file
 from cnnkit.data.source import ALIASES, Record, Request, SourceKind
-from cnnkit.data.sources.folder import read_file
 from cnnkit.errors import DataError, MissingExtraError
 
 LABELS = ("label", "labels", "class")  # taken before other columns, in this order

@@ -11,8 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from cnnkit.data.image import read_file
 from cnnkit.data.source import ALIASES, SPLITS, Record, Request, SourceKind
-from cnnkit.data.sources.folder import file_stamp, read_file
+from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
 if TYPE_CHECKING:

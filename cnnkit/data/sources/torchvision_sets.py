@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnkit.data.image import read_file
 from cnnkit.data.source import TEST, TRAIN, VAL, Record, Request, SourceKind, Stored
-from cnnkit.data.sources.folder import file_stamp, read_file
+from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
 ROOT = "data"  # as in torchvision's own examples
