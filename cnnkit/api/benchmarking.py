@@ -7,17 +7,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cnnkit.api.model_speed import measure_model
+from cnnkit.api.resuming import recorded_config
 from cnnkit.api.samples import run_samples
 from cnnkit.api.stopwatch import Meter, cores
 from cnnkit.api.target import Target
 from cnnkit.api.training import prepare
 from cnnkit.api.training_speed import TrainingBench
-from cnnkit.config import TrainConfig, validated
+from cnnkit.config import TrainConfig
 from cnnkit.data.source import VAL, Record, Source, open_source
 from cnnkit.errors import ConfigError
 from cnnkit.metrics.speed import Benchmark, ModelSpeed, TrainingSpeed
@@ -112,13 +112,10 @@ def _exported(run: RunDir) -> list[Path]:
 
 def _training_of(run: RunDir, model: Path) -> TrainConfig:
     """The settings of a run, to train as it did: where it began from published weights `model` serves, as nothing is downloaded."""
-    record = run.read_config()
-    config = validated(record["config"])
-    data: dict[str, Any] = {"data": record["data"]["location"], "download": False}
-    if config.data.split_file:
-        data["split_file"] = run.split_file  # the user's may have changed, or lie relative to another folder
+    config = recorded_config(run)
+    here = config.data.model_copy(update={"download": False})
     weights = {} if config.model.weights == "none" else {"weights": str(model)}
-    return config.model_copy(update={"data": config.data.model_copy(update=data), "model": config.model.model_copy(update=weights)})
+    return config.model_copy(update={"data": here, "model": config.model.model_copy(update=weights)})
 
 
 def _machine() -> dict[str, str | int]:

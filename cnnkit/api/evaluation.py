@@ -19,7 +19,7 @@ from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.scan import Progress, scan
 from cnnkit.data.source import TEST, VAL, Record
-from cnnkit.data.stream import gather
+from cnnkit.data.stream import BATCH, gather, in_batches
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cnnkit.preprocess import Preprocessing
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
-BATCH = 256  # images classified at a time; memory, not speed, is what it bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +166,11 @@ def _classified_from_store(
     chosen = [row for row, record in enumerate(samples.scope) if record.path in wanted]
     bad = [(samples.scope[row].path, found.facts[row].error) for row in chosen if found.facts[row].error]
     rows = np.array([row for row in chosen if not found.facts[row].error], dtype=np.int64)
-    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, parts)]
+    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, in_batches(rows))]
     records = [samples.scope[row] for row in rows]
     contents = [found.facts[row].sha256 for row in rows]
     changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
-    return records, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
+    return records, np.concatenate(blocks), bad, _changed_note(changed)
 
 
 def _changed_note(changed: list[str]) -> list[str]:

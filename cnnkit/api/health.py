@@ -21,8 +21,6 @@ from cnnkit.errors import ModelFileError
 if TYPE_CHECKING:
     from cnnkit.classifier import TorchClassifier
 
-BATCH = 256  # images a network looks at at a time, as in evaluation
-
 
 def examine(
     data: str | Path,
@@ -76,11 +74,11 @@ def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> F
     """Judge every readable image by a small model on the network's features that was fitted without it and its copies."""
     import torch
 
-    from cnnkit.data.stream import gather
+    from cnnkit.data.stream import gather, in_batches
 
     rows = evidence.readable
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
-    parts = np.array_split(rows, max(1, -(-len(rows) // BATCH)))
-    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in gather(found.canvases, parts)])
+    looked = gather(found.canvases, in_batches(rows))
+    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in looked])
     probabilities = out_of_fold(features, evidence.labels[rows], evidence.kin[rows])
     return suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)

@@ -9,7 +9,7 @@ import torch
 
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.training import TrainingJob, prepare
-from cnnkit.config import validated
+from cnnkit.config import TrainConfig, validated
 from cnnkit.data.scan import Progress
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import load_state
@@ -29,17 +29,22 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
         raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
     was = record["runtime"]
     runtime = Runtime(torch.device(was["device"]), was["precision"], was["channels_last"], "as before")
-    config = validated(record["config"])
-    where: dict[str, Any] = {"data": record["data"]["location"]}
-    if config.data.split_file:
-        where["split_file"] = directory.split_file  # as it was: the user's may have changed, or lie relative to another folder
-    config = config.model_copy(update={"data": config.data.model_copy(update=where)})
-    job = prepare(config, progress=progress, runtime=runtime)
+    job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)
     directory.trim_history(job.state.epoch)
     job.run = directory
     return job
+
+
+def recorded_config(run: RunDir) -> TrainConfig:
+    """Return the settings of a run, with its data and split where they are found from any working directory."""
+    record = run.read_config()
+    config = validated(record["config"])
+    where: dict[str, Any] = {"data": record["data"]["location"]}
+    if config.data.split_file:
+        where["split_file"] = run.split_file  # as it was: the user's may have changed, or lie relative to another folder
+    return config.model_copy(update={"data": config.data.model_copy(update=where)})
 
 
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:

@@ -19,7 +19,6 @@ from cnnkit.recipe import resolve
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SPLITS = ("train", "val", "test")
 MOST_CLASSES = 30  # rows of the table; with more classes, the smallest
 
 
@@ -62,7 +61,7 @@ def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """Return images per class and split; of more than `MOST_CLASSES` classes the smallest, which a split may leave empty."""
     from cnnkit.report.names import printable
 
-    used = [name for name in SPLITS if any(row.get(name) for row in counts.values())]
+    used = [name for name in next(iter(counts.values())) if any(row.get(name) for row in counts.values())]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
     table.add_column("class", Text("all", style="bold"), overflow="fold")
     for name in used:

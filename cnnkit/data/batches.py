@@ -13,7 +13,7 @@ from torch import Tensor
 from cnnkit.data.augment import DRAWS, MIXING, Augmentation, augment
 from cnnkit.data.mixing import mix
 from cnnkit.data.randomness import permutation, uniform
-from cnnkit.data.stream import Canvases, gather
+from cnnkit.data.stream import Canvases, gather, in_batches
 from cnnkit.preprocess import Preprocess
 
 
@@ -100,7 +100,7 @@ def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tup
     """Return mean and std per channel on the [0, 1] scale over the images `rows` of the store, from exact sums."""
     channels = canvases.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)
-    for block in gather(canvases, np.array_split(np.sort(rows), max(1, len(rows) // 256))):
+    for block in gather(canvases, in_batches(np.sort(rows))):
         for channel in range(channels):
             counts[channel] += np.bincount(block[:, channel].ravel(), minlength=256)
     levels = np.arange(256) / 255

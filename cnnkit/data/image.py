@@ -12,8 +12,8 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -130,42 +130,39 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 def inspect_image(data: bytes) -> tuple[NDArray[np.uint8], Header]:
     """Decode the bytes of an image file to uint8 RGB (H, W, 3) and what its header says; raises `UndecodableError`."""
+    with _reasons(data), _open(data) as image:
+        kind, mode = image.format or "", image.mode  # the mode before loading, which changes it for some formats
+        orientation = _orientation(image)
+        pixels = _fast(data, image, orientation)
+        if pixels is None:
+            image.load()
+            pixels = _upright(image, _orientation(image))  # asked again: Pillow has turned a TIFF itself
+        return pixels, Header(kind, mode, orientation, _animated(image), _quality(image))
+
+
+def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image that Pillow holds, uint8 RGB (H, W, 3), by the rules for files; raises `UndecodableError`."""
+    with _reasons(b""):  # it may have been opened from a broken file
+        image.load()
+        return _upright(image.copy(), _orientation(image))
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) from the header alone, before orientation; raises `UndecodableError`."""
+    with _reasons(data), _open(data) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _reasons(data: bytes) -> Generator[None]:
+    """Turn whatever decoding `data` raises into an `UndecodableError` with the reason."""
     try:
-        with _open(data) as image:
-            kind, mode = image.format or "", image.mode  # the mode before loading, which changes it for some formats
-            orientation = _orientation(image)
-            pixels = _fast(data, image, orientation)
-            if pixels is None:
-                image.load()
-                pixels = _upright(image, _orientation(image))  # asked again: Pillow has turned a TIFF itself
-            return pixels, Header(kind, mode, orientation, _animated(image), _quality(image))
+        yield
     except UndecodableError:
         raise
     except MemoryError:
         raise UndecodableError("needs more memory than there is") from None
     except Exception as error:  # noqa: BLE001 (of broken files, one in ten raises something that is no OSError)
-        raise UndecodableError(_reason(data, error)) from None
-
-
-def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of an image that Pillow holds, uint8 RGB (H, W, 3), by the rules for files; raises `UndecodableError`."""
-    try:
-        image.load()
-        return _upright(image.copy(), _orientation(image))
-    except UndecodableError:
-        raise
-    except Exception as error:  # noqa: BLE001 (it may have been opened from a broken file)
-        raise UndecodableError(_reason(b"", error)) from None
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """Return (height, width) from the header alone, before orientation; raises `UndecodableError`."""
-    try:
-        with _open(data) as image:
-            return image.height, image.width
-    except UndecodableError:
-        raise
-    except Exception as error:  # noqa: BLE001 (as above)
         raise UndecodableError(_reason(data, error)) from None
 
 

@@ -19,6 +19,7 @@ from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from cnnkit.engine.pace import Clock, choose_pace
 from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.step import Step
 from cnnkit.errors import TrainingStoppedError
 from cnnkit.metrics.counts import confusion_counts
 from cnnkit.metrics.scores import accuracy, macro_f1
@@ -100,11 +101,9 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     has run out. `head` names the parameters that train while the rest is
     frozen. Raises `TrainingStoppedError` with the step's number when the loss is no longer finite.
     """
-    criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=config.label_smoothing).to(runtime.device)
+    step = Step(model, state.optimizer, config, runtime, class_weights)
     steps = math.ceil(batches.steps / config.accumulate)
     pace = choose_pace(config, steps, validation=val_batches.steps, spent=state.spent, clock=clock)
-    begun = clock() - state.spent
-    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
     while not pace.over(state.epoch) and not state.stopping.exhausted:
         state.epoch += 1
         first_step = state.step + 1
@@ -117,21 +116,12 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         for group in _grouped(batches.epoch(state.epoch), config.accumulate):
             lr = learning_rate(state.step, pace, config)
             set_learning_rate(state.optimizer, lr)
-            state.optimizer.zero_grad(set_to_none=True)
-            for images, labels in group:
-                with runtime.autocast():
-                    logits = model(_laid_out(images, runtime))
-                loss = criterion(logits.float(), labels)
-                scaler.scale(loss / len(group)).backward()
-                sums.add(loss.detach(), logits.detach(), hard(labels))
+            for loss, logits, labels in step.gradients(group):
+                sums.add(loss, logits, hard(labels))
             state.step += 1
             if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
                 _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
-            if config.clip_grad:
-                scaler.unscale_(state.optimizer)
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
-            scaler.step(state.optimizer)
-            scaler.update()
+            step.update()
             if pace.stop(state.step):
                 break
         _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
@@ -141,7 +131,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         val_loss, table = validate(model, val_batches, runtime, num_classes)
         figures = {"val_loss": val_loss, "val_accuracy": accuracy(table), "val_macro_f1": macro_f1(table)}
         is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
-        state.spent = clock() - begun
+        state.spent = pace.spent
         yield EpochResult(
             epoch=state.epoch,
             step=state.step,
@@ -163,7 +153,7 @@ def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_class
     loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
     with torch.inference_mode():
         for images, labels in batches.epoch(0):
-            logits = model(_laid_out(images, runtime)).float()
+            logits = model(runtime.laid_out(images)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
             table += confusion_counts(labels.cpu().numpy(), logits.argmax(1).cpu().numpy(), num_classes)
     return loss.item() / int(table.sum()), table
@@ -240,10 +230,6 @@ def _grouped(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[li
             group = []
     if group:
         yield group
-
-
-def _laid_out(images: Tensor, runtime: Runtime) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last) if runtime.channels_last else images
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

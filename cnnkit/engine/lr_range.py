@@ -17,6 +17,7 @@ from cnnkit.config import OptimConfig
 from cnnkit.engine.fit import BatchSource
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.step import Step
 
 LOW, HIGH = 1e-6, 10.0  # rates: below nothing learns, above nothing survives, with any optimizer here
 STEPS = 100  # as fastai's
@@ -140,26 +141,13 @@ def _losses(
     """Make one update with each of `rates`, yielding before it the loss it starts from."""
     model.train()
     optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}))
-    criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=config.label_smoothing).to(runtime.device)
-    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    step = Step(model, optimizer, config, runtime, class_weights)
     with closing(_endless(batches)) as stream:
         for rate in rates:
             set_learning_rate(optimizer, rate)
-            optimizer.zero_grad(set_to_none=True)
-            total = 0.0
-            for images, labels in islice(stream, config.accumulate):
-                with runtime.autocast():
-                    logits = model(images.contiguous(memory_format=layout))
-                loss = criterion(logits.float(), labels) / config.accumulate
-                scaler.scale(loss).backward()
-                total += float(loss.detach())
-            yield total
-            if config.clip_grad:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
-            scaler.step(optimizer)
-            scaler.update()
+            group = list(islice(stream, config.accumulate))
+            yield sum(float(loss) for loss, _, _ in step.gradients(group)) / len(group)
+            step.update()
 
 
 def _endless(batches: BatchSource) -> Generator[tuple[Tensor, Tensor]]:

@@ -60,9 +60,9 @@ def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _hidden_apart(model: nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Divide groups into matrices between the first and the last layer, which Muon is for, and the rest."""
+    """Divide groups into the matrices before the last layer, which Muon is for, and the rest."""
     matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
-    hidden = {id(parameter) for parameter in matrices[:-1] if parameter.ndim > 1 and min(parameter.flatten(1).shape) > 1}
+    hidden = {id(parameter) for parameter in matrices[:-1] if min(parameter.flatten(1).shape) > 1}
     divided: list[dict[str, Any]] = []
     for group in groups:
         for muon in (True, False):

@@ -37,6 +37,11 @@ class Pace(Protocol):
         """Hear how long evaluating and saving took."""
         ...
 
+    @property
+    def spent(self) -> float:
+        """Seconds of a budget that are spent, before and after a resume."""
+        ...
+
 
 class ByEpochs:
     """A schedule over a number of epochs of `steps` updates; pure functions of the step."""
@@ -65,6 +70,11 @@ class ByEpochs:
 
     def evaluated(self, seconds: float) -> None:
         """Time plays no part."""
+
+    @property
+    def spent(self) -> float:
+        """There is no budget."""
+        return 0.0
 
 
 class ByTime:

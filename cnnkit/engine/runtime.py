@@ -17,7 +17,7 @@ from torch.nn import functional
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PROBE_PIXELS = 2**18  # pixels of a probe batch: 256 images of 32 px, 5 of 224 px; keeps the probe near a second
 PROBE_SECONDS = 0.25  # for each candidate, after one warm-up step
@@ -40,6 +40,10 @@ class Runtime:
         """Move `model` to the device and into the memory format; returns the same module."""
         model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Return `images` (N, C, H, W) in the memory format."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the forward pass of a training step runs."""

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from cnnkit.data.decoding import decode_block, read_all
 from cnnkit.data.duplicates import near_pairs
-from cnnkit.data.facts import Facts, decode, measure
-from cnnkit.data.image import UndecodableError, read_image
+from cnnkit.data.image import read_image
 from cnnkit.data.source import Source, open_source
 from cnnkit.doctor.copies import leak
 from cnnkit.doctor.evidence import Evidence
@@ -41,14 +41,7 @@ Change = Callable[[Image.Image, bool], bytes]  # an image, and whether it is of 
 
 def collect(source: Source) -> Evidence:
     """Decode every image of `source`."""
-    facts: list[Facts] = []
-    thumbnails = np.zeros((len(source.records), 16, 16, 3), np.uint8)
-    for row, record in enumerate(source.records):
-        try:
-            (found,), thumbnails[row] = measure([decode(source.read(record))])
-        except UndecodableError as error:
-            found = Facts(error=str(error))
-        facts.append(found)
+    facts, thumbnails, _ = decode_block(read_all(source, source.records), None)
     return Evidence(source.records, facts, thumbnails, near_pairs(thumbnails, facts))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.data.facts import Facts, decode, measure
-from cnnkit.data.image import UndecodableError
+from cnnkit.data.decoding import decode_block, read_all
+from cnnkit.data.facts import Facts
 from cnnkit.data.source import Record
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.doctor.evidence import Evidence
@@ -53,14 +53,7 @@ def collect() -> Callable[[Path], Evidence]:
 
     def make(folder: Path) -> Evidence:
         source = FolderSource(folder)
-        facts: list[Facts] = []
-        thumbnails = np.zeros((len(source.records), 16, 16, 3), np.uint8)
-        for row, record in enumerate(source.records):
-            try:
-                (found,), thumbnails[row] = measure([decode(source.read(record))])
-            except UndecodableError as error:
-                found = Facts(error=str(error))
-            facts.append(found)
+        facts, thumbnails, _ = decode_block(read_all(source, source.records), None)
         return Evidence(source.records, facts, thumbnails, np.zeros((0, 2), np.int64))
 
     return make
