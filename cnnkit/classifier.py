@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,7 @@ from cnnkit.head import head_layers
 from cnnkit.model_file import Model, load_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.registry import EXPORTERS, find, load
+from cnnkit.views import PLAIN, Views
 
 if TYPE_CHECKING:
     from cnnkit.exporters.protocol import Exporter
@@ -44,10 +46,12 @@ class TorchClassifier:
 
     It always computes in true fp32, also where training did not: the exported file does, and evaluation, prediction and
     export must give the same answer for the same image. The model's module is moved to `device` and put in eval mode.
+    Probabilities are those of the mean of the logits over `views`, the plain one alone unless others are given.
     """
 
-    def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: Model, *, device: str | torch.device = "cpu", views: Views = PLAIN) -> None:
         self.model = model
+        self._views = views
         self._device = torch.device(device)
         self._module = model.module.to(self._device).eval()
         self._preprocess = Preprocess(model.header.preprocessing)  # canvases are made where the store makes them: on the CPU
@@ -60,15 +64,11 @@ class TorchClassifier:
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
-        spec = self.model.header.preprocessing
-        canvas = torch.empty((len(images), spec.channels, spec.image_size, spec.image_size), dtype=torch.uint8)
-        for row, image in enumerate(images):
-            canvas[row] = self._preprocess.canvas(torch.from_numpy(image.copy())[None])[0]
-        return self.canvas_probabilities(canvas)
+        return self.canvas_probabilities(self._preprocess.canvases(images))
 
     def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""
-        rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas)]
+        rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas, self._views)]
         return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
 
     def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
@@ -90,12 +90,16 @@ class TorchClassifier:
         return np.concatenate(seen)
 
     @torch.inference_mode()
-    def _logits(self, canvas: Tensor) -> Iterator[Tensor]:
-        """Yield logits (n, K), float32, a batch at a time."""
+    def _logits(self, canvas: Tensor, views: Views = PLAIN) -> Iterator[Tensor]:
+        """Yield logits (n, K), float32, the mean over `views`, a batch at a time."""
         with _true_fp32():
             for part in canvas.split(BATCH) if len(canvas) else ():
-                images = self._normalise(part.to(self._device)).contiguous(memory_format=torch.channels_last)
-                yield self._module(images).float()
+                yield reduce(torch.add, (weight * self._answer(view) for weight, view in views.of(part.to(self._device))))
+
+    def _answer(self, canvas: Tensor) -> Tensor:
+        """Map canvases of one batch, on the device, to logits (n, K), float32."""
+        images = self._normalise(canvas).contiguous(memory_format=torch.channels_last)
+        return self._module(images).float()
 
 
 def open_classifier(path: str | Path) -> Classifier:

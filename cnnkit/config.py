@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from cnnkit.errors import ConfigError, closest
-from cnnkit.values import duration, numbers, words
+from cnnkit.values import duration, number_or_auto, numbers, words
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 Values = Mapping[str, Mapping[str, Any]]
@@ -96,8 +96,8 @@ class ModelConfig(Section):
     resize_mode: Literal["crop", "pad", "squash"] = Field(default="crop", description="How an image that is not square becomes square.")
 
 
-class OptimConfig(Section):
-    """How the network learns."""
+class OptimSettings(Section):
+    """How the network learns; what is ``auto`` is found out before the first step, which makes it an `OptimConfig`."""
 
     epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most; --budget takes their place.")
     budget: Annotated[float, BeforeValidator(duration)] = Field(
@@ -106,8 +106,16 @@ class OptimConfig(Section):
         description="Train for this long, evaluation and saving included, such as 90s, 10m or 1h30m; the schedule follows the clock.",
         json_schema_extra={"metavar": "TIME"},
     )
-    batch_size: int = Field(default=128, ge=1, description="Images per step.")
-    lr: float = Field(default=2e-3, gt=0, description="Peak learning rate.")
+    batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], number_or_auto("a whole number, at least 1")] = Field(
+        default=128,
+        description="Images per step; auto: what is fast here, as many as fit on a GPU, and no more than leave an epoch enough steps.",
+        json_schema_extra={"metavar": "N|auto"},
+    )
+    lr: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], number_or_auto("a number above 0, such as 2e-3")] = Field(
+        default=2e-3,
+        description="Peak learning rate; auto: what a range test suggests, as cnnkit lr-find makes it.",
+        json_schema_extra={"metavar": "N|auto"},
+    )
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field(
         default="adamw", description="sgd is Nesterov's, momentum 0.9; muon orthogonalises the updates of hidden layers."
     )
@@ -121,11 +129,27 @@ class OptimConfig(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
     freeze_epochs: int = Field(default=0, ge=0, description="Epochs that train only the last layer; needs --weights.")
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the learning rate per layer from the last to the first.")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="Decay of an average of the weights that is validated and kept; 0.999 is usual, 0: none."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: a probe of about a second picks the fastest that is safe here."
     )
+    compile: bool = Field(default=False, description="Compile the network by torch.compile: half a minute or more before the first step.")
     accumulate: int = Field(default=1, ge=1, description="Batches whose gradients make one step.")
     clip_grad: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+
+    def settled(self, *, batch_size: int, lr: float) -> OptimConfig:
+        """Return these settings with numbers where ``auto`` may stand."""
+        return OptimConfig.model_validate({**self.model_dump(), "batch_size": batch_size, "lr": lr})
+
+
+class OptimConfig(OptimSettings):
+    """How the network learns, in numbers alone: what the engine trains by."""
+
+    # narrower than in the class above, which is safe: what is frozen is only read
+    batch_size: int = Field(default=OptimSettings.model_fields["batch_size"].default, ge=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    lr: float = Field(default=OptimSettings.model_fields["lr"].default, gt=0)  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class AugmentConfig(Section):
@@ -149,7 +173,7 @@ class AugmentConfig(Section):
         default=None,
         ge=0,
         le=1,
-        description="Brightness, contrast and saturation times 1 - X to 1 + X, such as 0.4.",
+        description="Brightness, contrast and saturation times 1 - X to 1 + X.",
         json_schema_extra={"metavar": "X"},
     )
     randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, numbers(",")] = Field(
@@ -158,23 +182,17 @@ class AugmentConfig(Section):
         json_schema_extra={"metavar": "N,M"},
     )
     erase: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="Share of images with a random rectangle erased, such as 0.25.",
-        json_schema_extra={"metavar": "P"},
+        default=None, ge=0, le=1, description="Share of images with a random rectangle erased.", json_schema_extra={"metavar": "P"}
     )
     mixup: float | None = Field(
         default=None,
         ge=0,
-        allow_inf_nan=False,
         description="Blend images and labels of two, with shares from Beta(A, A); 0.2 to 1 is usual.",
         json_schema_extra={"metavar": "A"},
     )
     cutmix: float | None = Field(
         default=None,
         ge=0,
-        allow_inf_nan=False,
         description="Paste a rectangle of another image, label in proportion, sizes from Beta(A, A); 1 is usual; with --mixup, half each.",
         json_schema_extra={"metavar": "A"},
     )
@@ -219,7 +237,7 @@ class TrainConfig(Section):
     recipe: str = "default"
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    optim: OptimConfig = OptimConfig()
+    optim: OptimSettings = OptimSettings()
     augment: AugmentConfig = AugmentConfig()
     stop: StopConfig = StopConfig()
     run: RunConfig = RunConfig()
@@ -233,6 +251,12 @@ class TrainConfig(Section):
             raise ValueError(f"`--freeze-epochs` (={frozen}) must not exceed --epochs (={epochs})")
         if self.optim.warmup_epochs > epochs and not self.optim.budget:
             raise ValueError(f"`--warmup-epochs` (={self.optim.warmup_epochs:g}) must not exceed --epochs (={epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> TrainConfig:
+        if self.run.deterministic and self.optim.batch_size == "auto":
+            raise ValueError("`--batch-size` (=auto) depends on how busy the machine is; with --deterministic give a number, such as 128")
         return self
 
 

@@ -13,9 +13,13 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -26,6 +30,9 @@ from cnnkit.architecture import Interpolation
 # 20-fold, 0.3 level up to 200-fold (measured).
 UNIT = 2.0**15
 STRIP = 2**22  # pixels that are floats at a time: 50 MB, where the largest image that is allowed would take 1.2 GB
+# Pixels, read or made, up to which small images of one shape are resized together, on one core: 64 px -> 32 in 0.09 ms
+# instead of 0.6, 28 px -> 32 in 0.03; without a limit 64 px -> 224 took 3.8 ms instead of 1.3, out of the cache (measured).
+TOGETHER = 2**16
 # ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").
 LUMA = (19595.0, 38470.0, 7471.0)
 LUMA_UNIT = 2.0**16
@@ -72,6 +79,22 @@ class Preprocess(nn.Module):
             return images.permute(0, 3, 1, 2).contiguous()
         lines = max(1, STRIP // (images.shape[0] * images.shape[2]))
         return self._resample(images, lines).to(torch.uint8)
+
+    def canvases(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Map decoded images, uint8 (H, W, 3) of any and differing sizes, to uint8 canvases (N, C, S, S).
+
+        The sums are exact, so each comes out as it would alone.
+        """
+        size = self.spec.image_size
+        made = torch.empty((len(images), self.spec.channels, size, size), dtype=torch.uint8)
+        by_shape = sorted(range(len(images)), key=lambda row: images[row].shape)
+        for (height, width, _), alike in groupby(by_shape, key=lambda row: images[row].shape):
+            rows = list(alike)
+            together = max(1, TOGETHER // max(height * width, size * size))
+            for start in range(0, len(rows), together):
+                some = rows[start : start + together]
+                made[some] = self.canvas(torch.from_numpy(np.stack([images[row] for row in some])))
+        return made
 
     def normalise(self, canvas: Tensor) -> Tensor:
         """Map images (N, C, S, S) with values 0..255 to float32 images of zero mean and unit scale."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 
 def numbers(separator: str) -> BeforeValidator:
@@ -19,6 +19,18 @@ def numbers(separator: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(parse)
+
+
+def number_or_auto(allowed: str) -> WrapValidator:
+    """Refuse what is neither the word ``auto`` nor a number, with `allowed` as the description of the number."""
+
+    def parse(value: object, check: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError(f"must be {allowed}, or auto") from None
+
+    return WrapValidator(parse)
 
 
 def duration(value: object) -> object:

@@ -14,6 +14,7 @@ from cnnkit.exporters.parity import sample_photos
 from cnnkit.model_file import Model, ModelHeader, save_model
 from cnnkit.preprocess import Preprocess, Preprocessing
 from cnnkit.registry import load_architecture
+from cnnkit.views import Views
 
 HEADER = ModelHeader(
     arch="custom-cnn",
@@ -67,6 +68,32 @@ def test_many_images_are_taken_in_batches(model, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 3)
     np.testing.assert_allclose(classifier.probabilities(photos), at_once, rtol=0, atol=1e-6)
     assert sizes == [3, 3, 1]
+
+
+def test_probabilities_are_those_of_the_mean_logits_of_all_views(model):
+    canvases = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = Views("h", 1)
+    found = TorchClassifier(model, views=views).canvas_probabilities(canvases)
+    plain = TorchClassifier(model)
+    # softmax of a mean of logits: the weighted geometric mean of the views' probabilities, made to sum to 1
+    logs = sum(weight * np.log(plain.canvas_probabilities(view).astype(np.float64)) for weight, view in views.of(canvases))
+    expected = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.abs(found - plain.canvas_probabilities(canvases)).max() > 1e-4
+
+
+def test_decoded_images_are_seen_in_all_views_too(model):
+    photos = sample_photos(3)
+    several = TorchClassifier(model, views=Views("h", 1))
+    preprocess = Preprocess(HEADER.preprocessing)
+    canvases = torch.cat([preprocess.canvas(torch.tensor(photo)[None]) for photo in photos])
+    np.testing.assert_array_equal(several.probabilities(photos), several.canvas_probabilities(canvases))
+
+
+def test_features_are_those_of_the_plain_view(model):
+    canvases = torch.zeros((2, 3, 16, 16), dtype=torch.uint8)
+    found = TorchClassifier(model, views=Views("h", 1)).canvas_features(canvases)
+    np.testing.assert_array_equal(found, TorchClassifier(model).canvas_features(canvases))
 
 
 def test_no_images_give_no_rows(model):

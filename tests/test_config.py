@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from cnnkit import config as room
-from cnnkit.config import SECTIONS, OptimConfig, TrainConfig, by_section, flag, validated
+from cnnkit.config import SECTIONS, OptimConfig, OptimSettings, TrainConfig, by_section, flag, validated
 from cnnkit.errors import ConfigError
 from cnnkit.recipe import recipe_names, resolve, to_toml
 
@@ -33,13 +33,20 @@ def write(text: str, name: str = "my.toml") -> Path:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"lr": 0}, "`--lr` (=0) must be greater than 0"),
-        ({"lr": "fast"}, "`--lr` (=fast) must be a valid number, unable to parse string as a number"),
-        ({"lr": float("inf")}, "`--lr` (=inf) must be a finite number"),
-        ({"lr": float("nan")}, "`--lr` (=nan) must be a finite number"),
+        ({"lr": 0}, "`--lr` (=0) must be a number above 0, such as 2e-3, or auto"),
+        ({"lr": "fast"}, "`--lr` (=fast) must be a number above 0, such as 2e-3, or auto"),
+        ({"lr": float("inf")}, "`--lr` (=inf) must be a number above 0, such as 2e-3, or auto"),
+        ({"lr": float("nan")}, "`--lr` (=nan) must be a number above 0, such as 2e-3, or auto"),
+        ({"weight_decay": float("inf")}, "`--weight-decay` (=inf) must be a finite number"),
+        ({"weight_decay": "much"}, "`--weight-decay` (=much) must be a valid number, unable to parse string as a number"),
         ({"epochs": 0}, "`--epochs` (=0) must be greater than or equal to 1"),
         ({"epochs": 2.5}, "`--epochs` (=2.5) must be a valid integer, got a number with a fractional part"),
-        ({"batch_size": -1}, "`--batch-size` (=-1) must be greater than or equal to 1"),
+        ({"batch_size": -1}, "`--batch-size` (=-1) must be a whole number, at least 1, or auto"),
+        ({"batch_size": 2.5}, "`--batch-size` (=2.5) must be a whole number, at least 1, or auto"),
+        (
+            {"batch_size": "auto", "deterministic": True},
+            "`--batch-size` (=auto) depends on how busy the machine is; with --deterministic give a number, such as 128",
+        ),
         ({"label_smoothing": 1}, "`--label-smoothing` (=1) must be less than 1"),
         ({"image_size": 4}, "`--image-size` (=4) must be greater than or equal to 8"),
         ({"channels": 2}, "`--channels` (=2) must be 1 or 3"),
@@ -161,7 +168,7 @@ def test_a_recipe_that_is_asked_for_wins_over_the_files() -> None:
     assert resolve({}, file=file).recipe == "case-study"
     assert resolve({}, file=file).optim.optimizer == "adam"
     assert resolve({}, recipe="default", file=file).recipe == "default"
-    assert resolve({}, recipe="default", file=file).optim == OptimConfig()
+    assert resolve({}, recipe="default", file=file).optim == OptimSettings()
 
 
 def test_weights_choose_the_recipe_finetune_unless_one_is_named() -> None:
@@ -181,7 +188,8 @@ EVERYTHING = {
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
-    "label_smoothing": 0.2, "freeze_epochs": 1, "layer_decay": 0.9, "precision": "fp32", "accumulate": 2, "clip_grad": 1.5,
+    "label_smoothing": 0.2, "freeze_epochs": 1, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32", "compile": True,
+    "accumulate": 2, "clip_grad": 1.5,
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
     "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
     "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",
@@ -251,6 +259,19 @@ def test_a_setting_has_one_home_and_a_description() -> None:
 
 def test_flat_settings_are_sorted_into_their_sections() -> None:
     assert by_section({"lr": 1, "seed": 2, "epochs": 3}) == {"optim": {"lr": 1, "epochs": 3}, "run": {"seed": 2}}
+
+
+def test_auto_reads_back_and_settles_to_numbers() -> None:
+    config = settle(lr="auto", batch_size="auto", epochs=3)
+    assert (config.optim.lr, config.optim.batch_size) == ("auto", "auto")
+    assert resolve({}, file=write(to_toml(config))) == config
+    assert config.optim.settled(batch_size=8, lr=0.5) == OptimConfig(epochs=3, batch_size=8, lr=0.5)
+    with pytest.raises(ValidationError):
+        OptimConfig(lr="auto")  # pyright: ignore[reportArgumentType]
+
+
+def test_numbers_for_the_engine_have_the_defaults_of_the_settings() -> None:
+    assert OptimConfig().model_dump() == OptimSettings().model_dump()
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -59,7 +59,7 @@ HEAVY = {
     "models.size": Room(rooms="cnnkit", packages="torch"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
-    "preprocess": Room(rooms="architecture", packages="torch pydantic"),
+    "preprocess": Room(rooms="architecture", packages="numpy torch pydantic"),
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
         rooms="errors files config registry preprocess",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
@@ -72,7 +72,8 @@ HEAVY = {
     "head": Room(rooms="errors", packages="torch"),
     # a trained model: its file, what it answers, its exported forms
     "model_file": Room(rooms="errors files registry preprocess", packages="torch pydantic safetensors"),
-    "classifier": Room(rooms="registry preprocess head model_file", packages="numpy torch", rooms_as_types="exporters"),
+    "views": Room(rooms="errors model_file", packages="torch"),
+    "classifier": Room(rooms="registry preprocess head model_file views", packages="numpy torch", rooms_as_types="exporters"),
     "exporters": Room(
         rooms="errors files preprocess model_file classifier",
         packages="numpy torch",
@@ -81,7 +82,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "
-        "classifier exporters",
+        "views classifier exporters",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),

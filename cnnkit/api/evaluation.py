@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from cnnkit.data.source import TEST, VAL, Record
 from cnnkit.data.stream import BATCH, gather, in_batches
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.metrics.classification import ClassificationReport, classification_report
+from cnnkit.views import PLAIN, Views, trained_views
 
 if TYPE_CHECKING:
     from cnnkit.preprocess import Preprocessing
@@ -34,7 +35,8 @@ class Evaluation:
     """What a model scored: the report, the images behind it, those left out, and the folder of the files (None: not kept).
 
     `opened` is how often the test split of the run has been looked at, this time included; 0 for other images.
-    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`.
+    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `views` is what the model was shown
+    of every image.
     """
 
     target: Target
@@ -46,6 +48,17 @@ class Evaluation:
     notes: tuple[str, ...]
     folder: Path | None
     opened: int = 0
+    views: Views = PLAIN
+
+    @property
+    def heading(self) -> str:
+        """What must stand above the figures: that they are not those of the plain images; else empty."""
+        return "" if self.views == PLAIN else str(self.views)
+
+    def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
+        """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
+        tta = {} if self.views == PLAIN else {"tta": self.views.to_dict()}
+        return {**self.report.to_dict(confusion=confusion), **tta}
 
 
 def evaluate(
@@ -55,19 +68,24 @@ def evaluate(
     split: str | None = None,
     out: str | Path | None = None,
     all_probabilities: bool = False,
+    tta: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val if it has none), or on `data`; write the files of the evaluation.
 
     The files go to ``eval/<split>/`` of the run directory, or to `out`; a lone model file without `out` writes none.
-    Raises `CnnkitError` if there is no such model, no labelled image, or the classes do not fit.
+    With `tta` the model answers for several views of every image (see `cnnkit.views`), and the files go to
+    ``eval/<split>-tta/``. Raises `CnnkitError` if there is no such model, no labelled image, the classes do not fit, or
+    `tta` is asked of a model that knows no other view.
     """
     target = find_target(model)
-    classifier = open_classifier(target.path)
+    classifier, views = open_classifier(target.path), PLAIN
+    if tta:
+        classifier, views = _with_views(classifier, target)
     if data is None and target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name labelled images with --data FOLDER")
     samples = run_samples(target.run, split) if data is None and target.run else other_samples(data or "", split, classifier.classes)
-    folder = _folder(target, out, data, samples.split)
+    folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
     if all_probabilities and folder is None:
         raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
     records, probabilities, bad, notes = _classified(classifier, samples, progress)
@@ -82,7 +100,7 @@ def evaluate(
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
     paths = tuple(record.path for record in records)
-    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder, opened)
+    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder, opened, views)
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
     return result
@@ -96,7 +114,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     report = evaluation.report
     opened = {"opened": evaluation.opened} if evaluation.opened else {}
     bad = [{"path": path, "error": error} for path, error in evaluation.bad]
-    run_dir.write_json(folder / "metrics.json", {**report.to_dict(), "unreadable": bad, **opened})
+    run_dir.write_json(folder / "metrics.json", {**evaluation.to_dict(), "unreadable": bad, **opened})
     columns = [*COLUMNS, *(run_dir.class_columns(report.classes, COLUMNS) if all_probabilities else ())]
     run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
     heads = run_dir.class_columns(report.classes, ["true"])
@@ -104,7 +122,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         {"true": name, **dict(zip(heads, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)
     ]
     run_dir.write_csv(folder / "confusion.csv", ["true", *heads], counts)
-    run_dir.write_text(folder / "report.txt", report_text(report))
+    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png")
 
 
@@ -124,6 +142,18 @@ def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Itera
             "loss": float(loss),
             **shown,
         }
+
+
+def _with_views(classifier: Classifier, target: Target) -> tuple[TorchClassifier, Views]:
+    """Return the classifier that looks at every canvas as its training did, and those views."""
+    if not isinstance(classifier, TorchClassifier):
+        named = target.run.path if target.run else "RUN"
+        raise ConfigError(
+            f"--tta: {target.path} resizes every image by itself and shows its network that one view; evaluate the model it was "
+            f"exported from: cnnkit eval --tta --model {named}"
+        )
+    views = trained_views(classifier.model.header)
+    return TorchClassifier(classifier.model, views=views), views
 
 
 def _classified(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnkit.api.training import TrainingJob, prepare
+from cnnkit.api.auto_settings import in_images
+from cnnkit.api.training import prepare
 from cnnkit.config import OptimConfig, TrainConfig
 from cnnkit.data.scan import Progress
 from cnnkit.engine.lr_range import LEAST_STEPS, STEPS, RangeTest, range_test
@@ -41,12 +42,12 @@ def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress
     test = range_test(
         job.model,
         job.batches,
-        job.config.optim,
+        job.optim,
         job.runtime,
         steps=steps or STEPS,
         class_weights=job.weights,
         seed=job.config.run.seed,
-        progress=_in_images(progress, job),
+        progress=in_images(progress, job.batches, job.optim.accumulate),
     )
     return LrFinding(
         test=test,
@@ -55,15 +56,7 @@ def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress
         images=job.batches.images,
         parameters=sum(parameter.numel() for parameter in job.model.parameters()),
         runtime=job.runtime.describe(),
-        optim=job.config.optim,
+        optim=job.optim,
         notes=job.notes,
         bad=tuple(job.dataset.bad),
     )
-
-
-def _in_images(progress: Progress | None, job: TrainingJob) -> Progress | None:
-    """Return `progress` for one who counts updates: it is told of images."""
-    if progress is None:
-        return None
-    each = job.batches.images / job.batches.steps * job.config.optim.accumulate
-    return lambda done, total: progress(round(done * each), round(total * each))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.training import TrainingJob, prepare
 from cnnkit.config import TrainConfig, validated
@@ -27,8 +25,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     record = directory.read_config()
     if record["status"] == "finished":
         raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
-    was = record["runtime"]
-    runtime = Runtime(torch.device(was["device"]), was["precision"], was["channels_last"], "as before")
+    runtime = Runtime.recorded(record["runtime"], "as before")
     job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)

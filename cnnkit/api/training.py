@@ -6,18 +6,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnnkit import run_dir
+from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, choose_geometry, draw_up
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
-from cnnkit.config import TrainConfig, by_section
+from cnnkit.api.starting import start_from_images
+from cnnkit.config import OptimConfig, TrainConfig, by_section
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
@@ -25,37 +25,32 @@ from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
 from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
 from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start
-from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime, keep_freed_memory
+from cnnkit.engine.lr_range import LOW
+from cnnkit.engine.probe import choose_runtime
+from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
-from cnnkit.head import head_parameters, start_head
+from cnnkit.head import head_parameters
 from cnnkit.model_file import Model, ModelHeader, load_model, save_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
 
 VAL_PIXELS = 2**20  # 20 images of 224 px: measured, as fast as more, and the activations stay in the cache
-STARTERS = 2000  # images a network may start from (arXiv:2404.00498 takes 5,000); 500,000 patches of 12 numbers are plenty
-EXAMPLES = 64  # images per class that show which of the old classes a new one resembles
-
-
-@runtime_checkable
-class StartsFromImages(Protocol):
-    """A network that wants to see training images, normalised (N, C, H, W), before it learns: for a first layer made from them."""
-
-    def start_from(self, images: Tensor) -> None:
-        """Set what is made from images."""
-        ...
-
 
 Watch = Callable[[BatchSource], BatchSource]
 
 
 @dataclass
 class TrainingJob:
-    """A training that is ready to start: nothing is written before `begin`, nothing learned before `epochs`."""
+    """A training that is ready to start: nothing is written before `begin`, nothing learned before `epochs`.
+
+    `config` has numbers where ``auto`` stood, and `optim` is that section of it for the engine. Only in a dry run ``config.optim.lr``
+    may still be auto; ``optim.lr`` is then that with which a range test begins.
+    """
 
     config: TrainConfig
+    optim: OptimConfig
     dataset: Dataset
     model: nn.Module
     header: ModelHeader
@@ -91,7 +86,7 @@ class TrainingJob:
             self.model,
             watch(self.batches),
             self.val_batches,
-            self.config.optim,
+            self.optim,
             self.runtime,
             self.state,
             num_classes=len(self.header.classes),
@@ -104,7 +99,11 @@ class TrainingJob:
             for epoch in loop:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
-                    save_model(run.best, self.model, self.header.model_copy(update={"training": {**self.header.training, **facts}}))
+                    save_model(
+                        run.best,
+                        self.state.result(self.model),
+                        self.header.model_copy(update={"training": {**self.header.training, **facts}}),
+                    )
                 run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
                 save_state(run.last, self.model, self.state)
                 yield epoch
@@ -127,11 +126,7 @@ class TrainingJob:
                 "arch": {"name": self.header.arch, "options": self.header.options},
                 "preprocessing": self.header.preprocessing.model_dump(mode="json"),
                 "augmentation": asdict(self.augmentation),
-                "runtime": {
-                    "device": self.runtime.device.type,
-                    "precision": self.runtime.precision,
-                    "channels_last": self.runtime.channels_last,
-                },
+                "runtime": self.runtime.facts(),
                 "versions": self.header.versions,
                 "data": {"location": source_location(self.config.data.data), **self.header.training["data"]},
                 "unreadable": [{"path": path, "error": error} for path, error in self.dataset.bad],
@@ -192,11 +187,10 @@ def prepare(
     """Check everything, decode the data, build the network and choose the runtime; returns a job that can start.
 
     `source` is opened already (arrays), else `config` names it. `progress(done, total)` follows the scan. `runtime` is
-    taken as given instead of probed (a resumed run).
+    taken as given instead of probed (a resumed run). With `dry_run` no learning rate is searched for.
     Raises `CnnkitError` for whatever would make the training fail or mean nothing.
     """
     device = runtime.device if runtime else choose_device(config.run.device)
-    keep_freed_memory()
     if not dry_run:
         run_dir.check_writable(config.run.out or run_dir.runs_folder())
     source = source or open_source(config.data.data, download=config.data.download, group_by=config.data.group_by)
@@ -204,6 +198,7 @@ def prepare(
     blueprint = draw_up(config.model)
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
     dataset = load_dataset(source, config.data, geometry, config.run.seed, progress)
+    keep_freed_memory()  # from here on: what reading the images took goes back to the system
     _check_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
 
@@ -222,55 +217,62 @@ def prepare(
     built = build(blueprint, dataset.classes, geometry)
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
+    auto = AutoSettings(config.optim)
     runtime = runtime or choose_runtime(
         built.module,
         device=device,
         precision=config.optim.precision,
         image_shape=shape,
-        batch_size=config.optim.batch_size,
+        batch_size=auto.presumed_batch_size(len(rows)),
         deterministic=config.run.deterministic,
+        compiled=config.optim.compile,
     )
     module = runtime.prepare(built.module)
     preprocess = Preprocess(geometry).to(device)
     val_batches = Batches(canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
+    untouched = replace(val_batches, rows=rows, labels=labels)
     batches = replace(
-        val_batches,
-        rows=rows,
-        labels=labels,
-        batch_size=config.optim.batch_size,
+        untouched,
+        batch_size=auto.batch_size(module, runtime, shape, classes=len(dataset.classes), images=len(rows)),
         seed=config.run.seed,
         augmentation=augmentation,
         balanced=config.data.balance == "sampler",
         classes=len(dataset.classes),
     )
-    if blueprint.weights is None and isinstance(built.module, StartsFromImages):
-        few = np.linspace(0, len(rows) - 1, min(STARTERS, len(rows))).astype(np.int64)
-        starters = replace(val_batches, rows=rows[few], labels=labels[few])
-        built.module.start_from(torch.cat([images for images, _ in starters.epoch(0)]))
-    head_note = None
-    if built.report is not None:
-        head_note = start_head(module, len(dataset.classes), built.report.fresh, built.report.spare, _examples(val_batches, rows, labels))
+    head_note = start_from_images(module, built.report, untouched, len(dataset.classes))
     header = ModelHeader(
         arch=config.model.arch,
         options=built.options,
         classes=dataset.classes,
         preprocessing=geometry,
         versions=versions(blueprint.entry.package),
-        training={"recipe": config.recipe, "seed": config.run.seed, "data": data_facts(source.name, dataset)},
+        training={
+            "recipe": config.recipe,
+            "seed": config.run.seed,
+            "augmentation": asdict(augmentation),
+            "data": data_facts(source.name, dataset),
+        },
     )
+    weights = class_weights(labels, dataset.classes) if config.data.balance == "weights" else None
+    lr = config.optim.lr
+    if not dry_run:
+        lr = auto.lr(module, batches, runtime, class_weights=weights, seed=config.run.seed, progress=progress)
+    settings = auto.settings(batch_size=batches.batch_size, lr=lr)
+    optim = settings.settled(batch_size=batches.batch_size, lr=LOW if lr == "auto" else lr)
     return TrainingJob(
-        config=config,
+        config=config.model_copy(update={"optim": settings}),
+        optim=optim,
         dataset=dataset,
         model=module,
         header=header,
         runtime=runtime,
         batches=batches,
         val_batches=val_batches,
-        state=start(module, config.optim, config.stop),
+        state=start(module, optim, config.stop),
         augmentation=augmentation,
-        weights=class_weights(labels, dataset.classes) if config.data.balance == "weights" else None,
+        weights=weights,
         head=head,
-        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note) if note),
+        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
     )
 
 
@@ -280,12 +282,6 @@ def _check_names(classes: Sequence[str]) -> None:
         stored = name.encode("utf-8", "surrogateescape")
         if stored.decode("utf-8", "replace") != name:
             raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
-
-
-def _examples(batches: Batches, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Up to `EXAMPLES` training images of every class, untouched."""
-    chosen = np.concatenate([np.flatnonzero(labels == label)[:EXAMPLES] for label in np.unique(labels)])
-    return replace(batches, rows=rows[chosen], labels=labels[chosen]).epoch(0)
 
 
 def _val_batch(image_size: int) -> int:

@@ -24,7 +24,8 @@ from cnnkit.data.randomness import permutation, uniform
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.stream import Streamed, gather
 from cnnkit.engine.fit import fit, start, validate
-from cnnkit.engine.runtime import Runtime, choose_device, choose_runtime
+from cnnkit.engine.probe import choose_runtime
+from cnnkit.engine.runtime import Runtime, choose_device
 from cnnkit.metrics.speed import TRAINING_STAGES, Stage, TrainingSpeed, Trial
 
 Batch = tuple[Tensor, Tensor]
@@ -86,10 +87,7 @@ class TrainingBench:
     def measure(self) -> TrainingSpeed:
         """Time every stage, the training first: its memory is then its own."""
         job, spec = self.job, self.job.header.preprocessing
-        stages = {
-            "train": self._fit("train", job.batches.epoch),
-            "step": self._step("step", job.model, job.runtime, job.batches.batch_size),
-        }
+        stages = self.turn()
         stages["load"], sample = self._load()
         canvases = sample if isinstance(job.batches.canvases, Streamed) else job.batches.canvases
         rows = np.arange(len(sample)) if canvases is sample else job.batches.rows
@@ -111,13 +109,21 @@ class TrainingBench:
             spare_gpu=_spare_gpu(job.runtime.device),
         )
 
+    def turn(self) -> dict[str, Stage]:
+        """Time the training, ``train``, and its step on tensors in memory, ``step``, one after the other."""
+        job = self.job
+        return {
+            "train": self._fit("train", job.batches.epoch),
+            "step": self._step("step", job.model, job.runtime, job.batches.batch_size),
+        }
+
     def _fit(
         self, name: str, epochs: Callable[[int], Iterable[Batch]], model: nn.Module | None = None, runtime: Runtime | None = None
     ) -> Stage:
         """Time one endless epoch of `fit`, all layers learning."""
         self.tell(f"timing {name}")
         job, model, runtime = self.job, model or self.job.model, runtime or self.job.runtime
-        optim = job.config.optim.model_copy(update={"lr": HARMLESS_LR, "epochs": 1, "budget": 0.0, "freeze_epochs": 0})
+        optim = job.optim.model_copy(update={"lr": HARMLESS_LR, "epochs": 1, "budget": 0.0, "freeze_epochs": 0})
         watch = Stopwatch(self.seconds, self.meter, settler(runtime.device))
         spec = job.header.preprocessing
         image = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=runtime.device)
@@ -210,7 +216,7 @@ class TrainingBench:
             best = choose_runtime(
                 job.model, device=device, precision="auto", image_shape=shape, batch_size=size, deterministic=False, clock=self.meter.wall
             )
-            if (best.precision, best.channels_last) != (job.runtime.precision, job.runtime.channels_last):
+            if best.facts() != job.runtime.facts():
                 flag = "--precision auto"
                 yield Trial(flag, self._step(f"step with {flag}", best.prepare(copy.deepcopy(job.model)), best, size))
         larger = LARGER * job.batches.batch_size

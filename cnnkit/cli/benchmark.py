@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHAPING = (
     *("data", "classes", "balance", "cache", "workers"),
     *SECTIONS["model"].model_fields,
-    *("batch_size", "accumulate", "optimizer", "precision"),
+    *("batch_size", "accumulate", "optimizer", "ema", "precision", "compile"),
     *SECTIONS["augment"].model_fields,
     "device",
 )

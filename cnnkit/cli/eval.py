@@ -24,6 +24,12 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Test-time augmentation: mean over mirrored and shifted views, as far as training mirrored and shifted."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,
 ) -> None:
     """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
@@ -31,17 +37,19 @@ def evaluate(
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
-        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, progress=update)
+        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, tta=tta, progress=update)
     console.say_model(result.target)
     for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
         console.labelled(screen, "note", text, "yellow")
     if json:
-        console.print_json(result.report.to_dict(confusion=True))
+        console.print_json(result.to_dict(confusion=True))
         return
     from cnnkit.report.confusion import confusion_table
     from cnnkit.report.tables import metrics_table, per_class_table
 
     shown = console.out()
+    if result.heading:
+        console.say(shown, f"{result.heading}\n")
     shown.print(metrics_table(result.report), "", per_class_table(result.report), sep="\n")
     if confusion:
         shown.print()

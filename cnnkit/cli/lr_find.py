@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 ENDING = ".png"
 COLUMNS = ("rate", "loss", "smoothed")
-# What decides how long one trains, how the rate then falls and where results go plays no part; all else makes the step.
-IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "out"})
+# What decides how long one trains, how the rate then falls, what is kept and where results go plays no part; all else makes the step.
+IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "ema", "out"})
 FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
 
 
@@ -64,7 +64,8 @@ def lr_find(
         return
     result = console.out()
     console.say(result, f"suggested learning rate {test.suggestion:g} (tried {test.rates[0]:g} to {test.rates[-1]:.2g}: {out}, {table})")
-    console.say(result, f"next: cnnkit train{_retyped(given, recipe, config)} --lr {test.suggestion:g}")
+    tried = given | {"batch_size": finding.optim.batch_size} if settings.optim.batch_size == "auto" else given  # the rate is for that many
+    console.say(result, f"next: cnnkit train{_retyped(tried, recipe, config)} --lr {test.suggestion:g}")
 
 
 def _describe(screen: Console, finding: LrFinding, data: str) -> None:
@@ -112,12 +113,11 @@ def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
     test = finding.test
     if not test.rates:
         return (
-            f"no learning rate to suggest: the very first loss was not finite ({finding.arch}, {finding.runtime}); "
+            f"no learning rate to suggest: {test.why_none} ({finding.arch}, {finding.runtime}); "
             "try --precision fp32, and other weights if --weights is given"
         )
     return (
-        f"no learning rate to suggest: with rates from {test.rates[0]:g} to {test.rates[-1]:.2g} the smoothed loss never fell clearly "
-        f"below {test.smoothed[0]:.3g}, where it began (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
+        f"no learning rate to suggest: {test.why_none} (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
         "else try a larger --batch-size or more --steps"
     )
 

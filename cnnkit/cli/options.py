@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WrapValidator
 from pydantic.fields import FieldInfo
 
 from cnnkit.config import SECTIONS, flag
@@ -61,7 +61,7 @@ def _with_flags(command: Command, names: Sequence[str]) -> Command:
 
 def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    read_by_config = any(isinstance(mark, BeforeValidator) for mark in field.metadata)  # "10m", "0.9,1.1": text to the command line
+    read_by_config = any(isinstance(mark, BeforeValidator | WrapValidator) for mark in field.metadata)  # "10m", "auto": text for Typer
     kind = str if read_by_config else _plain(field.annotation)
     names = [flag(name), *([SHORT[name]] if name in SHORT else [])]
     if kind is bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api import TrainingJob
-    from cnnkit.config import OptimConfig
+    from cnnkit.config import OptimSettings
 
 Flag = typer.Option
 
@@ -53,11 +53,12 @@ def train(
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
 
     screen = console.err()
-    with console.progress(screen, "reading images") as update:
+    with console.progress(screen, "images") as update:
         job = prepare(settings, progress=update, dry_run=dry_run)
     describe(screen, job)
     if dry_run:
-        screen.print("dry run: nothing was trained")
+        untested = "; --lr auto: no range test was made" if settings.optim.lr == "auto" else ""
+        screen.print(f"dry run: nothing was trained{untested}")
         if json:
             console.print_json({"arch": job.header.arch, "classes": job.header.classes, "images": job.counts, "notes": job.notes})
         return
@@ -74,7 +75,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
         "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
         "classes": f"{len(job.header.classes)}: {classes}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
-        "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr:g}, "
+        "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
         f"batches of {optim.batch_size}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
@@ -84,7 +85,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
     console.say_skipped(screen, job.dataset.bad, "config.json")
 
 
-def _length(optim: OptimConfig) -> str:
+def _length(optim: OptimSettings) -> str:
     """How long training goes on at most."""
     if not optim.budget:
         return f"{optim.epochs} epochs at most"
@@ -95,7 +96,6 @@ def _length(optim: OptimConfig) -> str:
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     """Train `job` on the screen; on an interruption say what is kept and how to go on."""
     from cnnkit.report.live import EpochTable
-    from cnnkit.report.plots import plot_curves
 
     run = job.run or job.begin()
     started = time.perf_counter()
@@ -113,6 +113,8 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     finally:
         rows = run.read_history()
         if rows:
+            from cnnkit.report.plots import plot_curves  # matplotlib: here it does not delay the first step
+
             plot_curves(rows, run.path / "curves.png")
     stopping = job.state.stopping
     if not stopping.best_epoch:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cnnkit.data.facts import THUMBNAIL, Decoded, Facts, decode, measure, same_shape
+from cnnkit.data.facts import THUMBNAIL, Decoded, Facts, decode, measure
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, Stored
 
@@ -73,19 +73,8 @@ def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, meas
     if geometry is None:
         return Block(facts, thumbnails, None)
     canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    canvases[rows] = make_canvases([item.image for item in decoded], geometry)
+    canvases[rows] = _preprocess(geometry.model_dump_json()).canvases([item.image for item in decoded]).numpy()
     return Block(facts, thumbnails, canvases)
-
-
-def make_canvases(images: Sequence[NDArray[np.uint8]], geometry: Preprocessing) -> NDArray[np.uint8]:
-    """Return the canvases, uint8 (n, C, S, S), of decoded images (H, W, 3) of any and differing sizes."""
-    import torch
-
-    preprocess = _preprocess(geometry.model_dump_json())
-    canvases = np.empty((len(images), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    for rows in same_shape(images):  # the sums are exact, so images together come out as each alone, and small ones sooner
-        canvases[rows] = preprocess.canvas(torch.from_numpy(np.stack([images[row] for row in rows]))).numpy()
-    return canvases
 
 
 def prepare_worker(geometry: Preprocessing | None) -> None:

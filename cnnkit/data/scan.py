@@ -220,7 +220,7 @@ class _Work:
 def _place(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
     """Where canvases go: as asked for, or by itself to the disk, to memory if the disk is short, else nowhere."""
     if cache == "ram":
-        free = _free_memory()
+        free = free_memory()
         if in_memory > MEMORY_SHARE * free:
             raise DataError(
                 f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
@@ -230,10 +230,10 @@ def _place(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal[
         return cache
     if _room_for(folder, on_disk):
         return "disk"
-    return "ram" if in_memory <= MEMORY_SHARE * _free_memory() else "none"
+    return "ram" if in_memory <= MEMORY_SHARE * free_memory() else "none"
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes of memory that programs may still take on this machine, or in this container."""
     free = int(psutil.virtual_memory().available)
     try:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from cnnkit.config import OptimConfig, StopConfig
 from cnnkit.engine.early_stopping import EarlyStopping
+from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from cnnkit.engine.pace import Clock, choose_pace
 from cnnkit.engine.runtime import Runtime
@@ -43,9 +44,9 @@ class EpochResult:
     """What one epoch gave. Losses in nats per image, accuracies in [0, 1].
 
     `step` counts optimizer updates since the start; `lr` is the rate of the last one. The training figures are averages
-    over the epoch on augmented images, while the weights changed; the validation figures are those of its end, in fp32
-    without label smoothing or class weights, as `cnnkit eval` computes them. `seconds` and `images_per_second` are of
-    training alone.
+    over the epoch on augmented images, while the weights changed; the validation figures are those of its end (with ``--ema``
+    of the average of the weights), in fp32 without label smoothing or class weights, as `cnnkit eval` computes them. `seconds`
+    and `images_per_second` are of training alone.
     """
 
     epoch: int
@@ -71,14 +72,23 @@ class TrainingState:
 
     optimizer: torch.optim.Optimizer
     stopping: EarlyStopping
+    average: MovingAverage | None = None
     epoch: int = 0
     step: int = 0
     spent: float = 0.0  # seconds, of a training with a time budget
 
+    def result(self, model: nn.Module) -> nn.Module:
+        """Return what is validated and kept: the average of the weights if there is one, else `model` itself."""
+        return model if self.average is None else self.average.module
+
 
 def start(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
     """Return the state before the first epoch; `model` must already be on its device."""
-    return TrainingState(build_optimizer(model, optim), EarlyStopping(stop.monitor, stop.patience, stop.min_delta))
+    return TrainingState(
+        build_optimizer(model, optim),
+        EarlyStopping(stop.monitor, stop.patience, stop.min_delta),
+        MovingAverage(model, optim.ema) if optim.ema else None,
+    )
 
 
 def fit(  # noqa: PLR0913 (values flow, not namespaces)
@@ -122,13 +132,15 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
                 _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
             step.update()
+            if state.average is not None:
+                state.average.update(model, state.step)
             if pace.stop(state.step):
                 break
         _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
         train_loss, train_accuracy = sums.means()
         trained = clock()
         seconds = trained - started
-        val_loss, table = validate(model, val_batches, runtime, num_classes)
+        val_loss, table = validate(state.result(model), val_batches, runtime, num_classes)
         figures = {"val_loss": val_loss, "val_accuracy": accuracy(table), "val_macro_f1": macro_f1(table)}
         is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
         state.spent = pace.spent

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, islice
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from cnnkit.config import OptimConfig
 from cnnkit.engine.fit import BatchSource
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
+from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
 
@@ -41,6 +41,14 @@ class RangeTest:
     smoothed: tuple[float, ...]
     suggestion: float | None
     diverged_at: float | None
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no suggestion, in words."""
+        if not self.rates:
+            return "the very first loss was not finite"
+        tried = f"with rates from {self.rates[0]:g} to {self.rates[-1]:.2g}"
+        return f"{tried} the smoothed loss never fell clearly below {self.smoothed[0]:.3g}, where it began"
 
 
 def range_test(  # noqa: PLR0913 (values flow, not namespaces)
@@ -69,7 +77,10 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     span = max(2, round(SPAN * steps))
     losses: list[float] = []
     diverged_at = None
-    with _random_state(runtime, seed), closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights)) as walk:
+    with (
+        own_random_state(runtime.device, seed),
+        closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights)) as walk,
+    ):
         for rate, loss in zip(rates, walk, strict=True):
             losses.append(loss)
             if _diverged(losses, span):
@@ -154,11 +165,3 @@ def _endless(batches: BatchSource) -> Generator[tuple[Tensor, Tensor]]:
     """The batches of epoch 1, of epoch 2, and so on."""
     for number in count(1):
         yield from batches.epoch(number)
-
-
-@contextmanager
-def _random_state(runtime: Runtime, seed: int) -> Generator[None]:
-    """Seed what dropout draws from, and put it back as it was."""
-    with torch.random.fork_rng([runtime.device] if runtime.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,8 @@
-"""Muon: momentum whose every matrix is replaced by the nearest orthogonal one; AdamW for all that is no hidden matrix."""
+"""Muon: momentum whose every matrix is replaced by the nearest orthogonal one; AdamW for all that is no hidden matrix.
+
+A hidden matrix keeps the size (Frobenius norm) it starts with. Before a normalisation its size means nothing but how far a step turns
+it; kept, a rate means the same turn in every step, and weight decay has nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,20 @@ from torch import Tensor
 # bring singular values near 1 in five iterations rather than exactly to 1 in many.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-MOMENTUM = 0.95  # Jordan's, Nesterov
-# Liu et al., "Muon is Scalable for LLM Training" (arXiv:2502.16982), section 2.2: the root mean square of AdamW's updates is
-# 0.2 to 0.4; scaled so, one learning rate and weight decay serve both.
-ADAM_RMS = 0.2
+# Published code of airbench94_muon (https://github.com/KellerJordan/cifar10-airbench): Nesterov with 0.6; steps of up to 0.24 of a filter's
+# size, which is kept. AdamW's parameters want a rate 24 times smaller. Measured on CIFAR-10 with fast-cnn, 160 CPU-seconds, val
+# accuracy: 79.7 % with momentum 0.95 and no size kept, 81.1 % with 0.6 and five times the rate, 81.9 and 81.7 % (two seeds) as here.
+MOMENTUM = 0.6
+SHARE = 24.0
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+TINY = 1e-7  # keeps zero from being divided by zero
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for groups with ``muon=True``, AdamW for the others.
 
-    Groups have ``params``, ``weight_decay`` (decoupled) and ``muon``. A convolution's filters (O, I, h, w) count as the matrix
-    (O, I h w).
+    Groups have ``params``, ``weight_decay`` (decoupled, AdamW's) and ``muon``. A convolution's filters (O, I, h, w) count as the matrix
+    (O, I h w). The rate is AdamW's; a step of Muon is `SHARE` times the rate as a share of the matrix's size.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
@@ -36,20 +42,26 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient = parameter.grad
-                if gradient is not None:
+                if gradient is None:
+                    continue
+                if group["muon"]:
+                    self._muon(parameter, gradient, group["lr"])
+                else:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    update = self._muon(parameter, gradient) if group["muon"] else self._adam(parameter, gradient)
-                    parameter.add_(update, alpha=-group["lr"])
+                    parameter.add_(self._adam(parameter, gradient), alpha=-group["lr"])
         return loss
 
-    def _muon(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+    def _muon(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
         state = self.state[parameter]
         if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
+            size = parameter.norm()
+            orthogonal = min(parameter.flatten(1).shape) ** 0.5  # the size of an orthogonal matrix, for one that starts at zero
+            state.update(momentum=torch.zeros_like(parameter), size=size if size > 0 else torch.full_like(size, orthogonal))
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         nesterov = gradient.lerp(state["momentum"], MOMENTUM)
-        matrix = orthogonalised(nesterov.flatten(1))
-        return (ADAM_RMS * max(matrix.shape) ** 0.5 * matrix).view_as(parameter)
+        step = orthogonalised(nesterov.flatten(1)).view_as(parameter)
+        parameter.sub_(step * (lr * SHARE * state["size"] / (step.norm() + TINY)))
+        parameter.mul_(state["size"] / (parameter.norm() + TINY))
 
     def _adam(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -69,7 +81,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16() if matrix.is_cuda else matrix
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm() + TINY)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(ITERATIONS):

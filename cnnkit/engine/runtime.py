@@ -1,45 +1,59 @@
-"""Where and in which arithmetic the network runs; chosen by a short probe, not by a fixed default."""
+"""Where and in which arithmetic the network runs."""
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import platform
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.nn import functional
 
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PROBE_PIXELS = 2**18  # pixels of a probe batch: 256 images of 32 px, 5 of 224 px; keeps the probe near a second
-PROBE_SECONDS = 0.25  # for each candidate, after one warm-up step
-HOPELESS = 3  # times the best so far: a first step this slow ends a candidate (measured: bf16 on a CPU without it, 12 times)
-GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device, a precision of the training arithmetic (fp32, bf16, fp16) and a memory format; `reason` says why."""
+    """A device, a precision of the training arithmetic (fp32, bf16, fp16) and a memory format; `reason` says why.
+
+    On a CPU, batches may be divided among `replicas` of the network with `threads` threads each. `compiled`: by torch.compile.
+    """
 
     device: torch.device
     precision: str = "fp32"
     channels_last: bool = False
     reason: str = ""
+    replicas: int = 1
+    threads: int = 1
+    compiled: bool = False
+
+    @classmethod
+    def recorded(cls, facts: Mapping[str, Any], reason: str) -> Runtime:
+        """Return the runtime that `facts` came from."""
+        known: dict[str, Any] = {**facts, "device": torch.device(facts["device"]), "reason": reason}
+        return cls(**known)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what config.json keeps: all but the reason."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reason"}
+        return {**kept, "device": self.device.type}
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move `model` to the device and into the memory format; returns the same module."""
         model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def compile(self, model: nn.Module) -> nn.Module:
+        """Return what to call in place of `model`: itself, or what torch.compile makes of it, with the same parameters."""
+        return cast("nn.Module", torch.compile(model)) if self.compiled else model
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Return `images` (N, C, H, W) in the memory format."""
@@ -54,7 +68,9 @@ class Runtime:
     def describe(self) -> str:
         """Say in a few words what was chosen."""
         layout = ", channels last" if self.channels_last else ""
-        return f"{self.device.type}, {self.precision}{layout}{f' ({self.reason})' if self.reason else ''}"
+        divided = f", {self.replicas} replicas" if self.replicas > 1 else ""
+        compiled = ", compiled" if self.compiled else ""
+        return f"{self.device.type}, {self.precision}{layout}{divided}{compiled}{f' ({self.reason})' if self.reason else ''}"
 
 
 def keep_freed_memory() -> None:
@@ -80,77 +96,3 @@ def choose_device(name: str) -> torch.device:
         usable = ", ".join(device for device, present in there.items() if present)
         raise ConfigError(f"--device {name}: there is none that torch {torch.__version__} can use; here: {usable}")
     return torch.device(name)
-
-
-def choose_runtime(
-    model: nn.Module,
-    *,
-    device: torch.device,
-    precision: str,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    deterministic: bool,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Runtime:
-    """Return the runtime for `precision`, probing candidates on copies of `model` if it is auto.
-
-    On a GPU auto is bf16 in channels_last without a probe where bf16 is native. Raises `ConfigError` for fp16 without one.
-    """
-    if precision == "fp16" and device.type != "cuda":
-        raise ConfigError(f"--precision fp16 needs a CUDA GPU; on {device.type} use auto, bf16 or fp32")
-    if deterministic and precision == "auto":
-        return Runtime(device, "fp32", channels_last=False, reason="--deterministic")
-    if precision != "auto":
-        return Runtime(device, precision, channels_last=precision != "fp32", reason="--precision")
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Runtime(
-            device, "bf16" if native else "fp32", channels_last=True, reason="native on this GPU" if native else "no native bf16"
-        )
-    candidates = [Runtime(device), Runtime(device, channels_last=True), Runtime(device, "bf16", channels_last=True)]
-    seconds: list[float] = []
-    for candidate in candidates:
-        give_up = HOPELESS * min(seconds, default=float("inf"))
-        seconds.append(_seconds_per_step(model, candidate, image_shape, batch_size, clock, give_up))
-    return pick(candidates, seconds)
-
-
-def pick(candidates: list[Runtime], seconds: list[float]) -> Runtime:
-    """Return the fastest of `candidates`, the first (plain fp32) unless another is `GAIN` times faster."""
-    fastest = min(range(len(candidates)), key=seconds.__getitem__)
-    ratio = seconds[0] / seconds[fastest]
-    if ratio < GAIN:
-        return Runtime(candidates[0].device, reason="fastest in the probe")
-    won = candidates[fastest]
-    return Runtime(won.device, won.precision, won.channels_last, f"{ratio:.1f}x as fast as plain fp32 in the probe")
-
-
-def _seconds_per_step(
-    model: nn.Module,
-    runtime: Runtime,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    clock: Callable[[], float],
-    give_up: float = float("inf"),
-) -> float:
-    """Seconds of one forward and backward pass on random images, the least of as many as fit into `PROBE_SECONDS`.
-
-    A warm-up that takes `give_up` seconds or more is the answer already.
-    """
-    trial = runtime.prepare(copy.deepcopy(model)).train()
-    count = max(2, min(batch_size, PROBE_PIXELS // (image_shape[1] * image_shape[2])))
-    images = torch.rand((count, *image_shape), device=runtime.device)
-    best, spent = float("inf"), 0.0
-    for attempt in range(20):
-        start = clock()
-        with runtime.autocast():
-            logits = trial(images)
-        functional.cross_entropy(logits.float(), logits.argmax(1)).backward()
-        took = clock() - start
-        if not attempt and took >= give_up:
-            return took
-        if attempt:  # the first one allocates and compiles kernels
-            best, spent = min(best, took), spent + took
-        if spent > PROBE_SECONDS:
-            break
-    return best

@@ -1,4 +1,4 @@
-"""The state for an exact resume on disk: weights, optimizer, early stopping; replaced as a whole after every epoch."""
+"""The state for an exact resume on disk: weights, their average, optimizer, early stopping; replaced as a whole after every epoch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
     folder.mkdir(exist_ok=True)
     whole = {
         "model": model.state_dict(),
+        "average": state.average.module.state_dict() if state.average is not None else None,
         "optimizer": state.optimizer.state_dict(),
         "stopping": state.stopping.to_dict(),
         "epoch": state.epoch,
@@ -45,6 +46,8 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         raise ModelFileError(f"{path}: damaged, so the run cannot be resumed; start it anew") from error
     try:
         model.load_state_dict(saved["model"])
+        if state.average is not None:
+            state.average.module.load_state_dict(saved["average"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.stopping = EarlyStopping(**saved["stopping"])
         state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)

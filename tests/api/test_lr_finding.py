@@ -22,7 +22,7 @@ def test_it_tests_what_train_would_train_and_writes_nothing(image_folder):
     config = settings(image_folder(images=12), balance="weights", seed=3)
     finding = find_lr(config, steps=30)
     job = prepare(config, dry_run=True)
-    expected = range_test(job.model, job.batches, job.config.optim, job.runtime, steps=30, class_weights=job.weights, seed=3)
+    expected = range_test(job.model, job.batches, job.optim, job.runtime, steps=30, class_weights=job.weights, seed=3)
     assert finding.test == expected
     assert (finding.arch, finding.image_size, finding.images) == ("custom-cnn", 32, job.batches.images)
     assert finding.parameters == sum(parameter.numel() for parameter in job.model.parameters())

@@ -37,12 +37,26 @@ def test_train_returns_the_best_model_and_its_run(image_folder):
     assert result.run.path.name == "001-custom-cnn"
 
 
+def test_the_average_of_the_weights_is_the_model_that_is_kept(image_folder):
+    made = prepare(resolve(by_section({"data": str(image_folder(images=12)), **SMALL, "ema": 0.8, "epochs": 2, "lr": 1e-4})))
+    last = list(made.epochs())[-1]
+    assert last.is_best
+    assert made.run is not None
+    assert made.state.average is not None
+    kept = cnnkit.load_model(made.run.best).module.state_dict()
+    averaged, raw = made.state.average.module.state_dict(), made.model.state_dict()
+    assert all(torch.equal(value, averaged[name]) for name, value in kept.items())
+    assert not any(torch.equal(value, raw[name]) for name, value in kept.items())
+    assert made.run.read_config()["config"]["optim"]["ema"] == 0.8
+
+
 def test_the_model_file_alone_says_how_it_came_to_be(trained):
     header = cnnkit.load_model(trained.run / "best.safetensors").header
     assert header.arch == "custom-cnn"
     assert header.options["width"] == 8
     assert header.versions["cnnkit"] == metadata.version("cnnkit")
     assert header.training["data"]["images"] == {"train": 37, "val": 12, "test": 11}
+    assert (header.training["augmentation"]["flip"], header.training["augmentation"]["shift"]) == ("h", 0.1)
     assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
 
 

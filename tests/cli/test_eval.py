@@ -47,11 +47,15 @@ def test_eval_on_val_repeats_the_training_figures(cli, trained):
     assert document["loss"]["value"] == pytest.approx(result["best_value"], rel=1e-5)
 
 
-def test_the_exported_file_gives_the_same_numbers(cli, trained):
+def test_the_exported_file_gives_the_same_numbers_and_takes_no_other_views(cli, trained):
     assert cli("export", "--onnx").code == 0
     torch, onnx = cli("eval", "--json").json(), cli("eval", "--json", "--model", trained.run / "export/model.onnx").json()
     assert onnx["confusion"] == torch["confusion"]
     assert onnx["loss"]["value"] == pytest.approx(torch["loss"]["value"], rel=1e-4)
+    refused = cli("eval", "--tta", "--model", trained.run / "export/model.onnx")
+    assert refused.code == 2
+    assert "model.onnx resizes every image by itself" in refused.err
+    assert "cnnkit eval --tta --model" in refused.err
 
 
 def test_a_lone_model_file_needs_data(cli, trained, tmp_path):
@@ -146,3 +150,42 @@ def test_a_split_the_run_does_not_have(cli, image_folder):
     result = cli("eval", "--split", "test")
     assert result.code == 2
     assert "has no test images; it has train, val" in result.err
+
+
+def test_tta_is_stated_everywhere_and_leaves_the_plain_figures_alone(cli, trained):
+    assert cli("eval").code == 0
+    plain = (trained.run / "eval/test/metrics.json").read_bytes()
+    shown = cli("eval", "--tta", "--confusion")
+    assert shown.code == 0, shown.err
+    sentence = "test-time augmentation: the logits are averaged over 6 views of every image: plain or mirrored left-right, in place or "
+    assert shown.out.startswith(sentence)
+    assert f"files {trained.run.relative_to(Path.cwd())}/eval/test-tta" in shown.out
+    folder = trained.run / "eval/test-tta"
+    assert (folder / "report.txt").read_text().replace("\n", " ").startswith(sentence)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["tta"] == {"views": 6, "mirror": "h", "shift_pixels": 1, "mean_of": "logits"}
+    assert (metrics["split"], metrics["opened"]) == ("test", 2)
+    assert metrics["loss"] != json.loads(plain)["loss"]
+    assert "tta" not in json.loads(plain)
+    assert (trained.run / "eval/test/metrics.json").read_bytes() == plain
+
+
+def test_tta_is_in_the_json_document(cli, trained):
+    assert "tta" not in cli("eval", "--json").json()
+    assert cli("eval", "--json", "--tta").json()["tta"]["views"] == 6
+
+
+def test_tta_on_other_data_and_in_a_named_folder(cli, trained, tmp_path):
+    assert cli("eval", "--tta", "--data", trained.data).code == 0
+    assert (trained.run / "eval/images-all-tta/metrics.json").is_file()
+    assert cli("eval", "--tta", "--out", tmp_path / "here").code == 0
+    assert json.loads((tmp_path / "here/metrics.json").read_text())["tta"]["views"] == 6
+
+
+def test_tta_is_refused_where_training_varied_nothing(cli, image_folder):
+    small = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32")
+    assert cli("train", "--data", image_folder(), "--epochs", 1, "--augment", "none", *small).code == 0
+    result = cli("eval", "--tta")
+    assert result.code == 2
+    assert "neither mirrored nor shifted" in result.err
+    assert not Path("runs/001-custom-cnn/eval").exists()

@@ -31,6 +31,15 @@ def test_it_suggests_a_rate_and_says_what_to_type_next(cli, image_folder, read_r
     assert rows[0]["loss"] == rows[0]["smoothed"]
 
 
+def test_next_names_the_batch_size_that_the_rate_was_found_for(cli, image_folder):
+    result = cli("lr-find", "--data", image_folder(images=12), *SMALL, "--batch-size", "auto")
+    assert "adamw, batches of 32" in result.err
+    assert "note    --batch-size auto: batches of 32" in result.err
+    assert "the learning rate stays" not in result.err
+    assert " --batch-size 32 " in result.out
+    assert "--batch-size auto" not in result.out
+
+
 def test_json_is_the_whole_test_and_agrees_with_the_table(cli, image_folder, read_rows):
     result = cli("lr-find", "--data", image_folder(images=12), *SMALL, "--steps", "40", "--out", "seen/x.png", "--json")
     document = result.json()
@@ -72,6 +81,6 @@ def test_refused(cli, image_folder, flags, said):
 
 
 def test_settings_that_play_no_part_are_no_flags():
-    assert {"lr", "epochs", "schedule", "patience", "monitor"} & set(FLAGS) == set()
+    assert {"lr", "epochs", "schedule", "ema", "patience", "monitor"} & set(FLAGS) == set()
     assert {"data", "arch", "batch_size", "optimizer", "label_smoothing", "augment", "seed"} <= set(FLAGS)
     assert {name for section in SECTIONS.values() for name in section.model_fields} >= IDLE

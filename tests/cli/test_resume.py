@@ -33,9 +33,10 @@ def figures(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{key: row[key] for key in FIGURES} for row in rows]
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(cli, image_folder, stop_after, read_rows):
+@pytest.mark.parametrize("flags", [(), ("--ema", 0.9)], ids=["weights", "average"])
+def test_a_resumed_run_equals_one_that_never_stopped(cli, image_folder, stop_after, read_rows, flags):
     data = image_folder(images=12)
-    command = ("train", "--data", data, "--epochs", 5, "--patience", 0, *SMALL)
+    command = ("train", "--data", data, "--epochs", 5, "--patience", 0, *SMALL, *flags)
     straight, broken = Path("runs/001-custom-cnn"), Path("runs/002-custom-cnn")
     assert cli(*command).code == 0
     stop_after(2)

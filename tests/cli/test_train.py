@@ -63,7 +63,9 @@ def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--lr", "0"), "`--lr` (=0.0) must be greater than 0"),
+        (("--lr", "0"), "`--lr` (=0) must be a number above 0, such as 2e-3, or auto"),
+        (("--lr", "fast"), "`--lr` (=fast) must be a number above 0, such as 2e-3, or auto"),
+        (("--batch-size", "big"), "`--batch-size` (=big) must be a whole number, at least 1, or auto"),
         (("--epochs", "0"), "`--epochs` (=0) must be greater than or equal to 1"),
         (("--split", "0.5/0.1/0.1"), "`--split` (=0.5/0.1/0.1) must be two or three shares that sum to 1"),
         (("--zoom", "wide"), "`--zoom` (=wide) must be numbers separated by ','"),
@@ -87,6 +89,21 @@ def test_a_bad_setting_is_refused_in_the_words_of_the_flag(cli, image_folder, fl
     assert says in result.err
     assert "Traceback" not in result.err
     assert not list(Path("runs").glob("*-custom-cnn"))
+
+
+def test_what_auto_found_is_said(cli, image_folder):
+    result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL, "--lr", "auto", "--batch-size", "auto")
+    assert result.code == 0, result.err
+    assert "batches of 32; best epoch by" in result.err
+    assert "note    --batch-size auto: batches of 32 (25 training images leave larger ones fewer than" in result.err
+    said = result.err.split("steps suggests ")[1].split()[0]
+    assert f"adamw, lr {said}, batches of 32" in result.err
+
+
+def test_a_dry_run_says_that_no_rates_were_tried(cli, image_folder):
+    result = cli("train", "--data", image_folder(images=12), *SMALL, "--lr", "auto", "--dry-run")
+    assert "adamw, lr auto, batches of 16" in result.err
+    assert "dry run: nothing was trained; --lr auto: no range test was made" in result.err
 
 
 def test_missing_data_says_what_to_type(cli):

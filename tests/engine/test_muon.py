@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnnkit.config import OptimConfig
-from cnnkit.engine.muon import ADAM_RMS, Muon, orthogonalised
+from cnnkit.engine.muon import SHARE, Muon, orthogonalised
 from cnnkit.engine.optim import build_optimizer
 
 
@@ -54,11 +54,28 @@ def test_what_is_not_for_muon_moves_as_adamw_moves_it() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_an_update_has_the_size_of_adams() -> None:
-    weight = nn.Parameter(torch.zeros(32, 16, 3, 3))
-    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
-    Muon([{"params": [weight], "muon": True}], lr=1.0).step()
-    assert float(weight.detach().square().mean().sqrt()) == pytest.approx(ADAM_RMS, rel=0.2)
+def test_a_step_turns_a_matrix_by_a_share_of_its_size_and_keeps_the_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(3 * torch.randn((32, 16, 3, 3), generator=generator))
+    before = weight.detach().clone()
+    optimizer = Muon([{"params": [weight], "muon": True, "weight_decay": 0.5}], lr=0.1 / SHARE)
+    for _ in range(3):
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        last = weight.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(weight.detach().norm(), before.norm())
+        assert float((weight.detach() - last).norm() / before.norm()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_matrix_of_zeros_becomes_one_of_the_size_of_an_orthogonal_one() -> None:
+    weight = nn.Parameter(torch.zeros(4, 9))
+    weight.grad = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    Muon([{"params": [weight], "muon": True}], lr=0.01).step()
+    torch.testing.assert_close(weight.detach().norm(), torch.tensor(2.0))
+    other = nn.Parameter(torch.zeros(4, 9))
+    other.grad = torch.zeros(4, 9)
+    Muon([{"params": [other], "muon": True}], lr=0.01).step()
+    assert not other.detach().any()
 
 
 def test_its_state_survives_saving() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,10 +33,11 @@ def comparable(result: EpochResult) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
-def test_two_epochs_and_two_resumed_are_four_bit_by_bit(fixed, tmp_path: Path, optimizer: str, layer_decay: float) -> None:
+@pytest.mark.parametrize(("layer_decay", "ema"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.9)])
+def test_two_epochs_and_two_resumed_are_four_bit_by_bit(fixed, tmp_path: Path, optimizer: str, layer_decay: float, ema: float) -> None:
     head = frozenset({"5.weight", "5.bias"})
-    config = OptimConfig(epochs=4, optimizer=optimizer, lr=0.01, warmup_epochs=1, freeze_epochs=1, layer_decay=layer_decay, accumulate=2)  # pyright: ignore[reportArgumentType]
+    settings: dict[str, Any] = {"optimizer": optimizer, "layer_decay": layer_decay, "ema": ema}
+    config = OptimConfig(epochs=4, lr=0.01, warmup_epochs=1, freeze_epochs=1, accumulate=2, **settings)
 
     def run(model: nn.Module, state: TrainingState) -> list[EpochResult]:
         loop = fit(model, fixed, fixed, config, PLAIN, state, num_classes=4, seed=5, head=head)
@@ -53,8 +55,10 @@ def test_two_epochs_and_two_resumed_are_four_bit_by_bit(fixed, tmp_path: Path, o
     assert (resumed[1].epoch, resumed[1].step) == (2, 4)
     rest = run(*resumed)
     assert [comparable(result) for result in rest] == [comparable(result) for result in whole[2:]]
-    for name, value in straight[0].state_dict().items():
-        assert torch.equal(value, resumed[0].state_dict()[name]), name
+    pairs = [(straight[0], resumed[0]), (straight[1].result(straight[0]), resumed[1].result(resumed[0]))]
+    for one, other in pairs:
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert (straight[1].average is not None) is bool(ema)
     assert resumed[1].stopping == straight[1].stopping
 
 
@@ -69,6 +73,12 @@ def test_patience_goes_on_where_it_stood(fixed, tmp_path: Path) -> None:
     load_state(tmp_path, other, resumed)
     assert (resumed.stopping.best_epoch, resumed.stopping.best_value, resumed.stopping.waited) == (1, 0.5, 1)
     assert resumed.stopping.patience == 3
+
+
+def test_a_state_without_the_average_that_is_wanted_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path, *begin(OptimConfig()))
+    with pytest.raises(ModelFileError, match=r"state\.pt: cannot resume from it, it does not fit this run: .*state_dict"):
+        load_state(tmp_path, *begin(OptimConfig(ema=0.9)))
 
 
 def test_the_folder_is_made_and_holds_one_file(tmp_path: Path) -> None:

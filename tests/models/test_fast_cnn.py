@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cnnkit.api.training import StartsFromImages, prepare
+from cnnkit.api.starting import StartsFromImages
+from cnnkit.api.training import prepare
 from cnnkit.config import by_section
 from cnnkit.models.fast_cnn import FastCNN, Whitening, build
 from cnnkit.recipe import resolve
@@ -22,7 +23,7 @@ def test_patches_of_the_images_it_saw_come_out_uncorrelated_and_of_one_size(chan
     layer = Whitening(channels)
     images = photos(channels=channels)
     layer.fit(images)
-    out = layer(images).detach()[:, : 4 * channels, :-1, :-1].transpose(0, 1).flatten(1).double()
+    out = layer(images).detach()[:, : 4 * channels].transpose(0, 1).flatten(1).double()
     covariance = out @ out.T / out.shape[1]
     off = covariance - torch.diag(covariance.diagonal())
     assert float(off.abs().max()) < 1e-3
@@ -46,6 +47,18 @@ def test_the_first_layer_is_kept_in_the_file_but_not_learned() -> None:
     assert "0.weight" in model.state_dict()
     assert "0.weight" not in dict(model.named_parameters())
     assert isinstance(model, StartsFromImages)
+
+
+@pytest.mark.parametrize(("side", "shapes"), [(32, [31, 15, 7, 3]), (8, [7, 3, 1, 1])])
+def test_maps_shrink_to_no_less_than_a_pixel(side: int, shapes: list[int]) -> None:
+    model = build(10, 3, width=8).eval()
+    maps = torch.zeros(2, 3, side, side)
+    sides: list[int] = []
+    for layer in list(model.children())[:5]:
+        maps = layer(maps)
+        sides.append(maps.shape[-1])
+    assert [sides[0], *sides[2:]] == shapes
+    assert model(torch.zeros(2, 3, side, side)).shape == (2, 10)
 
 
 def test_convolutions_begin_by_passing_their_inputs_on() -> None:
