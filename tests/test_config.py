@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from cnnkit import config as room
-from cnnkit.config import SECTIONS, OptimConfig, OptimSettings, TrainConfig, by_section, flag, validated
+from cnnkit.config import SECTIONS, DataConfig, OptimConfig, OptimSettings, TrainConfig, by_section, flag, validated
+from cnnkit.data.augment import resolve_augmentation
 from cnnkit.errors import ConfigError
 from cnnkit.recipe import recipe_names, resolve, to_toml
 
@@ -320,3 +321,12 @@ def test_epochs_replace_the_budget_of_a_recipe() -> None:
 def test_a_printed_budget_reads_back() -> None:
     config = resolve({}, recipe="fast")
     assert resolve({}, file=write(to_toml(config))) == config
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_neither_divides_the_data_nor_mirrors_what_must_not_be(name: str) -> None:
+    given = "some.safetensors" if name == "finetune" else "none"
+    config = resolve({"model": {"weights": given}}, recipe=name)
+    assert config.data == DataConfig()  # data that comes divided would refuse another --split
+    assert resolve_augmentation(config.augment, ("cats", "dogs"))[0].flip == "h"
+    assert resolve_augmentation(config.augment, ("6", "9"))[0].flip == "none"

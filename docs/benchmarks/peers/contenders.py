@@ -115,13 +115,10 @@ _SMALL = ("--model", "resnet18", "--img-size", str(SIDE), "--crop-pct", "1", "--
 _DECAY = ("--weight-decay", "5e-4", "--batch-size", "128")
 _TUNE = ("--model", FINE_TUNED, "--opt", "adamw", "--lr", "1e-3", "--weight-decay", "0.05", "--layer-decay", "0.75", "--batch-size", "32")
 
-# The recipe's own --split has no say over images that come divided; the default's is the way to leave it out.
-_FAST = ("--recipe", "fast", "--split", "0.7/0.15/0.15")
-
 _LAST_SIZE = r"Overriding model.yaml nc.*?([\d,]+) parameters"  # before that stands the network of 80 classes
 
 CONTENDERS = (
-    Contender("cnnkit fast", "cnnkit", _cnnkit(*_FAST), _cnnkit_predict, _CNNKIT),
+    Contender("cnnkit fast", "cnnkit", _cnnkit("--recipe", "fast"), _cnnkit_predict, _CNNKIT),
     Contender("cnnkit custom-cnn", "cnnkit", _cnnkit("--arch", "custom-cnn"), _cnnkit_predict, _CNNKIT),
     Contender(
         "keras case study", "keras", *_script("keras", "keras_case_study.py"),
