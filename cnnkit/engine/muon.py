@@ -6,7 +6,8 @@ it; kept, a rate means the same turn in every step, and weight decay has nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ ITERATIONS = 5
 MOMENTUM = 0.6
 SHARE = 24.0
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+SMALL = 2**20  # numbers in a matrix; the largest of fast-cnn of width 64 has 590,000
 TINY = 1e-7  # keeps zero from being divided by zero
 
 
@@ -59,7 +61,8 @@ class Muon(torch.optim.Optimizer):
             state.update(momentum=torch.zeros_like(parameter), size=size if size > 0 else torch.full_like(size, orthogonal))
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         nesterov = gradient.lerp(state["momentum"], MOMENTUM)
-        step = orthogonalised(nesterov.flatten(1)).view_as(parameter)
+        with _few_threads(nesterov):
+            step = orthogonalised(nesterov.flatten(1)).view_as(parameter)
         parameter.sub_(step * (lr * SHARE * state["size"] / (step.norm() + TINY)))
         parameter.mul_(state["size"] / (parameter.norm() + TINY))
 
@@ -77,14 +80,34 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Return the matrix (R, C) with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton-Schulz iteration.
 
-    In bfloat16 on a GPU, which it bears; in the matrix's own type on a CPU.
+    Every iteration multiplies by a polynomial of the Gram matrix, and all of them commute: so only that small square matrix is
+    iterated, and the large one multiplied once (measured for fast-cnn of width 32, one thread: 4.8 ms instead of 12).
     """
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
-    x = x / (x.norm() + TINY)
+    x = matrix / (matrix.norm() + TINY)
     tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    gram = x.T @ x if tall else x @ x.T
+    product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return x @ product if tall else product @ x
+
+
+@contextmanager
+def _few_threads(matrix: Tensor) -> Generator[None]:
+    """Compute on one thread of the CPU if `matrix` is small: to wake others for each product takes longer than the product.
+
+    Measured for the six matrices of fast-cnn of width 32 on two threads that wait passively: 25 ms instead of 4.8.
+    """
+    threads = torch.get_num_threads()
+    if matrix.device.type != "cpu" or matrix.numel() > SMALL or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

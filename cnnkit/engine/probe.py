@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,9 +18,10 @@ from cnnkit.engine.replicas import Replicas, draws_by_itself
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
-PROBE_PIXELS = 2**18  # pixels of a probe batch: 256 images of 32 px, 5 of 224 px; keeps the probe near a second
-PROBE_SECONDS = 0.25  # for each candidate, after one warm-up step
-HOPELESS = 3  # times the best so far: a first step this slow ends a candidate (measured: bf16 on a CPU without it, 12 times)
+PROBE_PIXELS = 2**17  # pixels of a probe batch: 128 images of 32 px, 2 of 224 px; keeps the probe to a second or two
+TURNS = 4  # measured: the best of one or two steps of each chose the slower memory format in one of four starts on a shared machine
+WITHOUT_BF16 = {"DEFAULT", "NO AVX", "AVX2"}  # torch's names of what cannot have the arithmetic; emulated it is 12 times slower
+HOPELESS = 3  # times the best: a first step this slow ends a candidate
 GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it
 PART = 32  # images a replica must see at a time: BatchNorm loses nothing down to 16, then 1 % at 8 (arXiv:1803.08494, table 2)
 
@@ -54,17 +55,39 @@ def choose_runtime(
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         reason = "native on this GPU" if native else "no native bf16"
         return Runtime(device, "bf16" if native else "fp32", channels_last=True, reason=reason, compiled=compiled)
-    candidates = [Runtime(device), Runtime(device, channels_last=True), Runtime(device, "bf16", channels_last=True)]
+    candidates = [Runtime(device), Runtime(device, channels_last=True)]
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16:
+        candidates.append(Runtime(device, "bf16", channels_last=True))
     images = _probe_images(image_shape, batch_size)
-    seconds: list[float] = []
-    for candidate in candidates:
-        give_up = HOPELESS * min(seconds, default=float("inf"))
-        seconds.append(_seconds_per_step(model, candidate, images, clock, give_up))
-    won = pick(candidates, seconds)
+    won = pick(candidates, take_turns([_step(model, candidate, images) for candidate in candidates], clock))
     if compiled:
         return replace(won, compiled=True)
     divided = _divided(won, model, images)
-    return won if divided is None else pick_divided(won, min(seconds), divided, _seconds_per_step(model, divided, images, clock))
+    if divided is None:
+        return won
+    whole, parts = take_turns([_step(model, won, images), _step(model, divided, images)], clock)
+    return pick_divided(won, whole, divided, parts)
+
+
+def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float] = time.perf_counter) -> list[float]:
+    """Return the least seconds of each step over `TURNS` turns, after a first one that allocates and compiles kernels.
+
+    By turns, so that what else the machine does falls on all. A step whose first time is `HOPELESS` times the best is left out of
+    them, and that time is its answer.
+    """
+
+    def seconds(step: Callable[[], object]) -> float:
+        start = clock()
+        step()
+        return clock() - start
+
+    first = [seconds(step) for step in steps]
+    hopeful = [index for index, took in enumerate(first) if took < HOPELESS * min(first)] or list(range(len(steps)))
+    best = [float("inf") if index in hopeful else took for index, took in enumerate(first)]
+    for _ in range(TURNS):
+        for index in hopeful:
+            best[index] = min(best[index], seconds(steps[index]))
+    return best
 
 
 def pick(candidates: list[Runtime], seconds: list[float]) -> Runtime:
@@ -109,35 +132,23 @@ def _probe_images(shape: tuple[int, int, int], batch_size: int) -> Tensor:
     return torch.rand((max(2, min(batch_size, PROBE_PIXELS // (shape[1] * shape[2]))), *shape))
 
 
-def _seconds_per_step(
-    model: nn.Module, runtime: Runtime, images: Tensor, clock: Callable[[], float], give_up: float = float("inf")
-) -> float:
-    """Seconds of one forward and backward pass on `images`, the least of as many as fit into `PROBE_SECONDS`.
-
-    A warm-up that takes `give_up` seconds or more is the answer already.
-    """
+def _step(model: nn.Module, runtime: Runtime, images: Tensor) -> Callable[[], object]:
+    """Return what makes one forward and backward pass of a copy of `model` on `images`."""
     trial = runtime.prepare(copy.deepcopy(model)).train()
     images = runtime.laid_out(images.to(runtime.device))
     classes = torch.zeros(len(images), dtype=torch.int64, device=runtime.device)
-    replicas = Replicas(trial, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 
     def loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with runtime.autocast():
             logits = network(images)
         return functional.cross_entropy(logits.float(), labels), logits
 
-    best, spent = float("inf"), 0.0
-    for attempt in range(20):
-        start = clock()
+    replicas = Replicas(trial, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
+
+    def step() -> None:
         if replicas is None:
             loss(trial, images, classes)[0].backward()
         else:
             replicas.gradients(images, classes, loss)
-        took = clock() - start
-        if not attempt and took >= give_up:
-            return took
-        if attempt:  # the first one allocates and compiles kernels
-            best, spent = min(best, took), spent + took
-        if spent > PROBE_SECONDS:
-            break
-    return best
+
+    return step

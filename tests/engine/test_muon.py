@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnkit.config import OptimConfig
+from cnnkit.engine import muon as room
 from cnnkit.engine.muon import SHARE, Muon, orthogonalised
 from cnnkit.engine.optim import build_optimizer
 
@@ -19,6 +20,19 @@ def test_the_singular_values_come_near_one_and_the_directions_stay(shape: tuple[
     values = inside.diagonal()
     assert bool(((values > 0.6) & (values < 1.25)).all())
     torch.testing.assert_close(inside, torch.diag(values), atol=1e-3, rtol=0)
+
+
+def test_small_matrices_take_one_thread_and_the_others_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    weight = nn.Parameter(torch.ones(4, 9))
+    weight.grad = torch.ones(4, 9)
+    Muon([{"params": [weight], "muon": True}], lr=0.01).step()
+    assert threads == [4, 1, 4]
+    monkeypatch.setattr(room, "SMALL", 30)
+    Muon([{"params": [weight], "muon": True}], lr=0.01).step()
+    assert threads == [4, 1, 4]
 
 
 def test_a_zero_gradient_gives_a_zero_update() -> None:

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cnnkit.engine import probe as room
-from cnnkit.engine.probe import check_compiler, choose_runtime, pick, pick_divided
+from cnnkit.engine.probe import check_compiler, choose_runtime, pick, pick_divided, take_turns
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
-IMAGES = torch.rand(4, *SHAPE)
 
 
 class Watched(nn.Module):
@@ -36,9 +34,9 @@ class Watched(nn.Module):
         return copy
 
 
-def probe(model: nn.Module, clock: Iterator[float], **options: object) -> Runtime:
+def probe(model: nn.Module, **options: object) -> Runtime:
     given = {"device": CPU, "precision": "auto", "image_shape": SHAPE, "batch_size": 4, "deterministic": False, **options}
-    return choose_runtime(model, clock=clock.__next__, **given)  # pyright: ignore[reportArgumentType]
+    return choose_runtime(model, **given)  # pyright: ignore[reportArgumentType]
 
 
 def ticking(*seconds: float) -> Iterator[float]:
@@ -74,44 +72,74 @@ def test_a_tenth_faster_is_where_it_begins_to_be_worth_it() -> None:
     assert pick(candidates, [1.0999, 1.0]).precision == "fp32"
 
 
-def test_the_probe_takes_the_arithmetic_that_the_clock_favours() -> None:
-    # Each candidate takes two steps: the warm-up, which does not count, and one so long that the probe ends.
-    chosen = probe(Watched(), ticking(*[1, 1.0], *[1, 0.9], *[2, 0.3]))
+def answers(monkeypatch: pytest.MonkeyPatch, *seconds: list[float]) -> list[int]:
+    """Let the turns come out as `seconds`; returns how many candidates there were each time."""
+    left, asked = iter(seconds), list[int]()
+
+    def take(steps: Sequence[Callable[[], object]], clock: object) -> list[float]:
+        del clock
+        asked.append(len(steps))
+        for step in steps:
+            step()
+        return next(left)
+
+    monkeypatch.setattr(room, "take_turns", take)
+    return asked
+
+
+@pytest.fixture(autouse=True)
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
+def test_the_probe_takes_the_arithmetic_that_the_clock_favours(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, [1.0, 0.9, 0.3], [1.0, 1.0, 1.0])
+    chosen = probe(Watched())
     assert (chosen.precision, chosen.channels_last) == ("bf16", True)
     assert "3.3x as fast" in chosen.reason
-    chosen = probe(Watched(), ticking(*[9, 1.0], *[0.1, 1.0], *[0.1, 1.0]))
+    chosen = probe(Watched())
     assert (chosen.precision, chosen.channels_last) == ("fp32", False)
 
 
-def test_the_probe_takes_the_least_of_several_steps_and_not_the_first() -> None:
-    clock = ticking(0.01, 0.1, 0.06, 0.1)  # the warm-up, and three steps until 0.25 s are spent
-    assert room._seconds_per_step(Watched(), Runtime(CPU), IMAGES, clock.__next__) == pytest.approx(0.06)
+def test_bf16_is_not_tried_on_a_cpu_that_cannot_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    asked = answers(monkeypatch, [1.0, 0.5])
+    assert probe(Watched()).precision == "fp32"
+    assert asked == [2]
+
+
+def test_the_least_of_several_turns_counts_and_not_the_first() -> None:
+    log: list[str] = []
+    clock = ticking(9, 5, *[1.0, 2.0], *[0.5, 3.0], *[1.5, 1.8], *[2.0, 4.0])
+    best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
+    assert best == pytest.approx([0.5, 1.8])
+    assert log == ["a", "b"] * 5
     assert list(clock) == []
 
 
-def test_the_probe_gives_a_hopeless_candidate_one_step() -> None:
-    clock = ticking(1.0, 0.1, 0.1)
-    assert room._seconds_per_step(Watched(), Runtime(CPU), IMAGES, clock.__next__, give_up=0.9) == pytest.approx(1.0)
-    assert len(list(clock)) == 4  # two steps were not taken
+def test_a_hopeless_candidate_has_no_turn() -> None:
+    log: list[str] = []
+    clock = ticking(1.0, 3.0, *[0.5] * 4)
+    best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
+    assert best == pytest.approx([0.5, 3.0])
+    assert log == ["a", "b", *"aaaa"]
 
 
-def test_the_probe_ends_even_where_the_clock_stands_still() -> None:
-    model = Watched()
-    probe(model, count(0.0, 1e-6))
-    assert len(model.seen) <= 3 * 20
+def test_turns_end_where_the_clock_stands_still() -> None:
+    assert take_turns([list, dict], lambda: 0.0) == [0.0, 0.0]
 
 
 def test_the_probe_trains_copies_on_a_batch_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     model = Watched()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    probe(model, count(0.0, 1.0), batch_size=1)
+    probe(model, batch_size=1)
     assert set(model.seen) == {(2, True)}  # BatchNorm cannot train on one image
     model.seen.clear()
-    probe(model, count(0.0, 1.0), batch_size=16)
+    probe(model, batch_size=16)
     assert set(model.seen) == {(16, True)}
     model.seen.clear()
-    probe(model, count(0.0, 1.0), batch_size=10**6)
+    probe(model, batch_size=10**6)
     assert set(model.seen) == {(room.PROBE_PIXELS // 64, True)}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -120,30 +148,30 @@ def test_the_probe_trains_copies_on_a_batch_of_bounded_size(monkeypatch: pytest.
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_is_asked_for_is_not_probed(precision: str) -> None:
     model = Watched()
-    chosen = probe(model, iter([]), precision=precision)
+    chosen = probe(model, precision=precision)
     assert chosen == Runtime(CPU, precision, channels_last=precision == "bf16", reason="--precision")
     assert model.seen == []
 
 
 def test_deterministic_is_plain_fp32_without_a_probe() -> None:
     model = Watched()
-    assert probe(model, iter([]), deterministic=True) == Runtime(CPU, "fp32", channels_last=False, reason="--deterministic")
+    assert probe(model, deterministic=True) == Runtime(CPU, "fp32", channels_last=False, reason="--deterministic")
     assert model.seen == []
 
 
 def test_deterministic_keeps_a_precision_that_is_asked_for() -> None:
-    assert probe(Watched(), iter([]), deterministic=True, precision="bf16").precision == "bf16"
+    assert probe(Watched(), deterministic=True, precision="bf16").precision == "bf16"
 
 
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(ConfigError, match="--precision fp16 needs a CUDA GPU; on cpu use auto, bf16 or fp32"):
-        probe(Watched(), iter([]), precision="fp16")
+        probe(Watched(), precision="fp16")
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_a_gpu_is_not_probed(monkeypatch: pytest.MonkeyPatch, native: bool, precision: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
-    chosen = probe(Watched(), iter([]), device=torch.device("cuda"))
+    chosen = probe(Watched(), device=torch.device("cuda"))
     assert (chosen.precision, chosen.channels_last) == (precision, True)
 
 
@@ -153,24 +181,24 @@ def four_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_replicas_are_tried_with_the_arithmetic_that_won() -> None:
-    slow, fast = [*[1, 1.0], *[1, 0.8], *[2, 1.0]], [1, 0.4]
-    chosen = probe(Watched(), ticking(*slow, *fast), batch_size=64)
+def test_replicas_are_tried_with_the_arithmetic_that_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, *([1.0, 0.8, 1.0], [0.8, 0.4]) * 2, [1.0, 0.8, 1.0], [0.8, 0.75])
+    chosen = probe(Watched(), batch_size=64)
     assert (chosen.channels_last, chosen.replicas, chosen.threads) == (True, 2, 2)  # 64 images: 32 for each of two
-    assert chosen.reason == "1.3x as fast as plain fp32 in the probe; replicas 2.0x as fast as one"
-    chosen = probe(Watched(), ticking(*slow, *fast), batch_size=1000)
+    assert chosen.reason == "1.2x as fast as plain fp32 in the probe; replicas 2.0x as fast as one"
+    chosen = probe(Watched(), batch_size=1000)
     assert (chosen.replicas, chosen.threads) == (4, 1)
-    chosen = probe(Watched(), ticking(*slow, 1, 0.75), batch_size=64)
+    chosen = probe(Watched(), batch_size=64)
     assert (chosen.channels_last, chosen.replicas) == (True, 1)
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_no_replicas_where_they_would_see_too_few_images_or_not_repeat_themselves() -> None:
-    clock = ticking(*[1, 1.0] * 3)
-    assert probe(Watched(), clock, batch_size=63).replicas == 1
-    assert list(clock) == []  # three candidates were timed and no fourth
+def test_no_replicas_where_they_would_see_too_few_images_or_not_repeat_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answers(monkeypatch, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+    assert probe(Watched(), batch_size=63).replicas == 1
     noisy = nn.Sequential(Noise(), nn.Flatten(), nn.Linear(192, 2))
-    assert probe(noisy, ticking(*[1, 1.0] * 3), batch_size=64).replicas == 1
+    assert probe(noisy, batch_size=64).replicas == 1
+    assert asked == [3, 3]
 
 
 class Noise(nn.Module):
@@ -190,7 +218,7 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler, and none of .* is on the PATH; install one, or leave it out"):
-        probe(Watched(), iter([]), compiled=True)
+        probe(Watched(), compiled=True)
     with pytest.raises(ConfigError, match="leave it out on mps"):
         check_compiler(torch.device("mps"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -201,5 +229,6 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("four_threads")
 def test_a_compiled_network_is_probed_uncompiled_and_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: name)
-    chosen = probe(Watched(), ticking(*[1, 1.0, 1, 0.5, 2, 1.0]), compiled=True, batch_size=64)
+    answers(monkeypatch, [1.0, 0.5, 1.0])
+    chosen = probe(Watched(), compiled=True, batch_size=64)
     assert (chosen.compiled, chosen.channels_last, chosen.replicas) == (True, True, 1)
