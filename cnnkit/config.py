@@ -185,10 +185,7 @@ class AugmentConfig(Section):
         default=None, ge=0, le=1, description="Share of images with a random rectangle erased.", json_schema_extra={"metavar": "P"}
     )
     mixup: float | None = Field(
-        default=None,
-        ge=0,
-        description="Blend images and labels of two, with shares from Beta(A, A); 0.2 to 1 is usual.",
-        json_schema_extra={"metavar": "A"},
+        default=None, ge=0, description="Blend images and labels of two, with shares from Beta(A, A).", json_schema_extra={"metavar": "A"}
     )
     cutmix: float | None = Field(
         default=None,
