@@ -32,15 +32,18 @@ def comparable(result: EpochResult) -> dict[str, object]:
     return {name: value for name, value in vars(result).items() if name not in {"seconds", "images_per_second"}}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
 @pytest.mark.parametrize(("layer_decay", "ema"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.9)])
-def test_two_epochs_and_two_resumed_are_four_bit_by_bit(fixed, tmp_path: Path, optimizer: str, layer_decay: float, ema: float) -> None:
+@pytest.mark.parametrize("runtime", [PLAIN, Runtime(torch.device("cpu"), replicas=2)], ids=["plain", "replicas"])
+def test_two_epochs_and_two_resumed_are_four_bit_by_bit(
+    fixed, tmp_path: Path, optimizer: str, layer_decay: float, ema: float, runtime: Runtime
+) -> None:
     head = frozenset({"5.weight", "5.bias"})
     settings: dict[str, Any] = {"optimizer": optimizer, "layer_decay": layer_decay, "ema": ema}
     config = OptimConfig(epochs=4, lr=0.01, warmup_epochs=1, freeze_epochs=1, accumulate=2, **settings)
 
     def run(model: nn.Module, state: TrainingState) -> list[EpochResult]:
-        loop = fit(model, fixed, fixed, config, PLAIN, state, num_classes=4, seed=5, head=head)
+        loop = fit(model, fixed, fixed, config, runtime, state, num_classes=4, seed=5, head=head)
         results: list[EpochResult] = []
         for result in loop:
             results.append(result)
