@@ -14,7 +14,6 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from cnnkit.architecture import Interpolation
+from cnnkit.shapes import same_shape
 
 # Filter weights are whole numbers that sum to about this: 2^15 times 255, with a cubic's negative lobes, stays below the 2^24
 # up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.1 level where an image is shrunk up to
@@ -87,9 +87,8 @@ class Preprocess(nn.Module):
         """
         size = self.spec.image_size
         made = torch.empty((len(images), self.spec.channels, size, size), dtype=torch.uint8)
-        by_shape = sorted(range(len(images)), key=lambda row: images[row].shape)
-        for (height, width, _), alike in groupby(by_shape, key=lambda row: images[row].shape):
-            rows = list(alike)
+        for rows in same_shape(images):
+            height, width, _ = images[rows[0]].shape
             together = max(1, TOGETHER // max(height * width, size * size))
             for start in range(0, len(rows), together):
                 some = rows[start : start + together]

@@ -39,6 +39,7 @@ LIGHT = {
     # plain values and rules
     "errors": Room(),
     "files": Room(),
+    "shapes": Room(packages="numpy"),
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
@@ -59,9 +60,9 @@ HEAVY = {
     "models.size": Room(rooms="cnnkit", packages="torch"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
-    "preprocess": Room(rooms="architecture", packages="numpy torch pydantic"),
+    "preprocess": Room(rooms="architecture shapes", packages="numpy torch pydantic"),
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
-        rooms="errors files config registry preprocess",
+        rooms="errors files shapes config registry preprocess",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
         packages_inside="sklearn scipy torchvision datasets pillow_heif",
     ),
@@ -75,7 +76,7 @@ HEAVY = {
     "views": Room(rooms="errors model_file", packages="torch"),
     "classifier": Room(rooms="registry preprocess head model_file views", packages="numpy torch", rooms_as_types="exporters"),
     "exporters": Room(
-        rooms="errors files preprocess model_file classifier",
+        rooms="errors files shapes preprocess model_file classifier",
         packages="numpy torch",
         packages_inside="onnx onnxruntime sklearn",
     ),

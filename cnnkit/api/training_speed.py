@@ -214,7 +214,14 @@ class TrainingBench:
             shape = (spec.channels, spec.image_size, spec.image_size)
             size = job.batches.batch_size
             best = choose_runtime(
-                job.model, device=device, precision="auto", image_shape=shape, batch_size=size, deterministic=False, clock=self.meter.wall
+                job.model,
+                device=device,
+                precision="auto",
+                image_shape=shape,
+                batch_size=size,
+                deterministic=False,
+                compiled=job.runtime.compiled,
+                clock=self.meter.wall,
             )
             if best.facts() != job.runtime.facts():
                 flag = "--precision auto"

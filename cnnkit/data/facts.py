@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from cnnkit.data.image import Header, UndecodableError, inspect_image
 from cnnkit.data.source import Stored
+from cnnkit.shapes import same_shape
 
 THUMBNAIL = 16  # px a side: enough to tell a copy from a similar image, 46 MB for 60,000 images
 PROBE = 256  # px: light and sharpness are measured on the image shrunk by the whole factor that makes its longer side this or less
@@ -92,14 +92,6 @@ def measure(decoded: list[Decoded]) -> tuple[list[Facts], NDArray[np.uint8]]:
                 quality=item.header.quality,
             )
     return [item for item in facts if item is not None], thumbnails
-
-
-def same_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Return the places of images of each shape."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(images):
-        places.setdefault(image.shape, []).append(place)
-    return list(places.values())
 
 
 def _probe(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,9 +21,8 @@ LEAST = 2  # BatchNorm cannot learn from one image
 SMALL = 32  # for each replica tried first on a CPU, and never too many for the data: up to 32 generalise best (arXiv:1804.07612)
 MOST = 1024  # what airbench (arXiv:2404.00498) trains CIFAR-10 with; larger ones want another optimizer (arXiv:1708.03888)
 MOST_ON_CPU = 512  # room for many cores. Measured, 32 px, one core: custom-cnn is fastest at 64, residual-cnn at 32, both slower at 256
-STEPS = (
-    16  # of an epoch. Measured: digits, 16 px, 8 epochs, --lr auto, 2 seeds: val 98.5, 98.4, 98.5 % with 39, 20, 10 of them, 96.7 % with 5
-)
+# Of an epoch. Measured: digits, 16 px, 8 epochs, --lr auto, 2 seeds: val 98.5, 98.4, 98.5 % with 39, 20, 10 of them, 96.7 % with 5.
+STEPS = 16
 MEMORY_SHARE = 0.6  # of what is free, as Ultralytics takes: validation, augmentation and other programs want some
 GOOD = 0.95  # of the best speed is as good as the best
 SECONDS = 2.0  # after which no larger batch is tried for its speed

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cnnkit.engine.replicas import Replicas, draws_by_itself
+from cnnkit.config import OptimConfig
+from cnnkit.engine.replicas import draws_by_itself
 from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.step import Step
 from cnnkit.errors import ConfigError
 
 PROBE_PIXELS = 2**17  # pixels of a probe batch: 128 images of 32 px, 2 of 224 px; keeps the probe to a second or two
@@ -133,22 +134,9 @@ def _probe_images(shape: tuple[int, int, int], batch_size: int) -> Tensor:
 
 
 def _step(model: nn.Module, runtime: Runtime, images: Tensor) -> Callable[[], object]:
-    """Return what makes one forward and backward pass of a copy of `model` on `images`."""
+    """Return what works out the gradients of a copy of `model` on `images`, as a training does."""
     trial = runtime.prepare(copy.deepcopy(model)).train()
     images = runtime.laid_out(images.to(runtime.device))
-    classes = torch.zeros(len(images), dtype=torch.int64, device=runtime.device)
-
-    def loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with runtime.autocast():
-            logits = network(images)
-        return functional.cross_entropy(logits.float(), labels), logits
-
-    replicas = Replicas(trial, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
-
-    def step() -> None:
-        if replicas is None:
-            loss(trial, images, classes)[0].backward()
-        else:
-            replicas.gradients(images, classes, loss)
-
-    return step
+    labels = torch.zeros(len(images), dtype=torch.int64, device=runtime.device)
+    step = Step(trial, torch.optim.SGD(trial.parameters()), OptimConfig(), runtime, None)  # which makes no update: any optimizer will do
+    return lambda: list(step.gradients([(images, labels)]))

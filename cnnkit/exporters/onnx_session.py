@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
+from cnnkit.shapes import same_shape
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,11 +50,9 @@ class OnnxClassifier:
 
 def _same_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
     """Group the indices of images of one size into batches that the graph can take at once."""
-    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row, image in enumerate(images):
-        by_size[image.shape].append(row)
     batches: list[list[int]] = []
-    for (height, width, *_), rows in by_size.items():
+    for rows in same_shape(images):
+        height, width, _ = images[rows[0]].shape
         count = min(BATCH, max(1, PIXELS // (height * width)))
         batches += [rows[start : start + count] for start in range(0, len(rows), count)]
     return batches

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from cnnkit.api.stopwatch import machine_seconds
+
 INTERVAL = 0.5  # seconds between two looks; a look takes 5 to 20 ms of this process, none of the trainer's
 
 
@@ -96,7 +98,7 @@ def watch(
     """
     seen, path = Watched(), folder / log
     with path.open("wb") as output:
-        started, busy = time.perf_counter(), _busy()
+        started, busy = time.perf_counter(), machine_seconds()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True)
     try:
         while True:
@@ -110,7 +112,7 @@ def watch(
             if ended:
                 process.returncode = os.waitstatus_to_exitcode(status)
                 seen.cpu = usage.ru_utime + usage.ru_stime
-                seen.others = max(0.0, _busy() - busy - seen.cpu)
+                seen.others = max(0.0, machine_seconds() - busy - seen.cpu)
                 break
             if enough(seen):
                 return seen
@@ -134,12 +136,6 @@ def _look(pid: int, seen: Watched) -> None:
                 cpu += times.user + times.system + times.children_user + times.children_system  # children: those that have ended
                 memory += process.memory_full_info().pss
     seen.cpu, seen.memory = max(seen.cpu, cpu), max(seen.memory, memory)
-
-
-def _busy() -> float:
-    """Return the CPU-seconds that this machine has worked so far, those that a hypervisor took from it included."""
-    times = psutil.cpu_times()
-    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
 def _read(signs: Signs, folder: Path, log: Path, seen: Watched) -> None:
