@@ -1,7 +1,8 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and what tells one file from another."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,3 +18,9 @@ def whole_file(path: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):  # it has got its name, or was never made
             part.unlink()
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of what the file `path` holds, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

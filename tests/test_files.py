@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from cnnkit.files import whole_file
+from cnnkit.files import fingerprint, whole_file
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
@@ -30,3 +31,10 @@ def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"), whole_file(tmp_path / "a") as part:
         part.write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_fingerprint_is_that_of_the_content_alone(tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    assert fingerprint(tmp_path / "a") == hashlib.sha256(b"one").hexdigest()
+    assert fingerprint(tmp_path / "b") == fingerprint(tmp_path / "a") != fingerprint(tmp_path / "c")

@@ -21,6 +21,7 @@ from cnnkit.data.scan import Progress, scan
 from cnnkit.data.source import TEST, VAL, Record
 from cnnkit.data.stream import BATCH, gather, in_batches
 from cnnkit.errors import ConfigError, DataError
+from cnnkit.files import fingerprint
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 from cnnkit.views import PLAIN, Views, trained_views
 
@@ -114,7 +115,8 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     report = evaluation.report
     opened = {"opened": evaluation.opened} if evaluation.opened else {}
     bad = [{"path": path, "error": error} for path, error in evaluation.bad]
-    run_dir.write_json(folder / "metrics.json", {**evaluation.to_dict(), "unreadable": bad, **opened})
+    model = {"file": evaluation.target.path.name, "sha256": fingerprint(evaluation.target.path)}  # whose answers these are
+    run_dir.write_json(folder / "metrics.json", {**evaluation.to_dict(), "model": model, "unreadable": bad, **opened})
     columns = [*COLUMNS, *(run_dir.class_columns(report.classes, COLUMNS) if all_probabilities else ())]
     run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
     heads = run_dir.class_columns(report.classes, ["true"])

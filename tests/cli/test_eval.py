@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnkit.files import fingerprint
+
 
 def test_eval_takes_the_newest_run_and_says_so(cli, trained):
     result = cli("eval", "--confusion")
@@ -39,6 +41,12 @@ def test_predictions_and_confusion_agree_with_the_metrics(cli, trained, read_row
     assert all(sum(float(row[name]) for name in document["classes"]) == pytest.approx(1, abs=1e-5) for row in rows)
     counts = read_rows(trained.run / "eval/test/confusion.csv")
     assert [[int(row[name]) for name in document["classes"]] for row in counts] == document["confusion"]
+
+
+def test_metrics_say_whose_they_are(cli, trained):
+    assert cli("eval").code == 0
+    metrics = json.loads((trained.run / "eval/test/metrics.json").read_text())
+    assert metrics["model"] == {"file": "best.safetensors", "sha256": fingerprint(trained.run / "best.safetensors")}
 
 
 def test_eval_on_val_repeats_the_training_figures(cli, trained):
