@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnkit.errors import ConfigError
-from cnnkit.metrics.counts import Counts, Margins, margins
+from cnnkit.metrics.counts import Counts, Margins
 from cnnkit.metrics.scores import Scores
 
 if TYPE_CHECKING:
@@ -85,22 +85,41 @@ def bootstrap_counts(
     1,000 images: 95 % either way). The value itself is never left outside.
     Raises `ConfigError` if the table is empty or `draws` or `confidence` make no sense.
     """
+    rows, columns = np.nonzero(table)
+    found = bootstrap_cells(
+        table[rows, columns],
+        lambda drawn: statistic(margins_of_cells(drawn, rows, columns, len(table))),
+        draws=draws,
+        seed=seed,
+        confidence=confidence,
+    )
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
+def bootstrap_cells(
+    occupied: Counts,
+    statistic: Callable[[Counts], Scores],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Return `statistic` of the images counted in M cells with its bias-corrected percentile bootstrap interval.
+
+    `occupied` (M,) are the images of every cell that has some, whatever a cell stands for; `statistic` maps D redrawn counts
+    (D, M) to (D,). See `bootstrap_counts`, which does so for a (K, K) table. Raises `ConfigError` as that does.
+    """
     _check_confidence(confidence)
-    n = int(table.sum())
+    n = int(occupied.sum())
     if n == 0 or draws < 1:
         raise ConfigError(f"a bootstrap of {draws} draws from {n} images: both must be at least 1")
     rng = np.random.default_rng(seed)
-    rows, columns = np.nonzero(table)
-    shares = table[rows, columns] / n
-    at_once = max(1, _ENTRIES_AT_ONCE // len(rows))
-    values = [
-        statistic(_margins_of_cells(rng.multinomial(n, shares, size=min(at_once, draws - done)), rows, columns, len(table)))
-        for done in range(0, draws, at_once)
-    ]
+    shares = occupied / n
+    at_once = max(1, _ENTRIES_AT_ONCE // len(occupied))
+    values = [statistic(rng.multinomial(n, shares, size=min(at_once, draws - done))) for done in range(0, draws, at_once)]
     drawn = np.concatenate(values)
-    value = float(statistic(margins(table[None]))[0])
-    shifted = _percentiles(value, drawn - 2 * (drawn.mean() - value), confidence)
-    return Estimate(value, max(0.0, shifted.low), min(1.0, shifted.high))
+    value = float(statistic(occupied[None])[0])
+    return _percentiles(value, drawn - 2 * (drawn.mean() - value), confidence)
 
 
 def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
@@ -125,7 +144,7 @@ def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, conf
     return _percentiles(mean, np.concatenate(means), confidence)
 
 
-def _margins_of_cells(drawn: Counts, rows: NDArray[np.intp], columns: NDArray[np.intp], num_classes: int) -> Margins:
+def margins_of_cells(drawn: Counts, rows: NDArray[np.intp], columns: NDArray[np.intp], num_classes: int) -> Margins:
     """Margins of D tables given by their occupied cells alone: `drawn` (D, M) lie at `rows`, `columns` (M,)."""
     on_diagonal = rows == columns
     return Margins(
