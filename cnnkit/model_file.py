@@ -55,9 +55,15 @@ class Model:
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
     """Write `module`'s weights and `header` to `path`; the file appears under its name only when it is whole."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with whole_file(path) as part:
-        part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
+    _write(path, {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, header)
+
+
+def rewrite_header(path: Path, header: ModelHeader) -> None:
+    """Give the model file `path` another header; its weights stay as they are, and so does the file until the new one is whole.
+
+    Raises `ModelFileError` as `read_header` does.
+    """
+    _write(path, _open(path)[1], header)
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -86,6 +92,11 @@ def load_model(path: str | Path) -> Model:
             f"{header.versions.get(entry.package, 'another version')}: {error}"
         ) from error
     return Model(module.eval(), header, file)
+
+
+def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
+    with whole_file(path) as part:
+        part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
 
 
 def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:

@@ -51,7 +51,7 @@ LIGHT = {
     "registry": Room(rooms="errors architecture"),
     "run_dir": Room(rooms="errors files"),
     # counts, their meaning and their picture: no torch, not even inside a function
-    "metrics": Room(rooms="errors", packages="numpy sklearn"),
+    "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor"),
 }
 HEAVY = {

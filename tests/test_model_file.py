@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnkit import Architecture
 from cnnkit.errors import ModelFileError, PluginError
-from cnnkit.model_file import ModelHeader, load_model, read_header, save_model
+from cnnkit.model_file import ModelHeader, load_model, read_header, rewrite_header, save_model
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry
 
@@ -123,6 +123,40 @@ def test_a_file_saved_over_another_replaces_it_whole_or_not_at_all(saved, monkey
     assert [file.name for file in path.parent.glob("*.safetensors*")] == [path.name]
 
 
+def test_a_new_header_leaves_the_weights_as_they_are(saved):
+    path, module = saved
+    before = path.read_bytes()
+    rewrite_header(path, HEADER.model_copy(update={"temperature": 0.25}))
+    model = load_model(path)
+    assert model.header == HEADER.model_copy(update={"temperature": 0.25})
+    state = module.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.module.state_dict().items())
+    rewrite_header(path, HEADER)
+    assert path.read_bytes() == before
+
+
+def test_a_header_that_cannot_be_written_leaves_the_file(saved, monkeypatch):
+    path = saved[0]
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        rewrite_header(path, HEADER.model_copy(update={"temperature": 2.0}))
+    assert path.read_bytes() == before
+
+
+def test_no_header_is_put_on_a_file_that_is_not_ours(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
+    before = path.read_bytes()
+    with pytest.raises(ModelFileError, match="bare weights without a cnnkit header"):
+        rewrite_header(path, HEADER)
+    assert path.read_bytes() == before
+
+
 def test_a_missing_file(tmp_path):
     assert "no such model file" in refusal(tmp_path / "nowhere.safetensors")
 
@@ -160,14 +194,14 @@ def test_bare_weights_name_the_flag_that_takes_them(tmp_path):
     assert f"cnnkit train --weights {path}" in message
 
 
-def rewrite_header(path: Path, **changes: object) -> None:
+def write_with(path: Path, **changes: object) -> None:
     document = {**json.loads(HEADER.model_dump_json()), **changes}
     save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
 
 
 def test_a_newer_format(tmp_path):
     path = tmp_path / "new.safetensors"
-    rewrite_header(path, format=2)
+    write_with(path, format=2)
     message = refusal(path)
     assert "knows formats up to 1 (format: Input should be less than or equal to 1)" in message
     assert "pip install --upgrade cnnkit" in message
@@ -175,7 +209,7 @@ def test_a_newer_format(tmp_path):
 
 def test_a_header_with_an_unknown_field_or_without_classes(tmp_path):
     path = tmp_path / "odd.safetensors"
-    rewrite_header(path, colour="blue", classes=None)
+    write_with(path, colour="blue", classes=None)
     message = refusal(path)
     assert "colour: Extra inputs are not permitted" in message
     assert "classes: Input should be a valid array" in message
@@ -183,14 +217,14 @@ def test_a_header_with_an_unknown_field_or_without_classes(tmp_path):
 
 def test_an_architecture_that_is_not_installed(tmp_path):
     path = tmp_path / "m.safetensors"
-    rewrite_header(path, arch="gone")
+    write_with(path, arch="gone")
     with pytest.raises(PluginError, match="no architecture named 'gone' is installed"):
         load_model(path)
 
 
 def test_weights_that_do_not_fit_name_the_versions(tmp_path):
     path = tmp_path / "m.safetensors"
-    rewrite_header(path, options={"width": 5})
+    write_with(path, options={"width": 5})
     with pytest.raises(ModelFileError) as caught:
         load_model(path)
     assert "the weights do not fit 'tiny' of some-plugin 0.4; the file was written with 0.3" in str(caught.value)
