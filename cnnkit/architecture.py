@@ -40,6 +40,7 @@ class Architecture:
     `build(num_classes, in_channels, *, option=default, ...)` returns an `nn.Module` that maps images (N, C, H, W) to
     logits (N, K). The keyword-only parameters are the schema of ``--set option=value``.
     `image_size` (pixels) is the side the architecture is meant for; smaller images are not scaled up to it.
+    `cam_layer` names the module whose maps `cnnkit explain` shows (as in `named_modules()`); by default it is found.
     """
 
     build: Callable[..., Any]
@@ -47,6 +48,7 @@ class Architecture:
     image_size: int
     reference: str = ""
     pretrained: Pretrained | None = None
+    cam_layer: str | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class TorchClassifier:
     @torch.inference_mode()
     def _logits(self, canvas: Tensor, views: Views = PLAIN) -> Iterator[Tensor]:
         """Yield logits (n, K), float32, the mean over `views`, a batch at a time."""
-        with _true_fp32():
+        with true_fp32():
             for part in canvas.split(BATCH) if len(canvas) else ():
                 yield reduce(torch.add, (weight * self._answer(view) for weight, view in views.of(part.to(self._device))))
 
@@ -117,7 +117,7 @@ def open_classifier(path: str | Path) -> Classifier:
 
 
 @contextmanager
-def _true_fp32() -> Generator[None]:
+def true_fp32() -> Generator[None]:
     """Switch off cuDNN's TF32, torch's default for convolutions: 10 bits of mantissa instead of 23."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

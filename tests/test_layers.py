@@ -75,6 +75,7 @@ HEAVY = {
     "model_file": Room(rooms="errors files registry preprocess", packages="torch pydantic safetensors"),
     "views": Room(rooms="errors model_file", packages="torch"),
     "classifier": Room(rooms="registry preprocess head model_file views", packages="numpy torch", rooms_as_types="exporters"),
+    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="captum scipy"),
     "exporters": Room(
         rooms="errors files shapes preprocess model_file classifier",
         packages="numpy torch",
