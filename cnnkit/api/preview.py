@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cnnkit.api.building import choose_geometry, draw_up
 from cnnkit.config import TrainConfig
-from cnnkit.data.augment import DRAWS, Augmentation, augment, resolve_augmentation
+from cnnkit.data.augment import Augmentation, augment, draw_numbers, resolve_augmentation
 from cnnkit.data.dataset import select_classes, typical_side
 from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
@@ -134,7 +134,7 @@ def _rows(
 
 
 def _varied_batch(canvases: Tensor, keys: NDArray[np.int64], epoch: int, augmentation: Augmentation, seed: int) -> Tensor:
-    return augment(canvases, torch.from_numpy(uniform(seed, epoch, keys, DRAWS)), augmentation)
+    return augment(canvases, torch.from_numpy(draw_numbers(seed, epoch, keys)), augmentation)
 
 
 def _picture(image: Tensor) -> Image:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from cnnkit.api.stopwatch import Meter, Stopwatch, settler, timed
 from cnnkit.api.training import TrainingJob
-from cnnkit.data.augment import DRAWS, augment
+from cnnkit.data.augment import augment, draw_numbers
 from cnnkit.data.pool import DecodingPool
-from cnnkit.data.randomness import permutation, uniform
+from cnnkit.data.randomness import permutation
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.stream import Streamed, gather
 from cnnkit.engine.fit import fit, start, validate
@@ -183,7 +183,7 @@ class TrainingBench:
         keys = np.arange(len(images))
 
         def augmented(number: int) -> Tensor:
-            draws = torch.from_numpy(uniform(batches.seed, number, keys, DRAWS)).to(device)
+            draws = torch.from_numpy(draw_numbers(batches.seed, number, keys)).to(device)
             return augment(images, draws, self.job.augmentation)
 
         varied = augmented(0)

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,9 +21,11 @@ from cnnkit.config import AugmentConfig
 from cnnkit.data.colour import jitter
 from cnnkit.data.erasing import erase
 from cnnkit.data.rand_augment import MOST_OPERATIONS, rand_augment
+from cnnkit.data.randomness import uniform
 
 # The columns of an image's random numbers. A column added at the end leaves what earlier ones do as it was.
 PLACE = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
+MIRRORS = 2  # columns, the first ones
 COLOUR = slice(6, 9)
 ERASING = slice(9, 14)
 MIXING = slice(14, 18)
@@ -110,6 +114,20 @@ def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple
 def looks_sided(name: str) -> bool:
     """Return whether a class of this name looks like one that a mirror would change: ``7``, ``b``, ``turn_left``, ``TurnLeft``."""
     return _SIDED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
+
+
+def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the random numbers (N, DRAWS) in [0, 1) by which `augment` varies the N samples `keys` in `epoch`.
+
+    All are drawn anew in every epoch but those of the mirrors, which alternate: left-right an image is one way in one epoch and the
+    other way in the next, upside down it changes every second epoch, each from a start drawn for it. So two epochs on end show
+    both mirrorings of every image, where a coin tossed twice shows half of them one way only (arXiv:2404.00498, section 3.6).
+    """
+    numbers = uniform(seed, epoch, keys, DRAWS)
+    start = uniform(seed, 0, keys, MIRRORS)
+    turned = np.array([epoch % 2, epoch // 2 % 2], bool)
+    numbers[:, :MIRRORS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
+    return numbers
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:

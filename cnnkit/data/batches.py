@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment import DRAWS, MIXING, Augmentation, augment
+from cnnkit.data.augment import MIXING, Augmentation, augment, draw_numbers
 from cnnkit.data.mixing import mix
-from cnnkit.data.randomness import permutation, uniform
+from cnnkit.data.randomness import permutation
 from cnnkit.data.stream import Canvases, gather, in_batches
 from cnnkit.preprocess import Preprocess
 
@@ -63,7 +63,7 @@ class Batches:
             images = torch.from_numpy(canvases).to(self.device)
             labels = torch.from_numpy(self.labels[chosen]).to(self.device)
             if self.augmentation is not None:
-                draws = uniform(self.seed, number, keys[part], DRAWS)
+                draws = draw_numbers(self.seed, number, keys[part])
                 images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation)
                 if self.augmentation.mixes:
                     mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix

@@ -11,9 +11,8 @@ from PIL import Image
 from cnnkit.api import preview as module
 from cnnkit.api.preview import preview
 from cnnkit.config import TrainConfig, by_section
-from cnnkit.data.augment import DRAWS, PRESETS, augment
+from cnnkit.data.augment import PRESETS, augment, draw_numbers
 from cnnkit.data.image import read_image
-from cnnkit.data.randomness import uniform
 from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocess
 from cnnkit.recipe import resolve
@@ -30,7 +29,7 @@ def test_the_canvas_is_what_training_feeds_and_variants_are_its_draws(image_fold
     image = torch.from_numpy(read_image(folder / row.path).copy())[None]
     canvas = Preprocess(shown.preprocessing).canvas(image)
     np.testing.assert_array_equal(row.canvas, canvas[0].permute(1, 2, 0).numpy())
-    draws = torch.from_numpy(uniform(0, 2, np.array([1]), DRAWS))
+    draws = torch.from_numpy(draw_numbers(0, 2, np.array([1])))
     expected = augment(canvas, draws, PRESETS["default"])[0].permute(1, 2, 0).numpy()
     assert np.abs(row.variants[1].astype(float) - expected).max() <= 0.5
 

@@ -27,6 +27,7 @@ from cnnkit.data.augment import (
     PRESETS,
     Augmentation,
     augment,
+    draw_numbers,
     looks_sided,
     resolve_augmentation,
 )
@@ -299,6 +300,19 @@ def test_place_comes_first_then_operations_then_colour_then_erasing(added: str, 
     got = augment(images, numbers, asked)
     assert torch.equal(got, expected(augment(images, numbers, base), numbers))
     torch.testing.assert_close(augment(images.flip(0), numbers.flip(0), asked).flip(0), got, rtol=0, atol=1e-3)  # in any company
+
+
+def test_mirrors_alternate_and_all_else_is_drawn_anew() -> None:
+    keys = np.arange(2_000)
+    epochs = np.stack([draw_numbers(5, epoch, keys) for epoch in range(4)])
+    mirrored = epochs[:, :, :2] < 0.5
+    assert (mirrored[0, :, 0] != mirrored[1, :, 0]).all()  # left-right: every epoch
+    assert (mirrored[0, :, 1] == mirrored[1, :, 1]).all()  # upside down: every second, so that four epochs show all four
+    assert (mirrored[0, :, 1] != mirrored[2, :, 1]).all()
+    np.testing.assert_array_equal(epochs[0, :, :2], draw_numbers(5, 4, keys)[:, :2])
+    assert 0.45 < mirrored[0].mean() < 0.55  # where each starts is drawn
+    assert not (epochs[0, :, 2:] == epochs[1, :, 2:]).all(1).any()
+    assert ((epochs >= 0) & (epochs < 1)).all()
 
 
 def test_no_column_of_draws_is_used_twice() -> None:

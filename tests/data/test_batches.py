@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from cnnkit.data.augment import DRAWS, Augmentation, augment
+from cnnkit.data.augment import Augmentation, augment, draw_numbers
 from cnnkit.data.batches import Batches, channel_statistics, class_weights
 from cnnkit.data.image import read_image
-from cnnkit.data.randomness import uniform
 from cnnkit.data.scan import scan
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.stream import gather
@@ -114,7 +113,7 @@ def test_the_random_numbers_are_those_of_the_sample_and_the_epoch() -> None:
     batches = make([0, 1] * 5, 4, ALL, seed=3)
     images, _ = tensors(batches, 2)
     for image, sample in zip(images, samples(make([0, 1] * 5, 4, NONE, seed=3), 2), strict=True):
-        draws = torch.from_numpy(uniform(3, 2, np.array([sample]), DRAWS))
+        draws = torch.from_numpy(draw_numbers(3, 2, np.array([sample])))
         expected = augment(torch.from_numpy(next(gather(batches.canvases, [batches.rows[[sample]]]))), draws, ALL)
         torch.testing.assert_close(image, expected[0], rtol=0, atol=1e-3)
 
