@@ -134,6 +134,13 @@ class DecodingPool:
         return "the decoder crashed on it, or ran out of memory"
 
 
+def stop_server() -> None:
+    """End the process that workers are forked from, which holds 0.36 GB (measured, with torch); the next pool starts it anew, in 2 s."""
+    if sys.platform != "win32":
+        # There is no public way; by itself it ends with this process.
+        forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+
+
 def _weight(stored: Sequence[Read], block: Block) -> int:
     """Bytes of a chunk as it goes to a worker and as it comes back."""
     sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
@@ -171,6 +178,7 @@ class _Spawning(SpawnContext):
 
 
 if sys.platform != "win32":
+    from multiprocessing import forkserver
     from multiprocessing.context import ForkServerContext, ForkServerProcess
 
     class _ForkedProcess(ForkServerProcess):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data import store
 from cnnkit.data.facts import THUMBNAIL, Facts
-from cnnkit.data.pool import FIRST, DecodingPool
+from cnnkit.data.pool import FIRST, DecodingPool, stop_server
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store import ArrayWriter, Store, canvas_file, canvas_shape
 from cnnkit.data.stream import Canvases, Streamed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 COPIED = 4096  # rows of an earlier store copied at a time
 DISK_SHARE = 0.9  # of the free disk that a store may take
 MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
+MANY = 20_000  # images decoded, which take longer than the 2 s in which the server of the workers starts: then it need not stay
 Cache = Literal["auto", "ram", "disk", "none"]
 Progress = Callable[[int, int], None]
 
@@ -182,7 +183,8 @@ class _Work:
             if not len(todo):
                 break
             todo = self._copy(old, todo, facts, thumbnails, canvases)
-        done = len(facts) - len(todo)
+        decoding = len(todo)
+        done = len(facts) - decoding
         geometry = self.geometry if canvases else None
         busy = max(1, -(-len(todo) // FIRST))  # more workers would start for nothing
         with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
@@ -197,6 +199,8 @@ class _Work:
                 done += len(rows)
                 if self.progress:
                     self.progress(done, len(facts))
+        if canvases and decoding >= MANY:
+            stop_server()
         return facts
 
     def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], thumbnails: Sink, canvases: Sink | None) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -287,6 +288,21 @@ def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up
     found = look(FolderSource(Path("images")))
     assert found.folder is not None
     assert stores() == [found.folder.name]
+
+
+def test_after_many_images_the_server_of_the_workers_goes_and_comes_back_when_it_is_needed(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(drawn(3, encoded=True), cache="ram")
+    assert _server() is not None  # few: it stays
+    monkeypatch.setattr(scanning, "MANY", 4)
+    assert not look(drawn(4, encoded=True), cache="ram").bad
+    assert _server() is None
+    assert not look(drawn(3, encoded=True), cache="ram").bad
+    assert _server() is not None
+
+
+def _server() -> int | None:
+    """The process that workers are forked from."""
+    return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
 
 
 def _workers_of(before: set[int]) -> list[str]:
