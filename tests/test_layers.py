@@ -84,7 +84,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "
-        "views classifier exporters",
+        "views classifier explain exporters",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnnkit.api.health import examine
     from cnnkit.api.lr_finding import LrFinding, find_lr
     from cnnkit.api.prediction import Prediction, predict
+    from cnnkit.api.reporting import Report, report
     from cnnkit.api.resuming import resume
     from cnnkit.api.splitting import Division, divide
     from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
@@ -26,6 +27,7 @@ __all__ = [
     "Export",
     "LrFinding",
     "Prediction",
+    "Report",
     "TrainingJob",
     "TrainingResult",
     "divide",
@@ -35,6 +37,7 @@ __all__ = [
     "find_lr",
     "predict",
     "prepare",
+    "report",
     "resume",
     "train",
 ]
@@ -47,6 +50,7 @@ _HOMES = {
     "splitting": ("Division", "divide"),
     "benchmarking": ("Bench",),
     "lr_finding": ("LrFinding", "find_lr"),
+    "reporting": ("Report", "report"),
     "resuming": ("resume",),
     "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
 }

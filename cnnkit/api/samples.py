@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
 from cnnkit.errors import DataError
@@ -37,19 +38,28 @@ def run_samples(run: RunDir, split: str | None) -> Samples:
     if not wanted:
         have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
         raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
-    try:
-        source = open_source(config["data"]["location"])
-    except DataError as error:
-        raise DataError(
-            f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data"
-        ) from None
-    scope = tuple(record for record in source.records if record.label in set(config["classes"]))
+    source, scope = run_source(run, config)
     records = tuple(record for record in scope if record.path in wanted)
     if len(records) < len(wanted):
         lost = sorted(wanted.keys() - {record.path for record in records})
         gone = f"{len(lost)} of {len(wanted)} {chosen} images are gone, such as {lost[0]}"
         raise DataError(f"{source.name}: {gone}; restore them, or name other data with --data")
     return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()})
+
+
+def run_source(run: RunDir, config: Mapping[str, Any]) -> tuple[Source, tuple[Record, ...]]:
+    """Return the source that `run` was made from, by its `config`, and its records of the run's classes: those of the run's store.
+
+    Raises `DataError` if the source is not where it was.
+    """
+    try:
+        source = open_source(config["data"]["location"])
+    except DataError as error:
+        raise DataError(
+            f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data"
+        ) from None
+    classes = set(config["classes"])
+    return source, tuple(record for record in source.records if record.label in classes)
 
 
 def other_samples(data: str, split: str | None, classes: Sequence[str]) -> Samples:

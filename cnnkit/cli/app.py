@@ -21,6 +21,7 @@ from cnnkit.cli.export import export
 from cnnkit.cli.lr_find import lr_find
 from cnnkit.cli.predict import predict
 from cnnkit.cli.preview import preview
+from cnnkit.cli.report import report
 from cnnkit.cli.resume import resume
 from cnnkit.cli.split import split
 from cnnkit.cli.train import train
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("resume")(resume)
 app.command("eval")(evaluate)
+app.command("report")(report)
 app.command("predict")(predict)
 app.command("export")(export)
 app.add_typer(archs, name="archs")

@@ -119,6 +119,17 @@ def scan(
     return work.to_memory(with_canvases=place == "ram")
 
 
+def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing) -> Scan | None:
+    """Return what an earlier scan left in the cache of just these images as they are now, with their canvases; None if nothing."""
+    folder = store.store_folder(source, records, [source.stamp(record) for record in records])
+    found = store.open_store(folder)
+    kept = found.canvases(geometry) if found else None
+    if found is None or kept is None:
+        return None
+    store.mark_used(folder)
+    return Scan(found.facts, found.thumbnails, kept, folder, reused=True)
+
+
 @dataclass(frozen=True)
 class _Work:
     """One pass over `records`, whose (path, stamp) are `keys`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from cnnkit.report.health import MOST_BARS, by_severity, class_sizes, verdict, worst
 from cnnkit.report.names import printable
+from cnnkit.report.tables import percent
 from cnnkit.report.thumbnail import data_uri, png, shrunk
 
 if TYPE_CHECKING:
@@ -28,12 +31,9 @@ def health_html(health: Health, thumbs: Mapping[str, bytes], *, title: str = "He
     `thumbs` are PNG files by the path of their image; an image without one appears by name.
     """
     shown = {path: data_uri(png) for path, png in thumbs.items()}
-    return _render(
+    return render(
         "health.html",
-        tests={
-            "pictured": lambda case: any(file in shown for file in case),
-            "whole": lambda case: len(case) <= MOST_OF_A_CASE and all(file in shown for file in case),
-        },
+        tests=case_tests(shown),
         title=title,
         verdict=verdict(health),
         worst=worst(health),
@@ -64,7 +64,7 @@ def preview_html(
     notes: Sequence[str] = (),
 ) -> str:
     """Return a page with one line per image: (class name, path, pictures uint8 (H, W, 3)), the pictures under `heads`."""
-    return _render(
+    return render(
         "preview.html",
         title=title,
         description=description,
@@ -74,14 +74,40 @@ def preview_html(
     )
 
 
-def _render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
+def case_tests(thumbs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the tests that findings.html puts to a case: whether a part of it, and whether all of it, is shown in pictures."""
+    return {
+        "pictured": lambda case: any(file in thumbs for file in case),
+        "whole": lambda case: len(case) <= MOST_OF_A_CASE and all(file in thumbs for file in case),
+    }
+
+
+def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """Return a page made of `template`, every value escaped; `tests` are named questions that it asks of a value."""
     environment = Environment(
         loader=PackageLoader("cnnkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: Any = {"name": printable, "flags": _around_flags}
+    filters: Any = {"name": printable, "flags": _around_flags, "percent": percent}
     environment.filters.update(filters)
     environment.tests.update(tests or {})
     return environment.get_template(template).render(values)
+
+
+def sealed(source: str) -> str:
+    """Return a page with the policy that lets a browser run its own styles and scripts, by their hashes, show its pictures, and no more.
+
+    So even markup that slipped in from the data could neither run nor load anything. Style attributes are refused too.
+    """
+    styles = " ".join(_hash(text) for text in re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
+    scripts = " ".join(_hash(text) for text in re.findall(r"<script>(.*?)</script>", source, re.DOTALL)) or "'none'"
+    rules = f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    return source.replace(
+        '<meta charset="utf-8">', f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{rules}">', 1
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _around_flags(text: str) -> list[str]:

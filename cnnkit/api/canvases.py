@@ -1,0 +1,60 @@
+"""What a network sees of some images of a run: from the store of its training, or decoded now where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.data.scan import find_scan, scan
+from cnnkit.data.stream import Canvases, gather, in_batches
+
+if TYPE_CHECKING:
+    from cnnkit.data.source import Record, Source
+    from cnnkit.preprocess import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Canvases, uint8 (N, C, S, S), and the row of each image that could be read by its path; `stored`: nothing had to be decoded."""
+
+    rows: dict[str, int]
+    canvases: Canvases
+    stored: bool
+
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of `paths` that can be shown."""
+        return [path for path in paths if path in self.rows]
+
+    def of(self, paths: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
+        """Yield the `paths`, all known, in portions with their canvases (n, C, S, S)."""
+        order = sorted(range(len(paths)), key=lambda place: self.rows[paths[place]])  # a file is read forwards
+        parts = in_batches(np.array([self.rows[paths[place]] for place in order], np.int64))
+        start = 0
+        for block in gather(self.canvases, parts):
+            yield [paths[place] for place in order[start : start + len(block)]], block
+            start += len(block)
+
+
+def seen(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Seen:
+    """Return the canvases of at least `paths`, images of `scope`, whose store serves if there is one; else only these are decoded.
+
+    Images that are gone or cannot be read are left out.
+    """
+    found = find_scan(source, scope, geometry)
+    records = scope
+    if found is None:
+        wanted = set(paths)
+        records = [record for record in scope if record.path in wanted]
+        found = scan(source, records, geometry, cache="ram")
+    assert found.canvases is not None  # noqa: S101 (a geometry was given)
+    rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
+    return Seen(rows, found.canvases, found.reused)
+
+
+def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn a canvas (C, S, S) of one or three channels into uint8 RGB (S, S, 3)."""
+    return np.ascontiguousarray(np.broadcast_to(canvas, (3, *canvas.shape[1:])).transpose(1, 2, 0))

@@ -1,0 +1,62 @@
+"""The evaluation of a run as it lies in its folder: read if it is of the model that lies there now, made if not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnkit.api.evaluation import evaluate
+from cnnkit.data.scan import Progress
+from cnnkit.data.source import TEST, VAL
+from cnnkit.errors import ModelFileError
+from cnnkit.files import fingerprint
+from cnnkit.run_dir import RunDir
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What eval/<split>/ holds: metrics.json and the rows of predictions.csv; `notes` are what evaluating just now had to say."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    rows: list[dict[str, str]]
+    fresh: bool
+    notes: tuple[str, ...] = ()
+
+
+def evaluated(run: RunDir, split: str | None = None, progress: Progress | None = None) -> Evaluated:
+    """Return the evaluation of `run` on `split` (test, or val if it has none), evaluating now if there is none of its model.
+
+    Raises `CnnkitError` as `evaluate` does.
+    """
+    chosen = split or (TEST if any(row["split"] == TEST for row in run.read_split()) else VAL)
+    folder = run.evaluation(chosen)
+    metrics = _read(folder / "metrics.json")
+    if metrics is not None and metrics.get("model", {}).get("sha256") == fingerprint(run.best):
+        return Evaluated(folder, metrics, _rows(folder / "predictions.csv"), fresh=False)
+    result = evaluate(run.path, split=split, progress=progress)
+    times = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
+    said = f"evaluated just now on {chosen}{times}: the run had no evaluation of this model"
+    return Evaluated(
+        folder, _read(folder / "metrics.json") or {}, _rows(folder / "predictions.csv"), fresh=True, notes=(said, *result.notes)
+    )
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+            return list(csv.DictReader(opened))
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; make it again: cnnkit eval") from None

@@ -1,0 +1,73 @@
+"use strict";
+(() => {
+  const gallery = document.getElementById("gallery");
+  const title = document.getElementById("gallery-title");
+  const images = gallery ? [...gallery.children] : [];
+
+  // A pressed cell, pair or class: show its images, and say how many there are.
+  const show = (button) => {
+    const { true: label, predicted, count } = button.dataset;
+    let shown = 0;
+    for (const image of images) {
+      const fits = predicted === undefined
+        ? image.dataset.true === label && image.dataset.predicted !== label
+        : image.dataset.true === label && image.dataset.predicted === predicted;
+      image.hidden = !fits;
+      shown += fits;
+    }
+    for (const other of document.querySelectorAll("button[data-true]")) other.setAttribute("aria-pressed", other === button);
+    const of = shown < count ? `${shown} of ${count} shown` : count === "1" ? "1 image" : `${count} images`;
+    title.textContent = `${button.dataset.name}: ${of}`;
+    title.scrollIntoView({ block: "nearest" });
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.true !== undefined) show(button);
+    else if (button.dataset.column !== undefined) sort(button);
+  });
+
+  // The matrix is one stop of the Tab key; arrows go from cell to cell.
+  const matrix = document.getElementById("matrix");
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  if (matrix) {
+    const cells = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((cell) => cell.querySelector("button")));
+    const all = cells.flat().filter(Boolean);
+    const stop = (chosen) => all.forEach((button) => { button.tabIndex = button === chosen ? 0 : -1; });
+    stop(all.find((button) => button.getAttribute("aria-pressed") === "true") || all[0]);
+    matrix.addEventListener("focusin", (event) => { if (all.includes(event.target)) stop(event.target); });
+    matrix.addEventListener("keydown", (event) => {
+      const step = steps[event.key];
+      let row = cells.findIndex((line) => line.includes(event.target));
+      if (!step || row < 0) return;
+      let column = cells[row].indexOf(event.target);
+      do { row += step[0]; column += step[1]; } while (cells[row] && column >= 0 && column < cells[row].length && !cells[row][column]);
+      const next = cells[row] && cells[row][column];
+      if (next) { event.preventDefault(); next.focus(); }
+    });
+  }
+
+  // A head of the table of classes: sort by its column, then the other way.
+  const sort = (button) => {
+    const head = button.closest("th"), body = head.closest("table").tBodies[0];
+    const down = head.getAttribute("aria-sort") === "ascending";
+    const column = head.cellIndex, sign = down ? -1 : 1;
+    const value = (row) => row.cells[column].dataset.value;
+    const order = (a, b) => (head.dataset.text ? value(a).localeCompare(value(b), undefined, { numeric: true }) : value(a) - value(b));
+    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    body.append(...[...body.rows].sort((a, b) => sign * order(a, b)));
+  };
+
+  const search = document.getElementById("search");
+  if (search) {
+    search.addEventListener("input", () => {
+      const wanted = search.value.toLowerCase(), table = document.getElementById("classes-table");
+      table.closest("details").open = true;
+      for (const row of table.tBodies[0].rows) {
+        row.hidden = !row.cells[0].dataset.value.toLowerCase().includes(wanted);
+      }
+    });
+  }
+})();

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+
+def test_a_run_without_evaluation_is_evaluated_and_that_is_said(cli, trained):
+    result = cli("report")
+    assert result.code == 0, result.err
+    assert "runs/001-custom-cnn/best.safetensors (the newest finished run)" in result.err
+    assert "evaluated just now on test, now opened 1 time" in result.err
+    assert re.search(r"page .*runs/001-custom-cnn/report.html \(0\.\d MB, \d+ pictures, loads nothing\)", result.out)
+    source = (trained.run / "report.html").read_text("utf-8")
+    for part in ("Result", "Confusions", "Classes", "Training", "Data", "Model", "How to repeat it"):
+        assert f">{part}</h2>" in source
+    assert "11 test images right" in source
+    assert "bees/broken.jpg" in source  # the doctor's finding
+    assert (trained.run / "curves.png").is_file()
+
+
+def test_the_figures_are_those_of_the_evaluation_and_test_is_not_opened_again(cli, trained):
+    metrics = cli("eval", "--json").json()
+    facts = cli("report", "--json").json()
+    assert (facts["split"], facts["evaluated_now"], facts["evaluation_seconds"]) == ("test", False, 0)
+    assert facts["bytes"] == (trained.run / "report.html").stat().st_size
+    assert facts["findings"] >= 1
+    assert facts["heat_maps"] == 11  # of each of the few test images
+    source = (trained.run / "report.html").read_text("utf-8")
+    assert f"{100 * metrics['accuracy']['value']:.1f} % of 11 test images right" in source
+    assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
+
+
+def test_another_model_in_the_run_is_evaluated_anew(cli, trained):
+    assert cli("eval").code == 0
+    file = trained.run / "eval/test/metrics.json"
+    metrics = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(metrics | {"model": {"file": "best.safetensors", "sha256": "of another"}}), "utf-8")
+    result = cli("report", "--json")
+    assert result.json()["evaluated_now"]
+    assert "now opened 2 times" in result.err
+
+
+def test_split_and_out(cli, trained, tmp_path):
+    facts = cli("report", trained.run, "--split", "val", "--out", tmp_path / "here" / "page.html", "--json").json()
+    assert facts["split"] == "val"
+    assert facts["report"].endswith("here/page.html")
+    assert not (trained.run / "report.html").exists()
+    source = (tmp_path / "here" / "page.html").read_text("utf-8")
+    assert "The figures are of val, which also chose the epoch" in source
+
+
+def test_without_the_images_the_page_has_its_numbers(cli, trained, monkeypatch):
+    assert cli("eval").code == 0
+    monkeypatch.setenv("CNNKIT_CACHE", str(trained.run / "no-cache"))
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = "gone"
+    (trained.run / "config.json").write_text(json.dumps(config))
+    result = cli("report", "--json")
+    assert result.code == 0, result.err
+    assert result.json()["pictures"] == 0
+    assert "without pictures: the images that" in result.err
+    source = (trained.run / "report.html").read_text("utf-8")
+    assert "without pictures" in source
+    assert "11 test images right" in source
+
+
+def test_without_images_and_evaluation_the_training_is_told(cli, trained):
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = "gone"
+    (trained.run / "config.json").write_text(json.dumps(config))
+    result = cli("report", "--json")
+    assert (result.code, result.json()["split"]) == (0, None)
+    assert "not evaluated, so there is no score" in result.err
+    refused = cli("report", "--split", "test")
+    assert refused.code == 2
+    assert "not where they were" in refused.err
+
+
+def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, tmp_path, monkeypatch):
+    assert cli("eval").code == 0
+    data = tmp_path / "copy"
+    shutil.copytree(trained.data, data)
+    path = (trained.run / "eval/test/predictions.csv").read_text().splitlines()[1].partition(",")[0]
+    (data / path).unlink()
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = str(data)
+    (trained.run / "config.json").write_text(json.dumps(config))
+    result = cli("report", "--json")
+    assert result.code == 0, result.err
+    assert f"cannot be shown: they are gone or unreadable, such as {path}" in result.err
+    assert "without the doctor's findings" in result.err  # that folder was never scanned
+    assert result.json()["pictures"] > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["nowhere"], "no such file or run directory"), (["--out", "page.txt"], "--out page.txt: the ending must be .html")],
+)
+def test_refusals(cli, trained, arguments, expected):
+    result = cli("report", *arguments)
+    assert result.code == 2
+    assert expected in result.err
+
+
+def test_a_lone_model_file_has_no_run(cli, trained, tmp_path):
+    shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors")
+    result = cli("report", tmp_path / "lone.safetensors")
+    assert result.code == 2
+    assert "lies in no run directory" in result.err

@@ -1,0 +1,140 @@
+"""Pages: a run without a training, for any number of classes, and what a browser would find on a page."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnkit.doctor.finding import Finding, Health, Severity
+from cnnkit.metrics.classification import classification_report
+from cnnkit.report.page import RunPage
+from cnnkit.report.page_facts import ModelFacts
+from cnnkit.report.page_gallery import Answer, choose
+
+
+class Page(HTMLParser):
+    """What a browser would find: its tags, its texts, its addresses."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self.open == [], f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
+        if tag not in {"meta", "img", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(" ".join(data.split()))
+
+
+@pytest.fixture
+def parsed() -> Callable[[str], Page]:
+    """Return a function that reads a page, and fails if its tags are not closed in order."""
+    return Page
+
+
+@pytest.fixture
+def run_page() -> Callable[..., RunPage]:
+    """Return a function that makes up a run of `classes` with `images` test images; the same arguments give the same run."""
+    return make_run_page
+
+
+def make_run_page(classes: Sequence[str] = ("cat", "dog", "eel"), images: int = 300, side: int = 16, seed: int = 0) -> RunPage:
+    random = np.random.default_rng(seed)
+    count = len(classes)
+    labels = np.sort(random.integers(count, size=images))
+    logits = random.normal(0, 1, (images, count))
+    logits[np.arange(images), labels] += 2.5
+    logits[np.arange(images), (labels + 1) % count] += 1.2
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    said = chances.argmax(1)
+    answers = [
+        Answer(
+            f"test/{classes[label]}/{row:05d}.jpg",
+            int(label),
+            int(answer),
+            float(chances[row, answer]),
+            float(-np.log(chances[row, label])),
+        )
+        for row, (label, answer) in enumerate(zip(labels, said, strict=True))
+    ]
+    training = {label: [f"train/{name}/{row}.jpg" for row in range(8)] for label, name in enumerate(classes)}
+    choice = choose(answers, training)
+    owner = {answer.path: answer.true for answer in answers} | {path: label for label, paths in training.items() for path in paths}
+    pictures = {path: _picture(owner[path] / count, side, random) for path in choice.paths()}
+    heat = {answer.path: _picture(0.1, side, random) for answer in (*choice.worst, *choice.unsure)}
+    copies = Finding("duplicate", Severity.WARNING, ((training[0][0], training[0][1]),), "1 pair of copies. Remove one, or --group-by")
+    return RunPage(
+        name="007-fast-cnn",
+        config=make_config(classes, images),
+        history=make_history(12, random),
+        images={
+            name: {"train": 40 + 7 * (label % 5), "val": 9, "test": int((labels == label).sum())} for label, name in enumerate(classes)
+        },
+        model=ModelFacts("best.safetensors", 1_234_567, "ab" * 32, 301_234, 1.0),
+        metrics=classification_report(labels, chances, classes, split="test").to_dict() | {"opened": 1, "unreadable": []},
+        answers=answers,
+        choice=choice,
+        pictures=pictures,
+        heat=heat,
+        health=Health(images * 2, dict.fromkeys(classes, 2), (copies,), ()),
+    )
+
+
+def make_config(classes: Sequence[str], images: int) -> dict[str, Any]:
+    """What config.json of such a run holds, as far as the page reads it."""
+    return {
+        "command": ["/somewhere/bin/cnnkit", "train", "--data", "my images"],
+        "config": {"recipe": "fast", "run": {"seed": 3, "deterministic": False}, "augment": {"zoom": [0.9, 1.1], "flip": None}},
+        "classes": list(classes),
+        "arch": {"name": "fast-cnn", "options": {"width": 32}},
+        "preprocessing": {
+            "image_size": 32,
+            "channels": 3,
+            "resize_mode": "crop",
+            "interpolation": "bilinear",
+            "mean": [0.5, 0.4, 0.3],
+            "std": [0.2, 0.2, 0.2],
+        },
+        "runtime": {"device": "cpu", "precision": "fp32", "channels_last": True, "replicas": 2},
+        "versions": {"python": "3.12.1", "torch": "2.9"},
+        "data": {"name": "my images", "location": "my images", "sha256": "cd" * 32, "images": {"train": 900, "val": 90, "test": images}},
+        "notes": ["3 test images have a copy in train", "images are 32 px"],
+    }
+
+
+def make_history(epochs: int, random: np.random.Generator) -> list[dict[str, str]]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        gone = epoch / epochs
+        numbers = {
+            "train_loss": 2 - 1.6 * gone,
+            "train_accuracy": 0.3 + 0.6 * gone,
+            "val_loss": 2 - 1.3 * gone + 0.3 * gone**3 + random.normal(0, 0.03),
+            "val_accuracy": 0.3 + 0.5 * gone + random.normal(0, 0.01),
+        }
+        rest = {"epoch": epoch, "step": 10 * epoch, "lr": 0.01, "seconds": 2.5, "images_per_second": 360.0, "is_best": epoch <= epochs - 2}
+        rows.append({key: str(value) for key, value in (rest | numbers).items()})
+    return rows
+
+
+def _picture(hue: float, side: int, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    colour = np.array(colorsys.hsv_to_rgb(hue % 1, 0.7, 0.9)) * 255
+    coarse = random.normal(0, 60, (4, 4, 1)).repeat(-(-side // 4), 0).repeat(-(-side // 4), 1)[:side, :side]
+    return (colour + coarse).clip(0, 255).astype(np.uint8)
