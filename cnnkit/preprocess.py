@@ -56,6 +56,13 @@ class Preprocessing(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return what the model sees of an image of that size: top, left, bottom and right, in its pixels."""
+        if self.resize_mode != "crop":
+            return 0.0, 0.0, float(height), float(width)
+        side = min(height, width) * self.crop
+        return (height - side) / 2, (width - side) / 2, (height + side) / 2, (width + side) / 2
+
 
 class Preprocess(nn.Module):
     """The preprocessing that `spec` describes, as a module without parameters."""

@@ -52,7 +52,7 @@ LIGHT = {
     "run_dir": Room(rooms="errors files"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
-    "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor"),
+    "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor explain api"),
 }
 HEAVY = {
     # networks, built with what every plugin has
@@ -75,16 +75,16 @@ HEAVY = {
     "model_file": Room(rooms="errors files registry preprocess", packages="torch pydantic safetensors"),
     "views": Room(rooms="errors model_file", packages="torch"),
     "classifier": Room(rooms="registry preprocess head model_file views", packages="numpy torch", rooms_as_types="exporters"),
-    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="captum scipy"),
     "exporters": Room(
         rooms="errors files shapes preprocess model_file classifier",
         packages="numpy torch",
         packages_inside="onnx onnxruntime sklearn",
     ),
+    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="captum scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "
-        "views classifier explain exporters",
+        "views classifier exporters explain",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cnnkit.api.benchmarking import Bench
     from cnnkit.api.evaluation import Evaluation, evaluate
+    from cnnkit.api.explaining import Explanation, explain
     from cnnkit.api.exporting import Export, export
     from cnnkit.api.health import examine
     from cnnkit.api.lr_finding import LrFinding, find_lr
@@ -24,6 +25,7 @@ __all__ = [
     "Bench",
     "Division",
     "Evaluation",
+    "Explanation",
     "Export",
     "LrFinding",
     "Prediction",
@@ -33,6 +35,7 @@ __all__ = [
     "divide",
     "evaluate",
     "examine",
+    "explain",
     "export",
     "find_lr",
     "predict",
@@ -44,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "evaluation": ("Evaluation", "evaluate"),
+    "explaining": ("Explanation", "explain"),
     "exporting": ("Export", "export"),
     "health": ("examine",),
     "prediction": ("Prediction", "predict"),

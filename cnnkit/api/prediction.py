@@ -58,9 +58,13 @@ def predict(images: str | Path | Sequence[str | Path], model: str | Path | None 
     Raises `DataError` if a folder holds no image, `ModelFileError` if there is no such model; a file that is missing or
     unreadable is a row with its error.
     """
-    given = [images] if isinstance(images, str | Path) else images
-    files = [file for name in given for file in _expanded(Path(name))]
+    files = image_paths([images] if isinstance(images, str | Path) else images)
     return _predictions(open_classifier(find_target(model).path), files)
+
+
+def image_paths(given: Sequence[str | Path]) -> list[Path]:
+    """Return the files that are meant: a folder stands for the images in it; raises `DataError` if it has none."""
+    return [file for name in given for file in _expanded(Path(name))]
 
 
 def _predictions(classifier: Classifier, files: Sequence[Path]) -> Iterator[Prediction]:

@@ -17,6 +17,7 @@ from cnnkit.cli.benchmark import benchmark
 from cnnkit.cli.cache import cache
 from cnnkit.cli.doctor import doctor
 from cnnkit.cli.eval import evaluate
+from cnnkit.cli.explain import explain
 from cnnkit.cli.export import export
 from cnnkit.cli.lr_find import lr_find
 from cnnkit.cli.predict import predict
@@ -38,6 +39,7 @@ app.command("resume")(resume)
 app.command("eval")(evaluate)
 app.command("report")(report)
 app.command("predict")(predict)
+app.command("explain")(explain)
 app.command("export")(export)
 app.add_typer(archs, name="archs")
 app.command("lr-find")(lr_find)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from cnnkit.classifier import true_fp32
 from cnnkit.errors import CnnkitError
-from cnnkit.explain.heat import heat
-from cnnkit.explain.layers import SpatialLayer, last_spatial, named_layer, spatial_layers
+from cnnkit.explain.heat import class_numbers, heat
+from cnnkit.explain.layers import SpatialLayer, last_spatial, named_layer
+from cnnkit.explain.network import Network
 from cnnkit.model_file import Model
-from cnnkit.preprocess import Preprocess
 from cnnkit.registry import load_architecture
 
 BATCH = 64  # canvases in one pass; the layers up to the one that is explained keep nothing for the gradients
@@ -32,20 +32,15 @@ class GradCam:
     """
 
     def __init__(self, model: Model, layer: str | None = None) -> None:
-        self._module = model.module.eval()
-        self._classes = len(model.header.classes)
-        self._size = model.header.preprocessing.image_size
-        weight = next(self._module.parameters(), None)
-        self._device = torch.device("cpu") if weight is None else weight.device
-        self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
-        self.layer = self._find(model, layer)
+        self._network = Network(model)
+        self.layer = _find(self._network, layer)
 
     def heat_maps(self, canvases: Tensor, classes: ArrayLike) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), and the class to explain on each, (N,) int64, to heat (N, S, S) in [0, 1].
 
         0 is no evidence for the class, 1 the most in that image; a map without any evidence is zero all over.
         """
-        return heat(self.maps(canvases, classes), self._size)
+        return heat(self.maps(canvases, classes), self._network.spec.image_size)
 
     def maps(self, canvases: Tensor, classes: ArrayLike) -> Tensor:
         """Map canvases (N, C, S, S) and classes (N,) to the map of `layer`, (N, side, side), in units of logit; never negative.
@@ -53,40 +48,37 @@ class GradCam:
         The layer's channels are summed with the weights of equation 1 of the paper, the mean over the places of the
         gradient of the class's logit, and cut off at zero (equation 2).
         """
-        wanted = torch.as_tensor(np.asarray(classes, np.int64))
-        if wanted.shape != canvases.shape[:1] or (len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < self._classes):
-            raise CnnkitError(f"classes must be {len(canvases)} numbers from 0 to {self._classes - 1}, one for each canvas")
+        wanted = class_numbers(classes, len(canvases), len(self._network.classes))
         parts = [self._part(*part) for part in zip(canvases.split(BATCH), wanted.split(BATCH), strict=True) if len(part[0])]
         return torch.cat([torch.empty(0, self.layer.grid.side, self.layer.grid.side), *parts])
 
     def _part(self, canvases: Tensor, classes: Tensor) -> Tensor:
+        module = self._network.module
         with true_fp32(), torch.inference_mode(mode=False):
-            with torch.no_grad(), _kept(self._module.get_submodule(self.layer.name)) as outputs:
-                logits = self._module(self._normalise(canvases.to(self._device)))
+            with torch.no_grad(), _kept(module.get_submodule(self.layer.name)) as outputs:
+                logits = module(self._network.images(canvases))
             with torch.enable_grad():
-                chosen = logits.gather(1, classes.to(self._device, copy=True)[:, None]).sum()
+                chosen = logits.gather(1, classes.to(logits.device, copy=True)[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, outputs)
         grid = self.layer.grid
         weights = grid.maps(gradient).mean((2, 3), keepdim=True)
         return (weights * grid.maps(outputs[0].detach())).sum(1).clamp(min=0).cpu()
 
-    def _find(self, model: Model, layer: str | None) -> SpatialLayer:
-        channels, size = model.header.preprocessing.channels, self._size
-        noise = torch.randint(256, (1, channels, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        layers = spatial_layers(self._module, self._normalise(noise.to(self._device)))
-        if layer is not None:
-            return named_layer(layer, self._module, layers, "--layer")
-        named = load_architecture(model.header.arch)[0].cam_layer
-        if named is not None:
-            return named_layer(named, self._module, layers, f"cam_layer of the architecture {model.header.arch}")
-        found = last_spatial(layers)
-        if found is None:
-            raise CnnkitError(
-                f"Grad-CAM needs a layer that knows where in the image something is, and {model.header.arch!r} has none: no module of "
-                f"{type(self._module).__name__} gives a square grid of 2 x 2 places or more from {size} px images. "
-                "What needs no layer: --method occlusion"
-            )
-        return found
+
+def _find(network: Network, layer: str | None) -> SpatialLayer:
+    if layer is not None:
+        return named_layer(layer, network.module, network.layers, "--layer")
+    named = load_architecture(network.arch)[0].cam_layer
+    if named is not None:
+        return named_layer(named, network.module, network.layers, f"cam_layer of the architecture {network.arch}")
+    found = last_spatial(network.layers)
+    if found is None:
+        raise CnnkitError(
+            f"Grad-CAM needs a layer that knows where in the image something is, and {network.arch!r} has none: no module of "
+            f"{type(network.module).__name__} gives a square grid of 2 x 2 places or more from {network.spec.image_size} px images. "
+            "What needs no such layer: --method occlusion"
+        )
+    return found
 
 
 @contextmanager

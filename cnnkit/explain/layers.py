@@ -19,12 +19,13 @@ LISTED = 8  # layers that a message names
 class SpatialLayer:
     """A module whose output is a grid of places.
 
-    `pooled`: it only summarises the layer before, which has the same to say at more places. `matters`: the logits depend
-    on what stands at its places.
+    `block`: it is made of layers, convolutions or dense ones among them. `pooled`: it only summarises the layer before, which
+    has the same to say at more places. `matters`: the logits depend on what stands at its places.
     """
 
     name: str
     grid: Grid
+    block: bool
     pooled: bool
     matters: bool
 
@@ -46,7 +47,7 @@ def spatial_layers(module: nn.Module, image: Tensor) -> list[SpatialLayer]:
         toward = (logits * torch.linspace(1, 2, logits.shape[-1], device=logits.device)).sum()
         gradients = torch.autograd.grad(toward, [call.output for call in calls], allow_unused=True) if calls else ()
     return [
-        SpatialLayer(call.name, call.grid, call.pooled, matters=bool(call.grid.maps(gradient).any()))
+        SpatialLayer(call.name, call.grid, call.block, call.pooled, matters=bool(call.grid.maps(gradient).any()))
         for call, gradient in zip(calls, gradients, strict=True)
         if gradient is not None  # pyright: ignore[reportUnnecessaryComparison] (allow_unused)
     ]
@@ -88,6 +89,7 @@ class _Call:
     name: str
     output: Tensor
     grid: Grid
+    block: bool
     pooled: bool
 
 
@@ -113,16 +115,23 @@ class _Watch:
         grid = read_grid(output, self._grid) if isinstance(output, Tensor) else None
         if grid is None or not isinstance(output, Tensor):
             return
-        if _summarises(module, inputs, grid):
+        if _adds_nothing(module) and inputs and (id(inputs[0]) in self._pooled or _is_larger(inputs[0], grid)):
             self._pooled[id(output)] = output
-        self.calls[name] = _Call(name, output, grid, pooled=id(output) in self._pooled)
+        self.calls[name] = _Call(name, output, grid, _is_block(module), pooled=id(output) in self._pooled)
         self._grid = grid
 
 
-def _summarises(module: nn.Module, inputs: tuple[Any, ...], grid: Grid) -> bool:
-    """Whether a module without weights makes a smaller grid of its input."""
-    learned = next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
-    if learned or not inputs or not isinstance(inputs[0], Tensor):
+def _is_block(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None and any(weight.ndim > 1 for weight in module.parameters())
+
+
+def _adds_nothing(module: nn.Module) -> bool:
+    """Whether a module has nothing learned: what it gives is a summary of its input."""
+    return next(module.parameters(), None) is None and next(module.buffers(), None) is None
+
+
+def _is_larger(given: object, grid: Grid) -> bool:
+    """Whether `given`, the input of a module, has more places than `grid`, its output."""
+    if not isinstance(given, Tensor) or given.ndim != 4:  # noqa: PLR2004 (maps, in either layout)
         return False
-    given = inputs[0].shape
-    return len(given) == 4 and min(given[1:3] if grid.layout == "last" else given[2:]) > grid.side  # noqa: PLR2004
+    return min(given.shape[1:3] if grid.layout == "last" else given.shape[2:]) > grid.side

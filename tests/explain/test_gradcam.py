@@ -13,7 +13,7 @@ from cnnkit.registry import load_architecture
 
 # Small options where the defaults take long to build, the layer that is meant and its side at 32 px.
 BUILT_IN = {
-    "custom-cnn": (["width=4", "blocks=2"], "4", 16),  # the ReLU before the last pooling, not the average over a grid
+    "custom-cnn": (["width=4"], "7", 8),  # the ReLU before the last pooling, not the average over a grid of 4 x 4 of 4 x 4
     "deep-cnn-8": (["width=4"], "9", 4),
     "deep-cnn-14": (["width=4"], "16", 2),
     "residual-cnn": (["width=4"], "8", 4),

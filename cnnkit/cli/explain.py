@@ -1,0 +1,139 @@
+"""``cnnkit explain``: where in an image the evidence for a class stands."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cnnkit import run_dir
+from cnnkit.cli import console
+
+if TYPE_CHECKING:
+    from cnnkit.api import Explanation
+    from cnnkit.api.explaining import Explainer
+
+SHEET = 120  # images on the sheet: 40 rows; more are neither looked at nor kept in memory
+STEM = 60  # letters of a file's name that its picture takes over
+
+
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Image files; a folder stands for the images in it.", show_default=False)],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Run directory or model file; by default the newest finished run.", show_default=False),
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Class to explain; by default the one predicted for each image.", show_default=False)
+    ] = None,
+    method: Annotated[Literal["gradcam", "occlusion", "integrated-gradients"], typer.Option(help="How the heat is found.")] = "gradcam",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer whose maps Grad-CAM weighs; by default the last that knows places.", show_default=False),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Hide part after part (occlusion) and state the agreement.")] = True,
+    features: Annotated[bool, typer.Option("--features/--no-features", help="Also draw the feature maps of every stage.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the pictures; by default explain of the run.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print explain.json, the rows without pictures.")] = False,
+) -> None:
+    """Show where in an image the evidence for a class stands, and what the layers see in it.
+
+    Writes a picture of each image with its heat map, one of its feature maps, a sheet of them all and explain.json.
+    An unreadable file is a row with its error.
+    """
+    from cnnkit.api.explaining import open_explainer
+    from cnnkit.api.prediction import image_paths
+    from cnnkit.api.target import find_target
+
+    target = find_target(model)
+    console.say_model(target)
+    files = image_paths(images)
+    explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
+    folder = out or (target.run.path if target.run else Path()) / "explain"
+    run_dir.check_writable(folder)
+    rows: list[dict[str, object]] = []
+    kept: list[Explanation] = []
+    for one in explainer.explain(files):
+        row = {**one.row(), **_write(one, explainer, folder)}
+        rows.append(row)
+        kept += [one] if one.pictures and len(kept) < SHEET else []
+        if not json:
+            console.say(console.out(), _line(row, folder))
+    document = _document(explainer, class_name, rows)
+    if len(kept) > 1:
+        document["sheet"] = "sheet.png"
+        _write_sheet(kept, len(rows), folder / "sheet.png")
+    run_dir.write_json(folder / "explain.json", document)
+    if json:
+        console.print_json(document)
+        return
+    failed = sum(1 for row in rows if row["error"])
+    end = [f"{len(rows)} images explained by {_how(explainer)}, in {folder}", f"{failed} of them with an error" if failed else ""]
+    console.say(console.err(), ", ".join(part for part in end if part))
+
+
+def _line(row: dict[str, object], folder: Path) -> str:
+    if row["error"]:
+        return f"{row['path']}  error: {row['error']}"
+    parts = [f"{row['predicted']} {100 * float(str(row['probability'])):.1f} %"]
+    if row["class"] != row["predicted"]:
+        parts.append(f"explained: {row['class']} {100 * float(str(row['class_probability'])):.1f} %")
+    if not row["evidence"]:
+        parts.append("no evidence anywhere")
+    if row["agreement"] is not None:
+        parts.append(f"agreement {row['agreement']:.2f}")
+    return f"{row['path']}  {', '.join(parts)}  {folder / str(row['picture'])}"
+
+
+def _document(explainer: Explainer, class_name: str | None, rows: list[dict[str, object]]) -> dict[str, object]:
+    """What explain.json holds; `occlusion` is the check, its sizes in pixels of what the network saw."""
+    occlusion = {"patch": explainer.patch, "step": explainer.step, "correlation": "Spearman"} if explainer.patch else None
+    return {
+        "model": str(explainer.model.path),
+        "method": explainer.method,
+        "layer": explainer.layer,
+        "places": explainer.places,
+        "class": class_name,
+        "occlusion": occlusion,
+        "images": rows,
+    }
+
+
+def _how(explainer: Explainer) -> str:
+    return f"layer {explainer.layer}, {explainer.places} x {explainer.places} places" if explainer.layer else explainer.method
+
+
+def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, object]:
+    """Write the pictures of one image; returns their names for its row."""
+    if one.pictures is None:
+        return {"picture": None, "features": None}
+    from cnnkit.report.heat_map import explanation_png, features_png
+
+    stem = _stem(one)
+    title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %"
+    share = "" if one.explained == one.predicted else f" ({100 * one.explained_probability:.1f} %)"
+    head = f"evidence for {one.explained}{share}, {_how(explainer)}"
+    run_dir.write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head))
+    features = f"{stem}-features.png" if one.pictures.stages else None
+    if features:
+        run_dir.write_bytes(folder / features, features_png(one.pictures, title=f"{one.name}: channels that vary most, stage by stage"))
+    return {"picture": f"{stem}.png", "features": features}
+
+
+def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
+    from cnnkit.report.heat_map import explanations_sheet
+
+    first = f", the first {len(kept)} of {files}" if len(kept) == SHEET < files else ""
+    run_dir.write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
+
+
+def _stem(one: Explanation) -> str:
+    """A name for the pictures of a file that no other file's have: its own, and a few digits of the hash of where it lies."""
+    where = hashlib.sha256(str(Path(one.path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    own = Path(one.name).with_suffix("").as_posix()
+    return f"{re.sub(r'[^0-9A-Za-z_]+', '-', own).strip('-')[-STEM:] or 'image'}-{where}"

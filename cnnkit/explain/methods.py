@@ -1,0 +1,31 @@
+"""The ways to explain an answer, by name; all give a heat map of the canvas."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cnnkit.explain.gradcam import GradCam
+from cnnkit.explain.integrated import IntegratedGradients
+from cnnkit.explain.occlusion import Occlusion
+from cnnkit.model_file import Model
+
+MethodName = Literal["gradcam", "occlusion", "integrated-gradients"]
+
+
+class Method(Protocol):
+    """Whatever tells where in an image the evidence for a class stands."""
+
+    def heat_maps(self, canvases: Tensor, classes: ArrayLike) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), and the class to explain on each, (N,) int64, to heat (N, S, S) in [0, 1]."""
+        ...
+
+
+def open_method(name: MethodName, model: Model, layer: str | None = None) -> Method:
+    """Return the method `name` for `model`; `layer` is Grad-CAM's. Raises what the method raises for this model."""
+    if name == "gradcam":
+        return GradCam(model, layer)
+    return Occlusion(model) if name == "occlusion" else IntegratedGradients(model)

@@ -1,0 +1,36 @@
+"""A model as those who explain it use it: its module in eval mode, canvases as its input, its spatial layers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cnnkit.explain.layers import SpatialLayer, spatial_layers
+from cnnkit.model_file import Model
+from cnnkit.preprocess import Preprocess
+
+
+class Network:
+    """The module of `model` on the device where it is; nothing of it is changed but that it is in eval mode."""
+
+    def __init__(self, model: Model) -> None:
+        self.module = model.module.eval()
+        self.arch = model.header.arch
+        self.classes = model.header.classes
+        self.spec = model.header.preprocessing
+        weight = next(self.module.parameters(), None)
+        self.device = torch.device("cpu") if weight is None else weight.device
+        self._normalise = Preprocess(self.spec).to(self.device).normalise
+
+    def images(self, canvases: Tensor) -> Tensor:
+        """Map canvases, uint8 (N, C, S, S), to what the module takes, on its device."""
+        return self._normalise(canvases.to(self.device))
+
+    @cached_property
+    def layers(self) -> list[SpatialLayer]:
+        """The spatial layers in the order in which they finish, found by one canvas of noise."""
+        shape = (1, self.spec.channels, self.spec.image_size, self.spec.image_size)
+        noise = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return spatial_layers(self.module, self.images(noise))
