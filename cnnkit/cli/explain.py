@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from cnnkit.api import Explanation
     from cnnkit.api.explaining import Explainer
 
-SHEET = 120  # images on the sheet: 40 rows; more are neither looked at nor kept in memory
+SHEET = "sheet.png"
+ON_SHEET = 120  # images: 40 rows; more are neither looked at nor kept in memory
 STEM = 60  # letters of a file's name that its picture takes over
 
 
@@ -61,19 +62,22 @@ def explain(
     for one in explainer.explain(files):
         row = {**one.row(), **_write(one, explainer, folder)}
         rows.append(row)
-        kept += [one] if one.pictures and len(kept) < SHEET else []
+        kept += [one] if one.pictures and len(kept) < ON_SHEET else []
         if not json:
             console.say(console.out(), _line(row, folder))
-    document = _document(explainer, class_name, rows)
-    if len(kept) > 1:
-        document["sheet"] = "sheet.png"
-        _write_sheet(kept, len(rows), folder / "sheet.png")
+    sheet = SHEET if len(kept) > 1 else None
+    if sheet:
+        _write_sheet(kept, len(rows), folder / sheet)
+    document = _document(explainer, class_name, sheet, rows)
     run_dir.write_json(folder / "explain.json", document)
     if json:
         console.print_json(document)
         return
     failed = sum(1 for row in rows if row["error"])
-    end = [f"{len(rows)} images explained by {_how(explainer)}, in {folder}", f"{failed} of them with an error" if failed else ""]
+    end = [
+        f"{len(rows)} {'image' if len(rows) == 1 else 'images'} explained by {_how(explainer)}, in {folder}",
+        f"{failed} of them with an error" if failed else "",
+    ]
     console.say(console.err(), ", ".join(part for part in end if part))
 
 
@@ -90,7 +94,7 @@ def _line(row: dict[str, object], folder: Path) -> str:
     return f"{row['path']}  {', '.join(parts)}  {folder / str(row['picture'])}"
 
 
-def _document(explainer: Explainer, class_name: str | None, rows: list[dict[str, object]]) -> dict[str, object]:
+def _document(explainer: Explainer, class_name: str | None, sheet: str | None, rows: list[dict[str, object]]) -> dict[str, object]:
     """What explain.json holds; `occlusion` is the check, its sizes in pixels of what the network saw."""
     occlusion = {"patch": explainer.patch, "step": explainer.step, "correlation": "Spearman"} if explainer.patch else None
     return {
@@ -100,6 +104,7 @@ def _document(explainer: Explainer, class_name: str | None, rows: list[dict[str,
         "places": explainer.places,
         "class": class_name,
         "occlusion": occlusion,
+        "sheet": sheet,
         "images": rows,
     }
 
@@ -128,7 +133,7 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
 def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
     from cnnkit.report.heat_map import explanations_sheet
 
-    first = f", the first {len(kept)} of {files}" if len(kept) == SHEET < files else ""
+    first = f", the first {len(kept)} of {files}" if len(kept) == ON_SHEET < files else ""
     run_dir.write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
 
 
