@@ -80,7 +80,7 @@ HEAVY = {
         packages="numpy torch",
         packages_inside="onnx onnxruntime sklearn",
     ),
-    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="captum scipy"),
+    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "

@@ -74,10 +74,8 @@ def explain(
         console.print_json(document)
         return
     failed = sum(1 for row in rows if row["error"])
-    end = [
-        f"{len(rows)} {'image' if len(rows) == 1 else 'images'} explained by {_how(explainer)}, in {folder}",
-        f"{failed} of them with an error" if failed else "",
-    ]
+    number = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+    end = [f"{number} explained by {_how(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
     console.say(console.err(), ", ".join(part for part in end if part))
 
 

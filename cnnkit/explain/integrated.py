@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -25,11 +27,11 @@ class IntegratedGradients:
 
     def __init__(self, model: Model) -> None:
         try:
-            from captum.attr import IntegratedGradients as Attribution
+            attribution = importlib.import_module("captum.attr")
         except ImportError:
             raise MissingExtraError("--method integrated-gradients needs the package captum; type: pip install 'cnnkit[explain]'") from None
         self._network = Network(model)
-        self._attribution = Attribution(self._network.module)
+        self._attribution = attribution.IntegratedGradients(self._network.module)
 
     def heat_maps(self, canvases: Tensor, classes: ArrayLike) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), and the class to explain on each, (N,) int64, to heat (N, S, S) in [0, 1].

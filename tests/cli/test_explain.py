@@ -33,7 +33,7 @@ def test_a_picture_of_each_image_a_sheet_and_the_rows(cli, trained):
     assert lines[0].endswith(rows[0]["picture"])
     assert "error: " in lines[1]
     assert f"4 images explained by layer {document['layer']}, {document['places']} x {document['places']} places" in result.err
-    assert "2 of them with an error" in result.err
+    assert ", 2 with an error" in result.err
     assert "the newest finished run" in result.err
 
 
