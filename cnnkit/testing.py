@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.architecture import INTERPOLATIONS, Architecture, options, parse_options
-from cnnkit.errors import CheckFailedError, ConfigError
+from cnnkit.errors import CheckFailedError, ConfigError, closest
 
 BATCH = 3  # more than one, and no number of classes or channels used here but RGB's
 SMALL = 32  # px: the smallest images that training does not scale up
@@ -40,6 +40,7 @@ def check_architecture(architecture: Architecture, name: str = "architecture") -
         for num_classes, channels in ((2, 1), (10, 3)):
             for size in sorted({architecture.image_size, min(SMALL, architecture.image_size)}):
                 _check_logits(architecture, name, num_classes, channels, size)
+        _check_cam_layer(architecture, name)
         _check_seed(architecture, name)
         _check_state(architecture, name)
 
@@ -105,6 +106,15 @@ def _check_gradients(network: nn.Module, name: str, case: str) -> None:
             _fail(name, f"parameter {key!r} takes no part in the logits {case}: its gradient is None")
         if not parameter.grad.isfinite().all():
             _fail(name, f"parameter {key!r} has a gradient that is not finite {case}")
+
+
+def _check_cam_layer(architecture: Architecture, name: str) -> None:
+    layer = architecture.cam_layer
+    if layer is None:
+        return
+    names = [key for key, _ in _build(architecture, name, 2, 3, architecture.image_size).named_modules() if key]
+    if layer not in names:
+        _fail(name, f"cam_layer is {layer!r}, which is no module of the network{closest(layer, names)}")
 
 
 def _check_seed(architecture: Architecture, name: str) -> None:

@@ -157,6 +157,12 @@ def test_an_incomplete_card_is_named(changes: dict[str, Any], message: str) -> N
         check_architecture(replace(architecture(Good), **changes))
 
 
+def test_a_layer_to_explain_by_that_is_no_module_is_named() -> None:
+    check_architecture(replace(architecture(Good), cam_layer="norm"))
+    with pytest.raises(ArchitectureCheckError, match="cam_layer is 'norms', which is no module of the network; did you mean 'norm'"):
+        check_architecture(replace(architecture(Good), cam_layer="norms"))
+
+
 @pytest.mark.parametrize(("kind", "default"), [(int, 4.5), (str, None), (bool, 2)])
 def test_an_option_whose_default_has_another_type_is_named(kind: type, default: Any) -> None:
     def build(num_classes: int, in_channels: int, *, width: Any = default) -> nn.Module:
