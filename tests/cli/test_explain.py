@@ -64,7 +64,7 @@ def test_refusals(cli, trained, monkeypatch):
     image = trained.data / "ants/ants-000.jpg"
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     for arguments, said in (
-        (["--class", "wasp"], "did you mean 'wasps'?"),
+        (["--class", "wasp"], "did you mean 'wasps'"),
         (["--layer", "99"], "--layer 99: Sequential has no such layer"),
         (["--method", "integrated-gradients"], "pip install 'cnnkit[explain]'"),
         (["--method", "occlusion", "--layer", "1"], "looks at no layer"),

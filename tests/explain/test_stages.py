@@ -51,7 +51,7 @@ def test_channels_that_vary_most_come_first_with_their_own_maps(model_of, noise)
     for canvas, stages in zip(canvases, features.stages(canvases), strict=True):
         (stage,) = stages
         assert (stage.layer, stage.side, stage.channels, stage.shown) == ("1", 8, 4, (1, 2, 0, 3))
-        np.testing.assert_allclose(stage.maps[0], 3 * canvas[0] / 255, rtol=1e-6)
+        np.testing.assert_allclose(stage.maps[0], 3 * canvas[0].float() / 255, rtol=1e-6)
     assert not any(part._forward_hooks for part in network.modules())
 
 
