@@ -12,16 +12,17 @@ from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
 
 if TYPE_CHECKING:
-    from cnnkit.api import evaluate, export, predict, train
+    from cnnkit.api import compare, evaluate, export, predict, train
     from cnnkit.model_file import load_model
 
-__all__ = ["Architecture", "CnnkitError", "Family", "Pretrained", "evaluate", "export", "load_model", "predict", "train"]
+__all__ = ["Architecture", "CnnkitError", "Family", "Pretrained", "compare", "evaluate", "export", "load_model", "predict", "train"]
 
 _LAZY = {
     "train": "cnnkit.api",
     "evaluate": "cnnkit.api",
     "predict": "cnnkit.api",
     "export": "cnnkit.api",
+    "compare": "cnnkit.api",
     "load_model": "cnnkit.model_file",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -159,6 +160,56 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 
         result = train(data, epochs=6, batch_size=16, set=SMALL, precision="fp32", out=base / "runs")
     return TrainedRun(data, result.run.path)
+
+
+@pytest.fixture
+def answered_run(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a run directory with the answers of an evaluation, without a model that could be asked.
+
+    ``answered_run("001-a", right=[True, False, ...], tested=range(20), trained=range(20, 80))`` returns its path. Images go by
+    number: image 7 has the same path, label and content in every run. `right` says which of the `tested` are answered rightly; a
+    wrong answer is the next class. `model` is the content of the model file, the name of the run unless given.
+    """
+    return partial(write_answered_run, tmp_path)
+
+
+def write_answered_run(
+    base: Path,
+    name: str,
+    right: Sequence[bool],
+    *,
+    tested: Sequence[int] | None = None,
+    trained: Sequence[int] = (),
+    split: str = "test",
+    classes: Sequence[str] = ("ants", "bees", "wasps"),
+    model: str | None = None,
+) -> Path:
+    run = base / "runs" / name
+    folder = run / "eval" / split
+    folder.mkdir(parents=True)
+    labels = {number: classes[number % len(classes)] for number in (*(tested or range(len(right))), *trained)}
+    content = {number: hashlib.sha256(str(number).encode()).hexdigest() for number in labels}
+    (run / "best.safetensors").write_text(model or name)
+    config = {"status": "finished", "classes": list(classes), "data": {"location": str(base / "images"), "name": "images"}}
+    (run / "config.json").write_text(json.dumps(config))
+    sides = dict.fromkeys(trained, "train") | dict.fromkeys(tested or range(len(right)), split)
+    paths = {number: f"{label}/{number:04d}.jpg" for number, label in labels.items()}
+    rows = [(paths[number], labels[number], side, content[number]) for number, side in sides.items()]
+    _write_rows(run / "split.csv", ("path", "label", "split", "sha256"), rows)
+    rows = []
+    for number, is_right in zip(tested or range(len(right)), right, strict=True):
+        said = labels[number] if is_right else classes[(number + 1) % len(classes)]
+        rows.append((paths[number], labels[number], said, 0.9, 0.1) if is_right else (paths[number], labels[number], said, 0.6, 1.5))
+    _write_rows(folder / "predictions.csv", ("path", "true", "predicted", "probability", "loss"), rows)
+    fingerprint = hashlib.sha256((model or name).encode()).hexdigest()
+    metrics = {"model": {"file": "best.safetensors", "sha256": fingerprint}, "unreadable": []}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return run
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
 
 
 # Options of custom-cnn that make it small enough for a test to train.

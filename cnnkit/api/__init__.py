@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cnnkit.api.benchmarking import Bench
+    from cnnkit.api.comparing import Comparison, compare
     from cnnkit.api.evaluation import Evaluation, evaluate
     from cnnkit.api.explaining import Explanation, explain
     from cnnkit.api.exporting import Export, export
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bench",
+    "Comparison",
     "Division",
     "Evaluation",
     "Explanation",
@@ -32,6 +34,7 @@ __all__ = [
     "Report",
     "TrainingJob",
     "TrainingResult",
+    "compare",
     "divide",
     "evaluate",
     "examine",
@@ -53,6 +56,7 @@ _HOMES = {
     "prediction": ("Prediction", "predict"),
     "splitting": ("Division", "divide"),
     "benchmarking": ("Bench",),
+    "comparing": ("Comparison", "compare"),
     "lr_finding": ("LrFinding", "find_lr"),
     "reporting": ("Report", "report"),
     "resuming": ("resume",),

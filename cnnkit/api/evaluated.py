@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.evaluation import evaluate
+from cnnkit.api.evaluation import COLUMNS, evaluate
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import TEST, VAL
 from cnnkit.errors import ModelFileError
@@ -28,22 +28,33 @@ class Evaluated:
     notes: tuple[str, ...] = ()
 
 
-def evaluated(run: RunDir, split: str | None = None, progress: Progress | None = None) -> Evaluated:
+def evaluated(run: RunDir, split: str | None = None, progress: Progress | None = None, *, model: Path | None = None) -> Evaluated:
     """Return the evaluation of `run` on `split` (test, or val if it has none), evaluating now if there is none of its model.
 
-    Raises `CnnkitError` as `evaluate` does.
+    `model` is another file of the run, such as an exported one, instead of its best.safetensors. Raises `CnnkitError` as
+    `evaluate` does.
     """
-    chosen = split or (TEST if any(row["split"] == TEST for row in run.read_split()) else VAL)
-    folder = run.evaluation(chosen)
+    images = run.read_split()
+    chosen = split or (TEST if any(row["split"] == TEST for row in images) else VAL)
+    beside = place_beside(run, model, chosen) if model else None
+    folder = beside or run.evaluation(chosen)
     metrics = _read(folder / "metrics.json")
-    if metrics is not None and metrics.get("model", {}).get("sha256") == fingerprint(run.best):
-        return Evaluated(folder, metrics, _rows(folder / "predictions.csv"), fresh=False)
-    result = evaluate(run.path, split=split, progress=progress)
+    if metrics is not None and metrics.get("model", {}).get("sha256") == fingerprint(model or run.best) and "tta" not in metrics:
+        rows = _rows(folder / "predictions.csv")
+        there = {row["path"] for row in rows} | {bad["path"] for bad in metrics.get("unreadable", [])}
+        if all(row["path"] in there for row in images if row["split"] == chosen):
+            return Evaluated(folder, metrics, rows, fresh=False)
+    result = evaluate(model if model and beside else run.path, split=split, out=beside, progress=progress)
     times = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
     said = f"evaluated just now on {chosen}{times}: the run had no evaluation of this model"
     return Evaluated(
         folder, _read(folder / "metrics.json") or {}, _rows(folder / "predictions.csv"), fresh=True, notes=(said, *result.notes)
     )
+
+
+def place_beside(run: RunDir, model: Path, label: str) -> Path | None:
+    """Return where the evaluation of a file of `run` goes that is not its best.safetensors, so that it takes no one's place; else None."""
+    return None if model.resolve() == run.best.resolve() else run.evaluation(f"{label}-{model.name}")
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -55,8 +66,10 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of predictions.csv; none if columns are missing."""
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
-            return list(csv.DictReader(opened))
+            reader = csv.DictReader(opened)
+            return list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; make it again: cnnkit eval") from None

@@ -15,6 +15,7 @@ from cnnkit.cli import console
 from cnnkit.cli.archs import app as archs
 from cnnkit.cli.benchmark import benchmark
 from cnnkit.cli.cache import cache
+from cnnkit.cli.compare import compare
 from cnnkit.cli.doctor import doctor
 from cnnkit.cli.eval import evaluate
 from cnnkit.cli.explain import explain
@@ -41,6 +42,7 @@ app.command("report")(report)
 app.command("predict")(predict)
 app.command("explain")(explain)
 app.command("export")(export)
+app.command("compare")(compare)
 app.add_typer(archs, name="archs")
 app.command("lr-find")(lr_find)
 app.command("benchmark")(benchmark)

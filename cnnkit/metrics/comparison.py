@@ -1,0 +1,248 @@
+"""Models compared on the same images: who is right more often, and on which images.
+
+Differences are the second model's figure minus the first's. Each interval is a 95 % interval of its own; the p-values are
+corrected for how many pairs, or classes of pairs, are looked at (Holm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnkit.errors import DataError
+from cnnkit.metrics.counts import confusion_counts
+from cnnkit.metrics.intervals import Estimate, bootstrap_cells, bootstrap_counts, bootstrap_mean, margins_of_cells, wilson
+from cnnkit.metrics.paired import (
+    SIGNIFICANCE,
+    PairedCounts,
+    accuracy_difference,
+    holm,
+    images_needed,
+    mcnemar,
+    paired_counts,
+    smallest_difference,
+)
+from cnnkit.metrics.scores import macro_f1_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_PAIR = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answers to N images, each (N,).
+
+    `predicted` are int64 indices of classes, `probability` theirs in [0, 1], `losses` -log p of the true class in nats.
+    """
+
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    losses: NDArray[np.float64]
+
+    def equal(self, other: Answers) -> bool:
+        """Whether `other` gives the same classes with the same probabilities."""
+        return (
+            np.array_equal(self.predicted, other.predicted)
+            and np.array_equal(self.probability, other.probability)
+            and np.array_equal(self.losses, other.losses)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """One model of a comparison: the `name` it goes by, the SHA-256 of its file, its answers."""
+
+    name: str
+    sha256: str
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model scores on the images of the comparison: shares in [0, 1], the loss in nats per image."""
+
+    accuracy: Estimate
+    macro_f1: Estimate
+    loss: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the keys of metrics.json."""
+        return {"accuracy": self.accuracy.to_dict(), "macro_f1": self.macro_f1.to_dict(), "loss": self.loss.to_dict()}
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One class in one pair: who is right on its images, the difference in recall, and p, `corrected` over all classes and pairs."""
+
+    name: str
+    counts: PairedCounts
+    recall: Estimate
+    p: float
+    corrected: float = 1.0
+
+    @property
+    def clear(self) -> bool:
+        """Whether one of the two knows this class better."""
+        return self.corrected < SIGNIFICANCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row of compare.json."""
+        return {
+            "class": self.name,
+            "support": self.counts.n,
+            "fixed": self.counts.only_second,
+            "broken": self.counts.only_first,
+            "recall": self.recall.to_dict(),
+            "p": self.p,
+            "p_corrected": self.corrected,
+            "clear": self.clear,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class PairComparison:
+    """Two models, `first` and `second` by name, on N images.
+
+    `accuracy`, `macro_f1` (both in [-1, 1]) and `loss` (nats) are differences, second minus first. `p` is McNemar's, `corrected`
+    that for the number of pairs. `fixed` are the images (rows) on which only the second is right, `broken` those on which only the
+    first is, the largest change of the loss first. `same_model`: one file twice; `identical`: the same answers and probabilities.
+    `needed` images would tell a difference of this size, and these would tell one of `smallest` (both at 80 % power, None if
+    there is no such number).
+    """
+
+    first: str
+    second: str
+    counts: PairedCounts
+    accuracy: Estimate
+    macro_f1: Estimate
+    loss: Estimate
+    p: float
+    fixed: NDArray[np.int64]
+    broken: NDArray[np.int64]
+    per_class: tuple[ClassDifference, ...]
+    same_model: bool
+    identical: bool
+    corrected: float = 1.0
+    pairs: int = 1
+    needed: int | None = None
+    smallest: float | None = None
+
+    @property
+    def better(self) -> str | None:
+        """The name of the model that is shown to be right more often; None if neither is."""
+        if self.corrected >= SIGNIFICANCE:
+            return None
+        return self.second if self.accuracy.value > 0 else self.first
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pair of compare.json, without the words and the images."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "better": self.better,
+            "same_model": self.same_model,
+            "identical": self.identical,
+            "both_right": self.counts.both,
+            "fixed": self.counts.only_second,
+            "broken": self.counts.only_first,
+            "both_wrong": self.counts.neither,
+            "accuracy": self.accuracy.to_dict(),
+            "macro_f1": self.macro_f1.to_dict(),
+            "loss": self.loss.to_dict(),
+            "p": self.p,
+            "p_corrected": self.corrected,
+            "images_needed": self.needed,
+            "smallest_difference": self.smallest,
+            "per_class": [each.to_dict() for each in self.per_class],
+        }
+
+
+def score(labels: NDArray[np.int64], answers: Answers, classes: int) -> Score:
+    """Score one model's answers against `labels` (N,), indices of `classes` classes."""
+    return Score(
+        accuracy=wilson(int((answers.predicted == labels).sum()), len(labels)),
+        macro_f1=bootstrap_counts(confusion_counts(labels, answers.predicted, classes), macro_f1_of),
+        loss=bootstrap_mean(answers.losses),
+    )
+
+
+def compare_pairs(labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant]) -> tuple[PairComparison, ...]:
+    """Compare every two of `entrants`, in the order given, on images with true classes `labels` (N,), indices of `classes`.
+
+    Raises `DataError` if there is no image, or fewer than two models.
+    """
+    if len(entrants) < _PAIR or not len(labels):
+        raise DataError(f"{len(entrants)} models on {len(labels)} images: a comparison needs two models and an image")
+    found = [_compare(labels, classes, first, second) for first, second in combinations(entrants, 2)]
+    corrected = holm([pair.p for pair in found])
+    of_classes = iter(holm([each.p for pair in found for each in pair.per_class]))
+    # Holm's smallest p is held against 0.05 over the number of pairs; so is what it takes to tell one
+    significance = SIGNIFICANCE / len(found)
+    return tuple(
+        replace(
+            pair,
+            corrected=p,
+            pairs=len(found),
+            per_class=tuple(replace(each, corrected=next(of_classes)) for each in pair.per_class),
+            needed=images_needed(pair.accuracy.value, pair.counts.disagreement, significance=significance),
+            smallest=smallest_difference(pair.counts.n, pair.counts.disagreement, significance=significance),
+        )
+        for pair, p in zip(found, corrected, strict=True)
+    )
+
+
+def macro_f1_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, classes: int) -> Estimate:
+    """Return the difference in macro-F1, second minus first, with its paired bootstrap interval.
+
+    All three are class indices (N,) in [0, classes). An image is redrawn with both answers to it: a multinomial over the triples that
+    occur. The interval is NaN where no redrawn set differs from another, which says nothing of spread.
+    """
+    triples = np.stack([np.asarray(labels), np.asarray(first), np.asarray(second)])
+    (true, one, other), counts = np.unique(triples, axis=1, return_counts=True)
+
+    def difference(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return macro_f1_of(margins_of_cells(drawn, true, other, classes)) - macro_f1_of(margins_of_cells(drawn, true, one, classes))
+
+    return _with_spread(bootstrap_cells(counts, difference))
+
+
+def loss_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Return the mean of second minus first, losses (N,) of the same images, in their unit, with its bootstrap interval."""
+    return _with_spread(bootstrap_mean(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)))
+
+
+def _with_spread(found: Estimate) -> Estimate:
+    return found if found.low < found.high else Estimate(found.value, np.nan, np.nan)
+
+
+def _compare(labels: NDArray[np.int64], classes: Sequence[str], first: Entrant, second: Entrant) -> PairComparison:
+    one, other = first.answers, second.answers
+    right = one.predicted == labels, other.predicted == labels
+    counts = paired_counts(*right)
+    change = other.losses - one.losses
+    fixed, broken = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
+    return PairComparison(
+        first=first.name,
+        second=second.name,
+        counts=counts,
+        accuracy=accuracy_difference(counts),
+        macro_f1=macro_f1_difference(labels, one.predicted, other.predicted, len(classes)),
+        loss=loss_difference(one.losses, other.losses),
+        p=mcnemar(counts),
+        fixed=fixed[np.argsort(change[fixed], kind="stable")],
+        broken=broken[np.argsort(-change[broken], kind="stable")],
+        per_class=tuple(_class_difference(classes[int(index)], right, labels == index) for index in np.unique(labels)),
+        same_model=first.sha256 == second.sha256,
+        identical=one.equal(other),
+    )
+
+
+def _class_difference(name: str, right: tuple[NDArray[np.bool_], NDArray[np.bool_]], mine: NDArray[np.bool_]) -> ClassDifference:
+    counts = paired_counts(right[0][mine], right[1][mine])
+    return ClassDifference(name, counts, accuracy_difference(counts), mcnemar(counts))

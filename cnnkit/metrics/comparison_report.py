@@ -1,0 +1,112 @@
+"""Everything that a comparison of models says: what compare.json holds, and what the screen and a page show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnkit.metrics.comparison import Entrant, PairComparison, Score
+from cnnkit.metrics.comparison_verdict import verdict
+from cnnkit.metrics.intervals import CONFIDENCE
+from cnnkit.metrics.paired import POWER, SIGNIFICANCE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHANGES = (  # columns of compare.csv
+    *("first", "second", "path", "true"),
+    *("first_predicted", "first_probability", "second_predicted", "second_probability", "change"),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One image that changes sides from the first to the second model of a pair.
+
+    `fixed`: only the second is right; else only the first is, and the second breaks it. `first` and `second` are their answers: a
+    class and its probability.
+    """
+
+    path: str
+    true: str
+    first: tuple[str, float]
+    second: tuple[str, float]
+    fixed: bool
+
+    def row(self, pair: PairComparison) -> dict[str, object]:
+        """Return the row of compare.csv, with the keys `CHANGES`."""
+        values = (pair.first, pair.second, self.path, self.true, *self.first, *self.second, "fixed" if self.fixed else "broken")
+        return dict(zip(CHANGES, values, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One model of the comparison: its answers, its scores on these images, its file, and whether it was `evaluated` for this."""
+
+    entrant: Entrant
+    score: Score
+    model: str
+    evaluated: bool
+
+    @property
+    def name(self) -> str:
+        """What it goes by."""
+        return self.entrant.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run of compare.json."""
+        facts = {"name": self.name, "model": self.model, "sha256": self.entrant.sha256, "evaluated": self.evaluated}
+        return {**facts, **self.score.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Models compared on the same N images of `split`; `labels` (N,) index `classes`, in the order of `paths`.
+
+    `data` is where the images are. `left_out` are images that are not compared, with the reason. `folder` holds compare.json,
+    compare.csv and compare.png (None: not kept).
+    """
+
+    split: str
+    data: str
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    contenders: tuple[Contender, ...]
+    pairs: tuple[PairComparison, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    folder: Path | None
+
+    def changes(self, pair: PairComparison) -> Iterator[Change]:
+        """Yield the images that change sides in `pair`: those fixed, then those broken, the largest change of the loss first."""
+        answers = {each.name: each.entrant.answers for each in self.contenders}
+        for rows, fixed in ((pair.fixed, True), (pair.broken, False)):
+            for row in rows:
+                first, second = (
+                    (self.classes[answers[name].predicted[row]], float(answers[name].probability[row]))
+                    for name in (pair.first, pair.second)
+                )
+                yield Change(self.paths[row], self.classes[self.labels[row]], first, second, fixed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of compare.json, strictly valid JSON."""
+        return {
+            "split": self.split,
+            "data": self.data,
+            "n": len(self.paths),
+            "classes": list(self.classes),
+            "confidence": CONFIDENCE,
+            "significance": round(SIGNIFICANCE, 12),
+            "power": POWER,
+            "runs": [each.to_dict() for each in self.contenders],
+            "pairs": [{**pair.to_dict(), "verdict": verdict(pair), "changes": self._changes(pair)} for pair in self.pairs],
+            "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
+            "notes": list(self.notes),
+        }
+
+    def _changes(self, pair: PairComparison) -> list[dict[str, object]]:
+        return [{key: value for key, value in change.row(pair).items() if key not in {"first", "second"}} for change in self.changes(pair)]

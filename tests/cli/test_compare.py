@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+FIRST = [True] * 50 + [False] * 10
+SECOND = [False] * 2 + [True] * 56 + [False] * 2
+THIRD = [True] * 60
+
+
+@pytest.fixture
+def runs(answered_run) -> list[Path]:
+    for name, right in (("001-custom-cnn", FIRST), ("002-residual-cnn", SECOND), ("003-timm-resnet18", THIRD)):
+        answered_run(name, right, trained=range(60, 90))
+    return [Path("runs") / name for name in ("001-custom-cnn", "002-residual-cnn", "003-timm-resnet18")]
+
+
+def test_two_runs(cli, runs) -> None:
+    result = cli("compare", *runs[:2])
+    assert result.code == 0, result.err
+    assert result.err == ""
+    lines = result.out.splitlines()
+    assert lines[0].rstrip() == "test: the same 60 images, 3 classes"
+    assert "A → B   accuracy   +10.0 points" in result.out
+    assert "verdict: no difference can be told: 002-residual-cnn against 001-custom-cnn +10.0 points" in result.out
+    assert "A → B: 8 fixed, 2 broken; both right on 48, both wrong on 2" in result.out
+    assert "broken   ants/0000.jpg" in result.out
+    assert lines[-1] == "files runs/001-custom-cnn/compare/test/002-residual-cnn"
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_three_runs_fit_the_terminal(cli, runs, monkeypatch, columns) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    result = cli("compare", *runs)
+    assert result.code == 0, result.err
+    table = result.out.partition("verdict:")[0]
+    assert "…" not in table
+    assert all(head in table for head in ("change", "95 % interval", "p (Holm)", "fixed", "broken"))
+    assert result.out.count("(Holm, 3 pairs)") == 3
+    assert "003-timm-resnet18 is better than 001-custom-cnn" in " ".join(result.out.split())
+
+
+def test_json_is_the_file(cli, runs) -> None:
+    result = cli("compare", *runs, "--json")
+    document = result.json()
+    folder = runs[0] / "compare/test/002-residual-cnn+003-timm-resnet18"
+    assert json.loads((folder / "compare.json").read_text()) == document
+    assert (document["n"], len(document["runs"]), len(document["pairs"])) == (60, 3, 3)
+    assert document["runs"][0]["accuracy"]["value"] == pytest.approx(50 / 60)
+    assert document["pairs"][1]["better"] == "003-timm-resnet18"
+
+
+def test_every_number_of_the_tables_is_in_the_file(cli, runs) -> None:
+    document = cli("compare", runs[0], runs[2], "--json").json()
+    shown = cli("compare", runs[0], runs[2]).out
+    (pair,) = document["pairs"]
+    for what in ("accuracy", "macro_f1"):
+        assert f"[{100 * pair[what]['low']:+.1f}, {100 * pair[what]['high']:+.1f}]" in shown
+    assert f"[{pair['loss']['low']:+.3f}, {pair['loss']['high']:+.3f}]" in shown
+    assert f"{pair['p_corrected']:.2g}" in shown
+    assert pair["verdict"] in " ".join(shown.split())
+
+
+def test_other_images_are_refused_before_work(cli, runs, answered_run) -> None:
+    answered_run("004-other", FIRST, tested=range(30, 90))
+    result = cli("compare", runs[0], "runs/004-other")
+    assert (result.code, result.out) == (2, "")
+    assert "30 are common to all: compare on those with --overlap" in result.err
+    overlap = cli("compare", runs[0], "runs/004-other", "--overlap")
+    assert overlap.code == 0, overlap.err
+    assert "compared on the 30 test images that are common to all" in overlap.err
+    assert "the same 30 images" in overlap.out
+
+
+def test_one_run_is_no_comparison(cli, runs) -> None:
+    result = cli("compare", runs[0])
+    assert result.code == 2
+    assert "a comparison needs at least two runs" in result.err
+    assert cli("compare").code == 2
+
+
+def test_a_model_is_evaluated_if_it_was_not_and_the_next_time_read(cli, trained) -> None:
+    copy = Path("runs/002-copy")
+    shutil.copytree(trained.run, copy)
+    assert cli("eval").code == 0  # takes the newest, which is the copy
+    result = cli("compare", trained.run, copy)
+    assert result.code == 0, result.err
+    text = " ".join(result.err.split())
+    assert "001-custom-cnn: evaluated just now on test, now opened 1 time: the run had no evaluation of this model" in text
+    assert "002-copy: evaluated" not in text
+    assert "verdict: 002-copy and 001-custom-cnn are identical: their model files are equal" in result.out
+    assert cli("compare", trained.run, copy).err == ""
+    assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
+
+
+def test_a_run_and_its_exported_file(cli, trained) -> None:
+    assert cli("export", "--onnx").code == 0
+    exported = trained.run / "export/model.onnx"
+    result = cli("compare", trained.run, exported, "--json")
+    assert result.code == 0, result.err
+    document = result.json()
+    assert [run["name"] for run in document["runs"]] == ["001-custom-cnn", "001-custom-cnn/model.onnx"]
+    assert document["pairs"][0]["verdict"].startswith("no difference can be told: 001-custom-cnn/model.onnx and 001-custom-cnn are right")
+    assert (trained.run / "eval/test-model.onnx/predictions.csv").is_file()
+    assert cli("compare", trained.run, exported).err == ""
+
+
+def test_lone_models_are_compared_on_data_that_is_named(cli, trained, image_folder) -> None:
+    lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
+    fresh = image_folder(images=5, folder="fresh", seed=9)
+    shutil.copy(next((trained.data / "ants").iterdir()), fresh / "ants")
+    result = cli("compare", trained.run, lone, "--data", fresh, "--json")
+    assert result.code == 0, result.err
+    document = result.json()
+    assert (document["n"], document["split"], document["pairs"][0]["same_model"]) == (16, "all", True)
+    assert (trained.run / "compare/fresh-all/lone.safetensors/compare.json").is_file()
