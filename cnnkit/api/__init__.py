@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnkit.api.lr_finding import LrFinding, find_lr
     from cnnkit.api.prediction import Prediction, predict
     from cnnkit.api.reporting import Report, report
+    from cnnkit.api.reporting_comparison import ComparisonReport, report_comparison
     from cnnkit.api.resuming import resume
     from cnnkit.api.splitting import Division, divide
     from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bench",
     "Comparison",
+    "ComparisonReport",
     "Division",
     "Evaluation",
     "Explanation",
@@ -44,6 +46,7 @@ __all__ = [
     "predict",
     "prepare",
     "report",
+    "report_comparison",
     "resume",
     "train",
 ]
@@ -59,6 +62,7 @@ _HOMES = {
     "comparing": ("Comparison", "compare"),
     "lr_finding": ("LrFinding", "find_lr"),
     "reporting": ("Report", "report"),
+    "reporting_comparison": ("ComparisonReport", "report_comparison"),
     "resuming": ("resume",),
     "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
 }

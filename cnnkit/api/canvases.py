@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.samples import run_source
 from cnnkit.data.scan import find_scan, scan
 from cnnkit.data.stream import Canvases, gather, in_batches
+from cnnkit.preprocess import Preprocessing
+from cnnkit.run_dir import RunDir
 
 if TYPE_CHECKING:
     from cnnkit.data.source import Record, Source
-    from cnnkit.preprocess import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,18 @@ class Seen:
     def known(self, paths: Sequence[str]) -> list[str]:
         """Return those of `paths` that can be shown."""
         return [path for path in paths if path in self.rows]
+
+    def missing(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return a sentence on those of `paths` that cannot be shown; nothing if all can."""
+        gone = [path for path in paths if path not in self.rows]
+        return (f"{len(gone)} of {len(paths)} images cannot be shown: they are gone or unreadable, such as {gone[0]}",) if gone else ()
+
+    def pictures(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8]]:
+        """Return the known ones of `paths` as uint8 RGB (H, W, 3), shrunk to `side` px."""
+        from cnnkit.report.thumbnail import shrunk
+
+        known = self.known(list(dict.fromkeys(paths)))
+        return {path: shrunk(picture(canvas), side) for part, block in self.of(known) for path, canvas in zip(part, block, strict=True)}
 
     def of(self, paths: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Yield the `paths`, all known, in portions with their canvases (n, C, S, S)."""
@@ -53,6 +67,12 @@ def seen(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
     rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
     return Seen(rows, found.canvases, found.reused)
+
+
+def seen_by(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Seen:
+    """Return what the network of `run`, by its `config`, sees of its images at `paths`; raises `DataError` if its source is gone."""
+    source, scope = run_source(run, config)
+    return seen(source, scope, paths, Preprocessing(**config["preprocessing"]))
 
 
 def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit import run_dir
-from cnnkit.api.canvases import Seen, picture, seen
+from cnnkit.api.canvases import Seen, picture, seen_by
 from cnnkit.api.evaluated import Evaluated, evaluated
 from cnnkit.api.health import examine
-from cnnkit.api.samples import run_source
 from cnnkit.api.target import Target, find_target
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN
@@ -24,7 +23,6 @@ from cnnkit.errors import CnnkitError, DataError, ModelFileError
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.files import fingerprint
 from cnnkit.model_file import Model, load_model
-from cnnkit.preprocess import Preprocessing
 from cnnkit.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -198,30 +196,16 @@ def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
 
 def _images(run: RunDir, config: Mapping[str, Any], model: Model | None, paths: Sequence[str], looked: Sequence[Answer]) -> _Images:
     """Fetch what the page shows of the images at `paths`, with heat maps of those `looked` at; what is gone is said in the notes."""
+    closely = {answer.path: answer.predicted for answer in looked}
     try:
-        source, scope = run_source(run, config)
-        there = seen(source, scope, paths, Preprocessing(**config["preprocessing"]))
+        there = seen_by(run, config, paths)
         health, notes = _health(config, there)
-        closely = {answer.path: answer.predicted for answer in looked}
-        pictures = _small(there, there.known(list(dict.fromkeys([*paths, *_pictured(health)]))), closely)
+        pictures = there.pictures([path for path in (*paths, *_pictured(health)) if path not in closely], SIDE)
+        large = there.pictures(list(closely), LARGE)
     except CnnkitError as error:
         return _Images({}, {}, None, (f"without pictures: {error}",))
     heat, heat_notes = _heat(model, there, closely)
-    gone = len(paths) - len(there.known(paths))
-    if gone:
-        missing = next(path for path in paths if path not in there.rows)
-        notes = (*notes, f"{gone} of {len(paths)} images cannot be shown: they are gone or unreadable, such as {missing}")
-    return _Images(pictures, heat, health, (*notes, *heat_notes))
-
-
-def _small(there: Seen, paths: Sequence[str], closely: Collection[str]) -> dict[str, NDArray[np.uint8]]:
-    from cnnkit.report.thumbnail import shrunk
-
-    return {
-        path: shrunk(picture(canvas), LARGE if path in closely else SIDE)
-        for part, block in there.of(paths)
-        for path, canvas in zip(part, block, strict=True)
-    }
+    return _Images({**pictures, **large}, heat, health, (*notes, *there.missing(paths), *heat_notes))
 
 
 def _heat(model: Model | None, there: Seen, classes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
 
 GALLERY_BYTES = 3_200_000  # of addresses of pictures: with tables, heat maps and charts a page stays below 5 MB
+ENLARGED = 64  # px: up to here a picture is shown larger than it is, its pixels as squares
 MOST_LISTED = 20  # cases of a finding named on the page; all of them: cnnkit doctor
 Image = NDArray[np.uint8]
 
@@ -114,7 +115,7 @@ def _answers_part(page: RunPage) -> dict[str, Any]:
     part: dict[str, Any] = {
         "thumbs": thumbs,
         "heat": {path: data_uri(webp(image), "webp") for path, image in page.heat.items()},
-        "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= 64},  # noqa: PLR2004 - enlarged: pixels as squares
+        "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
         "samples": [(name, paths) for name, paths in samples if paths],
         "worst_answers": [answer for answer in page.choice.worst if answer.path in thumbs],
         "unsure_answers": [answer for answer in page.choice.unsure if answer.path in thumbs],

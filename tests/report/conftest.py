@@ -33,7 +33,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
-        if tag not in {"meta", "img", "link", "input"}:
+        if tag not in {"meta", "img", "link", "input", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
