@@ -115,6 +115,7 @@ def report(
             sha256=fingerprint(folder.best),
             parameters=sum(parameter.numel() for parameter in model.module.parameters()) if model else None,
             temperature=model.header.temperature if model else 1.0,
+            rules=_rules(model),
         ),
         metrics=found.metrics if found else None,
         answers=answers,
@@ -192,6 +193,12 @@ def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
         return load_model(run.best), ()
     except CnnkitError as error:
         return None, (f"without heat maps: {error}",)
+
+
+def _rules(model: Model | None) -> dict[str, dict[str, Any]]:
+    """The rules in the model's header that say when not to answer, and which labels are possible."""
+    header = model.header.model_dump(mode="json") if model else {}
+    return {name: header[name] for name in ("abstention", "label_sets") if header.get(name)}
 
 
 def _images(run: RunDir, config: Mapping[str, Any], model: Model | None, paths: Sequence[str], looked: Sequence[Answer]) -> _Images:

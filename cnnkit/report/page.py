@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cnnkit.metrics.counts import Counts, confusion_counts
 from cnnkit.report.health import by_severity, verdict, worst
 from cnnkit.report.html import MOST_OF_A_CASE, SHOWN, case_tests, render, sealed
+from cnnkit.report.page_certainty import certainty, reliability, risk_chart
 from cnnkit.report.page_curves import course, curves
 from cnnkit.report.page_facts import (
     ModelFacts,
@@ -24,7 +25,7 @@ from cnnkit.report.page_facts import (
     timing_facts,
 )
 from cnnkit.report.page_gallery import MOST_BUTTONS, Answer, Choice, matrix, pairs
-from cnnkit.report.page_metrics import class_rows, headline, metric_rows, reliability, risk_chart
+from cnnkit.report.page_metrics import class_rows, headline, metric_rows
 from cnnkit.report.thumbnail import data_uri, webp
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def run_html(page: RunPage) -> str:
             repeat=repeat_facts(page.config, epochs),
             timing=timing_facts(epochs),
             model=model_facts(page.config, page.model),
-            model_says=page.model,
+            certainty=certainty(page.metrics or {}, page.model),
             settings=settings_rows(page.config),
             **answers,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -22,15 +22,17 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the model file says of itself: bytes, `parameters` (None: not counted) and the temperature of its softmax."""
+    """What the model file says of itself: bytes, `parameters` (None: not counted), and of its header what it holds beside the weights.
+
+    `rules` are the header's ``abstention`` and ``label_sets``, those that it has.
+    """
 
     name: str
     bytes: int
     sha256: str
     parameters: int | None
     temperature: float
-    calibration: Mapping[str, Any] | None = None
-    abstention: Mapping[str, Any] | None = None
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
 def command_line(config: Mapping[str, Any]) -> str:
@@ -90,7 +92,7 @@ def model_facts(config: Mapping[str, Any], model: ModelFacts) -> Facts:
         ("input", f"{colour}, {shape['image_size']} × {shape['image_size']} px by {shape['resize_mode']}, {shape['interpolation']}"),
         ("normalised by", f"mean {_numbers(shape['mean'])}, std {_numbers(shape['std'])}"),
         ("answers", f"probabilities of {len(config['classes'])} classes"),
-        ("temperature", f"{model.temperature:.3f}" if model.temperature != 1 else "1: not calibrated"),
+        ("temperature", f"{model.temperature:.3f}" if model.temperature != 1 else "1: the probabilities are the network's own"),
     ]
     return [(name, text) for name, text in facts if text]
 

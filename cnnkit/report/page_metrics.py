@@ -9,7 +9,6 @@ from typing import Any, TypeGuard
 
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate, wilson
-from cnnkit.report.chart import Axis, Chart, Line, chart
 from cnnkit.report.tables import FEW_IMAGES, UNDEFINED, percent
 
 # metrics.json keys in the order of the page, with their names; an estimate under another key follows under its own name
@@ -131,50 +130,6 @@ def class_rows(metrics: Mapping[str, Any], table: Counts) -> list[ClassRow]:
             )
         )
     return rows
-
-
-def reliability(metrics: Mapping[str, Any]) -> Chart | None:
-    """Return the reliability diagram of metrics.json's bins; None if it has none."""
-    bins = [one for one in metrics.get("reliability") or () if one["count"]]
-    if not bins:
-        return None
-    points = [(one["confidence"], one["accuracy"]["value"]) for one in bins]
-    spans = [(one["confidence"], one["accuracy"]["low"], one["accuracy"]["high"]) for one in bins]
-    total = sum(one["count"] for one in bins)
-    gap = sum(one["count"] * (one["confidence"] - one["accuracy"]["value"]) for one in bins) / total
-    way = "too sure" if gap > 0 else "not sure enough"
-    return chart(
-        [Line("perfect", [(0.0, 0.0), (1.0, 1.0)], style=7), Line("measured, with 95 % intervals", points, spans=spans)],
-        Axis("confidence: probability of the answer", percent=True, low=0.0, high=1.0),
-        Axis("right answers", percent=True, low=0.0, high=1.0),
-        title="reliability",
-        description=f"{len(bins)} groups of answers by confidence; on average {100 * abs(gap):.1f} points {way}",
-    )
-
-
-def risk_chart(metrics: Mapping[str, Any]) -> Chart | None:
-    """Return how many answers are wrong if only the surest are given, from the table of metrics.json; None if it has none."""
-    rows = [row for row in metrics.get("risk_coverage") or () if row["answered"]]
-    if not rows:
-        return None
-    rows = sorted(rows, key=lambda row: row["coverage"])
-    half, whole = min(rows, key=lambda row: abs(row["coverage"] - 0.5)), rows[-1]
-    return chart(
-        [
-            Line(
-                "wrong answers, with 95 % intervals",
-                [(row["coverage"], row["risk"]["value"]) for row in rows],
-                spans=[(row["coverage"], row["risk"]["low"], row["risk"]["high"]) for row in rows],
-            )
-        ],
-        Axis("answered: share of images, the surest first", percent=True, low=0.0, high=1.0),
-        Axis("wrong among them", percent=True, low=0.0),
-        title="risk by coverage",
-        description=(
-            f"{percent(whole['risk']['value'])} % wrong of the surest {percent(whole['coverage'])} %, "
-            f"{percent(half['risk']['value'])} % of the surest {percent(half['coverage'])} %"
-        ),
-    )
 
 
 def _text(key: str, value: float | None) -> str:

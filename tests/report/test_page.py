@@ -120,4 +120,4 @@ def test_charts_of_certainty_come_with_their_keys(run_page, parsed, risk, expect
     metrics = page.metrics | ({"risk_coverage": rows, "reliability": bins} if risk else {})
     texts = parsed(run_html(replace(page, metrics={**metrics, **({} if risk else {"reliability": []})}))).texts
     assert ("10.0 % wrong of the surest 100.0 %, 10.0 % of the surest 50.0 %" in texts) is expected
-    assert ("1 groups of answers by confidence; on average 80.0 points too sure" in texts) is expected
+    assert ("answers in 1 group by confidence; on average 80.0 points too sure" in texts) is expected

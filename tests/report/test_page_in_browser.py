@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,14 @@ from cnnkit.report.page import run_html
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions")
+PATIENCE = 300  # seconds: a busy machine is no failure
+LAUNCH = """
+import fcntl, os, sys
+hears, says = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
+os.dup2(hears, 3)
+os.dup2(says, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""  # Chromium listens at 3 and answers at 4
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="no Chromium to open pages with"),
@@ -26,18 +36,17 @@ class Browser:
     """A Chromium that is spoken to through two pipes (the DevTools protocol, a JSON document and a zero byte at a time)."""
 
     def __init__(self, profile: Path) -> None:
-        ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it hears, and of what it says
-        command = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
+        (hears, self._to), (self._from, says) = os.pipe(), os.pipe()
         flags = (*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank")
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", command, str(CHROMIUM), *flags],
-            pass_fds=(ours[0], theirs[1]),
+            [sys.executable, "-I", "-S", "-c", LAUNCH, str(hears), str(says), str(CHROMIUM), *flags],
+            pass_fds=(hears, says),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(ours[0])
-        os.close(theirs[1])
-        self._to, self._from = os.fdopen(ours[1], "wb", buffering=0), os.fdopen(theirs[0], "rb")
+        os.close(hears)
+        os.close(says)
+        self._heard = bytearray()
         self._number, self._session = 0, ""
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -49,7 +58,9 @@ class Browser:
         """Ask for `method` and return its result; what happens meanwhile is added to `events`."""
         self._number += 1
         session = {"sessionId": self._session} if self._session else {}
-        self._to.write(json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0")
+        asked = json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0"
+        while asked:
+            asked = asked[os.write(self._to, asked) :]
         while True:
             message = self._message()
             if message.get("id") == self._number:
@@ -100,15 +111,18 @@ class Browser:
 
     def close(self) -> None:
         """Let it end."""
-        self._to.close()
-        self._from.close()
-        self.process.wait(timeout=60)
+        os.close(self._to)
+        os.close(self._from)
+        self.process.wait(timeout=PATIENCE)
 
     def _message(self) -> dict[str, Any]:
-        text = bytearray()
-        while (byte := self._from.read(1)) != b"\0":
-            assert byte, "Chromium has ended"
-            text += byte
+        while (end := self._heard.find(0)) < 0:
+            ready, _, _ = select.select([self._from], [], [], PATIENCE)
+            part = os.read(self._from, 1 << 16) if ready else b""
+            assert part, "Chromium has ended" if ready else f"Chromium has said nothing for {PATIENCE} s"
+            self._heard += part
+        text = self._heard[:end]
+        del self._heard[: end + 1]
         return json.loads(text)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnkit.report.page_metrics import class_rows, headline, metric_rows, reliability, risk_chart
+from cnnkit.report.page_metrics import class_rows, headline, metric_rows
 
 SHARE = {"value": 0.9, "low": 0.85, "high": 0.94}
 METRICS = {
@@ -52,9 +52,3 @@ def test_classes_have_a_bar_and_what_they_are_sorted_by():
     assert (ant.missed, ant.false_alarms, ant.few, ant.interval) == (4, 0, False, "76.9 to 96.0")
     assert (bee.recall, bee.few, bee.false_alarms) == ("-", True, 4)
     assert bee.order["recall"] < 0 < ant.order["recall"]
-
-
-def test_charts_only_of_what_is_there():
-    assert reliability(METRICS) is None
-    assert reliability(METRICS | {"reliability": [{"count": 0}]}) is None
-    assert risk_chart(METRICS) is None
