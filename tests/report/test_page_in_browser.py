@@ -156,9 +156,8 @@ def test_a_click_on_a_cell_shows_its_images_and_says_how_many(page, browser):
 
 
 def test_arrows_and_enter_do_the_same(page, browser):
-    browser.run("document.querySelector(\"button[data-true='0'][data-predicted='0']\").focus()")
+    browser.run("document.querySelector(\"button[data-true='0'][data-predicted='1']\").focus()")
     browser.press("ArrowDown")
-    browser.press("ArrowRight")
     browser.press("ArrowRight")
     assert browser.run("document.activeElement.getAttribute('aria-label')").startswith("true dog, predicted eel: ")
     assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
