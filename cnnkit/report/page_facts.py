@@ -105,7 +105,8 @@ def settings_rows(config: Mapping[str, Any]) -> list[tuple[str, Facts]]:
 
 def limits(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, classes: Sequence[ClassRow], findings: Sequence[str]) -> list[str]:
     """Return what was found that limits the use of the model, each a sentence; empty if nothing was."""
-    return [*_measured_limits(metrics, classes), *findings, *(str(note) for note in config.get("notes", ()) if "copy" in note)]
+    leaks = [] if any(text.startswith("leak:") for text in findings) else [str(note) for note in config.get("notes", ()) if "copy" in note]
+    return [*_measured_limits(metrics, classes), *findings, *leaks]
 
 
 def _measured_limits(metrics: Mapping[str, Any] | None, classes: Sequence[ClassRow]) -> Iterator[str]:

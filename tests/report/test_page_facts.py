@@ -61,7 +61,7 @@ def test_limits_are_sentences_about_what_was_found(run_page):
         ClassRow(0, "ant", 0, "-", "-", "-", wilson(0, 0), few=True, missed=0, false_alarms=0),
         ClassRow(1, "bee", 40, "-", "0.0", "-", wilson(0, 40), few=False, missed=40, false_alarms=0),
     ]
-    assert limits(run_page().config, metrics, rows, ["leak: 2 copies"]) == [
+    assert limits(run_page().config, metrics, rows, ["tiny: 2 images"]) == [
         "Not shown to be better than always answering ant, which is right for 50.0 %.",
         "Fewer than 30 val images, so that scores are rough: ant.",
         "No val image at all: ant.",
@@ -69,10 +69,11 @@ def test_limits_are_sentences_about_what_was_found(run_page):
         "The figures are of val, which also chose the epoch: they are a little too good.",
         "Test has been opened 3 times: what was chosen by looking at it makes its figures too good.",
         "Left out because unreadable: 1 image, such as broken.jpg.",
-        "leak: 2 copies",
+        "tiny: 2 images",
         "3 test images have a copy in train",
     ]
     assert limits({"notes": []}, None, [], []) == []
+    assert limits(run_page().config, None, [], ["leak: 2 copies"]) == ["leak: 2 copies"]  # which says the same
 
 
 def test_only_the_epoch_that_was_kept_is_marked(run_page):

@@ -27,7 +27,6 @@ os.dup2(says, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """  # Chromium listens at 3 and answers at 4
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="no Chromium to open pages with"),
 ]
 
