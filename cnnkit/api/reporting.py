@@ -228,7 +228,7 @@ def _heat(model: Model | None, there: Seen, classes: Mapping[str, int]) -> tuple
         for part, block in there.of(there.known(list(classes))):
             maps = cam.heat_maps(torch.from_numpy(block), np.array([classes[path] for path in part], np.int64))
             for path, canvas, heat in zip(part, block, maps, strict=True):
-                found[path] = shrunk(overlay(picture(canvas), heat), LARGE)
+                found[path] = shrunk(overlay(picture(canvas), heat, LARGE), LARGE)
     except CnnkitError as error:
         return {}, (f"without heat maps: {error}",)
     return found, ()

@@ -115,3 +115,21 @@ def test_a_lone_model_file_has_no_run(cli, trained, tmp_path):
     result = cli("report", tmp_path / "lone.safetensors")
     assert result.code == 2
     assert "lies in no run directory" in result.err
+
+
+def test_several_runs_on_one_page(cli, trained, tmp_path):
+    from cnnkit.model_file import read_header, rewrite_header
+
+    other = trained.run.with_name("002-custom-cnn")
+    shutil.copytree(trained.run, other)
+    header = read_header(other / "best.safetensors")
+    rewrite_header(other / "best.safetensors", header.model_copy(update={"temperature": 2.0}))
+    facts = cli("report", "--compare", trained.run, other, "--json", "--out", tmp_path / "page.html").json()
+    assert facts["runs"] == ["001-custom-cnn", "002-custom-cnn"]
+    assert facts["split"] == "test"
+    source = (tmp_path / "page.html").read_text("utf-8")
+    for text in ("2 models compared", "002-custom-cnn against 001-custom-cnn", "How to repeat it", "val loss by epoch"):
+        assert text in source
+    result = cli("report", "--compare", trained.run, other)
+    assert (result.code, (trained.run / "comparison.html").is_file()) == (0, True)
+    assert "001-custom-cnn/comparison.html" in result.out
