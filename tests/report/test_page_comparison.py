@@ -21,7 +21,7 @@ def change(path: str, kind: str) -> dict[str, Any]:
     return {"path": path, "true": "bee", "change": kind, **answers}
 
 
-RESULT = {
+RESULT: dict[str, Any] = {
     "split": "test",
     "data": "my images",
     "n": 1200,
