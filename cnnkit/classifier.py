@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from cnnkit.head import head_layers
 from cnnkit.model_file import Model, load_model
-from cnnkit.preprocess import Preprocess
+from cnnkit.preprocess import Preprocess, Preprocessing
 from cnnkit.registry import EXPORTERS, find, load
+from cnnkit.rules import Rules
 from cnnkit.views import PLAIN, Views
 
 if TYPE_CHECKING:
@@ -39,6 +40,26 @@ class Classifier(Protocol):
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
         ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A classifier whose file also says when not to answer, and how images become what it looks at; formats may leave that out."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the file."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a decoded image becomes a canvas; None if the file does not say."""
+        ...
+
+
+def rules_of(classifier: Classifier) -> Rules:
+    """Return the rules that came with a classifier: none at all where its format keeps none."""
+    return classifier.rules if isinstance(classifier, Limited) else Rules()
 
 
 class TorchClassifier:
@@ -62,9 +83,23 @@ class TorchClassifier:
         """The K class names, in the order of the probabilities."""
         return self.model.header.classes
 
+    @property
+    def rules(self) -> Rules:
+        """What the model file says of when not to answer."""
+        return self.model.header
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a decoded image becomes a canvas."""
+        return self.model.header.preprocessing
+
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
-        return self.canvas_probabilities(self._preprocess.canvases(images))
+        return self.canvas_probabilities(self.canvases(images))
+
+    def canvases(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to canvases, uint8 (N, C, S, S)."""
+        return self._preprocess.canvases(images)
 
     def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""

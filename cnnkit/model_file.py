@@ -17,6 +17,7 @@ from cnnkit.errors import ModelFileError
 from cnnkit.files import whole_file
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import load_architecture
+from cnnkit.rules import Rules
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-class ModelHeader(BaseModel):
+class ModelHeader(Rules, BaseModel):
     """What a model file says of itself, beside the weights.
 
     `arch` and `options` rebuild the network; `classes` are in index order; `temperature` divides the logits before
     softmax (1 until calibrated); `versions` are those it was trained with; `training` says how the weights came to be
-    (epoch, monitored metric and value, seed, data fingerprint).
+    (epoch, monitored metric and value, seed, data fingerprint). The model's own limits are among its `Rules`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -61,6 +61,7 @@ HEAVY = {
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "preprocess": Room(rooms="architecture shapes", packages="numpy torch pydantic"),
+    "rules": Room(rooms="metrics", packages="pydantic"),
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
         rooms="errors files shapes config registry preprocess",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
@@ -72,19 +73,19 @@ HEAVY = {
     "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
     "head": Room(rooms="errors", packages="torch"),
     # a trained model: its file, what it answers, its exported forms
-    "model_file": Room(rooms="errors files registry preprocess", packages="torch pydantic safetensors"),
+    "model_file": Room(rooms="errors files registry preprocess rules", packages="torch pydantic safetensors"),
     "views": Room(rooms="errors model_file", packages="torch"),
-    "classifier": Room(rooms="registry preprocess head model_file views", packages="numpy torch", rooms_as_types="exporters"),
+    "classifier": Room(rooms="registry preprocess rules head model_file views", packages="numpy torch", rooms_as_types="exporters"),
     "exporters": Room(
-        rooms="errors files shapes preprocess model_file classifier",
+        rooms="errors files shapes preprocess rules model_file classifier",
         packages="numpy torch",
         packages_inside="onnx onnxruntime sklearn",
     ),
     "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config recipe registry run_dir metrics preprocess data doctor engine transfer head model_file "
-        "views classifier exporters explain",
+        rooms="errors files architecture config recipe registry run_dir metrics preprocess rules data doctor engine transfer head "
+        "model_file views classifier exporters explain",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),

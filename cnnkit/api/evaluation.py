@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cnnkit import run_dir
 from cnnkit.api.samples import Samples, other_samples, run_samples
+from cnnkit.api.strangers import Strangers, meet_strangers, stranger_files
 from cnnkit.api.target import Target, find_target
-from cnnkit.classifier import Classifier, TorchClassifier, open_classifier
+from cnnkit.classifier import Classifier, TorchClassifier, open_classifier, rules_of
 from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.scan import Progress, scan
@@ -23,6 +24,8 @@ from cnnkit.data.stream import BATCH, gather, in_batches
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.files import fingerprint
 from cnnkit.metrics.classification import ClassificationReport, classification_report
+from cnnkit.metrics.selective import SelectiveReport, selective_report
+from cnnkit.rules import Rules
 from cnnkit.views import PLAIN, Views, trained_views
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ class Evaluation:
 
     `opened` is how often the test split of the run has been looked at, this time included; 0 for other images.
     `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `views` is what the model was shown
-    of every image.
+    of every image. `selective` is what not answering does, `strangers` what the model made of images of another kind, if it was shown any.
     """
 
     target: Target
@@ -48,6 +51,8 @@ class Evaluation:
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     folder: Path | None
+    selective: SelectiveReport
+    strangers: Strangers | None = None
     opened: int = 0
     views: Views = PLAIN
 
@@ -59,7 +64,8 @@ class Evaluation:
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
         tta = {} if self.views == PLAIN else {"tta": self.views.to_dict()}
-        return {**self.report.to_dict(confusion=confusion), **tta}
+        ood = {"ood": self.strangers.to_dict()} if self.strangers else {}
+        return {**self.report.to_dict(confusion=confusion), **self.selective.to_dict(), **ood, **tta}
 
 
 def evaluate(
@@ -70,14 +76,15 @@ def evaluate(
     out: str | Path | None = None,
     all_probabilities: bool = False,
     tta: bool = False,
+    ood: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val if it has none), or on `data`; write the files of the evaluation.
 
     The files go to ``eval/<split>/`` of the run directory, or to `out`; a lone model file without `out` writes none.
     With `tta` the model answers for several views of every image (see `cnnkit.views`), and the files go to
-    ``eval/<split>-tta/``. Raises `CnnkitError` if there is no such model, no labelled image, the classes do not fit, or
-    `tta` is asked of a model that knows no other view.
+    ``eval/<split>-tta/``. `ood` is a folder of images of another kind, to see how many of them are answered. Raises `CnnkitError` if
+    there is no such model, no labelled image, the classes do not fit, or `tta` is asked of a model that knows no other view.
     """
     target = find_target(model)
     classifier, views = open_classifier(target.path), PLAIN
@@ -89,7 +96,8 @@ def evaluate(
     folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
     if all_probabilities and folder is None:
         raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
-    records, probabilities, bad, notes = _classified(classifier, samples, progress)
+    strange = stranger_files(ood) if ood is not None else []
+    records, probabilities, bad, notes = classified(classifier, samples, progress)
     if not records:
         raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
     if split is None and data is None and samples.split == VAL:
@@ -101,15 +109,22 @@ def evaluate(
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
     paths = tuple(record.path for record in records)
-    result = Evaluation(target, report, paths, labels, probabilities, tuple(bad), tuple(notes), folder, opened, views)
+    rules, note = _usable_rules(classifier, views)
+    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets)
+    strangers = meet_strangers(classifier, strange, selective.top, rules.abstention, progress) if strange else None
+    result = Evaluation(
+        target, report, paths, labels, probabilities, tuple(bad), (*notes, *note), folder, selective, strangers, opened, views
+    )
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
     return result
 
 
 def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
-    """Write metrics.json, predictions.csv, confusion.csv, confusion.png and report.txt into `folder`."""
+    """Write metrics.json, predictions.csv, confusion.csv, confusion.png, risk_coverage.png, report.txt, perhaps ood.csv, into `folder`."""
     from cnnkit.report.plots import plot_confusion  # matplotlib takes a second to import
+    from cnnkit.report.risk_plot import plot_risk_coverage
+    from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.text import report_text
 
     report = evaluation.report
@@ -124,8 +139,14 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         {"true": name, **dict(zip(heads, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)
     ]
     run_dir.write_csv(folder / "confusion.csv", ["true", *heads], counts)
-    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading))
+    more = [risk_coverage_table(evaluation.selective)]
+    more += [stranger_sentence(evaluation.strangers.report, report.split)] if evaluation.strangers else []
+    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading, more))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png")
+    plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
+    (folder / "ood.csv").unlink(missing_ok=True)  # one of an earlier evaluation says nothing about this one
+    if evaluation.strangers:
+        evaluation.strangers.write(folder / "ood.csv")
 
 
 def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Iterator[dict[str, object]]:
@@ -158,7 +179,15 @@ def _with_views(classifier: Classifier, target: Target) -> tuple[TorchClassifier
     return TorchClassifier(classifier.model, views=views), views
 
 
-def _classified(
+def _usable_rules(classifier: Classifier, views: Views) -> tuple[Rules, tuple[str, ...]]:
+    """Return the rules of the model and a note; with views there are none, as they were found without."""
+    rules = rules_of(classifier)
+    if views == PLAIN or not (rules.abstention or rules.label_sets):
+        return rules, ()
+    return Rules(), ("the model's threshold and label sets were found without --tta, and are left out of these figures",)
+
+
+def classified(
     classifier: Classifier, samples: Samples, progress: Progress | None
 ) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
     """Return the readable records with their probabilities (N, K), the unreadable ones, and notes."""
@@ -190,7 +219,7 @@ def _classified(
 def _classified_from_store(
     classifier: TorchClassifier, samples: Samples, progress: Progress | None
 ) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
-    """As `_classified`, on canvases: the training's own store serves again, to the bit."""
+    """As `classified`, on canvases: the training's own store serves again, to the bit."""
     geometry: Preprocessing = classifier.model.header.preprocessing
     found = scan(samples.source, samples.scope, geometry, progress=progress)
     assert found.canvases is not None  # noqa: S101 (a geometry was given)

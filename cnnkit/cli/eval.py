@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.deciding import decide
+from cnnkit.errors import ConfigError
 
 
 def evaluate(
@@ -30,14 +32,44 @@ def evaluate(
             "--tta", help="Test-time augmentation: mean over mirrored and shifted views, as far as training mirrored and shifted."
         ),
     ] = False,
+    abstain_risk: Annotated[
+        str | None,
+        typer.Option(
+            "--abstain-risk",
+            help="Find on val, and store in the model, the threshold below which it does not answer, so that at most this share of its "
+            "answers is wrong (95 % confidence), such as 0.02; none removes it.",
+            show_default=False,
+        ),
+    ] = None,
+    sets: Annotated[
+        str | None,
+        typer.Option(
+            "--sets",
+            help="Store in the model label sets that hold the true class with this probability, such as 0.95; none removes them.",
+            show_default=False,
+        ),
+    ] = None,
+    ood: Annotated[
+        Path | None,
+        typer.Option(
+            "--ood",
+            exists=True,
+            file_okay=False,
+            help="Folder of images of another kind: how many are answered as if they were known.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,
 ) -> None:
     """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
     from cnnkit.api import evaluate as run_evaluation
 
     screen = console.err()
+    if tta and (abstain_risk or sets):
+        raise ConfigError("--abstain-risk and --sets are what predict obeys, and predict shows the model one view: leave out --tta")
+    decide(model, abstain_risk, sets)
     with console.progress(screen, "reading images") as update:
-        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, tta=tta, progress=update)
+        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, tta=tta, ood=ood, progress=update)
     console.say_model(result.target)
     for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
         console.labelled(screen, "note", text, "yellow")
@@ -45,12 +77,15 @@ def evaluate(
         console.print_json(result.to_dict(confusion=True))
         return
     from cnnkit.report.confusion import confusion_table
+    from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.tables import metrics_table, per_class_table
 
     shown = console.out()
     if result.heading:
         console.say(shown, f"{result.heading}\n")
-    shown.print(metrics_table(result.report), "", per_class_table(result.report), sep="\n")
+    shown.print(metrics_table(result.report), "", per_class_table(result.report), "", risk_coverage_table(result.selective), sep="\n")
+    if result.strangers:
+        console.say(shown, f"\n{stranger_sentence(result.strangers.report, result.report.split)}")
     if confusion:
         shown.print()
         shown.print(confusion_table(result.report.confusion, result.report.classes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
     from cnnkit.api import Prediction
+    from cnnkit.metrics.drift import Drift
 
 FORMATS = (".csv", ".json", ".parquet")
 
@@ -33,7 +35,11 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="One more column per class in the file or JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
 ) -> None:
-    """Classify image files; one row each, in the order given. An unreadable file is a row with its error."""
+    """Classify image files; one row each, in the order given. An unreadable file is a row with its error.
+
+    A model with a threshold (cnnkit eval --abstain-risk) says where it does not know. From 30 images on, they are compared with those
+    that the model knows.
+    """
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
     if probabilities and out is None and not json:
@@ -47,20 +53,24 @@ def predict(
         if out.suffix.lower() == ".parquet":
             _pyarrow()
     from cnnkit.api import predict as run_prediction
+    from cnnkit.api.drift_watch import DriftWatch
     from cnnkit.api.target import find_target
 
     target = find_target(model)
     console.say_model(target)
     rows: list[dict[str, object]] = []
-    for prediction in _shown(run_prediction(images, target.path), top or 1, quiet=json or out is not None):
+    watch = DriftWatch()
+    for prediction in _shown(run_prediction(images, target.path, watch=watch), top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
         rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top or 1)]} if json else row)
     if json:
         console.print_json(rows)
     if out is not None:
         _write(out, rows)
-        failed = sum(1 for row in rows if row["error"])
-        console.say(console.err(), f"{len(rows)} rows in {out}" + (f", {failed} of them with an error" if failed else ""))
+        failed, refused = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
+        more = (f", {failed} of them with an error" if failed else "") + (f", {refused} not answered" if refused else "")
+        console.say(console.err(), f"{len(rows)} rows in {out}{more}")
+    _tell_drift(watch.result(), out)
 
 
 def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
@@ -68,9 +78,29 @@ def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Itera
     shown = console.out()
     for prediction in predictions:
         if not quiet:
-            answers = [f"{name} {100 * share:.1f} %" for name, share in prediction.top(top)]
-            console.say(shown, f"{prediction.path}  {', '.join(answers) or 'error: ' + prediction.error}")
+            console.say(shown, f"{prediction.path}  {_answer(prediction, top)}")
         yield prediction
+
+
+def _answer(prediction: Prediction, top: int) -> str:
+    """The line's second half: what the model says, that it does not know, or why it was not asked."""
+    if prediction.error:
+        return f"error: {prediction.error}"
+    best = ", ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.top(top))
+    possible = f"  one of: {', '.join(prediction.label_set)}" if prediction.label_set else ""
+    return (f"don't know ({best})" if prediction.abstained else best) + possible
+
+
+def _tell_drift(drift: Drift | None, out: Path | None) -> None:
+    """Put the comparison with the images that the model knows beside the rows, and say on stderr if these look unlike them."""
+    if drift and out is not None:
+        from cnnkit.run_dir import write_json
+
+        write_json(out.with_suffix(".drift.json"), drift.to_dict())
+    if drift and drift.alarm:
+        from cnnkit.report.selective import drift_sentence
+
+        console.labelled(console.err(), "drift", drift_sentence(drift), "yellow")
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -89,7 +119,9 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _cell(value: object) -> object:
-    """Booleans in lower case, as JSON has them; None as an empty cell."""
+    """Booleans in lower case and lists of names, as JSON has them; None as an empty cell."""
+    if isinstance(value, list):
+        return dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else value
 
 

@@ -74,7 +74,7 @@ def measure(decoded: list[Decoded]) -> tuple[list[Facts], NDArray[np.uint8]]:
         thumbnails[rows] = np.floor(_shrink(stack) + 0.5).astype(np.uint8)
         luma = stack @ LUMA
         light, contrast = luma.mean((1, 2), dtype=np.float64), luma.std((1, 2), dtype=np.float64)
-        edges = _laplacian(luma).std((1, 2), dtype=np.float64) if min(stack.shape[1:3]) > 2 else np.zeros(len(rows))  # noqa: PLR2004
+        edges = laplacian(luma).std((1, 2), dtype=np.float64) if min(stack.shape[1:3]) > 2 else np.zeros(len(rows))  # noqa: PLR2004
         for place, row in enumerate(rows):
             item, std = decoded[row], float(contrast[place])
             facts[row] = Facts(
@@ -114,7 +114,7 @@ def _cells(pixels: int) -> NDArray[np.float32]:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _laplacian(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+def laplacian(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """The discrete Laplacian of (N, H, W), without its border."""
     inner = luma[:, 1:-1, 1:-1]
     return luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:] - 4 * inner

@@ -1,7 +1,8 @@
 """Export to ONNX: one file that takes decoded images of any size and answers with probabilities.
 
 input `images` uint8 (N, H, W, 3) RGB, all three dynamic; outputs `probabilities` float32 (N, K) and `labels` int64 (N,).
-Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in index order.
+Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in index order, and the
+model's rules, such as `abstention` with the `threshold` below which a top probability is no answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.model_file import Model, ModelHeader
 from cnnkit.preprocess import Preprocess
+from cnnkit.rules import to_metadata
 
 if TYPE_CHECKING:
     import onnx
@@ -70,6 +72,7 @@ def metadata(header: ModelHeader) -> dict[str, str]:
         "options": json.dumps(header.options),
         "training": json.dumps(header.training),
         "cnnkit_version": version("cnnkit"),
+        **to_metadata(header),
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
+from cnnkit.preprocess import Preprocessing
+from cnnkit.rules import Rules, from_metadata
 from cnnkit.shapes import same_shape
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class OnnxClassifier:
             raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
         self._session = _open_session(self.path)
         self._classes = _read_classes(self.path, self._session)
+        self.rules, self.preprocessing = _read_rules(self.path, self._session)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,6 +94,17 @@ def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[st
             return classes
         problem = f"its metadata names {len(classes)} classes, its output has {outputs['probabilities'][-1]}"
     raise ModelFileError(f"{path}: an ONNX file, but not one that cnnkit export wrote: {problem}")
+
+
+def _read_rules(path: Path, session: onnxruntime.InferenceSession) -> tuple[Rules, Preprocessing | None]:
+    """Read when not to answer, and how images become canvases; the graph needs neither, so a file may lack them."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        known = metadata.get("preprocessing")
+        return from_metadata(metadata), Preprocessing.model_validate_json(known) if known else None
+    except ValueError as error:  # pydantic's is one
+        first = str(error).splitlines()[0]
+        raise ModelFileError(f"{path}: its metadata cannot be read by this version of cnnkit ({first}); export the model again") from error
 
 
 def _names(text: str) -> tuple[str, ...]:

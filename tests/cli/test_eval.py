@@ -22,7 +22,14 @@ def test_eval_takes_the_newest_run_and_says_so(cli, trained):
 def test_every_number_on_screen_is_in_a_file(cli, trained):
     document = cli("eval", "--json").json()
     folder = trained.run / "eval" / "test"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv", "confusion.csv", "confusion.png", "report.txt"}
+    assert {path.name for path in folder.iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion.csv",
+        "confusion.png",
+        "risk_coverage.png",
+        "report.txt",
+    }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["unreadable"] == []
     for key in ("split", "n", "accuracy", "loss", "macro_f1", "per_class"):

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnkit.api.drift_watch import take_fingerprint
+from cnnkit.classifier import TorchClassifier, open_classifier
+from cnnkit.data.image import read_image
+from cnnkit.metrics.abstention import Abstention
+from cnnkit.metrics.conformal import LabelSets
+from cnnkit.model_file import read_header, rewrite_header
+
+
+def give(run: Path, **rules: object) -> None:
+    """Write rules into the model file of a run by hand."""
+    rewrite_header(run / "best.safetensors", read_header(run / "best.safetensors").model_copy(update=rules))
+
+
+def between(run: Path, cli) -> float:
+    """A threshold that parts the run's test images: half are surer."""
+    assert cli("eval").code == 0
+    with (run / "eval/test/predictions.csv").open() as file:
+        shares = sorted(float(line.rsplit(",", 2)[1]) for line in file.readlines()[1:])
+    middle = len(shares) // 2
+    return (shares[middle - 1] + shares[middle]) / 2
+
+
+def rule(threshold: float) -> Abstention:
+    return Abstention(threshold, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val")
+
+
+def test_eval_finds_rules_on_val_stores_them_and_takes_them_away(cli, trained):
+    before = read_header(trained.run / "best.safetensors")
+    result = cli("eval", "--abstain-risk", 0.6, "--sets", 0.8)
+    assert result.code == 0, result.err
+    assert "with 95 % confidence at most 60 % of the answers are wrong; on val" in result.err
+    assert "the true class is in it with 80 % or more (threshold from " in " ".join(result.err.split())
+    assert "the model's threshold" in result.out
+    assert "label sets for 80.0 %: the true class is in " in result.out
+    header = read_header(trained.run / "best.safetensors")
+    assert header.abstention is not None
+    assert header.label_sets is not None
+    assert (header.abstention.risk, header.abstention.split, header.label_sets.coverage) == (0.6, "val", 0.8)
+    assert header.model_copy(update={"abstention": None, "label_sets": None}) == before
+    metrics = json.loads((trained.run / "eval/test/metrics.json").read_text())
+    assert metrics["abstention"]["threshold"] == header.abstention.threshold
+    assert metrics["abstention"]["evaluated"]["answered"] + 0 == round(metrics["abstention"]["evaluated"]["coverage"] * metrics["n"])
+    assert metrics["label_sets"]["evaluated"]["coverage"]["high"] <= 1
+    removed = cli("eval", "--abstain-risk", "none", "--sets", "none", "--json")
+    assert "every image is answered again" in removed.err
+    assert read_header(trained.run / "best.safetensors") == before
+    assert {"abstention", "label_sets"}.isdisjoint(removed.json())
+
+
+def test_a_risk_that_val_cannot_show_is_said_with_what_it_can_and_changes_nothing(cli, trained):
+    before = (trained.run / "best.safetensors").read_bytes()
+    result = cli("eval", "--abstain-risk", 0.02)
+    assert result.code == 1
+    said = " ".join(result.err.split())
+    assert "val images cannot show, with 95 % confidence, that a threshold keeps the errors among the answers at 2 % or less" in said
+    assert "val images like these would show 2 %" in said or "it takes a better model" in said
+    assert (trained.run / "best.safetensors").read_bytes() == before
+    assert not (trained.run / "eval").exists()
+
+
+def test_the_table_is_the_same_on_the_screen_and_in_the_file(cli, trained):
+    result = cli("eval", "--json")
+    rows = result.json()["risk_coverage"]
+    assert [row["answered"] for row in rows] == [11, 11, 10, 9, 8, 6]
+    assert rows[0]["risk"]["value"] == pytest.approx(1 - result.json()["accuracy"]["value"])
+    assert json.loads((trained.run / "eval/test/metrics.json").read_text())["risk_coverage"] == rows
+    assert "Answering only the surest images" in (trained.run / "eval/test/report.txt").read_text()
+
+
+def test_predict_obeys_and_still_shows_what_it_would_have_said(cli, trained, read_rows):
+    threshold = between(trained.run, cli)
+    give(trained.run, abstention=rule(threshold), label_sets=LabelSets(0.2, 0.95, 1000, "val"))
+    folder = trained.data / "wasps"
+    assert cli("predict", folder, trained.data / "bees/broken.jpg", "--out", "rows.csv", "--probabilities").code == 0
+    rows = read_rows("rows.csv")
+    assert list(rows[0]) == ["path", "predicted", "probability", "abstained", "error", "ants", "bees", "wasps", "label_set"]
+    for row in rows[:-1]:
+        assert row["abstained"] == ("true" if float(row["probability"]) < threshold else "false")
+        members = json.loads(row["label_set"])
+        assert members[0] == row["predicted"]
+        assert set(members) == {name for name in ("ants", "bees", "wasps") if float(row[name]) >= 0.2} | {row["predicted"]}
+    assert (rows[-1]["abstained"], rows[-1]["label_set"]) == ("false", "[]")
+    shown = cli("predict", folder).out.splitlines()
+    for line, row in zip(shown, rows, strict=False):
+        assert ("don't know (" in line) == (row["abstained"] == "true")
+        assert f"{row['predicted']} {100 * float(row['probability']):.1f} %" in line
+    assert any("don't know (" in line for line in cli("predict", trained.data).out.splitlines())
+
+
+def test_without_rules_nothing_changes(cli, trained, read_rows):
+    cli("predict", trained.data / "ants", "--out", "rows.csv")
+    assert list(read_rows("rows.csv")[0]) == ["path", "predicted", "probability", "abstained", "error"]
+
+
+def test_an_exported_file_takes_no_rules_and_is_told_to_be_older(cli, trained):
+    exported = trained.run / "export/model.onnx"
+    exported.parent.mkdir()
+    exported.write_bytes(b"no matter what: it is not opened")
+    refused = cli("eval", "--model", exported, "--abstain-risk", 0.1)
+    assert refused.code == 2
+    assert "an exported file keeps the rules it was exported with" in " ".join(refused.err.split())
+    later = cli("eval", "--abstain-risk", "none")
+    assert "exported before, with other rules: model.onnx; export anew: cnnkit export --onnx" in " ".join(later.err.split())
+
+
+def test_views_and_rules_do_not_mix(cli, trained):
+    give(trained.run, abstention=rule(0.5))
+    refused = cli("eval", "--tta", "--abstain-risk", 0.1)
+    assert (refused.code, "leave out --tta" in refused.err) == (2, True)
+    several = cli("eval", "--tta", "--json")
+    assert several.code == 0, several.err
+    assert "were found without --tta" in several.err
+    assert "abstention" not in several.json()
+
+
+@pytest.mark.parametrize(("flag", "text"), [("--abstain-risk", "2"), ("--abstain-risk", "two"), ("--sets", "95"), ("--sets", "0")])
+def test_a_share_that_is_none(cli, trained, flag, text):
+    result = cli("eval", flag, text)
+    assert result.code == 2
+    assert f"{flag} {text}: it must be a share between 0 and 1, such as 0." in result.err
+    assert "or none to take the rule away" in " ".join(result.err.split())
+
+
+def test_a_lone_model_file_has_no_val_images(cli, trained, tmp_path):
+    lone = tmp_path / "lone.safetensors"
+    lone.write_bytes((trained.run / "best.safetensors").read_bytes())
+    result = cli("eval", "--model", lone, "--data", trained.data, "--abstain-risk", 0.5)
+    assert result.code == 2
+    assert "so its validation images are not known; name the run: --model RUN" in " ".join(result.err.split())
+
+
+def test_strangers_are_counted(cli, trained, read_rows, tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        (tmp_path / "noise/deeper").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(tmp_path / f"noise/deeper/{index}.png")
+    (tmp_path / "noise/broken.png").write_bytes(b"no image")
+    result = cli("eval", "--ood", tmp_path / "noise", "--json")
+    ood = result.json()["ood"]
+    assert (ood["n"], ood["stored_threshold"], len(ood["unreadable"])) == (6, False, 1)
+    assert json.loads((trained.run / "eval/test/metrics.json").read_text())["ood"] == ood
+    rows = read_rows(trained.run / "eval/test/ood.csv")
+    assert len(rows) == 7
+    answered = [row for row in rows if row["abstained"] == "false" and not row["error"]]
+    assert len(answered) == round(ood["accepted"]["value"] * 6)
+    give(trained.run, abstention=rule(1.0))
+    shown = cli("eval", "--ood", tmp_path / "noise")
+    assert "of 6 images of another kind 0.0 % [0.0, 39.0] are answered as if they were known, at the model's threshold" in shown.out
+    assert "another kind" in (trained.run / "eval/test/report.txt").read_text()
+    cli("eval")
+    assert not (trained.run / "eval/test/ood.csv").exists()
+
+
+def test_a_folder_of_strangers_that_is_none(cli, trained, tmp_path):
+    (tmp_path / "void").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/broken.png").write_bytes(b"no image")
+    assert "does not exist" in cli("eval", "--ood", tmp_path / "gone").err
+    assert "no images in this folder" in cli("eval", "--ood", tmp_path / "void").err
+    assert "--ood: not one of 1 images can be read" in cli("eval", "--ood", tmp_path / "bad").err
+
+
+def test_images_unlike_those_of_the_training_are_told_and_the_file_has_the_figures(cli, trained, tmp_path):
+    classifier = open_classifier(trained.run / "best.safetensors")
+    assert isinstance(classifier, TorchClassifier)
+    images = [read_image(path) for path in sorted(trained.data.rglob("*-*.jpg"))]
+    known = take_fingerprint([classifier.canvases(images).numpy()], classifier.probabilities(images), split="val")
+    give(trained.run, fingerprint=known)
+    same = cli("predict", trained.data, "--out", "same.csv")
+    assert "look unlike" not in same.err
+    assert json.loads(Path("same.drift.json").read_text())["alarm"] is False
+    for index, path in enumerate(sorted(trained.data.rglob("*-*.jpg"))):
+        Image.fromarray(read_image(path).mean(axis=2).astype(np.uint8) // 6).save(tmp_path / f"dark-{index:03d}.png")
+    dark = cli("predict", *sorted(tmp_path.glob("dark-*.png")), "--out", "dark.csv")
+    assert dark.code == 0
+    said = " ".join(dark.err.split())
+    assert "these 60 images look unlike the training images: " in said
+    assert "(distance " in said
+    document = json.loads(Path("dark.drift.json").read_text())
+    assert document["alarm"] is True
+    assert {shift["feature"] for shift in document["features"]} == {
+        "brightness", "contrast", "sharpness", "saturation", "warmth", "confidence",
+    }  # fmt: skip
+    few = cli("predict", *sorted(tmp_path.glob("dark-*.png"))[:29], "--out", "few.csv")
+    assert "look unlike" not in few.err
+    assert not Path("few.drift.json").exists()
