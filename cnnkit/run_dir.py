@@ -165,7 +165,7 @@ def newest(*, finished: bool = True) -> RunDir:
     """
     folder = runs_folder()
     unfinished = None
-    for path in _runs(folder):
+    for path in runs_in(folder):
         run = RunDir(path)
         status = _status(run)
         if status == "finished" or (not finished and status is not None):
@@ -235,8 +235,8 @@ def _status(run: RunDir) -> object:
         return None
 
 
-def _runs(folder: Path) -> list[Path]:
-    """Run directories, newest first: by number, which order of creation gives."""
+def runs_in(folder: Path) -> list[Path]:
+    """Return the run directories of `folder`, newest first: by number, which order of creation gives."""
     if not folder.is_dir():
         return []
     numbered = [(int(match[1]), path) for path in folder.iterdir() if path.is_dir() and (match := _NUMBERED.match(path.name))]
@@ -244,5 +244,5 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _highest(folder: Path) -> int:
-    runs = _runs(folder)
+    runs = runs_in(folder)
     return int(runs[0].name.partition("-")[0]) if runs else 0

@@ -1,0 +1,124 @@
+"""``cnnkit info``: what is inside a model file or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.cli import console
+from cnnkit.cli.cache import size
+
+MOST_CLASSES = 20  # named on the screen; --json has them all
+# What is shown in lines of its own; any other key of the header comes after them, as it is.
+KNOWN = frozenset(
+    {
+        "file", "format", "bytes", "parameters", "statistics", "tensors", "dtypes", "constants", "nodes", "opset", "producer", "inputs",
+        "outputs", "cnnkit", "arch", "options", "classes", "preprocessing", "temperature", "versions", "training", "run", "cnnkit_version",
+    }
+)  # fmt: skip
+
+
+def info(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Show what is inside a model file or run: architecture, classes, preprocessing, calibration, how it was trained."""
+    from cnnkit.api.inspection import inspect
+    from cnnkit.api.target import find_target
+
+    target = find_target(model)
+    console.say_model(target)
+    facts = inspect(target)
+    if json:
+        console.print_json(facts)
+        return
+    from cnnkit.report.names import printable
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in _lines(facts).items():
+        grid.add_row(Text(label), Text(printable(text)))
+    console.out().print(grid)
+
+
+def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return a line of text for each thing that is known."""
+    lines = {"file": f"{facts['file']}, {size(facts['bytes'])}", **_sizes(facts)}
+    if not facts["cnnkit"]:
+        lines["made by"] = "not cnnkit: no header of it says what the weights are"
+        return lines
+    classes = facts["classes"]
+    named = ", ".join(classes[:MOST_CLASSES]) + (", …" if len(classes) > MOST_CLASSES else "")
+    options = ", ".join(f"{name}={value}" for name, value in facts.get("options", {}).items())
+    lines |= {
+        "architecture": f"{facts.get('arch', 'unknown')}{f' with {options}' if options else ''}",
+        "classes": f"{len(classes)}: {named}",
+        "preprocessing": _preprocessing(facts.get("preprocessing", {})),
+        "temperature": f"{facts.get('temperature', 1.0):g}" + (" (not calibrated)" if facts.get("temperature", 1.0) == 1 else ""),
+    }
+    lines |= {key: _plain(value) for key, value in facts.items() if key not in KNOWN and value not in (None, [], {})}
+    training = facts.get("training", {})
+    data = training.get("data", {})
+    if data:
+        images = ", ".join(f"{split} {count:,}" for split, count in data["images"].items())
+        lines["data"] = f"{data['name']} ({images}), sha256 {data['sha256'][:12]}…"
+    lines["training"] = _plain({key: value for key, value in training.items() if key not in {"data", "augmentation"}})
+    lines["augmentation"] = _plain(training.get("augmentation"))
+    lines["versions"] = _plain(facts.get("versions") or {"cnnkit": facts.get("cnnkit_version", "unknown")})
+    if "run" in facts:
+        lines["run"] = _run(facts["run"])
+    return lines
+
+
+def _sizes(facts: Mapping[str, Any]) -> dict[str, str]:
+    if facts["format"] == "onnx":
+        opset = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in facts["opset"].items())
+        faces = {
+            name: "; ".join(f"{face['name']} {face['dtype']} {_shape(face['shape'])}" for face in facts[name])
+            for name in ("inputs", "outputs")
+        }
+        return {
+            "format": f"ONNX, opset {opset}; {facts['nodes']:,} nodes; {facts['producer']}",
+            "constants": f"{facts['constants']:,} numbers",
+            **faces,
+        }
+    statistics = f", and {facts['statistics']:,} numbers that BatchNorm measured" if facts["statistics"] else ""
+    return {"parameters": f"{facts['parameters']:,} ({', '.join(facts['dtypes'])}){statistics}; {facts['tensors']} tensors"}
+
+
+def _shape(sides: list[int | str]) -> str:
+    return "(" + ", ".join(map(str, sides)) + ")"
+
+
+def _preprocessing(facts: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in facts.items() if name != "image_size"}
+    return f"{facts.get('image_size', '?')} px; {_plain(kept)}"
+
+
+def _plain(value: object) -> str:
+    """Return a value of the header on one line: ``name value, name value`` for an object, numbers with four digits."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items() if inner is not None)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _run(facts: Mapping[str, Any]) -> str:
+    if facts["problem"]:
+        return f"{facts['run']}: {facts['status']}: {facts['problem']}"
+    accuracies = [f"{split} accuracy {_share(facts[f'{split}_accuracy'])}" for split in ("val", "test") if facts[f"{split}_accuracy"]]
+    return f"{facts['run']}: {facts['status']}, epoch {facts['best_epoch']} of {facts['epochs']}; " + ", ".join(accuracies)
+
+
+def _share(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['value']:.1f} % [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"

@@ -1,0 +1,109 @@
+"""``cnnkit runs``: a table of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.cli import console
+from cnnkit.run_dir import runs_folder
+
+if TYPE_CHECKING:
+    from cnnkit.api.listing import RunFacts
+    from cnnkit.metrics.intervals import Estimate
+
+NOTHING = "-"
+# Left out, in this order, where the terminal is too narrow for all.
+DISPENSABLE = ("ECE %", "T", "recipe", "began", "minutes", "epochs")
+
+
+def runs(
+    pattern: Annotated[
+        str, typer.Argument(help="Runs to list, with * and ?: by name, architecture, data or recipe.", show_default=False)
+    ] = "*",
+    sort: Annotated[
+        Literal["new", "val", "test", "time"],
+        typer.Option(help="new: newest first; val, test: highest accuracy first; time: longest training first."),
+    ] = "new",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """List the runs under $CNNKIT_RUNS or ./runs, with what they reached."""
+    from cnnkit.api.listing import list_runs, ordered
+
+    found = ordered(list_runs(pattern), sort)
+    if json:
+        console.print_json({"folder": str(runs_folder()), "runs": [row.to_dict() for row in found]})
+        return
+    shown = console.out()
+    if not found:
+        everything = pattern == "*"
+        console.say(
+            shown, f"no run under {runs_folder()}" + ("; train one: cnnkit train --data FOLDER" if everything else f" matches {pattern!r}")
+        )
+        return
+    table, left_out = _fitting(found, shown)
+    shown.print(table)
+    for row in found:
+        if row.problem:
+            console.labelled(console.err(), "damaged", row.problem, "red")
+    if left_out:
+        console.say(console.err(), f"not shown here: {', '.join(left_out)}; in a wider terminal, or with --json")
+
+
+Cells = Callable[["RunFacts"], str]
+
+
+def _columns() -> dict[str, Cells]:
+    return {
+        "run": lambda row: row.path.name,
+        "data": lambda row: Path(row.data).name or row.data,
+        "recipe": lambda row: row.recipe,
+        "epochs": lambda row: NOTHING if row.epochs is None else f"{row.best_epoch or NOTHING}/{row.epochs}",
+        "val acc %": lambda row: _interval(row.val_accuracy),
+        "test acc %": lambda row: _interval(row.test_accuracy),
+        "ECE %": lambda row: NOTHING if row.ece is None else f"{100 * row.ece:.1f}",
+        "T": lambda row: NOTHING if row.temperature is None else f"{row.temperature:.2f}",
+        "minutes": lambda row: NOTHING if row.seconds is None else f"{row.seconds / 60:.1f}",
+        "began": lambda row: NOTHING if row.began is None else datetime.fromtimestamp(row.began).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "status": lambda row: row.status,
+    }
+
+
+def _fitting(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]]:
+    """Return the table with as many columns as fit, and the heads of the others."""
+    columns = _columns()
+    left_out: list[str] = []
+    table = _table(rows, columns)
+    for head in DISPENSABLE:
+        if shown.measure(table, options=shown.options.update(width=10_000)).maximum <= shown.width:
+            break
+        left_out.append(head)
+        table = _table(rows, {name: cells for name, cells in columns.items() if name not in left_out})
+    return table, left_out
+
+
+def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
+    from cnnkit.report.names import printable
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for head in columns:
+        words = head in {"run", "data", "recipe", "status", "began"}
+        table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head not in {"run", "data"})
+    for row in rows:
+        style = "" if row.status == "finished" else ("red" if row.problem else "yellow")
+        table.add_row(*(Text(printable(cells(row)), style=style) for cells in columns.values()))
+    return table
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return NOTHING
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

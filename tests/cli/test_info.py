@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cnnkit.model_file import load_model
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_run_its_model_and_what_it_was_trained_on(cli, trained):
+    result = cli("info")
+    assert result.code == 0, result.err
+    shown = words(result.out)
+    model = load_model(trained.run / "best.safetensors")
+    parameters = sum(parameter.numel() for parameter in model.module.parameters())
+    assert f"parameters {parameters:,} (F32)" in shown
+    assert "custom-cnn with width=8, blocks=2, dense=32, dropout=0.1" in shown
+    assert "classes 3: ants, bees, wasps" in shown
+    assert "preprocessing 32 px; channels 3, resize_mode crop" in shown
+    assert "(train 37, val 12, test 11)" in shown
+    assert "recipe default, seed 0" in shown
+    assert "runs/001-custom-cnn: finished" in shown
+    assert "the newest finished run" in result.err
+
+
+def test_json_is_the_header_with_the_sizes(cli, trained):
+    document = cli("info", trained.run, "--json").json()
+    header = load_model(trained.run / "best.safetensors").header
+    assert document["classes"] == list(header.classes)
+    assert document["options"] == header.options
+    assert document["training"] == header.training
+    assert document["preprocessing"]["image_size"] == 32
+    assert document["bytes"] == (trained.run / "best.safetensors").stat().st_size
+    assert document["run"]["status"] == "finished"
+
+
+def test_what_later_versions_write_into_the_header_is_shown_too(cli, trained, monkeypatch):
+    from cnnkit import model_facts
+
+    whole = model_facts.json.loads
+    monkeypatch.setattr(model_facts.json, "loads", lambda text: _with_more(whole(text)))
+    assert "abstention threshold 0.8123, risk 0.02" in words(cli("info", trained.run).out)
+
+
+def _with_more(value):
+    return value | {"abstention": {"threshold": 0.81234, "risk": 0.02}} if "classes" in value else value
+
+
+def test_bare_weights_are_told_apart(cli):
+    save_file({"a.weight": torch.zeros(3, 4)}, "bare.safetensors")
+    shown = words(cli("info", "bare.safetensors").out)
+    assert "parameters 12 (F32); 1 tensors" in shown
+    assert "made by not cnnkit" in shown
+
+
+def test_an_onnx_file_from_outside(cli):
+    value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", 8, 8, 3])
+    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 8, 8, 3])
+    scale = onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    nodes = [onnx.helper.make_node("Cast", ["images"], ["x"], to=1), onnx.helper.make_node("Mul", ["x", "scale"], ["y"])]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [value], [answer], [scale]), producer_name="me")
+    onnx.save(model, "foreign.onnx")
+    shown = words(cli("info", "foreign.onnx").out)
+    assert "2 nodes; me" in shown
+    assert "constants 3 numbers" in shown
+    assert "inputs images uint8 (N, 8, 8, 3)" in shown
+    assert "made by not cnnkit" in shown
+    onnx.helper.set_model_props(
+        model, {"classes": '["ants", "bees"]', "temperature": "1.5", "arch": "custom-cnn", "cnnkit_version": "0.1.0"}
+    )
+    onnx.save(model, "own.onnx")
+    document = cli("info", "own.onnx", "--json").json()
+    assert (document["classes"], document["temperature"], document["inputs"][0]["shape"]) == (["ants", "bees"], 1.5, ["N", 8, 8, 3])
+    assert "opset" in document
+    shown = words(cli("info", "own.onnx").out)
+    assert "temperature 1.5" in shown
+    assert "not calibrated" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.onnx", b"", "x.onnx: not an ONNX file"),
+        ("x.onnx", b"\x99garbage", "x.onnx: not an ONNX file"),
+        ("x.pt", b"", "cnnkit info reads a run directory, a .safetensors or an .onnx file"),
+        ("x.safetensors", b"{}", "x.safetensors: not a whole safetensors file"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(cli, name, content, said):
+    Path(name).write_bytes(content)
+    result = cli("info", name)
+    assert result.code == 2
+    assert said in words(result.err)
+    assert "--model nowhere: no such file or run directory" in words(cli("info", "nowhere").err)
