@@ -10,19 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from cnnkit.errors import ConfigError, closest
-from cnnkit.values import duration, number_or_auto, numbers, words
+from cnnkit.values import Duration, Words, number_or_auto, numbers
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 Values = Mapping[str, Mapping[str, Any]]
@@ -52,7 +43,7 @@ class DataConfig(Section):
         description="Images of one group (patient, video) land on one side: a column of the CSV, or a pattern of the path.",
         json_schema_extra={"metavar": "COLUMN|REGEX"},
     )
-    classes: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
+    classes: Words = Field(
         default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
     )
     balance: Literal["none", "weights", "sampler"] = Field(
@@ -100,7 +91,7 @@ class OptimSettings(Section):
     """How the network learns; what is ``auto`` is found out before the first step, which makes it an `OptimConfig`."""
 
     epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most; --budget takes their place.")
-    budget: Annotated[float, BeforeValidator(duration)] = Field(
+    budget: Duration = Field(
         default=0.0,
         ge=0,
         description="Train for this long, evaluation and saving included, such as 90s, 10m or 1h30m; the schedule follows the clock.",
@@ -226,6 +217,11 @@ class RunConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of split, weights, order, augmentation and dropout.")
     deterministic: bool = Field(default=False, description="Bit-equal on the same machine: fp32 without a probe, deterministic kernels.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: the GPU if there is one.")
+    log: Words = Field(
+        default=(),
+        description="Trackers that follow the training, comma-separated: tensorboard, mlflow, wandb, or a plugin's.",
+        json_schema_extra={"metavar": "A,B"},
+    )
 
 
 class TrainConfig(Section):

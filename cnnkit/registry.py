@@ -20,6 +20,7 @@ from cnnkit.errors import PluginError, closest
 ARCHITECTURES = "cnnkit.architectures"
 EXPORTERS = "cnnkit.exporters"
 SOURCES = "cnnkit.sources"
+TRACKERS = "cnnkit.trackers"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -47,3 +48,7 @@ def duration(value: object) -> object:
 def words(value: object) -> object:
     """Read ``"a, b"`` as the tuple ("a", "b")."""
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(duration)]  # seconds, read from such as 1h30m
+Words = Annotated[tuple[str, ...], BeforeValidator(words)]  # read from such as a,b

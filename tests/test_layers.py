@@ -50,6 +50,7 @@ LIGHT = {
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
     "run_dir": Room(rooms="errors files"),
+    "model_facts": Room(rooms="errors"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor explain api"),
@@ -70,6 +71,7 @@ HEAVY = {
     # what is wrong with the images, by what data knows of them; no torch either
     "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
     "engine": Room(rooms="errors files config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
+    "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
     "head": Room(rooms="errors", packages="torch"),
     # a trained model: its file, what it answers, its exported forms
@@ -84,8 +86,8 @@ HEAVY = {
     "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config recipe registry run_dir metrics preprocess rules data doctor engine transfer head "
-        "model_file views classifier exporters explain",
+        rooms="errors files architecture config recipe registry run_dir model_facts metrics preprocess rules data doctor engine trackers "
+        "transfer head model_file views classifier explain exporters",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),
@@ -253,6 +255,11 @@ def test_looking_around_loads_no_torch(command: list[str]) -> None:
     loaded = loaded_after(f"from cnnkit.cli.app import main\nassert main({command!r}) == 0")
     assert "typer" in loaded
     assert loaded & TORCH == set()
+
+
+def test_runs_and_info_load_no_torch(trained) -> None:
+    lines = f"assert main(['runs']) == 0\nassert main(['info', {str(trained.run)!r}]) == 0"
+    assert loaded_after(f"from cnnkit.cli.app import main\n{lines}") & TORCH == set()
 
 
 def test_importing_cnnkit_loads_no_package_but_itself() -> None:

@@ -71,7 +71,7 @@ def test_package_is_typed() -> None:
     assert resources.files("cnnkit").joinpath("py.typed").is_file()
 
 
-@pytest.mark.parametrize("group", ["cnnkit.architectures", "cnnkit.exporters"])
+@pytest.mark.parametrize("group", ["cnnkit.architectures", "cnnkit.exporters", "cnnkit.trackers"])
 def test_entry_points_of_pyproject_are_installed_and_load(group: str) -> None:
     for name in PROJECT["entry-points"][group]:
         _, entry = registry.load(group, name)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cnnkit.api.exporting import Export, export
     from cnnkit.api.health import examine
     from cnnkit.api.lr_finding import LrFinding, find_lr
+    from cnnkit.api.more_data import MoreData
     from cnnkit.api.prediction import Prediction, predict
     from cnnkit.api.reporting import Report, report
     from cnnkit.api.reporting_comparison import ComparisonReport, report_comparison
@@ -32,6 +33,7 @@ __all__ = [
     "Explanation",
     "Export",
     "LrFinding",
+    "MoreData",
     "Prediction",
     "Report",
     "TrainingJob",
@@ -63,6 +65,7 @@ _HOMES = {
     "lr_finding": ("LrFinding", "find_lr"),
     "reporting": ("Report", "report"),
     "reporting_comparison": ("ComparisonReport", "report_comparison"),
+    "more_data": ("MoreData",),
     "resuming": ("resume",),
     "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
 }

@@ -35,6 +35,7 @@ from cnnkit.model_file import Model, ModelHeader, load_model, save_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
+from cnnkit.trackers.following import Followers
 
 VAL_PIXELS = 2**20  # 20 images of 224 px: measured, as fast as more, and the activations stay in the cache
 
@@ -62,6 +63,7 @@ class TrainingJob:
     weights: Tensor | None
     head: frozenset[str]
     notes: tuple[str, ...]
+    followers: Followers
     run: RunDir | None = None
 
     @property
@@ -96,6 +98,7 @@ class TrainingJob:
         )
         status = "stopped"
         try:
+            self.followers.start(run.read_config(), run.path, self.state.epoch)
             for epoch in loop:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
@@ -106,12 +109,15 @@ class TrainingJob:
                     )
                 run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
                 save_state(run.last, self.model, self.state)
+                self.followers.epoch(epoch)
                 yield epoch
             status = "finished" if self.state.stopping.best_epoch else "failed"
         except DataError as error:  # an image was changed or removed while it was still needed (--cache none)
             raise TrainingStoppedError(f"{error}\nthe epochs so far are kept; once the image is back: cnnkit resume {run.path}") from None
         finally:
-            self.record(status)
+            self.record(status)  # first: a server may take long to end, and be interrupted
+            if self.followers.end(status):
+                self.record(status)
 
     def record(self, status: str) -> None:
         """Write config.json: everything resolved, and how far the training is (`status`)."""
@@ -130,7 +136,7 @@ class TrainingJob:
                 "versions": self.header.versions,
                 "data": {"location": source_location(self.config.data.data), **self.header.training["data"]},
                 "unreadable": [{"path": path, "error": error} for path, error in self.dataset.bad],
-                "notes": list(self.notes),
+                "notes": [*self.notes, *self.followers.notes],
                 "result": {
                     "epochs": self.state.epoch,
                     "best_epoch": stopping.best_epoch,
@@ -180,16 +186,19 @@ def prepare(
     config: TrainConfig,
     *,
     source: Source | None = None,
+    dataset: Dataset | None = None,
     progress: Progress | None = None,
     runtime: Runtime | None = None,
     dry_run: bool = False,
 ) -> TrainingJob:
     """Check everything, decode the data, build the network and choose the runtime; returns a job that can start.
 
-    `source` is opened already (arrays), else `config` names it. `progress(done, total)` follows the scan. `runtime` is
-    taken as given instead of probed (a resumed run). With `dry_run` no learning rate is searched for.
+    `source` is opened already (arrays), else `config` names it; a `dataset` is of that source and another job's, perhaps thinned.
+    `progress(done, total)` follows the scan. `runtime` is taken as given instead of probed (a resumed run). With `dry_run` no
+    learning rate is searched for.
     Raises `CnnkitError` for whatever would make the training fail or mean nothing.
     """
+    followers = Followers.named(config.run.log)
     device = runtime.device if runtime else choose_device(config.run.device)
     if not dry_run:
         run_dir.check_writable(config.run.out or run_dir.runs_folder())
@@ -197,7 +206,7 @@ def prepare(
     records, _ = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
-    dataset = load_dataset(source, config.data, geometry, config.run.seed, progress)
+    dataset = dataset or load_dataset(source, config.data, geometry, config.run.seed, progress)
     keep_freed_memory()  # from here on: what reading the images took goes back to the system
     _check_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
@@ -273,6 +282,7 @@ def prepare(
         weights=weights,
         head=head,
         notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
+        followers=followers,
     )
 
 

@@ -20,11 +20,14 @@ from cnnkit.cli.doctor import doctor
 from cnnkit.cli.eval import evaluate
 from cnnkit.cli.explain import explain
 from cnnkit.cli.export import export
+from cnnkit.cli.info import info
 from cnnkit.cli.lr_find import lr_find
+from cnnkit.cli.more_data import more_data
 from cnnkit.cli.predict import predict
 from cnnkit.cli.preview import preview
 from cnnkit.cli.report import report
 from cnnkit.cli.resume import resume
+from cnnkit.cli.runs import runs
 from cnnkit.cli.split import split
 from cnnkit.cli.train import train
 from cnnkit.errors import CnnkitError
@@ -45,7 +48,10 @@ app.command("export")(export)
 app.command("compare")(compare)
 app.add_typer(archs, name="archs")
 app.command("lr-find")(lr_find)
+app.command("more-data")(more_data)
 app.command("benchmark")(benchmark)
+app.command("runs")(runs)
+app.command("info")(info)
 app.command("doctor")(doctor)
 app.command("split")(split)
 app.command("preview")(preview)

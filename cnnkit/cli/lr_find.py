@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDING = ".png"
 COLUMNS = ("rate", "loss", "smoothed")
 # What decides how long one trains, how the rate then falls, what is kept and where results go plays no part; all else makes the step.
-IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "ema", "out"})
+IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "ema", "out", "log"})
 FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
 
 

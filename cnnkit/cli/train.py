@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import with_config_options
 from cnnkit.config import by_section
 from cnnkit.errors import TrainingStoppedError
@@ -101,16 +99,18 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     started = time.perf_counter()
     try:
         with (
-            _terminable(),
+            terminable(),
             EpochTable(screen, None if job.config.optim.budget else job.config.optim.epochs, images=job.batches.images) as table,
         ):
             for epoch in job.epochs(table.watch):
                 table.add(epoch)
     except KeyboardInterrupt as stop:
-        _interrupted(job, screen, 143 if isinstance(stop, _TerminatedError) else 130)
+        _interrupted(job, screen, exit_code(stop))
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
+        for text in job.followers.notes:
+            console.labelled(screen, "note", text, "yellow")
         rows = run.read_history()
         if rows:
             from cnnkit.report.plots import plot_curves  # matplotlib: here it does not delay the first step
@@ -146,24 +146,6 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     console.say(result, f"run directory {run.path}")
     named = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
     console.say(result, f"next: cnnkit eval --confusion{named}")
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is."""
-
-
-@contextmanager
-def _terminable() -> Generator[None]:
-    """Turn SIGTERM into an exception, so that what was reached is kept and said."""
-
-    def stop(*_: object) -> Never:
-        raise _TerminatedError
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.layout import natural_order
 from cnnkit.data.scan import Progress, Scan, scan
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
-from cnnkit.data.split import Sample, assign_splits
+from cnnkit.data.split import Sample, assign_splits, place
 from cnnkit.data.split_file import read_pins
 from cnnkit.errors import DataError, closest
 from cnnkit.files import whole_file
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cnnkit.preprocess import Preprocessing
 
 SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
+ROUNDING = 1e-9  # a third of 300 images is 100, not 101
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,24 @@ class Dataset:
         chosen = self.of(split)
         rows = np.array([sample.row for sample in chosen], dtype=np.int64)
         return rows, np.array([index[sample.label] for sample in chosen], dtype=np.int64)
+
+    def thinned(self, share: float, seed: int) -> Dataset:
+        """Return the same images but for train, of which `share`, in (0, 1], of every class is left, at least one image.
+
+        The images of a smaller share are among those of a larger one. What is left does not depend on the order of the source,
+        and copies and the images of one group go together as far as the number allows.
+        """
+        keys = {sample.row: _order(sample, seed) for sample in self.samples if sample.split == TRAIN}
+        left: set[int] = set()
+        for name in self.classes:
+            members = sorted((s.row for s in self.samples if s.row in keys and s.label == name), key=keys.__getitem__)
+            left.update(members[: math.ceil(share * len(members) - ROUNDING)])
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.row in left or sample.split != TRAIN))
+
+
+def _order(sample: Sample, seed: int) -> tuple[float, str]:
+    """Where an image stands in the line that `Dataset.thinned` cuts."""
+    return place(seed, sample.group if sample.group is not None else sample.sha256), sample.path
 
 
 def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
@@ -111,7 +131,7 @@ def load_dataset(
     near = np.searchsorted(good, near_copies(store))  # from rows of the store to places among the readable
     sides = assign_splits(kept, hashes, config.split, seed, near=near, pinned=pins)
     samples = tuple(
-        Sample(record.path, record.label, side, content, int(row))
+        Sample(record.path, record.label, side, content, int(row), record.group)
         for record, side, content, row in zip(kept, sides.splits, hashes, good, strict=True)
     )
     return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *sides.notes, *check_sides(samples, classes)))

@@ -24,13 +24,14 @@ NO_PAIRS = np.empty((0, 2), np.int64)
 
 @dataclass(frozen=True)
 class Sample:
-    """One readable image with its side: a row of split.csv; `row` is its place in the store."""
+    """One readable image with its side: a row of split.csv; `row` is its place in the store, `group` as the source has it."""
 
     path: str
     label: str
     split: str
     sha256: str
     row: int
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _draw(
     for record, key, unit in zip(records, keys, units, strict=True):
         name = f"0:{record.group}" if record.group is not None else f"1:{key}"
         names[unit] = min(names.get(unit, name), name)
-    places = {unit: _place(seed, name[2:]) for unit, name in names.items()}
+    places = {unit: place(seed, name[2:]) for unit, name in names.items()}
     sides = {unit: _side(place, shares) for unit, place in places.items()}
     notes = _pin(units, pinned, sides)
     held = {unit for unit, split in zip(units, pinned, strict=True) if split is not None}
@@ -134,7 +135,7 @@ def _draw(
     return Sides([sides[unit] for unit in units], tuple(notes))
 
 
-def _place(seed: int, name: str) -> float:
+def place(seed: int, name: str) -> float:
     """Return a place in [0, 1) on the line, uniform in the hash of `name`."""
     digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64

@@ -1,0 +1,46 @@
+"""``--log mlflow``: a run of MLflow, where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnkit.errors import MissingExtraError
+from cnnkit.trackers.protocol import figures, settings
+
+if TYPE_CHECKING:
+    from cnnkit.engine.fit import EpochResult
+
+STATUS = {"finished": "FINISHED", "stopped": "KILLED"}  # any other is FAILED
+LONGEST = 500  # characters of a value, the least limit of MLflow's versions
+
+
+class MlflowTracker:
+    """Settings as parameters, figures per epoch as metrics. A resumed run goes on as the same run of MLflow."""
+
+    def __init__(self) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise MissingExtraError(f"--log mlflow needs the package mlflow: pip install 'cnnkit[mlflow]' ({error})") from None
+        self._mlflow: Any = mlflow
+
+    def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
+        """Start a run named as the run directory, or that whose id lies in ``events/mlflow-run-id``."""
+        known = folder / "events" / "mlflow-run-id"
+        if epoch and known.is_file():
+            self._mlflow.start_run(run_id=known.read_text("utf-8"))
+            return
+        run = self._mlflow.start_run(run_name=folder.name)
+        known.parent.mkdir(exist_ok=True)
+        known.write_text(run.info.run_id, "utf-8")
+        self._mlflow.log_params({name: str(value)[:LONGEST] for name, value in settings(facts).items()})
+
+    def epoch(self, result: EpochResult) -> None:
+        """Log the figures of an epoch."""
+        self._mlflow.log_metrics(figures(result), step=result.epoch)
+
+    def end(self, status: str) -> None:
+        """End the run."""
+        self._mlflow.end_run(STATUS.get(status, "FAILED"))

@@ -1,0 +1,48 @@
+"""``--log wandb``: a run of Weights & Biases, where WANDB_MODE, WANDB_PROJECT and wandb's other variables say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnkit.errors import MissingExtraError
+from cnnkit.trackers.protocol import figures
+
+if TYPE_CHECKING:
+    from cnnkit.engine.fit import EpochResult
+
+
+class WandbTracker:
+    """Settings as config, figures per epoch. Its files go to ``events/``; a resumed run goes on as the same run of wandb."""
+
+    def __init__(self) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingExtraError(f"--log wandb needs the package wandb: pip install 'cnnkit[wandb]' ({error})") from None
+        self._wandb: Any = wandb
+        self._run: Any = None
+
+    def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
+        """Start a run named as the run directory, or that whose id lies in ``events/wandb-run-id``."""
+        known = folder / "events" / "wandb-run-id"
+        known.parent.mkdir(exist_ok=True)
+        self._run = self._wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "cnnkit"),
+            name=folder.name,
+            config=dict(facts["config"]),
+            dir=str(known.parent),
+            id=known.read_text("utf-8") if epoch and known.is_file() else None,
+            resume="allow",
+        )
+        known.write_text(self._run.id, "utf-8")
+
+    def epoch(self, result: EpochResult) -> None:
+        """Log the figures of an epoch."""
+        self._run.log(figures(result), step=result.epoch)
+
+    def end(self, status: str) -> None:
+        """End the run; anything but ``finished`` counts as failed."""
+        self._run.finish(exit_code=0 if status == "finished" else 1)

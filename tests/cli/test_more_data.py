@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cnnkit.api.more_data import MoreData
+from cnnkit.cli.more_data import FLAGS, IDLE
+from cnnkit.config import SECTIONS
+
+TINY = ("--set", "width=4", "--set", "blocks=1", "--set", "dense=16", "--precision", "fp32", "--image-size", "8")
+
+
+@pytest.mark.slow
+def test_it_trains_on_parts_and_says_what_more_images_would_bring(cli, read_rows):
+    command = ("more-data", "--data", "digits", *TINY, "--epochs", "2", "--lr", "1e-2", "--shares", "1/8,0.25,1/2,1", "--add", "100")
+    result = cli(*command)
+    assert result.code == 0, result.err
+    assert "plan    4 trainings, as many updates as 2 epochs of all images" in result.err
+    assert "12.5 %  158 images, seed 0: best epoch" in result.err
+    assert "all: accuracy" in result.out
+    assert "with +100 %" in result.out
+    assert result.out.rstrip().endswith("files more-data")
+    assert not Path("runs").exists()
+    with Image.open("more-data/learning-curve.png") as picture:
+        assert picture.format == "PNG"
+    document = json.loads(Path("more-data/learning-curve.json").read_text())
+    assert document["verdict"] in result.out.replace("\n", " ")
+    rows = read_rows("more-data/learning-curve.csv")
+    whole = [row for row in rows if row["share"] == "1.0" and row["class"] == ""]
+    assert float(whole[0]["recall"]) == pytest.approx(document["overall"]["now"]["value"])
+    assert len(rows) == 4 * 11
+
+    again = cli(*command, "--json")  # nothing is left to train
+    assert again.err.count("finished before:") == 4
+    assert again.json()["per_class"] == document["per_class"]
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cli, image_folder, monkeypatch):
+    whole = MoreData._train
+
+    def train(self, share, seed, progress):
+        if share == 0.5:
+            raise KeyboardInterrupt
+        return whole(self, share, seed, progress)
+
+    command = ("more-data", "--data", image_folder(images=12), *TINY, "--epochs", "1", "--shares", "1/4,1/2,1", "--out", "curve")
+    monkeypatch.setattr(MoreData, "_train", train)
+    stopped = cli(*command)
+    assert stopped.code == 130
+    assert "stopped; 1 of 3 trainings are finished and kept in curve/learning-curve.csv" in stopped.err
+    assert "again with the same flags, it goes on with the rest" in stopped.err
+    monkeypatch.setattr(MoreData, "_train", whole)
+    resumed = cli(*command)
+    assert resumed.code == 0
+    assert resumed.err.count("finished before:") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--shares", "1/8,x,1"), "`--shares` (=1/8,x,1): 'x' is no share; give such as 1/8,1/4,1/2,1"),
+        (("--shares", "1/0,1/2,1"), "'1/0' is no share"),
+        (("--shares", "1/2,1"), "must be at least 3 shares above 0 that end with 1"),
+        (("--seeds", "0"), "--seeds"),
+        (("--add", "0"), "--add"),
+        (("--log", "tensorboard"), "No such option"),
+        (("--arch", "custom-cmm"), "did you mean 'custom-cnn'"),
+    ],
+)
+def test_refused(cli, image_folder, flags, said):
+    result = cli("more-data", "--data", image_folder(images=1), *flags)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_all_that_shapes_a_training_is_a_flag():
+    assert {"epochs", "budget", "lr", "patience", "balance", "weights", "seed"} <= set(FLAGS)
+    assert set(FLAGS) | IDLE >= {name for section in SECTIONS.values() for name in section.model_fields}

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnnkit.engine.fit import EpochResult
+from cnnkit.errors import MissingExtraError, PluginError
+from cnnkit.registry import Entry
+from cnnkit.trackers import following
+from cnnkit.trackers.following import Followers
+from cnnkit.trackers.protocol import figures, settings
+
+EPOCH = EpochResult(3, 30, 1e-3, 0.5, 0.8, 0.6, 0.75, 0.7, 2.0, 500.0, is_best=True)
+
+
+class Recorder:
+    def __init__(self, fails: str = "") -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.fails = fails
+
+    def _take(self, *call: Any) -> None:
+        self.calls.append(call)
+        if call[0] == self.fails:
+            raise OSError("disk full")
+
+    def start(self, facts, folder, epoch):
+        self._take("start", facts, folder, epoch)
+
+    def epoch(self, result):
+        self._take("epoch", result)
+
+    def end(self, status):
+        self._take("end", status)
+
+
+def follow(followers: Followers) -> None:
+    followers.start({"config": {}}, Path("run"), 2)
+    followers.epoch(EPOCH)
+    before = len(followers.notes)
+    assert followers.end("finished") == (len(followers.notes) > before)
+
+
+def test_every_tracker_is_told_everything():
+    one, other = Recorder(), Recorder()
+    followers = Followers({"one": one, "other": other})
+    follow(followers)
+    assert one.calls == other.calls == [("start", {"config": {}}, Path("run"), 2), ("epoch", EPOCH), ("end", "finished")]
+    assert followers.notes == []
+
+
+@pytest.mark.parametrize(("fails", "when", "calls"), [("start", "at the start", 1), ("epoch", "in epoch 3", 2), ("end", "at the end", 3)])
+def test_one_that_fails_is_let_go_with_a_note_and_the_other_goes_on(fails, when, calls):
+    bad, good = Recorder(fails), Recorder()
+    followers = Followers({"bad": bad, "good": good})
+    follow(followers)
+    assert len(bad.calls) == calls
+    assert len(good.calls) == 3
+    assert followers.notes == [f"--log bad failed {when} and has followed no further: OSError: disk full"]
+
+
+def test_ctrl_c_is_no_failure_of_a_tracker():
+    class Stopped(Recorder):
+        def epoch(self, result):
+            raise KeyboardInterrupt(result.epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(Followers({"x": Stopped()}))
+
+
+def test_an_unknown_name_lists_those_that_are_there():
+    with pytest.raises(PluginError, match=r"no tracker named 'tensorbord' is installed.*Known: .*"):
+        Followers.named(("tensorbord",))
+
+
+def made_by(monkeypatch, make):
+    monkeypatch.setattr(following, "load", lambda group, name: (make, Entry(group, name, "strange:Tracker", "cnnkit-strange", "0.3")))
+
+
+def test_a_name_given_twice_is_one_tracker(monkeypatch):
+    made: list[Recorder] = []
+
+    def make():
+        made.append(Recorder())
+        return made[-1]
+
+    made_by(monkeypatch, make)
+    follow(Followers.named(("x", "x")))
+    assert [len(each.calls) for each in made] == [3]
+
+
+def test_a_stranger_that_does_not_start_is_named_with_its_package(monkeypatch):
+    def broken():
+        raise RuntimeError("no server")
+
+    made_by(monkeypatch, broken)
+    with pytest.raises(PluginError, match=r"--log x: the tracker of cnnkit-strange 0.3 does not start: RuntimeError: no server"):
+        Followers.named(("x",))
+    made_by(monkeypatch, lambda: SimpleNamespace(start=print))
+    with pytest.raises(PluginError, match=r"--log x: strange:Tracker of cnnkit-strange 0.3 is no tracker: it has no epoch, end"):
+        Followers.named(("x",))
+
+
+@pytest.mark.parametrize(("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow"), ("wandb", "wandb")])
+def test_a_missing_package_is_refused_with_what_to_type(name, module, monkeypatch):
+    from cnnkit.trackers.mlflow import MlflowTracker
+    from cnnkit.trackers.tensorboard import TensorBoardTracker
+    from cnnkit.trackers.wandb import WandbTracker
+
+    monkeypatch.setitem(sys.modules, module, None)
+    made_by(monkeypatch, {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker, "wandb": WandbTracker}[name])
+    with pytest.raises(MissingExtraError, match=rf"--log {name} needs the package {name}: pip install 'cnnkit\[{name}\]'"):
+        Followers.named((name,))
+
+
+def test_what_is_told_of_an_epoch_and_of_the_settings():
+    assert figures(EPOCH)["loss/train"] == 0.5
+    assert figures(EPOCH)["learning_rate"] == 1e-3
+    facts = {"config": {"recipe": "fast", "optim": {"lr": 0.1, "ema": True}, "data": {"split": [0.8, 0.2], "split_file": None}}}
+    assert settings(facts) == {"recipe": "fast", "optim.lr": 0.1, "optim.ema": True, "data.split": "[0.8, 0.2]"}
