@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cnnkit.api.evaluation import classified
+from cnnkit.api.answers import classified
 from cnnkit.api.samples import run_samples
 from cnnkit.api.target import Target, find_target
 from cnnkit.classifier import TorchClassifier
@@ -62,9 +62,11 @@ def _found(target: Target, abstain_risk: Share | None, sets: Share | None, progr
     if target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its validation images are not known; name the run: --model RUN")
     classifier = TorchClassifier(load_model(target.path))
-    records, probabilities, bad, _ = classified(classifier, run_samples(target.run, VAL), progress)
+    answers = classified(classifier, run_samples(target.run, VAL), progress)
+    records, probabilities = answers.records, answers.probabilities
     if not records:
-        raise DataError(f"{target.run.path}: not one of its val images can be read, such as {bad[0][0]}: {bad[0][1]}")
+        path, reason = answers.bad[0]
+        raise DataError(f"{target.run.path}: not one of its val images can be read, such as {path}: {reason}")
     index = {name: position for position, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     rules: dict[str, object] = {}

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cnnkit import run_dir
-from cnnkit.api.samples import Samples, other_samples, run_samples
+from cnnkit.api.answers import classified
+from cnnkit.api.colour_baseline import colour_baseline
+from cnnkit.api.samples import other_samples, run_samples
 from cnnkit.api.strangers import Strangers, meet_strangers, stranger_files
 from cnnkit.api.target import Target, find_target
 from cnnkit.classifier import Classifier, TorchClassifier, open_classifier, rules_of
-from cnnkit.data.facts import decode
-from cnnkit.data.image import UndecodableError
-from cnnkit.data.scan import Progress, scan
-from cnnkit.data.source import TEST, VAL, Record
-from cnnkit.data.stream import BATCH, gather, in_batches
-from cnnkit.errors import ConfigError, DataError
+from cnnkit.data.scan import Progress
+from cnnkit.data.source import TEST, VAL
+from cnnkit.errors import CheckFailedError, ConfigError, DataError
 from cnnkit.files import fingerprint
-from cnnkit.metrics.classification import ClassificationReport, classification_report
+from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report
+from cnnkit.metrics.confusion import Normalize, normalized
+from cnnkit.metrics.remarks import remarks
 from cnnkit.metrics.selective import SelectiveReport, selective_report
 from cnnkit.rules import Rules
 from cnnkit.views import PLAIN, Views, trained_views
-
-if TYPE_CHECKING:
-    from cnnkit.preprocess import Preprocessing
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
 
@@ -55,6 +52,7 @@ class Evaluation:
     strangers: Strangers | None = None
     opened: int = 0
     views: Views = PLAIN
+    normalize: Normalize = "none"
 
     @property
     def heading(self) -> str:
@@ -65,16 +63,34 @@ class Evaluation:
         """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
         tta = {} if self.views == PLAIN else {"tta": self.views.to_dict()}
         ood = {"ood": self.strangers.to_dict()} if self.strangers else {}
-        return {**self.report.to_dict(confusion=confusion), **self.selective.to_dict(), **ood, **tta}
+        shares = normalized(self.report.confusion, self.normalize).tolist()
+        shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
+        return {**self.report.to_dict(confusion=confusion), **shown, **self.selective.to_dict(), **ood, **tta}
+
+    def require_accuracy(self, least: float) -> str:
+        """Return how the accuracy compares with the `least` that was asked for, in [0, 1]; raises `CheckFailedError` if it is below."""
+        report = self.report
+        accuracy = report.accuracy
+        measured = (
+            f"the accuracy is {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
+            f"{report.n} {report.split} image{'s' * (report.n != 1)})"
+        )
+        if accuracy.value < least:
+            raise CheckFailedError(f"{measured}, and --min-accuracy asks for {least:g}")
+        below = ", though the interval begins below: other images may give less" if accuracy.low < least else ""
+        return f"{measured}; --min-accuracy {least:g} is met{below}"
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - as many as the command has flags
     model: str | Path | None = None,
     *,
     data: str | None = None,
     split: str | None = None,
+    classes: Sequence[str] = (),
     out: str | Path | None = None,
     all_probabilities: bool = False,
+    top_k: int | None = None,
+    normalize: Normalize = "none",
     tta: bool = False,
     ood: str | Path | None = None,
     progress: Progress | None = None,
@@ -82,38 +98,59 @@ def evaluate(
     """Evaluate a model on the test split of its run (val if it has none), or on `data`; write the files of the evaluation.
 
     The files go to ``eval/<split>/`` of the run directory, or to `out`; a lone model file without `out` writes none.
-    With `tta` the model answers for several views of every image (see `cnnkit.views`), and the files go to
-    ``eval/<split>-tta/``. `ood` is a folder of images of another kind, to see how many of them are answered. Raises `CnnkitError` if
-    there is no such model, no labelled image, the classes do not fit, or `tta` is asked of a model that knows no other view.
+    Only images of `classes` are taken, if some are named. With `normalize` the picture of the confusion matrix shows shares, and
+    ``confusion-<normalize>.csv`` has them. With `tta` the model answers for several views of every image (see `cnnkit.views`), and the
+    files go to ``eval/<split>-tta/``. `ood` is a folder of images of another kind, to see how many of them are answered. Raises
+    `CnnkitError` if there is no such model, no labelled image, the classes do not fit, `top_k` leaves nothing to measure, or `tta` is
+    asked of a model that knows no other view.
     """
     target = find_target(model)
     classifier, views = open_classifier(target.path), PLAIN
     if tta:
         classifier, views = _with_views(classifier, target)
+    names = classifier.classes
+    if top_k is not None and not 1 <= top_k < len(names):
+        fitting = f"1 to {len(names) - 1} say something" if len(names) > 2 else "leave it out"  # noqa: PLR2004 - of two, 1 is accuracy
+        raise ConfigError(f"--top-k {top_k}: the model has {len(names)} classes; {fitting}")
     if data is None and target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name labelled images with --data FOLDER")
-    samples = run_samples(target.run, split) if data is None and target.run else other_samples(data or "", split, classifier.classes)
+    own = target.run if data is None else None
+    samples = run_samples(own, split, classes) if own else other_samples(data or "", split, names, classes)
     folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
     if all_probabilities and folder is None:
         raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
     strange = stranger_files(ood) if ood is not None else []
-    records, probabilities, bad, notes = classified(classifier, samples, progress)
-    if not records:
-        raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {bad[0][0]}: {bad[0][1]}")
-    if split is None and data is None and samples.split == VAL:
+    answers = classified(classifier, samples, progress)
+    if not answers.records:
+        path, reason = answers.bad[0]
+        raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {path}: {reason}")
+    notes = answers.notes
+    if split is None and own and samples.split == VAL:
         notes.append("the run has no test split: these are figures of val, which also chose the epoch, and so a little too good")
-    opened = target.run.count_opening(TEST) if data is None and target.run and samples.split == TEST else 0
+    opened = own.count_opening(TEST) if own and samples.split == TEST else 0
     if opened > 1:
         notes.append(f"test has now been opened {opened} times: what is chosen by looking at it makes its figures too good; choose by val")
-    index = {name: position for position, name in enumerate(classifier.classes)}
-    labels = np.array([index[record.label] for record in records], dtype=np.int64)
-    report = classification_report(labels, probabilities, classifier.classes, split=samples.split)
-    paths = tuple(record.path for record in records)
+    index = {name: position for position, name in enumerate(names)}
+    labels = np.array([index[record.label] for record in answers.records], dtype=np.int64)
+    report = classification_report(labels, answers.probabilities, names, split=samples.split, top_k=top_k or TOP_K)
+    said = answers.probabilities.argmax(axis=1)
+    colour = colour_baseline(own, samples, answers, names, labels, said) if own else None
     rules, note = _usable_rules(classifier, views)
-    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets)
-    strangers = meet_strangers(classifier, strange, selective.top, rules.abstention, progress) if strange else None
+    selective = selective_report(labels, answers.probabilities, rules.abstention, rules.label_sets)
     result = Evaluation(
-        target, report, paths, labels, probabilities, tuple(bad), (*notes, *note), folder, selective, strangers, opened, views
+        target=target,
+        report=replace(report, baselines=(*report.baselines, colour)) if colour else report,
+        paths=tuple(record.path for record in answers.records),
+        labels=labels,
+        probabilities=answers.probabilities,
+        bad=answers.bad,
+        notes=(*notes, *note, *remarks(report)),
+        folder=folder,
+        selective=selective,
+        strangers=meet_strangers(classifier, strange, selective.top, rules.abstention, progress) if strange else None,
+        opened=opened,
+        views=views,
+        normalize=normalize,
     )
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
@@ -122,7 +159,7 @@ def evaluate(
 
 def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
     """Write metrics.json, predictions.csv, confusion.csv, confusion.png, risk_coverage.png, report.txt, perhaps ood.csv, into `folder`."""
-    from cnnkit.report.plots import plot_confusion  # matplotlib takes a second to import
+    from cnnkit.report.confusion_plot import plot_confusion  # matplotlib takes a second to import
     from cnnkit.report.risk_plot import plot_risk_coverage
     from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.text import report_text
@@ -139,10 +176,14 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         {"true": name, **dict(zip(heads, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)
     ]
     run_dir.write_csv(folder / "confusion.csv", ["true", *heads], counts)
+    if evaluation.normalize != "none":
+        shares = normalized(report.confusion, evaluation.normalize).tolist()
+        rows = [{"true": name, **dict(zip(heads, row, strict=True))} for name, row in zip(report.classes, shares, strict=True)]
+        run_dir.write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
     more = [risk_coverage_table(evaluation.selective)]
     more += [stranger_sentence(evaluation.strangers.report, report.split)] if evaluation.strangers else []
-    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading, more))
-    plot_confusion(report.confusion, report.classes, folder / "confusion.png")
+    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
+    plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
     (folder / "ood.csv").unlink(missing_ok=True)  # one of an earlier evaluation says nothing about this one
     if evaluation.strangers:
@@ -185,57 +226,6 @@ def _usable_rules(classifier: Classifier, views: Views) -> tuple[Rules, tuple[st
     if views == PLAIN or not (rules.abstention or rules.label_sets):
         return rules, ()
     return Rules(), ("the model's threshold and label sets were found without --tta, and are left out of these figures",)
-
-
-def classified(
-    classifier: Classifier, samples: Samples, progress: Progress | None
-) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
-    """Return the readable records with their probabilities (N, K), the unreadable ones, and notes."""
-    if isinstance(classifier, TorchClassifier):
-        return _classified_from_store(classifier, samples, progress)
-    good: list[Record] = []
-    bad: list[tuple[str, str]] = []
-    blocks: list[NDArray[np.float32]] = []
-    changed: list[str] = []
-    for start in range(0, len(samples.records), BATCH):
-        images = []
-        for record in samples.records[start : start + BATCH]:
-            try:
-                pixels = decode(samples.source.read(record))
-            except UndecodableError as error:
-                bad.append((record.path, str(error)))
-                continue
-            images.append(pixels.image)
-            good.append(record)
-            if samples.hashes.get(record.path, pixels.sha256) != pixels.sha256:
-                changed.append(record.path)
-        if images:
-            blocks.append(classifier.probabilities(images))
-        if progress:
-            progress(min(start + BATCH, len(samples.records)), len(samples.records))
-    return good, np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32), bad, _changed_note(changed)
-
-
-def _classified_from_store(
-    classifier: TorchClassifier, samples: Samples, progress: Progress | None
-) -> tuple[list[Record], NDArray[np.float32], list[tuple[str, str]], list[str]]:
-    """As `classified`, on canvases: the training's own store serves again, to the bit."""
-    geometry: Preprocessing = classifier.model.header.preprocessing
-    found = scan(samples.source, samples.scope, geometry, progress=progress)
-    assert found.canvases is not None  # noqa: S101 (a geometry was given)
-    wanted = {record.path for record in samples.records}
-    chosen = [row for row, record in enumerate(samples.scope) if record.path in wanted]
-    bad = [(samples.scope[row].path, found.facts[row].error) for row in chosen if found.facts[row].error]
-    rows = np.array([row for row in chosen if not found.facts[row].error], dtype=np.int64)
-    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, in_batches(rows))]
-    records = [samples.scope[row] for row in rows]
-    contents = [found.facts[row].sha256 for row in rows]
-    changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
-    return records, np.concatenate(blocks), bad, _changed_note(changed)
-
-
-def _changed_note(changed: list[str]) -> list[str]:
-    return [f"{len(changed)} images have changed since the training, such as {changed[0]}"] if changed else []
 
 
 def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:

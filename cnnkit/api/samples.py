@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnnkit.data.layout import natural_order
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, closest
 from cnnkit.run_dir import RunDir
+
+_NAMED = 50  # classes in a message: a screen of them
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,21 @@ class Samples:
     hashes: dict[str, str]
 
 
-def run_samples(run: RunDir, split: str | None) -> Samples:
+def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Samples:
     """Return the samples of `split` of the run's own data; left out: test, or val if there is no test.
 
-    Raises `DataError` if the split is empty or its images are gone, `ModelFileError` if the run is damaged.
+    With `only`, those of these classes. Raises `DataError` if the split is empty, its images are gone or `only` names a class that
+    the run does not have, `ModelFileError` if the run is damaged.
     """
     config = run.read_config()
     rows = run.read_split()
     chosen = split or (TEST if any(row["split"] == TEST for row in rows) else VAL)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
+    _check_only(only, config["classes"], str(run.path))
+    if only and wanted:
+        wanted = {path: row for path, row in wanted.items() if row["label"] in only}
+        if not wanted:
+            raise DataError(f"--classes {','.join(only)}: {run.path} has no {chosen} image of it; leave --classes out for all classes")
     if not wanted:
         have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
         raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
@@ -62,10 +72,11 @@ def run_source(run: RunDir, config: Mapping[str, Any]) -> tuple[Source, tuple[Re
     return source, tuple(record for record in source.records if record.label in classes)
 
 
-def other_samples(data: str, split: str | None, classes: Sequence[str]) -> Samples:
-    """Return the samples of other data for a model of `classes`: `split`, or by itself test, val or everything.
+def other_samples(data: str, split: str | None, classes: Sequence[str], only: Sequence[str] = ()) -> Samples:
+    """Return the samples of other data for a model of `classes`: `split`, or by itself test, val or everything; with `only` those.
 
-    Raises `DataError` if the split is missing or the data has classes the model does not know (both lists given).
+    Raises `DataError` if the split is missing or the data has classes the model does not know (both lists given, and what to add to
+    the command to evaluate those in both).
     """
     source = open_source(data)
     present = {record.split for record in source.records}
@@ -74,10 +85,28 @@ def other_samples(data: str, split: str | None, classes: Sequence[str]) -> Sampl
         have = ", ".join(name for name in SPLITS if name in present) or "none: its class folders are evaluated as a whole"
         raise DataError(f"--split {split}: {source.name} has no folder of that name; it has {have}")
     records = tuple(record for record in source.records if chosen is None or record.split == chosen)
-    strange = sorted({record.label for record in records} - set(classes))
+    labels = natural_order(list({record.label for record in records}))
+    _check_only(only, labels, source.name)
+    strange = [name for name in only or labels if name not in classes]
     if strange:
-        raise DataError(
-            f"{source.name} has classes the model does not know: {', '.join(strange)}; the model's: {', '.join(classes)}; "
-            f"evaluate a folder with the model's classes only"
+        common = [name for name in labels if name in classes]
+        offer = (
+            f"in both: {_listed(common)}; to evaluate these alone, add --classes {shlex.quote(','.join(common))}"
+            if common
+            else "no class is in both, so nothing can be measured: name the folders as the model's classes are named"
         )
+        raise DataError(f"{source.name} has classes the model does not know: {_listed(strange)}; the model's: {_listed(classes)}; {offer}")
+    records = tuple(record for record in records if not only or record.label in only)
     return Samples(source, chosen or ("all" if TRAIN not in present else TRAIN), records, records, {})
+
+
+def _check_only(only: Sequence[str], classes: Sequence[str], where: str) -> None:
+    for name in only:
+        if name not in classes:
+            raise DataError(f"--classes {name}: no such class in {where}{closest(name, classes)} It has: {_listed(classes)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name the first `_NAMED`, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

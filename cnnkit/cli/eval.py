@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.deciding import decide
+from cnnkit.cli.options import with_options
+from cnnkit.config import by_section
 from cnnkit.errors import ConfigError
+from cnnkit.recipe import resolve
+
+if TYPE_CHECKING:
+    from cnnkit.api import Evaluation
 
 
+@with_options("classes")
 def evaluate(
+    given: dict[str, Any],
+    *,
     model: Annotated[
         Path | None,
         typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
@@ -22,6 +31,17 @@ def evaluate(
         Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)
     ] = None,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,
+    normalize: Annotated[
+        Literal["true", "pred", "all", "none"],
+        typer.Option(help="Show the confusion matrix in percent: of the true class, of the predicted class, of all images."),
+    ] = "none",
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Top-k accuracy: the share whose class is among the k most probable [default: 5].", show_default=False),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Exit with 1 if the accuracy is below this share, such as 0.9.", show_default=False)
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)
@@ -62,6 +82,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,
 ) -> None:
     """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        share = f"; for {min_accuracy:g} % type --min-accuracy {min_accuracy / 100:g}" if 1 < min_accuracy <= 100 else ""  # noqa: PLR2004
+        raise ConfigError(f"--min-accuracy {min_accuracy:g}: must be a share from 0 to 1{share}")
     from cnnkit.api import evaluate as run_evaluation
 
     screen = console.err()
@@ -69,13 +92,32 @@ def evaluate(
         raise ConfigError("--abstain-risk and --sets are what predict obeys, and predict shows the model one view: leave out --tta")
     decide(model, abstain_risk, sets)
     with console.progress(screen, "reading images") as update:
-        result = run_evaluation(model, data=data, split=split, out=out, all_probabilities=probabilities, tta=tta, ood=ood, progress=update)
+        result = run_evaluation(
+            model,
+            data=data,
+            split=split,
+            classes=resolve(by_section(given)).data.classes,
+            out=out,
+            all_probabilities=probabilities,
+            top_k=top_k,
+            normalize=normalize,
+            tta=tta,
+            ood=ood,
+            progress=update,
+        )
     console.say_model(result.target)
     for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
         console.labelled(screen, "note", text, "yellow")
     if json:
         console.print_json(result.to_dict(confusion=True))
-        return
+    else:
+        _show(result, confusion=confusion or normalize != "none")
+    if min_accuracy is not None:
+        console.labelled(screen, "check", result.require_accuracy(min_accuracy))
+
+
+def _show(result: Evaluation, *, confusion: bool) -> None:
+    """Print the tables."""
     from cnnkit.report.confusion import confusion_table
     from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.tables import metrics_table, per_class_table
@@ -88,6 +130,6 @@ def evaluate(
         console.say(shown, f"\n{stranger_sentence(result.strangers.report, result.report.split)}")
     if confusion:
         shown.print()
-        shown.print(confusion_table(result.report.confusion, result.report.classes))
+        shown.print(confusion_table(result.report.confusion, result.report.classes, result.normalize))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")

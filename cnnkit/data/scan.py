@@ -119,12 +119,15 @@ def scan(
     return work.to_memory(with_canvases=place == "ram")
 
 
-def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing) -> Scan | None:
-    """Return what an earlier scan left in the cache of just these images as they are now, with their canvases; None if nothing."""
+def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing | None = None) -> Scan | None:
+    """Return what an earlier scan left in the cache of just these images as they are now; None if nothing.
+
+    With `geometry` also their canvases, without which there is nothing either.
+    """
     folder = store.store_folder(source, records, [source.stamp(record) for record in records])
     found = store.open_store(folder)
-    kept = found.canvases(geometry) if found else None
-    if found is None or kept is None:
+    kept = found.canvases(geometry) if found and geometry else None
+    if found is None or (geometry and kept is None):
         return None
     store.mark_used(folder)
     return Scan(found.facts, found.thumbnails, kept, folder, reused=True)

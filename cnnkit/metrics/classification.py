@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,52 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.errors import DataError
+from cnnkit.metrics.baselines import MAJORITY, Baseline, baseline
+from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration_error, reliability_bins
+from cnnkit.metrics.class_scores import ClassScore, class_scores
 from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts, margins
-from cnnkit.metrics.intervals import Estimate, bootstrap_counts, bootstrap_mean, finite, wilson
-from cnnkit.metrics.scores import (
-    Scores,
-    balanced_accuracy_of,
-    f1_of,
-    macro_f1_of,
-    precision_of,
-    recall_of,
-    weighted_f1_of,
-)
+from cnnkit.metrics.intervals import Estimate, bootstrap_counts, finite, wilson
+from cnnkit.metrics.ranking import Ranking, rank
+from cnnkit.metrics.resampling import bootstrap_rows
+from cnnkit.metrics.scores import Scores, balanced_accuracy_of, macro_f1_of, weighted_f1_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-_TOP = 5
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class: scores in [0, 1], NaN where undefined (see `cnnkit.metrics.scores`); `support` images have this label."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row of metrics.json; an undefined score is None (null)."""
-        return {
-            "class": self.name,
-            "precision": finite(self.precision),
-            "recall": finite(self.recall),
-            "f1": finite(self.f1),
-            "support": self.support,
-        }
+TOP_K = 5  # of ImageNet, and what everybody compares
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationReport:
-    """What a model scored on one split of `n` images. Scores lie in [0, 1]; the loss is in nats per image.
+    """What a model scored on one split of `n` images. Scores lie in [0, 1]; `loss` is -log p in nats per image, `brier` lies in [0, 2].
 
-    `balanced_accuracy` is the mean recall, `macro_f1` the mean F1, over the classes that occur. `top5_accuracy` is None with five
-    classes or fewer, where it would be 1 by definition. `majority_baseline` is the accuracy of always answering
-    `majority_class`, the most frequent true class: what a model must beat. `confusion` is int64 (K, K), rows true.
+    `balanced_accuracy` is the mean recall, `macro_f1` the mean F1, over the classes that occur; `roc_auc` and `average_precision` are
+    means of every class that has images against the rest, NaN if only one has. `top5_accuracy` is None with five classes or fewer,
+    where it would be 1 by definition, and so is `top_k_accuracy` for the `top_k` that was asked for. `ece` is the calibration error
+    over the bins of `reliability`. `majority_baseline` is the accuracy of always answering `majority_class`, the most frequent
+    true class; `baselines` has it too, beside others that a model must beat. `confusion` is int64 (K, K), rows true.
     """
 
     split: str
@@ -64,15 +43,25 @@ class ClassificationReport:
     macro_f1: Estimate
     balanced_accuracy: Estimate
     top5_accuracy: Estimate | None
+    top_k: int
+    top_k_accuracy: Estimate | None
     weighted_f1: float
+    weighted_f1_interval: tuple[float, float]
+    roc_auc: Estimate
+    average_precision: Estimate
+    brier: Estimate
+    ece: Estimate
+    reliability: tuple[ReliabilityBin, ...]
     majority_baseline: float
     majority_class: str
+    baselines: tuple[Baseline, ...]
     per_class: tuple[ClassScore, ...]
     classes: tuple[str, ...]
     confusion: Counts
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the object of metrics.json, strictly valid JSON; with `confusion` also the keys ``classes`` and ``confusion``."""
+        top_k = {"k": self.top_k, **self.top_k_accuracy.to_dict()} if self.top_k_accuracy else None
         result: dict[str, Any] = {
             "split": self.split,
             "n": self.n,
@@ -81,9 +70,18 @@ class ClassificationReport:
             "macro_f1": self.macro_f1.to_dict(),
             "balanced_accuracy": self.balanced_accuracy.to_dict(),
             "top5_accuracy": self.top5_accuracy.to_dict() if self.top5_accuracy else None,
+            "top_k_accuracy": top_k,
             "weighted_f1": finite(self.weighted_f1),
+            "weighted_f1_low": self.weighted_f1_interval[0],
+            "weighted_f1_high": self.weighted_f1_interval[1],
+            "roc_auc": self.roc_auc.to_dict(),
+            "average_precision": self.average_precision.to_dict(),
+            "brier": self.brier.to_dict(),
+            "ece": self.ece.to_dict(),
+            "reliability": [one.to_dict() for one in self.reliability],
             "majority_baseline": self.majority_baseline,
             "majority_class": self.majority_class,
+            "baselines": [one.to_dict() for one in self.baselines],
             "per_class": [score.to_dict() for score in self.per_class],
         }
         if confusion:
@@ -99,33 +97,51 @@ def classification_report(
     *,
     split: str,
     losses: ArrayLike | None = None,
+    top_k: int = TOP_K,
 ) -> ClassificationReport:
     """Score `probabilities` (N, K) against `labels` (N,), integers that index `classes` (K,).
 
     The predicted class is the one of highest probability, the first of equals. `losses` (N,) are -log p of the true class in nats;
     left out, they are taken from `probabilities`, where a 0 counts as the smallest positive number of their type.
-    `split` (train, val, test) is only recorded. Intervals: Wilson for accuracy and top-5, bootstrap for the others.
+    `split` (train, val, test) is only recorded. Intervals: Wilson's for proportions, a bootstrap over the counts for means of F1 and
+    recall, a stratified bootstrap over the images for the loss, the Brier score, ROC-AUC and average precision.
     Raises `DataError` for no image, shapes that do not fit, labels out of range or numbers that are no probabilities.
     """
     true, chances = np.asarray(labels), np.asarray(probabilities)
     _check(true, chances, classes)
-    table = confusion_counts(true, chances.argmax(axis=1), len(classes))
+    said = chances.argmax(axis=1)
+    table = confusion_counts(true, said, len(classes))
     table.setflags(write=False)
     sums = margins(table)
     n = len(true)
     majority = int(sums.support.argmax())
+    ranks = _rank(true, chances)
+    weighted_f1 = _mean_over_classes(table, weighted_f1_of)
+    ordering = rank(true, chances)
+    loss, brier, roc_auc, average_precision = _of_images(
+        true, _losses(true, chances) if losses is None else _one_per_image(losses, n), brier_scores(true, chances), ordering
+    )
     return ClassificationReport(
         split=split,
         n=n,
         accuracy=wilson(int(sums.hits.sum()), n),
-        loss=bootstrap_mean(_losses(true, chances) if losses is None else _one_per_image(losses, n)),
+        loss=loss,
         macro_f1=_mean_over_classes(table, macro_f1_of),
         balanced_accuracy=_mean_over_classes(table, balanced_accuracy_of),
-        top5_accuracy=wilson(int((_rank(true, chances) < _TOP).sum()), n) if len(classes) > _TOP else None,
-        weighted_f1=float(weighted_f1_of(sums)),
+        top5_accuracy=_top(ranks, TOP_K, len(classes)),
+        top_k=top_k,
+        top_k_accuracy=_top(ranks, top_k, len(classes)),
+        weighted_f1=weighted_f1.value,
+        weighted_f1_interval=(weighted_f1.low, weighted_f1.high),
+        roc_auc=_bounded(roc_auc, table),
+        average_precision=_bounded(average_precision, table),
+        brier=brier,
+        ece=calibration_error(true, chances),
+        reliability=reliability_bins(true, chances),
         majority_baseline=float(sums.support[majority] / n),
         majority_class=classes[majority],
-        per_class=_per_class(sums, classes),
+        baselines=(baseline(MAJORITY, f"always answering {classes[majority]}", true == majority, said == true),),
+        per_class=class_scores(sums, classes),
         classes=tuple(classes),
         confusion=table,
     )
@@ -168,24 +184,38 @@ def _rank(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64
     return ((probabilities > mine) | ((probabilities == mine) & earlier)).sum(axis=1)
 
 
+def _top(ranks: NDArray[np.int64], k: int, num_classes: int) -> Estimate | None:
+    return wilson(int((ranks < k).sum()), len(ranks)) if num_classes > k else None
+
+
+def _of_images(
+    labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64], ordering: Ranking
+) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+    """Return loss, Brier score, ROC-AUC and average precision, all from the same draws of images."""
+    n = len(labels)
+    values = (float(losses.mean()), float(squares.mean()), ordering.roc_auc, ordering.average_precision)
+    means = ((losses - values[0]) / n, (squares - values[1]) / n)
+    influences = np.stack([*means, ordering.roc_auc_influence, ordering.average_precision_influence], axis=1)
+    loss, brier, roc_auc, average_precision = bootstrap_rows(labels, values, influences)
+    return loss, brier, roc_auc, average_precision
+
+
 def _mean_over_classes(table: Counts, statistic: Callable[[Margins], Scores]) -> Estimate:
-    """Bootstrap a mean over classes, without claiming certainty when every resample looks the same.
+    """Bootstrap a mean over classes, without claiming certainty when every resample looks the same."""
+    return _bounded(bootstrap_counts(table, statistic), table)
+
+
+def _bounded(estimate: Estimate, table: Counts) -> Estimate:
+    """Return the interval of a mean over classes inside [0, 1], and never without width.
 
     A table without a mistake can only be resampled into tables without a mistake. Then the interval is Wilson's for K² / Σ(1/nₖ)
     images: the number that gives a proportion the variance of a mean of K proportions of nₖ images each.
     """
-    estimate = bootstrap_counts(table, statistic)
-    if estimate.low < estimate.high:
+    if math.isnan(estimate.value):
         return estimate
+    if estimate.low < estimate.high:
+        return Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
     support = margins(table).support
     support = support[support > 0]
     worth = len(support) ** 2 / float((1 / support).sum())
     return wilson(estimate.value * worth, worth)
-
-
-def _per_class(sums: Margins, classes: Sequence[str]) -> tuple[ClassScore, ...]:
-    columns = (precision_of(sums), recall_of(sums), f1_of(sums))
-    return tuple(
-        ClassScore(name, float(precision), float(recall), float(f1), int(support))
-        for name, precision, recall, f1, support in zip(classes, *columns, sums.support, strict=True)
-    )

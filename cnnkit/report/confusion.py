@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.cells import cell_len
 from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
+from cnnkit.metrics.confusion import SHARE_OF, Normalize, normalized
 from cnnkit.metrics.counts import Counts, margins
 from cnnkit.metrics.scores import recall_of
 from cnnkit.report.names import fit, printable, short_heads
@@ -28,17 +28,23 @@ _WHITE = Color.from_rgb(255, 255, 255)
 _SHORTEST_NAME = 12  # cells; row names are cut to no less before the matrix gives up
 _WIDEST_HEAD = 10
 _NARROWEST_CELL = 2
+_NOTHING = "·"
 
 
 def confusion_table(
-    table: Counts, classes: Sequence[str], *, limit: int = 30, files: str = "confusion.csv and confusion.png"
+    table: Counts,
+    classes: Sequence[str],
+    normalize: Normalize = "none",
+    *,
+    limit: int = 30,
+    files: str = "confusion.csv and confusion.png",
 ) -> ConfusionTable:
-    """Return a renderable of a (K, K) table of counts.
+    """Return a renderable of a (K, K) table of counts; with `normalize` true, pred or all its cells are percent of row, column or all.
 
     Up to `limit` classes, on a console wide enough, it is the matrix: green on the diagonal and red off it, stronger with the
     share of the row, with row totals and recall. Otherwise it lists the most confused pairs and says that the whole is in `files`.
     """
-    return ConfusionTable(table, tuple(printable(name) for name in classes), limit, files)
+    return ConfusionTable(table, tuple(printable(name) for name in classes), normalize, limit, files)
 
 
 @dataclass(frozen=True)
@@ -58,24 +64,40 @@ class ConfusionTable:
 
     table: Counts
     names: tuple[str, ...]
+    normalize: Normalize
     limit: int
     files: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines of the matrix, or the pairs."""
         count = len(self.names)
-        layout = _layout(self.table, self.names, options.max_width) if count <= self.limit else None
-        if layout is not None:
-            yield from _matrix(self.table, layout, few_colours=console.color_system in {"standard", "windows"})
-            return
+        few_colours = console.color_system in {"standard", "windows"}
+        for digits in (1, 0) if count <= self.limit else ():  # percent without a decimal, where it does not fit with one
+            cells = _cells(self.table, self.normalize, digits)
+            layout = _layout(self.table, cells, self.names, options.max_width)
+            if layout is not None:
+                yield from _matrix(self.table, cells, layout, self.normalize, few_colours=few_colours)
+                return
         yield Text("Most confused classes", style="bold")
         yield most_confused_table(self.table, self.names)
         yield Text(f"The whole matrix, {count} × {count}, is in {self.files}.", style="dim")
 
 
-def _layout(table: Counts, names: Sequence[str], width: int) -> _Layout | None:
+def _cells(table: Counts, normalize: Normalize, digits: int) -> list[list[str]]:
+    """What stands in the cells: counts, or percent with so many `digits` after the point."""
+    if normalize == "none":
+        return [[str(count) if count else _NOTHING for count in row] for row in table.tolist()]
+    return [[_percent(share, digits) for share in row] for row in normalized(table, normalize).tolist()]
+
+
+def _percent(share: float, digits: int) -> str:
+    text = f"{100 * share:.{digits}f}"
+    return _NOTHING if share == 0 else text if float(text) else f"<{10**-digits:g}"
+
+
+def _layout(table: Counts, cells: list[list[str]], names: Sequence[str], width: int) -> _Layout | None:
     """Fit the matrix into `width` cells; None if it cannot be done legibly."""
-    digits = len(str(int(table.max(initial=0))))
+    digits = max(len(text) for row in cells for text in row)
     total = max(len("total"), len(str(int(table.sum(axis=1).max(initial=0)))))
     shared = width - 1 - (1 + total) - (1 + len("recall %"))
     for heads_for, row_names in ((short_heads, list(names)), (_numbers, _numbered(names))):
@@ -99,21 +121,21 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return [f"{i:>{digits}} {name}" for i, name in enumerate(names)]
 
 
-def _matrix(table: Counts, layout: _Layout, *, few_colours: bool) -> list[Text]:
+def _matrix(table: Counts, cells: list[list[str]], layout: _Layout, normalize: Normalize, *, few_colours: bool) -> list[Text]:
     sums = margins(table)
     recall = recall_of(sums)
-    shares = np.divide(table, sums.support[:, None], out=np.zeros(table.shape), where=sums.support[:, None] > 0)
+    shares = normalized(table, "pred" if normalize == "pred" else "true")
+    unit = "" if normalize == "none" else f" (cells: % of {SHARE_OF[normalize]})"
     head = Text(fit("true ↓", layout.name) + " ", style="bold")
     for text in layout.heads:
         head.append(" " + _right(text, layout.cell))
     head.append(f" {'total':>{layout.total}} recall %")
-    lines = [Text(" " * (layout.name + 2) + "predicted →", style="bold"), head, Text("─" * head.cell_len)]
+    lines = [Text(" " * (layout.name + 2) + f"predicted →{unit}", style="bold"), head, Text("─" * head.cell_len)]
     for row, name in enumerate(layout.names):
         line = Text(fit(name, layout.name) + " ")
         for column in range(len(layout.names)):
-            count = int(table[row, column])
             style = _heat(float(shares[row, column]), hit=row == column, few_colours=few_colours)
-            line.append(" " + _right(str(count) if count else "·", layout.cell), style)
+            line.append(" " + _right(cells[row][column], layout.cell), style)
         line.append(f" {sums.support[row]:>{layout.total}} {percent(float(recall[row])):>{len('recall %')}}")
         lines.append(line)
     for line in lines:

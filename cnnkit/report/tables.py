@@ -13,13 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.metrics.classification import ClassificationReport, ClassScore
+from cnnkit.metrics.baselines import COLOUR, Baseline
+from cnnkit.metrics.class_scores import FEW_IMAGES, ClassScore, Interval
+from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.report.names import printable
 
-FEW_IMAGES = 30  # below, the 95 % interval of a recall near 0.9 is wider than 20 points (Wilson, 27 of 30: 74 to 97 %)
 _MOST_CLASSES = 50  # rows one still scrolls through; beyond, the classes of lowest F1
 _WORST_CLASSES = 20
 UNDEFINED = "-"
@@ -31,29 +32,34 @@ def percent(share: float) -> str:
 
 
 def metrics_table(report: ClassificationReport) -> RenderableType:
-    """Return the scores of one split with their 95 % intervals, and a warning if the model does not beat a constant answer."""
+    """Return the scores of one split with their 95 % intervals, and a warning for every simple answer that they do not clearly beat."""
     table = _table(f"{report.split}: {report.n} image{'s' * (report.n != 1)}, {len(report.classes)} classes")
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_row("accuracy", *_shares(report.accuracy), style="bold")
-    if report.top5_accuracy:
-        table.add_row("top-5 accuracy", *_shares(report.top5_accuracy))
+    if report.top_k_accuracy:
+        table.add_row(f"top-{report.top_k} accuracy", *_shares(report.top_k_accuracy))
     table.add_row("balanced accuracy", *_shares(report.balanced_accuracy))
     table.add_row("macro F1", *_shares(report.macro_f1))
-    table.add_row("weighted F1", f"{percent(report.weighted_f1)} %", "")
-    table.add_row("loss (nats)", *_nats(report.loss))
-    baseline = f"always answering {printable(report.majority_class)}"
-    table.add_row(Text(baseline), f"{percent(report.majority_baseline)} %", "", style="dim")
-    if report.accuracy.low > report.majority_baseline:
-        return table
-    return Group(
-        table,
-        Text(
-            f"Warning: not shown to be better than {baseline}: the accuracy's interval begins at "
-            f"{percent(report.accuracy.low)} %, that answer scores {percent(report.majority_baseline)} %.",
-            style="yellow",
-        ),
+    table.add_row("weighted F1", *_shares(Estimate(report.weighted_f1, *report.weighted_f1_interval)))
+    table.add_row("ROC AUC", *_shares(report.roc_auc))
+    table.add_row("average precision", *_shares(report.average_precision))
+    table.add_row("loss (nats)", *_plain(report.loss))
+    table.add_row("Brier score", *_plain(report.brier))
+    table.add_row("calibration error", *_shares(report.ece))
+    for one in report.baselines:
+        table.add_row(Text(printable(one.summary)), *_shares(one.accuracy), style="dim")
+    warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.beaten]
+    return Group(table, *warnings) if warnings else table
+
+
+def _not_beaten(one: Baseline) -> str:
+    """Say on what a baseline that is not clearly beaten rests."""
+    advice = "; is there more to the classes than their colours?" if one.name == COLOUR else ""
+    return (
+        f"Warning: not shown to be better than {printable(one.summary)}: {one.counts.only_second} images are right by the model alone, "
+        f"{one.counts.only_first} by that alone (exact McNemar p = {one.p_value:.2g}){advice}"
     )
 
 
@@ -71,10 +77,15 @@ def per_class_table(report: ClassificationReport, most: int = _MOST_CLASSES) -> 
     table.add_column("images", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for score in scores:
-        few = score.support < FEW_IMAGES
-        values = (percent(score.precision), percent(score.recall), percent(score.f1), str(score.support))
-        table.add_row(Text(printable(score.name)), *values, "few" if few else "", style="dim" if few else "")
-    if any(score.support < FEW_IMAGES for score in scores):
+        values = (
+            _with_ends(score.precision, score.precision_interval),
+            _with_ends(score.recall, score.recall_interval),
+            _with_ends(score.f1, score.f1_interval),
+            str(score.support),
+        )
+        table.add_row(Text(printable(score.name)), *values, "few" if score.few else "", style="dim" if score.few else "")
+    notes.append("[low–high]: 95 % interval in percent.")
+    if any(score.few for score in scores):
         notes.append(f"few: under {FEW_IMAGES} images; scores of such a class may be off by more than 10 points.")
     if any(math.isnan(score.recall) or math.isnan(score.precision) for score in scores):
         notes.append(f"{UNDEFINED}: undefined; the class has no image here, or was never predicted.")
@@ -100,11 +111,20 @@ def _table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
+def _with_ends(share: float, ends: Interval) -> str:
+    """A share with the ends of its interval in whole percent, rounded outwards: ``88.9 [76–96]``."""
+    if math.isnan(share):
+        return UNDEFINED
+    return f"{percent(share)} [{math.floor(100 * ends[0])}–{math.ceil(100 * ends[1])}]"
+
+
 def _shares(estimate: Estimate) -> tuple[str, str]:
+    if math.isnan(estimate.value):
+        return UNDEFINED, UNDEFINED
     return f"{percent(estimate.value)} %", f"[{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
-def _nats(estimate: Estimate) -> tuple[str, str]:
+def _plain(estimate: Estimate) -> tuple[str, str]:
     if not math.isfinite(estimate.low):
         return f"{estimate.value:.3f}", UNDEFINED
     return f"{estimate.value:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]"

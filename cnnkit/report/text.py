@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 
 from cnnkit.metrics.classification import ClassificationReport
+from cnnkit.metrics.confusion import Normalize
 from cnnkit.report.confusion import confusion_table
 from cnnkit.report.tables import metrics_table, per_class_table
 
 WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
 
 
-def report_text(report: ClassificationReport, heading: str = "", more: Sequence[RenderableType] = ()) -> str:
+def report_text(report: ClassificationReport, heading: str = "", more: Sequence[RenderableType] = (), normalize: Normalize = "none") -> str:
     """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide.
 
     `heading` stands above them, if there is one, and `more` below.
@@ -23,7 +24,8 @@ def report_text(report: ClassificationReport, heading: str = "", more: Sequence[
     console = Console(file=file, width=WIDTH, color_system=None, highlight=False)
     if heading:
         console.print(heading, "", sep="\n", markup=False)
-    console.print(metrics_table(report), "", per_class_table(report), "", confusion_table(report.confusion, report.classes), sep="\n")
+    matrix = confusion_table(report.confusion, report.classes, normalize)
+    console.print(metrics_table(report), "", per_class_table(report), "", matrix, sep="\n")
     for part in more:
         console.print("", part, sep="\n", markup=False)
     return file.getvalue()

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnkit.api.evaluation import Evaluation
+from cnnkit.data.store import stores
+from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint
 
 
@@ -204,3 +207,98 @@ def test_tta_is_refused_where_training_varied_nothing(cli, image_folder):
     assert result.code == 2
     assert "neither mirrored nor shifted" in result.err
     assert not Path("runs/001-custom-cnn/eval").exists()
+
+
+def test_min_accuracy_is_a_gate_that_lets_everything_be_written_first(cli, trained, monkeypatch):
+    def refuse(*_: object) -> str:
+        raise CheckFailedError("too low")
+
+    accuracy = cli("eval", "--json").json()["accuracy"]["value"]
+    met = cli("eval", "--min-accuracy", accuracy)
+    assert met.code == 0
+    assert f"--min-accuracy {accuracy:g} is met, though the interval begins below" in met.err
+    shutil.rmtree(trained.run / "eval" / "test")
+    monkeypatch.setattr(Evaluation, "require_accuracy", refuse)
+    missed = cli("eval", "--json", "--min-accuracy", 0.5)
+    assert missed.code == 1
+    assert "error   too low" in missed.err
+    assert missed.json()["n"] == 11
+    assert (trained.run / "eval/test/metrics.json").is_file()
+
+
+def test_percent_is_not_taken_for_a_share(cli):
+    refused = cli("eval", "--min-accuracy", 90)
+    assert refused.code == 2
+    assert "--min-accuracy 90: must be a share from 0 to 1; for 90 % type --min-accuracy 0.9" in refused.err
+
+
+def test_normalize_shows_percent_and_writes_the_shares(cli, trained, read_rows):
+    shown = cli("eval", "--normalize", "true")
+    assert "predicted → (cells: % of the true class)" in shown.out
+    document = cli("eval", "--normalize", "pred", "--json").json()
+    assert document["normalize"] == "pred"
+    rows = read_rows(trained.run / "eval/test/confusion-pred.csv")
+    assert [[float(row[name]) for name in document["classes"]] for row in rows] == document["confusion_normalized"]
+    columns = np.sum(document["confusion_normalized"], axis=0)
+    assert all(total == pytest.approx(1) or total == 0 for total in columns)
+    assert (trained.run / "eval/test/confusion-true.csv").is_file()
+    assert "confusion_normalized" not in cli("eval", "--json").json()
+    assert "invalid" in cli("eval", "--normalize", "row").err.lower()
+
+
+def test_top_k_must_leave_something_to_measure(cli, trained):
+    assert "top-2 accuracy" in cli("eval", "--top-k", 2).out
+    assert cli("eval", "--json", "--top-k", 2).json()["top_k_accuracy"]["k"] == 2
+    refused = cli("eval", "--top-k", 3)
+    assert refused.code == 2
+    assert "--top-k 3: the model has 3 classes; 1 to 2 say something" in refused.err
+
+
+def test_colours_alone_are_a_baseline_wherever_the_thumbnails_come_from(cli, trained, tmp_path, monkeypatch):
+    warm = cli("eval", "--json").json()["baselines"]
+    assert [one["name"] for one in warm] == ["majority", "colour-histogram"]
+    assert warm[1]["trained_on"] == 37
+    assert warm[1]["accuracy"]["value"] > 0.5, "the classes of these images have hues of their own"
+    assert "colours alone (37 training images)" in cli("eval").out
+    monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))
+    assert cli("eval", "--json").json()["baselines"] == warm
+    assert [one.images for one in stores()] == [11], "what is not evaluated is not decoded for the store"
+    assert [one["name"] for one in cli("eval", "--split", "train", "--json").json()["baselines"]] == ["majority"]
+
+
+def test_the_exported_file_is_compared_with_colours_too(cli, trained):
+    assert cli("export", "--onnx").code == 0
+    onnx = cli("eval", "--json", "--model", trained.run / "export/model.onnx").json()["baselines"]
+    assert onnx[1] == cli("eval", "--json").json()["baselines"][1]
+
+
+def test_the_classes_in_both_are_offered_and_the_offer_works(cli, trained, image_folder):
+    other = image_folder(classes=["bees", "hornets", "wasps"], folder="other")
+    refused = cli("eval", "--data", other)
+    assert refused.code == 2
+    assert "does not know: hornets; the model's: ants, bees, wasps; in both: bees, wasps" in refused.err
+    assert "add --classes bees,wasps" in refused.err
+    done = cli("eval", "--data", other, "--classes", "bees,wasps", "--json")
+    assert done.json()["n"] == 16
+    assert "all has no image of the class 'ants': nothing measured on all speaks of it" in done.err
+
+
+def test_other_data_without_a_common_class(cli, trained, image_folder):
+    refused = cli("eval", "--data", image_folder(classes=["flies", "hornets"], folder="other"))
+    assert refused.code == 2
+    assert "does not know: flies, hornets; the model's: ants, bees, wasps; no class is in both" in refused.err
+
+
+def test_one_class_only(cli, trained):
+    result = cli("eval", "--classes", "bees")
+    assert result.code == 0
+    assert "test has images of one class only, 'bees'" in result.err
+    assert "ROC AUC" in result.out
+    assert cli("eval", "--classes", "bees", "--json").json()["roc_auc"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_class_that_is_not_there(cli, trained):
+    refused = cli("eval", "--classes", "ants,bee")
+    assert refused.code == 2
+    assert "--classes bee: no such class in" in refused.err
+    assert "did you mean 'bees'? It has: ants, bees, wasps" in refused.err

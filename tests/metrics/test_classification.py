@@ -51,18 +51,23 @@ def test_equals_scikit_learn(seed: int) -> None:
     assert report.loss.value == pytest.approx(sk.log_loss(labels, probabilities, labels=range(8)), abs=1e-12)
     assert report.top5_accuracy is not None
     assert report.top5_accuracy.value == pytest.approx(sk.top_k_accuracy_score(labels, probabilities, k=5), abs=1e-12)
+    one_hot = np.eye(8)[labels]
+    areas = (sk.roc_auc_score(one_hot, probabilities, average="macro"), sk.average_precision_score(one_hot, probabilities, average="macro"))
+    assert (report.roc_auc.value, report.average_precision.value) == pytest.approx(areas, abs=1e-12)
+    squares = np.mean([8 * sk.brier_score_loss(one_hot[:, k], probabilities[:, k]) for k in range(8)])
+    assert report.brier.value == pytest.approx(squares, abs=1e-12)
     for index, score in enumerate(report.per_class):
         row = expected[str(index)]
         found = (score.precision, score.recall, score.f1, score.support)
         assert found == pytest.approx((row["precision"], row["recall"], row["f1-score"], row["support"]), abs=1e-12)
 
 
-def test_metrics_json_has_the_promised_keys_and_no_others_to_trip_over() -> None:
+def test_metrics_json_has_the_promised_keys() -> None:
     report = classification_report(LABELS, PROBABILITIES, CLASSES, split="test")
     written = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     for key in ("accuracy", "loss", "macro_f1"):
         assert list(written[key]) == ["value", "low", "high"]
-    assert list(written["per_class"][0]) == ["class", "precision", "recall", "f1", "support"]
+    assert list(written["per_class"][0])[:5] == ["class", "precision", "recall", "f1", "support"]
     assert written["split"] == "test"
     assert "confusion" not in written
     assert "classes" not in written
@@ -75,7 +80,15 @@ def test_metrics_json_has_the_promised_keys_and_no_others_to_trip_over() -> None
 def test_what_is_undefined_is_null() -> None:
     report = classification_report(LABELS, PROBABILITIES, CLASSES, split="test")
     absent = report.to_dict()["per_class"][2]
-    assert absent == {"class": "cat", "precision": None, "recall": None, "f1": None, "support": 0}
+    assert {key: absent[key] for key in ("class", "precision", "recall", "f1", "support", "few")} == {
+        "class": "cat",
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "support": 0,
+        "few": True,
+    }
+    assert [absent[f"{score}_{end}"] for score in ("precision", "recall", "f1") for end in ("low", "high")] == [0, 1] * 3
     mean = np.mean([row["f1"] for row in report.to_dict()["per_class"] if row["f1"] is not None])
     assert report.macro_f1.value == pytest.approx(mean)
 
@@ -99,6 +112,50 @@ def test_a_perfect_mean_over_unequal_classes_is_less_certain_than_its_accuracy()
     probabilities = np.eye(2)[[0] * 95 + [1] * 5]
     report = classification_report(probabilities.argmax(axis=1), probabilities, ("many", "few"), split="test")
     assert report.macro_f1.low < report.accuracy.low
+
+
+def test_every_score_has_an_interval_around_it() -> None:
+    report = random_report(8, 300)[0].to_dict()
+    estimates = {name: value for name, value in report.items() if isinstance(value, dict)}
+    assert {"roc_auc", "average_precision", "brier", "ece", "loss", "top_k_accuracy"} <= set(estimates)
+    rows = [(report["weighted_f1_low"], report["weighted_f1"], report["weighted_f1_high"])]
+    rows += [(one["low"], one["value"], one["high"]) for one in estimates.values()]
+    rows += [(one[f"{name}_low"], one[name], one[f"{name}_high"]) for one in report["per_class"] for name in ("precision", "recall", "f1")]
+    assert len(rows) == 1 + 10 + 24
+    for low, value, high in rows:
+        assert low <= value <= high
+        assert low < high
+
+
+def test_one_class_alone_has_no_areas_under_curves() -> None:
+    report = classification_report([0, 0], PROBABILITIES[:2], CLASSES, split="test").to_dict()
+    assert report["roc_auc"] == report["average_precision"] == {"value": None, "low": None, "high": None}
+    assert report["balanced_accuracy"]["value"] == report["accuracy"]["value"] == 0.5
+    json.dumps(report, allow_nan=False)
+
+
+def test_all_answers_alike_are_scored_too() -> None:
+    report = classification_report([0, 1, 2], np.tile([0.5, 0.3, 0.2], (3, 1)), CLASSES, split="test")
+    assert (report.roc_auc.value, report.average_precision.value) == pytest.approx((0.5, 1 / 3))
+    assert [score.recall for score in report.per_class] == [1, 0, 0]
+
+
+def test_perfect_ranking_is_not_certain_either() -> None:
+    report = classification_report([0] * 20 + [1] * 20, np.repeat(np.eye(2), 20, axis=0), ("ant", "bee"), split="test")
+    assert (report.roc_auc.value, report.roc_auc.high) == (1.0, 1.0)
+    assert 0.8 < report.roc_auc.low < 0.95
+    assert report.average_precision.low == report.roc_auc.low
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(2, 2), (5, 5), (8, None)])
+def test_top_k_is_what_was_asked_for(top_k: int, expected: int | None) -> None:
+    _, labels, probabilities = random_report(8, 300)
+    report = classification_report(labels, probabilities, [str(i) for i in range(8)], split="test", top_k=top_k)
+    written = report.to_dict()["top_k_accuracy"]
+    assert (written["k"] if written else None) == expected
+    if written:
+        assert written["value"] == pytest.approx(sk.top_k_accuracy_score(labels, probabilities, k=top_k))
+    assert report.top5_accuracy is not None, "the key of always stays"
 
 
 def test_given_losses_are_used_as_they_are() -> None:

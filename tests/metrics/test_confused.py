@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
 
-from cnnkit.metrics.confusion import ConfusedPair, most_confused
+from cnnkit.metrics.confusion import ConfusedPair, Normalize, confusion_order, crowded, most_confused, normalized
+from cnnkit.metrics.counts import confusion_counts
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -23,3 +26,36 @@ def test_no_more_than_asked_for() -> None:
 
 def test_a_perfect_table_confuses_nothing() -> None:
     assert most_confused(np.eye(3, dtype=np.int64), CLASSES) == []
+
+
+@pytest.mark.parametrize("normalize", ["true", "pred", "all", "none"])
+def test_normalized_equals_scikit_learn(normalize: Normalize) -> None:
+    random = np.random.default_rng(0)
+    labels, said = random.integers(4, size=50), random.integers(1, 4, size=50)
+    table = confusion_counts(labels, said, 5)
+    expected = confusion_matrix(labels, said, labels=range(5), normalize=None if normalize == "none" else normalize)
+    np.testing.assert_array_equal(normalized(table, normalize), expected)
+
+
+def test_classes_taken_for_each_other_stand_side_by_side() -> None:
+    table = np.eye(6, dtype=np.int64) * 10
+    table[0, 4] = table[4, 0] = table[1, 3] = 3
+    order = confusion_order(table).tolist()
+    assert sorted(order) == list(range(6))
+    assert abs(order.index(0) - order.index(4)) == 1
+    assert abs(order.index(1) - order.index(3)) == 1
+    assert order[-2:] == [2, 5], "those that are confused with none come last"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_small_and_perfect_tables_keep_their_order(size: int) -> None:
+    assert confusion_order(np.eye(size, dtype=np.int64)).tolist() == list(range(size))
+
+
+def test_crowded_parts_do_not_overlap_and_hold_most_mistakes() -> None:
+    table = np.eye(20, dtype=np.int64) * 99
+    table[3, 4] = 7
+    table[12, 10] = 9
+    table[2, 18] = 50
+    assert crowded(table, 5, 3) == [0, 8]
+    assert crowded(np.eye(3, dtype=np.int64), 5, 3) == []

@@ -13,7 +13,7 @@ from cnnkit.report.confusion import confusion_table
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def shown(table: Counts, classes: list[str], width: int, colours: str | None = None, **options: int) -> str:
+def shown(table: Counts, classes: list[str], width: int, colours: str | None = None, **options: int | str) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=colours, force_terminal=bool(colours), no_color=False)  # type: ignore[arg-type]
     console.print(confusion_table(table, classes, **options))  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
@@ -122,3 +122,20 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[38;" not in console.file.getvalue()
     assert "[48;" not in console.file.getvalue()
     assert ";48;" not in console.file.getvalue()
+
+
+def test_normalized_cells_are_percent_and_say_of_what() -> None:
+    table = np.array([[18, 2], [1, 3999]])
+    lines = [line.rstrip() for line in shown(table, ["ant", "bee"], 80, normalize="true").splitlines()]
+    assert lines[0].strip() == "predicted → (cells: % of the true class)"
+    assert lines[3].split() == ["ant", "90.0", "10.0", "20", "90.0"]
+    assert lines[4].split() == ["bee", "<0.1", "100.0", "4000", "100.0"]
+    assert "% of the predicted class" in shown(table, ["ant", "bee"], 80, normalize="pred")
+    assert "% of all images" in shown(table, ["ant", "bee"], 80, normalize="all")
+
+
+def test_normalized_cells_lose_their_decimal_before_the_matrix_gives_up() -> None:
+    table = np.full((10, 10), 2) + 98_000 * np.eye(10, dtype=np.int64)
+    lines = shown(table, CIFAR, 80, normalize="true").splitlines()
+    assert lines[3].split() == ["airplane", "100", *["<1"] * 9, "98020", "100.0"]
+    assert max(map(cell_len, lines)) <= 80

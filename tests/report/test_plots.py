@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnkit.errors import DataError
-from cnnkit.report import fonts, plots
-from cnnkit.report.plots import plot_confusion, plot_curves
+from cnnkit.report import plots
+from cnnkit.report.plots import plot_curves
 
 ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "is_best": True}
 
@@ -22,8 +22,8 @@ ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "v
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved while the test runs."""
     figures: list[Figure] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
     return figures
 
 
@@ -31,42 +31,6 @@ def is_png(path: Path) -> bool:
     with Image.open(path) as image:
         image.load()
         return image.format == "PNG" and image.width > 300
-
-
-def labels(figure: Figure) -> list[str]:
-    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
-
-
-def test_small_matrix_carries_its_counts_and_names_its_axes(tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_confusion(np.array([[7, 0], [2, 1234]]), ["ant", "bee"], tmp_path / "confusion.png")
-    axes = drawn[0].axes[0]
-    assert is_png(tmp_path / "confusion.png")
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
-    assert {text.get_text(): text.get_position() for text in axes.texts} == {"7": (0, 0), "2": (0, 1), "1234": (1, 1)}
-    assert labels(drawn[0]) == ["ant", "bee"]
-
-
-def test_colour_is_the_share_of_the_row(tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_confusion(np.array([[1, 3], [0, 0]]), ["ant", "bee"], tmp_path / "confusion.png")
-    np.testing.assert_array_equal(drawn[0].axes[0].images[0].get_array(), [[0.25, 0.75], [0, 0]])
-
-
-@pytest.mark.parametrize(("count", "named"), [(1, 1), (60, 60), (100, 50), (300, 60)])
-def test_many_classes_thin_the_labels_out(count: int, named: int, tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_confusion(np.eye(count, dtype=np.int64), [f"class_{i}" for i in range(count)], tmp_path / "confusion.png")
-    assert len(labels(drawn[0])) == named
-    assert len(drawn[0].axes[0].texts) == (1 if count == 1 else 0)
-    assert ("is named" in drawn[0].axes[0].get_ylabel()) == (named < count)
-
-
-def test_any_name_can_be_drawn(tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "families", lambda: ("DejaVu Sans",))
-    fonts._letters.cache_clear()
-    names = ["猫", "$x$", r"$\frac$", "a\nb", "Жук", "\udcff", "long " * 20, "[red]"]
-    plot_confusion(np.eye(8, dtype=np.int64), names, tmp_path / "confusion.png")
-    fonts._letters.cache_clear()
-    assert labels(drawn[0]) == ["class 0", r"\$x\$", r"\$\frac\$", "class 3", "Жук", "class 5", "long long l… long long ", "[red]"]
-    assert is_png(tmp_path / "confusion.png")
 
 
 def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -1,0 +1,70 @@
+"""How far colours alone would get: a tiny model on the colours of the run's own training images, asked about the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.api.answers import Answers
+from cnnkit.api.samples import Samples
+from cnnkit.data.scan import find_scan, scan
+from cnnkit.data.source import TRAIN, Record
+from cnnkit.metrics.baselines import COLOUR, Baseline, baseline
+from cnnkit.metrics.colour import colour_answers, spread_sample
+from cnnkit.run_dir import RunDir
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Readable images by path: thumbnails uint8 (N, T, T, 3)."""
+
+    rows: dict[str, int]
+    thumbnails: NDArray[np.uint8]
+
+    def of(self, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
+        """Return those of `records` that are here, with their thumbnails."""
+        here = [record for record in records if record.path in self.rows]
+        return here, self.thumbnails[[self.rows[record.path] for record in here]]
+
+
+def colour_baseline(
+    run: RunDir, samples: Samples, answers: Answers, classes: Sequence[str], labels: NDArray[np.int64], said: NDArray[np.int64]
+) -> Baseline | None:
+    """Compare the model, which `said` (N,) of images with `labels` (N,), with a model of colours (see `cnnkit.metrics.colour`).
+
+    It learns from the thumbnails that were made when the images were decoded. None on the training images themselves, where none of
+    these is left, or where an exported file was evaluated and no store has thumbnails.
+    """
+    if samples.split == TRAIN:
+        return None
+    sides = {row["path"]: row["split"] for row in run.read_split()}
+    pool = [record for record in samples.scope if sides.get(record.path) == TRAIN]
+    sample = [pool[place] for place in spread_sample([record.label for record in pool])]
+    seen = _seen(samples, answers)
+    asked, pictures = seen.of(answers.records) if seen else ([], None)
+    if seen is None or pictures is None or len(asked) < len(answers.records):
+        return None
+    learned, shown = seen.of(sample)
+    if not learned and sample:  # the store of the training is gone: look at these few
+        few = scan(samples.source, sample, cache="none")
+        learned, shown = _index(sample, few.thumbnails, [bool(facts.error) for facts in few.facts]).of(sample)
+    if not learned:
+        return None
+    index = {name: place for place, name in enumerate(classes)}
+    guessed = colour_answers(shown, np.array([index[record.label] for record in learned], np.int64), pictures)
+    return baseline(COLOUR, f"colours alone ({len(learned):,} training images)", guessed == labels, said == labels, len(learned))
+
+
+def _seen(samples: Samples, answers: Answers) -> _Seen | None:
+    if answers.seen is not None:
+        return _index(answers.scope, answers.seen.thumbnails, [bool(facts.error) for facts in answers.seen.facts])
+    found = find_scan(samples.source, samples.scope)
+    return _index(samples.scope, found.thumbnails, [bool(facts.error) for facts in found.facts]) if found else None
+
+
+def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], bad: Sequence[bool]) -> _Seen:
+    rows = {record.path: row for row, (record, broken) in enumerate(zip(records, bad, strict=True)) if not broken}
+    return _Seen(rows, thumbnails)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+
+from cnnkit.metrics.colour import colour_answers, colour_histograms, spread_sample
+
+
+def painted(colours: list[tuple[int, int, int]], seed: int = 0) -> np.ndarray:
+    """One noisy image (16, 16, 3) of each colour."""
+    noise = np.random.default_rng(seed).normal(0, 20, (len(colours), 16, 16, 3))
+    return (np.array(colours)[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_histograms_count_each_pixel_once_wherever_it_is() -> None:
+    images = painted([(30, 200, 120), (250, 0, 64)])
+    found = colour_histograms(images)
+    assert found.shape == (2, 64)
+    np.testing.assert_allclose((found**2).sum(axis=1), 1)
+    np.testing.assert_array_equal(colour_histograms(images[:, ::-1, ::-1]), found)
+    pure = colour_histograms(np.full((1, 4, 4, 3), (255, 0, 64), np.uint8))
+    assert pure[0].nonzero()[0].tolist() == [3 * 16 + 0 * 4 + 1]
+
+
+def test_classes_of_different_colours_are_told_apart() -> None:
+    red, green = (200, 40, 40), (40, 200, 40)
+    labels = np.array([5, 2] * 20)
+    said = colour_answers(painted([red, green] * 20), labels, painted([green, red, red], seed=1))
+    assert said.tolist() == [2, 5, 5]
+
+
+def test_one_class_is_the_only_answer() -> None:
+    images = painted([(9, 9, 9)] * 3)
+    assert colour_answers(images, np.array([4, 4, 4]), images).tolist() == [4, 4, 4]
+
+
+def test_the_sample_is_even_over_classes_and_over_each_class() -> None:
+    labels = ["a"] * 5000 + ["b"] * 300 + ["c"] * 3
+    chosen = spread_sample(labels)
+    assert [sum(labels[place] == name for place in chosen) for name in "abc"] == [666, 300, 3]
+    ends = [place for place in chosen if place < 5000]
+    assert (ends[0], ends[-1] > 4980) == (0, True)
+    assert len(spread_sample([str(i // 10) for i in range(10_000)])) == 5000, "five of each of a thousand classes"

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cnnkit.metrics.ranking import rank
+from cnnkit.metrics.resampling import _strata, _weights, bootstrap_rows
+
+
+def test_images_are_drawn_within_their_class() -> None:
+    strata = np.repeat([3, 0, 1], [20, 10, 12])
+    drawn = np.concatenate(list(_weights(strata, 500, 0)))
+    assert drawn.shape == (500, 42)
+    for stratum, size in ((0, 10), (1, 12), (3, 20)):
+        assert (drawn[:, strata == stratum].sum(axis=1) == size).all()
+    assert drawn.mean() == 1
+    assert abs(drawn[:, :20].var() - 0.95) < 0.1, "with replacement: a binomial variance of 1 - 1/20"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((20, 10), [0, 1]), ((20, 4, 6), [0, -1, -1]), ((20, 4, 15), [0, -1, -1]), ((3, 4), [-1, -1]), ((0, 12, 1, 0, 30), [-1, -1, 4])],
+)
+def test_small_classes_are_drawn_together(sizes: tuple[int, ...], expected: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assert [_strata(labels)[labels == label][0] for label in np.unique(labels)] == expected
+
+
+def test_a_mean_gets_the_interval_of_its_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    labels, values = np.repeat([0, 1], 200), random.exponential(size=400)
+    (found,) = bootstrap_rows(labels, [values.mean()], ((values - values.mean()) / 400)[:, None])
+    draws = [np.concatenate([random.choice(values[:200], 200), random.choice(values[200:], 200)]).mean() for _ in range(2000)]
+    assert found.value == values.mean()
+    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
+
+
+def test_areas_under_curves_get_nearly_the_interval_of_sorting_anew_in_every_draw() -> None:
+    random = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], 100)
+    chances = random.normal(size=(300, 3)) + 1.5 * np.eye(3)[labels]
+    found = rank(labels, chances)
+    influences = np.stack([found.roc_auc_influence, found.average_precision_influence], axis=1)
+    area, precision = bootstrap_rows(labels, [found.roc_auc, found.average_precision], influences)
+    again = []
+    for _ in range(400):
+        rows = np.concatenate([random.integers(100 * k, 100 * (k + 1), 100) for k in range(3)])
+        drawn = rank(labels[rows], chances[rows])
+        again.append((drawn.roc_auc, drawn.average_precision))
+    ends = np.quantile(again, [0.025, 0.975], axis=0) - np.mean(again, axis=0)
+    assert [area.low - area.value, area.high - area.value] == pytest.approx(ends[:, 0], abs=0.004)
+    assert [precision.low - precision.value, precision.high - precision.value] == pytest.approx(ends[:, 1], abs=0.008)
+
+
+def test_one_image_says_nothing_about_spread() -> None:
+    (found,) = bootstrap_rows(np.zeros(1, np.int64), [0.3], np.zeros((1, 1)))
+    assert found.value == 0.3
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_memory_is_bounded_however_many_images_there_are() -> None:
+    labels, influences = np.zeros(200_000, np.int64), np.zeros((200_000, 1))
+    tracemalloc.start()
+    bootstrap_rows(labels, [0.0], influences, draws=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
