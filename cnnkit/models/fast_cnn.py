@@ -68,16 +68,19 @@ class FastCNN(nn.Sequential):
         whitening.fit(images)
 
 
-def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float = 0.0) -> nn.Module:
-    """Return the network; its groups have `width`, 2 and 4 times `width` filters, `dropout` before the dense layer."""
-    check_options(dropout, width=width)
+def build(num_classes: int, in_channels: int, *, width: int = 64, middle: int = 2, dropout: float = 0.0) -> nn.Module:
+    """Return the network; its groups have `width`, `middle` and 4 times `width` filters, `dropout` before the dense layer.
+
+    In the paper `middle` is 4 (64, 256 and 256 filters), which costs 1.8 times as much.
+    """
+    check_options(dropout, width=width, middle=middle)
     inputs = 2 * in_channels * PATCH**2
     return FastCNN(
         Whitening(in_channels),
         nn.GELU(),
         _group(inputs, width),
-        _group(width, 2 * width),
-        _group(2 * width, 4 * width),
+        _group(width, middle * width),
+        _group(middle * width, 4 * width),
         GlobalMax(),
         nn.Dropout(dropout),
         nn.Linear(4 * width, num_classes, bias=False),

@@ -61,6 +61,13 @@ def test_maps_shrink_to_no_less_than_a_pixel(side: int, shapes: list[int]) -> No
     assert model(torch.zeros(2, 3, side, side)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("options", "filters"), [({}, [64, 128, 256]), ({"width": 8, "middle": 4}, [8, 32, 32])])
+def test_groups_have_the_filters_that_the_options_ask_for(options: dict[str, int], filters: list[int]) -> None:
+    weights = build(10, 3, **options).state_dict()
+    assert [weights[f"{group}.0.weight"].shape[0] for group in (2, 3, 4)] == filters
+    assert weights["7.weight"].shape == (10, filters[-1])
+
+
 def test_convolutions_begin_by_passing_their_inputs_on() -> None:
     model = build(10, 3, width=32)
     first = model.state_dict()["2.0.weight"]
