@@ -56,7 +56,7 @@ def p_text(p: float) -> str:
 def about(count: int) -> str:
     """Return a number of images with the two digits that an estimate of it has: ``about 4,100``."""
     digits = max(0, math.floor(math.log10(count)) - 1) if count > 0 else 0
-    return f"about {math.ceil(count / 10**digits) * 10**digits:,}"
+    return f"about {round(count / 10**digits) * 10**digits:,}"
 
 
 def _what_would_tell(pair: PairComparison) -> str:

@@ -87,14 +87,15 @@ def _classes(comparison: Comparison) -> Iterator[RenderableType]:
     if not clear:
         yield Text(f"No class is clearly better known to one than to another ({family}).", style="dim")
         return
-    table = _table(f"Classes that differ clearly ({family})")
+    yield Text(f"Classes that differ clearly, in points of recall ({family})", style="bold")
+    table = _table()
     table.add_column("from", no_wrap=True)
     table.add_column("class", overflow="fold")
-    for head in ("recall", "95 % interval", "p", "fixed", "broken", "images"):
+    for head in ("recall", "95 % interval", "p", "fixed", "broken"):
         table.add_column(head, justify="right", no_wrap=True)
     letters = _letters(comparison)
     for pair, each in clear:
-        counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first, each.counts.n))
+        counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first))
         table.add_row(
             _arrow(letters, pair), Text(printable(each.name)), *_points(each.recall, unit=""), _bare(p_text(each.corrected)), *counts
         )

@@ -5,7 +5,7 @@
 Simulates DRAWS (default 2,000) test sets a setting: n = 50, 500, 5,000 images; a model of accuracy 0.5, 0.9 or 0.99 and one as good, or
 worse by half of their disagreement, which is 0.3 or 0.9 of what independent mistakes would give. Prints how often four intervals of the
 difference in accuracy hold the truth, the same for macro-F1 and loss, how often the exact test finds a difference that is not there,
-and how often one that is, at the number of images that Connor's formula asks for. Where statsmodels is installed, compares the
+and how often one that is, with as many images as are said to be needed. Where statsmodels is installed, compares the
 exact test with it on 2,000 tables; exits with 1 if the two differ.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from cnnkit.metrics.comparison import loss_difference, macro_f1_difference
 from cnnkit.metrics.counts import confusion_counts
 from cnnkit.metrics.intervals import wilson
-from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, accuracy_difference, images_needed, mcnemar
+from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, accuracy_difference, connor, images_needed, mcnemar
 from cnnkit.metrics.scores import macro_f1
 
 SIZES, ACCURACIES, ALIKE = (50, 500, 5000), (0.5, 0.9, 0.99), (0.3, 0.9)
@@ -131,14 +131,17 @@ def false_findings(draws: int) -> list[float]:
     return shares
 
 
-def powers(draws: int) -> Iterator[tuple[float, float, int, float]]:
-    """Yield difference, disagreement, the number of images asked for, and how often the exact test tells with as many."""
+def powers(draws: int) -> Iterator[tuple[float, float, tuple[int, float], tuple[int, float]]]:
+    """Yield difference, disagreement, and twice a number of images with how often the exact test then tells: Connor's, cnnkit's."""
     test = cache(lambda first, second: mcnemar(PairedCounts(0, first, second, 0)))
-    for difference, disagreement in ((0.1, 0.2), (0.02, 0.1), (0.01, 0.05), (0.005, 0.02)):
-        n = images_needed(difference, disagreement) or 0
-        cells = cells_of(0.8, disagreement, difference)
-        drawn = np.random.default_rng(0).multinomial(n, cells, size=draws)
-        yield difference, disagreement, n, float(np.mean([test(int(row[1]), int(row[2])) < SIGNIFICANCE for row in drawn]))
+
+    def told(n: int, difference: float, disagreement: float) -> float:
+        drawn = np.random.default_rng(0).multinomial(n, cells_of(0.7, disagreement, difference), size=draws)
+        return float(np.mean([test(int(row[1]), int(row[2])) < SIGNIFICANCE for row in drawn]))
+
+    for difference, disagreement in ((0.3, 0.4), (0.1, 0.2), (0.02, 0.1), (0.02, 0.03), (0.01, 0.05), (0.005, 0.02)):
+        plain, exact = int(np.ceil(connor(difference, disagreement))), images_needed(difference, disagreement) or 0
+        yield difference, disagreement, *((n, told(n, difference, disagreement)) for n in (plain, exact))
 
 
 def against_statsmodels() -> float | None:
@@ -171,8 +174,9 @@ def main(draws: int) -> int:
         print(f"n = {n:,}, {classes} classes: coverage of macro-F1's difference {100 * f1:.1f} %, of the loss's {100 * loss:.1f} %")
     false = false_findings(draws)
     print(f"exact McNemar, equal models: p < 0.05 in {100 * min(false):.1f} to {100 * max(false):.1f} % of the draws")
-    for difference, disagreement, n, power in powers(draws):
-        print(f"difference {difference}, disagreement {disagreement}: Connor asks for {n:,} images; told in {100 * power:.1f} %")
+    for difference, disagreement, (plain, power), (exact, reached) in powers(5 * draws):
+        asked = f"Connor asks for {plain:,} images, told in {100 * power:.1f} %; cnnkit for {exact:,}, told in {100 * reached:.1f} %"
+        print(f"difference {difference}, disagreement {disagreement}: {asked}")
     largest = against_statsmodels()
     print("statsmodels is not installed" if largest is None else f"p-values against statsmodels: largest relative difference {largest:.1e}")
     return int(largest is not None and largest > 1e-9)  # noqa: PLR2004 (far below any digit that is shown)
