@@ -106,7 +106,7 @@ def images_needed(difference: float, disagreement: float, *, significance: float
     """Return how many images `mcnemar` needs to tell a `difference` in accuracy with probability `power`; None for no difference.
 
     Connor's number with the continuity correction of Fleiss, Tytun and Ury (1980, Biometrics 36:343), as this test is exact: by
-    simulation with as many images it tells 80 to 87 times in 100, where Connor's own give 76 to 79 (docs/benchmarks/comparison.py).
+    simulation with as many images it tells 80 to 86 times in 100, where Connor's own give 76 to 79 (docs/benchmarks/comparison.py).
     """
     if difference == 0:
         return None

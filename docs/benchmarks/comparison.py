@@ -136,7 +136,7 @@ def powers(draws: int) -> Iterator[tuple[float, float, tuple[int, float], tuple[
     test = cache(lambda first, second: mcnemar(PairedCounts(0, first, second, 0)))
 
     def told(n: int, difference: float, disagreement: float) -> float:
-        drawn = np.random.default_rng(0).multinomial(n, cells_of(0.7, disagreement, difference), size=draws)
+        drawn = np.random.default_rng(0).multinomial(n, cells_of(0.6, disagreement, difference), size=draws)
         return float(np.mean([test(int(row[1]), int(row[2])) < SIGNIFICANCE for row in drawn]))
 
     for difference, disagreement in ((0.3, 0.4), (0.1, 0.2), (0.02, 0.1), (0.02, 0.03), (0.01, 0.05), (0.005, 0.02)):
