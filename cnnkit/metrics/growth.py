@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FURTHEST = 4  # times the images there are: Rosenfeld et al. check 16 times on hundreds of trainings, here there are a few
-LITTLE = 0.01  # a gain that is surely below one point is called little
+LITTLE = 0.01  # a gain that is surely below one point is called little,
+FALL = -0.02  # unless recall may also fall by more than two points: that is noise, or a training that failed
 RIVALS = 3  # classes named as those that may gain most; more than that is "cannot tell"
 
 _NOTHING = Estimate(math.nan, math.nan, math.nan)
@@ -49,7 +50,7 @@ class Growth:
         """What can be said of the gain: ``gains``, ``little`` or ``cannot tell``."""
         if self.curve is None or self.images + self.added > FURTHEST * self.images:
             return "cannot tell"
-        if self.gain.high < LITTLE:
+        if self.gain.high < LITTLE and self.gain.low > FALL:
             return "little"
         return "gains" if self.gain.low > 0 else "cannot tell"
 
@@ -105,7 +106,7 @@ def forecast(
     rows = [_growth(name, each, added, spread, seed) for seed, (name, each) in enumerate(zip(names, sizes, strict=True), start=1)]
     everything = Sizes(images.sum(axis=1), hits.sum(axis=1), int(support.sum()))
     overall = _growth("", everything, added * len(names), spread, 0)
-    return Forecast(added, spread, overall, tuple(rows), _verdict(rows, added))
+    return Forecast(added, spread, overall, tuple(rows), _verdict(rows, overall, added))
 
 
 def _growth(name: str, sizes: Sizes, added: int, spread: float, seed: int) -> Growth:
@@ -135,7 +136,13 @@ def _gains(row: Growth) -> NDArray[np.float64]:
     return row.curve.gains(row.added)
 
 
-def _verdict(rows: Sequence[Growth], added: int) -> str:
+def _verdict(rows: Sequence[Growth], overall: Growth, added: int) -> str:
+    common = max(rows, key=lambda row: row.sizes.support)
+    if overall.now.low <= common.sizes.support / overall.sizes.support:
+        return (
+            f"cannot tell: trained on all images the model is not shown to be better than always answering {common.name}; "
+            f"train longer or otherwise first"
+        )
     first = leaders(rows)
     if not first:
         if all(row.says == "little" for row in rows):

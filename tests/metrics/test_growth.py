@@ -47,6 +47,23 @@ def test_few_validation_images_cannot_tell():
     assert leaders(found.per_class) == []
 
 
+def test_a_model_that_learned_nothing_cannot_tell():
+    found = outlook({"bees": (0.0, 0.02, 0.3), "ants": (0.9, 0.97, 0.1)})
+    assert found.verdict.startswith("cannot tell: trained on all images the model is not shown to be better than always answering bees;")
+
+
+def test_a_recall_that_may_fall_much_is_not_little():
+    def word(support):
+        right = np.array([[0.99, 0.95, 0.9, 0.84], [0.9, 0.95, 0.97, 0.98]]).T * support
+        images = np.outer(SHARES, [400.0, 400.0])
+        return forecast(images, right, np.array([support, support]), ["bees", "ants"], 200).per_class[0]
+
+    falling = word(100)
+    assert falling.gain.high < 0.01
+    assert falling.gain.low < -0.02
+    assert falling.says == "cannot tell"
+
+
 def test_nothing_left_to_gain_is_said_so():
     assert outlook({"bees": FLAT, "ants": FLAT}).verdict == "200 more images would bring less than 1 point of recall in every class"
 
