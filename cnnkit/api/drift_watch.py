@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,9 +16,8 @@ from cnnkit.preprocess import Preprocess
 CONFIDENCE = "confidence"  # the feature beside those of the image: the top probability
 
 
-def take_fingerprint(canvases: Iterable[NDArray[np.uint8]], probabilities: NDArray[np.float32], *, split: str) -> Fingerprint:
-    """Return the fingerprint of the images in `canvases`, blocks of (n, C, S, S), to which a model answered `probabilities` (N, K)."""
-    looks = np.concatenate([appearance(block) for block in canvases])
+def take_fingerprint(looks: NDArray[np.float32], probabilities: NDArray[np.float32], *, split: str) -> Fingerprint:
+    """Return the fingerprint of images whose `appearance` is `looks` (N, F) and to which a model answered `probabilities` (N, K)."""
     names = (*features(3 if looks.shape[1] == len(features(3)) else 1), CONFIDENCE)
     return fingerprint(names, _with_confidence(looks, probabilities), probabilities.argmax(1), probabilities.shape[1], split=split)
 

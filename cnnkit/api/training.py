@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnkit import run_dir
 from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.api.fingerprinting import add_fingerprint
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.starting import start_from_images
@@ -102,15 +103,14 @@ class TrainingJob:
             for epoch in loop:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
-                    save_model(
-                        run.best,
-                        self.state.result(self.model),
-                        self.header.model_copy(update={"training": {**self.header.training, **facts}}),
-                    )
+                    header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
+                    save_model(run.best, self.state.result(self.model), header)
                 run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)
                 yield epoch
+            if self.state.stopping.best_epoch:
+                add_fingerprint(run.best, self.val_batches, self.runtime.device)
             status = "finished" if self.state.stopping.best_epoch else "failed"
         except DataError as error:  # an image was changed or removed while it was still needed (--cache none)
             raise TrainingStoppedError(f"{error}\nthe epochs so far are kept; once the image is back: cnnkit resume {run.path}") from None

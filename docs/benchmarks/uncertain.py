@@ -175,7 +175,7 @@ def strangers(val: Answers, test: Answers, others: Answers) -> None:
 
 def drift(val: Answers, test: Answers, others: Answers | None) -> None:
     """Print how often batches of test ring, as they are, of one class alone, and changed."""
-    known = take_fingerprint(iter([val.canvases]), val.probabilities, split="val")
+    known = take_fingerprint(appearance(val.canvases), val.probabilities, split="val")
     rng = np.random.default_rng(0)
     predicted, looks = test.probabilities.argmax(1), features(test.canvases, test.probabilities)
     for size in (30, 100, 1000):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from cnnkit.api.drift_watch import take_fingerprint
 from cnnkit.classifier import TorchClassifier, open_classifier
+from cnnkit.data.appearance import appearance
 from cnnkit.data.image import read_image
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
@@ -173,7 +174,7 @@ def test_images_unlike_those_of_the_training_are_told_and_the_file_has_the_figur
     classifier = open_classifier(trained.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)
     images = [read_image(path) for path in sorted(trained.data.rglob("*-*.jpg"))]
-    known = take_fingerprint([classifier.canvases(images).numpy()], classifier.probabilities(images), split="val")
+    known = take_fingerprint(appearance(classifier.canvases(images).numpy()), classifier.probabilities(images), split="val")
     give(trained.run, fingerprint=known)
     same = cli("predict", trained.data, "--out", "same.csv")
     assert "look unlike" not in same.err

@@ -11,6 +11,7 @@ from PIL import Image
 from cnnkit.api.drift_watch import DriftWatch, take_fingerprint
 from cnnkit.api.prediction import predictions
 from cnnkit.classifier import TorchClassifier, rules_of
+from cnnkit.data.appearance import appearance
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx import metadata
 from cnnkit.exporters.onnx_session import OnnxClassifier
@@ -39,7 +40,7 @@ def ruled(model) -> Model:
     rules = Rules(
         abstention=Abstention(float(np.median(probabilities.max(1))) + 1e-4, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val"),
         label_sets=LabelSets(0.2, 0.95, 1000, "val"),
-        fingerprint=take_fingerprint([classifier.canvases(photos).numpy()], probabilities, split="val"),
+        fingerprint=take_fingerprint(appearance(classifier.canvases(photos).numpy()), probabilities, split="val"),
     )
     return Model(model.module, model.header.model_copy(update=dict(rules)), model.path)
 
