@@ -9,7 +9,8 @@ from typing import Literal
 from torch import Tensor
 
 MOST_PREFIX = 16  # tokens before those of the image; published networks have up to 5 (a class token and four registers)
-MOST_GROWTH = 1.5  # a layer's grid may exceed the one before by its border; attention weights (T, T) are larger by far
+CLASS_TOKEN = 1  # token that most transformers put before those of the image
+MOST_GROWTH = 1.5  # of the image's side: a convolution may add a border
 
 
 @dataclass(frozen=True)
@@ -33,36 +34,47 @@ class Grid:
         return output.movedim(-1, 1)
 
 
-def read_grid(output: Tensor, before: Grid) -> Grid | None:
-    """Return how `output`, a layer's answer to one image, is a grid of places; None if it is not.
+class GridReader:
+    """Reads what layer after layer gives to one image (1, C, `side`, `side`) as grids of places, in the order in which they finish.
 
-    `before` is the grid of the layers before it, at first the image itself. Images are square, so grids are. Not read as
-    one: a single place, what a layer makes of the pieces of an image one by one (windows: the first size is not 1),
-    attention weights (larger than the grid before) and what attention widens for itself (queries, keys and values).
+    Images are square, so grids are. Not read as one: a single place, what a layer makes of the pieces of an image one by one
+    (windows: the first size is not 1), and attention weights (as many rows and columns as there are tokens).
     """
-    if output.shape[:1] != (1,) or not output.is_floating_point():
-        return None
-    if output.ndim == 4:  # noqa: PLR2004 (N, and either C, H, W or H, W, C)
-        return _of_maps(output, before)
-    if output.ndim == 3:  # noqa: PLR2004 (N, T, C)
-        return _of_tokens(output, before)
-    return None
 
+    def __init__(self, side: int) -> None:
+        self._most = MOST_GROWTH * side
+        self._last: Grid | None = None
+        self._sides: list[int] = []  # of the grids so far, the latest first
+        self._tokens: set[int] = set()  # as many as those grids make
 
-def _of_maps(output: Tensor, before: Grid) -> Grid | None:
-    _, first, second, third = output.shape
-    most = MOST_GROWTH * before.side
-    maps = Grid(second, first) if second == third and 1 < second <= most else None
-    last = Grid(first, third, "last") if first == second and 1 < first <= most else None
-    return last if maps is None or (last is not None and before.layout == "last") else maps
+    def read(self, output: Tensor) -> Grid | None:
+        """Return how `output` is a grid; None if it is not."""
+        if output.shape[:1] != (1,) or not output.is_floating_point():
+            return None
+        reader = {4: self._maps, 3: self._sequence}.get(output.ndim)
+        grid = reader(output) if reader else None
+        if grid is not None:
+            self._last = grid
+            self._sides = [grid.side, *(side for side in self._sides if side != grid.side)]
+            self._tokens.add(grid.side**2 + grid.prefix)
+        return grid
 
+    def _maps(self, output: Tensor) -> Grid | None:
+        """Maps, or channels last; where all sizes are equal, as the layer before."""
+        _, first, second, third = output.shape
+        if second == third and self._fits(second) and not (first == second and self._last and self._last.layout == "last"):
+            return Grid(second, first)
+        return Grid(first, third, "last") if first == second and self._fits(first) else None
 
-def _of_tokens(output: Tensor, before: Grid) -> Grid | None:
-    _, tokens, channels = output.shape
-    if 0 <= tokens - before.side**2 <= MOST_PREFIX and before.side > 1:
-        return Grid(before.side, channels, "tokens", tokens - before.side**2) if channels == before.channels else None
-    for prefix in range(min(MOST_PREFIX, tokens)):
-        side = isqrt(tokens - prefix)
-        if side**2 == tokens - prefix and 1 < side < before.side:
-            return Grid(side, channels, "tokens", prefix)
-    return None
+    def _fits(self, side: int) -> bool:
+        return 1 < side <= self._most and side not in self._tokens
+
+    def _sequence(self, output: Tensor) -> Grid | None:
+        """Tokens: of a square with as many others as before, none or a class token; else of a known grid with a few others."""
+        _, tokens, channels = output.shape
+        for prefix in (self._last.prefix if self._last else 0, 0, CLASS_TOKEN):
+            side = isqrt(max(0, tokens - prefix))
+            if side**2 == tokens - prefix and 1 < side <= self._most:
+                return Grid(side, channels, "tokens", prefix)
+        known = (side for side in self._sides if 0 < tokens - side**2 <= MOST_PREFIX)
+        return next((Grid(side, channels, "tokens", tokens - side**2) for side in known), None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError, closest
-from cnnkit.explain.grid import Grid, read_grid
+from cnnkit.explain.grid import Grid, GridReader
 
 LISTED = 8  # layers that a message names
 
@@ -19,13 +19,15 @@ LISTED = 8  # layers that a message names
 class SpatialLayer:
     """A module whose output is a grid of places.
 
-    `block`: it is made of layers, convolutions or dense ones among them. `pooled`: it only summarises the layer before, which
-    has the same to say at more places. `matters`: the logits depend on what stands at its places.
+    `block`: it is made of layers, convolutions or dense ones among them. `inner`: tokens on their way through a block, such as
+    the queries, keys and values of attention. `pooled`: it only summarises the layer before, which has the same to say at more
+    places. `matters`: the logits depend on what stands at its places.
     """
 
     name: str
     grid: Grid
     block: bool
+    inner: bool
     pooled: bool
     matters: bool
 
@@ -36,7 +38,7 @@ def spatial_layers(module: nn.Module, image: Tensor) -> list[SpatialLayer]:
     A block finishes after its last layer, and both are here. `module` must be in eval mode; it is left as it was, and no
     gradient of a parameter is touched.
     """
-    watch = _Watch(module, Grid(image.shape[-1], image.shape[1]))
+    watch = _Watch(module, GridReader(image.shape[-1]))
     with torch.inference_mode(mode=False), torch.enable_grad():
         try:
             logits = module(image.clone().requires_grad_())
@@ -47,7 +49,7 @@ def spatial_layers(module: nn.Module, image: Tensor) -> list[SpatialLayer]:
         toward = (logits * torch.linspace(1, 2, logits.shape[-1], device=logits.device)).sum()
         gradients = torch.autograd.grad(toward, [call.output for call in calls], allow_unused=True) if calls else ()
     return [
-        SpatialLayer(call.name, call.grid, call.block, call.pooled, matters=bool(call.grid.maps(gradient).any()))
+        SpatialLayer(call.name, call.grid, call.block, call.inner, call.pooled, matters=bool(call.grid.maps(gradient).any()))
         for call, gradient in zip(calls, gradients, strict=True)
         if gradient is not None  # pyright: ignore[reportUnnecessaryComparison] (allow_unused)
     ]
@@ -56,12 +58,13 @@ def spatial_layers(module: nn.Module, image: Tensor) -> list[SpatialLayer]:
 def last_spatial(layers: Sequence[SpatialLayer]) -> SpatialLayer | None:
     """Return the last layer whose places the logits depend on, before any pooling; None if there is no spatial layer.
 
-    After the last attention of a transformer with a class token the other tokens no longer matter: its layer is the one
-    that this attention reads.
+    After the last attention of a transformer with a class token the other tokens no longer matter: its layer is what
+    this attention reads, the normalisation before its queries, keys and values.
     """
     mattering = [layer for layer in layers if layer.matters]
     before_pooling = [layer for layer in mattering if not layer.pooled]
-    found = before_pooling or mattering or layers  # no gradient at all: an untrained network
+    whole = [layer for layer in before_pooling if not layer.inner]
+    found = whole or before_pooling or mattering or layers  # no gradient at all: an untrained network
     return found[-1] if found else None
 
 
@@ -90,14 +93,15 @@ class _Call:
     output: Tensor
     grid: Grid
     block: bool
+    inner: bool
     pooled: bool
 
 
 class _Watch:
     """Notes what every module of a network gives while one image goes through it: `calls`, by name in order."""
 
-    def __init__(self, network: nn.Module, image: Grid) -> None:
-        self._grid = image
+    def __init__(self, network: nn.Module, reader: GridReader) -> None:
+        self._reader = reader
         self.calls: dict[str, _Call] = {}
         self._pooled: dict[int, Tensor] = {}  # kept, so that no later tensor gets the id of one
         named = [(name, module) for name, module in network.named_modules() if name and not isinstance(module, nn.Identity)]
@@ -112,17 +116,23 @@ class _Watch:
     def _note(self, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         name = self._names[id(module)]
         self.calls.pop(name, None)  # called more than once: a hook later sees the last
-        grid = read_grid(output, self._grid) if isinstance(output, Tensor) else None
+        grid = self._reader.read(output) if isinstance(output, Tensor) else None
         if grid is None or not isinstance(output, Tensor):
             return
         if _adds_nothing(module) and inputs and (id(inputs[0]) in self._pooled or _is_larger(inputs[0], grid)):
             self._pooled[id(output)] = output
-        self.calls[name] = _Call(name, output, grid, _is_block(module), pooled=id(output) in self._pooled)
-        self._grid = grid
+        inner = grid.layout == "tokens" and not _is_block(module) and not _is_norm(module)
+        self.calls[name] = _Call(name, output, grid, _is_block(module), inner, pooled=id(output) in self._pooled)
 
 
 def _is_block(module: nn.Module) -> bool:
     return next(module.children(), None) is not None and any(weight.ndim > 1 for weight in module.parameters())
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether a module has a scale and a shift at most."""
+    weights = list(module.parameters())
+    return len(weights) > 0 and all(weight.ndim <= 1 for weight in weights)
 
 
 def _adds_nothing(module: nn.Module) -> bool:

@@ -73,7 +73,7 @@ def stage_layers(layers: Sequence[SpatialLayer]) -> list[SpatialLayer]:
     """
     stages: dict[int, list[SpatialLayer]] = {}
     for layer in layers:
-        if not layer.pooled:
+        if not layer.pooled and not layer.inner:
             stages.setdefault(layer.grid.side, []).append(layer)
     by_side = [_last_block(stages[side]) for side in sorted(stages, reverse=True)]
     if len(by_side) >= FEW or not stages:

@@ -146,10 +146,14 @@ TIMM = {
     "deit_tiny_distilled_patch16_224": (64, "blocks.11.norm1", 4),
     "swin_tiny_patch4_window7_224": (64, "norm", 2),
     "mixer_s32_224": (64, "norm", 2),
+    "levit_128s": (224, "stages", 4),  # tokens that a convolution made and attention merges
 }
 
 
-@pytest.mark.parametrize("member", TIMM)
+SLOW = ("swin_tiny_patch4_window7_224", "mixer_s32_224", "levit_128s", "deit_tiny_distilled_patch16_224")
+
+
+@pytest.mark.parametrize("member", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in TIMM])
 def test_networks_of_timm(member, model_of, noise):
     torch.manual_seed(0)
     size, layer, side = TIMM[member]
