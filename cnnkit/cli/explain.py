@@ -33,14 +33,14 @@ def explain(
     method: Annotated[Literal["gradcam", "occlusion", "integrated-gradients"], typer.Option(help="How the heat is found.")] = "gradcam",
     layer: Annotated[
         str | None,
-        typer.Option(help="Layer whose maps Grad-CAM weighs; by default the last that knows places.", show_default=False),
+        typer.Option(help="Layer whose maps Grad-CAM weighs; by default the last that has a grid of places.", show_default=False),
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Hide part after part (occlusion) and state the agreement.")] = True,
     features: Annotated[bool, typer.Option("--features/--no-features", help="Also draw the feature maps of every stage.")] = True,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the pictures; by default explain of the run.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print explain.json, the rows without pictures.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what explain.json holds as one JSON document.")] = False,
 ) -> None:
     """Show where in an image the evidence for a class stands, and what the layers see in it.
 

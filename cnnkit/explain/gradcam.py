@@ -26,7 +26,7 @@ class GradCam:
 
     `layer` is a module of the network by its dotted name. Left out, it is the one that the architecture names
     (`Architecture.cam_layer`), else the last that still has a grid of places the logits depend on, before any pooling; it is
-    found by running one image of noise. The model's module is put in eval mode and otherwise left untouched.
+    found by running two images of noise. The model's module is put in eval mode and otherwise left untouched.
 
     Raises `CnnkitError` if the network has no such layer, `ConfigError` if `layer` is none.
     """

@@ -35,13 +35,14 @@ class Grid:
 
 
 class GridReader:
-    """Reads what layer after layer gives to one image (1, C, `side`, `side`) as grids of places, in the order in which they finish.
+    """Reads what layer after layer gives to `images` (N, C, `side`, `side`) as grids of places, in the order in which they finish.
 
-    Images are square, so grids are. Not read as one: a single place, what a layer makes of the pieces of an image one by one
-    (windows: the first size is not 1), and attention weights (as many rows and columns as there are tokens).
+    Images are square, so grids are. Not read as one: a single place, what a layer makes of no image or of their pieces one by one
+    (tables of positions, windows: the first size is not N), and attention weights (as many rows and columns as there are tokens).
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, images: int, side: int) -> None:
+        self._images = images
         self._most = MOST_GROWTH * side
         self._last: Grid | None = None
         self._sides: list[int] = []  # of the grids so far, the latest first
@@ -49,7 +50,7 @@ class GridReader:
 
     def read(self, output: Tensor) -> Grid | None:
         """Return how `output` is a grid; None if it is not."""
-        if output.shape[:1] != (1,) or not output.is_floating_point():
+        if output.shape[:1] != (self._images,) or not output.is_floating_point():
             return None
         reader = {4: self._maps, 3: self._sequence}.get(output.ndim)
         grid = reader(output) if reader else None

@@ -1,4 +1,4 @@
-"""Which layers of a network still know where in the image something is: found by running one image through it."""
+"""Which layers of a network still know where in the image something is: found by running two images through it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ class SpatialLayer:
     matters: bool
 
 
-def spatial_layers(module: nn.Module, image: Tensor) -> list[SpatialLayer]:
-    """Return the spatial layers of `module` in the order in which they finish, from one `image` (1, C, S, S), normalised.
+def spatial_layers(module: nn.Module, images: Tensor) -> list[SpatialLayer]:
+    """Return the spatial layers of `module` in the order in which they finish, from a few `images` (N, C, S, S), normalised.
+
+    Two are enough, and one is not: what has N = 1 rows may have nothing to do with the image.
 
     A block finishes after its last layer, and both are here. `module` must be in eval mode; it is left as it was, and no
     gradient of a parameter is touched.
     """
-    watch = _Watch(module, GridReader(image.shape[-1]))
+    watch = _Watch(module, GridReader(len(images), images.shape[-1]))
     with torch.inference_mode(mode=False), torch.enable_grad():
         try:
-            logits = module(image.clone().requires_grad_())
+            logits = module(images.clone().requires_grad_())
         finally:
             watch.stop()
         calls = [call for call in watch.calls.values() if call.output.requires_grad]
@@ -98,7 +100,7 @@ class _Call:
 
 
 class _Watch:
-    """Notes what every module of a network gives while one image goes through it: `calls`, by name in order."""
+    """Notes what every module of a network gives while images go through it: `calls`, by name in order."""
 
     def __init__(self, network: nn.Module, reader: GridReader) -> None:
         self._reader = reader

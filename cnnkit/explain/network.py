@@ -30,7 +30,7 @@ class Network:
 
     @cached_property
     def layers(self) -> list[SpatialLayer]:
-        """The spatial layers in the order in which they finish, found by one canvas of noise."""
-        shape = (1, self.spec.channels, self.spec.image_size, self.spec.image_size)
+        """The spatial layers in the order in which they finish, found by two canvases of noise."""
+        shape = (2, self.spec.channels, self.spec.image_size, self.spec.image_size)
         noise = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return spatial_layers(self.module, self.images(noise))
