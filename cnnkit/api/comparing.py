@@ -97,16 +97,28 @@ def _parties(runs: Sequence[str | Path]) -> list[_Party]:
         if count > 1:
             named = [str(run) for run, target in zip(runs, targets, strict=True) if target.path.resolve() == place]
             raise ConfigError(f"{' and '.join(dict.fromkeys(named))}: one model, named {count} times; name each run once")
-    names = [_name(target) for target in targets]
-    unique = [name if names.count(name) == 1 else str(run) for name, run in zip(names, runs, strict=True)]
-    return [_Party(name, target, fingerprint(target.path)) for name, target in zip(unique, targets, strict=True)]
+    return [_Party(name, target, fingerprint(target.path)) for name, target in zip(_names(targets), targets, strict=True)]
 
 
-def _name(target: Target) -> str:
+def _names(targets: Sequence[Target]) -> list[str]:
+    """Name every model by the end of its path: the run's folder, or the file's way from there, and more where two would be alike."""
+    parts, lengths = zip(*(_path_of(target) for target in targets), strict=True)
+    while True:
+        names = ["/".join(each[-length:]) for each, length in zip(parts, lengths, strict=True)]
+        if len(set(names)) == len(names):  # as they will be: no two paths are
+            return names
+        lengths = [length + (names.count(name) > 1) for length, name in zip(lengths, names, strict=True)]
+
+
+def _path_of(target: Target) -> tuple[tuple[str, ...], int]:
+    """Return the path that a model is named by, and how many of its last parts make a name."""
+    file = target.path.resolve()
     if target.run is None:
-        return target.path.name
-    name = target.run.path.resolve().name
-    return name if target.path.resolve() == target.run.best.resolve() else f"{name}/{target.path.name}"
+        return file.parts, 1
+    folder = target.run.path.resolve()
+    if file == target.run.best.resolve():
+        return folder.parts, 1
+    return file.parts, 1 + len(file.relative_to(folder).parts)
 
 
 def _on_runs(parties: Sequence[_Party], split: str | None, overlap: bool, progress: Progress | None) -> _Found:  # noqa: FBT001

@@ -189,11 +189,14 @@ def test_a_copy_of_a_run_is_identical(runs) -> None:
     assert pair.same_model
 
 
-def test_runs_of_one_name_go_by_their_paths(runs) -> None:
+def test_runs_of_one_name_go_by_as_much_of_their_paths_as_it_takes(runs) -> None:
     shutil.copytree("runs", "elsewhere")
     found = cnnkit.compare(["runs/001-a", "elsewhere/001-a", "runs/002-b"])
     assert [each.name for each in found.contenders] == ["runs/001-a", "elsewhere/001-a", "002-b"]
     assert found.folder == Path("runs/001-a/compare/test/elsewhere-001-a+002-b")
+    shutil.copytree("runs", "deep/elsewhere")
+    found = cnnkit.compare(["elsewhere/001-a", "deep/elsewhere/001-a", Path("runs/001-a").resolve()])
+    assert [each.name for each in found.contenders][1:] == ["deep/elsewhere/001-a", "runs/001-a"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_first(runs, never_asked) -> None:

@@ -102,18 +102,26 @@ def test_a_run_and_its_exported_file(cli, trained) -> None:
     result = cli("compare", trained.run, exported, "--json")
     assert result.code == 0, result.err
     document = result.json()
-    assert [run["name"] for run in document["runs"]] == ["001-custom-cnn", "001-custom-cnn/model.onnx"]
-    assert document["pairs"][0]["verdict"].startswith("no difference can be told: 001-custom-cnn/model.onnx and 001-custom-cnn are right")
+    assert [run["name"] for run in document["runs"]] == ["001-custom-cnn", "001-custom-cnn/export/model.onnx"]
+    assert document["pairs"][0]["verdict"].startswith(
+        "no difference can be told: 001-custom-cnn/export/model.onnx and 001-custom-cnn are right"
+    )
     assert (trained.run / "eval/test-model.onnx/predictions.csv").is_file()
     assert cli("compare", trained.run, exported).err == ""
 
 
-def test_lone_models_are_compared_on_data_that_is_named(cli, trained, image_folder) -> None:
+def test_lone_models_are_compared_on_data_that_is_named(cli, trained, image_folder, read_rows) -> None:
     lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
     fresh = image_folder(images=5, folder="fresh", seed=9)
-    shutil.copy(next((trained.data / "ants").iterdir()), fresh / "ants")
+    learned = next(row for row in read_rows(trained.run / "split.csv") if row["split"] == "train" and row["label"] == "ants")
+    shutil.copy(trained.data / learned["path"], fresh / "ants/renamed.jpg")
     result = cli("compare", trained.run, lone, "--data", fresh, "--json")
     assert result.code == 0, result.err
     document = result.json()
     assert (document["n"], document["split"], document["pairs"][0]["same_model"]) == (16, "all", True)
+    (leak,) = [note for note in document["notes"] if "exact copy" in note]
+    assert leak.startswith("1 of these images has an exact copy in the train split of 001-custom-cnn, such as ants/renamed.jpg: ")
     assert (trained.run / "compare/fresh-all/lone.safetensors/compare.json").is_file()
+    clean = cli("compare", trained.run, lone, "--data", fresh, "--overlap", "--json").json()
+    assert clean["n"] == 15
+    assert [each["path"] for each in clean["left_out"]] == ["ants/renamed.jpg"]
