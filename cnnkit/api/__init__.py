@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cnnkit.api.benchmarking import Bench
     from cnnkit.api.comparing import Comparison, compare
+    from cnnkit.api.deciding import Decided, decide
     from cnnkit.api.evaluation import Evaluation, evaluate
     from cnnkit.api.explaining import Explanation, explain
     from cnnkit.api.exporting import Export, export
@@ -28,6 +29,7 @@ __all__ = [
     "Bench",
     "Comparison",
     "ComparisonReport",
+    "Decided",
     "Division",
     "Evaluation",
     "Explanation",
@@ -39,6 +41,7 @@ __all__ = [
     "TrainingJob",
     "TrainingResult",
     "compare",
+    "decide",
     "divide",
     "evaluate",
     "examine",
@@ -54,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "deciding": ("Decided", "decide"),
     "evaluation": ("Evaluation", "evaluate"),
     "explaining": ("Explanation", "explain"),
     "exporting": ("Export", "export"),

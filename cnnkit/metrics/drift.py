@@ -38,7 +38,7 @@ class Fingerprint:
 class FeatureShift:
     """One feature: its `distance` (0 to 1) and the corrected `p` of one as large by chance; medians in the feature's unit.
 
-    The medians are those of the new images and of the fingerprint's mixture, both to the width of a bin.
+    `median` is that of the new images, `usual` that of the fingerprint's mixture, as far as its bins tell.
     """
 
     feature: str
@@ -98,7 +98,8 @@ def compare(known: Fingerprint, values: NDArray[Any], predicted: NDArray[Any]) -
         usual = (shares[seen] / per_class[seen]) @ counts[place][seen] + pooled * counts[place].sum(axis=0) / known.n
         distance = float(np.abs(np.cumsum(now - usual)[:-1]).max())
         chance = 2 * math.exp(-2 * distance**2 / inverse_n) * len(known.features)  # Bonferroni: any of the features may ring
-        shifts.append(FeatureShift(feature, distance, min(1.0, chance), _median(now, edges[place]), _median(usual, edges[place])))
+        median = float(np.median(values[:, place]))
+        shifts.append(FeatureShift(feature, distance, min(1.0, chance), median, _median(usual, edges[place])))
     return Drift(len(values), known.n, known.split, tuple(sorted(shifts, key=lambda shift: -shift.distance)))
 
 
@@ -107,5 +108,9 @@ def _bins(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _median(shares: NDArray[np.float64], edges: NDArray[np.float64]) -> float:
-    """The edge nearest to where half of the mass is reached."""
-    return float(edges[np.abs(np.cumsum(shares)[:-1] - 0.5).argmin()])
+    """Where half of the mass is reached, on a line through the bin; in an outermost bin, which has no end, its edge."""
+    cumulated = np.cumsum(shares)
+    place = min(int(np.searchsorted(cumulated, 0.5)), len(edges))
+    if place in {0, len(edges)}:
+        return float(edges[min(place, len(edges) - 1)])
+    return float(np.interp(0.5, cumulated[place - 1 : place + 1], edges[place - 1 : place + 1]))

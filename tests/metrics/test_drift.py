@@ -87,6 +87,17 @@ def test_a_feature_that_never_varied_rings_when_it_does():
     assert compare(gray, np.full((50, 1), 0.3), np.zeros(50, np.int64)).alarm
 
 
+def test_medians_are_those_of_the_images():
+    values, predicted = look(5000, np.random.default_rng(8))
+    known = fingerprint(NAMES, values, predicted, 3, split="val")
+    same = np.full((100, 3), 0.4)
+    for shift in compare(known, np.concatenate([values, same]), np.concatenate([predicted, np.zeros(100, np.int64)])).shifts:
+        place = NAMES.index(shift.feature)
+        assert shift.median == pytest.approx(np.median(np.concatenate([values[:, place], same[:, place]])))
+        assert shift.usual == pytest.approx(np.median(values[:, place]), abs=0.03)
+    assert {shift.median for shift in compare(known, same, np.zeros(100, np.int64)).shifts} == {0.4}
+
+
 def test_every_number_is_in_the_document_with_its_limits():
     document = json.loads(json.dumps(compare(KNOWN, *look(50, np.random.default_rng(6))).to_dict()))
     assert (document["alarm"], document["n"], document["reference"], document["split"]) == (False, 50, 600, "val")
