@@ -22,6 +22,7 @@ from cnnkit.report.tables import UNDEFINED, percent
 
 _MOST_PAIRS = 3  # whose images are shown: beyond, they are a matter for compare.csv
 _MOST_IMAGES, _FEW_IMAGES = 5, 3  # shown of those fixed and of those broken, each: of a single pair, of several
+_MOST_CLASSES = 20  # rows of classes that differ clearly; beyond, those of least p
 _SCOPE = "All this speaks of these models as they are, on other images like these; another seed of the same recipe is another model."
 
 
@@ -94,12 +95,15 @@ def _classes(comparison: Comparison) -> Iterator[RenderableType]:
     for head in ("recall", "95 % interval", "p", "fixed", "broken"):
         table.add_column(head, justify="right", no_wrap=True)
     letters = _letters(comparison)
-    for pair, each in clear:
+    shown = sorted(clear, key=lambda found: found[1].p)[:_MOST_CLASSES] if len(clear) > _MOST_CLASSES else clear
+    for pair, each in shown:
         counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first))
         table.add_row(
             _arrow(letters, pair), Text(printable(each.name)), *_points(each.recall, unit=""), _bare(p_text(each.corrected)), *counts
         )
     yield table
+    if len(shown) < len(clear):
+        yield Text(f"The {len(shown)} of least p; all {len(clear):,} are in compare.json.", style="dim")
 
 
 def _images(comparison: Comparison, pair: PairComparison) -> Iterator[RenderableType]:

@@ -55,6 +55,15 @@ def test_classes_that_differ_clearly_are_listed() -> None:
     assert "No class is clearly better known to one than to another" in shown(compared(BASE, [*BASE[:-1], True]))
 
 
+def test_of_many_classes_that_differ_the_clearest_are_shown() -> None:
+    models = [BASE, BETTER, BASE, BETTER, BASE, BETTER, BASE, BETTER]
+    text = shown(compared(*models))
+    clear = sum(each.clear for pair in compared(*models).pairs for each in pair.per_class)
+    assert clear == 32
+    assert "The 20 of least p; all 32 are in compare.json." in text
+    assert sum(line.split()[3:4] in (["ants"], ["bees"]) for line in text.splitlines()) == 20
+
+
 def test_many_pairs_leave_the_images_to_the_file() -> None:
     text = shown(compared(BASE, BETTER, BASE[::-1], BETTER[::-1]))
     assert "The images that change sides in the 6 pairs are in compare.csv." in text
