@@ -28,9 +28,9 @@ FORMAT = 1
 class ModelHeader(Rules, BaseModel):
     """What a model file says of itself, beside the weights.
 
-    `arch` and `options` rebuild the network; `classes` are in index order; `temperature` divides the logits before
-    softmax (1 until calibrated); `versions` are those it was trained with; `training` says how the weights came to be
-    (epoch, monitored metric and value, seed, data fingerprint). The model's own limits are among its `Rules`.
+    `arch` and `options` rebuild the network; `classes` are in index order; `versions` are those it was trained with;
+    `training` says how the weights came to be (epoch, monitored metric and value, seed, data fingerprint). The temperature and the
+    model's own limits are among its `Rules`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,6 @@ class ModelHeader(Rules, BaseModel):
     options: dict[str, bool | int | float | str]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    temperature: float = 1.0
     versions: dict[str, str] = {}
     training: dict[str, Any] = {}
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from cnnkit import Architecture
 from cnnkit.errors import ModelFileError, PluginError
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.temperature import Calibration
 from cnnkit.model_file import ModelHeader, load_model, read_header, rewrite_header, save_model
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import Entry
@@ -22,6 +24,7 @@ HEADER = ModelHeader(
         image_size=16, channels=1, resize_mode="pad", interpolation="bicubic", crop=0.875, mean=(0.1,), std=(1 / 3,)
     ),
     temperature=1.7,
+    calibration=Calibration("val", 120, 1.7, Estimate(0.1, 0.05, 0.2), Estimate(0.02, 0.0, 0.06), 0.9, 0.7),
     versions={"python": "3.11.4", "some-plugin": "0.3"},
     training={"epoch": 7, "monitor": "val_loss", "value": 0.25},
 )
@@ -100,6 +103,21 @@ def test_the_header_is_one_json_document_that_other_programs_can_read(saved):
     assert document["classes"] == ["ant", "bee", "Ä,\"'\n"]
     assert document["preprocessing"]["image_size"] == 16
     assert document["format"] == 1
+    assert document["calibration"]["ece_after"] == {"value": 0.02, "low": 0.0, "high": 0.06}
+
+
+def test_a_file_of_before_there_was_calibration_says_temperature_1(tmp_path):
+    path = tmp_path / "old.safetensors"
+    document = json.loads(HEADER.model_dump_json(exclude={"calibration", "temperature"}))
+    save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
+    header = load_model(path).header
+    assert (header.temperature, header.calibration) == (1.0, None)
+
+
+def test_a_temperature_that_divides_by_nothing_is_refused(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    write_with(path, temperature=0.0)
+    assert "temperature: Input should be greater than 0" in refusal(path)
 
 
 def test_reading_the_header_needs_no_architecture(saved, monkeypatch):

@@ -41,10 +41,10 @@ def test_headers_of_before_have_no_rules():
 
 def test_rules_come_back_from_metadata_which_hold_only_those_that_are_there():
     metadata = to_metadata(HEADER.model_copy(update=dict(RULES)))
-    assert set(metadata) == {"abstention", "label_sets", "fingerprint"}
+    assert set(metadata) == {"temperature", "abstention", "label_sets", "fingerprint"}
     assert json.loads(metadata["abstention"])["threshold"] == 0.7
     assert from_metadata({**metadata, "classes": "[]"}) == RULES
-    assert to_metadata(HEADER) == {}
+    assert to_metadata(HEADER) == {"temperature": "1.0"}
     assert from_metadata({"classes": "[]"}) == Rules()
 
 

@@ -25,6 +25,7 @@ from cnnkit.metrics.classification import TOP_K, ClassificationReport, classific
 from cnnkit.metrics.confusion import Normalize, normalized
 from cnnkit.metrics.remarks import remarks
 from cnnkit.metrics.selective import SelectiveReport, selective_report
+from cnnkit.metrics.temperature_effect import TemperatureEffect, temperature_effect
 from cnnkit.rules import Rules
 from cnnkit.views import PLAIN, Views, trained_views
 
@@ -37,7 +38,8 @@ class Evaluation:
 
     `opened` is how often the test split of the run has been looked at, this time included; 0 for other images.
     `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `views` is what the model was shown
-    of every image. `selective` is what not answering does, `strangers` what the model made of images of another kind, if it was shown any.
+    of every image. `selective` is what not answering does, `effect` what the model's temperature does to its probabilities, `strangers`
+    what the model made of images of another kind, if it was shown any.
     """
 
     target: Target
@@ -49,6 +51,7 @@ class Evaluation:
     notes: tuple[str, ...]
     folder: Path | None
     selective: SelectiveReport
+    effect: TemperatureEffect
     strangers: Strangers | None = None
     opened: int = 0
     views: Views = PLAIN
@@ -65,7 +68,14 @@ class Evaluation:
         ood = {"ood": self.strangers.to_dict()} if self.strangers else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
-        return {**self.report.to_dict(confusion=confusion), **shown, **self.selective.to_dict(), **ood, **tta}
+        return {
+            **self.report.to_dict(confusion=confusion),
+            **shown,
+            "calibration": self.effect.to_dict(),
+            **self.selective.to_dict(),
+            **ood,
+            **tta,
+        }
 
     def require_accuracy(self, least: float) -> str:
         """Return how the accuracy compares with the `least` that was asked for, in [0, 1]; raises `CheckFailedError` if it is below."""
@@ -135,6 +145,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     report = classification_report(labels, answers.probabilities, names, split=samples.split, top_k=top_k or TOP_K)
     said = answers.probabilities.argmax(axis=1)
     colour = colour_baseline(own, samples, answers, names, labels, said) if own else None
+    known = rules_of(classifier)
     rules, note = _usable_rules(classifier, views)
     selective = selective_report(labels, answers.probabilities, rules.abstention, rules.label_sets)
     result = Evaluation(
@@ -147,6 +158,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
         notes=(*notes, *note, *remarks(report)),
         folder=folder,
         selective=selective,
+        effect=temperature_effect(labels, answers.probabilities, known.temperature, known.calibration, report=report),
         strangers=meet_strangers(classifier, strange, selective.top, rules.abstention, progress) if strange else None,
         opened=opened,
         views=views,
@@ -158,8 +170,10 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
 
 
 def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
-    """Write metrics.json, predictions.csv, confusion.csv, confusion.png, risk_coverage.png, report.txt, perhaps ood.csv, into `folder`."""
+    """Write metrics.json, predictions.csv, confusion.csv, report.txt, perhaps ood.csv, and the pictures into `folder`."""
+    from cnnkit.report.calibration import effect_line
     from cnnkit.report.confusion_plot import plot_confusion  # matplotlib takes a second to import
+    from cnnkit.report.reliability import plot_reliability
     from cnnkit.report.risk_plot import plot_risk_coverage
     from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.text import report_text
@@ -180,10 +194,11 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         shares = normalized(report.confusion, evaluation.normalize).tolist()
         rows = [{"true": name, **dict(zip(heads, row, strict=True))} for name, row in zip(report.classes, shares, strict=True)]
         run_dir.write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
-    more = [risk_coverage_table(evaluation.selective)]
+    more = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
     more += [stranger_sentence(evaluation.strangers.report, report.split)] if evaluation.strangers else []
     run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
+    plot_reliability(evaluation.effect, folder / "reliability.png")
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
     (folder / "ood.csv").unlink(missing_ok=True)  # one of an earlier evaluation says nothing about this one
     if evaluation.strangers:

@@ -151,7 +151,7 @@ class MoreData:
             if not best or job.run is None:
                 raise TrainingStoppedError(f"no epoch had a finite {job.config.stop.monitor} on a share of {share:g}; try a smaller --lr")
             module = job.runtime.prepare(load_model(job.run.best).module)
-            _, table = validate(module, job.val_batches, job.runtime, len(job.header.classes))
+            table = validate(module, job.val_batches, job.runtime, len(job.header.classes)).table
         return PartTraining(
             share=share,
             seed=seed,

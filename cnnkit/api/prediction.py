@@ -66,9 +66,18 @@ class Prediction:
         return row
 
 
-def predict(
-    images: str | Path | Sequence[str | Path], model: str | Path | None = None, *, watch: DriftWatch | None = None
-) -> Iterator[Prediction]:
+class Predictions(Iterator[Prediction]):
+    """The answers for files, each worked out when it is asked for, by a file that has `rules`."""
+
+    def __init__(self, classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> None:
+        self.rules = rules_of(classifier)
+        self._answers = predictions(classifier, files, watch)
+
+    def __next__(self) -> Prediction:
+        return next(self._answers)
+
+
+def predict(images: str | Path | Sequence[str | Path], model: str | Path | None = None, *, watch: DriftWatch | None = None) -> Predictions:
     """Yield one `Prediction` per file, in the order given; a folder stands for the images in it.
 
     A `watch` sees them all and tells at the end, by its `result`, whether they look unlike the images the model knows.
@@ -76,7 +85,7 @@ def predict(
     unreadable is a row with its error.
     """
     files = image_paths([images] if isinstance(images, str | Path) else images)
-    return predictions(open_classifier(find_target(model).path), files, watch)
+    return Predictions(open_classifier(find_target(model).path), files, watch)
 
 
 def image_paths(given: Sequence[str | Path]) -> list[Path]:

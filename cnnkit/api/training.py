@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnkit import run_dir
 from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import add_fingerprint
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
@@ -104,7 +105,7 @@ class TrainingJob:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
                     header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
-                    save_model(run.best, self.state.result(self.model), header)
+                    save_model(run.best, self.state.result(self.model), calibrated(header, self.state.validation))
                 run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)

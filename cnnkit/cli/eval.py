@@ -118,6 +118,7 @@ def evaluate(
 
 def _show(result: Evaluation, *, confusion: bool) -> None:
     """Print the tables."""
+    from cnnkit.report.calibration import effect_line
     from cnnkit.report.confusion import confusion_table
     from cnnkit.report.selective import risk_coverage_table, stranger_sentence
     from cnnkit.report.tables import metrics_table, per_class_table
@@ -131,5 +132,6 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
     if confusion:
         shown.print()
         shown.print(confusion_table(result.report.confusion, result.report.classes, result.normalize))
+    console.say(shown, f"\n{effect_line(result.effect)}")
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")

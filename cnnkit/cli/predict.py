@@ -55,12 +55,15 @@ def predict(
     from cnnkit.api import predict as run_prediction
     from cnnkit.api.drift_watch import DriftWatch
     from cnnkit.api.target import find_target
+    from cnnkit.report.calibration import calibration_line
 
     target = find_target(model)
     console.say_model(target)
     rows: list[dict[str, object]] = []
     watch = DriftWatch()
-    for prediction in _shown(run_prediction(images, target.path, watch=watch), top or 1, quiet=json or out is not None):
+    predictions = run_prediction(images, target.path, watch=watch)
+    console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
+    for prediction in _shown(predictions, top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
         rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top or 1)]} if json else row)
     if json:

@@ -93,6 +93,8 @@ def _length(optim: OptimSettings) -> str:
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     """Train `job` on the screen; on an interruption say what is kept and how to go on."""
+    from cnnkit.api.calibrating import kept
+    from cnnkit.report.calibration import calibration_line
     from cnnkit.report.live import EpochTable
 
     run = job.run or job.begin()
@@ -122,6 +124,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
         )
     best = next(row for row in rows if int(row["epoch"]) == stopping.best_epoch)
+    header = kept(run)
     if json:
         facts = {"run": str(run.path), "model": str(run.best), "epochs": job.state.epoch, "stopped_early": stopping.exhausted}
         numbers = {key: float(best[key]) for key in ("val_loss", "val_accuracy", "train_loss", "train_accuracy")}
@@ -130,6 +133,8 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
                 **facts,
                 "seconds": time.perf_counter() - started,
                 "best": {"epoch": stopping.best_epoch, "monitor": stopping.monitor, **numbers},
+                "temperature": header.temperature,
+                "calibration": header.calibration.to_dict() if header.calibration else None,
             }
         )
         return
@@ -143,6 +148,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         f"{end}kept epoch {stopping.best_epoch} of {job.state.epoch}, best by {stopping.monitor}: "
         f"val_loss {float(best['val_loss']):.4f}, val_accuracy {100 * float(best['val_accuracy']):.1f} %",
     )
+    console.say(result, calibration_line(header.temperature, header.calibration))
     console.say(result, f"run directory {run.path}")
     named = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
     console.say(result, f"next: cnnkit eval --confusion{named}")

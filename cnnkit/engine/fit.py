@@ -62,6 +62,19 @@ class EpochResult:
     is_best: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """What a model scored on a split: the mean loss in nats, the confusion counts (K, K), and what they come from.
+
+    `logits` (N, K) float32 and `labels` (N,) are on the CPU, in the order of the batches.
+    """
+
+    loss: float
+    table: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
 @dataclass
 class TrainingState:
     """What changes while training, beside the weights.
@@ -76,6 +89,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     spent: float = 0.0  # seconds, of a training with a time budget
+    validation: Validation | None = None  # the last one; no resumed training needs it
 
     def result(self, model: nn.Module) -> nn.Module:
         """Return what is validated and kept: the average of the weights if there is one, else `model` itself."""
@@ -140,8 +154,9 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         train_loss, train_accuracy = sums.means()
         trained = clock()
         seconds = trained - started
-        val_loss, table = validate(state.result(model), val_batches, runtime, num_classes)
-        figures = {"val_loss": val_loss, "val_accuracy": accuracy(table), "val_macro_f1": macro_f1(table)}
+        state.validation = None  # its room serves the next one
+        state.validation = found = validate(state.result(model), val_batches, runtime, num_classes)
+        figures = {"val_loss": found.loss, "val_accuracy": accuracy(found.table), "val_macro_f1": macro_f1(found.table)}
         is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
         state.spent = pace.spent
         yield EpochResult(
@@ -158,22 +173,54 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         pace.evaluated(clock() - trained)
 
 
-def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> tuple[float, NDArray[np.int64]]:
-    """Return the mean loss (nats per image) and the confusion counts (K, K) of `model` in eval mode: sums, then one division."""
+def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> Validation:
+    """Return what `model` in eval mode scores on one pass over `batches`: sums, then one division."""
     model.eval()
-    table = np.zeros((num_classes, num_classes), dtype=np.int64)
     loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
+    kept = _Answers(num_classes)
     with torch.inference_mode():
         for images, labels in batches.epoch(0):
             logits = model(runtime.laid_out(images)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
-            table += confusion_counts(labels.cpu().numpy(), logits.argmax(1).cpu().numpy(), num_classes)
-    return loss.item() / int(table.sum()), table
+            kept.add(logits, labels)
+    table = confusion_counts(kept.labels, kept.predicted, num_classes)
+    return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
 
 
 def hard(labels: Tensor) -> Tensor:
     """Return the class of each image (n,): of probabilities (n, K), as mixed images have them, the largest."""
     return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+class _Answers:
+    """The logits (n, K) and labels of batches put below each other, in few large arrays for the reason that `_Sums` has."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._images = 0
+        self._logits = np.empty((0, num_classes), np.float32)
+        self._labels = np.empty(0, np.int64)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        end = self._images + len(labels)
+        if end > len(self._labels):
+            room = max(end, 2 * len(self._labels))
+            self._logits = np.resize(self._logits, (room, self._logits.shape[1]))
+            self._labels = np.resize(self._labels, room)
+        self._logits[self._images : end] = logits.cpu().numpy()
+        self._labels[self._images : end] = labels.cpu().numpy()
+        self._images = end
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        return self._logits[: self._images]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels[: self._images]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        return self.logits.argmax(1)
 
 
 class _Sums:

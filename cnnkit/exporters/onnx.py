@@ -2,7 +2,8 @@
 
 input `images` uint8 (N, H, W, 3) RGB, all three dynamic; outputs `probabilities` float32 (N, K) and `labels` int64 (N,).
 Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in index order, and the
-model's rules, such as `abstention` with the `threshold` below which a top probability is no answer.
+model's rules: `temperature` and `calibration`, where it comes from, or `abstention` with the `threshold` below which a top
+probability is no answer.
 """
 
 from __future__ import annotations
@@ -67,7 +68,6 @@ def metadata(header: ModelHeader) -> dict[str, str]:
     return {
         "classes": json.dumps(header.classes, ensure_ascii=False),
         "preprocessing": header.preprocessing.model_dump_json(),
-        "temperature": json.dumps(header.temperature),
         "arch": header.arch,
         "options": json.dumps(header.options),
         "training": json.dumps(header.training),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BINS = 15  # as in Guo et al. 2017 (arXiv:1706.04599)
+BARS = 20  # of the histogram of confidences
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures: beyond, every answer is certain, or every answer a shrug
 _ENTRIES_AT_ONCE = 4_000_000  # numbers held at a time: 32 MB, whatever the number of images or classes
 _MOST_RESAMPLED = 200_000_000  # images of all draws together, 2 s; above 200,000 images there are fewer draws, of narrower spread
@@ -90,10 +91,10 @@ def calibration_error(
 ) -> Estimate:
     """Return `expected_calibration_error` with its interval, from images drawn anew with replacement; the bins stay where they are.
 
-    Noise can only add to a mean of absolute differences, so the percentiles of the draws do not hold the truth where it is small
-    (coverage 30 % for a calibrated model). Instead the differences found are scaled by a factor from 0 up, the noise of the draws is added,
-    and the interval holds those factors for which the value found is none of the 2.5 % largest or smallest. Measured, coverage of the 95 %
-    interval over 200 simulated test sets of 1,000 images: 97 % at a true error of 0, 93 to 97 % up to 0.05, 91 % at 0.13.
+    Noise can only add to a mean of absolute differences, so percentiles of the draws miss a truth that is small (of a calibrated
+    model they held it in 30 % of cases). Instead the differences found are scaled by a factor from 0 up, the noise of the draws is
+    added, and the interval holds those factors for which the value found is none of the 2.5 % largest or smallest. Measured, coverage
+    of the 95 % interval over 200 simulated test sets each: 93 to 97 % with 100 images, 93 to 98 % with 1,000, true errors of 0 to 0.13.
     If every image is right, or wrong, the draws do not show that some might not be; Wilson's bound on those is then added.
     """
     ordered = _sorted(labels, probabilities, bins)
@@ -118,6 +119,12 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = BI
         hits = int(ordered.hit[start:end].sum())
         found.append(ReliabilityBin(float(part[0]), float(part[-1]), count, float(part.mean()), wilson(hits, count)))
     return tuple(found)
+
+
+def confidence_counts(probabilities: ArrayLike, bars: int = BARS) -> tuple[int, ...]:
+    """Return how many rows of `probabilities` (N, K) have their largest in each of `bars` equal parts of [0, 1]."""
+    counts, _ = np.histogram(np.minimum(np.asarray(probabilities).max(axis=1), 1.0), bins=bars, range=(0.0, 1.0))
+    return tuple(map(int, counts))
 
 
 def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:

@@ -11,6 +11,7 @@ from cnnkit.api.evaluation import Evaluation
 from cnnkit.data.store import stores
 from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint
+from cnnkit.model_file import read_header, rewrite_header
 
 
 def test_eval_takes_the_newest_run_and_says_so(cli, trained):
@@ -30,6 +31,7 @@ def test_every_number_on_screen_is_in_a_file(cli, trained):
         "predictions.csv",
         "confusion.csv",
         "confusion.png",
+        "reliability.png",
         "risk_coverage.png",
         "report.txt",
     }
@@ -63,6 +65,32 @@ def test_eval_on_val_repeats_the_training_figures(cli, trained):
     result = json.loads((trained.run / "config.json").read_text())["result"]
     document = cli("eval", "--split", "val", "--json").json()
     assert document["loss"]["value"] == pytest.approx(result["best_value"], rel=1e-5)
+    kept = read_header(trained.run / "best.safetensors").calibration
+    assert kept is not None
+    assert document["calibration"]["before"]["ece"]["value"] == pytest.approx(kept.ece_before.value, rel=1e-4)
+    assert document["calibration"]["before"]["loss"]["value"] == pytest.approx(kept.loss_before, rel=1e-5)
+
+
+def test_with_a_temperature_the_training_figures_are_those_without_it(cli, trained, read_rows):
+    best = trained.run / "best.safetensors"
+    rewrite_header(best, read_header(best).model_copy(update={"temperature": 3.0, "calibration": None}))
+    row = [row for row in read_rows(trained.run / "history.csv") if row["is_best"] == "True"][-1]
+    document = cli("eval", "--split", "val", "--json").json()
+    assert document["calibration"]["before"]["loss"]["value"] == pytest.approx(float(row["val_loss"]), rel=1e-4)
+    assert document["accuracy"]["value"] == pytest.approx(float(row["val_accuracy"]))
+    assert document["calibration"]["after"]["loss"]["value"] == pytest.approx(document["loss"]["value"])
+    assert document["loss"]["value"] != pytest.approx(float(row["val_loss"]), rel=0.01)
+
+
+def test_eval_says_what_the_temperature_does(cli, trained):
+    result = cli("eval")
+    assert "calibration error (ECE) " in result.out
+    assert "temperature 1: val has 12 images, and fewer than 100 do not tell a temperature" in " ".join(result.out.split())
+    best = trained.run / "best.safetensors"
+    rewrite_header(best, read_header(best).model_copy(update={"temperature": 1.5}))
+    result = cli("eval")
+    assert "without the temperature of 1.50, " in " ".join(result.out.split())
+    assert "without the temperature of 1.50, " in (trained.run / "eval/test/report.txt").read_text().replace("\n", " ")
 
 
 def test_the_exported_file_gives_the_same_numbers_and_takes_no_other_views(cli, trained):

@@ -5,7 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.temperature import Calibration
+from cnnkit.model_file import read_header, rewrite_header
 
 
 def test_one_row_per_file_in_the_order_given(cli, trained, read_rows):
@@ -42,6 +47,29 @@ def test_predictions_are_those_of_the_evaluation(cli, trained, read_rows):
         assert answer["predicted"] == row["predicted"]
         for name in ("ants", "bees", "wasps"):
             assert answer[name] == pytest.approx(float(row[name]), abs=1e-6)
+
+
+def test_predict_says_whether_its_probabilities_are_calibrated(cli, trained):
+    image = trained.data / "ants/ants-000.jpg"
+    said = cli("predict", image)
+    assert "probabilities not calibrated: val has 12 images, and fewer than 100 do not tell a temperature; ECE " in " ".join(
+        said.err.split()
+    )
+    assert "calibrated" not in said.out
+
+
+def test_model_file_and_export_give_and_say_the_same_calibrated_probabilities(cli, trained):
+    image, best = trained.data / "ants/ants-000.jpg", trained.run / "best.safetensors"
+    (plain,) = cli("predict", image, "--probabilities", "--json").json()
+    fitted = Calibration("val", 120, 4.0, Estimate(0.041, 0.03, 0.05), Estimate(0.012, 0.0, 0.02), 0.5, 0.4)
+    rewrite_header(best, read_header(best).model_copy(update={"temperature": 4.0, "calibration": fitted}))
+    assert cli("export", "--onnx").code == 0
+    for model in (best, trained.run / "export/model.onnx"):
+        result = cli("predict", image, "--probabilities", "--json", "--model", model)
+        assert "probabilities calibrated on val: temperature 4.00, ECE 4.1 -> 1.2 %" in result.err
+        shares = np.array([plain[name] for name in ("ants", "bees", "wasps")]) ** (1 / 4)
+        found = [result.json()[0][name] for name in ("ants", "bees", "wasps")]
+        np.testing.assert_allclose(found, shares / shares.sum(), rtol=0, atol=1e-4)
 
 
 def test_top_shows_the_runners_up(cli, trained):

@@ -41,6 +41,7 @@ def test_the_screen_says_what_is_trained_and_what_to_type_next(cli, image_folder
     assert "36 images (train 25, val 5, test 6)" in result.err
     assert "1/1" in result.err
     assert "kept epoch 1 of 1, best by val_loss" in result.out
+    assert "probabilities not calibrated: val has 5 images, and fewer than 100 do not tell a temperature; ECE " in result.out
     assert "next: cnnkit eval --confusion" in result.out
     assert "\x1b" not in result.out + result.err  # a pipe gets plain text
 
@@ -50,6 +51,7 @@ def test_json_is_one_document_and_nothing_else_on_stdout(cli, image_folder):
     document = result.json()
     assert document["best"]["epoch"] == 1
     assert Path(document["model"]).is_file()
+    assert (document["temperature"], document["calibration"]["n"]) == (1.0, 5)
 
 
 def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read_rows):

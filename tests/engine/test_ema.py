@@ -126,8 +126,8 @@ def test_the_first_updates_forget_the_random_start() -> None:
 def test_the_average_is_what_is_validated(fixed) -> None:
     model = network()
     results, state = trained(model, fixed, ema=0.9)
-    assert results[-1].val_loss == validate(averaged(state), fixed, PLAIN, K)[0]
-    assert results[-1].val_loss != validate(model, fixed, PLAIN, K)[0]
+    assert results[-1].val_loss == validate(averaged(state), fixed, PLAIN, K).loss
+    assert results[-1].val_loss != validate(model, fixed, PLAIN, K).loss
     assert state.result(model) is averaged(state)
 
 
@@ -185,4 +185,4 @@ def test_a_budget_ends_with_the_average_validated(fixed) -> None:
     ticks = count()
     (*_, last), state = trained(network(), fixed, clock=lambda: float(next(ticks)), ema=0.9, budget=60.0)
     assert last.epoch > 1
-    assert last.val_loss == validate(averaged(state), fixed, PLAIN, K)[0]
+    assert last.val_loss == validate(averaged(state), fixed, PLAIN, K).loss

@@ -181,10 +181,19 @@ def test_smoothing_and_class_weights_are_those_of_torch(fixed) -> None:
 
 def test_validate_counts_rows_of_true_and_columns_of_predicted_classes(fixed) -> None:
     model = Values([[0.0, 0, 9, 0]])
-    loss, table = validate(model, fixed, PLAIN, K)
-    assert table.tolist() == [[0, 0, 4, 0]] * 4
+    found = validate(model, fixed, PLAIN, K)
+    assert found.table.tolist() == [[0, 0, 4, 0]] * 4
     right, wrong = -math.log(math.exp(9) / (math.exp(9) + 3)), -math.log(1 / (math.exp(9) + 3))
-    assert loss == pytest.approx((right + 3 * wrong) / 4)
+    assert found.loss == pytest.approx((right + 3 * wrong) / 4)
+
+
+def test_validate_keeps_the_logits_in_the_order_of_the_batches(fixed) -> None:
+    model = network().eval()
+    found = validate(model, fixed.batched(2, 9, 5), PLAIN, K)
+    with torch.no_grad():
+        np.testing.assert_allclose(found.logits, model(fixed.images).numpy(), rtol=0, atol=1e-6)
+    assert found.labels.tolist() == fixed.labels.tolist()
+    assert found.logits.dtype == np.float32
 
 
 def test_validation_changes_nothing_in_the_model(fixed) -> None:

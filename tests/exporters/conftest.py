@@ -18,6 +18,8 @@ def make_model() -> Callable[..., Any]:
     import torch
     from torch import nn
 
+    from cnnkit.metrics.intervals import Estimate
+    from cnnkit.metrics.temperature import Calibration
     from cnnkit.model_file import Model, ModelHeader
     from cnnkit.preprocess import Preprocessing
 
@@ -50,6 +52,7 @@ def make_model() -> Callable[..., Any]:
             classes=classes,
             preprocessing=Preprocessing(**settings),
             temperature=temperature,
+            calibration=Calibration("val", 200, temperature, Estimate(0.05, 0.03, 0.08), Estimate(0.02, 0.01, 0.04), 0.5, 0.4),
             training={"epoch": 3, "monitor": "val_loss"},
         )
         return Model(module.eval(), header, Path("best.safetensors"))

@@ -48,8 +48,25 @@ def test_the_metadata_tell_what_the_model_file_tells(exported, model):
     assert json.loads(found["classes"]) == ["ant", "bee", "Käfer"]
     assert json.loads(found["preprocessing"]) == model.header.preprocessing.model_dump(mode="json")
     assert float(found["temperature"]) == 1.7
+    assert json.loads(found["calibration"]) == model.header.calibration.to_dict()
     assert json.loads(found["training"]) == {"epoch": 3, "monitor": "val_loss"}
     assert (found["arch"], found["cnnkit_version"]) == ("tiny", version("cnnkit"))
+
+
+def test_the_opened_file_knows_its_temperature_and_where_it_comes_from(exported, model):
+    opened = OnnxClassifier(exported)
+    assert (opened.rules.temperature, opened.rules.calibration) == (1.7, model.header.calibration)
+
+
+@pytest.mark.parametrize("temperature", [0.15, 8.0])
+def test_a_temperature_far_from_one_survives(make_model, tmp_path, temperature):
+    model = make_model(temperature=temperature)
+    write_onnx(model, tmp_path / "m.onnx")
+    parity = check_parity(TorchClassifier(model), OnnxClassifier(tmp_path / "m.onnx"), sample_photos(30))
+    assert parity.max_abs_probability_difference < 1e-4
+    plain = TorchClassifier(make_model(temperature=1.0)).probabilities(sample_photos(30)).max(1).mean()
+    shown = OnnxClassifier(tmp_path / "m.onnx").probabilities(sample_photos(30)).max(1).mean()
+    assert shown > plain + 0.01 if temperature < 1 else shown < plain - 0.01
 
 
 def test_it_is_one_valid_file_that_tells_nothing_of_the_machine(exported):

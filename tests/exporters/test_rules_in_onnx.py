@@ -42,7 +42,7 @@ def ruled(model) -> Model:
         label_sets=LabelSets(0.2, 0.95, 1000, "val"),
         fingerprint=take_fingerprint(appearance(classifier.canvases(photos).numpy()), probabilities, split="val"),
     )
-    return Model(model.module, model.header.model_copy(update=dict(rules)), model.path)
+    return Model(model.module, model.header.model_copy(update={name: getattr(rules, name) for name in rules.model_fields_set}), model.path)
 
 
 def test_the_metadata_hold_the_rules_as_json(ruled, model):
@@ -68,11 +68,11 @@ def test_the_exported_file_obeys_as_the_model_does(ruled, exported, tmp_path):
     assert shifts[0] == pytest.approx(shifts[1], abs=0.03)  # a probability on the edge of a bin may round either way
 
 
-def test_a_file_without_rules_answers_everything(exported, tmp_path):
+def test_a_file_without_rules_answers_everything(exported, model, tmp_path):
     Image.fromarray(sample_photos(1)[0]).save(tmp_path / "a.png")
     (answer,) = predictions(OnnxClassifier(exported), [tmp_path / "a.png"])
     assert (answer.abstained, answer.label_set) == (False, None)
-    assert rules_of(OnnxClassifier(exported)) == Rules()
+    assert rules_of(OnnxClassifier(exported)) == Rules(temperature=1.7, calibration=model.header.calibration)
 
 
 def test_rules_that_cannot_be_read_are_no_rules_to_pass_over(exported, tmp_path):

@@ -20,21 +20,12 @@ from cnnkit.metrics.calibration import (
     brier_score,
     brier_scores,
     calibration_error,
+    confidence_counts,
     expected_calibration_error,
     fit_temperature,
     reliability_bins,
 )
 from cnnkit.metrics.intervals import wilson
-
-Drawn = tuple[np.ndarray, np.ndarray]
-
-
-def drawn(n: int, temperature: float = 1.0, *, classes: int = 5, seed: int = 0, spread: float = 3.0) -> Drawn:
-    """Labels (n,) drawn from softmax(z), and the logits `temperature` * z (n, K): what that temperature makes honest."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, spread, (n, classes))
-    labels = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(max=classes - 1)
-    return labels, temperature * logits
 
 
 def plain_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
@@ -49,7 +40,7 @@ def plain_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float
 
 @pytest.mark.parametrize("n", [1, 7, 15, 16, 400])
 @pytest.mark.parametrize("bins", [1, 4, 15])
-def test_the_error_is_its_definition(n, bins):
+def test_the_error_is_its_definition(drawn, n, bins):
     labels, logits = drawn(n, 1.7)
     probabilities = softmax(logits, axis=1)
     assert expected_calibration_error(labels, probabilities, bins) == pytest.approx(plain_ece(labels, probabilities, bins), abs=1e-12)
@@ -73,7 +64,7 @@ def test_the_order_of_images_does_not_matter_where_confidences_are_equal(rows, r
     assert found[0] == pytest.approx(found[1], abs=1e-12)
 
 
-def test_bins_hold_equal_numbers_and_the_interval_of_wilson():
+def test_bins_hold_equal_numbers_and_the_interval_of_wilson(drawn):
     labels, logits = drawn(1003, 2.0)
     bins = reliability_bins(labels, softmax(logits, axis=1))
     assert len(bins) == 15
@@ -92,7 +83,13 @@ def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_not():
     assert brier_score([0], [[0.25] * 4]) == pytest.approx(0.75)
 
 
-def test_brier_is_the_squared_distance_from_the_truth():
+def test_the_histogram_counts_every_image_once():
+    probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.99, 0.01], [0.3, 0.7]])
+    assert confidence_counts(probabilities, 4) == (0, 0, 2, 2)
+    assert confidence_counts(np.array([[1.0 + 1e-6, 0.0]]), 4) == (0, 0, 0, 1)
+
+
+def test_brier_is_the_squared_distance_from_the_truth(drawn):
     labels, logits = drawn(50)
     probabilities = softmax(logits, axis=1).astype(np.float32)
     expected = ((probabilities.astype(np.float64) - np.eye(5)[labels]) ** 2).sum(axis=1)
@@ -100,7 +97,7 @@ def test_brier_is_the_squared_distance_from_the_truth():
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.15, 2.0])
-def test_the_interval_covers_the_true_error_about_as_often_as_promised(temperature):
+def test_the_interval_covers_the_true_error_about_as_often_as_promised(drawn, temperature):
     labels, logits = drawn(400_000, temperature, seed=99)
     truth = 0.0 if temperature == 1 else expected_calibration_error(labels, softmax(logits, axis=1))
     covered = []
@@ -112,7 +109,7 @@ def test_the_interval_covers_the_true_error_about_as_often_as_promised(temperatu
     assert 0.88 <= np.mean(covered) <= 0.995
 
 
-def test_the_interval_draws_images_as_a_plain_bootstrap_does():
+def test_the_interval_draws_images_as_a_plain_bootstrap_does(drawn):
     labels, logits = drawn(300, 2.0)
     probabilities = softmax(logits, axis=1)
     ours = calibration_error(labels, probabilities, 5)
@@ -131,7 +128,7 @@ def test_without_a_mistake_the_interval_still_has_a_width():
     assert found.high == pytest.approx(wilson(0, 100).high)
 
 
-def test_the_interval_is_repeatable_and_does_not_depend_on_how_much_is_held_at_once(monkeypatch):
+def test_the_interval_is_repeatable_and_does_not_depend_on_how_much_is_held_at_once(drawn, monkeypatch):
     labels, logits = drawn(100)
     whole = calibration_error(labels, softmax(logits, axis=1))
     monkeypatch.setattr(calibration, "_ENTRIES_AT_ONCE", 1000)
@@ -150,22 +147,22 @@ def best_by_search(labels: np.ndarray, logits: np.ndarray) -> float:
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 1.7, 8.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_temperature_is_the_one_of_least_loss(temperature, dtype):
+def test_the_temperature_is_the_one_of_least_loss(drawn, temperature, dtype):
     labels, logits = drawn(500, temperature)
     found = fit_temperature(logits.astype(dtype), labels)
     assert found == pytest.approx(best_by_search(labels, logits.astype(dtype).astype(np.float64)), rel=1e-5)
     assert found == pytest.approx(temperature, rel=0.2)
 
 
-@given(st.integers(2, 40), st.integers(2, 6), st.floats(0.1, 10), st.integers(0, 1000), st.floats(-1e4, 1e4))
-def test_any_logits_give_a_temperature_in_bounds_that_moving_them_does_not_change(n, classes, scale, seed, shift):
+@given(n=st.integers(2, 40), classes=st.integers(2, 6), scale=st.floats(0.1, 10), seed=st.integers(0, 1000), shift=st.floats(-1e4, 1e4))
+def test_any_logits_give_a_temperature_in_bounds_that_moving_them_does_not_change(drawn, n, classes, scale, seed, shift):
     labels, logits = drawn(n, scale, classes=classes, seed=seed)
     found = fit_temperature(logits, labels)
     assert COLDEST <= found <= HOTTEST
     assert fit_temperature(logits + shift, labels) == pytest.approx(found, rel=1e-6)
 
 
-def test_the_temperature_of_many_images_is_worked_out_in_parts(monkeypatch):
+def test_the_temperature_of_many_images_is_worked_out_in_parts(drawn, monkeypatch):
     labels, logits = drawn(200, 3.0)
     whole = fit_temperature(logits, labels)
     monkeypatch.setattr(calibration, "_ENTRIES_AT_ONCE", 35)
@@ -190,13 +187,13 @@ def test_extremes_end_at_a_bound_or_at_one(case):
     assert found() == expected
 
 
-def test_logits_that_are_not_finite_are_left_out():
+def test_logits_that_are_not_finite_are_left_out(drawn):
     labels, logits = drawn(100, 2.0)
     odd = np.vstack([logits, [[math.nan, 0, 0, 0, 0], [0, math.inf, 0, 0, 0], [0, 0, -math.inf, 0, 0]]])
     assert fit_temperature(odd, np.append(labels, [0, 0, 0])) == fit_temperature(logits, labels)
 
 
-def test_enormous_logits_do_not_overflow():
+def test_enormous_logits_do_not_overflow(drawn):
     labels, logits = drawn(300, 2.0)
     assert fit_temperature(logits * 5 + 1e30, labels) == 1.0  # what differs is lost in the rounding: all equal
     assert fit_temperature(logits * 1e6, labels) == HOTTEST
