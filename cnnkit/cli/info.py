@@ -14,6 +14,7 @@ from cnnkit.cli import console
 from cnnkit.cli.cache import size
 
 MOST_CLASSES = 20  # named on the screen; --json has them all
+MOST_ENTRIES = 8  # of a list that is written out on the screen
 # What is shown in lines of its own; any other key of the header comes after them, as it is.
 KNOWN = frozenset(
     {
@@ -105,10 +106,12 @@ def _preprocessing(facts: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a value of the header on one line: ``name value, name value`` for an object, numbers with four digits."""
+    """Return a value of the header on one line: ``name value, name value`` for an object, numbers with four digits, no long lists."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items() if inner is not None)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list) and (len(value) > MOST_ENTRIES or any(isinstance(inner, list | Mapping) for inner in value)):
+        return f"({len(value)} entries, see --json)"
+    if isinstance(value, list):
         return "[" + ", ".join(map(_plain, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -46,11 +46,18 @@ def test_what_later_versions_write_into_the_header_is_shown_too(cli, trained, mo
 
     whole = model_facts.json.loads
     monkeypatch.setattr(model_facts.json, "loads", lambda text: _with_more(whole(text)))
-    assert "abstention threshold 0.8123, risk 0.02" in words(cli("info", trained.run).out)
+    shown = words(cli("info", trained.run).out)
+    assert "abstention threshold 0.8123, risk 0.02" in shown
+    assert "edges (3 entries, see --json) long (9 entries, see --json) short [1, 2]" in shown
 
 
 def _with_more(value):
-    return value | {"abstention": {"threshold": 0.81234, "risk": 0.02}} if "classes" in value else value
+    edges = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]
+    return (
+        value | {"abstention": {"threshold": 0.81234, "risk": 0.02}, "edges": edges, "long": list(range(9)), "short": [1, 2]}
+        if "classes" in value
+        else value
+    )
 
 
 def test_bare_weights_are_told_apart(cli):
