@@ -13,6 +13,7 @@ from cnnkit.errors import ConfigError, closest
 from cnnkit.explain.grid import Grid, GridReader
 
 LISTED = 8  # layers that a message names
+PASSED_OVER = (nn.Identity, nn.Dropout, nn.Softmax)  # they add nothing, and what attention gives them may look like maps
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class _Watch:
         self._reader = reader
         self.calls: dict[str, _Call] = {}
         self._pooled: dict[int, Tensor] = {}  # kept, so that no later tensor gets the id of one
-        named = [(name, module) for name, module in network.named_modules() if name and not isinstance(module, nn.Identity)]
+        named = [(name, module) for name, module in network.named_modules() if name and not isinstance(module, PASSED_OVER)]
         self._names = {id(module): name for name, module in named}
         self._hooks = [module.register_forward_hook(self._note) for _, module in named]
 

@@ -23,5 +23,7 @@ def test_of_a_linear_network_it_is_weight_times_pixel(model_of, noise):
     heat = open_method("integrated-gradients", model_of(nn.Sequential(nn.Flatten(), layer))).heat_maps(canvases, [1, 0])
     for row, label in enumerate((1, 0)):
         share = (layer.weight[label].detach().view(3, 8, 8) * canvases[row] / 255).sum(0).clamp(min=0)
-        np.testing.assert_allclose(heat[row], share / share.max(), atol=1e-5)
+        limit = share.quantile(0.98)
+        np.testing.assert_allclose(heat[row], (share / limit).clamp(max=1), atol=1e-5)
+        assert (heat[row] == 1).sum() == 2
     assert layer.weight.grad is None

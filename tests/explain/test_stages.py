@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnkit.architecture import parse_options
 from cnnkit.explain.stages import CHANNELS, FeatureMaps
@@ -53,6 +53,25 @@ def test_channels_that_vary_most_come_first_with_their_own_maps(model_of, noise)
         assert (stage.layer, stage.side, stage.channels, stage.shown) == ("1", 8, 4, (1, 2, 0, 3))
         np.testing.assert_allclose(stage.maps[0], 3 * canvas[0].float() / 255, rtol=1e-6)
     assert not any(part._forward_hooks for part in network.modules())
+
+
+def test_weights_of_attention_are_no_maps(model_of):
+    """Attention among channels: its 6 x 6 weights are as square as an image."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Conv2d(3, 6, 1)
+            self.weights = nn.Softmax(-1)
+            self.drop = nn.Dropout()
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen = self.maps(images).flatten(2)
+            weights = self.drop(self.weights((seen @ seen.transpose(1, 2))[:, None]))[:, 0]
+            return self.head((weights @ seen).mean(2))
+
+    assert [layer.name for layer in FeatureMaps(model_of(Attention())).layers] == ["maps"]
 
 
 def test_a_network_without_maps_has_no_stages(model_of, noise):
