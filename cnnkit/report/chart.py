@@ -10,7 +10,7 @@ from itertools import pairwise
 from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 400, 250  # units of the drawing; about as many pixels on a phone, where text of 12 must be legible
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 38  # of the drawing, kept for the axes
+LEFT, RIGHT, TOP, BOTTOM = 50, 22, 12, 38  # of the drawing, kept for the axes
 MOST_DOTS = 40  # of a line with a dot at each point; more would touch
 _PERCENT_STEP = 0.01  # ticks closer than this share need a digit after the point
 

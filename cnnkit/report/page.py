@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,9 @@ from cnnkit.report.thumbnail import data_uri, webp
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
 
-GALLERY_BYTES = 3_200_000  # of addresses of pictures: with tables, heat maps and charts a page stays below 5 MB
+MOST_BYTES = 5_000_000  # of a page: what a mail takes
+LEAST_ROOM = 500_000  # of it for pictures, however long the tables are
+_TEXT, _CLASS_TEXT, _PICTURE_TEXT = 100_000, 1_300, 350  # bytes of a page, of each class, around each picture (measured)
 ENLARGED = 64  # px: up to here a picture is shown larger than it is, its pixels as squares
 MOST_LISTED = 20  # cases of a finding named on the page; all of them: cnnkit doctor
 Image = NDArray[np.uint8]
@@ -111,11 +114,14 @@ def run_html(page: RunPage) -> str:
 
 def _answers_part(page: RunPage) -> dict[str, Any]:
     """Return what the page shows of the answers; empty values without an evaluation."""
-    thumbs = _addresses(page)
+    heat = {path: data_uri(webp(image), "webp") for path, image in page.heat.items()}
+    matrix_picture = data_uri(page.confusion_png) if page.confusion_png and len(page.classes) > MOST_BUTTONS else None
+    taken = _TEXT + _CLASS_TEXT * len(page.classes) + sum(map(len, heat.values())) + len(matrix_picture or "")
+    thumbs = _addresses(page, max(LEAST_ROOM, MOST_BYTES - taken))
     samples = [(page.classes[label], [path for path in paths if path in thumbs]) for label, paths in page.choice.samples.items()]
     part: dict[str, Any] = {
         "thumbs": thumbs,
-        "heat": {path: data_uri(webp(image), "webp") for path, image in page.heat.items()},
+        "heat": heat,
         "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
         "samples": [(name, paths) for name, paths in samples if paths],
         "worst_answers": [answer for answer in page.choice.worst if answer.path in thumbs],
@@ -127,14 +133,13 @@ def _answers_part(page: RunPage) -> dict[str, Any]:
     if page.metrics is None:
         return part
     table = _table(page)
-    few = len(page.classes) <= MOST_BUTTONS
     found = pairs(table, page.classes)
     return {
         **part,
-        "matrix": matrix(table, page.classes) if few else (),
+        "matrix": matrix(table, page.classes) if len(page.classes) <= MOST_BUTTONS else (),
         "pairs": found,
         "first": found[:1],  # the pair whose images stand there first
-        "confusion": data_uri(page.confusion_png) if page.confusion_png and not few else None,
+        "confusion": matrix_picture,
         "class_rows": class_rows(page.metrics, table),
         "mistakes": sum(not answer.right for answer in page.answers),
         "reliability": reliability(page.metrics),
@@ -148,20 +153,20 @@ def _table(page: RunPage) -> Counts:
     return confusion_counts(true, said, len(page.classes))
 
 
-def _addresses(page: RunPage) -> dict[str, str]:
-    """Return the pictures as addresses that hold them: samples and what is looked at closely first, the gallery as far as there is room."""
+def _addresses(page: RunPage, room: int) -> dict[str, str]:
+    """Return the pictures as addresses that hold them, as far as they fit into `room` bytes: the gallery comes last."""
+    choice = page.choice
+    closely = [answer.path for answer in (*choice.worst, *choice.unsure)]
+    gallery = [answer.path for answer in choice.gallery]
+    shown = [*closely, *(path for paths in choice.samples.values() for path in paths)]
+    times = Counter([*shown, *gallery])
+    beside = [path for path in page.pictures if path not in times]  # of the doctor's findings
     found: dict[str, str] = {}
-    first = [
-        *(answer.path for answer in (*page.choice.worst, *page.choice.unsure)),
-        *(p for ps in page.choice.samples.values() for p in ps),
-    ]
-    beside = [path for path in page.pictures if path not in {answer.path for answer in page.choice.gallery}]
-    room = GALLERY_BYTES
-    for path in dict.fromkeys([*first, *beside, *(answer.path for answer in page.choice.gallery)]):
+    for path in dict.fromkeys([*shown, *beside, *gallery]):
         if path not in page.pictures:
             continue
         address = data_uri(webp(page.pictures[path]), "webp")
-        room -= len(address)
+        room -= (len(address) + _PICTURE_TEXT) * max(1, times[path])
         if room < 0:
             break
         found[path] = address
