@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from cnnkit.api.answers import Answers
 from cnnkit.api.samples import Samples
-from cnnkit.data.scan import find_scan, scan
-from cnnkit.data.source import TRAIN, Record
+from cnnkit.data.facts import THUMBNAIL, decode, measure
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.scan import find_scan
+from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.metrics.baselines import COLOUR, Baseline, baseline
 from cnnkit.metrics.colour import colour_answers, spread_sample
 from cnnkit.run_dir import RunDir
@@ -49,8 +52,7 @@ def colour_baseline(
         return None
     learned, shown = seen.of(sample)
     if not learned and sample:  # the store of the training is gone: look at these few
-        few = scan(samples.source, sample, cache="none")
-        learned, shown = _index(sample, few.thumbnails, [bool(facts.error) for facts in few.facts]).of(sample)
+        learned, shown = _decoded(samples.source, sample)
     if not learned:
         return None
     index = {name: place for place, name in enumerate(classes)}
@@ -63,6 +65,17 @@ def _seen(samples: Samples, answers: Answers) -> _Seen | None:
         return _index(answers.scope, answers.seen.thumbnails, [bool(facts.error) for facts in answers.seen.facts])
     found = find_scan(samples.source, samples.scope)
     return _index(samples.scope, found.thumbnails, [bool(facts.error) for facts in found.facts]) if found else None
+
+
+def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
+    """Return the readable ones of a few records with their thumbnails, made in this process: others take longer to start."""
+    here: list[Record] = []
+    pictures: list[NDArray[np.uint8]] = []
+    for record in records:
+        with suppress(UndecodableError):
+            pictures.append(measure([decode(source.read(record))])[1])
+            here.append(record)
+    return here, np.concatenate(pictures) if pictures else np.empty((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)
 
 
 def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], bad: Sequence[bool]) -> _Seen:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import RidgeClassifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,12 +27,14 @@ def colour_histograms(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 def colour_answers(images: NDArray[np.uint8], labels: NDArray[np.int64], asked: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Learn the classes `labels` (M,) of `images` (M, H, W, 3) by their colours; return the classes of `asked` (N, H, W, 3), (N,).
 
-    A ridge classifier of scikit-learn on `colour_histograms`: solved at once, so there is nothing to draw and nothing to tune.
+    Ridge regression of +1 for the class and -1 for the others, as scikit-learn's RidgeClassifier; solved here, since to import that one
+    takes 0.4 s and to solve it 20 ms. There is nothing to draw and nothing to tune.
     """
-    if len(np.unique(labels)) == 1:
-        return np.full(len(asked), labels[0])
-    model = RidgeClassifier(alpha=_RIDGE).fit(colour_histograms(images), labels)
-    return np.asarray(model.predict(colour_histograms(asked)), dtype=np.int64)
+    known, targets = np.unique(labels, return_inverse=True)
+    seen = colour_histograms(images)
+    centre, signs = seen.mean(axis=0), 2.0 * np.eye(len(known))[targets] - 1
+    weights = np.linalg.solve((seen - centre).T @ (seen - centre) + _RIDGE * np.eye(seen.shape[1]), (seen - centre).T @ signs)
+    return known[((colour_histograms(asked) - centre) @ weights + signs.mean(axis=0)).argmax(axis=1)]
 
 
 def spread_sample(labels: Sequence[str]) -> list[int]:

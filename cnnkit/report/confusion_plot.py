@@ -56,7 +56,7 @@ def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize:
 
 def _with_numbers(table: Counts, shares: Scores, classes: Sequence[str], meaning: str, normalize: Normalize) -> Figure:
     side = 4.0 + 0.36 * len(classes)
-    figure = Figure(figsize=(side + 1.0, side), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(side + 1.0, side), dpi=DPI, layout="compressed")
     axes = figure.add_subplot()
     image = _draw(axes, shares, colormaps["Blues"])
     _name(axes, plot_labels(classes), range(len(classes)), 9)
@@ -81,7 +81,8 @@ def _clustered(table: Counts, shares: Scores, classes: Sequence[str], meaning: s
     step = math.ceil(count / _MOST_LABELS)
     details = crowded(table[np.ix_(order, order)], _DETAIL, _DETAILS) if step > 1 else []
     below = side / 3 * math.ceil(len(details) / 3)
-    figure = Figure(figsize=(side + 3.0, side + below + 1.8), dpi=DPI, layout="constrained")
+    layout = "constrained" if details else "compressed"  # the latter leaves the names of axes inside, but knows no subfigures
+    figure = Figure(figsize=(side + 3.0, side + below + 1.8), dpi=DPI, layout=layout)
     halves = figure.subfigures(2, 1, height_ratios=[side + 1.8, below], squeeze=False)[:, 0] if details else None
     whole, parts = (figure, None) if halves is None else (halves[0], halves[1])
     axes = whole.add_subplot()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from sklearn.linear_model import RidgeClassifier
 
 from cnnkit.metrics.colour import colour_answers, colour_histograms, spread_sample
 
@@ -26,6 +28,18 @@ def test_classes_of_different_colours_are_told_apart() -> None:
     labels = np.array([5, 2] * 20)
     said = colour_answers(painted([red, green] * 20), labels, painted([green, red, red], seed=1))
     assert said.tolist() == [2, 5, 5]
+
+
+@pytest.mark.parametrize("num_classes", [2, 7])
+def test_answers_are_those_of_scikit_learn(num_classes: int) -> None:
+    random = np.random.default_rng(0)
+    colours, labels = random.integers(256, size=(num_classes, 3)), random.integers(num_classes, size=300)
+    near = [tuple((colours[label] + random.integers(-60, 60, 3)).clip(0, 255)) for label in labels]
+    images = painted(near)
+    expected = RidgeClassifier(1.0).fit(colour_histograms(images[:200]), labels[:200]).predict(colour_histograms(images[200:]))
+    found = colour_answers(images[:200], labels[:200], images[200:])
+    np.testing.assert_array_equal(found, expected)
+    assert (found == labels[200:]).mean() > 0.5
 
 
 def test_one_class_is_the_only_answer() -> None:

@@ -104,6 +104,14 @@ def test_very_many_classes_are_named_in_enlarged_parts(tmp_path: Path, drawn: li
     assert is_png(tmp_path / "confusion.png")
 
 
+@pytest.mark.parametrize("num_classes", [2, 10, 40])
+def test_the_names_of_the_axes_are_inside_the_picture(num_classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    table, _ = grouped(num_classes)
+    plot_confusion(table, [f"a long name of class {i}" for i in range(num_classes)], tmp_path / "confusion.png")
+    left, bottom = drawn[0].axes[0].yaxis.label.get_window_extent().x0, drawn[0].axes[0].xaxis.label.get_window_extent().y0
+    assert min(left, bottom) >= 0
+
+
 @pytest.mark.parametrize("table", [np.zeros((40, 40), np.int64), np.eye(130, dtype=np.int64), np.eye(1, dtype=np.int64)])
 def test_tables_without_a_mistake_are_drawn_too(table: Counts, tmp_path: Path) -> None:
     plot_confusion(table, [str(i) for i in range(len(table))], tmp_path / "confusion.png")
