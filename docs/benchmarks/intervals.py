@@ -130,7 +130,7 @@ def one_set(seed: int, n: int, accuracy: float, truth: dict[str, float]) -> dict
     """Return which intervals of one test set hold the truth."""
     labels, chances = made_up(n, accuracy, seed)
     found = scores_of(classification_report(labels, chances, [str(k) for k in range(CLASSES)], split="test"))
-    holds = {name: low <= truth[name] <= high for name, (_, low, high) in found.items()}
+    holds = {name: bool(low <= truth[name] <= high) for name, (_, low, high) in found.items()}
     table = confusion_counts(labels, chances.argmax(axis=1), CLASSES)
     drawn = bootstrap_counts(table, lambda sums: np.nan_to_num(f1_of(sums)[:, 0]))
     holds["F1 of a class, bootstrap"] = drawn.low <= truth["F1 of a class"] <= drawn.high
@@ -154,7 +154,7 @@ def true_scores(accuracy: float) -> dict[str, float]:
         "average precision": ordering.average_precision,
         "loss": float(-np.log(mine).mean()),
         "Brier": float(((chances**2).sum(axis=1) - 2 * mine + 1).mean()),
-        "ECE": sum(abs(part.sum()) for part in np.array_split(gaps[order], 15)) / len(gaps),
+        "ECE": float(sum(abs(part.sum()) for part in np.array_split(gaps[order], 15)) / len(gaps)),
         "F1 of a class": f1,
         "its recall": float(sums.hits[0] / sums.support[0]),
         "its precision": float(sums.hits[0] / sums.predicted[0]),
