@@ -96,6 +96,7 @@ def test_a_model_is_evaluated_if_it_was_not_and_the_next_time_read(cli, trained)
     assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exported_file(cli, trained) -> None:
     assert cli("export", "--onnx").code == 0
     exported = trained.run / "export/model.onnx"

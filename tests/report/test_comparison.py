@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,9 @@ def test_names_are_shown_as_they_are_and_fit(width: int) -> None:
 
 
 def test_more_models_than_letters_are_numbered() -> None:
-    assert "27   run-26" in shown(compared(*[BASE] * 27))
+    two = compared(BASE, BASE)
+    many = tuple(replace(two.contenders[0], entrant=replace(two.contenders[0].entrant, name=f"run-{number}")) for number in range(27))
+    assert "27   run-26" in shown(replace(two, contenders=many, pairs=()))
 
 
 def test_everything_shown_is_strict_json(tmp_path: Path) -> None:
