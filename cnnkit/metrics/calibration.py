@@ -104,7 +104,7 @@ def calibration_error(
     levels = [(1 - confidence) / 2, (1 + confidence) / 2]
     ends = np.array([np.quantile(np.abs(factor * gaps + noise).sum(axis=1) / n, levels) for factor in _FACTORS])
     below, above = np.maximum.accumulate(ends, axis=0).T
-    low, high = value * np.interp(value, above, _FACTORS), value * np.interp(value, below, _FACTORS)
+    low, high = (value * float(np.interp(value, end, _FACTORS)) for end in (above, below))
     unseen = wilson(0, n, confidence).high if ordered.hit.all() or not ordered.hit.any() else 0.0
     return Estimate(value, max(0.0, min(value, low) - unseen), min(1.0, max(value, high) + unseen))
 
