@@ -15,7 +15,7 @@ from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration
 from cnnkit.metrics.class_scores import ClassScore, class_scores
 from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts, margins
 from cnnkit.metrics.intervals import Estimate, bootstrap_counts, finite, wilson
-from cnnkit.metrics.ranking import Ranking, rank
+from cnnkit.metrics.ranking import area_interval, rank
 from cnnkit.metrics.resampling import bootstrap_rows
 from cnnkit.metrics.scores import Scores, balanced_accuracy_of, macro_f1_of, weighted_f1_of
 
@@ -104,7 +104,7 @@ def classification_report(
     The predicted class is the one of highest probability, the first of equals. `losses` (N,) are -log p of the true class in nats;
     left out, they are taken from `probabilities`, where a 0 counts as the smallest positive number of their type.
     `split` (train, val, test) is only recorded. Intervals: Wilson's for proportions, a bootstrap over the counts for means of F1 and
-    recall, a stratified bootstrap over the images for the loss, the Brier score, ROC-AUC and average precision.
+    recall, a stratified bootstrap over the images for the loss and the Brier score, DeLong's for ROC-AUC and average precision.
     Raises `DataError` for no image, shapes that do not fit, labels out of range or numbers that are no probabilities.
     """
     true, chances = np.asarray(labels), np.asarray(probabilities)
@@ -118,9 +118,7 @@ def classification_report(
     ranks = _rank(true, chances)
     weighted_f1 = _mean_over_classes(table, weighted_f1_of)
     ordering = rank(true, chances)
-    loss, brier, roc_auc, average_precision = _of_images(
-        true, _losses(true, chances) if losses is None else _one_per_image(losses, n), brier_scores(true, chances), ordering
-    )
+    loss, brier = _means(true, _losses(true, chances) if losses is None else _one_per_image(losses, n), brier_scores(true, chances))
     return ClassificationReport(
         split=split,
         n=n,
@@ -133,8 +131,8 @@ def classification_report(
         top_k_accuracy=_top(ranks, top_k, len(classes)),
         weighted_f1=weighted_f1.value,
         weighted_f1_interval=(weighted_f1.low, weighted_f1.high),
-        roc_auc=_bounded(roc_auc, table),
-        average_precision=_bounded(average_precision, table),
+        roc_auc=_bounded(area_interval(ordering.roc_auc, ordering.roc_auc_influence), table),
+        average_precision=_bounded(area_interval(ordering.average_precision, ordering.average_precision_influence), table),
         brier=brier,
         ece=calibration_error(true, chances),
         reliability=reliability_bins(true, chances),
@@ -188,16 +186,12 @@ def _top(ranks: NDArray[np.int64], k: int, num_classes: int) -> Estimate | None:
     return wilson(int((ranks < k).sum()), len(ranks)) if num_classes > k else None
 
 
-def _of_images(
-    labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64], ordering: Ranking
-) -> tuple[Estimate, Estimate, Estimate, Estimate]:
-    """Return loss, Brier score, ROC-AUC and average precision, all from the same draws of images."""
-    n = len(labels)
-    values = (float(losses.mean()), float(squares.mean()), ordering.roc_auc, ordering.average_precision)
-    means = ((losses - values[0]) / n, (squares - values[1]) / n)
-    influences = np.stack([*means, ordering.roc_auc_influence, ordering.average_precision_influence], axis=1)
-    loss, brier, roc_auc, average_precision = bootstrap_rows(labels, values, influences)
-    return loss, brier, roc_auc, average_precision
+def _means(labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64]) -> tuple[Estimate, Estimate]:
+    """Return loss and Brier score, both from the same draws of images."""
+    values = (float(losses.mean()), float(squares.mean()))
+    influences = np.stack([losses - values[0], squares - values[1]], axis=1) / len(labels)
+    loss, brier = bootstrap_rows(labels, values, influences)
+    return loss, brier
 
 
 def _mean_over_classes(table: Counts, statistic: Callable[[Margins], Scores]) -> Estimate:

@@ -1,9 +1,7 @@
-"""Other test sets of the same classes: how a score moves when the images of each class are drawn anew (stratified bootstrap).
+"""Other test sets of the same classes: how a mean over images moves when the images of each class are drawn anew (stratified bootstrap).
 
-Scores that need every image's probabilities are resampled through their influence: the derivative of the score with respect to an
-image's weight. For means (loss, Brier score) that is the bootstrap itself; for areas under curves it is what DeLong, DeLong and
-Clarke-Pearson 1988 (Biometrics 44:837) use. The curve is then sorted once and not once per draw, so that a thousand classes cost no
-more draws than two, and images that happen to be drawn twice do not bias the score.
+Scores are resampled through their influence, the derivative of a score with respect to an image's weight: for means (loss, Brier score)
+that is the bootstrap itself, and any number of them shares the draws.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from cnnkit.metrics.ranking import rank
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.ranking import area_interval, rank
 
 sk: Any = metrics
 
@@ -58,6 +59,25 @@ def test_classes_without_images_are_left_out() -> None:
 def test_one_class_alone_cannot_be_ranked() -> None:
     found = rank(np.zeros(4, np.int64), np.full((4, 2), 0.5))
     assert np.isnan([found.roc_auc, found.average_precision]).all()
+
+
+def test_the_interval_of_an_area_holds_the_truth_about_as_often_as_promised() -> None:
+    truth, held = areas(*table(60_000, 3, 0)), np.zeros(2)
+    for seed in range(1, 301):
+        found = rank(*table(60, 3, seed))
+        ends = (
+            area_interval(found.roc_auc, found.roc_auc_influence),
+            area_interval(found.average_precision, found.average_precision_influence),
+        )
+        held += [end.low <= true <= end.high for end, true in zip(ends, truth, strict=True)]
+    assert (held / 300 >= 0.9).all()
+    assert (held / 300 <= 0.985).all()
+
+
+def test_an_area_at_its_end_or_undefined_has_no_width() -> None:
+    assert area_interval(1.0, np.zeros(3)) == Estimate(1.0, 1.0, 1.0)
+    assert np.isnan(area_interval(np.nan, np.zeros(3)).low)
+    assert area_interval(1 - 1e-9, np.array([0.1, -0.1])) == Estimate(1 - 1e-9, 0.0, 1.0)
 
 
 def test_a_thousand_classes_take_no_minute() -> None:
