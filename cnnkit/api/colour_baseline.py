@@ -17,7 +17,6 @@ from cnnkit.data.scan import find_scan
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.metrics.baselines import COLOUR, Baseline, baseline
 from cnnkit.metrics.colour import colour_answers, spread_sample
-from cnnkit.run_dir import RunDir
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +33,16 @@ class _Seen:
 
 
 def colour_baseline(
-    run: RunDir, samples: Samples, answers: Answers, classes: Sequence[str], labels: NDArray[np.int64], said: NDArray[np.int64]
+    samples: Samples, answers: Answers, classes: Sequence[str], labels: NDArray[np.int64], said: NDArray[np.int64]
 ) -> Baseline | None:
     """Compare the model, which `said` (N,) of images with `labels` (N,), with a model of colours (see `cnnkit.metrics.colour`).
 
     It learns from the thumbnails that were made when the images were decoded. None on the training images themselves, where none of
     these is left, or where an exported file was evaluated and no store has thumbnails.
     """
-    if samples.split == TRAIN:
+    if samples.split == TRAIN or not samples.trained:
         return None
-    sides = {row["path"]: row["split"] for row in run.read_split()}
-    pool = [record for record in samples.scope if sides.get(record.path) == TRAIN]
-    sample = [pool[place] for place in spread_sample([record.label for record in pool])]
+    sample = [samples.trained[place] for place in spread_sample([record.label for record in samples.trained])]
     seen = _seen(samples, answers)
     asked, pictures = seen.of(answers.records) if seen else ([], None)
     if seen is None or pictures is None or len(asked) < len(answers.records):

@@ -144,7 +144,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     labels = np.array([index[record.label] for record in answers.records], dtype=np.int64)
     report = classification_report(labels, answers.probabilities, names, split=samples.split, top_k=top_k or TOP_K)
     said = answers.probabilities.argmax(axis=1)
-    colour = colour_baseline(own, samples, answers, names, labels, said) if own else None
+    colour = colour_baseline(samples, answers, names, labels, said)
     known = rules_of(classifier)
     rules, note = _usable_rules(classifier, views)
     selective = selective_report(labels, answers.probabilities, rules.abstention, rules.label_sets)

@@ -20,7 +20,7 @@ class Samples:
     """Records of one split.
 
     `scope` is everything the split was drawn from, whose store may exist already; `hashes` are the SHA-256 the records
-    had when the split was made (empty for other data).
+    had when the split was made, and `trained` the images that the run trained on (both empty for other data).
     """
 
     source: Source
@@ -28,6 +28,7 @@ class Samples:
     records: tuple[Record, ...]
     scope: tuple[Record, ...]
     hashes: dict[str, str]
+    trained: tuple[Record, ...] = ()
 
 
 def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Samples:
@@ -54,7 +55,9 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
         lost = sorted(wanted.keys() - {record.path for record in records})
         gone = f"{len(lost)} of {len(wanted)} {chosen} images are gone, such as {lost[0]}"
         raise DataError(f"{source.name}: {gone}; restore them, or name other data with --data")
-    return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()})
+    learned = {row["path"] for row in rows if row["split"] == TRAIN}
+    trained = tuple(record for record in scope if record.path in learned)
+    return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()}, trained)
 
 
 def run_source(run: RunDir, config: Mapping[str, Any]) -> tuple[Source, tuple[Record, ...]]:
