@@ -25,7 +25,7 @@ def appearance(canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
     lens, a camera out of focus, a gray sensor and swapped channels each move one of them.
     """
     pixels = canvases.astype(np.float32) / 255
-    luma = pixels[:, 0] if canvases.shape[1] == 1 else np.asarray(np.einsum("c,nchw->nhw", LUMA, pixels), np.float32)
+    luma = (pixels[:, 0] if canvases.shape[1] == 1 else np.einsum("c,nchw->nhw", LUMA, pixels)).astype(np.float32)
     contrast = luma.std((1, 2))
     edges = laplacian(luma).std((1, 2)) if canvases.shape[2] > 2 else np.zeros_like(contrast)  # noqa: PLR2004 (a pixel has two neighbours)
     columns = [luma.mean((1, 2)), contrast, np.divide(edges, contrast, out=np.zeros_like(edges), where=contrast > _FLAT)]

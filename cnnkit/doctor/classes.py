@@ -20,7 +20,7 @@ UNEQUAL = 3.0  # times the smallest class: from here the common classes set the 
 # Buda, Maki and Mazurowski 2018, "A systematic study of the class imbalance problem in convolutional neural networks": harm
 # grows with the ratio, and drawing classes equally often was the best remedy in almost every case. They begin at ratio 10.
 VERY_UNEQUAL = 10.0
-# With 15 and 5 test images an accuracy of 90 % is known to within 16 and 26 percentage points (Wilson, 95 %).
+# With 15 and 5 test images an accuracy of 90 % is known to within 16 and 27 percentage points (Wilson, 95 %).
 FEW_TESTED, TOO_FEW_TESTED = 15, 5
 _TYPICAL = 0.9  # accuracy at which the interval of a small class is stated
 

@@ -28,7 +28,8 @@ class Replicas:
         self._model = model
         self._generators = [torch.Generator() for _ in range(count)]
         self._copies = [_replica(model, generator) for generator in self._generators]
-        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,))
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(count)
 
     def gradients(self, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch to those of the model; returns the sum of the parts' losses, and logits (n, K), both detached.
@@ -39,6 +40,9 @@ class Replicas:
         seed = int(torch.randint(_SEEDS, ()))
 
         def part(index: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            # At every step, not once a thread: at its first operation a thread takes the number that was last set anywhere, and an
+            # optimizer may have set another meanwhile. Then sums would be divided in another way, and rounded.
+            torch.set_num_threads(self._threads)
             self._generators[index].manual_seed(seed + index)
             value, logits = loss(self._copies[index], images, labels)
             value.backward()

@@ -47,7 +47,7 @@ def test_a_small_class_states_how_well_it_can_be_measured(image, evidence) -> No
     assert finding is not None
     assert finding.severity == "warning"
     assert (
-        "1 class to be measured on fewer than 15 images; on the fewest, 'b', on 2, which tells its accuracy to within ±36"
+        "1 class to be measured on fewer than 15 images; on the fewest, 'b', on 2, which tells its accuracy to within ±43"
         in finding.message
     )
     note = small_class(evidence(sized(image, {"a": 200, "b": 80})))

@@ -347,7 +347,8 @@ def test_what_an_architecture_keeps_fixed_stays_fixed_after_frozen_epochs(fixed)
     before = weights(model)
     list(training(model, fixed, epochs=2, freeze_epochs=1, head=HEAD, weight_decay=0.5))
     unchanged = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
-    assert unchanged == {"0.weight"}
+    # The bias before a normalisation has no effect, so it only learns by rounding errors: on some processors not at all.
+    assert unchanged - {"0.bias"} == {"0.weight"}
     assert not model[0].weight.requires_grad  # nor does its gradient take part in the clipped norm
 
 
