@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnkit.api.evaluation import COLUMNS, evaluate
+from cnnkit.api.samples import evaluated_split
 from cnnkit.data.scan import Progress
-from cnnkit.data.source import TEST, VAL
 from cnnkit.errors import ModelFileError
 from cnnkit.files import fingerprint
 from cnnkit.run_dir import RunDir
@@ -35,7 +35,7 @@ def evaluated(run: RunDir, split: str | None = None, progress: Progress | None =
     `evaluate` does.
     """
     images = run.read_split()
-    chosen = split or (TEST if any(row["split"] == TEST for row in images) else VAL)
+    chosen = split or evaluated_split(images)
     beside = place_beside(run, model, chosen) if model else None
     folder = beside or run.evaluation(chosen)
     metrics = _read(folder / "metrics.json")

@@ -146,7 +146,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     said = answers.probabilities.argmax(axis=1)
     colour = colour_baseline(samples, answers, names, labels, said)
     known = rules_of(classifier)
-    rules, note = _usable_rules(classifier, views)
+    rules, note = _usable_rules(known, views)
     selective = selective_report(labels, answers.probabilities, rules.abstention, rules.label_sets)
     result = Evaluation(
         target=target,
@@ -235,9 +235,8 @@ def _with_views(classifier: Classifier, target: Target) -> tuple[TorchClassifier
     return TorchClassifier(classifier.model, views=views), views
 
 
-def _usable_rules(classifier: Classifier, views: Views) -> tuple[Rules, tuple[str, ...]]:
-    """Return the rules of the model and a note; with views there are none, as they were found without."""
-    rules = rules_of(classifier)
+def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
+    """Return those of the model's `rules` that its figures obey, and a note; with views there are none, as they were found without."""
     if views == PLAIN or not (rules.abstention or rules.label_sets):
         return rules, ()
     return Rules(), ("the model's threshold and label sets were found without --tta, and are left out of these figures",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ class Samples:
     trained: tuple[Record, ...] = ()
 
 
+def evaluated_split(rows: Iterable[Mapping[str, str]]) -> str:
+    """Return the split that is evaluated unless another is named, by the `rows` of split.csv: test, or val if there is no test."""
+    return TEST if any(row["split"] == TEST for row in rows) else VAL
+
+
 def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Samples:
     """Return the samples of `split` of the run's own data; left out: test, or val if there is no test.
 
@@ -39,7 +44,7 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     """
     config = run.read_config()
     rows = run.read_split()
-    chosen = split or (TEST if any(row["split"] == TEST for row in rows) else VAL)
+    chosen = split or evaluated_split(rows)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
     _check_only(only, config["classes"], str(run.path))
     if only and wanted:

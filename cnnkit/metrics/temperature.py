@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +39,6 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Return the value for JSON."""
         return asdict(self)
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Calibration:
-        """Return what `to_dict` gave."""
-        known: dict[str, Any] = {**values, **{name: Estimate(**values[name]) for name in ("ece_before", "ece_after")}}
-        return Calibration(**known)
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val") -> Calibration | None:

@@ -9,12 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cnnkit.doctor.finding import Finding, Health, Severity
 from cnnkit.metrics.classification import classification_report
 from cnnkit.report.page import RunPage
 from cnnkit.report.page_facts import ModelFacts
 from cnnkit.report.page_gallery import Answer, choose
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn while the test runs, whichever module draws them."""
+    figures: list[Figure] = []
+    begin = Figure.__init__
+
+    def begin_kept(figure: Figure, *args: Any, **given: Any) -> None:
+        begin(figure, *args, **given)
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "__init__", begin_kept)
+    return figures
 
 
 class Page(HTMLParser):

@@ -30,19 +30,6 @@ def compared(*counts_right: int, names: str = "run-{}") -> Comparison:
     return Comparison("test", "images", ("ants", "bees"), tuple(map(str, range(100))), labels, contenders, pairs, (), (), None)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    figures: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *args: object, **given: object) -> None:
-            super().__init__(*args, **given)  # pyright: ignore[reportArgumentType]
-            figures.append(self)
-
-    monkeypatch.setattr(comparison_plot, "Figure", Kept)
-    return figures
-
-
 def test_every_pair_has_its_differences_around_zero(tmp_path: Path, drawn: list[Figure]) -> None:
     comparison = compared(60, 95, 61)
     plot_differences(comparison, tmp_path / "compare.png")

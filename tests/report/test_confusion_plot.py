@@ -12,15 +12,6 @@ from cnnkit.report import confusion_plot, fonts
 from cnnkit.report.confusion_plot import plot_confusion
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    figures: list[Figure] = []
-    save = confusion_plot.save
-    monkeypatch.setattr(confusion_plot, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
-    return figures
-
-
 def is_png(path: Path) -> bool:
     with Image.open(path) as image:
         image.load()

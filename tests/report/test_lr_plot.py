@@ -8,25 +8,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnkit.errors import DataError
-from cnnkit.report import lr_plot
 from cnnkit.report.lr_plot import plot_range_test
 
 RATES = list(np.geomspace(1e-6, 1, 60))
 LOSSES = list(np.interp(np.arange(60), [0, 20, 50, 59], [2.0, 2.0, 0.5, 4000.0]))
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn while the test runs."""
-    figures: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *args: object, **given: object) -> None:
-            super().__init__(*args, **given)  # pyright: ignore[reportArgumentType]
-            figures.append(self)
-
-    monkeypatch.setattr(lr_plot, "Figure", Kept)
-    return figures
 
 
 def test_curve_suggestion_and_divergence_are_drawn(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -18,15 +18,6 @@ from cnnkit.report.plots import plot_curves
 ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "is_best": True}
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    figures: list[Figure] = []
-    save = plots.save
-    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), save(figure, path)))
-    return figures
-
-
 def is_png(path: Path) -> bool:
     with Image.open(path) as image:
         image.load()
