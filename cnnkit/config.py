@@ -16,6 +16,7 @@ from cnnkit.errors import ConfigError, closest
 from cnnkit.values import Duration, Words, number_or_auto, numbers
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
+START_SHARE = 0.6  # of a training after its warm-up that sees images of `start_size`: measured, see docs/benchmarks
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -118,6 +119,13 @@ class OptimSettings(Section):
     )
     warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs in which the learning rate rises to its peak.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    start_size: int = Field(
+        default=0,
+        ge=0,
+        description=f"Side of the images in the first {100 * START_SHARE:.0f} % of the training, in pixels: smaller ones are faster; "
+        "0: as later.",
+        json_schema_extra={"metavar": "PX"},
+    )
     freeze_epochs: int = Field(default=0, ge=0, description="Epochs that train only the last layer; needs --weights.")
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the learning rate per layer from the last to the first.")
     ema: float = Field(

@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnkit.config import SECTIONS, TrainConfig, Values, validated
 from cnnkit.errors import ConfigError, closest
+from cnnkit.values import duration
 
 _EITHER = {"epochs": "budget", "budget": "epochs"}  # of a layer above, each does away with the other
 
@@ -42,8 +43,38 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
     if name not in recipe_names():
         raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
-    merged: dict[str, Any] = {"recipe": name}
-    for layer in (tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8")), chosen, flags):
+    merged = _layered(*_layers(name, chosen, flags))
+    return validated({"recipe": name, **merged})
+
+
+def _layers(recipe: str, *above: Values) -> list[Values]:
+    """Return the tables of a recipe and what comes `above` it, with those that the recipe keeps for long budgets in between.
+
+    Options of the recipe's architecture are left out if another one is asked for.
+    """
+    document = tomllib.loads((_recipes() / f"{recipe}.toml").read_text("utf-8"))
+    longer = document.pop("from", {})
+    asked = _layered(document, *above)
+    budget = asked.get("optim", {}).get("budget", 0)
+    fitting = sorted((float(seconds), seconds) for seconds in longer if _seconds(budget) >= float(seconds))
+    tables = [document, *(longer[seconds] for _, seconds in fitting)]
+    if asked.get("model", {}).get("arch") != document.get("model", {}).get("arch"):
+        for table in tables:
+            table.get("model", {}).pop("set", None)
+    return [*tables, *above]
+
+
+def _seconds(budget: Any) -> float:
+    try:
+        return float(duration(budget))  # pyright: ignore[reportArgumentType] (whatever it is)
+    except (TypeError, ValueError):
+        return 0.0  # the configuration refuses it, in the words of the flag
+
+
+def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
+    """Put one layer over the other: the later one wins, for each option of the architecture too."""
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
         for section, values in layer.items():
             before = dict(merged.get(section, {}))
             if section == "optim":
@@ -51,7 +82,10 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
                     if setting in values:
                         before.pop(other, None)
             merged[section] = {**before, **values}
-    return validated(merged)
+            if "set" in before and "set" in values:
+                by_name = {setting.partition("=")[0].strip().replace("-", "_"): setting for setting in (*before["set"], *values["set"])}
+                merged[section]["set"] = tuple(by_name.values())
+    return merged
 
 
 def to_toml(config: TrainConfig) -> str:

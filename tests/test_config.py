@@ -189,7 +189,7 @@ EVERYTHING = {
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
-    "label_smoothing": 0.2, "freeze_epochs": 1, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32", "compile": True,
+    "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32", "compile": True,
     "accumulate": 2, "clip_grad": 1.5,
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
     "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
@@ -234,15 +234,19 @@ def test_the_recipes_are_the_files_of_the_package() -> None:
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.toml")])
 def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     content = tomllib.loads((RECIPES / f"{name}.toml").read_text("utf-8"))
-    assert set(content) <= set(SECTIONS)
-    for section, values in content.items():
-        assert set(values) <= set(SECTIONS[section].model_fields)
-    config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
-    assert config.recipe == name
-    for section, values in content.items():
-        for field, value in values.items():
-            got = getattr(getattr(config, section), field)
-            assert got == (tuple(value) if isinstance(value, list) else value)
+    longer = content.pop("from", {})
+    for seconds, tables in [("1", content), *longer.items()]:
+        assert set(tables) <= set(SECTIONS)
+        for section, values in tables.items():
+            assert set(values) <= set(SECTIONS[section].model_fields)
+        budget = {"optim": {"budget": float(seconds)}} if longer else {}
+        config = resolve({"model": {"weights": "pretrained"}, **budget}, recipe=name)
+        assert config.recipe == name
+        for section, values in tables.items():
+            for field, value in values.items():
+                got = getattr(getattr(config, section), field)
+                expected = budget["optim"]["budget"] if budget and field == "budget" else value
+                assert got == (tuple(expected) if isinstance(expected, list) else expected)
 
 
 def test_the_default_recipe_is_the_defaults() -> None:
@@ -317,6 +321,26 @@ def test_epochs_replace_the_budget_of_a_recipe() -> None:
     assert fast.budget > 0
     assert resolve({"optim": {"epochs": 3}}, recipe="fast").optim.budget == 0
     assert resolve({"optim": {"budget": 60}}, recipe="fast").optim.budget == 60
+
+
+def test_a_recipe_may_want_a_larger_network_for_a_longer_budget() -> None:
+    short, long = (resolve({"optim": {"budget": budget}}, recipe="fast") for budget in ("2m", "10m"))
+    assert short.model.set != long.model.set
+    assert (short.optim.start_size, long.optim.start_size) == (0, 24)
+    assert resolve({"optim": {"budget": 120}}, recipe="fast").model.set == short.model.set
+    assert resolve({}, recipe="fast").model.set == long.model.set  # 10 minutes are its own budget
+    assert resolve({"optim": {"epochs": 3}}, recipe="fast").model.set == short.model.set
+    with pytest.raises(ConfigError, match=r"`--budget` \(=soon\) must be a time"):
+        resolve({"optim": {"budget": "soon"}}, recipe="fast")
+
+
+def test_an_option_of_the_architecture_replaces_its_namesake_alone() -> None:
+    config = resolve({"model": {"set": ("dropout=0.1", "width=8")}, "optim": {"budget": 600}}, recipe="fast")
+    assert config.model.set == ("width=8", "middle=4", "dropout=0.1")
+    assert resolve({"model": {"arch": "residual-cnn", "set": ("dropout=0.1",)}}, recipe="fast").model.set == ("dropout=0.1",)
+    assert resolve({"model": {"arch": "residual-cnn"}}, recipe="fast").model.set == ()
+    file = write("[model]\nset = ['width=8']")
+    assert resolve({"model": {"set": ("dense=3",)}}, file=file).model.set == ("width=8", "dense=3")
 
 
 def test_a_printed_budget_reads_back() -> None:

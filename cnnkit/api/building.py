@@ -96,11 +96,11 @@ class Built:
     report: WeightsReport | None
 
 
-def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing) -> Built:
+def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing, *, mirrors: bool = False) -> Built:
     """Return the network with its weights loaded.
 
-    An option ``small_images`` is switched on for small images without weights, an option ``image_size`` is filled in,
-    unless they were set by hand.
+    An option ``small_images`` is switched on for small images without weights, an option ``mirror`` where training `mirrors` images
+    left-right, an option ``image_size`` is filled in, unless they were set by hand.
     """
     num_classes = len(classes)
     chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
@@ -112,6 +112,9 @@ def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preproc
     if "small_images" in offered and blueprint.weights is None and preprocessing.image_size <= SMALL_IMAGES:
         chosen["small_images"] = True
         notes.append(f"{blueprint.name} with its stem for small images (--set small_images=false for the original)")
+    if "mirror" in offered and mirrors:
+        chosen["mirror"] = True
+        notes.append(f"{blueprint.name} answers the same for an image and its mirror image (--set mirror=false to learn that)")
     try:
         module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
     except CnnkitError:
@@ -129,6 +132,30 @@ def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preproc
             report = report.without({name: module.get_parameter(name) for name in head_parameters(module, num_classes)})
         notes.append(report.describe(f"weights {blueprint.source}"))
     return Built(module, chosen, notes, report)
+
+
+def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing, start_size: int) -> None:
+    """Raise `ConfigError` unless `module`, named `arch`, takes images of `start_size` px and they are smaller than its own."""
+    import torch  # whoever has a module has it already
+
+    if not start_size:
+        return
+    if start_size >= preprocessing.image_size:
+        raise ConfigError(
+            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; leave it out"
+        )
+    weight = next(module.parameters())
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, preprocessing.channels, start_size, start_size, device=weight.device))
+    except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise for shapes they cannot take
+        raise ConfigError(
+            f"--start-size (={start_size}): {arch} takes images of {preprocessing.image_size} px, and none of {start_size} px ({error}); "
+            "leave it out, or take another architecture, such as fast-cnn"
+        ) from None
+    finally:
+        module.train(training)
 
 
 def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnkit import run_dir
 from cnnkit.api.auto_settings import AutoSettings
-from cnnkit.api.building import build, choose_geometry, draw_up
+from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import add_fingerprint
 from cnnkit.api.provenance import data_facts, source_location, versions
@@ -224,7 +224,7 @@ def prepare(
 
     torch.manual_seed(config.run.seed)
     torch.use_deterministic_algorithms(config.run.deterministic)
-    built = build(blueprint, dataset.classes, geometry)
+    built = build(blueprint, dataset.classes, geometry, mirrors="h" in augmentation.flip)
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     auto = AutoSettings(config.optim)
@@ -238,6 +238,7 @@ def prepare(
         compiled=config.optim.compile,
     )
     module = runtime.prepare(built.module)
+    check_start_size(module, config.model.arch, geometry, config.optim.start_size)
     preprocess = Preprocess(geometry).to(device)
     val_batches = Batches(canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
     untouched = replace(val_batches, rows=rows, labels=labels)

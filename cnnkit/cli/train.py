@@ -12,7 +12,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import with_config_options
-from cnnkit.config import by_section
+from cnnkit.config import START_SHARE, by_section
 from cnnkit.errors import TrainingStoppedError
 from cnnkit.recipe import resolve, to_toml
 
@@ -74,7 +74,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
         "classes": f"{len(job.header.classes)}: {classes}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
-        f"batches of {optim.batch_size}; best epoch by {job.config.stop.monitor}",
+        f"batches of {optim.batch_size}{_start(optim)}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
         console.labelled(screen, name, text)
@@ -89,6 +89,11 @@ def _length(optim: OptimSettings) -> str:
         return f"{optim.epochs} epochs at most"
     minutes, seconds = divmod(round(optim.budget), 60)
     return f"{minutes} min {seconds} s" if minutes and seconds else (f"{minutes} min" if minutes else f"{seconds} s")
+
+
+def _start(optim: OptimSettings) -> str:
+    """Which images come first, if others do."""
+    return f", {optim.start_size} px in the first {100 * START_SHARE:.0f} %" if optim.start_size else ""
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:

@@ -19,6 +19,7 @@ from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from cnnkit.engine.pace import Clock, choose_pace
+from cnnkit.engine.progressive import resized
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
 from cnnkit.errors import TrainingStoppedError
@@ -45,8 +46,8 @@ class EpochResult:
 
     `step` counts optimizer updates since the start; `lr` is the rate of the last one. The training figures are averages
     over the epoch on augmented images, while the weights changed; the validation figures are those of its end (with ``--ema``
-    of the average of the weights), in fp32 without label smoothing or class weights, as `cnnkit eval` computes them. `seconds`
-    and `images_per_second` are of training alone.
+    of the average of the weights), in fp32 without label smoothing or class weights, as `cnnkit eval` computes them; None after an
+    epoch for whose evaluation a time budget had no room (`ByTime.due`). `seconds` and `images_per_second` are of training alone.
     """
 
     epoch: int
@@ -54,9 +55,9 @@ class EpochResult:
     lr: float
     train_loss: float
     train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_macro_f1: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_macro_f1: float | None
     seconds: float
     images_per_second: float
     is_best: bool
@@ -89,7 +90,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     spent: float = 0.0  # seconds, of a training with a time budget
-    validation: Validation | None = None  # the last one; no resumed training needs it
+    validation: Validation | None = None  # of the last epoch, if it was evaluated; no resumed training needs it
 
     def result(self, model: nn.Module) -> nn.Module:
         """Return what is validated and kept: the average of the weights if there is one, else `model` itself."""
@@ -140,7 +141,8 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         for group in _grouped(batches.epoch(state.epoch), config.accumulate):
             lr = learning_rate(state.step, pace, config)
             set_learning_rate(state.optimizer, lr)
-            for loss, logits, labels in step.gradients(group):
+            sized = list(resized(group, config.start_size, pace.fall(state.step)))
+            for loss, logits, labels in step.gradients(sized):
                 sums.add(loss, logits, hard(labels))
             state.step += 1
             if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
@@ -155,9 +157,11 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         trained = clock()
         seconds = trained - started
         state.validation = None  # its room serves the next one
-        state.validation = found = validate(state.result(model), val_batches, runtime, num_classes)
-        figures = {"val_loss": found.loss, "val_accuracy": accuracy(found.table), "val_macro_f1": macro_f1(found.table)}
-        is_best = state.stopping.update(state.epoch, figures[state.stopping.monitor])
+        if due := pace.due():
+            state.validation = validate(state.result(model), val_batches, runtime, num_classes)
+        figures = _figures(state.validation)
+        score = figures[state.stopping.monitor]
+        is_best = score is not None and state.stopping.update(state.epoch, score)
         state.spent = pace.spent
         yield EpochResult(
             epoch=state.epoch,
@@ -170,7 +174,8 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             images_per_second=sums.images / seconds if seconds else 0.0,
             is_best=is_best,
         )
-        pace.evaluated(clock() - trained)
+        if due:
+            pace.evaluated(clock() - trained)
 
 
 def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> Validation:
@@ -185,6 +190,13 @@ def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_class
             kept.add(logits, labels)
     table = confusion_counts(kept.labels, kept.predicted, num_classes)
     return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
+
+
+def _figures(found: Validation | None) -> dict[str, float | None]:
+    """The figures of an evaluation by their names in `EpochResult`; None for each if there was none."""
+    if found is None:
+        return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
+    return {"val_loss": found.loss, "val_accuracy": accuracy(found.table), "val_macro_f1": macro_f1(found.table)}
 
 
 def hard(labels: Tensor) -> Tensor:

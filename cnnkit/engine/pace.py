@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -11,6 +12,7 @@ from cnnkit.config import OptimConfig
 Clock = Callable[[], float]
 WARMUP_SHARE = 0.2  # of a budget that warm-up may take at most: a slow machine must not spend it all on rising
 CAUTION = 1.1  # times what an evaluation and saving last took: machines are noisy
+EVALUATION_SHARE = 0.05  # of a budget that evaluations may take, without the first and the last: time for them is none for learning
 GUESS = 0.4  # of the time of a training step that a batch takes in evaluation, until one was timed (measured: 0.3 to 0.4)
 
 
@@ -31,6 +33,10 @@ class Pace(Protocol):
 
     def stop(self, step: int) -> bool:
         """Whether the epoch must end now, after `step` updates."""
+        ...
+
+    def due(self) -> bool:
+        """Whether the epoch that has just ended is to be evaluated."""
         ...
 
     def evaluated(self, seconds: float) -> None:
@@ -68,6 +74,10 @@ class ByEpochs:
         del step
         return False
 
+    def due(self) -> bool:
+        """Every epoch is evaluated."""
+        return True
+
     def evaluated(self, seconds: float) -> None:
         """Time plays no part."""
 
@@ -93,6 +103,9 @@ class ByTime:
         self._trained = 0.0  # seconds in training steps, to guess what an evaluation takes
         self._first: int | None = None
         self._reserve: float | None = None
+        self._between = 0.0  # seconds of training that one evaluation is worth
+        self._last = -math.inf  # when the last one ended
+        self._evaluating = True  # after the latest epoch
         self._risen = 0.0 if not self._warmup else None
 
     @property
@@ -118,7 +131,7 @@ class ByTime:
 
     def over(self, epoch: int) -> bool:
         """Whether the time is up; one epoch is begun whatever the budget."""
-        return epoch > 0 and self._share() >= 1
+        return epoch > 0 and self._share() >= 1 and self._evaluating  # the time may have run out since that was left out
 
     def stop(self, step: int) -> bool:
         """Whether what is left of the budget is needed for the last evaluation."""
@@ -128,9 +141,22 @@ class ByTime:
             self._trained = self.spent / (step - self._first + 1)
         return self._share() >= 1
 
+    def due(self) -> bool:
+        """Whether so much was trained since the last evaluation, and is left until the final one, that evaluations keep to their share.
+
+        The first epoch and the last are evaluated whatever it takes.
+        """
+        self._evaluating = True
+        if self._reserve is not None and self._share() < 1:
+            left = self._budget - self._reserve - self.spent
+            self._evaluating = min(self._clock() - self._last, left) >= self._between
+        return self._evaluating
+
     def evaluated(self, seconds: float) -> None:
         """Keep back as much for the last evaluation as this one took, and a little more."""
         self._reserve = CAUTION * seconds
+        self._between = seconds / EVALUATION_SHARE
+        self._last = self._clock()
 
     def _share(self) -> float:
         reserve = self._reserve if self._reserve is not None else GUESS * self._trained * self._validation

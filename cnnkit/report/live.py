@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # types alone: this room knows no torch
 _COLUMNS = (
     ("epoch", 7), ("lr", 8), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8), ("images/s", 9), ("time", 6),
 )  # fmt: skip
+_NONE = "-"  # where a time budget had no room for an evaluation
 
 
 class EpochTable:
@@ -57,7 +58,9 @@ class EpochTable:
         minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
         cells = (
             f"{epoch.epoch}{self._of}", f"{epoch.lr:.2e}", f"{epoch.train_loss:.4f}", f"{100 * epoch.train_accuracy:.1f} %",
-            f"{epoch.val_loss:.4f}", f"{100 * epoch.val_accuracy:.1f} %", f"{epoch.images_per_second:,.0f}", f"{minutes}:{seconds:02d}",
+            _NONE if epoch.val_loss is None else f"{epoch.val_loss:.4f}",
+            _NONE if epoch.val_accuracy is None else f"{100 * epoch.val_accuracy:.1f} %",
+            f"{epoch.images_per_second:,.0f}", f"{minutes}:{seconds:02d}",
         )  # fmt: skip
         line = Text()
         for (name, width), cell in zip(_COLUMNS, cells, strict=True):

@@ -47,10 +47,7 @@ def curves(epochs: Sequence[Course]) -> list[Chart]:
     mark = (float(kept.epoch), f"kept: epoch {kept.epoch}") if kept else None
     drawn = []
     for quantity, y in (("loss", Axis("loss (nats)")), ("accuracy", Axis("accuracy", percent=True))):
-        lines = [
-            Line(side, [(epoch.epoch, getattr(epoch, f"{side}_{quantity}")) for epoch in epochs], style)
-            for style, side in enumerate(("train", "val"))
-        ]
+        lines = [Line(side, _points(epochs, f"{side}_{quantity}"), style) for style, side in enumerate(("train", "val"))]
         said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
         kept_text = f"; {mark[1]}" if mark else ""
         drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{quantity} by epoch", description=said + kept_text, mark=mark))
@@ -61,13 +58,16 @@ def overlaid(runs: Mapping[str, Sequence[Course]]) -> list[Chart]:
     """Return the charts of val loss and val accuracy with a line for each run."""
     drawn = []
     for quantity, y in (("val_loss", Axis("val loss (nats)")), ("val_accuracy", Axis("val accuracy", percent=True))):
-        lines = [
-            Line(name, [(epoch.epoch, getattr(epoch, quantity)) for epoch in epochs], style)
-            for style, (name, epochs) in enumerate(runs.items())
-        ]
+        lines = [Line(name, _points(epochs, quantity), style) for style, (name, epochs) in enumerate(runs.items())]
         said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
         drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{y.label.partition(' (')[0]} by epoch", description=said))
     return [found for found in drawn if found]
+
+
+def _points(epochs: Sequence[Course], name: str) -> list[tuple[float, float]]:
+    """The value `name` by epoch, without epochs that have none: a line goes on from one evaluation to the next."""
+    found = [(float(epoch.epoch), float(getattr(epoch, name))) for epoch in epochs]
+    return [(epoch, value) for epoch, value in found if not math.isnan(value)]
 
 
 def _ends(line: Line, *, percent: bool) -> str:

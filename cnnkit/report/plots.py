@@ -33,8 +33,10 @@ def plot_curves(history: Sequence[Mapping[str, Any] | object], path: Path) -> No
     left, right = figure.subplots(1, 2)
     for axes, quantity, label in ((left, "loss", "loss (nats)"), (right, "accuracy", "accuracy")):
         marker = "o" if len(epochs) <= _MOST_MARKED else ""
-        axes.plot(epochs, _column(history, f"train_{quantity}"), color=_TRAIN, marker=marker, markersize=4, label="train")
-        axes.plot(epochs, _column(history, f"val_{quantity}"), color=_VAL, marker=marker, markersize=4, linestyle="--", label="val")
+        for side, color, style in (("train", _TRAIN, "-"), ("val", _VAL, "--")):
+            rows = [row for row in history if _field(row, f"{side}_{quantity}") not in {None, ""}]  # not every epoch is evaluated
+            values = _column(rows, f"{side}_{quantity}")
+            axes.plot(_column(rows, "epoch"), values, color=color, marker=marker, markersize=4, linestyle=style, label=side)
         if best:
             axes.axvline(best[-1], color=_BEST, linestyle=":", label=f"best: epoch {best[-1]:.0f}")
         axes.set_xlabel("epoch")

@@ -31,8 +31,11 @@ class Tracker(Protocol):
 
 
 def figures(result: EpochResult) -> dict[str, float]:
-    """Return what the built-in trackers tell of an epoch, by name: losses in nats per image, accuracies in [0, 1]."""
-    return {
+    """Return what the built-in trackers tell of an epoch, by name: losses in nats per image, accuracies in [0, 1].
+
+    Those of val are left out after an epoch that was not evaluated.
+    """
+    told = {
         "loss/train": result.train_loss,
         "loss/val": result.val_loss,
         "accuracy/train": result.train_accuracy,
@@ -41,6 +44,7 @@ def figures(result: EpochResult) -> dict[str, float]:
         "learning_rate": result.lr,
         "images_per_second": result.images_per_second,
     }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def settings(facts: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

@@ -30,7 +30,7 @@ def job(data, **settings):
 
 def test_train_returns_the_best_model_and_its_run(image_folder):
     result = cnnkit.train(image_folder(images=12), epochs=3, **SMALL)
-    best = min(result.epochs, key=lambda epoch: epoch.val_loss)
+    best = min(result.epochs, key=lambda epoch: float(epoch.val_loss or 0))
     assert result.model.header.training["epoch"] == best.epoch
     assert result.model.header.training["value"] == pytest.approx(best.val_loss)
     assert result.model.header.classes == ("ants", "bees", "wasps")
@@ -149,6 +149,18 @@ def test_frozen_epochs_train_the_head_alone(trained, image_folder):
     assert {name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])} == {
         name for name in new if new[name].shape != old[name].shape
     }
+
+
+def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_size(image_folder):
+    data = image_folder(images=4, size=(32, 32))
+    fast: dict[str, Any] = {"arch": "fast-cnn", "set": ("width=8",)}
+    made = prepare(resolve(by_section({"data": str(data), **SMALL, **fast, "start_size": 24})), dry_run=True)
+    assert made.optim.start_size == 24
+    assert made.model.training
+    with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*leave it out"):
+        job(data, **fast, start_size=32)
+    with pytest.raises(ConfigError, match=r"--start-size \(=16\): timm/test_vit takes images of 32 px, and none of 16 px \(.*leave it out"):
+        job(data, arch="timm/test_vit", set=(), image_size=32, start_size=16)
 
 
 def test_weights_of_another_architecture_are_refused(image_folder, tmp_path):

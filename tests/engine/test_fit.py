@@ -54,7 +54,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def figures(result: EpochResult) -> tuple[float, ...]:
+def figures(result: EpochResult) -> tuple[float | None, ...]:
     return result.train_loss, result.train_accuracy, result.val_loss, result.val_accuracy, result.val_macro_f1
 
 
@@ -81,6 +81,7 @@ def test_sixteen_images_are_learned_by_heart(fixed, optimizer: str) -> None:
     *_, last = training(network(), fixed, epochs=20, optimizer=optimizer, lr=lr)
     assert (last.train_accuracy, last.val_accuracy, last.val_macro_f1) == (1.0, 1.0, 1.0)
     assert last.train_loss < 0.1
+    assert last.val_loss is not None
     assert last.val_loss < 0.1
 
 
@@ -108,6 +109,16 @@ def test_dropout_differs_from_epoch_to_epoch(fixed) -> None:
     """With a rate of (nearly) nothing only dropout can change the training loss."""
     losses = [result.train_loss for result in training(network(dropout=0.5), fixed, epochs=3, lr=1e-30)]
     assert len(set(losses)) == 3
+
+
+def test_small_images_come_first_and_evaluation_sees_whole_ones(fixed) -> None:
+    """Five epochs of four steps: the first twelve, 0.6 of them, see small images."""
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, K))
+    seen: dict[bool, list[int]] = {True: [], False: []}
+    model.register_forward_pre_hook(lambda module, images: seen[module.training].append(images[0].shape[-1]))
+    list(training(model, fixed, epochs=5, start_size=4))
+    assert seen[True] == [4] * 12 + [SIDE] * 8
+    assert set(seen[False]) == {SIDE}
 
 
 # --- what an epoch gives ----------------------------------------------------------------------------------------------
@@ -466,6 +477,21 @@ def test_a_budget_ends_on_time_at_the_end_of_its_schedule(fixed, step: float, ev
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.parametrize(("evaluation", "least", "most"), [(0.1, 45, 50), (2.0, 4, 7), (20.0, 2, 2)])
+def test_evaluations_take_no_more_than_their_share_of_a_budget(fixed, evaluation: float, least: int, most: int) -> None:
+    """Epochs of four seconds: all are evaluated where that is cheap, else the first, the last and what a twentieth of the time allows."""
+    machine = Machine(1.0, evaluation)
+    results = list(training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), budget=200.0, clock=machine))
+    evaluated = [result for result in results if result.val_loss is not None]
+    assert least <= len(evaluated) <= most
+    assert results[0].val_loss is not None
+    assert results[-1].val_loss is not None
+    for result in results:
+        missing = {result.val_loss is None, result.val_accuracy is None, result.val_macro_f1 is None}
+        assert len(missing) == 1
+        assert not (result.is_best and result.val_loss is None)
+
+
 def test_a_slower_machine_trains_less_on_the_same_schedule(fixed) -> None:
     passes = []
     for step in (0.5, 2.0):
@@ -491,7 +517,7 @@ def test_a_resumed_budget_goes_on_with_what_is_left(fixed) -> None:
     for _ in range(5):
         next(loop)
     spent = state.spent
-    assert spent == pytest.approx(30, abs=2)
+    assert spent == pytest.approx(22, abs=2)  # 20 steps and the evaluation of the first epoch
     machine.now += 1000.0  # the machine was off
     *_, last = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=state, budget=100.0, clock=machine)
     assert last.epoch > 10

@@ -85,6 +85,22 @@ def test_before_the_first_evaluation_one_is_guessed_from_the_steps(clock: Clock)
     assert pace.stop(21)
 
 
+def test_an_evaluation_is_due_when_twenty_times_its_length_was_trained_and_is_left(clock: Clock) -> None:
+    pace = by_time(clock)
+    assert pace.due()  # nobody knows what one takes
+    clock.now = 10.0
+    pace.evaluated(1.0)
+    for now, due in ((29.9, False), (30.1, True), (78.8, True), (78.95, False), (98.8, False), (98.95, True)):
+        clock.now = now
+        assert pace.due() is due, now
+
+
+def test_epochs_that_are_counted_are_all_evaluated() -> None:
+    pace = ByEpochs(OptimConfig(epochs=3), 10)
+    pace.evaluated(1000.0)
+    assert pace.due()
+
+
 def test_one_epoch_is_begun_whatever_the_budget(clock: Clock) -> None:
     pace = by_time(clock, budget=1.0)
     clock.now = 5.0

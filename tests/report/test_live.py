@@ -44,6 +44,14 @@ def test_a_pipe_gets_one_plain_line_per_epoch_under_a_heading():
     ]
 
 
+def test_an_epoch_that_was_not_evaluated_has_dashes():
+    file = io.StringIO()
+    with EpochTable(Console(file=file, width=100), None, images=300) as table:
+        unevaluated: Any = SimpleNamespace(epoch=3, is_best=False, **FIGURES | {"val_loss": None, "val_accuracy": None})
+        table.add(unevaluated)
+    assert file.getvalue().splitlines()[1].split() == ["3", "1.00e-03", "1.2500", "50.0", "%", "-", "-", "1,234", "0:00"]
+
+
 def test_without_unicode_the_best_is_marked_all_the_same():
     assert show(terminal=False, encoding="ascii").splitlines()[1].endswith("*")
 

@@ -93,7 +93,15 @@ def test_several_runs_share_a_chart(run_page):
     assert [stroke.name for stroke in charts[0].strokes] == ["a", "b"]
 
 
-def test_empty_cells_of_the_history_are_gaps(run_page):
+def test_the_line_of_val_goes_from_one_evaluation_to_the_next(run_page):
+    history = run_page().history
+    loss, _ = curves(course([row | ({"val_loss": ""} if place % 2 else {}) for place, row in enumerate(history)]))
+    train, val = loss.strokes
+    assert (len(train.dots), len(val.dots)) == (len(history), (len(history) + 1) // 2)
+    assert val.path.count("M") == 1
+
+
+def test_a_quantity_without_a_value_has_no_line(run_page):
     rows = [row | {"val_loss": ""} for row in run_page().history]
     loss, _ = curves(course(rows))
     assert [stroke.name for stroke in loss.strokes] == ["train"]

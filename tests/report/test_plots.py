@@ -53,6 +53,14 @@ def test_one_epoch_of_any_kind_is_drawn(row: Any, tmp_path: Path, drawn: list[Fi
     assert drawn[0].axes[0].lines[0].get_marker() == "o", "a lone point has no line to be seen by"
 
 
+def test_the_line_of_val_joins_the_epochs_that_were_evaluated(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [ROW | {"epoch": epoch, "val_loss": 1 / epoch if epoch != 2 else ""} for epoch in (1, 2, 3)]
+    plot_curves(history, tmp_path / "curves.png")
+    train, val = drawn[0].axes[0].lines[:2]
+    assert list(np.asarray(train.get_xdata())) == [1, 2, 3]
+    assert list(np.asarray(val.get_xdata())) == [1, 3]
+
+
 def test_text_false_is_not_best(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_curves([ROW | {"is_best": "False"}], tmp_path / "curves.png")
     assert len(drawn[0].axes[0].lines) == 2

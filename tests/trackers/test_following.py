@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,5 +120,8 @@ def test_a_missing_package_is_refused_with_what_to_type(name, module, monkeypatc
 def test_what_is_told_of_an_epoch_and_of_the_settings():
     assert figures(EPOCH)["loss/train"] == 0.5
     assert figures(EPOCH)["learning_rate"] == 1e-3
+    assert figures(replace(EPOCH, val_loss=None, val_accuracy=None, val_macro_f1=None)).keys() == {
+        "loss/train", "accuracy/train", "learning_rate", "images_per_second",
+    }  # fmt: skip
     facts = {"config": {"recipe": "fast", "optim": {"lr": 0.1, "ema": True}, "data": {"split": [0.8, 0.2], "split_file": None}}}
     assert settings(facts) == {"recipe": "fast", "optim.lr": 0.1, "optim.ema": True, "data.split": "[0.8, 0.2]"}

@@ -26,11 +26,11 @@ class TrainerError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch that ended: seconds and CPU-seconds since the command began, accuracy on val in [0, 1]."""
+    """An epoch that ended: seconds and CPU-seconds since the command began, accuracy on val in [0, 1] if it was evaluated."""
 
     wall: float
     cpu: float
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass
@@ -72,13 +72,13 @@ class Signs:
         found = re.search(self.size, log.read_text("utf-8", errors="replace"), re.DOTALL)
         return int(found[1].replace(",", "")) if found else None
 
-    def accuracies(self, folder: Path) -> list[float]:
-        """Return what has been written so far."""
+    def accuracies(self, folder: Path) -> list[float | None]:
+        """Return what has been written so far; None for an epoch whose cell is empty."""
         for file in folder.glob(self.history):
             with file.open(newline="", encoding="utf-8") as lines:
                 rows = [{name.strip(): value for name, value in row.items() if name} for row in csv.DictReader(lines)]
             with suppress(KeyError, TypeError, ValueError):  # a line that is being written
-                return [self.scale * float(row[self.column]) for row in rows]
+                return [self.scale * float(row[self.column]) if row[self.column] != "" else None for row in rows]
         return []
 
 

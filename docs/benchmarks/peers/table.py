@@ -38,7 +38,7 @@ def epoch_cost(run: Run) -> float | None:
 
 def reached(run: Run, cpu: float) -> float | None:
     """Return the best accuracy on val that was seen within `cpu` CPU-seconds of the command's start."""
-    return max((row[2] for row in run["history"] if row[1] <= cpu), default=None)
+    return max((row[2] for row in run["history"] if row[1] <= cpu and row[2] is not None), default=None)
 
 
 def groups(runs: list[Run]) -> dict[tuple[str, float], dict[str, list[Run]]]:
