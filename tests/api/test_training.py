@@ -151,7 +151,7 @@ def test_frozen_epochs_train_the_head_alone(trained, image_folder):
     }
 
 
-def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_size(image_folder):
+def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_size(image_folder, monkeypatch):
     data = image_folder(images=4, size=(32, 32))
     fast: dict[str, Any] = {"arch": "fast-cnn", "set": ("width=8",)}
     made = prepare(resolve(by_section({"data": str(data), **SMALL, **fast, "start_size": 24})), dry_run=True)
@@ -159,8 +159,14 @@ def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_si
     assert made.model.training
     with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*leave it out"):
         job(data, **fast, start_size=32)
-    with pytest.raises(ConfigError, match=r"--start-size \(=16\): timm/test_vit takes images of 32 px, and none of 16 px \(.*leave it out"):
-        job(data, arch="timm/test_vit", set=(), image_size=32, start_size=16)
+
+    def rigid(num_classes: int, in_channels: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(in_channels * 32 * 32, num_classes))
+
+    entry = Entry("cnnkit.architectures", "rigid", "rigid:rigid", "cnnkit-rigid", "0.3")
+    monkeypatch.setattr("cnnkit.api.building.load_architecture", lambda _: (Architecture(rigid, "", 32), entry))
+    with pytest.raises(ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*leave it out"):
+        job(data, arch="rigid", set=(), start_size=16)
 
 
 def test_weights_of_another_architecture_are_refused(image_folder, tmp_path):
