@@ -72,6 +72,7 @@ PLAIN = Views()
 def trained_views(header: ModelHeader) -> Views:
     """Return the views that the model's training images prepared it for: mirrored and shifted as they were, and no further.
 
+    A network that was built to answer the same for an image and its mirror image (its option ``mirror``) need not be asked twice.
     Raises `ModelFileError` if the file does not say how its training images were varied, `ConfigError` if they were
     neither mirrored nor shifted by a pixel.
     """
@@ -82,7 +83,14 @@ def trained_views(header: ModelHeader) -> Views:
             "--tta: the model file does not say how its training images were varied (those of older versions do not), so it is not "
             "known which views the model may be shown; evaluate without --tta, or train anew"
         )
+    if header.options.get("mirror") is True:
+        mirror = mirror.replace("h", "") or "none"
     views = Views(mirror, min(max(1, round(size / SIDE)), int(reach * size)))
+    if views == PLAIN and varied["flip"] != "none":
+        raise ConfigError(
+            "--tta: the training images were not shifted, and for an image mirrored left-right the network answers the same by itself; "
+            "evaluate without --tta, or train with --shift 0.1"
+        )
     if views == PLAIN:
         raise ConfigError(
             "--tta: the training images were neither mirrored nor shifted, so the model knows no view but the plain one; evaluate "

@@ -76,6 +76,20 @@ def test_views_follow_the_training(size, flip, shift, expected):
     assert trained_views(header(size, augmentation={"flip": flip, "shift": shift})) == expected
 
 
+@pytest.mark.parametrize(("flip", "expected"), [("h", Views("none", 1)), ("hv", Views("v", 1)), ("v", Views("v", 1))])
+def test_a_network_to_which_mirror_images_are_the_same_is_not_asked_twice(flip, expected):
+    mirrored = header(augmentation={"flip": flip, "shift": 0.1}).model_copy(update={"options": {"mirror": True}})
+    assert trained_views(mirrored) == expected
+
+
+def test_a_network_that_knows_mirror_images_and_no_shift_has_one_view():
+    mirrored = header(augmentation={"flip": "h", "shift": 0.0}).model_copy(update={"options": {"mirror": True}})
+    with pytest.raises(
+        ConfigError, match=r"not shifted, and for an image mirrored left-right.*without --tta, or train with --shift"
+    ):
+        trained_views(mirrored)
+
+
 def test_a_header_from_a_file_will_do():
     stored = header(augmentation=vars(PRESETS["default"])).model_dump_json()
     assert trained_views(ModelHeader.model_validate_json(stored)) == Views("h", 1)
