@@ -84,9 +84,7 @@ def test_a_network_to_which_mirror_images_are_the_same_is_not_asked_twice(flip, 
 
 def test_a_network_that_knows_mirror_images_and_no_shift_has_one_view():
     mirrored = header(augmentation={"flip": "h", "shift": 0.0}).model_copy(update={"options": {"mirror": True}})
-    with pytest.raises(
-        ConfigError, match=r"not shifted, and for an image mirrored left-right.*without --tta, or train with --shift"
-    ):
+    with pytest.raises(ConfigError, match=r"not shifted, and for an image mirrored left-right.*without --tta, or train with --shift"):
         trained_views(mirrored)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnkit.data.source import VAL
-from cnnkit.engine.fit import Validation
+from cnnkit.engine.validation import Validation
 from cnnkit.metrics.temperature import calibrate
 from cnnkit.model_file import ModelHeader, read_header
 from cnnkit.run_dir import RunDir

@@ -26,7 +26,7 @@ from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import TRAIN, Source, open_source
-from cnnkit.engine.fit import validate
+from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
 from cnnkit.metrics.growth import Forecast, forecast
 from cnnkit.metrics.learning_curve import LEAST_SIZES

@@ -26,7 +26,8 @@ from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_s
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
 from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
-from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start
+from cnnkit.engine.batch_source import BatchSource
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.lr_range import LOW
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory

@@ -23,9 +23,10 @@ from cnnkit.data.pool import DecodingPool
 from cnnkit.data.randomness import permutation
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.stream import Streamed, gather
-from cnnkit.engine.fit import fit, start, validate
+from cnnkit.engine.fit import fit, start
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device
+from cnnkit.engine.validation import validate
 from cnnkit.metrics.speed import TRAINING_STAGES, Stage, TrainingSpeed, Trial
 
 Batch = tuple[Tensor, Tensor]

@@ -6,15 +6,12 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
@@ -22,22 +19,9 @@ from cnnkit.engine.pace import Clock, choose_pace
 from cnnkit.engine.progressive import resized
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
+from cnnkit.engine.validation import Validation, validate
 from cnnkit.errors import TrainingStoppedError
-from cnnkit.metrics.counts import confusion_counts
 from cnnkit.metrics.scores import accuracy, macro_f1
-
-
-class BatchSource(Protocol):
-    """What the loop asks of data: so many `steps` per epoch, and the batches of an epoch by its number."""
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch."""
-        ...
-
-    def epoch(self, number: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Yield (images (n, C, H, W) float32, labels (n,) int64 or, of mixed images, (n, K) probabilities) on the device."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,19 +45,6 @@ class EpochResult:
     seconds: float
     images_per_second: float
     is_best: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """What a model scored on a split: the mean loss in nats, the confusion counts (K, K), and what they come from.
-
-    `logits` (N, K) float32 and `labels` (N,) are on the CPU, in the order of the batches.
-    """
-
-    loss: float
-    table: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
 
 
 @dataclass
@@ -178,20 +149,6 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             pace.evaluated(clock() - trained)
 
 
-def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> Validation:
-    """Return what `model` in eval mode scores on one pass over `batches`: sums, then one division."""
-    model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
-    kept = _Answers(num_classes)
-    with torch.inference_mode():
-        for images, labels in batches.epoch(0):
-            logits = model(runtime.laid_out(images)).float()
-            loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
-            kept.add(logits, labels)
-    table = confusion_counts(kept.labels, kept.predicted, num_classes)
-    return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
-
-
 def _figures(found: Validation | None) -> dict[str, float | None]:
     """The figures of an evaluation by their names in `EpochResult`; None for each if there was none."""
     if found is None:
@@ -202,37 +159,6 @@ def _figures(found: Validation | None) -> dict[str, float | None]:
 def hard(labels: Tensor) -> Tensor:
     """Return the class of each image (n,): of probabilities (n, K), as mixed images have them, the largest."""
     return labels if labels.ndim == 1 else labels.argmax(1)
-
-
-class _Answers:
-    """The logits (n, K) and labels of batches put below each other, in few large arrays for the reason that `_Sums` has."""
-
-    def __init__(self, num_classes: int) -> None:
-        self._images = 0
-        self._logits = np.empty((0, num_classes), np.float32)
-        self._labels = np.empty(0, np.int64)
-
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        end = self._images + len(labels)
-        if end > len(self._labels):
-            room = max(end, 2 * len(self._labels))
-            self._logits = np.resize(self._logits, (room, self._logits.shape[1]))
-            self._labels = np.resize(self._labels, room)
-        self._logits[self._images : end] = logits.cpu().numpy()
-        self._labels[self._images : end] = labels.cpu().numpy()
-        self._images = end
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        return self._logits[: self._images]
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels[: self._images]
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        return self.logits.argmax(1)
 
 
 class _Sums:

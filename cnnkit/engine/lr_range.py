@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from cnnkit.config import OptimConfig
-from cnnkit.engine.fit import BatchSource
+from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 if TYPE_CHECKING:  # types alone: this room knows no torch
-    from cnnkit.engine.fit import BatchSource, EpochResult
+    from cnnkit.engine.batch_source import BatchSource
+    from cnnkit.engine.fit import EpochResult
 
 # heading, width; numbers are right-aligned under it
 _COLUMNS = (

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.ema import MovingAverage, decay_at
-from cnnkit.engine.fit import BatchSource, EpochResult, TrainingState, fit, start, validate
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.pace import Clock
 from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.validation import validate
 
 K = 4
 HEAD = frozenset({"5.weight", "5.bias"})
