@@ -142,7 +142,7 @@ def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing,
         return
     if start_size >= preprocessing.image_size:
         raise ConfigError(
-            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; leave it out"
+            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; --start-size 0 shows all images whole"
         )
     weight = next(module.parameters())
     training = module.training
@@ -152,7 +152,7 @@ def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing,
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise for shapes they cannot take
         raise ConfigError(
             f"--start-size (={start_size}): {arch} takes images of {preprocessing.image_size} px, and none of {start_size} px ({error}); "
-            "leave it out, or take another architecture, such as fast-cnn"
+            "--start-size 0 shows all images whole"
         ) from None
     finally:
         module.train(training)

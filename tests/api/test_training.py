@@ -157,7 +157,7 @@ def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_si
     made = prepare(resolve(by_section({"data": str(data), **SMALL, **fast, "start_size": 24})), dry_run=True)
     assert made.optim.start_size == 24
     assert made.model.training
-    with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*leave it out"):
+    with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*--start-size 0 shows all"):
         job(data, **fast, start_size=32)
 
     def rigid(num_classes: int, in_channels: int) -> torch.nn.Module:
@@ -165,7 +165,9 @@ def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_si
 
     entry = Entry("cnnkit.architectures", "rigid", "rigid:rigid", "cnnkit-rigid", "0.3")
     monkeypatch.setattr("cnnkit.api.building.load_architecture", lambda _: (Architecture(rigid, "", 32), entry))
-    with pytest.raises(ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*leave it out"):
+    with pytest.raises(
+        ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*--start-size 0 shows all"
+    ):
         job(data, arch="rigid", set=(), start_size=16)
 
 
