@@ -142,7 +142,8 @@ def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing,
         return
     if start_size >= preprocessing.image_size:
         raise ConfigError(
-            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; --start-size 0 shows all images whole"
+            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; "
+            "--start-size 0 shows all images whole"
         )
     weight = next(module.parameters())
     training = module.training
