@@ -165,9 +165,7 @@ def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_si
 
     entry = Entry("cnnkit.architectures", "rigid", "rigid:rigid", "cnnkit-rigid", "0.3")
     monkeypatch.setattr("cnnkit.api.building.load_architecture", lambda _: (Architecture(rigid, "", 32), entry))
-    with pytest.raises(
-        ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*--start-size 0"
-    ):
+    with pytest.raises(ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*--start-size 0"):
         job(data, arch="rigid", set=(), start_size=16)
 
 
