@@ -182,7 +182,7 @@ def _complete(
         members[record.label].add(unit)
         images[record.label] += 1
     lent: Counter[str] = Counter()
-    for label, inside in members.items():
+    for label, inside in sorted(members.items()):  # not as listed: two classes may share a unit, and the first one moves it
         _check_size(label, images[label], len(inside), needed)
         for split in sorted(needed, key=SPLITS.index, reverse=True):
             count = Counter(sides[unit] for unit in inside)

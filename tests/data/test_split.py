@@ -103,6 +103,25 @@ def test_a_class_so_small_that_a_side_came_out_empty_is_completed_and_that_is_sa
     assert 30 < seen < 60  # 6 images leave val or test empty in about two of three draws
 
 
+def test_which_class_is_listed_first_plays_no_part_where_two_share_an_image() -> None:
+    """Class b needs an image on val, and both classes can spare the one they share."""
+    everything = [
+        ("a", 0),
+        ("a", 0),
+        ("a", 0),
+        ("a", 4),
+        ("b", 4),
+        *((label, 100 * place + index) for place, label in enumerate("ab", 1) for index in range(8)),
+    ]
+    everything = [(label, content(str(number))) for label, number in everything]
+    for seed in range(300):
+        found = []
+        for rows in (everything, everything[::-1]):
+            records = [Record(f"{label}/{place}", label) for place, (label, _) in enumerate(rows)]
+            found.append(splits_of(records, [key for _, key in rows], SHARES, seed))
+        assert found[0] == found[1][::-1], seed
+
+
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), min_size=1, max_size=60), st.integers(0, 99), st.randoms())
 def test_copies_are_on_one_side_and_the_order_of_listing_plays_no_part(
     pairs: list[tuple[str, int]], seed: int, shuffler: random.Random
