@@ -95,6 +95,11 @@ def options(architecture: Architecture, name: str) -> dict[str, Option]:
     return found
 
 
+def option_name(setting: str) -> str:
+    """Return which option ``"drop-rate=0.1"`` sets: ``drop_rate``."""
+    return setting.partition("=")[0].strip().replace("-", "_")
+
+
 def parse_options(architecture: Architecture, name: str, settings: Iterable[str]) -> dict[str, bool | int | float | str]:
     """Turn ``["width=64", "dropout=0.1"]`` into the full keywords for `build`, defaults included.
 
@@ -104,8 +109,8 @@ def parse_options(architecture: Architecture, name: str, settings: Iterable[str]
     known = options(architecture, name)
     values = {option.name: option.default for option in known.values()}
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip().replace("-", "_")
+        key = option_name(setting)
+        _, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting!r}: expected name=value, such as --set width=64")
         if key not in known:

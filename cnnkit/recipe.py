@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from cnnkit.architecture import option_name
 from cnnkit.config import SECTIONS, TrainConfig, Values, validated
 from cnnkit.errors import ConfigError, closest
 from cnnkit.values import duration
@@ -83,7 +84,7 @@ def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
                         before.pop(other, None)
             merged[section] = {**before, **values}
             if "set" in before and "set" in values:
-                by_name = {setting.partition("=")[0].strip().replace("-", "_"): setting for setting in (*before["set"], *values["set"])}
+                by_name = {option_name(setting): setting for setting in (*before["set"], *values["set"])}
                 merged[section]["set"] = tuple(by_name.values())
     return merged
 

@@ -45,7 +45,7 @@ LIGHT = {
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
     "values": Room(packages="pydantic"),
     "config": Room(rooms="errors values", packages="pydantic"),
-    "recipe": Room(rooms="errors config values", packages_inside="tomli_w"),
+    "recipe": Room(rooms="errors config values architecture", packages_inside="tomli_w"),
     "engine.early_stopping": Room(),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnkit.architecture import Architecture, options, parse_options
+from cnnkit.architecture import Architecture, option_name, options, parse_options
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.head import head_layers, head_parameters
 from cnnkit.model_file import ModelHeader, read_header
@@ -104,7 +104,7 @@ def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preproc
     """
     num_classes = len(classes)
     chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
-    by_hand = {setting.partition("=")[0].strip().replace("-", "_") for setting in blueprint.settings}
+    by_hand = {option_name(setting) for setting in blueprint.settings}
     offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
     notes: list[str] = []
     if "image_size" in offered:

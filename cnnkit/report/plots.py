@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ def plot_curves(history: Sequence[Mapping[str, Any] | object], path: Path) -> No
 
 
 def _column(history: Sequence[Mapping[str, Any] | object], name: str) -> list[float]:
-    values = [_field(row, name) for row in history]
-    return [math.nan if value in {None, ""} else float(value) for value in values]
+    return [float(_field(row, name)) for row in history]
 
 
 def _field(row: Mapping[str, Any] | object, name: str) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from importlib import metadata
 from typing import Any
@@ -30,7 +31,7 @@ def job(data, **settings):
 
 def test_train_returns_the_best_model_and_its_run(image_folder):
     result = cnnkit.train(image_folder(images=12), epochs=3, **SMALL)
-    best = min(result.epochs, key=lambda epoch: float(epoch.val_loss or 0))
+    best = min(result.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss)
     assert result.model.header.training["epoch"] == best.epoch
     assert result.model.header.training["value"] == pytest.approx(best.val_loss)
     assert result.model.header.classes == ("ants", "bees", "wasps")
