@@ -224,7 +224,8 @@ def prepare(
         geometry = geometry.model_copy(update={"mean": mean, "std": std})
 
     torch.manual_seed(config.run.seed)
-    torch.use_deterministic_algorithms(config.run.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # to be told imports torch's compiler, a second or two
+        torch.use_deterministic_algorithms(config.run.deterministic)
     built = build(blueprint, dataset.classes, geometry, mirrors="h" in augmentation.flip)
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnkit.config import OptimConfig
+from cnnkit.engine.eager import eager
 from cnnkit.engine.muon import Muon
 from cnnkit.engine.pace import Pace
 
@@ -27,12 +28,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     """
     groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
     if config.optimizer == "muon":
-        return Muon(_hidden_apart(model, groups), lr=config.lr)
+        return eager(Muon)(_hidden_apart(model, groups), lr=config.lr)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
+        return eager(torch.optim.SGD)(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
     if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr)
-    return torch.optim.AdamW(groups, lr=config.lr)
+        return eager(torch.optim.Adam)(groups, lr=config.lr)
+    return eager(torch.optim.AdamW)(groups, lr=config.lr)
 
 
 def learning_rate(step: int, pace: Pace, config: OptimConfig) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.config import OptimConfig
+from cnnkit.engine.eager import eager
 from cnnkit.engine.replicas import draws_by_itself
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
@@ -138,5 +139,7 @@ def _step(model: nn.Module, runtime: Runtime, images: Tensor) -> Callable[[], ob
     trial = runtime.prepare(copy.deepcopy(model)).train()
     images = runtime.laid_out(images.to(runtime.device))
     labels = torch.zeros(len(images), dtype=torch.int64, device=runtime.device)
-    step = Step(trial, torch.optim.SGD(trial.parameters()), OptimConfig(), runtime, None)  # which makes no update: any optimizer will do
+    step = Step(
+        trial, eager(torch.optim.SGD)(trial.parameters()), OptimConfig(), runtime, None
+    )  # which makes no update: any optimizer will do
     return lambda: list(step.gradients([(images, labels)]))

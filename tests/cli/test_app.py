@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -33,3 +35,22 @@ def test_an_error_has_no_traceback_unless_debug_is_asked_for(cli):
 
 def test_brackets_in_a_message_are_text_and_no_markup(cli):
     assert "--data [red]x[/red]: no such folder" in cli("train", "--data", "[red]x[/red]").err
+
+
+@pytest.mark.parametrize(("end", "code", "error"), [("return 3", 3, ""), ("raise KeyError('lost')", 1, "KeyError: 'lost'")])
+def test_the_installed_command_does_what_was_registered_and_ends_with_its_code(end, code, error):
+    program = (
+        "import atexit, threading, time\n"
+        "from cnnkit.cli import app\n"
+        "def main():\n"
+        "    atexit.register(print, 'registered')\n"
+        "    threading.Thread(target=lambda: time.sleep(0.2) or print('thread')).start()\n"
+        f"    {end}\n"
+        "app.main = main\n"
+        "app.entry()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stdout == "thread\nregistered\n"
+    assert error in done.stderr
+    assert ("Traceback" in done.stderr) is bool(error)

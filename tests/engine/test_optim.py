@@ -43,7 +43,7 @@ def test_what_an_architecture_keeps_fixed_is_not_optimized() -> None:
 )
 def test_the_optimizer_is_the_one_that_was_named(name: Any, kind: type, options: dict[str, object]) -> None:
     optimizer = build_optimizer(network(), OptimConfig(optimizer=name, lr=0.5))
-    assert type(optimizer) is kind
+    assert type(optimizer).__bases__ == (kind,)  # see `eager`
     for group in optimizer.param_groups:
         assert group["lr"] == 0.5
         assert {key: group[key] for key in options} == options
