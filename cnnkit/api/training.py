@@ -16,12 +16,13 @@ from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import add_fingerprint
+from cnnkit.api.probing import probed_runtime
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.starting import start_from_images
 from cnnkit.config import OptimConfig, TrainConfig, by_section
 from cnnkit.data.augment import Augmentation, resolve_augmentation
-from cnnkit.data.batches import Batches, channel_statistics, class_weights
+from cnnkit.data.batches import Batches, class_weights, normalised_by
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
@@ -29,7 +30,6 @@ from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.lr_range import LOW
-from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
@@ -220,8 +220,7 @@ def prepare(
     canvases = dataset.store.canvases
     assert canvases is not None  # noqa: S101 (a geometry was given)
     if blueprint.preprocessing is None:
-        mean, std = channel_statistics(canvases, rows)
-        geometry = geometry.model_copy(update={"mean": mean, "std": std})
+        geometry = normalised_by(dataset.store.folder, geometry, canvases, rows)
 
     torch.manual_seed(config.run.seed)
     if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # to be told imports torch's compiler, a second or two
@@ -230,7 +229,8 @@ def prepare(
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     auto = AutoSettings(config.optim)
-    runtime = runtime or choose_runtime(
+    runtime = runtime or probed_runtime(
+        dataset.store.folder,
         built.module,
         device=device,
         precision=config.optim.precision,

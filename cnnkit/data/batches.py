@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnkit.data.augment import MIXING, Augmentation, augment, draw_numbers
+from cnnkit.data.memo import remembered
 from cnnkit.data.mixing import mix
 from cnnkit.data.randomness import permutation
+from cnnkit.data.store import canvas_file
 from cnnkit.data.stream import Canvases, gather, in_batches
-from cnnkit.preprocess import Preprocess
+from cnnkit.preprocess import Preprocess, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,18 @@ def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tup
     mean = counts @ levels / counts.sum(1)
     variance = np.maximum(counts @ levels**2 / counts.sum(1) - mean**2, (1 / 255) ** 2)  # constant images divide by one level
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance)))
+
+
+def normalised_by(folder: Path | None, geometry: Preprocessing, canvases: Canvases, rows: NDArray[np.int64]) -> Preprocessing:
+    """Return `geometry` with mean and std of the images `rows`; the store in `folder` (None: there is none) remembers them."""
+
+    def work() -> dict[str, Any]:
+        mean, std = channel_statistics(canvases, rows)
+        return {"mean": mean, "std": std}
+
+    which = hashlib.sha256(rows.tobytes()).hexdigest()
+    found = remembered(folder, "statistics", (canvas_file(geometry), which), work)
+    return geometry.model_copy(update={name: tuple(found[name]) for name in ("mean", "std")})
 
 
 def class_weights(labels: NDArray[np.int64], classes: Sequence[str]) -> Tensor:

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from cnnkit.data.augment import Augmentation, augment, draw_numbers
-from cnnkit.data.batches import Batches, channel_statistics, class_weights
+from cnnkit.data.batches import Batches, channel_statistics, class_weights, normalised_by
 from cnnkit.data.image import read_image
 from cnnkit.data.scan import scan
 from cnnkit.data.sources.folder import FolderSource
@@ -196,6 +196,16 @@ def test_channel_statistics_are_those_of_numpy() -> None:
     assert mean == pytest.approx(chosen.mean((0, 2, 3)), rel=1e-12)
     assert std == pytest.approx(chosen.std((0, 2, 3)), rel=1e-9)
     assert all(type(value) is float for value in (*mean, *std))
+
+
+def test_a_store_remembers_the_statistics_of_these_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
+    rows, plain = np.arange(6), Preprocessing(image_size=4, mean=(0.0,) * 3, std=(1.0,) * 3)
+    first = normalised_by(tmp_path, plain, images, rows)
+    assert (first.mean, first.std) == channel_statistics(images, rows)
+    assert normalised_by(tmp_path, plain, np.zeros_like(images), rows) == first  # not looked at again
+    assert normalised_by(tmp_path, plain, images, rows[1:]) != first
+    assert normalised_by(None, plain, np.zeros_like(images), rows) != first
 
 
 def test_channel_statistics_of_gray_have_one_channel() -> None:

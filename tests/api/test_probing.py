@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnnkit.api import probing
+from cnnkit.api.probing import probed_runtime
+from cnnkit.engine.runtime import Runtime
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The settings of every probe that was made; each of them finds that bf16 on two replicas is fastest."""
+    made: list[dict[str, Any]] = []
+
+    def choose(_model: nn.Module, **settings: Any) -> Runtime:
+        made.append(settings)
+        return Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
+
+    monkeypatch.setattr(probing, "choose_runtime", choose)
+    return made
+
+
+def probed(folder: Path | None, model: nn.Module | None = None, **changed: Any) -> Runtime:
+    settings: dict[str, Any] = {
+        "device": CPU,
+        "precision": "auto",
+        "image_shape": (3, 8, 8),
+        "batch_size": 16,
+        "deterministic": False,
+        "compiled": False,
+    }
+    return probed_runtime(folder, model or nn.Linear(3, 2), **settings | changed)
+
+
+def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = probed(tmp_path), probed(tmp_path)
+    assert first == second == Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
+    assert len(probes) == 1
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2100, 1, 1, tzinfo=tz)
+
+    day = datetime.now().astimezone().date()
+    monkeypatch.setattr(probing, "datetime", Later)
+    assert probed(tmp_path).reason == f"2.0x as fast, on {day}"
+    assert len(probes) == 1
+
+
+@pytest.mark.parametrize("changed", [{"image_shape": (3, 9, 9)}, {"batch_size": 17}, {"compiled": True}, {"model": nn.Linear(3, 3)}])
+def test_another_training_is_probed_for_itself(tmp_path: Path, probes: list[dict[str, Any]], changed: dict[str, Any]) -> None:
+    probed(tmp_path)
+    probed(tmp_path, **changed)
+    assert len(probes) == 2
+
+
+def test_another_machine_is_probed_for_itself(tmp_path: Path, probes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
+    probed(tmp_path)
+    assert len(probes) == 2
+
+
+@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"deterministic": True}, {"device": torch.device("cuda")}])
+def test_where_nothing_is_measured_nothing_is_kept(tmp_path: Path, probes: list[dict[str, Any]], changed: dict[str, Any]) -> None:
+    probed(tmp_path, **changed)
+    assert len(probes) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_store_every_training_is_probed(probes: list[dict[str, Any]]) -> None:
+    probed(None)
+    probed(None)
+    assert len(probes) == 2
