@@ -13,7 +13,7 @@ import torch
 from cnnkit.api.model_speed import measure_model
 from cnnkit.api.resuming import recorded_config
 from cnnkit.api.samples import run_samples
-from cnnkit.api.stopwatch import Meter, cores
+from cnnkit.api.stopwatch import BUSY, Meter, Others, cores
 from cnnkit.api.target import Target
 from cnnkit.api.training import prepare
 from cnnkit.api.training_speed import TrainingBench
@@ -25,7 +25,6 @@ from cnnkit.model_file import save_model
 from cnnkit.registry import EXPORTERS, find
 from cnnkit.run_dir import RunDir
 
-BUSY = 0.1  # share of the processors that other programs use from which on the figures are said to be too low
 UNTRAINED = "untrained.safetensors"
 
 
@@ -42,9 +41,9 @@ class Bench:
 
         No run is written. Raises `CnnkitError` as `prepare` does.
         """
-        began = self._clocks()
+        others = Others(self.meter)
         speed, model, notes = self._training(config, predict=True)
-        return self._benchmark(began, speed, [model] if model else [], notes)
+        return self._benchmark(others, speed, [model] if model else [], notes)
 
     def model(self, target: Target, *, data: str | None = None) -> Benchmark:
         """Measure a model file, on its run's images or those of `data`.
@@ -55,7 +54,7 @@ class Bench:
         run = target.run
         if data is None and run is None:
             raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name images with --data FOLDER")
-        began = self._clocks()
+        others = Others(self.meter)
         if data is None and run is not None:
             samples = run_samples(run, None)
             source, records = samples.source, samples.records
@@ -66,9 +65,9 @@ class Bench:
         files = [target.path, *(_exported(run) if whole and run else ())]
         models = [self._model(file, source, records) for file in files]
         if not whole or run is None or data is not None:
-            return self._benchmark(began, None, models, ())
+            return self._benchmark(others, None, models, ())
         speed, _, notes = self._training(_training_of(run, target.path), predict=False)
-        return self._benchmark(began, speed, models, notes)
+        return self._benchmark(others, speed, models, notes)
 
     def _training(self, config: TrainConfig, *, predict: bool) -> tuple[TrainingSpeed, ModelSpeed | None, tuple[str, ...]]:
         self.tell("reading images")
@@ -90,15 +89,8 @@ class Bench:
     def _progress(self, done: int, total: int) -> None:
         self.tell(f"reading images, {done:,} of {total:,}")
 
-    def _clocks(self) -> tuple[float, float, float]:
-        """The clock, CPU-seconds of this process, CPU-seconds of the machine."""
-        return self.meter.wall(), self.meter.cpu(), self.meter.machine()
-
-    def _benchmark(
-        self, began: tuple[float, float, float], training: TrainingSpeed | None, models: Sequence[ModelSpeed], notes: Sequence[str]
-    ) -> Benchmark:
-        wall, own, everybody = (now - before for now, before in zip(self._clocks(), began, strict=True))
-        busy = min(1.0, max(0.0, (everybody - own) / (wall * self.meter.cores)))
+    def _benchmark(self, others: Others, training: TrainingSpeed | None, models: Sequence[ModelSpeed], notes: Sequence[str]) -> Benchmark:
+        busy = others.share()
         too_low = f"other programs used {100 * busy:.0f} % of the processors meanwhile: without them the figures are higher"
         noted = (*notes, *([too_low] if busy > BUSY else []))
         return Benchmark(_machine(), self.seconds, training, tuple(models), busy, noted)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnkit.api.stopwatch import BUSY, Meter, Others
 from cnnkit.data.memo import remembered
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime
@@ -18,7 +19,7 @@ from cnnkit.engine.runtime import Runtime
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
 
 
-def probed_runtime(
+def probed_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     folder: Path | None,
     model: nn.Module,
     *,
@@ -28,10 +29,12 @@ def probed_runtime(
     batch_size: int,
     deterministic: bool,
     compiled: bool,
+    meter: Meter | None = None,
 ) -> Runtime:
     """Return what `choose_runtime` chooses, or chose before for just this, as the store `folder` remembers (None: there is none).
 
-    A probe takes a second or two. What is remembered says of which day it is.
+    A probe takes a second or two. What is remembered says of which day it is. While other programs are busy another choice may be the best
+    (measured: with two trainings on two cores fp32 beats the bf16 that is twice as fast alone), and it is not remembered.
     """
 
     def choose() -> Runtime:
@@ -48,13 +51,16 @@ def probed_runtime(
     if precision != "auto" or deterministic or device.type == "cuda":  # nothing is measured
         return choose()
 
+    others = Others(meter or Meter())
+
     def probe() -> dict[str, Any]:
         found = choose()
         return {"runtime": found.facts(), "reason": found.reason, "day": f"{today}"}
 
     today = datetime.now().astimezone().date()
     shapes = tuple(tuple(value.shape) for value in model.parameters())
-    answer = remembered(folder, "probe", (_machine(), str(model), shapes, device.type, image_shape, batch_size, compiled), probe)
+    asked = (_machine(), str(model), shapes, device.type, image_shape, batch_size, compiled)
+    answer = remembered(folder, "probe", asked, probe, keep=lambda: others.share() <= BUSY)
     then = "" if answer["day"] == f"{today}" else f", on {answer['day']}"
     return Runtime.recorded(answer["runtime"], answer["reason"] + then)
 

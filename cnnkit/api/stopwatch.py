@@ -16,6 +16,7 @@ from cnnkit.metrics.speed import Memory, Stage
 
 WARM_UP = 0.25  # of a stage's seconds that pass before it is timed: kernels are chosen, caches filled, memory fetched
 LEAST = 2  # portions that are timed, however long they take: one batch may fall on an interruption
+BUSY = 0.1  # share of the processors that other programs use from which on figures are too low
 
 
 def cpu_seconds() -> float:
@@ -53,6 +54,22 @@ class Meter:
     machine: Callable[[], float] = machine_seconds
     memory: Callable[[], Memory] = memory
     cores: int = psutil.cpu_count() or 1
+
+
+class Others:
+    """Watches, from its making on, what share of the processors other programs use."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._began = self._read()
+
+    def share(self) -> float:
+        """Return it so far, 0 to 1; more than `BUSY` makes what was timed meanwhile doubtful."""
+        wall, own, everybody = (now - then for now, then in zip(self._read(), self._began, strict=True))
+        return min(1.0, max(0.0, (everybody - own) / (wall * self._meter.cores))) if wall > 0 else 0.0
+
+    def _read(self) -> tuple[float, float, float]:
+        return self._meter.wall(), self._meter.cpu(), self._meter.machine()
 
 
 class Stopwatch:

@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnkit.api import probing
 from cnnkit.api.probing import probed_runtime
+from cnnkit.api.stopwatch import Meter
 from cnnkit.engine.runtime import Runtime
 
 CPU = torch.device("cpu")
@@ -28,6 +29,10 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return made
 
 
+def quiet() -> Meter:
+    return Meter(cpu=lambda: 0.0, machine=lambda: 0.0)
+
+
 def probed(folder: Path | None, model: nn.Module | None = None, **changed: Any) -> Runtime:
     settings: dict[str, Any] = {
         "device": CPU,
@@ -36,6 +41,7 @@ def probed(folder: Path | None, model: nn.Module | None = None, **changed: Any) 
         "batch_size": 16,
         "deterministic": False,
         "compiled": False,
+        "meter": quiet(),
     }
     return probed_runtime(folder, model or nn.Linear(3, 2), **settings | changed)
 
@@ -80,4 +86,13 @@ def test_where_nothing_is_measured_nothing_is_kept(tmp_path: Path, probes: list[
 def test_without_a_store_every_training_is_probed(probes: list[dict[str, Any]]) -> None:
     probed(None)
     probed(None)
+    assert len(probes) == 2
+
+
+def test_what_was_probed_on_a_busy_machine_is_not_remembered(tmp_path: Path, probes: list[dict[str, Any]]) -> None:
+    seconds = iter([0.0, 1e9])
+    probed(tmp_path, meter=Meter(cpu=lambda: 0.0, machine=lambda: next(seconds)))
+    assert not list(tmp_path.iterdir())
+    probed(tmp_path)
+    probed(tmp_path)
     assert len(probes) == 2

@@ -40,3 +40,8 @@ def test_a_folder_that_takes_nothing_costs_only_the_work(tmp_path: Path) -> None
 
 def test_a_folder_that_is_gone_costs_only_the_work(tmp_path: Path) -> None:
     assert remembered(tmp_path / "gone", "sum", 1, lambda: {"mean": 1}) == {"mean": 1}
+
+
+def test_what_is_not_to_be_kept_is_worked_out_again(tmp_path: Path) -> None:
+    assert remembered(tmp_path, "sum", 1, lambda: {"mean": 1}, keep=lambda: False) == {"mean": 1}
+    assert not list(tmp_path.iterdir())
