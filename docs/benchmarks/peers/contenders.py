@@ -19,6 +19,7 @@ from measure import Signs
 HERE = Path(__file__).resolve().parent
 SIDE = 32  # px, of all that trains from scratch
 FINE_TUNED = "tf_efficientnet_lite0"  # the network whose weights --weights gives
+FINE_SIDE = 256  # px, a seventh more than its weights were made with: see ../README.md
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ class Contender:
 
 def _cnnkit(*arguments: str) -> Callable[[Task], list[str]]:
     def command(task: Task) -> list[str]:
-        weights = ["--weights", str(task.division.weights)] if task.division.weights else ["--image-size", str(SIDE)]
+        weights = ["--weights", str(task.division.weights)] if task.division.weights else []
+        side = ["--image-size", str(FINE_SIDE if weights else SIDE)]
         mirror = [] if task.division.mirror else ["--flip", "none"]
         fixed = ["--data", str(task.division.folder), "--budget", f"{task.budget:g}s", "--seed", str(task.seed), "--device", "cpu"]
-        return [sys.executable, "-m", "cnnkit", "train", *arguments, *weights, *mirror, *fixed, "--out", str(task.folder / "runs")]
+        return [sys.executable, "-m", "cnnkit", "train", *arguments, *weights, *side, *mirror, *fixed, "--out", str(task.folder / "runs")]
 
     return command
 
@@ -113,7 +115,8 @@ _CNNKIT = Signs(begins="train loss", history="runs/*/history.csv", column="val_a
 # area of 8 % and the colour jitter are made for photographs of 224 px.
 _SMALL = ("--model", "resnet18", "--img-size", str(SIDE), "--crop-pct", "1", "--scale", "0.6", "1", "--color-jitter", "0")
 _DECAY = ("--weight-decay", "5e-4", "--batch-size", "128")
-_TUNE = ("--model", FINE_TUNED, "--opt", "adamw", "--lr", "1e-3", "--weight-decay", "0.05", "--layer-decay", "0.75", "--batch-size", "32")
+_RATES = ("--opt", "adamw", "--lr", "1e-3", "--weight-decay", "0.05", "--layer-decay", "0.75")
+_TUNE = ("--model", FINE_TUNED, "--img-size", str(FINE_SIDE), *_RATES, "--batch-size", "32")
 
 _LAST_SIZE = r"Overriding model.yaml nc.*?([\d,]+) parameters"  # before that stands the network of 80 classes
 
