@@ -33,8 +33,8 @@ def probed_runtime(  # noqa: PLR0913 (values flow, not namespaces)
 ) -> Runtime:
     """Return what `choose_runtime` chooses, or chose before for just this, as the store `folder` remembers (None: there is none).
 
-    A probe takes a second or two. What is remembered says of which day it is. While other programs are busy another choice may be the best
-    (measured: with two trainings on two cores fp32 beats the bf16 that is twice as fast alone), and it is not remembered.
+    A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
+    remembered (measured: beside another training on two cores fp32 wins, alone bf16 is twice as fast).
     """
 
     def choose() -> Runtime:
