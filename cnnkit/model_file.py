@@ -5,6 +5,7 @@ The header holds one JSON document under the key ``cnnkit``. No pickle is ever r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import DataError, ModelFileError
 from cnnkit.files import whole_file
 from cnnkit.preprocess import Preprocessing
 from cnnkit.registry import load_architecture
@@ -51,6 +52,14 @@ class Model:
     module: nn.Module
     header: ModelHeader
     path: Path
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise `DataError` for names that no model file can hold: they are text there, and in every exported file."""
+    for name in classes:
+        stored = name.encode("utf-8", "surrogateescape")
+        if stored.decode("utf-8", "replace") != name:
+            raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
 
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:

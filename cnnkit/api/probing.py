@@ -50,6 +50,8 @@ def probed_runtime(  # noqa: PLR0913 (values flow, not namespaces)
 
     if precision != "auto" or deterministic or device.type == "cuda":  # nothing is measured
         return choose()
+    if compiled:  # which takes far longer than the probe, and asks anew whether there is a compiler
+        return choose()
 
     others = Others(meter or Meter())
 
@@ -59,7 +61,7 @@ def probed_runtime(  # noqa: PLR0913 (values flow, not namespaces)
 
     today = datetime.now().astimezone().date()
     shapes = tuple(tuple(value.shape) for value in model.parameters())
-    asked = (_machine(), str(model), shapes, device.type, image_shape, batch_size, compiled)
+    asked = (_machine(), str(model), shapes, device.type, image_shape, batch_size)
     answer = remembered(folder, "probe", asked, probe, keep=lambda: others.share() <= BUSY)
     then = "" if answer["day"] == f"{today}" else f", on {answer['day']}"
     return Runtime.recorded(answer["runtime"], answer["reason"] + then)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
 from cnnkit.head import head_parameters
-from cnnkit.model_file import Model, ModelHeader, load_model, save_model
+from cnnkit.model_file import Model, ModelHeader, check_class_names, load_model, save_model
 from cnnkit.preprocess import Preprocess
 from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
@@ -210,7 +210,7 @@ def prepare(
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
     dataset = dataset or load_dataset(source, config.data, geometry, config.run.seed, progress)
     keep_freed_memory()  # from here on: what reading the images took goes back to the system
-    _check_names(dataset.classes)
+    check_class_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
 
     rows, labels = dataset.arrays(TRAIN)
@@ -288,14 +288,6 @@ def prepare(
         notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
         followers=followers,
     )
-
-
-def _check_names(classes: Sequence[str]) -> None:
-    """Refuse names that no model file can hold: they are text there, and in every exported file."""
-    for name in classes:
-        stored = name.encode("utf-8", "surrogateescape")
-        if stored.decode("utf-8", "replace") != name:
-            raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
 
 
 def _val_batch(image_size: int) -> int:
