@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     # (measured). OpenMP reads this when torch is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Every 700 new objects Python looks for circles among them, and ever again among all that torch has made when it was loaded
-    # (measured: a third of the time in which the names of 60,000 files become samples).
+    # (measured: a quarter of the time in which the names of 60,000 files become samples).
     gc.set_threshold(100_000, 50, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
