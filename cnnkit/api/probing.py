@@ -3,68 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cnnkit.api.stopwatch import BUSY, Meter, Others
 from cnnkit.data.memo import remembered
-from cnnkit.engine.probe import choose_runtime
+from cnnkit.engine.probe import Remember
 from cnnkit.engine.runtime import Runtime
 
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
 
 
-def probed_runtime(  # noqa: PLR0913 (values flow, not namespaces)
-    folder: Path | None,
-    model: nn.Module,
-    *,
-    device: torch.device,
-    precision: str,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    deterministic: bool,
-    compiled: bool,
-    meter: Meter | None = None,
-) -> Runtime:
-    """Return what `choose_runtime` chooses, or chose before for just this, as the store `folder` remembers (None: there is none).
+def remembering(folder: Path | None, meter: Meter | None = None) -> Remember:
+    """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
 
     A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
     remembered (measured: beside another training on two cores fp32 wins, alone bf16 is twice as fast).
     """
 
-    def choose() -> Runtime:
-        return choose_runtime(
-            model,
-            device=device,
-            precision=precision,
-            image_shape=image_shape,
-            batch_size=batch_size,
-            deterministic=deterministic,
-            compiled=compiled,
-        )
+    def remember(asked: Hashable, probe: Callable[[], Runtime]) -> Runtime:
+        today = str(datetime.now().astimezone().date())
+        others = Others(meter or Meter())
 
-    if precision != "auto" or deterministic or device.type == "cuda":  # nothing is measured
-        return choose()
-    if compiled:  # which takes far longer than the probe, and asks anew whether there is a compiler
-        return choose()
+        def work() -> dict[str, Any]:
+            found = probe()
+            return {"runtime": found.facts(), "reason": found.reason, "day": today}
 
-    others = Others(meter or Meter())
+        answer = remembered(folder, "probe", (_machine(), asked), work, keep=lambda: others.share() <= BUSY)
+        then = "" if answer["day"] == today else f", on {answer['day']}"
+        return Runtime.recorded(answer["runtime"], answer["reason"] + then)
 
-    def probe() -> dict[str, Any]:
-        found = choose()
-        return {"runtime": found.facts(), "reason": found.reason, "day": f"{today}"}
-
-    today = datetime.now().astimezone().date()
-    shapes = tuple(tuple(value.shape) for value in model.parameters())
-    asked = (_machine(), str(model), shapes, device.type, image_shape, batch_size)
-    answer = remembered(folder, "probe", asked, probe, keep=lambda: others.share() <= BUSY)
-    then = "" if answer["day"] == f"{today}" else f", on {answer['day']}"
-    return Runtime.recorded(answer["runtime"], answer["reason"] + then)
+    return remember
 
 
 def _machine() -> Hashable:

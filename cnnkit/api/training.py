@@ -16,7 +16,7 @@ from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import add_fingerprint
-from cnnkit.api.probing import probed_runtime
+from cnnkit.api.probing import remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.starting import start_from_images
@@ -30,6 +30,7 @@ from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.lr_range import LOW
+from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory
 from cnnkit.engine.state import save_state
 from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
@@ -229,8 +230,7 @@ def prepare(
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     auto = AutoSettings(config.optim)
-    runtime = runtime or probed_runtime(
-        dataset.store.folder,
+    runtime = runtime or choose_runtime(
         built.module,
         device=device,
         precision=config.optim.precision,
@@ -238,6 +238,7 @@ def prepare(
         batch_size=auto.presumed_batch_size(len(rows)),
         deterministic=config.run.deterministic,
         compiled=config.optim.compile,
+        remember=remembering(dataset.store.folder),
     )
     module = runtime.prepare(built.module)
     check_start_size(module, config.model.arch, geometry, config.optim.start_size)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -27,8 +27,10 @@ HOPELESS = 3  # times the best: a first step this slow ends a candidate
 GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it
 PART = 32  # images a replica must see at a time: BatchNorm loses nothing down to 16, then 1 % at 8 (arXiv:1803.08494, table 2)
 
+Remember = Callable[[Hashable, Callable[[], Runtime]], Runtime]  # of what was probed, and the probe
 
-def choose_runtime(
+
+def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     model: nn.Module,
     *,
     device: torch.device,
@@ -38,12 +40,13 @@ def choose_runtime(
     deterministic: bool,
     compiled: bool = False,
     clock: Callable[[], float] = time.perf_counter,
+    remember: Remember = lambda _, probe: probe(),
 ) -> Runtime:
     """Return the runtime for `precision`, probing candidates on copies of `model` if it is auto.
 
     On a GPU auto is bf16 in channels_last without a probe where bf16 is native. On a CPU the fastest precision and memory format
-    is tried again with replicas, unless they would see fewer than `PART` images each. Raises `ConfigError` for fp16 without a GPU,
-    and if `compiled` is asked for where there is no compiler.
+    is tried again with replicas, unless they would see fewer than `PART` images each. What is measured, `remember` may know from
+    before. Raises `ConfigError` for fp16 without a GPU, and if `compiled` is asked for where there is no compiler.
     """
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision fp16 needs a CUDA GPU; on {device.type} use auto, bf16 or fp32")
@@ -57,18 +60,20 @@ def choose_runtime(
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         reason = "native on this GPU" if native else "no native bf16"
         return Runtime(device, "bf16" if native else "fp32", channels_last=True, reason=reason, compiled=compiled)
-    candidates = [Runtime(device), Runtime(device, channels_last=True)]
-    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16:
-        candidates.append(Runtime(device, "bf16", channels_last=True))
-    images = _probe_images(image_shape, batch_size)
-    won = pick(candidates, take_turns([_step(model, candidate, images) for candidate in candidates], clock))
-    if compiled:
-        return replace(won, compiled=True)
-    divided = _divided(won, model, images)
-    if divided is None:
-        return won
-    whole, parts = take_turns([_step(model, won, images), _step(model, divided, images)], clock)
-    return pick_divided(won, whole, divided, parts)
+    if compiled:  # which takes far longer than the probe
+        return replace(_fastest(model, device, _probe_images(image_shape, batch_size), clock), compiled=True)
+
+    def probe() -> Runtime:
+        images = _probe_images(image_shape, batch_size)
+        won = _fastest(model, device, images, clock)
+        divided = _divided(won, model, images)
+        if divided is None:
+            return won
+        whole, parts = take_turns([_step(model, won, images), _step(model, divided, images)], clock)
+        return pick_divided(won, whole, divided, parts)
+
+    shapes = tuple(tuple(value.shape) for value in model.parameters())
+    return remember((str(model), shapes, device.type, image_shape, batch_size), probe)
 
 
 def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float] = time.perf_counter) -> list[float]:
@@ -90,6 +95,14 @@ def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float]
         for index in hopeful:
             best[index] = min(best[index], seconds(steps[index]))
     return best
+
+
+def _fastest(model: nn.Module, device: torch.device, images: Tensor, clock: Callable[[], float]) -> Runtime:
+    """Return the fastest precision and memory format, for the whole batch at once."""
+    candidates = [Runtime(device), Runtime(device, channels_last=True)]
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in WITHOUT_BF16:
+        candidates.append(Runtime(device, "bf16", channels_last=True))
+    return pick(candidates, take_turns([_step(model, candidate, images) for candidate in candidates], clock))
 
 
 def pick(candidates: list[Runtime], seconds: list[float]) -> Runtime:

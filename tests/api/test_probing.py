@@ -9,23 +9,28 @@ import torch
 from torch import nn
 
 from cnnkit.api import probing
-from cnnkit.api.probing import probed_runtime
+from cnnkit.api.probing import remembering
 from cnnkit.api.stopwatch import Meter
+from cnnkit.engine import probe
+from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def probes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The settings of every probe that was made; each of them finds that bf16 on two replicas is fastest."""
-    made: list[dict[str, Any]] = []
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What every probe was of; each of them finds that bf16 on two replicas is fastest."""
+    made: list[tuple[Any, ...]] = []
 
-    def choose(_model: nn.Module, **settings: Any) -> Runtime:
-        made.append(settings)
+    def fastest(*asked: Any) -> Runtime:
+        made.append(asked)
         return Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
 
-    monkeypatch.setattr(probing, "choose_runtime", choose)
+    monkeypatch.setattr(probe, "_fastest", fastest)
+    monkeypatch.setattr(probe, "_divided", lambda *_: None)
+    monkeypatch.setattr(probe, "check_compiler", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     return made
 
 
@@ -33,7 +38,7 @@ def quiet() -> Meter:
     return Meter(cpu=lambda: 0.0, machine=lambda: 0.0)
 
 
-def probed(folder: Path | None, model: nn.Module | None = None, **changed: Any) -> Runtime:
+def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | None = None, **changed: Any) -> Runtime:
     settings: dict[str, Any] = {
         "device": CPU,
         "precision": "auto",
@@ -41,12 +46,11 @@ def probed(folder: Path | None, model: nn.Module | None = None, **changed: Any) 
         "batch_size": 16,
         "deterministic": False,
         "compiled": False,
-        "meter": quiet(),
     }
-    return probed_runtime(folder, model or nn.Linear(3, 2), **settings | changed)
+    return choose_runtime(model or nn.Linear(3, 2), remember=remembering(folder, meter or quiet()), **settings | changed)
 
 
-def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = probed(tmp_path), probed(tmp_path)
     assert first == second == Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
     assert len(probes) == 1
@@ -63,33 +67,38 @@ def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[dict[st
 
 
 @pytest.mark.parametrize("changed", [{"image_shape": (3, 9, 9)}, {"batch_size": 17}, {"model": nn.Linear(3, 3)}])
-def test_another_training_is_probed_for_itself(tmp_path: Path, probes: list[dict[str, Any]], changed: dict[str, Any]) -> None:
+def test_another_training_is_probed_for_itself(tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any]) -> None:
     probed(tmp_path)
     probed(tmp_path, **changed)
     assert len(probes) == 2
 
 
-def test_another_machine_is_probed_for_itself(tmp_path: Path, probes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_is_probed_for_itself(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     probed(tmp_path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
     probed(tmp_path)
     assert len(probes) == 2
 
 
-@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"deterministic": True}, {"compiled": True}, {"device": torch.device("cuda")}])
-def test_what_is_not_probed_and_what_is_compiled_is_not_kept(tmp_path: Path, probes: list[dict[str, Any]], changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "made"),
+    [({"precision": "bf16"}, 0), ({"deterministic": True}, 0), ({"device": torch.device("cuda")}, 0), ({"compiled": True}, 1)],
+)
+def test_what_is_not_probed_and_what_is_compiled_is_not_kept(
+    tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any], made: int
+) -> None:
     probed(tmp_path, **changed)
-    assert len(probes) == 1
+    assert len(probes) == made
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_store_every_training_is_probed(probes: list[dict[str, Any]]) -> None:
+def test_without_a_store_every_training_is_probed(probes: list[tuple[Any, ...]]) -> None:
     probed(None)
     probed(None)
     assert len(probes) == 2
 
 
-def test_what_was_probed_on_a_busy_machine_is_not_remembered(tmp_path: Path, probes: list[dict[str, Any]]) -> None:
+def test_what_was_probed_on_a_busy_machine_is_not_remembered(tmp_path: Path, probes: list[tuple[Any, ...]]) -> None:
     seconds = iter([0.0, 1e9])
     probed(tmp_path, meter=Meter(cpu=lambda: 0.0, machine=lambda: next(seconds)))
     assert not list(tmp_path.iterdir())
