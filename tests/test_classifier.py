@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnkit import classifier as module
-from cnnkit.classifier import TorchClassifier, open_classifier
+from cnnkit.classifier import TorchClassifier, inference_batch, open_classifier
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.model_file import Model, ModelHeader, save_model
@@ -43,6 +43,11 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(model):
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
     assert found.std(0).max() > 1e-3
+
+
+@pytest.mark.parametrize(("device", "image_size", "images"), [("cpu", 32, 256), ("cpu", 224, 20), ("cpu", 4096, 1), ("cuda", 224, 256)])
+def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(device, image_size, images):
+    assert inference_batch(image_size, torch.device(device)) == images
 
 
 def test_dropout_is_off(model):

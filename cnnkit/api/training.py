@@ -20,6 +20,7 @@ from cnnkit.api.probing import remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
 from cnnkit.api.starting import start_from_images
+from cnnkit.classifier import inference_batch
 from cnnkit.config import OptimConfig, TrainConfig, by_section
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, class_weights, normalised_by
@@ -40,8 +41,6 @@ from cnnkit.preprocess import Preprocess
 from cnnkit.recipe import resolve
 from cnnkit.run_dir import RunDir
 from cnnkit.trackers.following import Followers
-
-VAL_PIXELS = 2**20  # 20 images of 224 px: measured, as fast as more, and the activations stay in the cache
 
 Watch = Callable[[BatchSource], BatchSource]
 
@@ -243,7 +242,7 @@ def prepare(
     module = runtime.prepare(built.module)
     check_start_size(module, config.model.arch, geometry, config.optim.start_size)
     preprocess = Preprocess(geometry).to(device)
-    val_batches = Batches(canvases, val_rows, val_labels, _val_batch(geometry.image_size), preprocess, device)
+    val_batches = Batches(canvases, val_rows, val_labels, inference_batch(geometry.image_size, device), preprocess, device)
     untouched = replace(val_batches, rows=rows, labels=labels)
     batches = replace(
         untouched,
@@ -289,8 +288,3 @@ def prepare(
         notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
         followers=followers,
     )
-
-
-def _val_batch(image_size: int) -> int:
-    """Images validated at a time: 256, or fewer when they are large, so that memory stays below that of a training step."""
-    return max(1, min(256, VAL_PIXELS // image_size**2))
