@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -53,15 +54,16 @@ def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]
     `path` lists folders to search instead of `sys.path`. A distribution that appears twice on the path (an installed
     copy shadowed by a checkout) counts once, as Python itself would import it.
     """
-    distributions = metadata.distributions() if path is None else metadata.distributions(path=list(path))
-    seen: set[str] = set()
+    where = sys.path if path is None else list(path)
     found: dict[str, list[Entry]] = {}
-    for distribution in distributions:
-        package = distribution.metadata["Name"] or "unknown package"
-        canonical = package.lower().replace("_", "-")
-        if canonical in seen:
-            continue
-        seen.add(canonical)
+    packages = {  # a name takes long to read: only those of packages that have such entries
+        str(distribution.metadata["Name"]).lower().replace("_", "-")
+        for distribution in metadata.distributions(path=where)
+        if any(point.group == group for point in distribution.entry_points)
+    }
+    for canonical in packages:
+        distribution = next(iter(metadata.distributions(name=canonical, path=where)))
+        package = str(distribution.metadata["Name"])
         for point in distribution.entry_points:
             if point.group == group:
                 found.setdefault(point.name, []).append(Entry(group, point.name, point.value, package, distribution.version))

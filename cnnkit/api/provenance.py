@@ -15,9 +15,8 @@ from cnnkit.data.source import SPLITS
 
 def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
     """Return what identifies the data: its name, a fingerprint of all content, labels and sides, and images per split."""
-    digest = hashlib.sha256()
-    for row in split_rows(dataset.samples):
-        digest.update("\0".join(row.values()).encode("utf-8", "surrogateescape") + b"\n")
+    text = "".join("\0".join(row.values()) + "\n" for row in split_rows(dataset.samples))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     return {"name": name, "sha256": digest.hexdigest(), "images": {split: len(dataset.of(split)) for split in SPLITS}}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cnnkit.data.source import Record
 from cnnkit.errors import DataError
@@ -34,7 +33,7 @@ def grouped(records: Sequence[Record], group_by: str) -> list[Record]:
             f"{flag}: all {len(records):,} images are in one group, {groups[0]!r}, and cannot be split; "
             f"put what tells groups apart into parentheses, as in 'patient-(\\d+)'; a path is such as {records[0].path!r}"
         )
-    return [replace(record, group=group) for record, group in zip(records, groups, strict=True)]
+    return [record._replace(group=group) for record, group in zip(records, groups, strict=True)]
 
 
 def _group(pattern: re.Pattern[str], path: str) -> str | None:

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,7 @@ from cnnkit.errors import DataError
 NO_PAIRS = np.empty((0, 2), np.int64)
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One readable image with its side: a row of split.csv; `row` is its place in the store, `group` as the source has it."""
 
     path: str
@@ -69,22 +69,24 @@ def assign_splits(
         wanted = {TRAIN: wanted[TRAIN] / total, VAL: wanted[VAL] / total, TEST: 0.0}
     tested = np.array([record.split == TEST for record in records])
     free = np.flatnonzero(~tested).tolist()
-    drawn = _draw([records[row] for row in free], [keys[row] for row in free], units[free], [held[row] for row in free], wanted, seed)
+    theirs = [units[row] for row in free]
+    drawn = _draw([records[row] for row in free], [keys[row] for row in free], theirs, [held[row] for row in free], wanted, seed)
     splits = [TEST] * len(records)
     for row, split in zip(free, drawn.splits, strict=True):
         splits[row] = split
     return Sides(splits, (*alike, *drawn.notes, *_leaks(units, splits)))
 
 
-def _units_of(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64], needed: int) -> tuple[NDArray[np.int64], list[str]]:
+def _units_of(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64], needed: int) -> tuple[list[int], list[str]]:
     """Return the unit of every record (N,), and a note on classes whose images are all so alike that nearness cannot tell copies.
 
     Parts on a conveyor, frames of a still camera: were near ones kept together, such a class could not be divided at all.
     """
     units = _units(records, keys, near)
-    if not len(near):
+    together = _units_per_class(records, units)
+    if not len(near) or min(together.values()) >= needed:
         return units, []
-    together, apart = _units_per_class(records, units), _units_per_class(records, _units(records, keys, NO_PAIRS))
+    apart = _units_per_class(records, _units(records, keys, NO_PAIRS))
     crowded = {label for label, number in together.items() if number < needed <= apart[label]}
     if not crowded:
         return units, []
@@ -96,22 +98,22 @@ def _units_of(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.i
     return _units(records, keys, near[np.array(kept)]), [note]
 
 
-def _units_per_class(records: Sequence[Record], units: NDArray[np.int64]) -> Counter[str]:
-    return Counter(label for label, _ in {(record.label, unit) for record, unit in zip(records, units.tolist(), strict=True)})
+def _units_per_class(records: Sequence[Record], units: Sequence[int]) -> Counter[str]:
+    return Counter(label for label, _ in {(record.label, unit) for record, unit in zip(records, units, strict=True)})
 
 
-def _units(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return (N,) the unit of every record, as the first row of it."""
+def _units(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64]) -> list[int]:
+    """Return the unit of every record, as the first row of it."""
     links = [near, linked(keys)]
     if any(record.group is not None for record in records):
         links.append(linked([record.group for record in records]))
-    return clusters(len(records), np.concatenate(links))
+    return clusters(len(records), np.concatenate(links)).tolist()
 
 
 def _draw(
     records: Sequence[Record],
     keys: Sequence[str],
-    units: NDArray[np.int64],
+    units: Sequence[int],
     pinned: Sequence[str | None],
     shares: Mapping[str, float],
     seed: int,
@@ -147,7 +149,7 @@ def _side(place: float, shares: Mapping[str, float]) -> str:
     return VAL if place < shares[TRAIN] + shares[VAL] or not shares[TEST] else TEST
 
 
-def _pin(units: NDArray[np.int64], pinned: Sequence[str | None], sides: dict[int, str]) -> list[str]:
+def _pin(units: Sequence[int], pinned: Sequence[str | None], sides: dict[int, str]) -> list[str]:
     """Give units the side of their pinned images; return what is wrong with the pins."""
     wishes: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for unit, split in zip(units, pinned, strict=True):
@@ -164,7 +166,7 @@ def _pin(units: NDArray[np.int64], pinned: Sequence[str | None], sides: dict[int
 
 def _complete(
     records: Sequence[Record],
-    units: NDArray[np.int64],
+    units: Sequence[int],
     places: Mapping[int, float],
     sides: dict[int, str],
     shares: Mapping[str, float],
@@ -209,7 +211,7 @@ def _check_size(label: str, images: int, units: int, needed: Sequence[str]) -> N
     )
 
 
-def _leaks(units: NDArray[np.int64], splits: Sequence[str]) -> Iterable[str]:
+def _leaks(units: Sequence[int], splits: Sequence[str]) -> Iterable[str]:
     """Say how many images of val and test have a copy, or an image of their group, in train."""
     trained = {unit for unit, split in zip(units, splits, strict=True) if split == TRAIN}
     leaking = Counter(split for unit, split in zip(units, splits, strict=True) if split != TRAIN and unit in trained)

@@ -16,7 +16,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -91,8 +91,8 @@ def open_store(folder: Path) -> Store | None:
     """Open a store; None if there is none or it is not whole."""
     try:
         index = json.loads((folder / FACTS).read_text("utf-8"))
-        columns = [index["facts"][field.name] for field in fields(Facts)]
-        facts = tuple(Facts(*row) for row in zip(*columns, strict=True))
+        columns = [index["facts"][name] for name in Facts._fields]
+        facts = tuple(map(Facts._make, zip(*columns, strict=True)))
         keys = tuple(zip(index["path"], index["stamp"], strict=True))
         current = index["decoder"] == DECODER
     except (OSError, ValueError, TypeError, KeyError):
@@ -128,7 +128,7 @@ def earlier_stores(folder: Path) -> Iterator[Store]:
 
 def write_facts(folder: Path, source: Source, keys: Sequence[tuple[str, str]], facts: Sequence[Facts]) -> None:
     """Write what was learned of the images into `folder`, in columns."""
-    columns = {field.name: [getattr(item, field.name) for item in facts] for field in fields(Facts)}
+    columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
     paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
     index = {"decoder": DECODER, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
     (folder / FACTS).write_text(json.dumps(index), "utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ def image() -> Callable[..., Image]:
         nonlocal made
         made += 1
         name = path or "/".join(filter(None, [split, label, f"{made:04d}.jpg"]))
-        return Record(name, label, split, group), replace(PLAIN, sha256=content or f"content-{made}", **facts)
+        return Record(name, label, split, group), PLAIN._replace(sha256=content or f"content-{made}", **facts)
 
     return make
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,7 +66,7 @@ class ArchiveSource:
         inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._place)
         layout = read_layout(inside, self.name)
         layout.check(self.name)
-        self.records = tuple(replace(record, path=wrapper + record.path) for record in layout.records)
+        self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
         self.notes = (
             *((f"the folder {wrapper[:-1]!r} around the class folders is taken as no class",) if wrapper else ()),
             *(f"{count:,} members {reason} were left out" for reason, count in left_out.items() if count),
