@@ -24,7 +24,7 @@ from cnnkit.classifier import inference_batch
 from cnnkit.config import OptimConfig, TrainConfig, by_section
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, class_weights, normalised_by
-from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side
+from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
 from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
@@ -195,7 +195,8 @@ def prepare(
 ) -> TrainingJob:
     """Check everything, decode the data, build the network and choose the runtime; returns a job that can start.
 
-    `source` is opened already (arrays), else `config` names it; a `dataset` is of that source and another job's, perhaps thinned.
+    `source` is opened already (arrays), else `config` names it; a `dataset` is of that source: another job's, perhaps thinned, or
+    what the cache knew of it (`cnnkit.data.ahead`).
     `progress(done, total)` follows the scan. `runtime` is taken as given instead of probed (a resumed run). With `dry_run` no
     learning rate is searched for.
     Raises `CnnkitError` for whatever would make the training fail or mean nothing.
@@ -208,7 +209,8 @@ def prepare(
     records, _ = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     geometry, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
-    dataset = dataset or load_dataset(source, config.data, geometry, config.run.seed, progress)
+    known = dataset and with_canvases(dataset, geometry)
+    dataset = known or load_dataset(source, config.data, geometry, config.run.seed, progress)
     keep_freed_memory()  # from here on: what reading the images took goes back to the system
     check_class_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)

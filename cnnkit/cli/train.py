@@ -48,11 +48,15 @@ def train(
         else:
             typer.echo(to_toml(settings), nl=False)
         return
+    from cnnkit.data.ahead import look_ahead
+
+    found = look_ahead(settings.data, settings.run.seed)
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
 
     screen = console.err()
+    source, dataset = found() or (None, None)
     with console.progress(screen, "images") as update:
-        job = prepare(settings, progress=update, dry_run=dry_run)
+        job = prepare(settings, source=source, dataset=dataset, progress=update, dry_run=dry_run)
     describe(screen, job)
     if dry_run:
         untested = "; --lr auto: no range test was made" if settings.optim.lr == "auto" else ""

@@ -17,7 +17,7 @@ from cnnkit.data import duplicates
 from cnnkit.data.grouping import grouped
 from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.layout import natural_order
-from cnnkit.data.scan import Progress, Scan, scan
+from cnnkit.data.scan import Progress, Scan, find_scan, reopened, scan
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
 from cnnkit.data.split import Sample, assign_splits, place
 from cnnkit.data.split_file import read_pins
@@ -114,10 +114,36 @@ def load_dataset(
     Without `geometry` there are no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a
     class is too small or lacks training images.
     """
+    records, classes = _selected(source, config)
+    store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
+    return _divided(source, records, classes, store, config, seed)
+
+
+def find_dataset(source: Source, config: DataConfig, seed: int) -> Dataset | None:
+    """Return what `load_dataset` would without a geometry if the cache has it, else None: nothing is decoded."""
+    records, classes = _selected(source, config)
+    store = find_scan(source, records)
+    return store and _divided(source, records, classes, store, config, seed)
+
+
+def with_canvases(dataset: Dataset, geometry: Preprocessing) -> Dataset | None:
+    """Return `dataset` with the canvases of `geometry`, which it has already or its store has; None if neither is so."""
+    if dataset.store.canvases is not None:
+        return dataset
+    store = reopened(dataset.store, geometry)
+    return store and replace(dataset, store=store)
+
+
+def _selected(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
+    """The records and classes that `config` selects, with their groups."""
     records, classes = select_classes(source, config.classes)
     records = grouped(records, config.group_by)
     _check_split_flag(records, config)
-    store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
+    return records, classes
+
+
+def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int) -> Dataset:
+    """Leave out what `store` knows to be unreadable, and give every other record its side."""
     bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad[:10])

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -131,6 +131,12 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
         return None
     store.mark_used(folder)
     return Scan(found.facts, found.thumbnails, kept, folder, reused=True)
+
+
+def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
+    """Return `known` with the thumbnails and the canvases of `geometry` in its store; None if they are not there."""
+    found = store.open_store_arrays(known.folder, len(known.facts), geometry) if known.folder else None
+    return found and replace(known, thumbnails=found[0], canvases=found[1])
 
 
 @dataclass(frozen=True)

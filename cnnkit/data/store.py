@@ -103,6 +103,13 @@ def open_store(folder: Path) -> Store | None:
     return Store(folder, facts, thumbnails, keys)
 
 
+def open_store_arrays(folder: Path, images: int, geometry: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Open thumbnails (N, T, T, 3) and canvases (N, C, S, S) of a store of `images` whose facts are known; None if one is missing."""
+    thumbnails = open_array(folder / THUMBNAILS, (images, THUMBNAIL, THUMBNAIL, 3))
+    canvases = open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
+    return None if thumbnails is None or canvases is None else (thumbnails, canvases)
+
+
 def mark_used(folder: Path) -> None:
     """Note that a store is used now; those used longest ago go first."""
     with suppress(OSError):

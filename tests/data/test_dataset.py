@@ -4,12 +4,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cnnkit.config import DataConfig
 from cnnkit.data import duplicates
-from cnnkit.data.dataset import Dataset, load_dataset, near_copies
+from cnnkit.data.dataset import Dataset, find_dataset, load_dataset, near_copies, with_canvases
 from cnnkit.data.source import open_source
 from cnnkit.errors import DataError
 from cnnkit.preprocess import Preprocessing
@@ -31,6 +32,23 @@ def test_every_image_has_a_side_and_its_row_of_the_store(image_folder) -> None:
     rows, labels = dataset.arrays("val")
     assert [dataset.samples[row].path for row in rows] == [sample.path for sample in dataset.of("val")]
     assert [dataset.classes[label] for label in labels] == [sample.label for sample in dataset.of("val")]
+
+
+def test_what_the_cache_has_is_found_and_gets_its_canvases_later(image_folder) -> None:
+    root: Path = image_folder({"ants": 20, "bees": 20})
+    source, config = open_source(str(root)), DataConfig(data=str(root))
+    assert find_dataset(source, config, 0) is None
+    made = load(root)
+    found = find_dataset(source, config, 0)
+    assert found is not None
+    assert (found.samples, found.classes, found.bad, found.notes) == (made.samples, made.classes, made.bad, made.notes)
+    assert found.store.canvases is None
+    complete = with_canvases(found, GEOMETRY)
+    assert complete is not None
+    for got, expected in ((complete.store.canvases, made.store.canvases), (complete.store.thumbnails, made.store.thumbnails)):
+        np.testing.assert_array_equal(got, expected)
+    assert with_canvases(complete, GEOMETRY) is complete
+    assert with_canvases(found, GEOMETRY.model_copy(update={"image_size": 16})) is None
 
 
 def test_unreadable_images_are_left_out_by_name(image_folder) -> None:
