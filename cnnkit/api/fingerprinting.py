@@ -1,36 +1,41 @@
-"""At the end of a training: the model file learns what the images looked like that the model was validated on."""
+"""The best model of a training knows what the images looked like that chose it, and what it answered; none is asked about again."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cnnkit.api.drift_watch import take_fingerprint
-from cnnkit.classifier import TorchClassifier
 from cnnkit.data.appearance import appearance
 from cnnkit.data.batches import Batches
 from cnnkit.data.source import VAL
 from cnnkit.data.stream import gather, in_batches
-from cnnkit.model_file import load_model, rewrite_header
+from cnnkit.engine.validation import Validation
+from cnnkit.metrics.temperature import softmax
+from cnnkit.model_file import ModelHeader
 
-MOST = 2000  # images: the training must end on time, and more would only tell differences below `drift.SMALLEST`
+MOST = 2000  # images: more would only tell differences below `drift.SMALLEST`
 
 
-def add_fingerprint(path: Path, batches: Batches, device: torch.device) -> None:
-    """Write the fingerprint of val, `batches`, into the model file `path`; of more than `MOST` images evenly spread ones.
+class Fingerprints:
+    """Of val, `batches`, one for every model that is validated on it; of more than `MOST` images evenly spread ones.
 
-    Val and not train: the weights were fitted to train, and the model is surer of those images than of any new ones.
+    Val and not train: the weights are fitted to train, and the model is surer of those images than of any new ones.
     """
-    model = load_model(path)
-    classifier = TorchClassifier(model, device=device)
-    rows = batches.rows[:: -(-len(batches.rows) // MOST)]
-    looks: list[NDArray[np.float32]] = []
-    answers: list[NDArray[np.float32]] = []
-    for canvases in gather(batches.canvases, in_batches(rows)):
-        looks.append(appearance(canvases))
-        answers.append(classifier.canvas_probabilities(torch.from_numpy(canvases)))
-    known = take_fingerprint(np.concatenate(looks), np.concatenate(answers), split=VAL)
-    rewrite_header(path, model.header.model_copy(update={"fingerprint": known}))
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._some = slice(None, None, -(-len(batches.rows) // MOST))
+
+    def added(self, header: ModelHeader, validation: Validation) -> ModelHeader:
+        """Return `header`, whose temperature is known, with the fingerprint of `validation`; with none unless all answers are finite."""
+        answers = softmax(validation.logits[self._some], header.temperature).astype(np.float32)
+        known = take_fingerprint(self._looks, answers, split=VAL) if np.isfinite(answers).all() else None
+        return header.model_copy(update={"fingerprint": known})
+
+    @cached_property
+    def _looks(self) -> NDArray[np.float32]:
+        rows = self._batches.rows[self._some]
+        return np.concatenate([appearance(canvases) for canvases in gather(self._batches.canvases, in_batches(rows))])

@@ -15,7 +15,7 @@ from cnnkit import run_dir
 from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
-from cnnkit.api.fingerprinting import add_fingerprint
+from cnnkit.api.fingerprinting import Fingerprints
 from cnnkit.api.probing import remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.splitting import split_rows
@@ -99,6 +99,7 @@ class TrainingJob:
             class_weights=self.weights,
             head=self.head,
         )
+        fingerprints = Fingerprints(self.val_batches)
         status = "stopped"
         try:
             self.followers.start(run.read_config(), run.path, self.state.epoch)
@@ -106,13 +107,13 @@ class TrainingJob:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
                     header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
-                    save_model(run.best, self.state.result(self.model), calibrated(header, self.state.validation))
+                    assert self.state.validation is not None  # noqa: S101 (by it the epoch is the best)
+                    header = fingerprints.added(calibrated(header, self.state.validation), self.state.validation)
+                    save_model(run.best, self.state.result(self.model), header)
                 run.append_history({column: getattr(epoch, column) for column in run_dir.HISTORY})
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)
                 yield epoch
-            if self.state.stopping.best_epoch:
-                add_fingerprint(run.best, self.val_batches, self.runtime.device)
             status = "finished" if self.state.stopping.best_epoch else "failed"
         except DataError as error:  # an image was changed or removed while it was still needed (--cache none)
             raise TrainingStoppedError(f"{error}\nthe epochs so far are kept; once the image is back: cnnkit resume {run.path}") from None
