@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -43,7 +44,9 @@ def look_ahead(config: DataConfig, seed: int) -> Callable[[], Found | None]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=send_found, args=(config, seed, theirs), daemon=True)
-    process.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of threads: numpy's, which have nothing to do
+        process.start()
     theirs.close()
 
     def found() -> Found | None:
