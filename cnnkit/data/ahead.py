@@ -21,6 +21,7 @@ import numpy as np
 
 from cnnkit.config import DataConfig
 from cnnkit.data.dataset import Dataset, find_dataset
+from cnnkit.data.rows import Rows
 from cnnkit.data.source import Source, open_source
 
 Found = tuple[Source, Dataset]
@@ -68,4 +69,5 @@ def send_found(config: DataConfig, seed: int, connection: Connection) -> None:
         source = open_source(config.data, group_by=config.group_by)
         dataset = find_dataset(source, config, seed)
         if dataset is not None:
-            connection.send((source, replace(dataset, store=replace(dataset.store, thumbnails=NOTHING))))
+            store = replace(dataset.store, facts=Rows(dataset.store.facts), thumbnails=NOTHING)
+            connection.send((source, replace(dataset, samples=Rows(dataset.samples), store=store)))

@@ -38,9 +38,14 @@ os._exit(0)
 """
 TRAIN = f"""\
 import sys
-from torch.optim.optimizer import register_optimizer_step_post_hook
-register_optimizer_step_post_hook(lambda *_: exec({READY!r}))
+import cnnkit.cli.train
 from cnnkit.cli.app import main
+describe = cnnkit.cli.train.describe
+def then(*job):  # not before, as torch must come where the command imports it
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+    register_optimizer_step_post_hook(lambda *_: exec({READY!r}))
+    describe(*job)
+cnnkit.cli.train.describe = then
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
