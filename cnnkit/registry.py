@@ -56,18 +56,21 @@ def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]
     """
     where = sys.path if path is None else list(path)
     found: dict[str, list[Entry]] = {}
-    packages = {  # a name takes long to read: only those of packages that have such entries
-        str(distribution.metadata["Name"]).lower().replace("_", "-")
-        for distribution in metadata.distributions(path=where)
-        if any(point.group == group for point in distribution.entry_points)
-    }
-    for canonical in packages:
-        distribution = next(iter(metadata.distributions(name=canonical, path=where)))
-        package = str(distribution.metadata["Name"])
+    holders: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions(path=where):
+        if any(point.group == group for point in distribution.entry_points):  # else its name need not be read, which takes long
+            holders.setdefault(_name(distribution).lower().replace("_", "-"), distribution)
+    for canonical, holder in holders.items():
+        distribution = next(iter(metadata.distributions(name=canonical, path=where)), holder)
+        package = _name(distribution)
         for point in distribution.entry_points:
             if point.group == group:
                 found.setdefault(point.name, []).append(Entry(group, point.name, point.value, package, distribution.version))
     return {name: sorted(found[name], key=lambda entry: entry.package) for name in sorted(found)}
+
+
+def _name(distribution: metadata.Distribution) -> str:
+    return distribution.metadata["Name"] or "unknown package"
 
 
 def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:

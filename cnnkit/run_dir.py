@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,18 +196,11 @@ def json_text(value: object) -> str:
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as CSV under a header of `columns`; whole or not at all."""
-    names = list(columns)
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(_cells(row, names) for row in rows)  # a DictWriter takes twice as long, and every start writes split.csv
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def _cells(row: Mapping[str, object], columns: Sequence[str]) -> list[object]:
-    if len(row) != len(columns):
-        raise ValueError(f"a row of {', '.join(row)} in a table of {', '.join(columns)}")
-    return [row[name] for name in columns]
 
 
 def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:

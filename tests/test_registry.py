@@ -186,6 +186,15 @@ def test_other_groups_are_other_names(install: Callable[..., None]) -> None:
         load("cnnkit.exporters", "nett")
 
 
+def test_a_package_without_a_name_is_found_all_the_same(tmp_path: Path) -> None:
+    info = tmp_path / "some_net-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{ARCHITECTURES}]\nnet = good_net:net\n")
+    [entry] = find(ARCHITECTURES, [str(tmp_path)])["net"]
+    assert entry.origin == "unknown package 1.0"
+
+
 def test_a_package_seen_twice_on_the_path_counts_once(
     site: Path, tmp_path: Path, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

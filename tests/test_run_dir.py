@@ -289,7 +289,7 @@ def test_a_csv_whose_rows_fail_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     write_csv(file, ["a", "b"], [{"a": 1, "b": "x,y"}])
     with pytest.raises(ValueError, match="surprise"):
-        write_csv(file, ["a", "b"], [{"a": 1, "b": 2}, {"a": 1, "b": 2, "surprise": 3}])
+        write_csv(file, ["a", "b"], [{"a": 1, "b": 2}, {"a": 1, "surprise": 3}])
     assert names(tmp_path) == ["x.csv"]
     with file.open(newline="", encoding="utf-8") as lines:
         assert list(csv.DictReader(lines)) == [{"a": "1", "b": "x,y"}]

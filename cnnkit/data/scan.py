@@ -135,8 +135,11 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
 
 def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
     """Return `known` with the thumbnails and the canvases of `geometry` in its store; None if they are not there."""
-    found = store.open_store_arrays(known.folder, len(known.facts), geometry) if known.folder else None
-    return found and replace(known, thumbnails=found[0], canvases=found[1])
+    if known.folder is None:
+        return None
+    thumbnails = store.open_thumbnails(known.folder, len(known.facts))
+    canvases = store.open_canvases(known.folder, len(known.facts), geometry)
+    return None if thumbnails is None or canvases is None else replace(known, thumbnails=thumbnails, canvases=canvases)
 
 
 @dataclass(frozen=True)

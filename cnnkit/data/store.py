@@ -52,7 +52,7 @@ class Store:
 
     def canvases(self, geometry: Preprocessing) -> NDArray[np.uint8] | None:
         """Open the canvases (N, C, S, S) of `geometry`, memory-mapped; None if there are none."""
-        return open_array(self.folder / canvas_file(geometry), canvas_shape(len(self.facts), geometry))
+        return open_canvases(self.folder, len(self.facts), geometry)
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,20 @@ def open_store(folder: Path) -> Store | None:
         current = index["decoder"] == DECODER
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    thumbnails = open_array(folder / THUMBNAILS, (len(facts), THUMBNAIL, THUMBNAIL, 3))
+    thumbnails = open_thumbnails(folder, len(facts))
     if thumbnails is None or len(keys) != len(facts) or not current:
         return None
     return Store(folder, facts, thumbnails, keys)
 
 
-def open_store_arrays(folder: Path, images: int, geometry: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Open thumbnails (N, T, T, 3) and canvases (N, C, S, S) of a store of `images` whose facts are known; None if one is missing."""
-    thumbnails = open_array(folder / THUMBNAILS, (images, THUMBNAIL, THUMBNAIL, 3))
-    canvases = open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
-    return None if thumbnails is None or canvases is None else (thumbnails, canvases)
+def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
+    """Open the thumbnails (N, T, T, 3) of a store of so many `images`; None if there are none."""
+    return open_array(folder / THUMBNAILS, (images, THUMBNAIL, THUMBNAIL, 3))
+
+
+def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
+    """Open the canvases (N, C, S, S) of `geometry` of a store of so many `images`; None if there are none."""
+    return open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
 
 
 def mark_used(folder: Path) -> None:
