@@ -1,9 +1,11 @@
-"""Files that appear under their name only when they are whole, and what tells one file from another."""
+"""Files that appear under their name only when they are whole, the text of tables, and what tells one file from another."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Generator
+import io
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +20,15 @@ def whole_file(path: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):  # it has got its name, or was never made
             part.unlink()
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return `rows` as CSV (RFC 4180) under a header of `columns`; raises `ValueError` for a row with another column."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def fingerprint(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.files import whole_file
+from cnnkit.files import csv_text, whole_file
 
 HISTORY: tuple[str, ...] = (
     "epoch",
@@ -196,11 +195,7 @@ def json_text(value: object) -> str:
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as CSV under a header of `columns`; whole or not at all."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(columns, rows))
 
 
 def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.splitting import split_rows
 from cnnkit.api.training import TrainingJob, prepare
 from cnnkit.config import TrainConfig, validated
 from cnnkit.data.scan import Progress
+from cnnkit.data.split_file import split_rows
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import load_state
 from cnnkit.errors import DataError, ModelFileError

@@ -14,7 +14,7 @@ from cnnkit.data.grouping import grouped
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split import Sample, assign_splits
-from cnnkit.data.split_file import read_pins
+from cnnkit.data.split_file import read_pins, split_text
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,10 @@ def divide(
         samples, classes, bad, notes = dataset.samples, dataset.classes, dataset.bad, dataset.notes
     else:
         samples, classes, notes = _by_path(source, config, seed)
-    run_dir.write_csv(path, ("path", "label", "split", "sha256"), split_rows(samples))
+    run_dir.write_text(path, split_text(samples))
     counts = Counter((sample.label, sample.split) for sample in samples)
     table = {name: {split: counts[name, split] for split in SPLITS} for name in classes}
     return Division(samples, table, bad, notes, path)
-
-
-def split_rows(samples: tuple[Sample, ...]) -> list[dict[str, str]]:
-    """Return the rows of split.csv."""
-    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256} for s in samples]
 
 
 def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...], tuple[str, ...]]:

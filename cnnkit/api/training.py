@@ -18,7 +18,6 @@ from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import Fingerprints
 from cnnkit.api.probing import remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
-from cnnkit.api.splitting import split_rows
 from cnnkit.api.starting import start_from_images
 from cnnkit.classifier import inference_batch
 from cnnkit.config import OptimConfig, TrainConfig, by_section
@@ -77,7 +76,7 @@ class TrainingJob:
     def begin(self) -> RunDir:
         """Make the run directory and write config.json and split.csv into it."""
         self.run = run_dir.create(self.config.run.out or run_dir.runs_folder(), self.config.model.arch)
-        run_dir.write_csv(self.run.split_file, ("path", "label", "split", "sha256"), split_rows(self.dataset.samples))
+        run_dir.write_text(self.run.split_file, self.dataset.split_text)
         self.record("running")
         return self.run
 

@@ -25,6 +25,7 @@ from cnnkit.data.rows import Rows
 from cnnkit.data.source import Source, open_source
 
 Found = tuple[Source, Dataset]
+DERIVED = ("split_text", "fingerprint")  # cached properties of a dataset that its training asks for
 NOTHING = np.empty(0, np.uint8)
 
 
@@ -52,12 +53,14 @@ def look_ahead(config: DataConfig, seed: int) -> Callable[[], Found | None]:
 
     def found() -> Found | None:
         try:
-            return ours.recv()
+            source, dataset = ours.recv()
+            vars(dataset).update(ours.recv())
         except EOFError:
             return None
         finally:
             ours.close()
             process.join()
+        return source, dataset
 
     return found
 
@@ -71,3 +74,4 @@ def send_found(config: DataConfig, seed: int, connection: Connection) -> None:
         if dataset is not None:
             store = replace(dataset.store, facts=Rows(dataset.store.facts), thumbnails=NOTHING)
             connection.send((source, replace(dataset, samples=Rows(dataset.samples), store=store)))
+            connection.send({name: getattr(dataset, name) for name in DERIVED})  # made while the other process takes over the rows

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,7 @@ from cnnkit.data.layout import natural_order
 from cnnkit.data.scan import Progress, Scan, find_scan, reopened, scan
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
 from cnnkit.data.split import Sample, assign_splits, place
-from cnnkit.data.split_file import read_pins
+from cnnkit.data.split_file import read_pins, split_text
 from cnnkit.errors import DataError, closest
 from cnnkit.files import whole_file
 
@@ -40,6 +43,23 @@ class Dataset:
     store: Scan
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+
+    @cached_property
+    def split_text(self) -> str:
+        """What split.csv holds."""
+        return split_text(self.samples)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of all paths, labels, sides and contents, in hex."""
+        text = "".join(f"{sample.path}\0{sample.label}\0{sample.split}\0{sample.sha256}\n" for sample in self.samples)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def stored_in(self, store: Scan) -> Dataset:
+        """Return the same images in another store of them, and with them what is known of them already."""
+        other = copy.copy(self)
+        object.__setattr__(other, "store", store)
+        return other
 
     def of(self, split: str) -> list[Sample]:
         """Return the samples of one split, in the order of the source."""
@@ -131,7 +151,7 @@ def with_canvases(dataset: Dataset, geometry: Preprocessing) -> Dataset | None:
     if dataset.store.canvases is not None:
         return dataset
     store = reopened(dataset.store, geometry)
-    return store and replace(dataset, store=store)
+    return store and dataset.stored_in(store)
 
 
 def _selected(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:

@@ -15,12 +15,12 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pebble import ProcessExpired, ProcessPool
-
 from cnnkit.data.decoding import Block, Read, decode_block, prepare_worker, read_all
 from cnnkit.data.source import Record, Source
 
 if TYPE_CHECKING:
+    from pebble import ProcessPool
+
     from cnnkit.preprocess import Preprocessing
 
 TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
@@ -31,7 +31,7 @@ CHUNK = 64
 CHUNK_BYTES = 8_000_000
 FIRST = 4  # images in a chunk before it is known how large they are
 # Imported once, by the server that processes are forked from: torch takes 2 s, which none then pays again.
-PRELOADED = ("cnnkit.data.pool", "cnnkit.preprocess")
+PRELOADED = ("cnnkit.data.pool", "pebble.pool.process", "cnnkit.preprocess")
 
 
 class _Started(NamedTuple):
@@ -109,6 +109,8 @@ class DecodingPool:
         return _Started(stored, done)
 
     def _submit(self, stored: list[Read]) -> Future[Block]:
+        from pebble import ProcessPool  # here, as most commands find everything in the cache
+
         with self._starting:
             if self._processes is None:
                 self._processes = ProcessPool(
@@ -120,6 +122,8 @@ class DecodingPool:
 
     def _finish(self, started: _Started) -> Block:
         """Wait for a chunk; if it took too long or brought its process down, decode its images one by one."""
+        from pebble import ProcessExpired
+
         try:
             return started.block.result()
         except (TimeoutError, ProcessExpired) as error:
@@ -152,7 +156,7 @@ def _context(geometry: Preprocessing | None) -> BaseContext:
     if sys.platform == "win32":
         return _Spawning()
     with_torch = geometry is not None or "torch" in sys.modules  # canvases will be asked for sooner or later, and the server stays
-    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:1]))
+    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:-1]))
     return _Forking()
 
 

@@ -1,4 +1,4 @@
-"""Sides from an earlier split: ``--split-file``, any CSV with the columns path and split, such as a run's split.csv."""
+"""The table of a split, split.csv, and sides taken from an earlier one: ``--split-file``, any CSV with the columns path and split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnkit.data.source import ALIASES, Record
+from cnnkit.data.split import Sample
 from cnnkit.errors import DataError
+from cnnkit.files import csv_text
+
+COLUMNS = ("path", "label", "split", "sha256")
+
+
+def split_rows(samples: Sequence[Sample]) -> list[dict[str, str]]:
+    """Return the rows of split.csv."""
+    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256} for s in samples]
+
+
+def split_text(samples: Sequence[Sample]) -> str:
+    """Return what split.csv holds."""
+    return csv_text(COLUMNS, split_rows(samples))
 
 
 def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[list[str | None], tuple[str, ...]]:

@@ -18,12 +18,13 @@ from cnnkit.data.source import open_source
 LOOK = """
 import json, sys
 from cnnkit.config import DataConfig
-from cnnkit.data.ahead import look_ahead
+from cnnkit.data.ahead import DERIVED, look_ahead
 found = look_ahead(DataConfig(**json.loads(sys.argv[1])), seed=3)
 import multiprocessing
 started = len(multiprocessing.active_children())
 answer = found()
-print(json.dumps([started, answer and [answer[0].name, answer[1].samples, answer[1].notes], "torch" in sys.modules]))
+told = answer and [answer[0].name, answer[1].samples, answer[1].notes, {name: vars(answer[1])[name] for name in DERIVED}]
+print(json.dumps([started, told, "torch" in sys.modules]))
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
@@ -42,7 +43,8 @@ def test_what_the_cache_knows_is_read_by_another_process(image_folder) -> None:
     dataset = load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
     started, answer, torch_is_there = look(data=str(root))
     assert (started, torch_is_there) == (1, False)
-    assert answer == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes]]
+    derived = {"split_text": dataset.split_text, "fingerprint": dataset.fingerprint}
+    assert answer == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes], derived]
 
 
 def test_what_is_refused_is_left_to_be_told_later(image_folder) -> None:

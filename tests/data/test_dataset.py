@@ -51,6 +51,17 @@ def test_what_the_cache_has_is_found_and_gets_its_canvases_later(image_folder) -
     assert with_canvases(found, GEOMETRY.model_copy(update={"image_size": 16})) is None
 
 
+def test_what_is_derived_from_the_images_is_made_once_for_them_and_anew_for_others(image_folder) -> None:
+    dataset = load(image_folder({"ants": 20, "bees": 20}))
+    again = dataset.stored_in(dataset.store)
+    assert (vars(again).get("split_text"), again) == (None, dataset)
+    assert dataset.split_text.splitlines()[0] == "path,label,split,sha256"
+    assert dataset.stored_in(dataset.store).split_text is dataset.split_text
+    fewer = dataset.thinned(0.5, 0)
+    assert len(fewer.split_text.splitlines()) == 1 + len(fewer.samples) < 1 + len(dataset.samples)
+    assert fewer.fingerprint != dataset.fingerprint == again.fingerprint
+
+
 def test_unreadable_images_are_left_out_by_name(image_folder) -> None:
     root: Path = image_folder({"ants": 5, "bees": 5})
     (root / "ants/ants-001.jpg").write_bytes(b"")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cnnkit.data.source import Record
-from cnnkit.data.split_file import read_pins
+from cnnkit.data.split import Sample
+from cnnkit.data.split_file import read_pins, split_text
 from cnnkit.errors import DataError
 
 RECORDS = [Record(f"a/{name}", "a") for name in ("1.jpg", "2.jpg", "3.jpg", "\udcff.jpg")]
@@ -64,3 +65,11 @@ def test_a_split_that_the_data_comes_with_is_not_overruled(file: Path) -> None:
     assert pins(file, "path,split\na/1.jpg,test\n", records)[0] == ["test", None, None, None]
     with pytest.raises(DataError, match=r"a/1\.jpg is in train there, but the data has it in test; leave --split-file out"):
         pins(file, "path,split\na/1.jpg,train\n", records)
+
+
+def test_what_is_written_is_read_again(file: Path) -> None:
+    samples = [Sample("a,b/1.jpg", "a,b", "test", "0" * 64, 0), Sample('c"/2.jpg', 'c"', "train", "1" * 64, 1)]
+    file.write_text(split_text(samples), "utf-8", newline="")
+    records = [Record(sample.path, sample.label) for sample in samples]
+    assert read_pins(file, records, ["", ""]) == (["test", "train"], ())
+    assert read_pins(file, [Record("new", "x")], ["1" * 64])[0] == ["train"]
