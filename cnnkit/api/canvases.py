@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Shown:
     """Canvases, uint8 (N, C, S, S), and the row of each image that could be read by its path; `stored`: nothing had to be decoded."""
 
     rows: dict[str, int]
@@ -53,7 +53,7 @@ class Seen:
             start += len(block)
 
 
-def seen(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Seen:
+def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Shown:
     """Return the canvases of at least `paths`, images of `scope`, whose store serves if there is one; else only these are decoded.
 
     Images that are gone or cannot be read are left out.
@@ -66,13 +66,13 @@ def seen(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry
         found = scan(source, records, geometry, cache="ram")
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
     rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
-    return Seen(rows, found.canvases, found.reused)
+    return Shown(rows, found.canvases, found.reused)
 
 
-def seen_by(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Seen:
+def shown_to(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Shown:
     """Return what the network of `run`, by its `config`, sees of its images at `paths`; raises `DataError` if its source is gone."""
     source, scope = run_source(run, config)
-    return seen(source, scope, paths, Preprocessing(**config["preprocessing"]))
+    return shown(source, scope, paths, Preprocessing(**config["preprocessing"]))
 
 
 def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit import run_dir
-from cnnkit.api.canvases import Seen, picture, seen_by
+from cnnkit.api.canvases import Shown, picture, shown_to
 from cnnkit.api.evaluated import Evaluated, evaluated
 from cnnkit.api.health import examine
 from cnnkit.api.target import Target, find_target
@@ -205,7 +205,7 @@ def _images(run: RunDir, config: Mapping[str, Any], model: Model | None, paths: 
     """Fetch what the page shows of the images at `paths`, with heat maps of those `looked` at; what is gone is said in the notes."""
     closely = {answer.path: answer.predicted for answer in looked}
     try:
-        there = seen_by(run, config, paths)
+        there = shown_to(run, config, paths)
         health, notes = _health(config, there)
         pictures = there.pictures([path for path in (*paths, *_pictured(health)) if path not in closely], SIDE)
         large = there.pictures(list(closely), LARGE)
@@ -215,7 +215,7 @@ def _images(run: RunDir, config: Mapping[str, Any], model: Model | None, paths: 
     return _Images({**pictures, **large}, heat, health, (*notes, *there.missing(paths), *heat_notes))
 
 
-def _heat(model: Model | None, there: Seen, classes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
+def _heat(model: Model | None, there: Shown, classes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
     """Return pictures of where the network looked for the class that `classes` gives for each path, or a note why there are none."""
     if model is None:
         return {}, ()
@@ -234,7 +234,7 @@ def _heat(model: Model | None, there: Seen, classes: Mapping[str, int]) -> tuple
     return found, ()
 
 
-def _health(config: Mapping[str, Any], there: Seen) -> tuple[Health | None, tuple[str, ...]]:
+def _health(config: Mapping[str, Any], there: Shown) -> tuple[Health | None, tuple[str, ...]]:
     """Ask the doctor, if that does not mean to decode all images anew."""
     location = config["data"]["location"]
     if not there.stored:

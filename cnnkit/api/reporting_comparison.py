@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit import run_dir
-from cnnkit.api.canvases import seen_by
+from cnnkit.api.canvases import shown_to
 from cnnkit.api.comparing import compare
 from cnnkit.api.reporting import SIDE
 from cnnkit.api.target import find_target
@@ -90,7 +90,7 @@ def _folder(run: str | Path) -> RunDir:
 def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
     """Return the images at `paths` as the first run sees them, and notes on what is gone."""
     try:
-        there = seen_by(run, run.read_config(), paths)
+        there = shown_to(run, run.read_config(), paths)
         return there.pictures(paths, SIDE), there.missing(paths)
     except CnnkitError as error:
         return {}, (f"without pictures: {error}",)
