@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from cnnkit.errors import ConfigError, closest
+from cnnkit.larger import Larger
 from cnnkit.values import Duration, Words, number_or_auto, numbers
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
@@ -233,9 +234,10 @@ class RunConfig(Section):
 
 
 class TrainConfig(Section):
-    """A whole training; `recipe` is the name the defaults came from."""
+    """A whole training; `recipe` is the name the defaults came from, `larger` holds what fits a longer budget, or a faster machine."""
 
     recipe: str = "default"
+    larger: tuple[Larger, ...] = ()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimSettings = OptimSettings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from cnnkit.architecture import option_name
 from cnnkit.config import SECTIONS, TrainConfig, Values, validated
 from cnnkit.errors import ConfigError, closest
-from cnnkit.values import duration
+from cnnkit.larger import Larger, parsed
 
 _EITHER = {"epochs": "budget", "budget": "epochs"}  # of a layer above, each does away with the other
 
@@ -25,11 +25,12 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
 
     Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
-    replace a recipe's time budget, and a budget its epochs; both in one layer are refused.
+    replace a recipe's time budget, and a budget its epochs; both in one layer are refused. Where the budget is long enough for more, which
+    is known when the network's speed is, `enlarged` takes the settings that the recipe or the file has for it (``[[larger]]``).
     Raises `ConfigError` that names the flag, its value and what is allowed.
     """
     chosen = _read(file) if file else {}
-    from_file = chosen.pop("recipe", None)
+    from_file, own = chosen.pop("recipe", None), chosen.pop("larger", None)
     for section, values in chosen.items():
         if section not in SECTIONS or not isinstance(values, Mapping):
             raise ConfigError(
@@ -44,32 +45,31 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
     if name not in recipe_names():
         raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
-    merged = _layered(*_layers(name, chosen, flags))
-    return validated({"recipe": name, **merged})
+    document = tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8"))
+    tables = document.pop("larger", [])
+    if _layered(document, chosen, flags).get("model", {}).get("arch") != document.get("model", {}).get("arch"):
+        document.get("model", {}).pop("set", None)  # options of another architecture
+        tables = []
+    below, above = [document], [chosen, flags]
+    if own is not None:  # those of a file stand above the rest of it
+        tables, below, above = own if isinstance(own, list) else [own], [document, chosen], [flags]
+    config = validated({"recipe": name, **_layered(*below, *above)})
+    larger = [_larger(config, table, below, above, file) for table in tables] if config.optim.budget else []
+    return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.passes))})
 
 
-def _layers(recipe: str, *above: Values) -> list[Values]:
-    """Return the tables of a recipe and what comes `above` it, with those that the recipe keeps for long budgets in between.
-
-    Options of the recipe's architecture are left out if another one is asked for.
-    """
-    document = tomllib.loads((_recipes() / f"{recipe}.toml").read_text("utf-8"))
-    longer = document.pop("from", {})
-    asked = _layered(document, *above)
-    budget = asked.get("optim", {}).get("budget", 0)
-    fitting = sorted((float(seconds), seconds) for seconds in longer if _seconds(budget) >= float(seconds))
-    tables = [document, *(longer[seconds] for _, seconds in fitting)]
-    if asked.get("model", {}).get("arch") != document.get("model", {}).get("arch"):
-        for table in tables:
-            table.get("model", {}).pop("set", None)
-    return [*tables, *above]
+def enlarged(config: TrainConfig, larger: Larger) -> TrainConfig:
+    """Return `config` with the settings of `larger` in place of its own, and nothing larger to come."""
+    return validated({"recipe": config.recipe, **_layered(config.model_dump(include=set(SECTIONS)), larger.tables())})
 
 
-def _seconds(budget: Any) -> float:
-    try:
-        return float(duration(budget))  # pyright: ignore[reportArgumentType] (whatever it is)
-    except (TypeError, ValueError):
-        return 0.0  # the configuration refuses it, in the words of the flag
+def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Larger:
+    """Return in what `config` changes if `table` comes between what lies `below` and `above` it."""
+    given = parsed(table, file)
+    other = validated({"recipe": config.recipe, **_layered(*below, given.tables(), *above)})
+    before, after = (each.model_dump(mode="json", include=set(SECTIONS)) for each in (config, other))
+    changed = {name: {field: value for field, value in after[name].items() if value != before[name][field]} for name in before}
+    return Larger(passes=given.passes, **{name: values for name, values in changed.items() if values})
 
 
 def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
@@ -93,7 +93,9 @@ def to_toml(config: TrainConfig) -> str:
     """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
     import tomli_w  # only --print-config needs it
 
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    document = config.model_dump(mode="json", exclude_none=True)
+    larger = [{"passes": each.passes, **each.tables()} for each in config.larger]
+    return tomli_w.dumps({**document, "larger": larger} if larger else {name: document[name] for name in document if name != "larger"})
 
 
 def _recipes() -> Any:

@@ -13,7 +13,7 @@ from cnnkit import config as room
 from cnnkit.config import SECTIONS, DataConfig, OptimConfig, OptimSettings, TrainConfig, by_section, flag, validated
 from cnnkit.data.augment import resolve_augmentation
 from cnnkit.errors import ConfigError
-from cnnkit.recipe import recipe_names, resolve, to_toml
+from cnnkit.recipe import enlarged, recipe_names, resolve, to_toml
 
 RECIPES = Path(room.__file__).parent / "recipes"
 SETTINGS = [(section, field) for section, kind in SECTIONS.items() for field in kind.model_fields]
@@ -234,19 +234,17 @@ def test_the_recipes_are_the_files_of_the_package() -> None:
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.toml")])
 def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     content = tomllib.loads((RECIPES / f"{name}.toml").read_text("utf-8"))
-    longer = content.pop("from", {})
-    for seconds, tables in [("1", content), *longer.items()]:
+    longer = content.pop("larger", [])
+    config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
+    assert config.recipe == name
+    assert [larger.passes for larger in config.larger] == [table["passes"] for table in longer]
+    for tables, told in ((content, config), *((table, enlarged(config, config.larger[at])) for at, table in enumerate(longer))):
+        tables.pop("passes", None)
         assert set(tables) <= set(SECTIONS)
         for section, values in tables.items():
             assert set(values) <= set(SECTIONS[section].model_fields)
-        budget = {"optim": {"budget": float(seconds)}} if longer else {}
-        config = resolve({"model": {"weights": "pretrained"}, **budget}, recipe=name)
-        assert config.recipe == name
-        for section, values in tables.items():
             for field, value in values.items():
-                got = getattr(getattr(config, section), field)
-                expected = budget["optim"]["budget"] if budget and field == "budget" else value
-                assert got == (tuple(expected) if isinstance(expected, list) else expected)
+                assert getattr(getattr(told, section), field) == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_the_default_recipe_is_the_defaults() -> None:
@@ -323,20 +321,55 @@ def test_epochs_replace_the_budget_of_a_recipe() -> None:
     assert resolve({"optim": {"budget": 60}}, recipe="fast").optim.budget == 60
 
 
-def test_a_recipe_may_want_a_larger_network_for_a_longer_budget() -> None:
-    short, long = (resolve({"optim": {"budget": budget}}, recipe="fast") for budget in ("2m", "10m"))
-    assert short.model.set != long.model.set
-    assert (short.optim.start_size, long.optim.start_size) == (0, 24)
-    assert resolve({"optim": {"budget": 120}}, recipe="fast").model.set == short.model.set
-    assert resolve({}, recipe="fast").model.set == long.model.set  # 10 minutes are its own budget
-    assert resolve({"optim": {"epochs": 3}}, recipe="fast").model.set == short.model.set
+def test_a_recipe_may_want_a_larger_network_where_the_time_is_enough() -> None:
+    config = resolve({}, recipe="fast")
+    (larger,) = config.larger
+    long = enlarged(config, larger)
+    assert config.model.set != long.model.set
+    assert (config.optim.start_size, long.optim.start_size) == (0, 24)
+    assert (long.larger, long.recipe, long.optim.budget) == ((), "fast", config.optim.budget)
+    assert resolve({"optim": {"budget": 120}}, recipe="fast").larger == (larger,)
+    assert resolve({"optim": {"epochs": 3}}, recipe="fast").larger == ()  # no time, no question
+    assert resolve({"model": {"arch": "residual-cnn"}}, recipe="fast").larger == ()
     with pytest.raises(ConfigError, match=r"`--budget` \(=soon\) must be a time"):
         resolve({"optim": {"budget": "soon"}}, recipe="fast")
 
 
+def test_flags_win_over_what_is_larger() -> None:
+    asked = resolve({"model": {"set": ("width=48",)}, "optim": {"batch_size": 100}}, recipe="fast")
+    long = enlarged(asked, asked.larger[0])
+    assert (long.model.set, long.optim.batch_size, long.optim.start_size) == (("width=48", "middle=4"), 100, 24)
+    everything = {"model": {"set": ("width=48", "middle=4")}, "optim": {"batch_size": 100, "lr": 1e-2, "start_size": 0}}
+    assert resolve(everything, recipe="fast").larger == ()
+
+
+def test_a_file_may_have_larger_settings_of_its_own() -> None:
+    text = "[optim]\nbudget = 60\nlr = 0.1\n[[larger]]\npasses = 20\noptim.lr = 0.2\n[[larger]]\npasses = 5\nmodel.set = ['width=9']\n"
+    config = resolve({"optim": {"budget": "2m"}}, file=write(text))
+    assert [larger.passes for larger in config.larger] == [5, 20]
+    assert [enlarged(config, larger).optim.lr for larger in config.larger] == [0.1, 0.2]
+    assert enlarged(config, config.larger[0]).model.set == ("width=9",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim.lr = 0.2", r"\[\[larger\]\] must have passes, a number above 0, .* passes: field required"),
+        ("passes = 0", "passes: input should be greater than 0"),
+        ("passes = 3\nrun.seed = 1", "run: extra inputs are not permitted"),
+        ("passes = 3\noptim.rate = 1", "optim.rate: there is no such setting"),
+        ("passes = 3\noptim.lr = -1", r"`--lr` \(=-1\) must be a number above 0"),
+    ],
+)
+def test_larger_settings_are_checked_before_anything_is_measured(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve({}, file=write(f"[optim]\nbudget = 60\n[[larger]]\n{text}\n"))
+
+
 def test_an_option_of_the_architecture_replaces_its_namesake_alone() -> None:
     config = resolve({"model": {"set": ("dropout=0.1", "width=8")}, "optim": {"budget": 600}}, recipe="fast")
-    assert config.model.set == ("width=8", "middle=4", "dropout=0.1")
+    assert config.model.set == ("width=8", "dropout=0.1")
+    assert enlarged(config, config.larger[0]).model.set == ("width=8", "dropout=0.1", "middle=4")
     assert resolve({"model": {"arch": "residual-cnn", "set": ("dropout=0.1",)}}, recipe="fast").model.set == ("dropout=0.1",)
     assert resolve({"model": {"arch": "residual-cnn"}}, recipe="fast").model.set == ()
     file = write("[model]\nset = ['width=8']")

@@ -44,8 +44,9 @@ LIGHT = {
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
     "values": Room(packages="pydantic"),
-    "config": Room(rooms="errors values", packages="pydantic"),
-    "recipe": Room(rooms="errors config values architecture", packages_inside="tomli_w"),
+    "larger": Room(rooms="errors", packages="pydantic"),
+    "config": Room(rooms="errors values larger", packages="pydantic"),
+    "recipe": Room(rooms="errors larger config architecture", packages_inside="tomli_w"),
     "engine.early_stopping": Room(),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
@@ -86,8 +87,8 @@ HEAVY = {
     "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config recipe registry run_dir model_facts metrics preprocess rules data doctor engine trackers "
-        "transfer head model_file views classifier explain exporters",
+        rooms="errors files architecture larger config recipe registry run_dir model_facts metrics preprocess rules data doctor engine "
+        "trackers transfer head model_file views classifier explain exporters",
         packages="numpy torch psutil",
         rooms_inside="report",
     ),

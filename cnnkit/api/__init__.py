@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from cnnkit.api.health import examine
     from cnnkit.api.lr_finding import LrFinding, find_lr
     from cnnkit.api.more_data import MoreData
+    from cnnkit.api.one_call import TrainingResult, train
     from cnnkit.api.prediction import Prediction, predict
     from cnnkit.api.reporting import Report, report
     from cnnkit.api.reporting_comparison import ComparisonReport, report_comparison
     from cnnkit.api.resuming import resume
     from cnnkit.api.splitting import Division, divide
-    from cnnkit.api.training import TrainingJob, TrainingResult, prepare, train
+    from cnnkit.api.training import TrainingJob, prepare
 
 __all__ = [
     "Bench",
@@ -71,7 +72,8 @@ _HOMES = {
     "reporting_comparison": ("ComparisonReport", "report_comparison"),
     "more_data": ("MoreData",),
     "resuming": ("resume",),
-    "training": ("TrainingJob", "TrainingResult", "prepare", "train"),
+    "one_call": ("TrainingResult", "train"),
+    "training": ("TrainingJob", "prepare"),
 }
 _LAZY = {name: f"cnnkit.api.{module}" for module, names in _HOMES.items() for name in names}
 

@@ -1,20 +1,23 @@
-"""The probe of the arithmetic, which the store on the disk remembers."""
+"""What is measured of a network before it trains, the arithmetic that suits it and its speed, which the store on the disk remembers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cnnkit.api.stopwatch import BUSY, Meter, Others
 from cnnkit.data.memo import remembered
-from cnnkit.engine.probe import Remember
+from cnnkit.engine.probe import Remember, training_speed
 from cnnkit.engine.runtime import Runtime
 
+Measure = Callable[..., float]  # `training_speed`
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
 
 
@@ -38,6 +41,25 @@ def remembering(folder: Path | None, meter: Meter | None = None) -> Remember:
         return Runtime.recorded(answer["runtime"], answer["reason"] + then)
 
     return remember
+
+
+def known_speed(
+    folder: Path | None,
+    model: nn.Module,
+    runtime: Runtime,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    measure: Measure = training_speed,
+    meter: Meter | None = None,
+) -> float:
+    """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
+    others = Others(meter or Meter())
+    shapes = tuple(tuple(value.shape) for value in model.parameters())
+    asked = (_machine(), str(model), shapes, runtime.facts(), image_shape, batch_size)
+    speed = partial(measure, model, runtime, image_shape=image_shape, batch_size=batch_size)
+    answer = remembered(folder, "speed", asked, lambda: {"images_per_second": speed()}, keep=lambda: others.share() <= BUSY)
+    return float(answer["images_per_second"])
 
 
 def _machine() -> Hashable:

@@ -5,39 +5,37 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnkit import run_dir
+from cnnkit.api.affording import afforded
 from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import Fingerprints
-from cnnkit.api.probing import remembering
+from cnnkit.api.probing import known_speed, remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.starting import start_from_images
 from cnnkit.classifier import inference_batch
-from cnnkit.config import OptimConfig, TrainConfig, by_section
+from cnnkit.config import OptimConfig, TrainConfig
 from cnnkit.data.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import Batches, class_weights, normalised_by
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
 from cnnkit.data.scan import Progress
 from cnnkit.data.source import SPLITS, TRAIN, VAL, Source, open_source
-from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.lr_range import LOW
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device, keep_freed_memory
 from cnnkit.engine.state import save_state
-from cnnkit.errors import ConfigError, DataError, TrainingStoppedError
+from cnnkit.errors import DataError, TrainingStoppedError
 from cnnkit.head import head_parameters
-from cnnkit.model_file import Model, ModelHeader, check_class_names, load_model, save_model
+from cnnkit.model_file import ModelHeader, check_class_names, save_model
 from cnnkit.preprocess import Preprocess
-from cnnkit.recipe import resolve
+from cnnkit.recipe import enlarged
 from cnnkit.run_dir import RunDir
 from cnnkit.trackers.following import Followers
 
@@ -150,40 +148,6 @@ class TrainingJob:
         )
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished training: its run directory, every epoch, and the best model, read back from its file."""
-
-    run: RunDir
-    epochs: tuple[EpochResult, ...]
-    model: Model
-
-
-def train(
-    data: str | Path | None = None,
-    *,
-    images: Images | None = None,
-    labels: Labels | None = None,
-    arch: str | None = None,
-    recipe: str | None = None,
-    **settings: Any,
-) -> TrainingResult:
-    """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
-
-    `images` and `labels` are those of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train``
-    as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` (see `cnnkit.errors`) where
-    the command would exit with a message.
-    """
-    if (data is None) == (images is None) or (images is None) != (labels is None):
-        raise ConfigError("train() takes either data, such as train('./images'), or images and labels: train(images=..., labels=...)")
-    source = None if images is None or labels is None else ArraysSource(images, labels)
-    given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
-    job = prepare(resolve(by_section(given), recipe=recipe), source=source)
-    run = job.begin()
-    epochs = tuple(job.epochs())
-    return TrainingResult(run, epochs, load_model(run.best))
-
-
 def prepare(
     config: TrainConfig,
     *,
@@ -231,16 +195,27 @@ def prepare(
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     auto = AutoSettings(config.optim)
-    runtime = runtime or choose_runtime(
-        built.module,
-        device=device,
-        precision=config.optim.precision,
-        image_shape=shape,
-        batch_size=auto.presumed_batch_size(len(rows)),
-        deterministic=config.run.deterministic,
-        compiled=config.optim.compile,
-        remember=remembering(dataset.store.folder),
+    given, runtime = (
+        runtime,
+        runtime
+        or choose_runtime(
+            built.module,
+            device=device,
+            precision=config.optim.precision,
+            image_shape=shape,
+            batch_size=auto.presumed_batch_size(len(rows)),
+            deterministic=config.run.deterministic,
+            compiled=config.optim.compile,
+            remember=remembering(dataset.store.folder),
+        ),
     )
+    afford_note = None
+    if config.larger:
+        speed = known_speed(dataset.store.folder, built.module, runtime, image_shape=shape, batch_size=auto.presumed_batch_size(len(rows)))
+        larger, afford_note = afforded(config, speed, len(rows))
+        if larger:
+            job = prepare(enlarged(config, larger), source=source, dataset=dataset, progress=progress, runtime=given, dry_run=dry_run)
+            return replace(job, notes=(afford_note, *job.notes))
     module = runtime.prepare(built.module)
     check_start_size(module, config.model.arch, geometry, config.optim.start_size)
     preprocess = Preprocess(geometry).to(device)
@@ -275,7 +250,7 @@ def prepare(
     settings = auto.settings(batch_size=batches.batch_size, lr=lr)
     optim = settings.settled(batch_size=batches.batch_size, lr=LOW if lr == "auto" else lr)
     return TrainingJob(
-        config=config.model_copy(update={"optim": settings}),
+        config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
         dataset=dataset,
         model=module,
@@ -287,6 +262,6 @@ def prepare(
         augmentation=augmentation,
         weights=weights,
         head=head,
-        notes=tuple(note for note in (*dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
+        notes=tuple(note for note in (afford_note, *dataset.notes, *size_notes, flip_note, *built.notes, head_note, *auto.notes) if note),
         followers=followers,
     )

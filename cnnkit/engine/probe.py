@@ -133,6 +133,20 @@ def check_compiler(device: torch.device) -> None:
         raise ConfigError("--compile needs a C++ compiler, and none of c++, g++, clang++ is on the PATH; install one, or leave it out")
 
 
+def training_speed(
+    model: nn.Module,
+    runtime: Runtime,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return how many images a second a copy of `model` works out the gradients of: the least of a few steps' times, so the most."""
+    images = _probe_images(image_shape, batch_size)
+    (seconds,) = take_turns([_step(model, runtime, images)], clock)
+    return len(images) / seconds
+
+
 def _divided(runtime: Runtime, model: nn.Module, images: Tensor) -> Runtime | None:
     """Return `runtime` with as many replicas as there are threads and as find `PART` of the `images` each; None if that is one."""
     cores = torch.get_num_threads()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnkit.api import probing
-from cnnkit.api.probing import remembering
+from cnnkit.api.probing import known_speed, remembering
 from cnnkit.api.stopwatch import Meter
 from cnnkit.engine import probe
 from cnnkit.engine.probe import choose_runtime
@@ -90,6 +90,19 @@ def test_what_is_not_probed_and_what_is_compiled_is_not_kept(
     probed(tmp_path, **changed)
     assert len(probes) == made
     assert not list(tmp_path.iterdir())
+
+
+def test_a_speed_is_remembered_for_its_network_and_arithmetic(tmp_path: Path) -> None:
+    speeds = iter([100.0, 200.0, 300.0, 400.0])
+
+    def speed(width: int = 2, runtime: Runtime = Runtime(CPU), meter: Meter | None = None) -> float:  # noqa: B008 (frozen)
+        shape: dict[str, Any] = {"image_shape": (3, 8, 8), "batch_size": 16}
+        return known_speed(tmp_path, nn.Linear(3, width), runtime, **shape, measure=lambda *_, **__: next(speeds), meter=meter or quiet())
+
+    assert [speed(), speed(3), speed(), speed(3)] == [100, 200, 100, 200]
+    seconds = iter([0.0, 1e9])
+    busy = Meter(cpu=lambda: 0.0, machine=lambda: next(seconds))
+    assert [speed(runtime=Runtime(CPU, "bf16"), meter=busy), speed(runtime=Runtime(CPU, "bf16"))] == [300, 400]
 
 
 def test_without_a_store_every_training_is_probed(probes: list[tuple[Any, ...]]) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from importlib import metadata
 from typing import Any
@@ -29,15 +28,6 @@ def job(data, **settings):
     return prepare(resolve(by_section({"data": str(data), **SMALL, **settings})), dry_run=True)
 
 
-def test_train_returns_the_best_model_and_its_run(image_folder):
-    result = cnnkit.train(image_folder(images=12), epochs=3, **SMALL)
-    best = min(result.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss)
-    assert result.model.header.training["epoch"] == best.epoch
-    assert result.model.header.training["value"] == pytest.approx(best.val_loss)
-    assert result.model.header.classes == ("ants", "bees", "wasps")
-    assert result.run.path.name == "001-custom-cnn"
-
-
 def test_the_average_of_the_weights_is_the_model_that_is_kept(image_folder):
     made = prepare(resolve(by_section({"data": str(image_folder(images=12)), **SMALL, "ema": 0.8, "epochs": 2, "lr": 1e-4})))
     last = list(made.epochs())[-1]
@@ -59,11 +49,6 @@ def test_the_model_file_alone_says_how_it_came_to_be(trained):
     assert header.training["data"]["images"] == {"train": 37, "val": 12, "test": 11}
     assert (header.training["augmentation"]["flip"], header.training["augmentation"]["shift"]) == ("h", 0.1)
     assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
-
-
-def test_a_setting_that_does_not_exist_is_refused_with_the_closest(image_folder):
-    with pytest.raises(ConfigError, match="'learning_rate' is not a setting of a training"):
-        cnnkit.train(image_folder(), learning_rate=1.0)
 
 
 def test_mean_and_std_are_those_of_the_training_images_alone(image_folder):
@@ -230,23 +215,6 @@ def test_an_image_that_changes_during_a_streamed_training_stops_it_with_a_way_on
     assert run.read_config()["status"] == "stopped"
     victim.write_bytes(content)
     assert len(list(cnnkit.api.resume(run.path).epochs())) == 2
-
-
-def test_images_and_labels_train_like_a_folder():
-    random = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = np.clip(random.normal(60 + 60 * labels[:, None, None], 40, (90, 12, 12)), 0, 255).astype(np.uint8)
-    result = cnnkit.train(images=images, labels=[f"level {label}" for label in labels], epochs=2, **SMALL)
-    assert result.model.header.classes == ("level 0", "level 1", "level 2")
-    assert sum(result.model.header.training["data"]["images"].values()) == 90
-    with pytest.raises(CnnkitError, match="arrays"):
-        cnnkit.evaluate(result.run.path)
-
-
-@pytest.mark.parametrize("given", [{}, {"data": "digits", "images": [], "labels": []}, {"images": []}, {"labels": []}])
-def test_train_takes_data_or_images_with_labels(given):
-    with pytest.raises(ConfigError, match=r"either data, such as train\('./images'\), or images and labels"):
-        cnnkit.train(**given)
 
 
 def test_a_split_file_survives_a_resume_from_another_folder(image_folder, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.engine import probe as room
-from cnnkit.engine.probe import check_compiler, choose_runtime, pick, pick_divided, take_turns
+from cnnkit.engine.probe import check_compiler, choose_runtime, pick, pick_divided, take_turns, training_speed
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
@@ -123,6 +123,15 @@ def test_a_hopeless_candidate_has_no_turn() -> None:
     best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
     assert best == pytest.approx([0.5, 3.0])
     assert log == ["a", "b", *"aaaa"]
+
+
+def test_the_speed_is_of_the_fastest_of_a_few_steps() -> None:
+    model = Watched()
+    clock = ticking(9, 2.0, 1.0, 0.5, 4.0)
+    speed = training_speed(model, Runtime(CPU), image_shape=(3, 8, 8), batch_size=16, clock=clock.__next__)
+    assert speed == pytest.approx(16 / 0.5)
+    assert model.seen == [(16, True)] * 5
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_turns_end_where_the_clock_stands_still() -> None:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnkit
+from cnnkit.errors import CnnkitError, ConfigError
+
+SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
+
+
+def test_train_returns_the_best_model_and_its_run(image_folder):
+    result = cnnkit.train(image_folder(images=12), epochs=3, **SMALL)
+    best = min(result.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss)
+    assert result.model.header.training["epoch"] == best.epoch
+    assert result.model.header.training["value"] == pytest.approx(best.val_loss)
+    assert result.model.header.classes == ("ants", "bees", "wasps")
+    assert result.run.path.name == "001-custom-cnn"
+
+
+def test_images_and_labels_train_like_a_folder():
+    random = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = np.clip(random.normal(60 + 60 * labels[:, None, None], 40, (90, 12, 12)), 0, 255).astype(np.uint8)
+    result = cnnkit.train(images=images, labels=[f"level {label}" for label in labels], epochs=2, **SMALL)
+    assert result.model.header.classes == ("level 0", "level 1", "level 2")
+    assert sum(result.model.header.training["data"]["images"].values()) == 90
+    with pytest.raises(CnnkitError, match="arrays"):
+        cnnkit.evaluate(result.run.path)
+
+
+@pytest.mark.parametrize("given", [{}, {"data": "digits", "images": [], "labels": []}, {"images": []}, {"labels": []}])
+def test_train_takes_data_or_images_with_labels(given):
+    with pytest.raises(ConfigError, match=r"either data, such as train\('./images'\), or images and labels"):
+        cnnkit.train(**given)
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_closest(image_folder):
+    with pytest.raises(ConfigError, match="'learning_rate' is not a setting of a training"):
+        cnnkit.train(image_folder(), learning_rate=1.0)
