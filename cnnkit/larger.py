@@ -11,18 +11,18 @@ from cnnkit.errors import ConfigError
 
 
 class Larger(BaseModel):
-    """Settings that take the place of the others where a time budget is enough for so many `passes` of their network over train."""
+    """Settings that take the place of the others where a time budget is enough for so many training `images` through their network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    passes: float = Field(gt=0)
+    images: int = Field(gt=0)
     model: dict[str, Any] = {}
     optim: dict[str, Any] = {}
     augment: dict[str, Any] = {}
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return the settings by section, without sections that stay as they are."""
-        return {name: values for name, values in self.model_dump(exclude={"passes"}).items() if values}
+        return {name: values for name, values in self.model_dump(exclude={"images"}).items() if values}
 
 
 def parsed(table: Any, file: Path | None) -> Larger:
@@ -32,6 +32,6 @@ def parsed(table: Any, file: Path | None) -> Larger:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(
-            f"--config {file}: [[larger]] must have passes, a number above 0, and settings in tables such as [larger.model]: "
+            f"--config {file}: [[larger]] must have images, a number above 0, and settings in tables such as [larger.model]: "
             f"{'.'.join(map(str, problem['loc'])) or 'this'}: {problem['msg'].lower()}"
         ) from None

@@ -55,7 +55,7 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
         tables, below, above = own if isinstance(own, list) else [own], [document, chosen], [flags]
     config = validated({"recipe": name, **_layered(*below, *above)})
     larger = [_larger(config, table, below, above, file) for table in tables] if config.optim.budget else []
-    return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.passes))})
+    return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.images))})
 
 
 def enlarged(config: TrainConfig, larger: Larger) -> TrainConfig:
@@ -69,7 +69,7 @@ def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Seq
     other = validated({"recipe": config.recipe, **_layered(*below, given.tables(), *above)})
     before, after = (each.model_dump(mode="json", include=set(SECTIONS)) for each in (config, other))
     changed = {name: {field: value for field, value in after[name].items() if value != before[name][field]} for name in before}
-    return Larger(passes=given.passes, **{name: values for name, values in changed.items() if values})
+    return Larger(images=given.images, **{name: values for name, values in changed.items() if values})
 
 
 def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
@@ -94,7 +94,7 @@ def to_toml(config: TrainConfig) -> str:
     import tomli_w  # only --print-config needs it
 
     document = config.model_dump(mode="json", exclude_none=True)
-    larger = [{"passes": each.passes, **each.tables()} for each in config.larger]
+    larger = [{"images": each.images, **each.tables()} for each in config.larger]
     return tomli_w.dumps({**document, "larger": larger} if larger else {name: document[name] for name in document if name != "larger"})
 
 

@@ -237,9 +237,9 @@ def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     longer = content.pop("larger", [])
     config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
     assert config.recipe == name
-    assert [larger.passes for larger in config.larger] == [table["passes"] for table in longer]
+    assert [larger.images for larger in config.larger] == [table["images"] for table in longer]
     for tables, told in ((content, config), *((table, enlarged(config, config.larger[at])) for at, table in enumerate(longer))):
-        tables.pop("passes", None)
+        tables.pop("images", None)
         assert set(tables) <= set(SECTIONS)
         for section, values in tables.items():
             assert set(values) <= set(SECTIONS[section].model_fields)
@@ -344,9 +344,9 @@ def test_flags_win_over_what_is_larger() -> None:
 
 
 def test_a_file_may_have_larger_settings_of_its_own() -> None:
-    text = "[optim]\nbudget = 60\nlr = 0.1\n[[larger]]\npasses = 20\noptim.lr = 0.2\n[[larger]]\npasses = 5\nmodel.set = ['width=9']\n"
+    text = "[optim]\nbudget = 60\nlr = 0.1\n[[larger]]\nimages = 20\noptim.lr = 0.2\n[[larger]]\nimages = 5\nmodel.set = ['width=9']\n"
     config = resolve({"optim": {"budget": "2m"}}, file=write(text))
-    assert [larger.passes for larger in config.larger] == [5, 20]
+    assert [larger.images for larger in config.larger] == [5, 20]
     assert [enlarged(config, larger).optim.lr for larger in config.larger] == [0.1, 0.2]
     assert enlarged(config, config.larger[0]).model.set == ("width=9",)
 
@@ -354,11 +354,11 @@ def test_a_file_may_have_larger_settings_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim.lr = 0.2", r"\[\[larger\]\] must have passes, a number above 0, .* passes: field required"),
-        ("passes = 0", "passes: input should be greater than 0"),
-        ("passes = 3\nrun.seed = 1", "run: extra inputs are not permitted"),
-        ("passes = 3\noptim.rate = 1", "optim.rate: there is no such setting"),
-        ("passes = 3\noptim.lr = -1", r"`--lr` \(=-1\) must be a number above 0"),
+        ("optim.lr = 0.2", r"\[\[larger\]\] must have images, a number above 0, .* images: field required"),
+        ("images = 0", "images: input should be greater than 0"),
+        ("images = 3\nrun.seed = 1", "run: extra inputs are not permitted"),
+        ("images = 3\noptim.rate = 1", "optim.rate: there is no such setting"),
+        ("images = 3\noptim.lr = -1", r"`--lr` \(=-1\) must be a number above 0"),
     ],
 )
 def test_larger_settings_are_checked_before_anything_is_measured(text: str, message: str) -> None:

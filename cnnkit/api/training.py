@@ -212,7 +212,7 @@ def prepare(
     afford_note = None
     if config.larger:
         speed = known_speed(dataset.store.folder, built.module, runtime, image_shape=shape, batch_size=auto.presumed_batch_size(len(rows)))
-        larger, afford_note = afforded(config, speed, len(rows))
+        larger, afford_note = afforded(config, speed)
         if larger:
             job = prepare(enlarged(config, larger), source=source, dataset=dataset, progress=progress, runtime=given, dry_run=dry_run)
             return replace(job, notes=(afford_note, *job.notes))

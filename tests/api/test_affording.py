@@ -11,8 +11,8 @@ from cnnkit.config import TrainConfig
 from cnnkit.larger import Larger
 from cnnkit.recipe import resolve
 
-TEN = Larger(passes=10, model={"set": ["width=6", "middle=1"]}, optim={"batch_size": 32})
-THIRTY = Larger(passes=30, model={"set": ["width=8", "middle=1"]})
+SOME = Larger(images=600, model={"set": ["width=6", "middle=1"]}, optim={"batch_size": 32})
+MANY = Larger(images=1800, model={"set": ["width=8", "middle=1"]})
 
 
 def settings(*larger: Larger, budget: str = "60s") -> TrainConfig:
@@ -21,19 +21,19 @@ def settings(*larger: Larger, budget: str = "60s") -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("speed", "passes", "expected"),
-    [(9, "less than a pass", None), (99, "about 9 passes", None), (100, "about 10 passes", TEN), (300, "about 30 passes", THIRTY)],
+    ("speed", "about", "expected"),
+    [(0.1, "6", None), (9.9, "590", None), (10, "600", SOME), (29.9, "1,800", SOME), (30, "1,800", MANY), (1e5, "6,000,000", MANY)],
 )
-def test_the_most_that_the_passes_are_enough_for_is_taken(speed: float, passes: str, expected: Larger | None) -> None:
-    found, why = afforded(settings(TEN, THIRTY), speed, images=600)
+def test_the_most_that_the_time_is_enough_for_is_taken(speed: float, about: str, expected: Larger | None) -> None:
+    found, why = afforded(settings(SOME, MANY), speed)
     assert found == expected
-    assert why.startswith(f"60 s are enough for {passes} of fast-cnn width=4 over the training images")
+    assert why.startswith(f"60 s are enough for about {about} images through fast-cnn width=4")
 
 
 def test_the_sentence_says_what_is_taken_or_would_be() -> None:
     flags = "--set width=6 --set middle=1 --batch-size 32"
-    assert afforded(settings(TEN), 200, images=600)[1].endswith(f"images, so it is {flags}")
-    assert afforded(settings(TEN), 50, images=600)[1].endswith(f"images; from 10 passes on it would be {flags}")
+    assert afforded(settings(SOME), 20)[1].endswith(f"width=4, so it is {flags}")
+    assert afforded(settings(SOME), 5)[1].endswith(f"width=4; from 600 on it would be {flags}")
 
 
 def made(image_folder: Any, monkeypatch: pytest.MonkeyPatch, speed: float, config: TrainConfig) -> TrainingJob:
@@ -46,7 +46,7 @@ def made(image_folder: Any, monkeypatch: pytest.MonkeyPatch, speed: float, confi
 
 
 def test_a_training_takes_the_larger_network_once_and_says_so(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = made(image_folder, monkeypatch, 1e6, settings(TEN, budget="10m"))
+    job = made(image_folder, monkeypatch, 1e6, settings(SOME, budget="10m"))
     assert (job.header.options["width"], job.header.options["middle"], job.optim.batch_size) == (6, 1, 32)
     assert (job.config.larger, job.config.model.set, job.config.optim.budget) == ((), ("width=6", "middle=1"), 600)
     assert job.notes[0].startswith("600 s are enough for about ")
@@ -54,7 +54,7 @@ def test_a_training_takes_the_larger_network_once_and_says_so(image_folder, monk
 
 
 def test_a_training_without_the_time_for_it_keeps_its_own(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = made(image_folder, monkeypatch, 1e-3, settings(TEN))
+    job = made(image_folder, monkeypatch, 1e-3, settings(SOME))
     assert (job.header.options["width"], job.config.larger) == (4, ())
-    assert "from 10 passes on it would be" in job.notes[0]
+    assert "from 600 on it would be" in job.notes[0]
     assert not any("enough for" in note for note in made(image_folder, monkeypatch, 1e6, settings()).notes)
