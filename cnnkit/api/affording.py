@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from torch import nn
+
+from cnnkit.api.probing import known_speed
 from cnnkit.config import TrainConfig
+from cnnkit.engine.runtime import Runtime
 from cnnkit.larger import Larger
+
+
+def choose_larger(
+    config: TrainConfig, model: nn.Module, runtime: Runtime, *, image_shape: tuple[int, int, int], batch_size: int, folder: Path | None
+) -> tuple[Larger | None, str | None]:
+    """Return what `afforded` says by the speed of `model`, which the store in `folder` may remember; nothing if there is no choice."""
+    if not config.larger:
+        return None, None
+    return afforded(config, known_speed(folder, model, runtime, image_shape=image_shape, batch_size=batch_size))
 
 
 def afforded(config: TrainConfig, images_per_second: float) -> tuple[Larger | None, str]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit import run_dir
-from cnnkit.api.affording import afforded
+from cnnkit.api.affording import choose_larger
 from cnnkit.api.auto_settings import AutoSettings
 from cnnkit.api.building import build, check_start_size, choose_geometry, draw_up
 from cnnkit.api.calibrating import calibrated
 from cnnkit.api.fingerprinting import Fingerprints
-from cnnkit.api.probing import known_speed, remembering
+from cnnkit.api.probing import remembering
 from cnnkit.api.provenance import data_facts, source_location, versions
 from cnnkit.api.starting import start_from_images
 from cnnkit.classifier import inference_batch
@@ -195,27 +195,24 @@ def prepare(
     head = frozenset(head_parameters(built.module, len(dataset.classes))) if config.optim.freeze_epochs else frozenset[str]()
     shape = (geometry.channels, geometry.image_size, geometry.image_size)
     auto = AutoSettings(config.optim)
-    given, runtime = (
-        runtime,
-        runtime
-        or choose_runtime(
-            built.module,
-            device=device,
-            precision=config.optim.precision,
-            image_shape=shape,
-            batch_size=auto.presumed_batch_size(len(rows)),
-            deterministic=config.run.deterministic,
-            compiled=config.optim.compile,
-            remember=remembering(dataset.store.folder),
-        ),
+    given = runtime
+    runtime = runtime or choose_runtime(
+        built.module,
+        device=device,
+        precision=config.optim.precision,
+        image_shape=shape,
+        batch_size=auto.presumed_batch_size(len(rows)),
+        deterministic=config.run.deterministic,
+        compiled=config.optim.compile,
+        remember=remembering(dataset.store.folder),
     )
-    afford_note = None
-    if config.larger:
-        speed = known_speed(dataset.store.folder, built.module, runtime, image_shape=shape, batch_size=auto.presumed_batch_size(len(rows)))
-        larger, afford_note = afforded(config, speed)
-        if larger:
-            job = prepare(enlarged(config, larger), source=source, dataset=dataset, progress=progress, runtime=given, dry_run=dry_run)
-            return replace(job, notes=(afford_note, *job.notes))
+    larger, afford_note = choose_larger(
+        config, built.module, runtime, image_shape=shape, batch_size=auto.presumed_batch_size(len(rows)), folder=dataset.store.folder
+    )
+    if larger:
+        same = dataset if larger.model.keys() <= {"set"} else None  # another architecture or image size wants other canvases
+        job = prepare(enlarged(config, larger), source=source, dataset=same, progress=progress, runtime=given, dry_run=dry_run)
+        return replace(job, notes=tuple(note for note in (afford_note, *job.notes) if note))
     module = runtime.prepare(built.module)
     check_start_size(module, config.model.arch, geometry, config.optim.start_size)
     preprocess = Preprocess(geometry).to(device)

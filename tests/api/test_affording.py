@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cnnkit.api import training
+from cnnkit.api import affording
 from cnnkit.api.affording import afforded
 from cnnkit.api.training import TrainingJob, prepare
 from cnnkit.config import TrainConfig
@@ -38,7 +38,7 @@ def test_the_sentence_says_what_is_taken_or_would_be() -> None:
 
 def made(image_folder: Any, monkeypatch: pytest.MonkeyPatch, speed: float, config: TrainConfig) -> TrainingJob:
     measured: list[Any] = []
-    monkeypatch.setattr(training, "known_speed", lambda *_, **asked: measured.append(asked) or speed)
+    monkeypatch.setattr(affording, "known_speed", lambda *_, **asked: measured.append(asked) or speed)
     data = config.data.model_copy(update={"data": str(image_folder({"ants": 20, "bees": 20}))})
     job = prepare(config.model_copy(update={"data": data}), dry_run=True)
     assert len(measured) == bool(config.larger)
@@ -58,3 +58,11 @@ def test_a_training_without_the_time_for_it_keeps_its_own(image_folder, monkeypa
     assert (job.header.options["width"], job.config.larger) == (4, ())
     assert "from 600 on it would be" in job.notes[0]
     assert not any("enough for" in note for note in made(image_folder, monkeypatch, 1e6, settings()).notes)
+
+
+def test_a_larger_image_size_has_canvases_of_its_own(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(Larger(images=1, model={"image_size": 40}))
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "ram"})})
+    job = made(image_folder, monkeypatch, 1e6, config)
+    assert job.header.preprocessing.image_size == 40
+    assert job.batches.canvases.shape[2:] == (40, 40)
