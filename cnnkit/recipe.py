@@ -54,6 +54,8 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     if own is not None:  # those of a file stand above the rest of it
         tables, below, above = own if isinstance(own, list) else [own], [document, chosen], [flags]
     config = validated({"recipe": name, **_layered(*below, *above)})
+    if own and not config.optim.budget and "epochs" not in asked:
+        raise ConfigError(f"--config {file}: [[larger]] has no say without a time budget; add one, such as --budget 10m, or leave it out")
     larger = [_larger(config, table, below, above, file) for table in tables] if config.optim.budget else []
     return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.images))})
 

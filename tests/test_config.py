@@ -351,6 +351,14 @@ def test_a_file_may_have_larger_settings_of_its_own() -> None:
     assert enlarged(config, config.larger[0]).model.set == ("width=9",)
 
 
+def test_larger_settings_without_a_budget_are_refused_unless_epochs_take_its_place() -> None:
+    file = write("[[larger]]\nimages = 5\noptim.lr = 0.2\n")
+    with pytest.raises(ConfigError, match=r"\[\[larger\]\] has no say without a time budget; add one, such as --budget 10m"):
+        resolve({}, file=file)
+    assert resolve({"optim": {"budget": 60}}, file=file).larger[0].optim == {"lr": 0.2}
+    assert resolve({"optim": {"epochs": 2}}, file=file).larger == ()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
