@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,13 @@ def test_near_copies_stand_on_one_side_and_are_remembered(image_folder, monkeypa
         with Image.open(root / f"ants/ants-{index:03d}.jpg") as image:
             image.resize((60, 45)).save(root / f"ants/small-{index:03d}.jpg", quality=60)
     dataset = load(root)
+    folder = dataset.store.folder
+    assert folder is not None
+    known = near_copies(dataset.store)
+    (folder / f"near-{duplicates.METHOD}.npy").unlink()
+    untouched = np.zeros_like(dataset.store.thumbnails)  # those of the file are looked at, in a map that is given back
+    np.testing.assert_array_equal(near_copies(replace(dataset.store, thumbnails=untouched)), known)
+    assert len(known) == 8
     side = {sample.path: sample.split for sample in dataset.samples}
     assert all(side[f"ants/small-{index:03d}.jpg"] == side[f"ants/ants-{index:03d}.jpg"] for index in range(8))
     monkeypatch.setattr(duplicates, "near_pairs", lambda *_: pytest.fail("looked for copies again"))
