@@ -95,9 +95,10 @@ def to_toml(config: TrainConfig) -> str:
     """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
     import tomli_w  # only --print-config needs it
 
-    document = config.model_dump(mode="json", exclude_none=True)
-    larger = [{"images": each.images, **each.tables()} for each in config.larger]
-    return tomli_w.dumps({**document, "larger": larger} if larger else {name: document[name] for name in document if name != "larger"})
+    document = config.model_dump(mode="json", exclude_none=True, exclude={"larger"})
+    if config.larger:
+        document["larger"] = [{"images": each.images, **each.tables()} for each in config.larger]
+    return tomli_w.dumps(document)
 
 
 def _recipes() -> Any:

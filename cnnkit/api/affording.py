@@ -7,17 +7,17 @@ from pathlib import Path
 from torch import nn
 
 from cnnkit.api.probing import known_speed
-from cnnkit.config import TrainConfig
+from cnnkit.config import TrainConfig, flag
 from cnnkit.engine.runtime import Runtime
 from cnnkit.larger import Larger
 
 
 def choose_larger(
     config: TrainConfig, model: nn.Module, runtime: Runtime, *, image_shape: tuple[int, int, int], batch_size: int, folder: Path | None
-) -> tuple[Larger | None, str | None]:
+) -> tuple[Larger | None, str]:
     """Return what `afforded` says by the speed of `model`, which the store in `folder` may remember; nothing if there is no choice."""
     if not config.larger:
-        return None, None
+        return None, ""
     return afforded(config, known_speed(folder, model, runtime, image_shape=image_shape, batch_size=batch_size))
 
 
@@ -44,5 +44,5 @@ def _flags(larger: Larger) -> str:
     flags: list[str] = []
     for values in larger.tables().values():
         for field, value in values.items():
-            flags += [f"--{field.replace('_', '-')} {each}" for each in (value if isinstance(value, list | tuple) else [value])]
+            flags += [f"{flag(field)} {each}" for each in (value if isinstance(value, list | tuple) else [value])]
     return " ".join(flags)

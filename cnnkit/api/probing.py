@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from cnnkit.api.stopwatch import BUSY, Meter, Others
 from cnnkit.data.memo import remembered
-from cnnkit.engine.probe import Remember, training_speed
+from cnnkit.engine.probe import Remember, described, training_speed
 from cnnkit.engine.runtime import Runtime
 
 Measure = Callable[..., float]  # `training_speed`
@@ -55,10 +54,12 @@ def known_speed(
 ) -> float:
     """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
     others = Others(meter or Meter())
-    shapes = tuple(tuple(value.shape) for value in model.parameters())
-    asked = (_machine(), str(model), shapes, runtime.facts(), image_shape, batch_size)
-    speed = partial(measure, model, runtime, image_shape=image_shape, batch_size=batch_size)
-    answer = remembered(folder, "speed", asked, lambda: {"images_per_second": speed()}, keep=lambda: others.share() <= BUSY)
+    asked = (_machine(), *described(model), runtime.facts(), image_shape, batch_size)
+
+    def work() -> dict[str, Any]:
+        return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
+
+    answer = remembered(folder, "speed", asked, work, keep=lambda: others.share() <= BUSY)
     return float(answer["images_per_second"])
 
 

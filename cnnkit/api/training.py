@@ -212,7 +212,7 @@ def prepare(
     if larger:
         same = dataset if larger.model.keys() <= {"set"} else None  # another architecture or image size wants other canvases
         job = prepare(enlarged(config, larger), source=source, dataset=same, progress=progress, runtime=given, dry_run=dry_run)
-        return replace(job, notes=tuple(note for note in (afford_note, *job.notes) if note))
+        return replace(job, notes=(afford_note, *job.notes))
     module = runtime.prepare(built.module)
     check_start_size(module, config.model.arch, geometry, config.optim.start_size)
     preprocess = Preprocess(geometry).to(device)

@@ -193,7 +193,6 @@ def near_copies(store: Scan) -> NDArray[np.int64]:
     # in a map of its own, given back with what was looked at: 46 MB of 60,000 images, which else count as memory while the dataset lives
     looked_at = open_thumbnails(store.folder, len(store.facts)) if store.folder else None
     pairs = duplicates.near_pairs(store.thumbnails if looked_at is None else looked_at, store.facts)
-    del looked_at
     if file is not None:
         # a full disk costs only that they are looked for again
         with suppress(OSError), whole_file(file) as part, part.open("wb") as opened:

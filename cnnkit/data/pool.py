@@ -109,10 +109,10 @@ class DecodingPool:
         return _Started(stored, done)
 
     def _submit(self, stored: list[Read]) -> Future[Block]:
-        from pebble import ProcessPool  # here, as most commands find everything in the cache
-
         with self._starting:
             if self._processes is None:
+                from pebble import ProcessPool  # here, as most commands find everything in the cache
+
                 self._processes = ProcessPool(
                     self._workers, initializer=prepare_worker, initargs=(self._geometry,), context=_context(self._geometry)
                 )

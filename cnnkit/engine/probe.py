@@ -72,8 +72,12 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
         whole, parts = take_turns([_step(model, won, images), _step(model, divided, images)], clock)
         return pick_divided(won, whole, divided, parts)
 
-    shapes = tuple(tuple(value.shape) for value in model.parameters())
-    return remember((str(model), shapes, device.type, image_shape, batch_size), probe)
+    return remember((*described(model), device.type, image_shape, batch_size), probe)
+
+
+def described(model: nn.Module) -> tuple[Hashable, ...]:
+    """Return what tells networks apart that are not equally fast."""
+    return str(model), tuple(tuple(value.shape) for value in model.parameters())
 
 
 def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float] = time.perf_counter) -> list[float]:
