@@ -13,7 +13,7 @@ from cnnkit.errors import CnnkitError
 
 if TYPE_CHECKING:
     from cnnkit.api import compare, evaluate, export, predict, train
-    from cnnkit.model_file import load_model
+    from cnnkit.model.file import load_model
 
 __all__ = ["Architecture", "CnnkitError", "Family", "Pretrained", "compare", "evaluate", "export", "load_model", "predict", "train"]
 
@@ -23,7 +23,7 @@ _LAZY = {
     "predict": "cnnkit.api",
     "export": "cnnkit.api",
     "compare": "cnnkit.api",
-    "load_model": "cnnkit.model_file",
+    "load_model": "cnnkit.model.file",
 }
 
 

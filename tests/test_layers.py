@@ -34,73 +34,67 @@ class Room:
     rooms_as_types: str = ""
 
 
-# A room may import only rooms that stand above it. A new file at the top of cnnkit/ needs a row here.
+# A room may import only rooms that stand above it. A new file or folder at the top of cnnkit/ needs a row here.
 LIGHT = {
     # plain values and rules
     "errors": Room(),
     "files": Room(),
-    "shapes": Room(packages="numpy"),
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
-    "cnnkit": Room(rooms="errors architecture", rooms_as_types="model_file api"),
-    "values": Room(packages="pydantic"),
-    "larger": Room(rooms="errors", packages="pydantic"),
-    "config": Room(rooms="errors values larger", packages="pydantic"),
-    "recipe": Room(rooms="errors larger config architecture", packages_inside="tomli_w"),
-    "engine.early_stopping": Room(),
+    "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
+    "config": Room(rooms="errors architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
     "run_dir": Room(rooms="errors files"),
-    "model_facts": Room(rooms="errors"),
+    "model.facts": Room(rooms="errors"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
-    "report": Room(rooms="errors files metrics", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor explain api"),
+    "speed": Room(rooms="errors", packages="psutil"),
 }
 HEAVY = {
+    "speed.stopwatch": Room(rooms="speed", packages="psutil torch"),
+    # a trained model: its file, its preprocessing, its predictions
+    "model": Room(
+        rooms="errors files architecture registry metrics",
+        packages="numpy torch pydantic safetensors",
+        packages_inside="timm",
+        rooms_as_types="exporters",
+    ),
     # networks, built with what every plugin has
-    "models": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
-    "models.size": Room(rooms="cnnkit", packages="torch"),
+    "architectures": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
-    "preprocess": Room(rooms="architecture shapes", packages="numpy torch pydantic"),
-    "rules": Room(rooms="metrics", packages="pydantic"),
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
-        rooms="errors files shapes config registry preprocess",
+        rooms="errors files config registry model",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
         packages_inside="sklearn scipy torchvision datasets pillow_heif",
     ),
     # what is wrong with the images, by what data knows of them; no torch either
     "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
-    "engine": Room(rooms="errors files config metrics engine.early_stopping", packages="numpy torch", packages_inside="timm"),
+    "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
-    "transfer": Room(rooms="errors", packages="torch safetensors", packages_inside="timm"),
-    "head": Room(rooms="errors", packages="torch"),
-    # a trained model: its file, what it answers, its exported forms
-    "model_file": Room(rooms="errors files registry preprocess rules", packages="torch pydantic safetensors"),
-    "views": Room(rooms="errors model_file", packages="torch"),
-    "classifier": Room(rooms="registry preprocess rules head model_file views", packages="numpy torch", rooms_as_types="exporters"),
-    "exporters": Room(
-        rooms="errors files shapes preprocess rules model_file classifier",
-        packages="numpy torch",
-        packages_inside="onnx onnxruntime sklearn",
+    "exporters": Room(rooms="errors files model", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"),
+    "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
+    # tables, pictures and pages, made without torch
+    "report": Room(
+        rooms="errors files metrics speed", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor explain api"
     ),
-    "explain": Room(rooms="errors registry preprocess model_file classifier", packages="numpy torch", packages_inside="scipy"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture larger config recipe registry run_dir model_facts metrics preprocess rules data doctor engine "
-        "trackers transfer head model_file views classifier explain exporters",
-        packages="numpy torch psutil",
+        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts data doctor engine "
+        "trackers explain exporters",
+        packages="numpy torch",
         rooms_inside="report",
     ),
 }
 FACE = {
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
-        rooms="errors files architecture config recipe registry run_dir",
+        rooms="errors files architecture config registry run_dir",
         packages="typer rich pydantic",
-        rooms_inside="report models.size data api",  # data: the cache is looked at without torch
+        rooms_inside="report model data api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
-        rooms_as_types="doctor metrics",
+        rooms_as_types="doctor metrics speed",
     ),
     "__main__": Room(rooms="cli"),
 }
@@ -270,7 +264,7 @@ def test_importing_cnnkit_loads_no_package_but_itself() -> None:
 
 def test_light_rooms_load_no_torch() -> None:
     modules = [module_name(file) for file in FILES if room_of(module_name(file)) in LIGHT and module_name(file) != "cnnkit"]
-    lines = "\n".join(f"import cnnkit.{module}" for module in modules if module != "engine.early_stopping")
+    lines = "\n".join(f"import cnnkit.{module}" for module in modules)
     assert loaded_after(lines) & TORCH == set()
 
 

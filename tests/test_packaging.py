@@ -62,7 +62,7 @@ def test_licence_is_the_one_declared() -> None:
 
 
 def test_recipes_travel_with_the_package() -> None:
-    recipes = {path.name: path.read_text("utf-8") for path in resources.files("cnnkit").joinpath("recipes").iterdir()}
+    recipes = {path.name: path.read_text("utf-8") for path in resources.files("cnnkit.config").joinpath("recipes").iterdir()}
     assert {"default.toml", "case-study.toml", "finetune.toml"} <= set(recipes)
     assert tomllib.loads(recipes["case-study.toml"])
 

@@ -83,7 +83,7 @@ def test_finding_and_peeking_in_a_fresh_interpreter_import_neither_torch_nor_tim
         "import sys; from cnnkit.registry import ARCHITECTURES, find, peek; "
         "entries = [entry for found in find(ARCHITECTURES).values() for entry in found]; "
         "assert all(peek(entry).summary and not peek(entry).problem for entry in entries if entry.package == 'cnnkit'), entries; "
-        "sys.exit(bool({'torch', 'timm', 'cnnkit.models'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'timm', 'cnnkit.architectures'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -9,22 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnnkit.api.benchmarking import Bench
-    from cnnkit.api.comparing import Comparison, compare
-    from cnnkit.api.deciding import Decided, decide
-    from cnnkit.api.evaluation import Evaluation, evaluate
-    from cnnkit.api.explaining import Explanation, explain
-    from cnnkit.api.exporting import Export, export
-    from cnnkit.api.health import examine
-    from cnnkit.api.lr_finding import LrFinding, find_lr
-    from cnnkit.api.more_data import MoreData
-    from cnnkit.api.one_call import TrainingResult, train
-    from cnnkit.api.prediction import Prediction, predict
-    from cnnkit.api.reporting import Report, report
-    from cnnkit.api.reporting_comparison import ComparisonReport, report_comparison
-    from cnnkit.api.resuming import resume
-    from cnnkit.api.splitting import Division, divide
-    from cnnkit.api.training import TrainingJob, prepare
+    from cnnkit.api.evaluation.compare import Comparison, compare
+    from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
+    from cnnkit.api.evaluation.fit_rules import Decided, decide
+    from cnnkit.api.images.doctor import examine
+    from cnnkit.api.images.split import Division, divide
+    from cnnkit.api.inference.explain import Explanation, explain
+    from cnnkit.api.inference.export import Export, export
+    from cnnkit.api.inference.predict import Prediction, predict
+    from cnnkit.api.pages.comparison import ComparisonReport, report_comparison
+    from cnnkit.api.pages.run import Report, report
+    from cnnkit.api.speed.benchmark import Bench
+    from cnnkit.api.training.job import TrainingJob, prepare
+    from cnnkit.api.training.lr_find import LrFinding, find_lr
+    from cnnkit.api.training.more_data import MoreData
+    from cnnkit.api.training.resume import resume
+    from cnnkit.api.training.train import TrainingResult, train
 
 __all__ = [
     "Bench",
@@ -58,22 +58,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "deciding": ("Decided", "decide"),
-    "evaluation": ("Evaluation", "evaluate"),
-    "explaining": ("Explanation", "explain"),
-    "exporting": ("Export", "export"),
-    "health": ("examine",),
-    "prediction": ("Prediction", "predict"),
-    "splitting": ("Division", "divide"),
-    "benchmarking": ("Bench",),
-    "comparing": ("Comparison", "compare"),
-    "lr_finding": ("LrFinding", "find_lr"),
-    "reporting": ("Report", "report"),
-    "reporting_comparison": ("ComparisonReport", "report_comparison"),
-    "more_data": ("MoreData",),
-    "resuming": ("resume",),
-    "one_call": ("TrainingResult", "train"),
-    "training": ("TrainingJob", "prepare"),
+    "evaluation.compare": ("Comparison", "compare"),
+    "evaluation.evaluate": ("Evaluation", "evaluate"),
+    "evaluation.fit_rules": ("Decided", "decide"),
+    "images.doctor": ("examine",),
+    "images.split": ("Division", "divide"),
+    "inference.explain": ("Explanation", "explain"),
+    "inference.export": ("Export", "export"),
+    "inference.predict": ("Prediction", "predict"),
+    "pages.comparison": ("ComparisonReport", "report_comparison"),
+    "pages.run": ("Report", "report"),
+    "speed.benchmark": ("Bench",),
+    "training.job": ("TrainingJob", "prepare"),
+    "training.lr_find": ("LrFinding", "find_lr"),
+    "training.more_data": ("MoreData",),
+    "training.resume": ("resume",),
+    "training.train": ("TrainingResult", "train"),
 }
 _LAZY = {name: f"cnnkit.api.{module}" for module, names in _HOMES.items() for name in names}
 

@@ -24,7 +24,7 @@ from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnkit.models.size import Size
+    from cnnkit.model.size import Size
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -98,7 +98,7 @@ def show_command(
     """Show one architecture: its options, parameters, multiply-adds, source and published weights."""
     architecture, entry = load_architecture(name)
     chosen = parse_options(architecture, name, settings or ())
-    from cnnkit.models.size import measure
+    from cnnkit.model.size import measure
 
     try:
         size = measure(architecture, chosen)

@@ -12,16 +12,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import SECTIONS, by_section, flag
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import SECTIONS, by_section, flag
 from cnnkit.errors import ConfigError, ModelFileError
-from cnnkit.recipe import resolve
 from cnnkit.run_dir import check_writable, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnkit.api.benchmarking import Bench
-    from cnnkit.metrics.speed import Benchmark
+    from cnnkit.api.speed.benchmark import Bench
+    from cnnkit.speed.values import Benchmark
 
 # What decides how much work a training step is, and from where its images come; the rest of train's flags changes no figure.
 SHAPING = (
@@ -59,7 +59,7 @@ def benchmark(
     if not of_training:
         _refuse_training_flags(given, recipe, model)
     settings = resolve(by_section(given), recipe=recipe) if of_training else None
-    from cnnkit.api.benchmarking import Bench  # torch is loaded here, after the flags were checked
+    from cnnkit.api.speed.benchmark import Bench  # torch is loaded here, after the flags were checked
 
     screen = console.err()
     with _telling(screen) as tell:
@@ -69,7 +69,7 @@ def benchmark(
 
 
 def _of_model(bench: Bench, model: Path | None, data: str | None) -> Benchmark:
-    from cnnkit.api.target import find_target
+    from cnnkit.api.inference.target import find_target
 
     try:
         target = find_target(model)
@@ -92,7 +92,7 @@ def _refuse_training_flags(given: dict[str, Any], recipe: str | None, model: Pat
 
 
 def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) -> None:
-    from cnnkit.report.benchmark import benchmark_document, benchmark_summary
+    from cnnkit.report.terminal.benchmark import benchmark_document, benchmark_summary
 
     document = benchmark_document(found)
     for note in found.notes:

@@ -15,7 +15,7 @@ from cnnkit.cli import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnkit.data.store import StoreInfo
+    from cnnkit.data.store.store import StoreInfo
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 THOUSAND = 1000  # a kB, as disks are sold and file managers count
@@ -26,7 +26,7 @@ def cache(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Show what cnnkit keeps of decoded images, or remove it; your images are elsewhere and stay as they are."""
-    from cnnkit.data import store
+    from cnnkit.data.store import store
 
     folder, found = store.cache_folder(), store.stores()
     freed = store.clear() if clear else 0
@@ -54,7 +54,7 @@ def size(count: int) -> str:
 
 
 def _table(stores: Sequence[StoreInfo]) -> Table:
-    from cnnkit.report.names import printable
+    from cnnkit.report.terminal.names import printable
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("data", overflow="fold")

@@ -38,7 +38,7 @@ def compare(
     if json:
         console.print_json(result.to_dict())
         return
-    from cnnkit.report.comparison import comparison_summary
+    from cnnkit.report.terminal.comparison import comparison_summary
 
     shown = console.out()
     shown.print(comparison_summary(result))

@@ -18,7 +18,7 @@ from cnnkit.run_dir import json_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cnnkit.api.target import Target
+    from cnnkit.api.inference.target import Target
 
 LABEL = 8  # cells
 BAD_SHOWN = 5  # unreadable images named on the screen

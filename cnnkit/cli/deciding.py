@@ -9,7 +9,7 @@ from cnnkit.cli import console
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cnnkit.api.deciding import Decided
+    from cnnkit.api.evaluation.fit_rules import Decided
 
 
 def decide(model: Path | None, abstain_risk: str | None, sets: str | None) -> Decided | None:
@@ -17,12 +17,12 @@ def decide(model: Path | None, abstain_risk: str | None, sets: str | None) -> De
     if abstain_risk is None and sets is None:
         return None
     risk, coverage = _share("--abstain-risk", abstain_risk, "0.02"), _share("--sets", sets, "0.95")
-    from cnnkit.api.deciding import decide as run_decision
+    from cnnkit.api.evaluation.fit_rules import decide as run_decision
 
     screen = console.err()
     with console.progress(screen, "reading val images") as update:
         decided = run_decision(model, abstain_risk=risk, sets=coverage, progress=update)
-    from cnnkit.report.selective import abstention_sentence, label_sets_sentence
+    from cnnkit.report.terminal.selective import abstention_sentence, label_sets_sentence
 
     rules = decided.rules
     if risk is not None:

@@ -10,9 +10,9 @@ import typer
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import by_section
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
 from cnnkit.errors import CheckFailedError, ConfigError
-from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -58,7 +58,7 @@ def doctor(
     if json:
         console.print_json(health.to_dict())
     else:
-        from cnnkit.report.health import health_summary
+        from cnnkit.report.terminal.health import health_summary
 
         console.out().print(health_summary(health))
     if html is not None:
@@ -79,9 +79,9 @@ def _check_ending(flag: str, path: Path | None, ending: str) -> None:
 
 
 def _write_page(health: Health, data: str, path: Path) -> None:
-    from cnnkit.api.pictures import pictures
-    from cnnkit.report.html import health_html, pictured_files
-    from cnnkit.report.thumbnail import SIDE, png
+    from cnnkit.api.images.pictures import pictures
+    from cnnkit.report.page.html import health_html, pictured_files
+    from cnnkit.report.pictures.thumbnail import SIDE, png
 
     images = pictures(data, pictured_files(health), side=SIDE)
     thumbs = {file: png(image) for file, image in images.items()}
@@ -89,9 +89,9 @@ def _write_page(health: Health, data: str, path: Path) -> None:
 
 
 def _write_sheet(health: Health, data: str, path: Path) -> None:
-    from cnnkit.api.pictures import pictures
-    from cnnkit.report.contact_sheet import SIDE
-    from cnnkit.report.health_sheet import health_sheet, sheet_files
+    from cnnkit.api.images.pictures import pictures
+    from cnnkit.report.pictures.contact_sheet import SIDE
+    from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
 
     files = sheet_files(health)
     title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"

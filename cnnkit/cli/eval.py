@@ -10,9 +10,9 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.deciding import decide
 from cnnkit.cli.options import with_options
-from cnnkit.config import by_section
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
-from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from cnnkit.api import Evaluation
@@ -118,10 +118,10 @@ def evaluate(
 
 def _show(result: Evaluation, *, confusion: bool) -> None:
     """Print the tables."""
-    from cnnkit.report.calibration import effect_line
-    from cnnkit.report.confusion import confusion_table
-    from cnnkit.report.selective import risk_coverage_table, stranger_sentence
-    from cnnkit.report.tables import metrics_table, per_class_table
+    from cnnkit.report.terminal.calibration import effect_line
+    from cnnkit.report.terminal.confusion import confusion_table
+    from cnnkit.report.terminal.selective import risk_coverage_table, stranger_sentence
+    from cnnkit.report.terminal.tables import metrics_table, per_class_table
 
     shown = console.out()
     if result.heading:

@@ -14,7 +14,7 @@ from cnnkit.cli import console
 
 if TYPE_CHECKING:
     from cnnkit.api import Explanation
-    from cnnkit.api.explaining import Explainer
+    from cnnkit.api.inference.explain import Explainer
 
 SHEET = "sheet.png"
 ON_SHEET = 120  # images: 40 rows; more are neither looked at nor kept in memory
@@ -47,9 +47,9 @@ def explain(
     Writes a picture of each image with its heat map, one of its feature maps, a sheet of them all and explain.json.
     An unreadable file is a row with its error.
     """
-    from cnnkit.api.explaining import open_explainer
-    from cnnkit.api.prediction import image_paths
-    from cnnkit.api.target import find_target
+    from cnnkit.api.inference.explain import open_explainer
+    from cnnkit.api.inference.predict import image_paths
+    from cnnkit.api.inference.target import find_target
 
     target = find_target(model)
     console.say_model(target)
@@ -115,7 +115,7 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
     """Write the pictures of one image; returns their names for its row."""
     if one.pictures is None:
         return {"picture": None, "features": None}
-    from cnnkit.report.heat_map import explanation_png, features_png
+    from cnnkit.report.pictures.heat_map import explanation_png, features_png
 
     stem = _stem(one)
     title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %"
@@ -129,7 +129,7 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
 
 
 def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
-    from cnnkit.report.heat_map import explanations_sheet
+    from cnnkit.report.pictures.heat_map import explanations_sheet
 
     first = f", the first {len(kept)} of {files}" if len(kept) == ON_SHEET < files else ""
     run_dir.write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))

@@ -32,8 +32,8 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Show what is inside a model file or run: architecture, classes, preprocessing, calibration, how it was trained."""
-    from cnnkit.api.inspection import inspect
-    from cnnkit.api.target import find_target
+    from cnnkit.api.inference.info import inspect
+    from cnnkit.api.inference.target import find_target
 
     target = find_target(model)
     console.say_model(target)
@@ -41,7 +41,7 @@ def info(
     if json:
         console.print_json(facts)
         return
-    from cnnkit.report.names import printable
+    from cnnkit.report.terminal.names import printable
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)

@@ -11,14 +11,14 @@ import typer
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import SECTIONS, by_section, flag
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import SECTIONS, by_section, flag
 from cnnkit.errors import ConfigError
-from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnkit.api.lr_finding import LrFinding
+    from cnnkit.api.training.lr_find import LrFinding
 
 ENDING = ".png"
 COLUMNS = ("rate", "loss", "smoothed")
@@ -47,7 +47,7 @@ def lr_find(
     if out.suffix.lower() != ENDING:
         raise ConfigError(f"--out {out}: the ending must be {ENDING}")
     settings = resolve(by_section(given), recipe=recipe, file=config)
-    from cnnkit.api.lr_finding import find_lr
+    from cnnkit.api.training.lr_find import find_lr
 
     screen = console.err()
     with console.progress(screen, "images") as update:
@@ -85,7 +85,7 @@ def _write(finding: LrFinding, data: str, picture: Path, table: Path) -> None:
     rows = zip(test.rates, test.losses, test.smoothed, strict=True)
     run_dir.write_csv(table, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
     if test.rates:
-        from cnnkit.report.lr_plot import plot_range_test
+        from cnnkit.report.pictures.lr import plot_range_test
 
         title = f"{finding.arch} on {Path(data).name}, {finding.optim.optimizer}, batches of {finding.optim.batch_size}"
         plot_range_test(

@@ -10,14 +10,14 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import with_options
-from cnnkit.config import SECTIONS, by_section
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError, TrainingStoppedError
-from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnkit.api.more_data import MoreData, PartTraining
+    from cnnkit.api.training.more_data import MoreData, PartTraining
 
 IDLE = frozenset({"out", "log"})  # where runs go and who is told of them: none is written
 FLAGS = [name for section in SECTIONS.values() for name in section.model_fields if name not in IDLE]
@@ -50,7 +50,7 @@ def more_data(
     """
     parts = None if shares is None else tuple(_fraction(word, shares) for word in shares.split(","))
     settings = resolve(by_section(given), recipe=recipe, file=config)
-    from cnnkit.api.more_data import SHARES, MoreData
+    from cnnkit.api.training.more_data import SHARES, MoreData
 
     screen = console.err()
     with console.progress(screen, "images") as update:
@@ -71,7 +71,7 @@ def more_data(
     if json:
         console.print_json(work.to_dict(outlook))
         return
-    from cnnkit.report.learning_curve import forecast_table
+    from cnnkit.report.pictures.learning_curve import forecast_table
 
     result = console.out()
     result.print(forecast_table(outlook))

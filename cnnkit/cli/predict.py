@@ -53,9 +53,9 @@ def predict(
         if out.suffix.lower() == ".parquet":
             _pyarrow()
     from cnnkit.api import predict as run_prediction
-    from cnnkit.api.drift_watch import DriftWatch
-    from cnnkit.api.target import find_target
-    from cnnkit.report.calibration import calibration_line
+    from cnnkit.api.inference.drift import DriftWatch
+    from cnnkit.api.inference.target import find_target
+    from cnnkit.report.terminal.calibration import calibration_line
 
     target = find_target(model)
     console.say_model(target)
@@ -101,7 +101,7 @@ def _tell_drift(drift: Drift | None, out: Path | None) -> None:
 
         write_json(out.with_suffix(".drift.json"), drift.to_dict())
     if drift and drift.alarm:
-        from cnnkit.report.selective import drift_sentence
+        from cnnkit.report.terminal.selective import drift_sentence
 
         console.labelled(console.err(), "drift", drift_sentence(drift), "yellow")
 

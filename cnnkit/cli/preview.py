@@ -10,12 +10,12 @@ import typer
 from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import by_section
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
-from cnnkit.recipe import resolve
 
 if TYPE_CHECKING:
-    from cnnkit.api.preview import Preview
+    from cnnkit.api.images.preview import Preview
 
 ENDINGS = (".png", ".html")
 
@@ -55,7 +55,7 @@ def preview(
     if out.suffix.lower() not in ENDINGS:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
     settings = resolve(by_section({"data": data, **given}), recipe=recipe)
-    from cnnkit.api.preview import preview as draw
+    from cnnkit.api.images.preview import preview as draw
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
@@ -74,7 +74,7 @@ def preview(
 
 
 def _sheet(shown: Preview) -> bytes:
-    from cnnkit.report.contact_sheet import Tile, contact_sheet
+    from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet
 
     heads, columns = _columns(shown)
     rows = [[Tile(image, row.path if place == 0 else "") for place, image in enumerate(images)] for row, images in columns]
@@ -82,7 +82,7 @@ def _sheet(shown: Preview) -> bytes:
 
 
 def _page(shown: Preview) -> str:
-    from cnnkit.report.html import preview_html
+    from cnnkit.report.page.html import preview_html
 
     heads, columns = _columns(shown)
     rows = [(row.label, row.path, images) for row, images in columns]

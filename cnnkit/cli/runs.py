@@ -17,7 +17,7 @@ from cnnkit.cli import console
 from cnnkit.run_dir import runs_folder
 
 if TYPE_CHECKING:
-    from cnnkit.api.listing import RunFacts
+    from cnnkit.api.inference.runs import RunFacts
     from cnnkit.metrics.intervals import Estimate
 
 NOTHING = "-"
@@ -36,7 +36,7 @@ def runs(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """List the runs under $CNNKIT_RUNS or ./runs, with what they reached."""
-    from cnnkit.api.listing import list_runs, ordered
+    from cnnkit.api.inference.runs import list_runs, ordered
 
     found = ordered(list_runs(pattern), sort)
     if json:
@@ -91,7 +91,7 @@ def _fitting(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]
 
 
 def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
-    from cnnkit.report.names import printable
+    from cnnkit.report.terminal.names import printable
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in columns:

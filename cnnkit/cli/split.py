@@ -13,8 +13,8 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
-from cnnkit.config import by_section
-from cnnkit.recipe import resolve
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def split(
     cnnkit train --split-file FILE.
     """
     settings = resolve(by_section({"data": data, **given}))
-    from cnnkit.api.splitting import divide
+    from cnnkit.api.images.split import divide
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
@@ -59,7 +59,7 @@ def split(
 
 def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """Return images per class and split; of more than `MOST_CLASSES` classes the smallest, which a split may leave empty."""
-    from cnnkit.report.names import printable
+    from cnnkit.report.terminal.names import printable
 
     used = [name for name in next(iter(counts.values())) if any(row.get(name) for row in counts.values())]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)

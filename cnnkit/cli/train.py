@@ -12,15 +12,15 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import with_config_options
-from cnnkit.config import START_SHARE, by_section
+from cnnkit.config.recipe import resolve, to_toml
+from cnnkit.config.settings import START_SHARE, by_section
 from cnnkit.errors import TrainingStoppedError
-from cnnkit.recipe import resolve, to_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api import TrainingJob
-    from cnnkit.config import OptimSettings
+    from cnnkit.config.settings import OptimSettings
 
 Flag = typer.Option
 
@@ -48,7 +48,7 @@ def train(
         else:
             typer.echo(to_toml(settings), nl=False)
         return
-    from cnnkit.data.ahead import look_ahead
+    from cnnkit.data.prefetch import look_ahead
 
     found = look_ahead(settings.data, settings.run.seed)
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
@@ -102,9 +102,9 @@ def _start(optim: OptimSettings) -> str:
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     """Train `job` on the screen; on an interruption say what is kept and how to go on."""
-    from cnnkit.api.calibrating import kept
-    from cnnkit.report.calibration import calibration_line
-    from cnnkit.report.live import EpochTable
+    from cnnkit.api.training.calibrating import kept
+    from cnnkit.report.terminal.calibration import calibration_line
+    from cnnkit.report.terminal.live import EpochTable
 
     run = job.run or job.begin()
     started = time.perf_counter()
@@ -124,7 +124,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             console.labelled(screen, "note", text, "yellow")
         rows = run.read_history()
         if rows:
-            from cnnkit.report.plots import plot_curves  # matplotlib: here it does not delay the first step
+            from cnnkit.report.pictures.plots import plot_curves  # matplotlib: here it does not delay the first step
 
             plot_curves(rows, run.path / "curves.png")
     stopping = job.state.stopping

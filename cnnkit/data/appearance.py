@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.facts import LUMA, laplacian
+from cnnkit.data.store.facts import LUMA, laplacian
 
 _GRAY = ("brightness", "contrast", "sharpness")
 _COLOUR = ("saturation", "warmth")

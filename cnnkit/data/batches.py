@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment import MIXING, Augmentation, augment, draw_numbers
-from cnnkit.data.memo import remembered
-from cnnkit.data.mixing import mix
-from cnnkit.data.randomness import permutation
-from cnnkit.data.store import canvas_file
-from cnnkit.data.stream import Canvases, gather, in_batches
-from cnnkit.preprocess import Preprocess, Preprocessing
+from cnnkit.data.augment.augment import MIXING, Augmentation, augment, draw_numbers
+from cnnkit.data.augment.mixing import mix
+from cnnkit.data.augment.randomness import permutation
+from cnnkit.data.store.cached_results import remembered
+from cnnkit.data.store.store import canvas_file
+from cnnkit.data.store.stream import Canvases, gather, in_batches
+from cnnkit.model.preprocess import Preprocess, Preprocessing
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.config import DataConfig
-from cnnkit.data import duplicates
-from cnnkit.data.grouping import grouped
+from cnnkit.config.settings import DataConfig
 from cnnkit.data.image import UndecodableError, image_size
-from cnnkit.data.layout import natural_order
-from cnnkit.data.scan import Progress, Scan, find_scan, reopened, scan
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
-from cnnkit.data.split import Sample, assign_splits, place
-from cnnkit.data.split_file import read_pins, split_text
-from cnnkit.data.store import open_thumbnails
+from cnnkit.data.sources.layout import natural_order
+from cnnkit.data.split import duplicates
+from cnnkit.data.split.grouping import grouped
+from cnnkit.data.split.split import Sample, assign_splits, place
+from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.store.scan import Progress, Scan, find_scan, reopened, scan
+from cnnkit.data.store.store import open_thumbnails
 from cnnkit.errors import DataError, closest
 from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
-    from cnnkit.preprocess import Preprocessing
+    from cnnkit.model.preprocess import Preprocessing
 
 SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
 ROUNDING = 1e-9  # a third of 300 images is 100, not 101

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from cnnkit.data.fast_decoder import jpeg_decoder
+from cnnkit.data.store.fast_decoder import jpeg_decoder
 from cnnkit.errors import DataError
 
 # Pillow knows some fifty formats; these are the ones people keep photographs and drawings in. The rest (PSD, DDS, BLP, ...)

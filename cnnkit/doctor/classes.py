@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from cnnkit.config import DataConfig
+from cnnkit.config.settings import DataConfig
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity

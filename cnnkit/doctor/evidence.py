@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.duplicates import clusters, linked
-from cnnkit.data.facts import Facts
-from cnnkit.data.layout import natural_order
 from cnnkit.data.source import Record
+from cnnkit.data.sources.layout import natural_order
+from cnnkit.data.split.duplicates import clusters, linked
+from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.finding import Files
 
 Rows = NDArray[np.intp]

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnnkit.data.facts import Facts
-from cnnkit.data.layout import suffix_of
+from cnnkit.data.sources.layout import suffix_of
+from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.wording import enumerated, number, share

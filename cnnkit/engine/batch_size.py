@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.optim import build_optimizer
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime

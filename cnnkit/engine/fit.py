@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from cnnkit.engine.pace import Clock, choose_pace
+from cnnkit.engine.progress import Clock, choose_pace
 from cnnkit.engine.progressive import resized
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step

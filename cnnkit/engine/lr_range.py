@@ -12,7 +12,7 @@ from itertools import count, islice
 import numpy as np
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.random_state import own_random_state

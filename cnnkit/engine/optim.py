@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.eager import eager
 from cnnkit.engine.muon import Muon
-from cnnkit.engine.pace import Pace
+from cnnkit.engine.progress import Pace
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.eager import eager
 from cnnkit.engine.replicas import draws_by_itself
 from cnnkit.engine.runtime import Runtime

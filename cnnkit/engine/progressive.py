@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 from torch.nn import functional
 
-from cnnkit.config import START_SHARE
+from cnnkit.config.settings import START_SHARE
 
 
 def resized(batches: Iterable[tuple[Tensor, Tensor]], start_size: int, done: float) -> Iterator[tuple[Tensor, Tensor]]:

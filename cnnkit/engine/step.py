@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.replicas import Replicas
 from cnnkit.engine.runtime import Runtime
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from cnnkit.classifier import true_fp32
 from cnnkit.errors import CnnkitError
 from cnnkit.explain.heat import class_numbers, heat
 from cnnkit.explain.layers import SpatialLayer, last_spatial, named_layer
 from cnnkit.explain.network import Network
-from cnnkit.model_file import Model
+from cnnkit.model.file import Model
+from cnnkit.model.torch_classifier import true_fp32
 from cnnkit.registry import load_architecture
 
 BATCH = 64  # canvases in one pass; the layers up to the one that is explained keep nothing for the gradients

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cnnkit.classifier import true_fp32
 from cnnkit.errors import MissingExtraError
 from cnnkit.explain.heat import class_numbers, heat
 from cnnkit.explain.network import Network
-from cnnkit.model_file import Model
+from cnnkit.model.file import Model
+from cnnkit.model.torch_classifier import true_fp32
 
 STEPS = 50  # of the integral; the paper found 20 to 300 enough (section 5), captum takes 50
 BATCH = 50  # canvases in one pass forward and back

@@ -11,7 +11,7 @@ from torch import Tensor
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.integrated import IntegratedGradients
 from cnnkit.explain.occlusion import Occlusion
-from cnnkit.model_file import Model
+from cnnkit.model.file import Model
 
 MethodName = Literal["gradcam", "occlusion", "integrated-gradients"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cnnkit.explain.layers import SpatialLayer, spatial_layers
-from cnnkit.model_file import Model
-from cnnkit.preprocess import Preprocess
+from cnnkit.model.file import Model
+from cnnkit.model.preprocess import Preprocess
 
 
 class Network:

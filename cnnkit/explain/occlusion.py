@@ -10,9 +10,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cnnkit.classifier import TorchClassifier
 from cnnkit.explain.heat import class_numbers, heat
-from cnnkit.model_file import Model
+from cnnkit.model.file import Model
+from cnnkit.model.torch_classifier import TorchClassifier
 
 PATCH = 1 / 4  # of the side: large enough to hide a part that matters
 STEP = 1 / 2  # of the patch: 49 answers an image for most sizes

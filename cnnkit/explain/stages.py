@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnnkit.classifier import true_fp32
 from cnnkit.explain.layers import SpatialLayer
 from cnnkit.explain.network import Network
-from cnnkit.model_file import Model
+from cnnkit.model.file import Model
+from cnnkit.model.torch_classifier import true_fp32
 
 BATCH = 16  # canvases whose feature maps are in memory: at 224 px 60 MB each for a wide network
 CHANNELS = 8  # shown of a stage: one row of a picture

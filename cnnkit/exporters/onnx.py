@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.protocol import Exporter
-from cnnkit.model_file import Model, ModelHeader
-from cnnkit.preprocess import Preprocess
-from cnnkit.rules import to_metadata
+from cnnkit.model.file import Model, ModelHeader
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.rules import to_metadata
 
 if TYPE_CHECKING:
     import onnx

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
-from cnnkit.preprocess import Preprocessing
-from cnnkit.rules import Rules, from_metadata
-from cnnkit.shapes import same_shape
+from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.rules import Rules, from_metadata
+from cnnkit.model.shapes import same_shape
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnkit.data import fast_decoder, image
+from cnnkit.data import image
+from cnnkit.data.store import fast_decoder
 
 REPEATS = 7
 LARGE = (4000, 3000)  # px: a photo of a telephone

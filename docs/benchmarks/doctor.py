@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from cnnkit.data.decoding import decode_block, read_all
-from cnnkit.data.duplicates import near_pairs
 from cnnkit.data.image import read_image
 from cnnkit.data.source import Source, open_source
+from cnnkit.data.split.duplicates import near_pairs
+from cnnkit.data.store.decoding import decode_block, read_all
 from cnnkit.doctor.copies import leak
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.shortcut import FAMILIES, sample, shortcut

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnkit.data.duplicates import clusters, exact_groups, near_pairs
-from cnnkit.data.facts import Decoded, Facts, decode, measure
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, open_source
+from cnnkit.data.split.duplicates import clusters, exact_groups, near_pairs
+from cnnkit.data.store.facts import Decoded, Facts, decode, measure
 
 Pixels = NDArray[np.uint8]
 BLOCK = 500  # images decoded at a time

@@ -22,9 +22,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnnkit.api.training_speed import TrainingBench
-    from cnnkit.config import TrainConfig
-    from cnnkit.metrics.speed import Stage
+    from cnnkit.api.speed.training import TrainingBench
+    from cnnkit.config.settings import TrainConfig
+    from cnnkit.speed.values import Stage
 
 HEAD = """\
 | `cnnkit train` | ratio | images/s | of the step | CPU-s per 1,000 | of the step | gather, augment, normalise |
@@ -33,7 +33,7 @@ HEAD = """\
 
 def settings(flags: list[str]) -> TrainConfig:
     """Return what ``cnnkit train`` makes of its flags."""
-    from cnnkit.config import validated
+    from cnnkit.config.settings import validated
 
     command = [sys.executable, "-m", "cnnkit", "train", *flags, "--print-config", "--json"]
     return validated(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
@@ -41,10 +41,10 @@ def settings(flags: list[str]) -> TrainConfig:
 
 def bench(config: TrainConfig, seconds: float) -> TrainingBench:
     """Prepare the training and decode its images; no run is written."""
-    from cnnkit.api.stopwatch import Meter
-    from cnnkit.api.training import prepare
-    from cnnkit.api.training_speed import TrainingBench
+    from cnnkit.api.speed.training import TrainingBench
+    from cnnkit.api.training.job import prepare
     from cnnkit.data.source import open_source
+    from cnnkit.speed.stopwatch import Meter
 
     source = open_source(config.data.data)
     job = prepare(config, source=source, dry_run=True)

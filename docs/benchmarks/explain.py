@@ -19,10 +19,10 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from cnnkit.architecture import parse_options
-from cnnkit.classifier import TorchClassifier
 from cnnkit.explain.gradcam import GradCam
-from cnnkit.model_file import Model, ModelHeader
-from cnnkit.preprocess import Preprocess, Preprocessing
+from cnnkit.model.file import Model, ModelHeader
+from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import load_architecture
 
 CLASSES = 10

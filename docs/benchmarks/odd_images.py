@@ -91,10 +91,10 @@ def ways(folder: Path, names: Sequence[str]) -> tuple[int, int]:
     """Return how many of the files can be decoded, and how many come out equal, or are refused, by every way."""
     import torch
 
-    from cnnkit.data.facts import decode
-    from cnnkit.data.scan import scan
     from cnnkit.data.source import Record
-    from cnnkit.preprocess import Preprocess, Preprocessing
+    from cnnkit.data.store.facts import decode
+    from cnnkit.data.store.scan import scan
+    from cnnkit.model.preprocess import Preprocess, Preprocessing
 
     geometry = Preprocessing(image_size=48, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     preprocess = Preprocess(geometry).eval()

@@ -22,7 +22,7 @@ from pathlib import Path
 HEAD = """\
 | run | s | CPU-s | loading s | loading CPU-s | peak memory | page | pictures | heat maps |
 |---|---|---|---|---|---|---|---|---|"""
-LOAD = "import cnnkit.api.reporting, cnnkit.report.page, cnnkit.report.plots"
+LOAD = "import cnnkit.api.pages.run, cnnkit.report.page.run, cnnkit.report.pictures.plots"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from cnnkit.data.scan import Scan, scan
 from cnnkit.data.source import Source, open_source
-from cnnkit.preprocess import Preprocessing
+from cnnkit.data.store.scan import Scan, scan
+from cnnkit.model.preprocess import Preprocessing
 
 CHUNK = 256
 

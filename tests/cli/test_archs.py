@@ -156,7 +156,7 @@ def test_show_tells_options_size_and_source(cli: Callable[..., Any]) -> None:
     done = cli("archs", "show", "custom-cnn", "--set", "width=4", "--json")
     card = done.json()
     assert done.code == 0
-    assert (card["name"], card["package"], card["source"]) == ("custom-cnn", "cnnkit", "cnnkit.models.custom_cnn:custom_cnn")
+    assert (card["name"], card["package"], card["source"]) == ("custom-cnn", "cnnkit", "cnnkit.architectures.custom_cnn:custom_cnn")
     assert card["options"][0] == {"name": "width", "type": "int", "default": 32, "value": 4}
     assert (card["image_size"], card["classes"], card["pretrained"]) == (128, 10, None)
     convolutions = (3 * 4, 4 * 8, 8 * 16)

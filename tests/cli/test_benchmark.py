@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnkit.cli.benchmark import SHAPING
-from cnnkit.config import SECTIONS
+from cnnkit.config.settings import SECTIONS
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--image-size", 16, "--precision", "fp32", "--seconds", 0.1)
 

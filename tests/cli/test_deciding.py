@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnkit.api.drift_watch import take_fingerprint
-from cnnkit.classifier import TorchClassifier, open_classifier
+from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.data.image import read_image
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
-from cnnkit.model_file import read_header, rewrite_header
+from cnnkit.model.file import read_header, rewrite_header
+from cnnkit.model.torch_classifier import TorchClassifier, open_classifier
 
 
 def give(run: Path, **rules: object) -> None:

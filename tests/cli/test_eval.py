@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.evaluation import Evaluation
-from cnnkit.data.store import stores
+from cnnkit.api.evaluation.evaluate import Evaluation
+from cnnkit.data.store.store import stores
 from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint
-from cnnkit.model_file import read_header, rewrite_header
+from cnnkit.model.file import read_header, rewrite_header
 
 
 def test_eval_takes_the_newest_run_and_says_so(cli, trained):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cnnkit.model_file import load_model
+from cnnkit.model.file import load_model
 
 
 def words(text: str) -> str:
@@ -42,7 +42,7 @@ def test_json_is_the_header_with_the_sizes(cli, trained):
 
 
 def test_what_later_versions_write_into_the_header_is_shown_too(cli, trained, monkeypatch):
-    from cnnkit import model_facts
+    from cnnkit.model import facts as model_facts
 
     whole = model_facts.json.loads
     monkeypatch.setattr(model_facts.json, "loads", lambda text: _with_more(whole(text)))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnnkit.cli.lr_find import FLAGS, IDLE
-from cnnkit.config import SECTIONS
+from cnnkit.config.settings import SECTIONS
 from cnnkit.engine.lr_range import range_test
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32", "--batch-size", "16")
@@ -53,7 +53,7 @@ def test_json_is_the_whole_test_and_agrees_with_the_table(cli, image_folder, rea
 
 
 def test_a_loss_that_never_falls_is_an_error_and_its_curve_is_kept(cli, image_folder, monkeypatch):
-    monkeypatch.setattr("cnnkit.api.lr_finding.range_test", partial(range_test, high=2e-6))
+    monkeypatch.setattr("cnnkit.api.training.lr_find.range_test", partial(range_test, high=2e-6))
     data = image_folder(images=12)
     result = cli("lr-find", "--data", data, *SMALL, "--json")
     assert result.code == 2

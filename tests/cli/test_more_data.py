@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cnnkit.api.more_data import MoreData
+from cnnkit.api.training.more_data import MoreData
 from cnnkit.cli.more_data import FLAGS, IDLE
-from cnnkit.config import SECTIONS
+from cnnkit.config.settings import SECTIONS
 
 TINY = ("--set", "width=4", "--set", "blocks=1", "--set", "dense=16", "--precision", "fp32", "--image-size", "8")
 

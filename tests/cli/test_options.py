@@ -8,8 +8,8 @@ import typer
 
 from cnnkit.cli.app import app
 from cnnkit.cli.options import PANELS
-from cnnkit.config import SECTIONS, flag
-from cnnkit.recipe import recipe_names
+from cnnkit.config.recipe import recipe_names
+from cnnkit.config.settings import SECTIONS, flag
 
 OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration
-from cnnkit.model_file import read_header, rewrite_header
+from cnnkit.model.file import read_header, rewrite_header
 
 
 def test_one_row_per_file_in_the_order_given(cli, trained, read_rows):

@@ -118,7 +118,7 @@ def test_a_lone_model_file_has_no_run(cli, trained, tmp_path):
 
 
 def test_several_runs_on_one_page(cli, trained, tmp_path):
-    from cnnkit.model_file import read_header, rewrite_header
+    from cnnkit.model.file import read_header, rewrite_header
 
     other = trained.run.with_name("002-custom-cnn")
     shutil.copytree(trained.run, other)

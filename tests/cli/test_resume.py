@@ -13,7 +13,7 @@ FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "v
 @pytest.fixture
 def stop_after(monkeypatch):
     """Return a function that makes the next training stop, as Ctrl-C does, when so many epochs have ended."""
-    from cnnkit.report.live import EpochTable
+    from cnnkit.report.terminal.live import EpochTable
 
     whole = EpochTable.add
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.data.source import Record
-from cnnkit.preprocess import Preprocessing
+from cnnkit.model.preprocess import Preprocessing
 
 
 class Drawn:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from cnnkit.data.augment import Augmentation, augment, draw_numbers
+from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers
 from cnnkit.data.batches import Batches, channel_statistics, class_weights, normalised_by
 from cnnkit.data.image import read_image
-from cnnkit.data.scan import scan
 from cnnkit.data.sources.folder import FolderSource
-from cnnkit.data.stream import gather
-from cnnkit.preprocess import Preprocess, Preprocessing
+from cnnkit.data.store.scan import scan
+from cnnkit.data.store.stream import gather
+from cnnkit.model.preprocess import Preprocess, Preprocessing
 
 CPU = torch.device("cpu")
 NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)

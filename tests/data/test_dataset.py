@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnkit.config import DataConfig
-from cnnkit.data import duplicates
+from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import Dataset, find_dataset, load_dataset, near_copies, with_canvases
 from cnnkit.data.source import open_source
+from cnnkit.data.split import duplicates
 from cnnkit.errors import DataError
-from cnnkit.preprocess import Preprocessing
+from cnnkit.model.preprocess import Preprocessing
 
 GEOMETRY = Preprocessing(image_size=8, mean=(0.0,) * 3, std=(1.0,) * 3)
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cnnkit.config import DataConfig
+from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
 from cnnkit.data.source import open_source
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.data.decoding import decode_block, read_all
-from cnnkit.data.facts import Facts
 from cnnkit.data.source import Record
 from cnnkit.data.sources.folder import FolderSource
+from cnnkit.data.store.decoding import decode_block, read_all
+from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.evidence import Evidence
 
 Image = tuple[Record, Facts]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine import batch_size as room
 from cnnkit.engine.batch_size import BatchSize, choose_batch_size, fast_enough, largest_that_fits, most_images
 from cnnkit.engine.runtime import Runtime

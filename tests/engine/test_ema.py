@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.ema import MovingAverage, decay_at
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
-from cnnkit.engine.pace import Clock
+from cnnkit.engine.progress import Clock
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import validate
 

@@ -12,11 +12,11 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.optim import learning_rate
-from cnnkit.engine.pace import ByEpochs
+from cnnkit.engine.progress import ByEpochs
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import validate
 from cnnkit.errors import TrainingStoppedError

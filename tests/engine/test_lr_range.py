@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.lr_range import CLEAR, REBOUND, RangeTest, range_test, smooth, suggest
 from cnnkit.engine.runtime import Runtime
 

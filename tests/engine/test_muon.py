@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine import muon as room
 from cnnkit.engine.muon import SHARE, Muon, orthogonalised
 from cnnkit.engine.optim import build_optimizer

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from cnnkit.engine.pace import ByEpochs
+from cnnkit.engine.progress import ByEpochs
 
 
 def network() -> nn.Sequential:

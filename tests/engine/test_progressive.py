@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnkit.config import START_SHARE
+from cnnkit.config.settings import START_SHARE
 from cnnkit.engine.progressive import resized
 
 SIDE = 8

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.config import OptimConfig
+from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.optim import build_optimizer
 from cnnkit.engine.replicas import Replicas, draws_by_itself
 from cnnkit.engine.runtime import Runtime

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.config import OptimConfig, StopConfig
+from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import NAME, load_state, save_state

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.model_file import Model, ModelHeader
-from cnnkit.preprocess import Preprocessing
+from cnnkit.model.file import Model, ModelHeader
+from cnnkit.model.preprocess import Preprocessing
 
 
 @pytest.fixture

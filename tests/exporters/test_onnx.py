@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.classifier import TorchClassifier
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters import onnx as exporter
 from cnnkit.exporters.onnx import onnx_exporter, write_onnx
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import check_parity, sample_photos
+from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import EXPORTERS, load
 
 SIZES = [(1, 1), (7, 5), (24, 24), (23, 25), (375, 500), (1000, 700)]

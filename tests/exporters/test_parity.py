@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from cnnkit.classifier import TorchClassifier
 from cnnkit.errors import CheckFailedError, DataError, ModelFileError
 from cnnkit.exporters.onnx import onnx_exporter
 from cnnkit.exporters.parity import TOLERANCE, check_parity, export_checked, sample_photos
 from cnnkit.exporters.protocol import Exporter
+from cnnkit.model.torch_classifier import TorchClassifier
 
 
 @dataclass

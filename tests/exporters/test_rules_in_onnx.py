@@ -8,9 +8,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from cnnkit.api.drift_watch import DriftWatch, take_fingerprint
-from cnnkit.api.prediction import predictions
-from cnnkit.classifier import TorchClassifier, rules_of
+from cnnkit.api.inference.drift import DriftWatch, take_fingerprint
+from cnnkit.api.inference.predict import predictions
 from cnnkit.data.appearance import appearance
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx import metadata
@@ -18,8 +17,9 @@ from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
-from cnnkit.model_file import Model
-from cnnkit.rules import Rules
+from cnnkit.model.file import Model
+from cnnkit.model.rules import Rules
+from cnnkit.model.torch_classifier import TorchClassifier, rules_of
 
 
 def with_metadata(exported: Path, path: Path, **changed: str) -> Path:

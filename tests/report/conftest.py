@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from cnnkit.doctor.finding import Finding, Health, Severity
 from cnnkit.metrics.classification import classification_report
-from cnnkit.report.page import RunPage
-from cnnkit.report.page_facts import ModelFacts
-from cnnkit.report.page_gallery import Answer, choose
+from cnnkit.report.page.facts import ModelFacts
+from cnnkit.report.page.gallery import Answer, choose
+from cnnkit.report.page.run import RunPage
 
 
 @pytest.fixture

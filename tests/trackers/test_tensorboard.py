@@ -37,7 +37,7 @@ def events(run: Path) -> Any:
 
 
 def test_the_events_are_those_of_history_csv_also_after_a_resume(cli, image_folder, read_rows, monkeypatch):
-    from cnnkit.report.live import EpochTable
+    from cnnkit.report.terminal.live import EpochTable
 
     whole = EpochTable.add
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cnnkit.data.image import SUFFIXES
-from cnnkit.data.layout import litter, read_layout, suffix_of
 from cnnkit.data.source import ALIASES, TRAIN, Record, Request, SourceKind
+from cnnkit.data.sources.layout import litter, read_layout, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
 from cnnkit.errors import DataError

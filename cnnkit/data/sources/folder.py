@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnkit.data.image import SUFFIXES, read_file
-from cnnkit.data.layout import litter, natural_key, read_layout, suffix_of
 from cnnkit.data.rows import Rows
 from cnnkit.data.source import Record, Request, SourceKind
+from cnnkit.data.sources.layout import litter, natural_key, read_layout, suffix_of
 from cnnkit.errors import DataError
 
 

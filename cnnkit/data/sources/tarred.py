@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO, cast
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, too_much
 from cnnkit.data.sources.spans import FileSpans, OpenSpans
-from cnnkit.data.store import cache_folder
+from cnnkit.data.store.store import cache_folder
 from cnnkit.errors import DataError
 
 _PIECE = 4 * MEGA  # bytes unpacked at a time

@@ -85,7 +85,8 @@ def _script(peer: str, file: str) -> tuple[Callable[[Task], list[str]], Callable
 @cache
 def _parameters(classes: int) -> int:
     """Return how many parameters custom-cnn has, which the case study of the same layers must have too."""
-    code = f"from cnnkit.models.custom_cnn import build\nprint(sum(parameter.numel() for parameter in build({classes}, 3).parameters()))"
+    count = f"sum(parameter.numel() for parameter in build({classes}, 3).parameters())"
+    code = f"from cnnkit.architectures.custom_cnn import build\nprint({count})"
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 

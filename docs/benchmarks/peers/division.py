@@ -75,7 +75,7 @@ def divide(name: str, source: Path | None, weights: Path | None, work: Path) -> 
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         _copy(images, _rows(table), folder)
     rows = _rows(table)
-    from cnnkit.data.augment import looks_sided  # the rule by which cnnkit itself leaves the mirror out; loads torch
+    from cnnkit.data.augment.augment import looks_sided  # the rule by which cnnkit itself leaves the mirror out; loads torch
 
     classes = {row["label"] for row in rows}
     mirror = not any(looks_sided(label) for label in classes)

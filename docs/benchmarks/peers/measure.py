@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from cnnkit.api.stopwatch import machine_seconds
+from cnnkit.speed.stopwatch import machine_seconds
 
 INTERVAL = 0.5  # seconds between two looks; a look takes 5 to 20 ms of this process, none of the trainer's
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnkit.data.facts import decode
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record
 from cnnkit.data.sources.arrays import ArraysSource
+from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)

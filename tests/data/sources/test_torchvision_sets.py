@@ -10,9 +10,9 @@ import pytest
 import torchvision
 from PIL import Image
 
-from cnnkit.data.facts import decode
 from cnnkit.data.source import Record, open_source
 from cnnkit.data.sources.torchvision_sets import SETS, TorchvisionSource
+from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 
 RANDOM = np.random.default_rng(0)

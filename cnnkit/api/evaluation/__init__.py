@@ -1,0 +1,1 @@
+"""Evaluation, comparison and the rules that validation images give a model."""

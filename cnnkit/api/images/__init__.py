@@ -1,0 +1,1 @@
+"""Work on images without a training: doctor, split, preview."""

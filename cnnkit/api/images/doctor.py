@@ -1,0 +1,84 @@
+"""The health of data: what the doctor finds, before a training and with what a trained network knows after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnkit.data.dataset import near_copies, select_classes
+from cnnkit.data.source import open_source
+from cnnkit.data.split.grouping import grouped
+from cnnkit.data.store.scan import Progress, Scan, scan
+from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.examine import examine as run_checks
+from cnnkit.doctor.finding import Finding, Health
+from cnnkit.doctor.suspects import out_of_fold, suspects
+from cnnkit.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from cnnkit.model.torch_classifier import TorchClassifier
+
+
+def examine(
+    data: str | Path,
+    *,
+    classes: Sequence[str] = (),
+    group_by: str = "",
+    download: bool = False,
+    model: str | Path | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Health:
+    """Look at every image of `data` and say what is wrong with them; changes nothing.
+
+    With `model`, a run directory or model file trained on these classes, also which labels look wrong to it.
+    Raises `DataError` if there is no such data, `ModelFileError` if the model cannot be used for it.
+    """
+    source = open_source(str(data), download=download, group_by=group_by)
+    records, names = select_classes(source, classes)
+    records = grouped(records, group_by)
+    classifier = _classifier(model, names) if model is not None else None
+    geometry = classifier.model.header.preprocessing if classifier else None
+    found = scan(source, records, geometry, workers=workers, progress=progress)
+    evidence = Evidence(records, found.facts, found.thumbnails, near_copies(found), geometry.image_size if geometry else None)
+    findings = run_checks(evidence)
+    if classifier:
+        suspect = _suspects(classifier, evidence, found)
+        findings += [suspect] if suspect else []
+    return Health(len(records), evidence.counts, tuple(findings), tuple(source.notes))
+
+
+def _classifier(model: str | Path, classes: Sequence[str]) -> TorchClassifier:
+    """Open a model that knows all of these classes."""
+    from cnnkit.api.inference.target import find_target
+    from cnnkit.model.file import load_model
+    from cnnkit.model.torch_classifier import TorchClassifier
+
+    target = find_target(model)
+    if target.path.suffix != ".safetensors":
+        raise ModelFileError(f"--model {target.path}: only a run or a model file (best.safetensors) can look for wrong labels")
+    classifier = TorchClassifier(load_model(target.path))
+    strange = sorted(set(classes) - set(classifier.classes))
+    if strange:
+        raise ModelFileError(
+            f"--model {target.path} does not know the classes {', '.join(strange)}; it knows {', '.join(classifier.classes)}; "
+            f"name a model that was trained on these classes, or leave some out with --classes"
+        )
+    return classifier
+
+
+def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> Finding | None:
+    """Judge every readable image by a small model on the network's features that was fitted without it and its copies."""
+    import torch
+
+    from cnnkit.data.store.stream import gather, in_batches
+
+    rows = evidence.readable
+    assert found.canvases is not None  # noqa: S101 (a geometry was given)
+    looked = gather(found.canvases, in_batches(rows))
+    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in looked])
+    probabilities = out_of_fold(features, evidence.labels[rows], evidence.kin[rows])
+    return suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)

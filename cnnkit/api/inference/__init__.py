@@ -1,0 +1,1 @@
+"""Models and runs that exist: prediction, explanation, export, info, list of runs."""

@@ -1,0 +1,77 @@
+"""Export: one file, kept only after it gave the model's answers on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit import run_dir
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.target import Target, find_target
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import VAL
+from cnnkit.data.store.facts import decode
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters.parity import Parity, export_checked, sample_photos
+from cnnkit.model.file import load_model
+from cnnkit.registry import EXPORTERS, load
+
+if TYPE_CHECKING:
+    from cnnkit.exporters.protocol import Exporter
+
+IMAGES = 256  # images of the parity check, spread over the split
+
+
+@dataclass(frozen=True)
+class Export:
+    """The exported file, its parity with the model, and which images that was measured on."""
+
+    target: Target
+    path: Path
+    parity: Parity
+    images: str
+
+
+def export(model: str | Path | None = None, *, to: str = "onnx", data: str | None = None, out: str | Path | None = None) -> Export:
+    """Export a model with the exporter `to`, check the file on validation images and keep it with its parity.json.
+
+    It goes to ``export/`` of the run directory, or to `out`. A model file without a run is checked on `data`, or on crops of
+    scikit-learn's two sample photographs. Raises `CheckFailedError` (nothing kept) if the file answers differently.
+    """
+    target = find_target(model)
+    if target.path.suffix != ".safetensors":
+        raise ModelFileError(
+            f"--model {target.path}: only a model file can be exported, such as best.safetensors; this one is an export already"
+        )
+    exporter: Exporter = load(EXPORTERS, to)[0]
+    trained = load_model(target.path)
+    folder = target.run.export if target.run else target.path.parent
+    path = Path(out) if out is not None else folder / f"model{exporter.suffix}"
+    run_dir.check_writable(path.parent)
+    if data is not None:
+        samples: Samples | None = other_samples(data, None, trained.header.classes)
+    else:
+        samples = run_samples(target.run, VAL) if target.run else None
+    images, named = (
+        (sample_photos(IMAGES // 4), "crops of scikit-learn's sample photographs")
+        if samples is None
+        else (_images(samples), f"{samples.split} images of {samples.source.name}")
+    )
+    parity = export_checked(trained, exporter, path, images)
+    run_dir.write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": named, "file": path.name})
+    return Export(target, path, parity, named)
+
+
+def _images(samples: Samples) -> Iterator[NDArray[np.uint8]]:
+    """Decode up to `IMAGES` of the samples from their files, evenly spread; unreadable ones are passed over."""
+    step = max(1, len(samples.records) // IMAGES)
+    for record in samples.records[::step][:IMAGES]:
+        try:
+            yield decode(samples.source.read(record)).image
+        except UndecodableError:
+            continue

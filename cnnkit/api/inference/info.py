@@ -1,0 +1,54 @@
+"""What is inside a model file, a run or an exported file, read from headers: nothing is built, and no torch is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cnnkit.api.inference.runs import run_facts
+from cnnkit.api.inference.target import Target
+from cnnkit.errors import ModelFileError
+from cnnkit.model.facts import read_facts
+
+
+def inspect(target: Target) -> dict[str, Any]:
+    """Return what `cnnkit info --json` prints of a model: the same keys for a model file and an exported one, as far as it knows them.
+
+    ``parameters`` counts the weights that are learned; of an ONNX file, whose constants are not told apart, ``constants`` counts all.
+    ``run`` is there if the file lies in a run directory. Raises `ModelFileError` if the file cannot be read or is of no known kind.
+    """
+    path = target.path
+    if path.suffix == ".safetensors":
+        facts = _model_file(path)
+    elif path.suffix == ".onnx":
+        facts = _onnx(path)
+    else:
+        raise ModelFileError(f"{path}: {path.suffix or 'no ending'}: cnnkit info reads a run directory, a .safetensors or an .onnx file")
+    return {"file": str(path), **facts, **({"run": run_facts(target.run).to_dict()} if target.run else {})}
+
+
+def _model_file(path: Path) -> dict[str, Any]:
+    facts = read_facts(path)
+    sizes = {
+        "format": "safetensors",
+        "bytes": facts.bytes,
+        "parameters": facts.parameters,
+        "statistics": facts.statistics,
+        "tensors": facts.tensors,
+        "dtypes": list(facts.dtypes),
+    }
+    if facts.header is None:
+        return {**sizes, "cnnkit": False}
+    return {**sizes, "cnnkit": True, **{key: value for key, value in facts.header.items() if key != "format"}}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    from cnnkit.exporters.onnx_facts import read_onnx_facts
+
+    facts = read_onnx_facts(path)
+    faces = {
+        "inputs": [vars(each) for each in facts.inputs],
+        "outputs": [vars(each) for each in facts.outputs],
+    }
+    sizes = {"format": "onnx", "bytes": facts.bytes, "constants": facts.constants, "nodes": facts.nodes, "opset": facts.opset}
+    return {**sizes, "producer": facts.producer, **faces, "cnnkit": "classes" in facts.metadata, **facts.metadata}

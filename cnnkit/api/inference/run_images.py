@@ -1,0 +1,80 @@
+"""What a network sees of some images of a run: from the store of its training, or decoded now where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.api.inference.samples import run_source
+from cnnkit.data.store.scan import find_scan, scan
+from cnnkit.data.store.stream import Canvases, gather, in_batches
+from cnnkit.model.preprocess import Preprocessing
+from cnnkit.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from cnnkit.data.source import Record, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Canvases, uint8 (N, C, S, S), and the row of each image that could be read by its path; `stored`: nothing had to be decoded."""
+
+    rows: dict[str, int]
+    canvases: Canvases
+    stored: bool
+
+    def known(self, paths: Sequence[str]) -> list[str]:
+        """Return those of `paths` that can be shown."""
+        return [path for path in paths if path in self.rows]
+
+    def missing(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return a sentence on those of `paths` that cannot be shown; nothing if all can."""
+        gone = [path for path in paths if path not in self.rows]
+        return (f"{len(gone)} of {len(paths)} images cannot be shown: they are gone or unreadable, such as {gone[0]}",) if gone else ()
+
+    def pictures(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8]]:
+        """Return the known ones of `paths` as uint8 RGB (H, W, 3), shrunk to `side` px."""
+        from cnnkit.report.pictures.thumbnail import shrunk
+
+        known = self.known(list(dict.fromkeys(paths)))
+        return {path: shrunk(picture(canvas), side) for part, block in self.of(known) for path, canvas in zip(part, block, strict=True)}
+
+    def of(self, paths: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
+        """Yield the `paths`, all known, in portions with their canvases (n, C, S, S)."""
+        order = sorted(range(len(paths)), key=lambda place: self.rows[paths[place]])  # a file is read forwards
+        parts = in_batches(np.array([self.rows[paths[place]] for place in order], np.int64))
+        start = 0
+        for block in gather(self.canvases, parts):
+            yield [paths[place] for place in order[start : start + len(block)]], block
+            start += len(block)
+
+
+def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Shown:
+    """Return the canvases of at least `paths`, images of `scope`, whose store serves if there is one; else only these are decoded.
+
+    Images that are gone or cannot be read are left out.
+    """
+    found = find_scan(source, scope, geometry)
+    records = scope
+    if found is None:
+        wanted = set(paths)
+        records = [record for record in scope if record.path in wanted]
+        found = scan(source, records, geometry, cache="ram")
+    assert found.canvases is not None  # noqa: S101 (a geometry was given)
+    rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
+    return Shown(rows, found.canvases, found.reused)
+
+
+def shown_to(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Shown:
+    """Return what the network of `run`, by its `config`, sees of its images at `paths`; raises `DataError` if its source is gone."""
+    source, scope = run_source(run, config)
+    return shown(source, scope, paths, Preprocessing(**config["preprocessing"]))
+
+
+def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn a canvas (C, S, S) of one or three channels into uint8 RGB (S, S, 3)."""
+    return np.ascontiguousarray(np.broadcast_to(canvas, (3, *canvas.shape[1:])).transpose(1, 2, 0))

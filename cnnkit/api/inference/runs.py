@@ -1,0 +1,125 @@
+"""All runs of a folder, each read from its own files; a damaged one is a row that says so. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from cnnkit.errors import CnnkitError
+from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.model.facts import read_facts
+from cnnkit.run_dir import RunDir, runs_folder, runs_in
+
+DAMAGED = "damaged"
+KEYS = {"val": "val_accuracy", "test": "test_accuracy"}  # what `--sort` may name beside new and time
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run. What was not reached, or not measured, is None; `problem` says why a damaged one could not be read.
+
+    `best_value` is that of `monitor` in `best_epoch`; `val_accuracy` is of the same epoch, `test_accuracy` of ``eval/test``, both
+    with 95 % intervals. `ece` and `temperature` are of the evaluation and of the model file. `seconds` were spent in training
+    steps; `began` is a time stamp (s since 1970).
+    """
+
+    path: Path
+    status: str
+    arch: str = ""
+    data: str = ""
+    recipe: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    monitor: str = ""
+    best_value: float | None = None
+    val_accuracy: Estimate | None = None
+    test_accuracy: Estimate | None = None
+    ece: float | None = None
+    temperature: float | None = None
+    seconds: float | None = None
+    began: float | None = None
+    problem: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number that its folder begins with."""
+        return int(self.path.name.partition("-")[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row of ``runs --json``."""
+        kept = {name: value for name, value in vars(self).items() if name not in {"path", "val_accuracy", "test_accuracy"}}
+        estimates = {name: value.to_dict() if (value := getattr(self, name)) else None for name in ("val_accuracy", "test_accuracy")}
+        return {"run": str(self.path), "number": self.number, **kept, **estimates}
+
+
+def list_runs(pattern: str = "*", folder: Path | None = None) -> list[RunFacts]:
+    """Return the runs under `folder` (by default ``$CNNKIT_RUNS`` or ``./runs``), newest first.
+
+    `pattern`, with ``*`` and ``?``, must match the whole name of the run, its architecture, data or recipe; upper and lower case alike.
+    """
+    found = [run_facts(RunDir(path)) for path in runs_in(folder or runs_folder())]
+    return [row for row in found if any(fnmatch(text.lower(), pattern.lower()) for text in (row.path.name, row.arch, row.data, row.recipe))]
+
+
+def ordered(rows: Sequence[RunFacts], by: str) -> list[RunFacts]:
+    """Return `rows` with the highest accuracy of `by` (val, test) first, the longest training (time), or as they are (new)."""
+    if by == "time":
+        return sorted(rows, key=lambda row: -(row.seconds or 0.0))
+    if by not in KEYS:
+        return list(rows)
+    values = {row.path: getattr(row, KEYS[by]) for row in rows}
+    return sorted(rows, key=lambda row: -values[row.path].value if values[row.path] else 1.0)
+
+
+def run_facts(run: RunDir) -> RunFacts:
+    """Return what the files of one run say; of a damaged one, why they say nothing."""
+    try:
+        return _facts(run)
+    except (CnnkitError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error) if isinstance(error, CnnkitError) else f"{type(error).__name__}: {error}"
+        return RunFacts(run.path, DAMAGED, problem=reason)
+
+
+def _facts(run: RunDir) -> RunFacts:
+    record = run.read_config()
+    settings, result, images = record["config"], record["result"], record["data"]["images"]
+    rows, test = run.read_history(), _metrics(run.evaluation("test"))
+    best = next((row for row in rows if int(row["epoch"]) == result["best_epoch"]), None)
+    header = (read_facts(run.best).header or {}) if run.best.is_file() else {}
+    return RunFacts(
+        path=run.path,
+        status=str(record["status"]),
+        arch=str(record["arch"]["name"]),
+        data=str(settings["data"]["data"]),
+        recipe=str(settings["recipe"]),
+        epochs=len(rows) if record["status"] == "running" else int(result["epochs"]),
+        best_epoch=int(result["best_epoch"]) or None,
+        monitor=str(result["monitor"]),
+        best_value=result["best_value"],
+        val_accuracy=_share(float(best["val_accuracy"]), int(images["val"])) if best else None,
+        test_accuracy=Estimate(*(float(test["accuracy"][end]) for end in ("value", "low", "high"))) if "accuracy" in test else None,
+        ece=_value(test.get("ece")),
+        temperature=header.get("temperature"),
+        seconds=sum(float(row["seconds"]) for row in rows),
+        began=run.split_file.stat().st_mtime,  # written when it began, and never again
+    )
+
+
+def _share(value: float, n: int) -> Estimate:
+    return wilson(round(value * n), n)
+
+
+def _metrics(folder: Path) -> Mapping[str, Any]:
+    """What was evaluated last on test; empty if nothing was."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def _value(entry: object) -> float | None:
+    """The value of a number that may come with an interval."""
+    value = entry.get("value") if isinstance(entry, Mapping) else entry
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,91 @@
+"""What a model answers to the images of a split: every one that can be read, from the store or decoded now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cnnkit.api.inference.samples import Samples
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record
+from cnnkit.data.store.facts import decode
+from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
+from cnnkit.data.store.stream import BATCH, gather, in_batches
+from cnnkit.model.torch_classifier import Classifier, TorchClassifier
+
+if TYPE_CHECKING:
+    from cnnkit.model.preprocess import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The readable `records` with their `probabilities` (N, K), the unreadable ones with the reason, and those that have `changed`.
+
+    `seen` is the scan they were found in, whose rows are those of `scope`; None if they were decoded one after the other.
+    """
+
+    records: Sequence[Record]
+    probabilities: NDArray[np.float32]
+    bad: tuple[tuple[str, str], ...]
+    changed: Sequence[str]
+    scope: Sequence[Record] = ()
+    seen: Scan | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of the images."""
+        return [f"{len(self.changed)} images have changed since the training, such as {self.changed[0]}"] if self.changed else []
+
+
+def classified(classifier: Classifier, samples: Samples, progress: Progress | None = None) -> Answers:
+    """Return the answers of `classifier` to all `samples`."""
+    if isinstance(classifier, TorchClassifier):
+        return _from_store(classifier, samples, progress)
+    good: list[Record] = []
+    bad: list[tuple[str, str]] = []
+    blocks: list[NDArray[np.float32]] = []
+    changed: list[str] = []
+    for start in range(0, len(samples.records), BATCH):
+        images = []
+        for record in samples.records[start : start + BATCH]:
+            try:
+                pixels = decode(samples.source.read(record))
+            except UndecodableError as error:
+                bad.append((record.path, str(error)))
+                continue
+            images.append(pixels.image)
+            good.append(record)
+            if samples.hashes.get(record.path, pixels.sha256) != pixels.sha256:
+                changed.append(record.path)
+        if images:
+            blocks.append(classifier.probabilities(images))
+        if progress:
+            progress(min(start + BATCH, len(samples.records)), len(samples.records))
+    probabilities = np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
+    return Answers(good, probabilities, tuple(bad), changed)
+
+
+def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> Answers:
+    """As `classified`, on canvases: the training's own store serves again, to the bit.
+
+    Where it is gone only the images of the split are decoded, not all that the split was drawn from.
+    """
+    geometry: Preprocessing = classifier.model.header.preprocessing
+    scope, found = samples.scope, find_scan(samples.source, samples.scope, geometry)
+    if found is None:
+        scope, found = samples.records, scan(samples.source, samples.records, geometry, progress=progress)
+    assert found.canvases is not None  # noqa: S101 (a geometry was given)
+    wanted = {record.path for record in samples.records}
+    chosen = [row for row, record in enumerate(scope) if record.path in wanted]
+    bad = tuple((scope[row].path, found.facts[row].error) for row in chosen if found.facts[row].error)
+    rows = np.array([row for row in chosen if not found.facts[row].error], dtype=np.int64)
+    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, in_batches(rows))]
+    records = [scope[row] for row in rows]
+    contents = [found.facts[row].sha256 for row in rows]
+    changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
+    return Answers(records, np.concatenate(blocks), bad, changed, scope, found)

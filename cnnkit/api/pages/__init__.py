@@ -1,0 +1,1 @@
+"""HTML reports on one run and on several."""

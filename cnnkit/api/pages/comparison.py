@@ -1,0 +1,102 @@
+"""The report on several runs: one page of what `compare` finds, with the images that change sides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit import run_dir
+from cnnkit.api.evaluation.compare import compare
+from cnnkit.api.inference.run_images import shown_to
+from cnnkit.api.inference.target import find_target
+from cnnkit.api.pages.run import SIDE
+from cnnkit.data.store.scan import Progress
+from cnnkit.errors import CnnkitError, ConfigError
+from cnnkit.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from cnnkit.report.page.comparison import ComparedRun
+
+PAGE = "comparison.html"
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """A page that was written on the runs `names`: where, what it holds and what it cost."""
+
+    path: Path
+    names: tuple[str, ...]
+    split: str
+    pictures: int
+    bytes: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``report --compare --json`` prints."""
+        return {
+            "report": str(self.path),
+            "runs": list(self.names),
+            "split": self.split,
+            "pictures": self.pictures,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def report_comparison(
+    runs: Sequence[str | Path], *, split: str | None = None, out: str | Path | None = None, progress: Progress | None = None
+) -> ComparisonReport:
+    """Write one page on two or more runs of the same images to `out`, by default comparison.html in the folder of the first.
+
+    Raises `CnnkitError` as `compare` does, which evaluates runs that were not, and if one of `runs` is no run.
+    """
+    from cnnkit.report.page.comparison import ComparisonPage, changed_paths, comparison_html
+
+    started = time.perf_counter()
+    folders = [_folder(run) for run in runs]
+    comparison = compare(runs, split=split, progress=progress)
+    result = comparison.to_dict()
+    pictures, notes = _pictures(folders[0], changed_paths(result))
+    names = tuple(each.name for each in comparison.contenders)
+    html = comparison_html(ComparisonPage(result, _compared(names, folders), pictures, notes))
+    path = Path(out) if out else folders[0].path / PAGE
+    run_dir.write_text(path, html)
+    return ComparisonReport(
+        path=path,
+        names=names,
+        split=comparison.split,
+        pictures=html.count("<img "),
+        bytes=len(html.encode("utf-8", "surrogateescape")),
+        seconds=time.perf_counter() - started,
+        notes=(*comparison.notes, *notes),
+    )
+
+
+def _folder(run: str | Path) -> RunDir:
+    target = find_target(run)
+    if target.run is None:
+        raise ConfigError(f"{run} lies in no run directory, which the page tells of; without a page: cnnkit compare")
+    return target.run
+
+
+def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
+    """Return the images at `paths` as the first run sees them, and notes on what is gone."""
+    try:
+        there = shown_to(run, run.read_config(), paths)
+        return there.pictures(paths, SIDE), there.missing(paths)
+    except CnnkitError as error:
+        return {}, (f"without pictures: {error}",)
+
+
+def _compared(names: Sequence[str], folders: Sequence[RunDir]) -> list[ComparedRun]:
+    from cnnkit.report.page.comparison import ComparedRun
+
+    return [ComparedRun(name, run.read_config(), run.read_history()) for name, run in zip(names, folders, strict=True)]

@@ -1,0 +1,1 @@
+"""Benchmarks of training and prediction on this machine."""

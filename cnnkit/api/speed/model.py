@@ -1,0 +1,100 @@
+"""How fast a model file answers: stored images in batches, decoded ones in batches, and one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.api.inference.predict import BATCH
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record, Source
+from cnnkit.data.store.facts import decode
+from cnnkit.errors import DataError
+from cnnkit.model.torch_classifier import Classifier, open_classifier
+from cnnkit.speed.stopwatch import Meter, timed
+from cnnkit.speed.values import Latency, ModelSpeed
+
+MOST_BYTES = 256_000_000  # of decoded images that are kept: 64 photos of 4 MB
+SINGLE = 20  # images one at a time, at least: of fewer a 95th percentile says nothing
+SINGLE_WARM_UP = 3
+
+
+def measure_model(
+    path: Path,
+    source: Source,
+    records: Sequence[Record],
+    *,
+    seconds: float,
+    meter: Meter,
+    tell: Callable[[str], object],
+) -> ModelSpeed:
+    """Time the model file or exported file `path` on images of `source`, on the CPU as `predict` does, for `seconds` a stage.
+
+    Raises `ModelFileError` if the file cannot be used, `DataError` if none of the images can be read.
+    """
+    classifier = open_classifier(path)
+    readable, images = _decoded(source, records)
+    kind = "torch" if path.suffix == ".safetensors" else path.suffix.removeprefix(".")
+    tell(f"timing predict, {kind}")
+    predict = timed(_from_files(classifier, source, readable), seconds, meter)
+    tell(f"timing classify, {kind}")
+    classify = timed(_from_pixels(classifier, images), seconds, meter)
+    tell(f"timing one image, {kind}")
+    latency = _latency(classifier, source, readable, seconds, meter.wall)
+    return ModelSpeed(kind, str(path), source.name, predict, classify, latency)
+
+
+def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], list[NDArray[np.uint8]]]:
+    """Decode up to `BATCH` of `records`, spread over all; unreadable ones are passed over."""
+    readable: list[Record] = []
+    images: list[NDArray[np.uint8]] = []
+    error = ""
+    for record in records[:: max(1, len(records) // BATCH)]:
+        if len(images) == BATCH or sum(image.nbytes for image in images) > MOST_BYTES:
+            break
+        try:
+            images.append(decode(source.read(record)).image)
+            readable.append(record)
+        except UndecodableError as problem:
+            error = f", such as {record.path}: {problem}"
+    if not images:
+        raise DataError(f"{source.name}: there is no image to measure with{error}; name images with --data FOLDER")
+    return readable, images
+
+
+def _from_files(classifier: Classifier, source: Source, records: Sequence[Record]) -> Iterator[int]:
+    """Do what `predict` does, batch by batch, without end."""
+    endless = cycle(records)
+    while True:
+        images = [decode(source.read(record)).image for record in islice(endless, BATCH)]
+        yield len(classifier.probabilities(images))
+
+
+def _from_pixels(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> Iterator[int]:
+    endless = cycle(images)
+    while True:
+        yield len(classifier.probabilities(list(islice(endless, BATCH))))
+
+
+def _latency(classifier: Classifier, source: Source, records: Sequence[Record], seconds: float, clock: Callable[[], float]) -> Latency:
+    """Time images one by one, from their stored bytes to their probabilities."""
+    decoding: list[float] = []
+    whole: list[float] = []
+    began = clock()
+    for record in cycle(records):
+        start = clock()
+        image = decode(source.read(record)).image
+        decoded = clock()
+        classifier.probabilities([image])
+        end = clock()
+        decoding.append(1000 * (decoded - start))
+        whole.append(1000 * (end - start))
+        if end - began >= seconds and len(whole) >= SINGLE + SINGLE_WARM_UP:
+            break
+    counted = np.array(whole[SINGLE_WARM_UP:])
+    p50, p95 = np.percentile(counted, [50, 95])
+    return Latency(len(counted), float(p50), float(p95), float(np.median(decoding[SINGLE_WARM_UP:])))

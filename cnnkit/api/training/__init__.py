@@ -1,0 +1,1 @@
+"""Trainings: preparation, the job, resume, learning-rate range test, learning curves."""

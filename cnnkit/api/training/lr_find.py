@@ -1,0 +1,62 @@
+"""Which learning rate suits these images and this network: a range test on what `prepare` made ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnkit.api.training.auto import in_images
+from cnnkit.api.training.job import prepare
+from cnnkit.config.settings import OptimConfig, TrainConfig
+from cnnkit.data.store.scan import Progress
+from cnnkit.engine.lr_range import LEAST_STEPS, STEPS, RangeTest, range_test
+from cnnkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LrFinding:
+    """A range test and what it was made with: `images` per pass, `parameters` of the network, `runtime` in words.
+
+    `optim` is the configuration as it was used; its `lr` and schedule played no part.
+    """
+
+    test: RangeTest
+    arch: str
+    image_size: int
+    images: int
+    parameters: int
+    runtime: str
+    optim: OptimConfig
+    notes: tuple[str, ...]
+    bad: tuple[tuple[str, str], ...]
+
+
+def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress | None = None) -> LrFinding:
+    """Prepare the training that `config` describes and try `steps` learning rates on a copy of its network.
+
+    Writes nothing. `steps` is `STEPS` if None. `progress(done, total)` follows the reading of the images, then their training.
+    Raises `ConfigError` for too few steps and `CnnkitError` as `prepare` does. A suggestion of None is no error here.
+    """
+    if steps is not None and steps < LEAST_STEPS:
+        raise ConfigError(f"`--steps` (={steps}) must be at least {LEAST_STEPS}: each tries one learning rate")
+    job = prepare(config, progress=progress, dry_run=True)
+    test = range_test(
+        job.model,
+        job.batches,
+        job.optim,
+        job.runtime,
+        steps=steps or STEPS,
+        class_weights=job.weights,
+        seed=job.config.run.seed,
+        progress=in_images(progress, job.batches, job.optim.accumulate),
+    )
+    return LrFinding(
+        test=test,
+        arch=job.header.arch,
+        image_size=job.header.preprocessing.image_size,
+        images=job.batches.images,
+        parameters=sum(parameter.numel() for parameter in job.model.parameters()),
+        runtime=job.runtime.describe(),
+        optim=job.optim,
+        notes=job.notes,
+        bad=tuple(job.dataset.bad),
+    )

@@ -1,0 +1,68 @@
+"""What is measured of a network before it trains, the arithmetic that suits it and its speed, which the store on the disk remembers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnkit.data.store.cached_results import remembered
+from cnnkit.engine.probe import Remember, described, training_speed
+from cnnkit.engine.runtime import Runtime
+from cnnkit.speed.stopwatch import BUSY, Meter, Others
+
+Measure = Callable[..., float]  # `training_speed`
+PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
+
+
+def remembering(folder: Path | None, meter: Meter | None = None) -> Remember:
+    """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
+
+    A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
+    remembered (measured: beside another training on two cores fp32 wins, alone bf16 is twice as fast).
+    """
+
+    def remember(asked: Hashable, probe: Callable[[], Runtime]) -> Runtime:
+        today = str(datetime.now().astimezone().date())
+        others = Others(meter or Meter())
+
+        def work() -> dict[str, Any]:
+            found = probe()
+            return {"runtime": found.facts(), "reason": found.reason, "day": today}
+
+        answer = remembered(folder, "probe", (_machine(), asked), work, keep=lambda: others.share() <= BUSY)
+        then = "" if answer["day"] == today else f", on {answer['day']}"
+        return Runtime.recorded(answer["runtime"], answer["reason"] + then)
+
+    return remember
+
+
+def known_speed(
+    folder: Path | None,
+    model: nn.Module,
+    runtime: Runtime,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    measure: Measure = training_speed,
+    meter: Meter | None = None,
+) -> float:
+    """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
+    others = Others(meter or Meter())
+    asked = (_machine(), *described(model), runtime.facts(), image_shape, batch_size)
+
+    def work() -> dict[str, Any]:
+        return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
+
+    answer = remembered(folder, "speed", asked, work, keep=lambda: others.share() <= BUSY)
+    return float(answer["images_per_second"])
+
+
+def _machine() -> Hashable:
+    """What tells machines apart whose arithmetic is not equally fast."""
+    return PROBED, torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), os.cpu_count()

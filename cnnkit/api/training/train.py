@@ -1,0 +1,50 @@
+"""A whole training in one call from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnkit.api.training.job import prepare
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
+from cnnkit.data.sources.arrays import ArraysSource, Images, Labels
+from cnnkit.engine.fit import EpochResult
+from cnnkit.errors import ConfigError
+from cnnkit.model.file import Model, load_model
+from cnnkit.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: its run directory, every epoch, and the best model, read back from its file."""
+
+    run: RunDir
+    epochs: tuple[EpochResult, ...]
+    model: Model
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    images: Images | None = None,
+    labels: Labels | None = None,
+    arch: str | None = None,
+    recipe: str | None = None,
+    **settings: Any,
+) -> TrainingResult:
+    """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
+
+    `images` and `labels` are those of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train``
+    as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` (see `cnnkit.errors`) where
+    the command would exit with a message.
+    """
+    if (data is None) == (images is None) or (images is None) != (labels is None):
+        raise ConfigError("train() takes either data, such as train('./images'), or images and labels: train(images=..., labels=...)")
+    source = None if images is None or labels is None else ArraysSource(images, labels)
+    given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
+    job = prepare(resolve(by_section(given), recipe=recipe), source=source)
+    run = job.begin()
+    epochs = tuple(job.epochs())
+    return TrainingResult(run, epochs, load_model(run.best))

@@ -1,0 +1,53 @@
+"""The case study's network: convolution blocks, one dense layer, dropout.
+
+    images (N, C, H, W)
+      -> `blocks` times Conv3x3(same) - ReLU - MaxPool2, with width, 2 * width, 4 * width, ... filters
+      -> average over a 4x4 grid -> Flatten -> Dense(dense) - ReLU - Dropout(dropout) -> Dense(K)
+    logits (N, K)
+
+The grid lets one recipe take images of any size: it changes nothing at 32 pixels, where three poolings leave 4x4, and keeps
+the dense layer from growing with the image (at 128 pixels a plain Flatten would feed it 32,768 values instead of 2,048).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import nn
+
+from cnnkit import Architecture, CnnkitError
+from cnnkit.architectures.blocks import AverageGrid, check_options, glorot_init, halve
+
+GRID = 4  # cells a side of what Flatten sees: 32 pixels after the default three poolings
+MOST_BLOCKS = 8  # 256 px become one, 32 filters 4,096
+
+
+def build(
+    num_classes: int,
+    in_channels: int,
+    *,
+    width: int = 32,
+    blocks: int = 3,
+    dense: int = 128,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """Return the network; `width` filters in the first of `blocks` blocks, doubled in each block after it."""
+    check_options(dropout, width=width, blocks=blocks, dense=dense)
+    if blocks > MOST_BLOCKS:
+        raise CnnkitError(f"--set blocks={blocks}: must be at most {MOST_BLOCKS}, as each block doubles the filters and halves the image")
+    widths = [in_channels, *(width * 2**block for block in range(blocks))]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding="same"), nn.ReLU(inplace=True), halve()]
+    head = [nn.Linear(widths[-1] * GRID**2, dense), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(dense, num_classes)]
+    network = nn.Sequential(*layers, AverageGrid(GRID), nn.Flatten(), *head)
+    glorot_init(network)
+    return network
+
+
+custom_cnn = Architecture(
+    build=build,
+    summary="case study: Conv-ReLU-MaxPool blocks, dense layer",
+    image_size=128,
+    reference="LeCun et al. 1998, Gradient-based learning applied to document recognition, section II; dropout: JMLR 15:1929",
+)

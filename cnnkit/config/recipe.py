@@ -1,0 +1,114 @@
+"""Which settings a training has: the defaults, a recipe, a ``--config`` file and flags, one over the other."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cnnkit.architecture import option_name
+from cnnkit.config.settings import SECTIONS, TrainConfig, Values, validated
+from cnnkit.config.tiers import Larger, parsed
+from cnnkit.errors import ConfigError, closest
+
+_EITHER = {"epochs": "budget", "budget": "epochs"}  # of a layer above, each does away with the other
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with cnnkit."""
+    return sorted(file.name.removesuffix(".toml") for file in _recipes().iterdir() if file.name.endswith(".toml"))
+
+
+def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = None) -> TrainConfig:
+    """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
+
+    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
+    replace a recipe's time budget, and a budget its epochs; both in one layer are refused. Where the budget is long enough for more, which
+    is known when the network's speed is, `enlarged` takes the settings that the recipe or the file has for it (``[[larger]]``).
+    Raises `ConfigError` that names the flag, its value and what is allowed.
+    """
+    chosen = _read(file) if file else {}
+    from_file, own = chosen.pop("recipe", None), chosen.pop("larger", None)
+    for section, values in chosen.items():
+        if section not in SECTIONS or not isinstance(values, Mapping):
+            raise ConfigError(
+                f"--config {file}: [{section}] is not a section of a configuration{closest(section, SECTIONS)} Known: {', '.join(SECTIONS)}"
+            )
+    asked = flags.get("optim", {})
+    if asked.get("budget") and "epochs" in asked:
+        raise ConfigError(
+            f"--epochs (={asked['epochs']}) has no say with --budget (={asked['budget']}), which trains until the time is up; leave one out"
+        )
+    weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
+    name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
+    if name not in recipe_names():
+        raise ConfigError(f"--recipe {name}: no such recipe{closest(name, recipe_names())} Known: {', '.join(recipe_names())}")
+    document = tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8"))
+    tables = document.pop("larger", [])
+    if _layered(document, chosen, flags).get("model", {}).get("arch") != document.get("model", {}).get("arch"):
+        document.get("model", {}).pop("set", None)  # options of another architecture
+        tables = []
+    below, above = [document], [chosen, flags]
+    if own is not None:  # those of a file stand above the rest of it
+        tables, below, above = own if isinstance(own, list) else [own], [document, chosen], [flags]
+    config = validated({"recipe": name, **_layered(*below, *above)})
+    if own and not config.optim.budget and "epochs" not in asked:
+        raise ConfigError(f"--config {file}: [[larger]] has no say without a time budget; add one, such as --budget 10m, or leave it out")
+    larger = [_larger(config, table, below, above, file) for table in tables] if config.optim.budget else []
+    return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.images))})
+
+
+def enlarged(config: TrainConfig, larger: Larger) -> TrainConfig:
+    """Return `config` with the settings of `larger` in place of its own, and nothing larger to come."""
+    return validated({"recipe": config.recipe, **_layered(config.model_dump(include=set(SECTIONS)), larger.tables())})
+
+
+def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Larger:
+    """Return in what `config` changes if `table` comes between what lies `below` and `above` it."""
+    given = parsed(table, file)
+    other = validated({"recipe": config.recipe, **_layered(*below, given.tables(), *above)})
+    before, after = (each.model_dump(mode="json", include=set(SECTIONS)) for each in (config, other))
+    changed = {name: {field: value for field, value in after[name].items() if value != before[name][field]} for name in before}
+    return Larger(images=given.images, **{name: values for name, values in changed.items() if values})
+
+
+def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
+    """Put one layer over the other: the later one wins, for each option of the architecture too."""
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for section, values in layer.items():
+            before = dict(merged.get(section, {}))
+            if section == "optim":
+                for setting, other in _EITHER.items():
+                    if setting in values:
+                        before.pop(other, None)
+            merged[section] = {**before, **values}
+            if "set" in before and "set" in values:
+                by_name = {option_name(setting): setting for setting in (*before["set"], *values["set"])}
+                merged[section]["set"] = tuple(by_name.values())
+    return merged
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
+    import tomli_w  # only --print-config needs it
+
+    document = config.model_dump(mode="json", exclude_none=True, exclude={"larger"})
+    if config.larger:
+        document["larger"] = [{"images": each.images, **each.tables()} for each in config.larger]
+    return tomli_w.dumps(document)
+
+
+def _recipes() -> Any:
+    return resources.files("cnnkit.config") / "recipes"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: not a TOML file: {error}; --print-config shows what one looks like") from None

@@ -1,0 +1,1 @@
+"""Random augmentation of whole batches, reproducible by seed, epoch and sample."""

@@ -1,0 +1,1 @@
+"""Division into train, val and test: quotas, copies, groups, split.csv."""

@@ -1,0 +1,1 @@
+"""The store of decoded images: scan, decoding processes, cache on disk."""

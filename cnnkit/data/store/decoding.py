@@ -1,0 +1,97 @@
+"""What a worker does with a handful of stored images: decode, measure, resize. It runs in other processes and in threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record, Source, Stored
+from cnnkit.data.store.facts import THUMBNAIL, Decoded, Facts, decode, measure
+
+if TYPE_CHECKING:
+    from cnnkit.model.preprocess import Preprocess, Preprocessing
+
+Read = Stored | str  # what a source gave, or why it could not
+
+
+class Block(NamedTuple):
+    """Some images: facts of each, thumbnails uint8 (n, T, T, 3) and, if a geometry was given, canvases uint8 (n, C, S, S).
+
+    An image that cannot be read has its reason in its facts, a black thumbnail and a black canvas.
+    """
+
+    facts: list[Facts]
+    thumbnails: NDArray[np.uint8]
+    canvases: NDArray[np.uint8] | None
+
+    @classmethod
+    def join(cls, parts: Sequence[Block]) -> Block:
+        """Put blocks one behind the other."""
+        canvases = [part.canvases for part in parts if part.canvases is not None]
+        facts = [item for part in parts for item in part.facts]
+        return cls(facts, np.concatenate([part.thumbnails for part in parts]), np.concatenate(canvases) if canvases else None)
+
+
+def read_all(source: Source, records: Sequence[Record]) -> list[Read]:
+    """Read some images; in place of one that cannot be read stands the reason."""
+    found: list[Read] = []
+    for record in records:
+        try:
+            found.append(source.read(record))
+        except UndecodableError as error:
+            found.append(str(error))
+    return found
+
+
+def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
+    """Decode some images and, if `geometry` is given, make their canvases; not `measured`, facts have SHA-256 and error alone."""
+    decoded: list[Decoded] = []
+    rows: list[int] = []
+    facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
+    for row, item in enumerate(stored):
+        if isinstance(item, str):
+            continue
+        try:
+            decoded.append(decode(item))
+            rows.append(row)
+        except UndecodableError as error:
+            facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
+    thumbnails = np.zeros((len(stored), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    if measured:
+        found, thumbnails[rows] = measure(decoded)
+    else:
+        found = [Facts(sha256=item.sha256) for item in decoded]
+    for row, item in zip(rows, found, strict=True):
+        facts[row] = item
+    if geometry is None:
+        return Block(facts, thumbnails, None)
+    canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
+    canvases[rows] = _preprocess(geometry.model_dump_json()).canvases([item.image for item in decoded]).numpy()
+    return Block(facts, thumbnails, canvases)
+
+
+def prepare_worker(geometry: Preprocessing | None) -> None:
+    """Make a new process ready: one thread, as there are as many processes as cores, and silence.
+
+    Decoders written in C print to stderr what Pillow then raises (libtiff a line for every unknown tag).
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threadpool_limits(1)
+    if geometry is not None:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@cache
+def _preprocess(geometry: str) -> Preprocess:
+    from cnnkit.model.preprocess import Preprocess, Preprocessing
+
+    return Preprocess(Preprocessing.model_validate_json(geometry))

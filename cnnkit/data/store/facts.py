@@ -1,0 +1,121 @@
+"""What is learned of an image when it is decoded, whatever is done with it later: facts of the file, its light, a thumbnail."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnkit.data.image import Header, UndecodableError, inspect_image
+from cnnkit.data.source import Stored
+from cnnkit.model.shapes import same_shape
+
+THUMBNAIL = 16  # px a side: enough to tell a copy from a similar image, 46 MB for 60,000 images
+PROBE = 256  # px: light and sharpness are measured on the image shrunk by the whole factor that makes its longer side this or less
+# ITU-R BT.601 luma.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Facts(NamedTuple):
+    """One image: the SHA-256 of its content (hex), or the `error` that says why it cannot be read (then the rest is empty).
+
+    `bytes` is the size of its file, 0 where a source holds pixels; `width` and `height` are upright, in pixels; `mean` and
+    `std` are of its luma, 0-255; `sharpness` is the standard deviation of the Laplacian of its luma, measured on a probe
+    of at most `PROBE` px, over `std`. `format`, `mode`, `orientation`, `animated` and `quality` are those of `Header`.
+    (A named tuple: of 60,000 images made five times as quickly as frozen dataclasses, which every start does.)
+    """
+
+    sha256: str = ""
+    error: str = ""
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    sharpness: float = 0.0
+    format: str = ""
+    mode: str = ""
+    orientation: int = 1
+    animated: bool = False
+    quality: int = 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image: its pixels, uint8 RGB (H, W, 3), the SHA-256 of what was stored, its size in bytes (0: pixels) and header."""
+
+    image: NDArray[np.uint8]
+    sha256: str
+    bytes: int
+    header: Header
+
+
+def decode(stored: Stored) -> Decoded:
+    """Decode what a source gave: the bytes of a file, or pixels that are taken as they are; raises `UndecodableError`."""
+    if isinstance(stored, bytes):
+        image, header = inspect_image(stored)
+        return Decoded(image, hashlib.sha256(stored).hexdigest(), len(stored), header)
+    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3 or 0 in stored.shape:  # noqa: PLR2004 (H, W, RGB)
+        raise UndecodableError(f"pixels of shape {stored.shape} and type {stored.dtype}; expected uint8 RGB (H, W, 3)")
+    shape = np.array(stored.shape, np.int64).tobytes()  # else a row of 4 pixels would be the same content as 2 x 2
+    return Decoded(stored, hashlib.sha256(shape + stored.tobytes()).hexdigest(), 0, Header())
+
+
+def measure(decoded: list[Decoded]) -> tuple[list[Facts], NDArray[np.uint8]]:
+    """Return the facts of images and their thumbnails, uint8 (N, `THUMBNAIL`, `THUMBNAIL`, 3)."""
+    facts: list[Facts | None] = [None] * len(decoded)
+    thumbnails = np.empty((len(decoded), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    probes = [_probe(item.image) for item in decoded]
+    for rows in same_shape(probes):  # together: a call for each costs more than the sums
+        stack = np.stack([probes[row] for row in rows]).astype(np.float32)
+        thumbnails[rows] = np.floor(_shrink(stack) + 0.5).astype(np.uint8)
+        luma = stack @ LUMA
+        light, contrast = luma.mean((1, 2), dtype=np.float64), luma.std((1, 2), dtype=np.float64)
+        edges = laplacian(luma).std((1, 2), dtype=np.float64) if min(stack.shape[1:3]) > 2 else np.zeros(len(rows))  # noqa: PLR2004
+        for place, row in enumerate(rows):
+            item, std = decoded[row], float(contrast[place])
+            facts[row] = Facts(
+                sha256=item.sha256,
+                bytes=item.bytes,
+                width=item.image.shape[1],
+                height=item.image.shape[0],
+                mean=round(float(light[place]), 2),
+                std=round(std, 2),
+                sharpness=round(float(edges[place]) / std, 4) if std else 0.0,
+                format=item.header.format,
+                mode=item.header.mode,
+                orientation=item.header.orientation,
+                animated=item.header.animated,
+                quality=item.header.quality,
+            )
+    return [item for item in facts if item is not None], thumbnails
+
+
+def _probe(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = -(-max(image.shape[:2]) // PROBE)
+    return np.asarray(Image.fromarray(image).reduce(factor)) if factor > 1 else image
+
+
+def _shrink(stack: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average (N, H, W, 3) over a grid of `THUMBNAIL` x `THUMBNAIL` cells."""
+    rows, columns = _cells(stack.shape[1]), _cells(stack.shape[2])
+    return np.moveaxis(rows @ np.moveaxis(stack, 3, 1) @ columns.T, 1, 3).astype(np.float32, copy=False)
+
+
+def _cells(pixels: int) -> NDArray[np.float32]:
+    """Weights (`THUMBNAIL`, pixels) that average each of `THUMBNAIL` equal parts of a line; parts may cut through pixels."""
+    edges = np.linspace(0, pixels, THUMBNAIL + 1)
+    starts = np.arange(pixels)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    weights = np.clip(overlap, 0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def laplacian(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The discrete Laplacian of (N, H, W), without its border."""
+    inner = luma[:, 1:-1, 1:-1]
+    return luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:] - 4 * inner

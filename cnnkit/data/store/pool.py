@@ -1,0 +1,194 @@
+"""Processes that decode: a file that hangs the decoder or crashes it costs itself, and nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
+from threading import Lock
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from cnnkit.data.source import Record, Source
+from cnnkit.data.store.decoding import Block, Read, decode_block, prepare_worker, read_all
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+    from cnnkit.model.preprocess import Preprocessing
+
+TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
+WAITING = 4  # chunks per worker that are being decoded or wait, decoded, for their turn
+# Images are handed over in chunks that cost less to hand over than to decode (measured on 32 px JPEGs: 64 at a time 5,600
+# images/s, 16 at a time 4,600), yet small enough that what is under way stays below 32 MB per worker.
+CHUNK = 64
+CHUNK_BYTES = 8_000_000
+FIRST = 4  # images in a chunk before it is known how large they are
+# Imported once, by the server that processes are forked from: torch takes 2 s, which none then pays again.
+PRELOADED = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
+
+
+class _Started(NamedTuple):
+    """A chunk on its way: what was read, and its block to come."""
+
+    stored: list[Read]
+    block: Future[Block]
+
+
+class DecodingPool:
+    """Workers that turn chunks of records into blocks, in order.
+
+    Files go to processes, where each has `timeout` seconds; pixels that a source holds already stay in threads of this
+    process. Processes start when the first file comes. `geometry` and `measured` are those of `decode_block`. Use it in a
+    ``with`` statement, or call `close`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        geometry: Preprocessing | None,
+        workers: int = 0,
+        *,
+        measured: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._source = source
+        self._geometry = geometry
+        self._measured = measured
+        self._timeout = timeout
+        self._workers = workers or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._workers, "cnnkit-read")
+        self._processes: ProcessPool | None = None
+        self._starting = Lock()
+
+    def blocks(self, records: Iterable[Record]) -> Generator[Block]:
+        """Yield blocks of images, in the order of `records`, a few ahead of who consumes them."""
+        waiting: deque[Future[_Started]] = deque()
+        remaining = iter(records)
+        length = FIRST
+        try:
+            while True:
+                while len(waiting) < WAITING * self._workers and (chunk := list(islice(remaining, length))):
+                    waiting.append(self._threads.submit(self._start, chunk))
+                if not waiting:
+                    return
+                started = waiting.popleft().result()
+                block = self._finish(started)
+                length = max(1, min(CHUNK, CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
+                yield block
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """Stop the workers, whatever they are doing."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.stop()
+            self._processes.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, records: Sequence[Record]) -> _Started:
+        """Read a chunk and set it going; runs in a thread."""
+        stored = read_all(self._source, records)
+        if any(isinstance(item, bytes) for item in stored):
+            return _Started(stored, self._submit(stored))
+        done: Future[Block] = Future()
+        done.set_result(decode_block(stored, self._geometry, measured=self._measured))
+        return _Started(stored, done)
+
+    def _submit(self, stored: list[Read]) -> Future[Block]:
+        with self._starting:
+            if self._processes is None:
+                from pebble import ProcessPool  # here, as most commands find everything in the cache
+
+                self._processes = ProcessPool(
+                    self._workers, initializer=prepare_worker, initargs=(self._geometry,), context=_context(self._geometry)
+                )
+        return self._processes.schedule(
+            decode_block, args=(stored, self._geometry), kwargs={"measured": self._measured}, timeout=self._timeout
+        )
+
+    def _finish(self, started: _Started) -> Block:
+        """Wait for a chunk; if it took too long or brought its process down, decode its images one by one."""
+        from pebble import ProcessExpired
+
+        try:
+            return started.block.result()
+        except (TimeoutError, ProcessExpired) as error:
+            if len(started.stored) == 1:
+                return decode_block([self._reason(error)], self._geometry, measured=self._measured)
+        parts = [self._finish(_Started([item], self._submit([item]))) for item in started.stored]
+        return Block.join(parts)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"decoding took more than {self._timeout:g} s and was stopped"
+        return "the decoder crashed on it, or ran out of memory"
+
+
+def stop_server() -> None:
+    """End the process that workers are forked from, which holds 0.36 GB (measured, with torch); the next pool starts it anew, in 2 s."""
+    if sys.platform != "win32":
+        # There is no public way; by itself it ends with this process.
+        forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+
+
+def _weight(stored: Sequence[Read], block: Block) -> int:
+    """Bytes of a chunk as it goes to a worker and as it comes back."""
+    sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
+    return sent + block.thumbnails.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
+
+
+def _context(geometry: Preprocessing | None) -> BaseContext:
+    """Return how processes are made: forked from a server that has loaded the decoder but has no threads, where that exists."""
+    if sys.platform == "win32":
+        return _Spawning()
+    with_torch = geometry is not None or "torch" in sys.modules  # canvases will be asked for sooner or later, and the server stays
+    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:-1]))
+    return _Forking()
+
+
+@contextmanager
+def _without_main() -> Generator[None]:
+    """Hide the user's script while a process starts, which would otherwise run it again to know its functions."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _SpawnedProcess(SpawnProcess):
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class _Spawning(SpawnContext):
+    Process = _SpawnedProcess
+
+
+if sys.platform != "win32":
+    from multiprocessing import forkserver
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+    class _ForkedProcess(ForkServerProcess):
+        def start(self) -> None:
+            with _without_main():
+                super().start()
+
+    class _Forking(ForkServerContext):
+        Process = _ForkedProcess

@@ -1,0 +1,107 @@
+"""Canvases in portions: from memory, from the store on the disk, or decoded whenever they are asked for (``--cache none``)."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.data.source import Record, Source
+from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.pool import DecodingPool
+from cnnkit.data.store.store import canvas_shape
+from cnnkit.errors import DataError
+
+if TYPE_CHECKING:
+    from cnnkit.model.preprocess import Preprocessing
+
+
+class Streamed:
+    """The canvases (N, C, S, S) of `records`, decoded by worker processes a few batches ahead; the same bytes as a store's."""
+
+    def __init__(self, source: Source, records: Sequence[Record], facts: Sequence[Facts], geometry: Preprocessing, workers: int) -> None:
+        self._source = source
+        self._records = records
+        self._facts = facts
+        self._geometry = geometry
+        self._workers = workers
+        self.shape = canvas_shape(len(records), geometry)
+
+    def batches(self, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the canvases (n, C, S, S) of each array of rows.
+
+        Raises `DataError` if a file is not what it was when it was scanned: half an epoch on other images would be
+        another training.
+        """
+        asked = list(parts)
+        rows = np.concatenate(asked) if asked else np.empty(0, np.int64)
+        with DecodingPool(self._source, self._geometry, self._workers, measured=False) as pool:
+            blocks = pool.blocks(self._records[int(row)] for row in rows)
+            ready = np.empty((0, *self.shape[1:]), np.uint8)
+            position = 0
+            for part in asked:
+                while len(ready) < len(part):
+                    block = next(blocks)
+                    for facts, row in zip(block.facts, rows[position:], strict=False):
+                        self._check(facts, int(row))
+                    position += len(block.facts)
+                    assert block.canvases is not None  # noqa: S101 (a geometry was given)
+                    ready = np.concatenate([ready, block.canvases])
+                yield ready[: len(part)]
+                ready = ready[len(part) :]
+
+    def _check(self, now: Facts, row: int) -> None:
+        path = self._records[row].path
+        if now.error:
+            raise DataError(f"{self._source.name}: {path} could be read when it was scanned and cannot now: {now.error}; restore it")
+        if now.sha256 != self._facts[row].sha256:
+            raise DataError(f"{self._source.name}: {path} has changed since it was scanned; restore it, or start a new run")
+
+
+BATCH = 256  # rows at a time where all are looked at once: bounds memory, 256 of 224 px are 39 MB
+MAPPED = 2**27  # bytes of a store that may lie in this process's memory; rows of a larger one are read: of 32 px in 3 CPU-us, not 1
+Canvases = NDArray[np.uint8] | Streamed
+
+
+def in_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Divide rows into equal parts of at most `BATCH`; of none there is one part, an empty one."""
+    return np.array_split(rows, max(1, -(-len(rows) // BATCH)))
+
+
+def gather(canvases: Canvases, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the canvases (n, C, S, S) of each array of rows, from memory, from the store's file or decoded now.
+
+    A memory map counts as memory of this process wherever it was looked at, so the file of one larger than `MAPPED` is read
+    instead. Raises `DataError` if that file is too short.
+    """
+    if isinstance(canvases, Streamed):
+        return canvases.batches(parts)
+    if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAPPED:
+        return _read(canvases, parts)
+    return _copied(canvases, parts)
+
+
+def _copied(canvases: NDArray[np.uint8], parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+    return (np.ascontiguousarray(canvases[part]) for part in parts)
+
+
+def _read(canvases: np.memmap[Any, np.dtype[np.uint8]], parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+    """Read rows of the file whose map `canvases` is."""
+    size = canvases.nbytes // len(canvases)
+    try:
+        file = Path(str(canvases.filename)).open("rb", buffering=0)  # noqa: SIM115 (closed below)
+    except FileNotFoundError:  # ``cnnkit cache --clear`` removed it; the map still holds it
+        yield from _copied(canvases, parts)
+        return
+    with file:
+        for part in parts:
+            rows = np.empty((len(part), *canvases.shape[1:]), np.uint8)
+            for index, place in enumerate(part.tolist()):
+                file.seek(canvases.offset + place * size)
+                if file.readinto(rows[index]) != size:
+                    raise DataError(f"{file.name}: the store of decoded images is cut short; remove it with: cnnkit cache --clear")
+            yield rows

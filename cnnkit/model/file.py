@@ -1,0 +1,129 @@
+"""The model file: weights in safetensors, and in its header everything needed to predict, evaluate and export.
+
+The header holds one JSON document under the key ``cnnkit``. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from cnnkit.errors import DataError, ModelFileError
+from cnnkit.files import whole_file
+from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.rules import Rules
+from cnnkit.registry import load_architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FORMAT = 1
+
+
+class ModelHeader(Rules, BaseModel):
+    """What a model file says of itself, beside the weights.
+
+    `arch` and `options` rebuild the network; `classes` are in index order; `versions` are those it was trained with;
+    `training` says how the weights came to be (epoch, monitored metric and value, seed, data fingerprint). The temperature and the
+    model's own limits are among its `Rules`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    arch: str
+    options: dict[str, bool | int | float | str]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    versions: dict[str, str] = {}
+    training: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built and trained network with its header; `module` maps images (N, C, S, S) to logits (N, K), in eval mode."""
+
+    module: nn.Module
+    header: ModelHeader
+    path: Path
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise `DataError` for names that no model file can hold: they are text there, and in every exported file."""
+    for name in classes:
+        stored = name.encode("utf-8", "surrogateescape")
+        if stored.decode("utf-8", "replace") != name:
+            raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
+
+
+def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
+    """Write `module`'s weights and `header` to `path`; the file appears under its name only when it is whole."""
+    _write(path, {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, header)
+
+
+def rewrite_header(path: Path, header: ModelHeader) -> None:
+    """Give the model file `path` another header; its weights stay as they are, and so does the file until the new one is whole.
+
+    Raises `ModelFileError` as `read_header` does.
+    """
+    _write(path, _open(path)[1], header)
+
+
+def read_header(path: Path) -> ModelHeader:
+    """Return the header of the model file `path`.
+
+    Raises `ModelFileError` if the file is missing, no safetensors file, bare weights, or of a newer format.
+    """
+    return _open(path)[0]
+
+
+def load_model(path: str | Path) -> Model:
+    """Rebuild the model that the file `path` holds; the file alone is enough.
+
+    Raises `ModelFileError` as `read_header` does, or if the weights do not fit the architecture; `PluginError` if the
+    architecture is not installed.
+    """
+    file = Path(path)
+    header, weights = _open(file)
+    architecture, entry = load_architecture(header.arch)
+    module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{file}: the weights do not fit {header.arch!r} of {entry.origin}; the file was written with "
+            f"{header.versions.get(entry.package, 'another version')}: {error}"
+        ) from error
+    return Model(module.eval(), header, file)
+
+
+def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
+    with whole_file(path) as part:
+        part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
+
+
+def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("cnnkit")
+            weights = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: not a cnnkit model file ({error}); expected a best.safetensors written by cnnkit train") from error
+    if text is None:
+        raise ModelFileError(f"{path}: bare weights without a cnnkit header; to start a training from them: cnnkit train --weights {path}")
+    try:
+        return ModelHeader.model_validate_json(text), weights
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'header'}: {one['msg']}" for one in error.errors())
+        raise ModelFileError(
+            f"{path}: its header cannot be read by this version of cnnkit, which knows formats up to {FORMAT} ({wrong}); "
+            f"a file of a newer cnnkit needs: pip install --upgrade cnnkit"
+        ) from error

@@ -1,0 +1,37 @@
+"""How large a network is: parameters, and multiply-adds for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnkit.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Size:
+    """Trainable and fixed `parameters`, and `macs` (multiply-adds) of one RGB image of `image_size` pixels.
+
+    `macs` counts convolutions, matrix products and attention, as papers do; additions, norms and activations are free.
+    """
+
+    num_classes: int
+    image_size: int
+    parameters: int
+    macs: int
+
+
+def measure(architecture: Architecture, options: Mapping[str, bool | int | float | str], num_classes: int = 10) -> Size:
+    """Build `architecture` with `options` for RGB images and run one through it on the CPU.
+
+    The image has the side that an option ``image_size`` sets, or else the architecture's own.
+    """
+    image_size = int(options.get("image_size") or architecture.image_size)
+    network = architecture.build(num_classes, 3, **options).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, image_size, image_size))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Size(num_classes, image_size, parameters, counter.get_total_flops() // 2)

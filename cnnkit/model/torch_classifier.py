@@ -1,0 +1,168 @@
+"""A trained model as one asks it: images in, probabilities out, whatever file it came from.
+
+Evaluation, prediction and the parity check talk to a `Classifier` and do not know whether torch or an exported file answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnkit.model.file import Model, load_model
+from cnnkit.model.head import head_layers
+from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.rules import Rules
+from cnnkit.model.tta import PLAIN, Views
+from cnnkit.registry import EXPORTERS, find, load
+
+if TYPE_CHECKING:
+    from cnnkit.exporters.protocol import Exporter
+
+BATCH = 256  # canvases in one forward pass at most
+PIXELS = 2**20  # of them on a CPU, 20 of 224 px: as fast as more (measured), and what the layers make of 256 takes gigabytes
+
+
+class Classifier(Protocol):
+    """Whatever maps decoded images to class probabilities."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        ...
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A classifier whose file also says when not to answer, and how images become what it looks at; formats may leave that out."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the file."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a decoded image becomes a canvas; None if the file does not say."""
+        ...
+
+
+def rules_of(classifier: Classifier) -> Rules:
+    """Return the rules that came with a classifier: none at all where its format keeps none."""
+    return classifier.rules if isinstance(classifier, Limited) else Rules()
+
+
+class TorchClassifier:
+    """The model itself as a `Classifier`.
+
+    It always computes in true fp32, also where training did not: the exported file does, and evaluation, prediction and
+    export must give the same answer for the same image. The model's module is moved to `device` and put in eval mode.
+    Probabilities are those of the mean of the logits over `views`, the plain one alone unless others are given.
+    """
+
+    def __init__(self, model: Model, *, device: str | torch.device = "cpu", views: Views = PLAIN) -> None:
+        self.model = model
+        self._views = views
+        self._device = torch.device(device)
+        self._module = model.module.to(self._device).eval()
+        self._preprocess = Preprocess(model.header.preprocessing)  # canvases are made where the store makes them: on the CPU
+        self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        return self.model.header.classes
+
+    @property
+    def rules(self) -> Rules:
+        """What the model file says of when not to answer."""
+        return self.model.header
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a decoded image becomes a canvas."""
+        return self.model.header.preprocessing
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        return self.canvas_probabilities(self.canvases(images))
+
+    def canvases(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to canvases, uint8 (N, C, S, S)."""
+        return self._preprocess.canvases(images)
+
+    def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""
+        rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas, self._views)]
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
+
+    def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), N > 0, to what the last layer sees of them, (N, D); logits where none can be told."""
+        layers = head_layers(self._module, len(self.classes))
+        if len(layers) != 1:
+            return np.concatenate([logits.cpu().numpy() for logits in self._logits(canvas)])
+        seen: list[NDArray[np.float32]] = []
+
+        def keep(_: object, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0].float().flatten(2).mean(2).cpu().numpy() if inputs[0].ndim > 2 else inputs[0].float().cpu().numpy())  # noqa: PLR2004
+
+        hook = layers[0].register_forward_pre_hook(keep)
+        try:
+            for _ in self._logits(canvas):
+                pass
+        finally:
+            hook.remove()
+        return np.concatenate(seen)
+
+    @torch.inference_mode()
+    def _logits(self, canvas: Tensor, views: Views = PLAIN) -> Iterator[Tensor]:
+        """Yield logits (n, K), float32, the mean over `views`, a batch at a time."""
+        with true_fp32():
+            for part in canvas.split(inference_batch(canvas.shape[-1], self._device)) if len(canvas) else ():
+                yield reduce(torch.add, (weight * self._answer(view) for weight, view in views.of(part.to(self._device))))
+
+    def _answer(self, canvas: Tensor) -> Tensor:
+        """Map canvases of one batch, on the device, to logits (n, K), float32."""
+        images = self._normalise(canvas).contiguous(memory_format=torch.channels_last)
+        return self._module(images).float()
+
+
+def inference_batch(image_size: int, device: torch.device) -> int:
+    """Return how many images of `image_size` px go through a network at a time when it does not learn from them."""
+    return BATCH if device.type != "cpu" else max(1, min(BATCH, PIXELS // image_size**2))
+
+
+def open_classifier(path: str | Path) -> Classifier:
+    """Open a model file, or an exported file by its suffix: ``.onnx`` is opened by the exporter named onnx.
+
+    Raises `ModelFileError` if the file is missing or not what its name says, `PluginError` if the architecture is not
+    installed.
+    """
+    file = Path(path)
+    name = file.suffix.lower().removeprefix(".")
+    if name in find(EXPORTERS):
+        exporter: Exporter = load(EXPORTERS, name)[0]
+        return exporter.open(file)
+    return TorchClassifier(load_model(file))
+
+
+@contextmanager
+def true_fp32() -> Generator[None]:
+    """Switch off cuDNN's TF32, torch's default for convolutions: 10 bits of mantissa instead of 23."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

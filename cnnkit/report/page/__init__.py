@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: a run, a comparison, the health of data, a preview."""

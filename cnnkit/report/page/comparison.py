@@ -1,0 +1,122 @@
+"""The page on several runs: their scores on the same images, their curves, and what one knows that another does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.report.page.curves import course, overlaid
+from cnnkit.report.page.facts import command_line, repeat_facts, timing_facts
+from cnnkit.report.page.html import render, sealed
+from cnnkit.report.page.metrics import NAMES, PLAIN, interval_text, is_estimate, score_text
+from cnnkit.report.page.run import ENLARGED
+from cnnkit.report.pictures.thumbnail import data_uri, webp
+
+SHOWN = 24  # images of each kind and pair
+MOST_LINES = 8  # runs in one chart: so many lines can be told apart
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison: the name it goes by, its config.json and the rows of its history.csv."""
+
+    name: str
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonPage:
+    """What the page is made of: compare.json as `result`, the runs behind it in its order, pictures by path, notes."""
+
+    result: Mapping[str, Any]
+    runs: Sequence[ComparedRun]
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict[str, NDArray[np.uint8]])
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Images that change sides: what happened to them in words, those that are `shown`, and how many there are."""
+
+    title: str
+    shown: list[Mapping[str, Any]]
+    total: int
+
+
+def changed_paths(result: Mapping[str, Any]) -> list[str]:
+    """Return the images that the page shows if it has their pictures, each once."""
+    return list(dict.fromkeys(change["path"] for pair in result["pairs"] for changes in _changes(pair) for change in changes.shown))
+
+
+def comparison_html(page: ComparisonPage) -> str:
+    """Return the page on a comparison."""
+    result, runs = page.result, page.runs
+    epochs = {run.name: course(run.history) for run in runs[:MOST_LINES]}
+    keys = [key for key in NAMES if is_estimate(result["runs"][0].get(key))]
+    columns = [dict(repeat_facts(run.config, course(run.history)) + timing_facts(course(run.history))) for run in runs]
+    facts = list(dict.fromkeys(name for column in columns for name in column))
+    return sealed(
+        render(
+            "comparison.html",
+            title=f"{len(result['runs'])} models compared",
+            headline=f"On the same {result['n']:,} {result['split']} images of {result['data']}",
+            notes=(*result["notes"], *page.notes),
+            names=[run["name"] for run in result["runs"]],
+            scores=[(NAMES[key], [(score_text(key, run[key]), interval_text(key, run[key])) for run in result["runs"]]) for key in keys],
+            pairs=[_pair(pair) for pair in result["pairs"]],
+            charts=overlaid({name: rows for name, rows in epochs.items() if rows}),
+            runs=[(run.name, command_line(run.config)) for run in runs],
+            facts=[(name, [column.get(name, "") for column in columns]) for name in facts],
+            thumbs={path: data_uri(webp(image), "webp") for path, image in page.pictures.items()},
+            pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
+        )
+    )
+
+
+def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of two of the models."""
+    differences = [(key, NAMES[key], pair[key]) for key in NAMES if is_estimate(pair.get(key))]
+    clear = sorted((one for one in pair.get("per_class", ()) if one["clear"]), key=lambda one: -abs(one["recall"]["value"]))
+    return {
+        "first": pair["first"],
+        "second": pair["second"],
+        "verdict": pair["verdict"],
+        "counts": [
+            ("both right", pair["both_right"]),
+            (f"only {pair['second']} right", pair["fixed"]),
+            (f"only {pair['first']} right", pair["broken"]),
+            ("both wrong", pair["both_wrong"]),
+        ],
+        "differences": [(name, _difference(key, score["value"]), interval_text(key, score)) for key, name, score in differences],
+        "p": f"{pair['p_corrected']:.2g}",
+        "classes": [(one["class"], *_recall(one["recall"]), one["fixed"], one["broken"]) for one in clear],
+        "changes": _changes(pair),
+    }
+
+
+def _changes(pair: Mapping[str, Any]) -> list[Changes]:
+    first, second = pair["first"], pair["second"]
+    found = []
+    for kind, title in (
+        ("fixed", f"What {second} fixes: {first} is wrong there"),
+        ("broken", f"What {second} breaks: {first} is right there"),
+    ):
+        rows = [change for change in pair["changes"] if change["change"] == kind]
+        found.append(Changes(title, rows[:SHOWN], len(rows)))
+    return found
+
+
+def _recall(score: Mapping[str, Any]) -> tuple[str, str]:
+    return _difference("recall", score["value"]), interval_text("recall", score)
+
+
+def _difference(key: str, value: float | None) -> str:
+    """Return a difference with its sign, in points or in the unit of the score."""
+    if value is None:
+        return ""
+    return f"{value:+.3f}" if key in PLAIN else f"{100 * value:+.1f} points"

@@ -1,0 +1,81 @@
+"""The curves of a training for a page, from the rows of history.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cnnkit.report.page.chart import Axis, Chart, Line, chart
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Course:
+    """One epoch in words and numbers, as the page's table has it; NaN where history.csv is empty."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    images_per_second: float
+    best: bool
+
+
+def course(history: Sequence[Row]) -> list[Course]:
+    """Return the epochs of history.csv; only the last of those that were best at their time is marked, it was kept."""
+    best = [place for place, row in enumerate(history) if row["is_best"].strip().lower() in {"true", "1"}]
+    return [
+        Course(
+            epoch=int(row["epoch"]),
+            **{name: _number(row[name]) for name in ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")},
+            seconds=_number(row["seconds"]),
+            images_per_second=_number(row["images_per_second"]),
+            best=best[-1:] == [place],
+        )
+        for place, row in enumerate(history)
+    ]
+
+
+def curves(epochs: Sequence[Course]) -> list[Chart]:
+    """Return the charts of loss and accuracy, train and val, with the kept epoch marked; empty without an epoch."""
+    kept = next((epoch for epoch in epochs if epoch.best), None)
+    mark = (float(kept.epoch), f"kept: epoch {kept.epoch}") if kept else None
+    drawn = []
+    for quantity, y in (("loss", Axis("loss (nats)")), ("accuracy", Axis("accuracy", percent=True))):
+        lines = [Line(side, _points(epochs, f"{side}_{quantity}"), style) for style, side in enumerate(("train", "val"))]
+        said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
+        kept_text = f"; {mark[1]}" if mark else ""
+        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{quantity} by epoch", description=said + kept_text, mark=mark))
+    return [found for found in drawn if found]
+
+
+def overlaid(runs: Mapping[str, Sequence[Course]]) -> list[Chart]:
+    """Return the charts of val loss and val accuracy with a line for each run."""
+    drawn = []
+    for quantity, y in (("val_loss", Axis("val loss (nats)")), ("val_accuracy", Axis("val accuracy", percent=True))):
+        lines = [Line(name, _points(epochs, quantity), style) for style, (name, epochs) in enumerate(runs.items())]
+        said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
+        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{y.label.partition(' (')[0]} by epoch", description=said))
+    return [found for found in drawn if found]
+
+
+def _points(epochs: Sequence[Course], name: str) -> list[tuple[float, float]]:
+    """The value `name` by epoch, without epochs that have none: a line goes on from one evaluation to the next."""
+    found = [(float(epoch.epoch), float(getattr(epoch, name))) for epoch in epochs]
+    return [(epoch, value) for epoch, value in found if not math.isnan(value)]
+
+
+def _ends(line: Line, *, percent: bool) -> str:
+    """Say from where to where a line goes: ``val 1.12 to 0.35``."""
+    first, last = line.points[0][1], line.points[-1][1]
+    shown = [f"{100 * value:.1f} %" if percent else f"{value:.3f}" for value in (first, last)]
+    return f"{line.name} {shown[0]} to {shown[1]}"
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan

@@ -1,0 +1,115 @@
+"""Pages of HTML that stand alone: one file, no address outside it, everything from the data escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from cnnkit.report.pictures.thumbnail import data_uri, png, shrunk
+from cnnkit.report.terminal.health import MOST_BARS, by_severity, class_sizes, verdict, worst
+from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.tables import percent
+
+if TYPE_CHECKING:
+    from cnnkit.doctor.finding import Health
+
+SHOWN = 9  # cases of a finding with pictures: three rows of pairs
+MOST_OF_A_CASE = 4  # files of one case with pictures
+LISTED = 1_000  # cases of a finding named on the page, which then stays below a megabyte of text
+
+
+def health_html(health: Health, thumbs: Mapping[str, bytes], *, title: str = "Health of the data") -> str:
+    """Return a page on `health`: verdict, classes, and every finding with the pictures of its first cases.
+
+    `thumbs` are PNG files by the path of their image; an image without one appears by name.
+    """
+    shown = {path: data_uri(png) for path, png in thumbs.items()}
+    return render(
+        "health.html",
+        tests=case_tests(shown),
+        title=title,
+        verdict=verdict(health),
+        worst=worst(health),
+        classes=health.classes,
+        most=max(health.classes.values(), default=1) or 1,
+        sizes=class_sizes(health.classes) if len(health.classes) > MOST_BARS else "",
+        findings=by_severity(health.findings),
+        notes=health.notes,
+        thumbs=shown,
+        shown=SHOWN,
+        most_of_a_case=MOST_OF_A_CASE,
+        listed=LISTED,
+    )
+
+
+def pictured_files(health: Health) -> list[str]:
+    """Return the files that `health_html` shows if it has their thumbnails, each once, in the order of the page."""
+    cases = (case[:MOST_OF_A_CASE] for finding in by_severity(health.findings) for case in finding.files[:SHOWN])
+    return list(dict.fromkeys(file for case in cases for file in case))
+
+
+def preview_html(
+    rows: Sequence[tuple[str, str, Sequence[NDArray[np.uint8]]]],
+    heads: Sequence[str],
+    *,
+    title: str,
+    description: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """Return a page with one line per image: (class name, path, pictures uint8 (H, W, 3)), the pictures under `heads`."""
+    return render(
+        "preview.html",
+        title=title,
+        description=description,
+        notes=notes,
+        heads=heads,
+        rows=[{"label": label, "path": path, "images": [data_uri(png(shrunk(image))) for image in images]} for label, path, images in rows],
+    )
+
+
+def case_tests(thumbs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the tests that findings.html puts to a case: whether a part of it, and whether all of it, is shown in pictures."""
+    return {
+        "pictured": lambda case: any(file in thumbs for file in case),
+        "whole": lambda case: len(case) <= MOST_OF_A_CASE and all(file in thumbs for file in case),
+    }
+
+
+def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """Return a page made of `template`, every value escaped; `tests` are named questions that it asks of a value."""
+    environment = Environment(
+        loader=PackageLoader("cnnkit.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: Any = {"name": printable, "flags": _around_flags, "percent": percent}
+    environment.filters.update(filters)
+    environment.tests.update(tests or {})
+    return environment.get_template(template).render(values)
+
+
+def sealed(source: str) -> str:
+    """Return a page with the policy that lets a browser run its own styles and scripts, by their hashes, show its pictures, and no more.
+
+    So even markup that slipped in from the data could neither run nor load anything. Style attributes are refused too.
+    """
+    styles = " ".join(_hash(text) for text in re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
+    scripts = " ".join(_hash(text) for text in re.findall(r"<script>(.*?)</script>", source, re.DOTALL)) or "'none'"
+    rules = f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    return source.replace(
+        '<meta charset="utf-8">', f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{rules}">', 1
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _around_flags(text: str) -> list[str]:
+    """Split a message at its flags; every second part is one."""
+    return re.split(r"(--[a-z][a-z-]*)", text)

@@ -1,0 +1,1 @@
+"""PNG pictures: plots, contact sheets, heat maps, thumbnails."""

@@ -1,0 +1,144 @@
+"""What more images would bring, as a table and as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, PercentFormatter
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.files import whole_file
+from cnnkit.metrics.growth import FURTHEST, Forecast, Growth
+from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.report.pictures.fonts import drawable, families, plot_labels
+from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.tables import FEW_IMAGES, UNDEFINED, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DPI = 120
+_MEASURED, _EXPECTED = "#1f77b4", "#d62728"
+_MOST_ROWS = 50  # of the table: one still scrolls through them
+_MOST_DRAWN = 25  # classes in the picture
+_POINTS = 60  # of the drawn curve
+
+
+def forecast_table(outlook: Forecast) -> RenderableType:
+    """Return a row per class, of the largest gain first: images and recall now, expected recall, gain, and what may be said."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("class", overflow="fold")
+    table.add_column("images", justify="right", no_wrap=True)
+    for head in ("recall now %", f"with +{outlook.added} %", "gain"):
+        table.add_column(head, justify="right")
+    table.add_column("", no_wrap=True)
+    rows = by_gain(outlook.per_class)
+    for row in rows[:_MOST_ROWS]:
+        few = row.sizes.support < FEW_IMAGES
+        table.add_row(Text(printable(row.name)), *_cells(row), f"{row.says}{', few' if few else ''}")
+    table.add_section()
+    table.add_row("all: accuracy", *_cells(outlook.overall), outlook.overall.says, style="bold")
+    notes = [
+        "Recall now is that of val; what is expected, and the gain in points, are the curve's, which weighs the smaller trainings too.",
+        f"all: with +{outlook.added} images of every class.",
+    ]
+    if len(rows) > _MOST_ROWS:
+        notes.append(f"The {_MOST_ROWS} classes of largest gain; all {len(rows)} are in learning-curve.json.")
+    if any(row.sizes.support < FEW_IMAGES for row in rows):
+        notes.append(f"few: under {FEW_IMAGES} validation images.")
+    if any(row.curve and row.images + row.added > FURTHEST * row.images for row in rows):
+        notes.append(f"Beyond {FURTHEST} times the images that a class has, nothing is said: try a smaller --add.")
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def by_gain(rows: Sequence[Growth]) -> list[Growth]:
+    """Return `rows` by expected gain, the largest first, those without one last."""
+    return sorted(rows, key=lambda row: -math.inf if math.isnan(row.gain.value) else row.gain.value, reverse=True)
+
+
+def plot_forecast(outlook: Forecast, path: Path, *, title: str = "") -> None:
+    """Write two pictures as one PNG to `path`: accuracy over training images with its band, and what every class would gain.
+
+    Up to 25 classes are drawn, those of the largest expected gain. Bands and bars are 95 %.
+    """
+    rows = [row for row in by_gain(outlook.per_class) if row.curve][:_MOST_DRAWN]
+    figure = Figure(figsize=(11.0, max(4.5, 1.6 + 0.3 * len(rows))), dpi=_DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_curve(left, outlook.overall)
+    _draw_classes(right, rows, outlook.added)
+    if title:
+        figure.suptitle(drawable(title).replace("$", r"\$"), fontsize=10, family=families())
+    with whole_file(path) as part, part.open("wb") as file:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+
+
+def _draw_curve(axes: Axes, overall: Growth) -> None:
+    sizes, curve = overall.sizes, overall.curve
+    measured = [wilson(float(hits), sizes.support) for hits in sizes.hits]
+    axes.set_xscale("log")
+    values = [each.value for each in measured]
+    spans = [[each.value - each.low for each in measured], [each.high - each.value for each in measured]]
+    axes.errorbar(sizes.images, values, yerr=spans, fmt="o", color=_MEASURED, markersize=4, capsize=2, label="measured on val")
+    if curve is not None:
+        whole = sizes.images[-1]
+        numbers = np.geomspace(sizes.images[0], whole + overall.added, _POINTS)
+        drawn = [curve.at(float(number)) for number in numbers]
+        axes.plot(numbers, [each.value for each in drawn], color=_EXPECTED, linewidth=1.5, label="fitted: error = a + b n$^{-c}$")
+        axes.fill_between(
+            numbers,
+            [each.low for each in drawn],
+            [each.high for each in drawn],
+            color=_EXPECTED,
+            alpha=0.15,
+            linewidth=0,
+            label="95 % band",
+        )
+        axes.axvline(float(whole), color="#555555", linestyle=":", label="images there are")
+    axes.set_xticks(sizes.images, [f"{images:,.0f}" for images in sizes.images])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("training images")
+    axes.set_ylabel("accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.grid(alpha=0.3)
+    _legend(axes)
+
+
+def _draw_classes(axes: Axes, rows: Sequence[Growth], added: int) -> None:
+    places = np.arange(len(rows))
+    gains = [row.gain for row in rows]
+    values = [100 * gain.value for gain in gains]
+    spans = [[100 * (gain.value - gain.low) for gain in gains], [100 * (gain.high - gain.value) for gain in gains]]
+    axes.errorbar(values, places, xerr=spans, fmt="o", color=_EXPECTED, markersize=4, capsize=2, label="expected gain and 95 % band")
+    axes.axvline(0.0, color="#555555", linestyle=":")
+    names = plot_labels([row.name for row in rows])
+    axes.set_yticks(places, [f"{name} ({percent(row.now.value)} %)" for name, row in zip(names, rows, strict=True)], family=families())
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylabel("class (recall now)")
+    axes.set_xlabel(f"points of recall that {added} more images would bring")
+    axes.grid(alpha=0.3, axis="x")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8)
+
+
+def _cells(row: Growth) -> tuple[str, str, str, str]:
+    return f"{row.images:,}", _with_interval(row.now), _with_interval(row.later), _with_interval(row.gain, sign="+")
+
+
+def _with_interval(estimate: Estimate, sign: str = "") -> str:
+    if math.isnan(estimate.value):
+        return UNDEFINED
+    if sign:
+        return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return f"{percent(estimate.value)} [{percent(estimate.low)}, {percent(estimate.high)}]"

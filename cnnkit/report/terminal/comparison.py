@@ -1,0 +1,159 @@
+"""A comparison of models in the terminal, within 80 columns; every number is also in compare.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from string import ascii_uppercase
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.metrics.comparison import PairComparison
+from cnnkit.metrics.comparison_report import Change, Comparison
+from cnnkit.metrics.comparison_verdict import p_text, signed, verdict
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.paired import SIGNIFICANCE
+from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.tables import UNDEFINED, percent
+
+_MOST_PAIRS = 3  # whose images are shown: beyond, they are a matter for compare.csv
+_MOST_IMAGES, _FEW_IMAGES = 5, 3  # shown of those fixed and of those broken, each: of a single pair, of several
+_MOST_CLASSES = 20  # rows of classes that differ clearly; beyond, those of least p
+_SCOPE = "All this speaks of these models as they are, on other images like these; another seed of the same recipe is another model."
+
+
+def comparison_summary(comparison: Comparison) -> RenderableType:
+    """Return the models with their scores, the differences, the verdicts, and the images and classes that tell the models apart."""
+    parts: list[RenderableType] = [_models(comparison), "", _differences(comparison), ""]
+    parts += [Text("verdict: ", style="bold").append(printable(verdict(pair)), style="not bold") for pair in comparison.pairs]
+    parts += [Text(_SCOPE, style="dim"), "", *_classes(comparison)]
+    if len(comparison.pairs) > _MOST_PAIRS:
+        parts += ["", Text(f"The images that change sides in the {len(comparison.pairs)} pairs are in compare.csv.", style="dim")]
+        return Group(*parts)
+    for pair in comparison.pairs:
+        parts += ["", *_images(comparison, pair)]
+    return Group(*parts)
+
+
+def _letters(comparison: Comparison) -> dict[str, str]:
+    """A short sign for each model: names of runs are too long to stand side by side."""
+    names = [each.name for each in comparison.contenders]
+    signs = ascii_uppercase if len(names) <= len(ascii_uppercase) else [str(number + 1) for number in range(len(names))]
+    return dict(zip(names, signs, strict=False))
+
+
+def _models(comparison: Comparison) -> Table:
+    count = len(comparison.paths)
+    table = _table(f"{comparison.split}: the same {count:,} image{'s' * (count != 1)}, {len(comparison.classes)} classes")
+    table.add_column("")
+    table.add_column("model", overflow="fold")
+    for head in ("accuracy", "95 % interval", "macro F1", "loss (nats)"):
+        table.add_column(head, justify="right", no_wrap=True)
+    letters = _letters(comparison)
+    for each in comparison.contenders:
+        score = each.score
+        shares = (f"{percent(score.accuracy.value)} %", f"[{percent(score.accuracy.low)}, {percent(score.accuracy.high)}]")
+        table.add_row(
+            letters[each.name], Text(printable(each.name)), *shares, f"{percent(score.macro_f1.value)} %", f"{score.loss.value:.3f}"
+        )
+    return table
+
+
+def _differences(comparison: Comparison) -> Table:
+    several = len(comparison.pairs) > 1
+    table = _table()
+    for head in ("from", "", "change"):
+        table.add_column(head, no_wrap=True, justify="right" if head == "change" else "left")
+    for head in ("95 % interval", "p (Holm)" if several else "p", "fixed", "broken"):
+        table.add_column(head, justify="right", no_wrap=True)
+    letters = _letters(comparison)
+    for pair in comparison.pairs:
+        counts = f"{pair.counts.only_second:,}", f"{pair.counts.only_first:,}"
+        style = "bold" if pair.better else ""
+        table.add_row(_arrow(letters, pair), "accuracy", *_points(pair.accuracy), _bare(p_text(pair.corrected)), *counts, style=style)
+        table.add_row("", "macro F1", *_points(pair.macro_f1))
+        table.add_row("", "loss", *_nats(pair.loss), end_section=pair is not comparison.pairs[-1])
+    return table
+
+
+def _classes(comparison: Comparison) -> Iterator[RenderableType]:
+    """The classes that one model of a pair knows better, if there are any."""
+    clear = [(pair, each) for pair in comparison.pairs for each in pair.per_class if each.clear]
+    asked = sum(len(pair.per_class) for pair in comparison.pairs)
+    family = f"p < {SIGNIFICANCE:.2g} after Holm's correction for {asked:,} tests"
+    if not clear:
+        yield Text(f"No class is clearly better known to one than to another ({family}).", style="dim")
+        return
+    yield Text(f"Classes that differ clearly, in points of recall ({family})", style="bold")
+    table = _table()
+    table.add_column("from", no_wrap=True)
+    table.add_column("class", overflow="fold")
+    for head in ("recall", "95 % interval", "p", "fixed", "broken"):
+        table.add_column(head, justify="right", no_wrap=True)
+    letters = _letters(comparison)
+    shown = sorted(clear, key=lambda found: found[1].p)[:_MOST_CLASSES] if len(clear) > _MOST_CLASSES else clear
+    for pair, each in shown:
+        counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first))
+        table.add_row(
+            _arrow(letters, pair), Text(printable(each.name)), *_points(each.recall, unit=""), _bare(p_text(each.corrected)), *counts
+        )
+    yield table
+    if len(shown) < len(clear):
+        yield Text(f"The {len(shown)} of least p; all {len(clear):,} are in compare.json.", style="dim")
+
+
+def _images(comparison: Comparison, pair: PairComparison) -> Iterator[RenderableType]:
+    """The first images that one model fixes and the other breaks."""
+    counts, letters = pair.counts, _letters(comparison)
+    yield Text(
+        f"{_arrow(letters, pair)}: {counts.only_second:,} fixed, {counts.only_first:,} broken; "
+        f"both right on {counts.both:,}, both wrong on {counts.neither:,}",
+        style="bold",
+    )
+    if not counts.only_first and not counts.only_second:
+        return
+    table = _table()
+    for head in ("", "image", "true"):
+        table.add_column(head, overflow="fold", no_wrap=not head)
+    for name in (pair.first, pair.second):
+        table.add_column(letters[name], overflow="fold")
+    most = _MOST_IMAGES if len(comparison.pairs) == 1 else _FEW_IMAGES
+    fixed, broken = (list(islice(_of(comparison, pair, fixed=which), most)) for which in (True, False))
+    for change in (*fixed, *broken):
+        answers = (Text(f"{printable(name)} {percent(share)} %") for name, share in (change.first, change.second))
+        table.add_row("fixed" if change.fixed else "broken", Text(printable(change.path)), Text(printable(change.true)), *answers)
+    yield table
+    if len(fixed) + len(broken) < counts.only_first + counts.only_second:
+        yield Text("The largest changes of the loss; all are in compare.csv.", style="dim")
+
+
+def _of(comparison: Comparison, pair: PairComparison, *, fixed: bool) -> Iterator[Change]:
+    return (change for change in comparison.changes(pair) if change.fixed == fixed)
+
+
+def _arrow(letters: dict[str, str], pair: PairComparison) -> str:
+    return f"{letters[pair.first]} → {letters[pair.second]}"
+
+
+def _points(difference: Estimate, unit: str = " points") -> tuple[str, str]:
+    if math.isnan(difference.low):
+        return f"{signed(100 * difference.value, 1)}{unit}", UNDEFINED
+    return f"{signed(100 * difference.value, 1)}{unit}", f"[{signed(100 * difference.low, 1)}, {signed(100 * difference.high, 1)}]"
+
+
+def _nats(difference: Estimate) -> tuple[str, str]:
+    if math.isnan(difference.low):
+        return f"{signed(difference.value, 3)} nats", UNDEFINED
+    return f"{signed(difference.value, 3)} nats", f"[{signed(difference.low, 3)}, {signed(difference.high, 3)}]"
+
+
+def _bare(text: str) -> str:
+    return text.removeprefix("p = ").removeprefix("p ")
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -1,0 +1,150 @@
+"""The health of a data set in the terminal: a verdict, the classes, and one row per finding, worst first.
+
+Colour only repeats what words say, and every list that is cut here is whole in the JSON and the HTML page.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.report.terminal.names import fit, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from cnnkit.doctor.finding import Finding, Health
+
+SEVERITIES = ("error", "warning", "note")  # worst first
+MOST_BARS = 20  # classes with a bar each; more would push the findings off a screen of 40 lines
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_LONGEST_NAME = 24  # cells
+_BAR = 30  # cells
+_FILES_OF_A_CASE = 3
+_ENDS = 3  # classes named at either end when there is no bar for each
+
+
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Return `findings` with the worst first, else in the order they came."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def verdict(health: Health) -> str:
+    """Return the health in one line: ``397 images, 2 classes: 1 error, 2 warnings, 3 notes``."""
+    counts = [(sum(finding.severity == severity for finding in health.findings), severity) for severity in SEVERITIES]
+    found = ", ".join(_plural(count, severity) for count, severity in counts if count)
+    return f"{_plural(health.images, 'image')}, {_plural(len(health.classes), 'class', 'classes')}: {found or 'nothing to complain of'}"
+
+
+def worst(health: Health) -> str:
+    """Return the highest severity among the findings, ``"none"`` without any."""
+    return next((severity for severity in SEVERITIES if any(finding.severity == severity for finding in health.findings)), "none")
+
+
+def health_summary(health: Health, *, examples: int = 2) -> HealthSummary:
+    """Return a renderable of `health` that fits 80 columns; of each finding up to `examples` cases are named."""
+    return HealthSummary(health, examples)
+
+
+@dataclass(frozen=True)
+class HealthSummary:
+    """Draws when it is printed, since only then the encoding is known: bars and arrows become ASCII where they must."""
+
+    health: Health
+    examples: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield verdict, classes, findings and notes."""
+        yield Text(verdict(self.health), style={**_STYLES, "none": "green"}[worst(self.health)])
+        yield ""
+        yield class_bars(self.health.classes, ascii_only=options.ascii_only)
+        if self.health.findings:
+            yield ""
+            yield _findings(by_severity(self.health.findings), self.examples, ascii_only=options.ascii_only)
+        if self.health.notes:
+            yield ""
+            yield from (Text(printable(note), style="dim", overflow="fold") for note in self.health.notes)
+
+
+def class_bars(classes: Mapping[str, int], *, ascii_only: bool = False) -> Table | Text:
+    """Return a bar for each class, in the order given; for more than `MOST_BARS` a sentence on their sizes."""
+    if len(classes) > MOST_BARS:
+        return Text(class_sizes(classes), overflow="fold")
+    names = [printable(name) for name in classes]
+    width = min(_LONGEST_NAME, max((cell_len(name) for name in names), default=0))
+    most = max(classes.values(), default=1) or 1
+    table = Table.grid(padding=(0, 1))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for name, count in zip(names, classes.values(), strict=True):
+        table.add_row(Text(_short(name, width, ascii_only=ascii_only)), f"{count:,}", _bar(count / most, ascii_only=ascii_only))
+    return table
+
+
+def class_sizes(classes: Mapping[str, int]) -> str:
+    """Say in a sentence how large the classes are, naming the smallest and the largest."""
+    ranked = sorted(classes.items(), key=lambda item: item[1])
+    listed = [", ".join(f"{printable(name)} {count:,}" for name, count in part) for part in (ranked[:_ENDS], ranked[: -_ENDS - 1 : -1])]
+    median = statistics.median(classes.values())
+    return f"images per class: median {median:,.0f}; fewest: {listed[0]}; most: {listed[1]}"
+
+
+def case_text(files: Sequence[str], *, ascii_only: bool = False) -> str:
+    """Return one case of a finding: its file, or the files that belong together."""
+    shown = [printable(file) for file in files[:_FILES_OF_A_CASE]]
+    more = len(files) - len(shown)
+    return (" <-> " if ascii_only else " ↔ ").join([*shown, *([f"{more:,} more"] if more else [])])
+
+
+def _findings(findings: Sequence[Finding], examples: int, *, ascii_only: bool) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0), collapse_padding=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        found, advice = _sentences(printable(finding.message))
+        said = Text(found, overflow="fold").append(advice, style="dim")
+        if finding.files:
+            said.append("\n" + _examples(finding, examples, ascii_only=ascii_only), style="dim")
+        count = f"{len(finding.files):,}" if finding.files else ""
+        table.add_row(Text(finding.severity, style=_STYLES[finding.severity]), Text(finding.id, style="bold"), count, said)
+    return table
+
+
+def _sentences(message: str) -> tuple[str, str]:
+    """Split off the first sentence: it says what was found, the others what to do."""
+    end = re.search(r"\.(?= [A-Z])", message)
+    return (message[: end.end()], message[end.end() :]) if end else (message, "")
+
+
+def _examples(finding: Finding, most: int, *, ascii_only: bool) -> str:
+    """The first cases: files in a row, groups of files one a line."""
+    shown = [case_text(case, ascii_only=ascii_only) for case in finding.files[:most]]
+    more = len(finding.files) - len(shown)
+    grouped = any(len(case) > 1 for case in finding.files)
+    text = ("\n" if grouped else ", ").join(shown)
+    return text + (("\n" if grouped else " ") + f"and {more:,} more" if more else "")
+
+
+def _bar(share: float, *, ascii_only: bool) -> Text:
+    """A bar of `share` in [0, 1] of the full width, to an eighth of a cell; never empty, so that a class of one image shows."""
+    eighths = max(1, round(share * _BAR * 8))
+    text = "#" * max(1, eighths // 8) if ascii_only else "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+    return Text(text, style="cyan")
+
+
+def _short(name: str, width: int, *, ascii_only: bool) -> str:
+    short = fit(name, width)
+    return short.replace("…", "~") if ascii_only else short
+
+
+def _plural(count: int, word: str, words: str = "") -> str:
+    return f"{count:,} {word if count == 1 else words or word + 's'}"

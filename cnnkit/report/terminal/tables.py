@@ -1,0 +1,130 @@
+"""Metrics as terminal tables. Shares become percent here and nowhere else; every number is also in metrics.json.
+
+Text never carries meaning by colour alone, and class names are never parsed as markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cnnkit.metrics.baselines import COLOUR, Baseline
+from cnnkit.metrics.class_scores import FEW_IMAGES, ClassScore, Interval
+from cnnkit.metrics.classification import ClassificationReport
+from cnnkit.metrics.confusion import ConfusedPair, most_confused
+from cnnkit.metrics.counts import Counts
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.report.terminal.names import printable
+
+_MOST_CLASSES = 50  # rows one still scrolls through; beyond, the classes of lowest F1
+_WORST_CLASSES = 20
+UNDEFINED = "-"
+
+
+def percent(share: float) -> str:
+    """Return a share in [0, 1] as percent with one digit, without the sign; ``-`` where it is undefined."""
+    return UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def metrics_table(report: ClassificationReport) -> RenderableType:
+    """Return the scores of one split with their 95 % intervals, and a warning for every simple answer that they do not clearly beat."""
+    table = _table(f"{report.split}: {report.n} image{'s' * (report.n != 1)}, {len(report.classes)} classes")
+    table.add_column("metric", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_row("accuracy", *_shares(report.accuracy), style="bold")
+    if report.top_k_accuracy:
+        table.add_row(f"top-{report.top_k} accuracy", *_shares(report.top_k_accuracy))
+    table.add_row("balanced accuracy", *_shares(report.balanced_accuracy))
+    table.add_row("macro F1", *_shares(report.macro_f1))
+    table.add_row("weighted F1", *_shares(Estimate(report.weighted_f1, *report.weighted_f1_interval)))
+    table.add_row("ROC AUC", *_shares(report.roc_auc))
+    table.add_row("average precision", *_shares(report.average_precision))
+    table.add_row("loss (nats)", *_plain(report.loss))
+    table.add_row("Brier score", *_plain(report.brier))
+    table.add_row("calibration error", *_shares(report.ece))
+    for one in report.baselines:
+        table.add_row(Text(printable(one.summary)), *_shares(one.accuracy), style="dim")
+    warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.beaten]
+    return Group(table, *warnings) if warnings else table
+
+
+def _not_beaten(one: Baseline) -> str:
+    """Say on what a baseline that is not clearly beaten rests."""
+    advice = "; is there more to the classes than their colours?" if one.name == COLOUR else ""
+    return (
+        f"Warning: not shown to be better than {printable(one.summary)}: {one.counts.only_second} images are right by the model alone, "
+        f"{one.counts.only_first} by that alone (exact McNemar p = {one.p_value:.2g}){advice}"
+    )
+
+
+def per_class_table(report: ClassificationReport, most: int = _MOST_CLASSES) -> RenderableType:
+    """Return precision, recall, F1 and images of each class; with more than `most` classes, of the 20 of lowest F1."""
+    scores: Sequence[ClassScore] = report.per_class
+    notes = []
+    if len(scores) > most:
+        scores = sorted(scores, key=lambda score: (math.isnan(score.f1), score.f1))[:_WORST_CLASSES]
+        notes.append(f"The {len(scores)} classes of lowest F1; all {len(report.classes)} are in metrics.json.")
+    table = _table()
+    table.add_column("class", overflow="fold")
+    for head in ("precision %", "recall %", "F1 %"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for score in scores:
+        values = (
+            _with_ends(score.precision, score.precision_interval),
+            _with_ends(score.recall, score.recall_interval),
+            _with_ends(score.f1, score.f1_interval),
+            str(score.support),
+        )
+        table.add_row(Text(printable(score.name)), *values, "few" if score.few else "", style="dim" if score.few else "")
+    notes.append("[low–high]: 95 % interval in percent.")
+    if any(score.few for score in scores):
+        notes.append(f"few: under {FEW_IMAGES} images; scores of such a class may be off by more than 10 points.")
+    if any(math.isnan(score.recall) or math.isnan(score.precision) for score in scores):
+        notes.append(f"{UNDEFINED}: undefined; the class has no image here, or was never predicted.")
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def most_confused_table(table: Counts, classes: Sequence[str], most: int = 15) -> RenderableType:
+    """Return the largest mistakes of a (K, K) table, one row per pair of true and predicted class."""
+    pairs: list[ConfusedPair] = most_confused(table, classes, most)
+    if not pairs:
+        return Text("No image was put into a wrong class.")
+    shown = _table()
+    shown.add_column("true", overflow="fold")
+    shown.add_column("predicted", overflow="fold")
+    shown.add_column("images", justify="right", no_wrap=True)
+    shown.add_column("of the true class", justify="right", no_wrap=True)
+    for pair in pairs:
+        shown.add_row(Text(printable(pair.true)), Text(printable(pair.predicted)), str(pair.count), f"{percent(pair.share)} %")
+    return shown
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _with_ends(share: float, ends: Interval) -> str:
+    """A share with the ends of its interval in whole percent, rounded outwards: ``88.9 [76–96]``."""
+    if math.isnan(share):
+        return UNDEFINED
+    return f"{percent(share)} [{math.floor(100 * ends[0])}–{math.ceil(100 * ends[1])}]"
+
+
+def _shares(estimate: Estimate) -> tuple[str, str]:
+    if math.isnan(estimate.value):
+        return UNDEFINED, UNDEFINED
+    return f"{percent(estimate.value)} %", f"[{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def _plain(estimate: Estimate) -> tuple[str, str]:
+    if not math.isfinite(estimate.low):
+        return f"{estimate.value:.3f}", UNDEFINED
+    return f"{estimate.value:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]"

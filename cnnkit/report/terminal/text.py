@@ -1,0 +1,31 @@
+"""The evaluation's tables as plain text: report.txt, what the screen shows, for those who come later."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+
+from cnnkit.metrics.classification import ClassificationReport
+from cnnkit.metrics.confusion import Normalize
+from cnnkit.report.terminal.confusion import confusion_table
+from cnnkit.report.terminal.tables import metrics_table, per_class_table
+
+WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
+
+
+def report_text(report: ClassificationReport, heading: str = "", more: Sequence[RenderableType] = (), normalize: Normalize = "none") -> str:
+    """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide.
+
+    `heading` stands above them, if there is one, and `more` below.
+    """
+    file = io.StringIO()
+    console = Console(file=file, width=WIDTH, color_system=None, highlight=False)
+    if heading:
+        console.print(heading, "", sep="\n", markup=False)
+    matrix = confusion_table(report.confusion, report.classes, normalize)
+    console.print(metrics_table(report), "", per_class_table(report), "", matrix, sep="\n")
+    for part in more:
+        console.print("", part, sep="\n", markup=False)
+    return file.getvalue()

@@ -1,0 +1,1 @@
+"""Stopwatch, benchmark values and the advice that follows from them."""

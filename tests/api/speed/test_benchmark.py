@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnnkit.api.inference.target import find_target
+from cnnkit.api.speed.benchmark import Bench, _training_of
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
+from cnnkit.errors import ConfigError
+from cnnkit.run_dir import RunDir
+from cnnkit.speed.stopwatch import Meter
+
+BRIEF = Bench(seconds=0.01)
+
+
+def config(**settings):
+    small = {"set": ("width=8", "blocks=2", "dense=32"), "image_size": 16, "batch_size": 256, "precision": "fp32"}
+    return resolve(by_section({"data": "digits", **small, **settings}))
+
+
+def test_data_alone_measures_the_training_and_the_untrained_network():
+    found = BRIEF.training(config())
+    assert found.training is not None
+    assert found.training.arch == "custom-cnn"
+    (model,) = found.models
+    assert (model.format, model.file, model.images) == ("torch", "", "digits")
+    assert not Path("runs").exists()
+    assert any("no mirroring" in note for note in found.notes)
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_with_its_exports_and_its_training(trained, cli):
+    assert cli("export", "--onnx").code == 0
+    found = BRIEF.model(find_target(None))
+    assert [Path(model.file).name for model in found.models] == ["best.safetensors", "model.onnx"]
+    assert found.training is not None
+    assert found.training.batch_size == 16
+    alone = BRIEF.model(find_target(trained.run / "export/model.onnx"))
+    assert alone.training is None
+    assert [model.format for model in alone.models] == ["onnx"]
+
+
+def test_other_data_measures_the_model_alone(trained):
+    found = BRIEF.model(find_target(None), data="digits")
+    assert found.training is None
+    assert [model.images for model in found.models] == ["digits"]
+
+
+def test_a_lone_file_needs_images(trained):
+    lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
+    with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory.*--data FOLDER"):
+        BRIEF.model(find_target(lone))
+
+
+def test_a_busy_machine_is_said():
+    busy = iter([0.0, 1e9])
+    found = replace(BRIEF, meter=Meter(machine=lambda: next(busy))).training(config())
+    assert found.busy_share == 1
+    assert "other programs used 100 % of the processors" in found.notes[-1]
+
+
+def test_training_again_downloads_nothing(trained):
+    file = trained.run / "config.json"
+    record = json.loads(file.read_text())
+    record["config"]["model"]["weights"] = "pretrained"
+    record["config"]["data"].update(download=True, split_file="elsewhere/split.csv")
+    file.write_text(json.dumps(record))
+    again = _training_of(RunDir(trained.run), trained.run / "best.safetensors")
+    assert again.model.weights == str(trained.run / "best.safetensors")
+    assert again.data.data == str(trained.data)
+    assert again.data.split_file == trained.run / "split.csv"
+    assert not again.data.download

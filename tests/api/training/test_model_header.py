@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cnnkit.api.inference.drift import take_fingerprint
+from cnnkit.api.training import model_header as fingerprinting
+from cnnkit.api.training.model_header import Fingerprints
+from cnnkit.data.appearance import appearance
+from cnnkit.data.batches import Batches
+from cnnkit.engine.validation import Validation
+from cnnkit.model.file import ModelHeader, load_model, read_header
+from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.torch_classifier import TorchClassifier
+
+HEADER = ModelHeader(
+    arch="custom-cnn",
+    options={},
+    classes=("ant", "bee", "wasp"),
+    preprocessing=Preprocessing(image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3),
+    temperature=0.5,
+)
+
+
+@pytest.fixture
+def val() -> Batches:
+    canvases = np.random.default_rng(0).integers(0, 256, (23, 3, 8, 8)).astype(np.uint8)
+    rows = np.arange(2, 23)
+    return Batches(canvases, rows, rows % 3, 8, Preprocess(HEADER.preprocessing), torch.device("cpu"))
+
+
+def validation(logits: np.ndarray) -> Validation:
+    return Validation(1.0, np.zeros((3, 3), np.int64), logits.astype(np.float32), np.zeros(len(logits), np.int64))
+
+
+def test_a_training_knows_its_val_images(trained, read_rows):
+    header = read_header(trained.run / "best.safetensors")
+    assert header.fingerprint is not None
+    assert header.fingerprint.n == sum(row["split"] == "val" for row in read_rows(trained.run / "split.csv"))
+    assert header.fingerprint.features[-1] == "confidence"
+    assert np.array(header.fingerprint.counts).shape == (6, 3, 20)
+    assert np.array(header.fingerprint.counts).sum() == 6 * header.fingerprint.n
+
+
+def test_it_is_that_of_what_the_model_answers(trained):
+    model = load_model(trained.run / "best.safetensors")
+    size = model.header.preprocessing.image_size
+    canvases = np.random.default_rng(0).integers(0, 256, (8, 3, size, size)).astype(np.uint8)
+    rows = np.arange(8)
+    val = Batches(canvases, rows, rows % 3, 8, Preprocess(model.header.preprocessing), torch.device("cpu"))
+    with torch.inference_mode():
+        logits = model.module.eval()(next(val.epoch(0))[0]).numpy()
+    got = Fingerprints(val).added(model.header, validation(logits)).fingerprint
+    answers = TorchClassifier(model).canvas_probabilities(torch.from_numpy(canvases))
+    expected = take_fingerprint(appearance(canvases), answers, split="val")
+    assert got is not None
+    np.testing.assert_allclose(got.edges, expected.edges, rtol=0, atol=1e-5)
+    assert got.n == expected.n == 8
+
+
+def test_of_many_images_some_are_enough(val, monkeypatch):
+    monkeypatch.setattr(fingerprinting, "MOST", 10)
+    logits = np.random.default_rng(1).normal(size=(21, 3))
+    changed = Fingerprints(val).added(HEADER, validation(logits))
+    chances = np.exp(2 * logits[::3]) / np.exp(2 * logits[::3]).sum(1, keepdims=True)  # every third of 21, at a temperature of 0.5
+    expected = take_fingerprint(appearance(val.canvases[2:23:3]), chances.astype(np.float32), split="val")
+    assert changed.fingerprint is not None
+    assert changed.fingerprint.n == 7
+    np.testing.assert_allclose(changed.fingerprint.edges, expected.edges, rtol=0, atol=1e-5)
+    assert changed.model_copy(update={"fingerprint": None}) == HEADER
+
+
+def test_answers_that_are_no_numbers_give_none(val):
+    logits = np.zeros((21, 3))
+    logits[4, 1] = np.nan
+    assert Fingerprints(val).added(HEADER, validation(logits)).fingerprint is None

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from cnnkit.data.image import Header, UndecodableError
+from cnnkit.data.store.facts import PROBE, THUMBNAIL, Decoded, decode, measure
+
+
+def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)  # pyright: ignore[reportArgumentType]
+    return file.getvalue()
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def of_pixels(image: np.ndarray) -> Decoded:
+    return decode(image)
+
+
+def test_a_file_is_decoded_and_known_by_its_bytes() -> None:
+    data = encoded(noise(20, 30), "JPEG", quality=80)
+    item = decode(data)
+    assert item.image.shape == (20, 30, 3)
+    assert (item.sha256, item.bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (item.header.format, item.header.mode, item.header.quality) == ("JPEG", "RGB", 80)
+
+
+def test_pixels_are_taken_as_they_are_and_known_by_shape_and_content() -> None:
+    image = noise(4, 6)
+    item = decode(image)
+    assert item.image is image
+    assert (item.bytes, item.header) == (0, Header())
+    assert item.sha256 == decode(image.copy()).sha256
+    assert item.sha256 != decode(np.ascontiguousarray(image.reshape(6, 4, 3))).sha256
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_pixels_of_another_shape_are_refused_with_it(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UndecodableError, match=r"pixels of shape .* expected uint8 RGB \(H, W, 3\)"):
+        decode(np.zeros(shape, np.uint8))
+    with pytest.raises(UndecodableError, match="type float32"):
+        decode(np.zeros((4, 4, 3), np.float32))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_broken_file_is_refused() -> None:
+    with pytest.raises(UndecodableError, match="the file is empty"):
+        decode(b"")
+
+
+def test_facts_tell_size_light_and_header() -> None:
+    image = np.full((40, 60, 3), (100, 150, 200), np.uint8)
+    image[:, 30:] = (200, 150, 100)
+    (facts,), _ = measure([decode(encoded(image))])
+    left, right = 0.299 * 100 + 0.587 * 150 + 0.114 * 200, 0.299 * 200 + 0.587 * 150 + 0.114 * 100
+    assert (facts.height, facts.width, facts.error, facts.format) == (40, 60, "", "PNG")
+    assert facts.mean == pytest.approx((left + right) / 2, abs=0.01)
+    assert facts.std == pytest.approx((right - left) / 2, abs=0.01)
+
+
+def test_a_constant_image_has_neither_contrast_nor_sharpness() -> None:
+    (facts,), _ = measure([of_pixels(np.full((50, 50, 3), 7, np.uint8))])
+    assert (facts.mean, facts.std, facts.sharpness) == (7.0, 0.0, 0.0)
+
+
+def test_a_blurred_image_is_less_sharp_and_an_image_of_another_contrast_is_as_sharp() -> None:
+    image = noise(120, 120)
+    blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(3)))
+    pale = (image // 2 + 64).astype(np.uint8)
+    (sharp, soft, faint), _ = measure([of_pixels(item) for item in (image, blurred, pale)])
+    assert soft.sharpness < sharp.sharpness / 10
+    assert faint.sharpness == pytest.approx(sharp.sharpness, rel=0.02)
+
+
+def test_thumbnails_are_area_averages() -> None:
+    image = noise(2 * THUMBNAIL, 3 * THUMBNAIL)
+    _, (thumbnail,) = measure([of_pixels(image)])
+    blocks = image.reshape(THUMBNAIL, 2, THUMBNAIL, 3, 3).mean((1, 3))
+    np.testing.assert_allclose(thumbnail, blocks, atol=0.5001)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE * 3 + 7, 31)])
+def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), (10, 120, 250), np.uint8)
+    (facts,), (thumbnail,) = measure([of_pixels(image)])
+    assert (facts.height, facts.width) == shape
+    assert (thumbnail == (10, 120, 250)).all()
+
+
+def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
+    images = [noise(20, 20, 1), noise(30, 20, 2), noise(20, 20, 3), noise(700, 300, 4)]
+    together, thumbnails = measure([of_pixels(image) for image in images])
+    for row, image in enumerate(images):
+        (alone,), (thumbnail,) = measure([of_pixels(image)])
+        assert together[row] == alone
+        np.testing.assert_array_equal(thumbnails[row], thumbnail)
+
+
+def test_nothing_has_no_facts() -> None:
+    facts, thumbnails = measure([])
+    assert facts == []
+    assert thumbnails.shape == (0, THUMBNAIL, THUMBNAIL, 3)

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cnnkit import Architecture
+from cnnkit.errors import ModelFileError, PluginError
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.temperature import Calibration
+from cnnkit.model.file import ModelHeader, load_model, read_header, rewrite_header, save_model
+from cnnkit.model.preprocess import Preprocessing
+from cnnkit.registry import Entry
+
+HEADER = ModelHeader(
+    arch="tiny",
+    options={"width": 6},
+    classes=("ant", "bee", "Ä,\"'\n"),
+    preprocessing=Preprocessing(
+        image_size=16, channels=1, resize_mode="pad", interpolation="bicubic", crop=0.875, mean=(0.1,), std=(1 / 3,)
+    ),
+    temperature=1.7,
+    calibration=Calibration("val", 120, 1.7, Estimate(0.1, 0.05, 0.2), Estimate(0.02, 0.0, 0.06), 0.9, 0.7),
+    versions={"python": "3.11.4", "some-plugin": "0.3"},
+    training={"epoch": 7, "monitor": "val_loss", "value": 0.25},
+)
+
+
+def build(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+    )
+
+
+@pytest.fixture(autouse=True)
+def tiny_plugin(monkeypatch):
+    """Make `tiny` an installed architecture; any other name is not."""
+    entry = Entry("cnnkit.architectures", "tiny", "some_plugin:tiny", "some-plugin", "0.4")
+
+    def load(name: str) -> tuple[Architecture, Entry]:
+        if name != "tiny":
+            raise PluginError(f"no architecture named {name!r} is installed")
+        return Architecture(build=build, summary="", image_size=16), entry
+
+    monkeypatch.setattr("cnnkit.model.file.load_architecture", load)
+
+
+@pytest.fixture
+def saved(tmp_path) -> tuple[Path, nn.Module]:
+    """A model file and the module in it, none of its tensors at its initial value."""
+    module = build(3, 1, width=6).eval()
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            tensor.copy_(torch.rand(tensor.shape) * 9)
+    path = tmp_path / "best.safetensors"
+    save_model(path, module, HEADER)
+    return path, module
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ModelFileError) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_was_saved_comes_back_to_the_bit(saved):
+    path, module = saved
+    model = load_model(str(path))
+    assert model.header == HEADER
+    assert model.path == path
+    assert not model.module.training
+    expected, state = module.state_dict(), model.module.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], expected[name]) and state[name].dtype == expected[name].dtype for name in state)
+    images = torch.rand(2, 1, 16, 16)
+    assert torch.equal(model.module(images), module(images))
+
+
+def test_saving_again_gives_the_same_bytes(saved, tmp_path):
+    path, module = saved
+    save_model(tmp_path / "again.safetensors", module, HEADER)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_weights_that_share_memory_or_lie_in_another_layout_are_saved(tmp_path):
+    module = build(3, 1).to(memory_format=torch.channels_last)
+    column = nn.Parameter(module.get_parameter("4.weight").detach()[:, 0])
+    module.get_submodule("4").bias = column
+    save_model(tmp_path / "m.safetensors", module, HEADER.model_copy(update={"options": {}}))
+    assert torch.equal(load_model(tmp_path / "m.safetensors").module.state_dict()["4.bias"], column)
+
+
+def test_the_header_is_one_json_document_that_other_programs_can_read(saved):
+    raw = saved[0].read_bytes()
+    head = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    document = json.loads(head["__metadata__"]["cnnkit"])
+    assert document["classes"] == ["ant", "bee", "Ä,\"'\n"]
+    assert document["preprocessing"]["image_size"] == 16
+    assert document["format"] == 1
+    assert document["calibration"]["ece_after"] == {"value": 0.02, "low": 0.0, "high": 0.06}
+
+
+def test_a_file_of_before_there_was_calibration_says_temperature_1(tmp_path):
+    path = tmp_path / "old.safetensors"
+    document = json.loads(HEADER.model_dump_json(exclude={"calibration", "temperature"}))
+    save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
+    header = load_model(path).header
+    assert (header.temperature, header.calibration) == (1.0, None)
+
+
+def test_a_temperature_that_divides_by_nothing_is_refused(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    write_with(path, temperature=0.0)
+    assert "temperature: Input should be greater than 0" in refusal(path)
+
+
+def test_reading_the_header_needs_no_architecture(saved, monkeypatch):
+    monkeypatch.setattr("cnnkit.model.file.load_architecture", None)
+    assert read_header(saved[0]) == HEADER
+
+
+def test_a_file_saved_over_another_replaces_it_whole_or_not_at_all(saved, monkeypatch):
+    path, module = saved
+    before = path.read_bytes()
+
+    def half(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(path, module, HEADER)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.glob("*.safetensors*")] == [path.name]
+
+
+def test_a_new_header_leaves_the_weights_as_they_are(saved):
+    path, module = saved
+    before = path.read_bytes()
+    rewrite_header(path, HEADER.model_copy(update={"temperature": 0.25}))
+    model = load_model(path)
+    assert model.header == HEADER.model_copy(update={"temperature": 0.25})
+    state = module.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.module.state_dict().items())
+    rewrite_header(path, HEADER)
+    assert path.read_bytes() == before
+
+
+def test_a_header_that_cannot_be_written_leaves_the_file(saved, monkeypatch):
+    path = saved[0]
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        rewrite_header(path, HEADER.model_copy(update={"temperature": 2.0}))
+    assert path.read_bytes() == before
+
+
+def test_no_header_is_put_on_a_file_that_is_not_ours(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
+    before = path.read_bytes()
+    with pytest.raises(ModelFileError, match="bare weights without a cnnkit header"):
+        rewrite_header(path, HEADER)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file(tmp_path):
+    assert "no such model file" in refusal(tmp_path / "nowhere.safetensors")
+
+
+def test_a_folder(tmp_path):
+    assert "no such model file" in refusal(tmp_path)
+
+
+def test_a_text_file(tmp_path):
+    path = tmp_path / "notes.safetensors"
+    path.write_text("these are not weights")
+    message = refusal(path)
+    assert "not a cnnkit model file" in message
+    assert "expected a best.safetensors written by cnnkit train" in message
+
+
+def test_an_empty_file(tmp_path):
+    path = tmp_path / "empty.safetensors"
+    path.touch()
+    assert "not a cnnkit model file" in refusal(path)
+
+
+@pytest.mark.parametrize("kept", [4, 100, -1])
+def test_a_truncated_file(saved, kept):
+    path = saved[0]
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "not a cnnkit model file" in refusal(path)
+
+
+def test_bare_weights_name_the_flag_that_takes_them(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
+    message = refusal(path)
+    assert "bare weights without a cnnkit header" in message
+    assert f"cnnkit train --weights {path}" in message
+
+
+def write_with(path: Path, **changes: object) -> None:
+    document = {**json.loads(HEADER.model_dump_json()), **changes}
+    save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
+
+
+def test_a_newer_format(tmp_path):
+    path = tmp_path / "new.safetensors"
+    write_with(path, format=2)
+    message = refusal(path)
+    assert "knows formats up to 1 (format: Input should be less than or equal to 1)" in message
+    assert "pip install --upgrade cnnkit" in message
+
+
+def test_a_header_with_an_unknown_field_or_without_classes(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    write_with(path, colour="blue", classes=None)
+    message = refusal(path)
+    assert "colour: Extra inputs are not permitted" in message
+    assert "classes: Input should be a valid array" in message
+
+
+def test_an_architecture_that_is_not_installed(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write_with(path, arch="gone")
+    with pytest.raises(PluginError, match="no architecture named 'gone' is installed"):
+        load_model(path)
+
+
+def test_weights_that_do_not_fit_name_the_versions(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write_with(path, options={"width": 5})
+    with pytest.raises(ModelFileError) as caught:
+        load_model(path)
+    assert "the weights do not fit 'tiny' of some-plugin 0.4; the file was written with 0.3" in str(caught.value)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters.parity import sample_photos
+from cnnkit.model import torch_classifier as module
+from cnnkit.model.file import Model, ModelHeader, save_model
+from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.torch_classifier import TorchClassifier, inference_batch, open_classifier
+from cnnkit.model.tta import Views
+from cnnkit.registry import load_architecture
+
+HEADER = ModelHeader(
+    arch="custom-cnn",
+    options={"width": 4, "blocks": 2},
+    classes=("ant", "bee", "wasp"),
+    preprocessing=Preprocessing(image_size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
+    temperature=0.5,
+)
+
+
+@pytest.fixture
+def model() -> Model:
+    """A small model with dropout."""
+    torch.manual_seed(0)
+    network = load_architecture("custom-cnn")[0].build(3, 3, **HEADER.options)
+    return Model(network, HEADER, Path("best.safetensors"))  # in training mode: a classifier must not rely on the caller
+
+
+def test_probabilities_are_the_softmax_of_logits_over_temperature(model):
+    photos = sample_photos(5)
+    found = TorchClassifier(model).probabilities(photos)
+    preprocess = Preprocess(HEADER.preprocessing)
+    with torch.inference_mode():
+        logits = torch.cat([model.module.eval()(preprocess(torch.tensor(photo)[None])) for photo in photos])
+    np.testing.assert_allclose(found, (logits / 0.5).softmax(1).numpy(), rtol=0, atol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    assert found.std(0).max() > 1e-3
+
+
+@pytest.mark.parametrize(("device", "image_size", "images"), [("cpu", 32, 256), ("cpu", 224, 20), ("cpu", 4096, 1), ("cuda", 224, 256)])
+def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(device, image_size, images):
+    assert inference_batch(image_size, torch.device(device)) == images
+
+
+def test_dropout_is_off(model):
+    photos = sample_photos(2)
+    classifier = TorchClassifier(model)
+    np.testing.assert_array_equal(classifier.probabilities(photos), classifier.probabilities(photos))
+
+
+def test_decoded_images_and_stored_canvases_take_one_path(model):
+    photos = sample_photos(6)
+    classifier = TorchClassifier(model)
+    preprocess = Preprocess(HEADER.preprocessing)
+    canvases = torch.cat([preprocess.canvas(torch.tensor(photo)[None]) for photo in photos])
+    np.testing.assert_array_equal(classifier.canvas_probabilities(canvases), classifier.probabilities(photos))
+
+
+def test_many_images_are_taken_in_batches(model, monkeypatch):
+    photos = sample_photos(7)
+    classifier = TorchClassifier(model)
+    at_once = classifier.probabilities(photos)
+    sizes: list[int] = []
+    model.module.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(module, "BATCH", 3)
+    np.testing.assert_allclose(classifier.probabilities(photos), at_once, rtol=0, atol=1e-6)
+    assert sizes == [3, 3, 1]
+
+
+def test_probabilities_are_those_of_the_mean_logits_of_all_views(model):
+    canvases = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = Views("h", 1)
+    found = TorchClassifier(model, views=views).canvas_probabilities(canvases)
+    plain = TorchClassifier(model)
+    # softmax of a mean of logits: the weighted geometric mean of the views' probabilities, made to sum to 1
+    logs = sum(weight * np.log(plain.canvas_probabilities(view).astype(np.float64)) for weight, view in views.of(canvases))
+    expected = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.abs(found - plain.canvas_probabilities(canvases)).max() > 1e-4
+
+
+def test_decoded_images_are_seen_in_all_views_too(model):
+    photos = sample_photos(3)
+    several = TorchClassifier(model, views=Views("h", 1))
+    preprocess = Preprocess(HEADER.preprocessing)
+    canvases = torch.cat([preprocess.canvas(torch.tensor(photo)[None]) for photo in photos])
+    np.testing.assert_array_equal(several.probabilities(photos), several.canvas_probabilities(canvases))
+
+
+def test_features_are_those_of_the_plain_view(model):
+    canvases = torch.zeros((2, 3, 16, 16), dtype=torch.uint8)
+    found = TorchClassifier(model, views=Views("h", 1)).canvas_features(canvases)
+    np.testing.assert_array_equal(found, TorchClassifier(model).canvas_features(canvases))
+
+
+def test_no_images_give_no_rows(model):
+    assert TorchClassifier(model).probabilities([]).shape == (0, 3)
+
+
+def test_images_that_may_not_be_written_to_are_fine(model):
+    photo = sample_photos(1)[0]
+    photo.flags.writeable = False
+    assert TorchClassifier(model).probabilities([photo[:, ::-1]]).shape == (1, 3)
+
+
+def test_arithmetic_is_true_fp32_and_the_setting_is_put_back(model):
+    seen: list[tuple[bool, torch.dtype, bool]] = []
+    model.module.register_forward_hook(
+        lambda _, inputs, __: seen.append((torch.backends.cudnn.allow_tf32, inputs[0].dtype, torch.is_inference_mode_enabled()))
+    )
+    before = torch.backends.cudnn.allow_tf32
+    TorchClassifier(model).probabilities(sample_photos(1))
+    assert seen == [(False, torch.float32, True)]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_open_takes_a_model_file_by_its_content(model, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_model(path, model.module, HEADER)
+    opened = open_classifier(path)
+    assert isinstance(opened, TorchClassifier)
+    assert opened.classes == ("ant", "bee", "wasp")
+    photos = sample_photos(3)
+    np.testing.assert_array_equal(opened.probabilities(photos), TorchClassifier(model).probabilities(photos))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX"])
+def test_open_gives_an_exported_file_to_its_exporter(tmp_path, name):
+    (tmp_path / name).write_text("no graph")
+    with pytest.raises(ModelFileError, match="not an ONNX file that onnxruntime"):
+        open_classifier(tmp_path / name)
+
+
+def test_open_refuses_what_is_neither(tmp_path):
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF")
+    with pytest.raises(ModelFileError, match=r"model\.h5: not a cnnkit model file"):
+        open_classifier(tmp_path / "model.h5")
+
+
+def test_a_half_precision_network_still_answers_in_float32():
+    class Half(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3)).bfloat16()
+
+    found = TorchClassifier(Model(Half(), HEADER, Path("m"))).probabilities(sample_photos(2))
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)

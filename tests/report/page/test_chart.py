@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+from cnnkit.report.page.chart import BOTTOM, HEIGHT, LEFT, MOST_DOTS, RIGHT, TOP, WIDTH, Axis, Line, chart
+
+
+def test_ends_of_fixed_axes_are_the_edges_of_the_drawing():
+    drawn = chart([Line("a", [(0, 0), (1, 1)])], Axis("x", low=0, high=1), Axis("y", low=0, high=1), title="t", description="d")
+    assert drawn
+    assert drawn.strokes[0].path == f"M{LEFT} {HEIGHT - BOTTOM}L{WIDTH - RIGHT} {TOP}"
+    assert drawn.x_ticks[0] == (LEFT, "0")
+    assert drawn.y_ticks[-1] == (TOP, "1")
+
+
+def test_nothing_finite_is_no_chart():
+    assert chart([Line("a", [(1, math.nan)])], Axis("x"), Axis("y"), title="", description="") is None
+
+
+def test_a_gap_lifts_the_pen():
+    drawn = chart([Line("a", [(1, 1), (2, 2), (3, math.nan), (4, 1)])], Axis("x"), Axis("y"), title="", description="")
+    assert drawn
+    assert [drawn.strokes[0].path.count(pen) for pen in "ML"] == [2, 1]
+    assert len(drawn.strokes[0].dots) == 3
+
+
+def test_epochs_are_whole_and_shares_are_percent():
+    drawn = chart([Line("a", [(1, 0.5), (3, 0.52)])], Axis("epoch", whole=True), Axis("y", percent=True), title="", description="")
+    assert drawn
+    assert [label for _, label in drawn.x_ticks] == ["1", "2", "3"]
+    assert all(label.endswith(" %") for _, label in drawn.y_ticks)
+    assert len({label for _, label in drawn.y_ticks}) == len(drawn.y_ticks)
+
+
+def test_one_epoch_stands_in_the_middle():
+    drawn = chart([Line("a", [(1, 2.0)])], Axis("epoch", whole=True), Axis("y"), title="", description="")
+    assert drawn
+    assert drawn.strokes[0].dots[0][0] == (LEFT + WIDTH - RIGHT) / 2
+
+
+def test_many_points_have_no_dots_and_whiskers_span_their_interval():
+    many = [(index, 0.5) for index in range(MOST_DOTS + 1)]
+    drawn = chart([Line("a", many, spans=[(1, 0.0, 1.0)])], Axis("x"), Axis("y", low=0, high=1), title="", description="")
+    assert drawn
+    assert drawn.strokes[0].dots == ()
+    assert drawn.strokes[0].whiskers[0][1:] == (HEIGHT - BOTTOM, TOP)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+
+from cnnkit.metrics.intervals import wilson
+from cnnkit.report.page.curves import course, curves, overlaid
+from cnnkit.report.page.facts import (
+    command_line,
+    duration,
+    limits,
+    model_facts,
+    repeat_facts,
+    settings_rows,
+    started_by_command,
+    timing_facts,
+)
+from cnnkit.report.page.metrics import ClassRow
+
+
+def test_the_command_can_be_pasted_and_names_no_folder_of_the_program(run_page):
+    config = run_page().config
+    assert command_line(config) == "cnnkit train --data 'my images'"
+    assert started_by_command(config)
+    assert not started_by_command(config | {"command": ["/home/me/my_training.py"]})
+    assert command_line({}) == ""
+
+
+def test_facts_say_what_must_be_the_same(run_page):
+    page = run_page()
+    facts = dict(repeat_facts(page.config, course(page.history)))
+    assert facts["epochs"] == "12, kept epoch 10"
+    assert facts["device"] == "cpu, fp32, channels last, 2 replicas"
+    assert facts["fingerprint of the data"] == f"SHA-256 {'cd' * 32}"
+    assert facts["images"] == "900 train, 90 val, 300 test"
+    model = dict(model_facts(page.config, page.model))
+    assert model["parameters"] == "301,234"
+    assert model["input"] == "RGB, 32 × 32 px by crop, bilinear"
+    assert dict(dict(settings_rows(page.config))["augment"]) == {"zoom": "0.9 / 1.1", "flip": "not set"}
+
+
+def test_timing(run_page):
+    facts = dict(timing_facts(course(run_page().history)))
+    assert facts == {"training": "30.0 s in 12 epochs", "an epoch": "2.5 s", "speed": "360 images/s"}
+    assert timing_facts([]) == []
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(4.25, "4.2 s"), (185, "3 min 5 s"), (4800, "1 h 20 min")])
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
+
+
+def test_limits_are_sentences_about_what_was_found(run_page):
+    metrics = {
+        "split": "val",
+        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "opened": 3,
+        "unreadable": [{"path": "broken.jpg", "error": "truncated"}],
+        "baselines": [{"summary": "always answering ant", "accuracy": {"value": 0.5}, "beaten": False}],
+    }
+    rows = [
+        ClassRow(0, "ant", 0, "-", "-", "-", wilson(0, 0), few=True, missed=0, false_alarms=0),
+        ClassRow(1, "bee", 40, "-", "0.0", "-", wilson(0, 40), few=False, missed=40, false_alarms=0),
+    ]
+    assert limits(run_page().config, metrics, rows, ["tiny: 2 images"]) == [
+        "Not shown to be better than always answering ant, which is right for 50.0 %.",
+        "Fewer than 30 val images, so that scores are rough: ant.",
+        "No val image at all: ant.",
+        "Never answered: bee.",
+        "The figures are of val, which also chose the epoch: they are a little too good.",
+        "Test has been opened 3 times: what was chosen by looking at it makes its figures too good.",
+        "Left out because unreadable: 1 image, such as broken.jpg.",
+        "tiny: 2 images",
+        "3 test images have a copy in train",
+    ]
+    assert limits({"notes": []}, None, [], []) == []
+    assert limits(run_page().config, None, [], ["leak: 2 copies"]) == ["leak: 2 copies"]  # which says the same
+
+
+def test_only_the_epoch_that_was_kept_is_marked(run_page):
+    epochs = course(run_page().history)
+    assert [epoch.epoch for epoch in epochs if epoch.best] == [10]
+    loss, accuracy = curves(epochs)
+    assert loss.mark
+    assert loss.mark[1] == "kept: epoch 10"
+    assert [stroke.name for stroke in accuracy.strokes] == ["train", "val"]
+    assert loss.description.startswith("train 1.867 to 0.400; val ")
+
+
+def test_several_runs_share_a_chart(run_page):
+    epochs = course(run_page().history)
+    charts = overlaid({"a": epochs, "b": epochs[:5]})
+    assert [chart.title for chart in charts] == ["val loss by epoch", "val accuracy by epoch"]
+    assert [stroke.name for stroke in charts[0].strokes] == ["a", "b"]
+
+
+def test_the_line_of_val_goes_from_one_evaluation_to_the_next(run_page):
+    history = run_page().history
+    loss, _ = curves(course([row | ({"val_loss": ""} if place % 2 else {}) for place, row in enumerate(history)]))
+    train, val = loss.strokes
+    assert (len(train.dots), len(val.dots)) == (len(history), (len(history) + 1) // 2)
+    assert val.path.count("M") == 1
+
+
+def test_a_quantity_without_a_value_has_no_line(run_page):
+    rows = [row | {"val_loss": ""} for row in run_page().history]
+    loss, _ = curves(course(rows))
+    assert [stroke.name for stroke in loss.strokes] == ["train"]

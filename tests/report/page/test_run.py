@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cnnkit.doctor.finding import Finding, Health, Severity
+from cnnkit.report.page import run as pages
+from cnnkit.report.page.html import sealed
+from cnnkit.report.page.run import run_html
+
+EVIL = "<script>alert('x')</script>\"&\udcff\x1b"
+SAID = r"<script>alert('x')</script>\"&\udcff\x1b".replace(r"\"", '"')
+
+
+def test_the_page_stands_alone_and_its_policy_lets_nothing_else_in(run_page, parsed):
+    source = run_html(run_page())
+    page = parsed(source)
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    text = re.sub(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+", "", source)
+    assert re.search(r"https?:|[\"'(]//|@import|url\(| style=", text) is None
+    policy = re.search(r'Content-Security-Policy" content="(.*?)"', source)
+    assert policy
+    assert policy[1].startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    for tag in ("style", "script"):
+        for text in re.findall(f"<{tag}>(.*?)</{tag}>", source, re.DOTALL):
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy[1]
+    assert source.index("Content-Security-Policy") < source.index("<style>")
+
+
+def test_a_page_without_script_allows_none():
+    assert "script-src 'none'" in sealed('<meta charset="utf-8"><style>a{}</style>')
+
+
+def test_everything_from_the_data_is_escaped(run_page, parsed):
+    page = run_page([EVIL, "dog"])
+    finding = Finding("unreadable", Severity.ERROR, ((EVIL,),), EVIL)
+    config = page.config | {"notes": [f"copy {EVIL}"], "command": ["cnnkit", "train", "--data", EVIL]}
+    shown = replace(page, name=EVIL, notes=(EVIL,), config=config, health=Health(9, {EVIL: 9}, (finding,), ()))
+    source = run_html(shown)
+    source.encode("utf-8")
+    assert source.count("<script>") == 1  # ours
+    read = parsed(source)
+    assert sum(SAID in text for text in read.texts) > 10
+    assert {tag for tag in read.tags if tag in {"script", "iframe", "object", "link"}} == {"script"}
+
+
+def test_cells_are_buttons_that_say_what_they_hold(run_page):
+    page = run_page()
+    source = run_html(page)
+    count = sum(answer.true == 0 and answer.predicted == 1 for answer in page.answers)
+    label = f'aria-label="true cat, predicted dog: {count} image{"s" * (count != 1)}"'
+    assert re.search(rf'<button type="button" [^>]*data-true="0" data-predicted="1" [^>]*{label}', source)
+    assert source.count('aria-pressed="true"') == 1
+    shown = re.search(r'data-true="(\d)" data-predicted="(\d)"[^>]*aria-pressed="true"', source)
+    assert shown
+    visible = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">', source)
+    assert set(visible) == {shown.groups()}
+
+
+def test_structure_for_those_who_do_not_see_it(run_page, parsed):
+    source = run_html(run_page())
+    tags = parsed(source).tags
+    assert [tags.count(tag) for tag in ("h1", "main", "header", "footer", "nav")] == [1] * 5
+    assert '<html lang="en">' in source
+    links = re.findall(r'<li><a href="#(.*?)">', source)
+    assert links == re.findall(r'<h2 id="(.*?)">', source)
+    assert all('alt="' in image for image in re.findall(r"<img [^>]*>", source))
+    assert all("aria-label=" in svg or 'aria-hidden="true"' in svg for svg in re.findall(r"<svg [^>]*>", source))
+
+
+def test_what_is_not_known_is_left_out(run_page, parsed):
+    page = run_page()
+    bare = replace(
+        page, metrics=None, answers=(), choice=type(page.choice)(), pictures={}, heat={}, health=None, history=(), notes=("gone",)
+    )
+    texts = parsed(run_html(bare)).texts
+    assert {"gone", "history.csv has no epoch.", "How to repeat it"} <= set(texts)
+    assert not {"Result", "Confusions", "Worst mistakes and least sure answers", "What the doctor finds"} & set(texts)
+
+
+def test_without_pictures_the_numbers_stay(run_page, parsed):
+    texts = parsed(run_html(replace(run_page(), pictures={}, heat={}))).texts
+    assert "Confusions" in texts
+    assert not any(text.startswith("Press a cell") for text in texts)
+
+
+def test_many_classes_get_pairs_and_a_picture_and_stay_small(run_page, parsed):
+    page = run_page([f"class {index}" for index in range(1000)], images=3000)
+    source = run_html(replace(page, confusion_png=b"png"))
+    read = parsed(source)
+    assert 'id="matrix"' not in source
+    assert "The 100 most frequent mistakes" in read.texts
+    assert "All 1000 classes" in read.texts
+    assert "data:image/png;base64," + base64.b64encode(b"png").decode() in read.addresses
+    assert len(source) < 5_000_000
+
+
+def test_pictures_end_where_the_room_does(run_page, monkeypatch):
+    random = np.random.default_rng(0)
+    page = run_page(images=2000)
+    noise = {path: random.integers(0, 256, (64, 64, 3)).astype(np.uint8) for path in page.pictures}
+    monkeypatch.setattr(pages, "MOST_BYTES", 1_000_000)
+    source = run_html(replace(page, pictures=noise))
+    assert 700_000 < len(source) < 1_000_000
+    assert re.search(r"\d+ of \d+ shown", source)
+
+
+@pytest.mark.parametrize(("risk", "expected"), [(True, True), (False, False)])
+def test_charts_of_certainty_come_with_their_keys(run_page, parsed, risk, expected):
+    page = run_page()
+    share = {"value": 0.1, "low": 0.05, "high": 0.2}
+    rows = [{"coverage": coverage, "answered": 9, "errors": 1, "threshold": 0.5, "risk": share} for coverage in (0.5, 1.0)]
+    bins = [{"low": 0.1, "high": 0.9, "count": 9, "confidence": 0.9, "accuracy": share}]
+    metrics = page.metrics | ({"risk_coverage": rows, "reliability": bins} if risk else {})
+    texts = parsed(run_html(replace(page, metrics={**metrics, **({} if risk else {"reliability": []})}))).texts
+    assert ("10.0 % wrong of the surest 100.0 %, 10.0 % of the surest 50.0 %" in texts) is expected
+    assert ("answers in 1 group by confidence; on average 80.0 points too sure" in texts) is expected

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from cnnkit.api.inference.explain import Explanation, Pictures
+from cnnkit.explain.stages import Stage
+from cnnkit.report.pictures.heat_map import explanation_png, explanations_sheet, features_png, with_window
+
+
+def pixels(png: bytes) -> np.ndarray[Any, Any]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def half_hot(size: int) -> np.ndarray[Any, Any]:
+    heat = np.zeros((size, size), np.float32)
+    heat[:, : size // 2] = 1
+    return heat
+
+
+def pictures(photo: np.ndarray[Any, Any] | None = None, window: tuple[float, float, float, float] = (0, 0, 32, 32)) -> Pictures:
+    canvas = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    stage = Stage("1", 5, (4, 0), np.stack([np.zeros((8, 8), np.float32), np.arange(64, dtype=np.float32).reshape(8, 8)]))
+    return Pictures(canvas if photo is None else photo, window, canvas, half_hot(32), (stage,))
+
+
+def test_what_the_network_did_not_see_of_the_file_is_dimmed_and_outside_a_frame():
+    photo = np.full((60, 100, 3), 200, np.uint8)
+    shown = with_window(photo, (5, 25, 55, 75))
+    assert (shown[30, 50] == 200).all()
+    assert (shown[30, 10] == 100).all()
+    assert (shown[2, 50] == 100).all()
+    assert (shown[30, 25] == (255, 190, 0)).all()
+    np.testing.assert_array_equal(with_window(photo, (0, 0, 60, 100)), photo)
+
+
+def test_the_file_is_a_third_picture_only_where_the_network_saw_another():
+    same = pixels(explanation_png(pictures(), title="a", head="b"))
+    other = pixels(explanation_png(pictures(np.zeros((60, 100, 3), np.uint8)), title="a", head="b"))
+    assert other.shape[1] > 1.4 * same.shape[1]
+
+
+def test_channels_are_drawn_from_their_least_to_their_most():
+    sheet = pixels(features_png(pictures(), title="a"))
+    ends = [np.rint(255 * np.array(colormaps["viridis"](end)[:3])).astype(int) for end in (0.0, 1.0)]
+    for colour in ends:
+        assert (sheet == colour).all(2).sum() >= 16 * 16
+
+
+def test_the_sheet_has_every_image_without_an_error():
+    good = Explanation("x/a.jpg", "", "ants", 0.9, "ants", 0.9, None, pictures())
+    three, four = (pixels(explanations_sheet([*[good] * count, Explanation("b.jpg", "broken")], title="t")) for count in (3, 4))
+    assert four.shape[0] > three.shape[0]
+    assert four.shape[1] == three.shape[1]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cnnkit.errors import DataError
+from cnnkit.report.pictures import plots
+from cnnkit.report.pictures.plots import plot_curves
+
+ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "is_best": True}
+
+
+def is_png(path: Path) -> bool:
+    with Image.open(path) as image:
+        image.load()
+        return image.format == "PNG" and image.width > 300
+
+
+def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [ROW | {"epoch": epoch, "val_loss": 1 / epoch, "is_best": epoch < 3} for epoch in (1, 2, 3)]
+    plot_curves(history, tmp_path / "curves.png")
+    loss, accuracy = drawn[0].axes
+    assert is_png(tmp_path / "curves.png")
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss (nats)", "accuracy")
+    for axes in (loss, accuracy):
+        assert [line.get_label() for line in axes.lines] == ["train", "val", "best: epoch 2"]
+    np.testing.assert_allclose(np.asarray(loss.lines[1].get_ydata(), dtype=float), [1, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(np.asarray(accuracy.lines[0].get_ydata(), dtype=float), [0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ROW,
+        SimpleNamespace(**ROW),
+        {name: str(value) for name, value in ROW.items()},
+        ROW | {"val_loss": None, "val_accuracy": ""},
+        ROW | {"train_loss": float("nan"), "val_loss": float("inf"), "is_best": False},
+    ],
+)
+def test_one_epoch_of_any_kind_is_drawn(row: Any, tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_curves([row], tmp_path / "curves.png")
+    assert is_png(tmp_path / "curves.png")
+    assert drawn[0].axes[1].get_ylim()[0] == 0.0
+    assert drawn[0].axes[0].lines[0].get_marker() == "o", "a lone point has no line to be seen by"
+
+
+def test_the_line_of_val_joins_the_epochs_that_were_evaluated(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [ROW | {"epoch": epoch, "val_loss": 1 / epoch if epoch != 2 else ""} for epoch in (1, 2, 3)]
+    plot_curves(history, tmp_path / "curves.png")
+    train, val = drawn[0].axes[0].lines[:2]
+    assert list(np.asarray(train.get_xdata())) == [1, 2, 3]
+    assert list(np.asarray(val.get_xdata())) == [1, 3]
+
+
+def test_text_false_is_not_best(tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_curves([ROW | {"is_best": "False"}], tmp_path / "curves.png")
+    assert len(drawn[0].axes[0].lines) == 2
+
+
+def test_no_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no epoch to plot in .*curves\.png"):
+        plot_curves([], tmp_path / "curves.png")
+
+
+def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(plots.FigureCanvasAgg, "print_png", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plot_curves([ROW], path)
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+    assert path.read_bytes() == b"old"
+
+
+def test_pictures_need_no_pyplot_and_tables_no_matplotlib() -> None:
+    code = (
+        "import sys, cnnkit.report.terminal.tables, cnnkit.report.terminal.confusion; before = 'matplotlib' in sys.modules;"
+        "import cnnkit.report.pictures.plots; print(before, {'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False set()"

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console, RenderableType
+
+from cnnkit.metrics.classification import ClassificationReport, classification_report
+from cnnkit.metrics.counts import Counts
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.report.terminal.tables import metrics_table, most_confused_table, per_class_table, percent
+
+
+def plain(renderable: RenderableType, width: int = 80) -> str:
+    """What a pipe gets: no colour, fixed width, line ends cleaned."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def report_of(table: Counts, classes: list[str]) -> ClassificationReport:
+    """A report with these counts, every answer given with probability 0.9."""
+    rows, columns = np.nonzero(table)
+    labels = np.repeat(rows, table[rows, columns])
+    predicted = np.repeat(columns, table[rows, columns])
+    chances = np.full((len(labels), len(classes)), 0.1 / (len(classes) - 1))
+    chances[np.arange(len(labels)), predicted] = 0.9
+    return classification_report(labels, chances, classes, split="test")
+
+
+def test_metrics_table() -> None:
+    report = replace(  # the ends of a bootstrap interval may change with NumPy's generator
+        report_of(np.array([[90, 10], [4, 96]]), ["ant", "bee"]),
+        balanced_accuracy=Estimate(0.93, 0.894, 0.961),
+        macro_f1=Estimate(0.92993, 0.891, 0.9612),
+        weighted_f1_interval=(0.891, 0.9612),
+        roc_auc=Estimate(0.93, 0.9, 0.96),
+        average_precision=Estimate(0.88, 0.84, 0.925),
+        loss=Estimate(0.2591, 0.1934, 1.2345),
+        brier=Estimate(0.132, 0.08, 0.19),
+        ece=Estimate(0.03, 0.0, 0.061),
+    )
+    text = plain(metrics_table(report))
+    assert (
+        text
+        == """\
+test: 200 images, 2 classes
+metric                  value    95 % interval
+──────────────────────────────────────────────
+accuracy               93.0 %     [88.6, 95.8]
+balanced accuracy      93.0 %     [89.4, 96.1]
+macro F1               93.0 %     [89.1, 96.1]
+weighted F1            93.0 %     [89.1, 96.1]
+ROC AUC                93.0 %     [90.0, 96.0]
+average precision      88.0 %     [84.0, 92.5]
+loss (nats)             0.259   [0.193, 1.234]
+Brier score             0.132   [0.080, 0.190]
+calibration error       3.0 %       [0.0, 6.1]
+always answering ant   50.0 %     [43.1, 56.9]"""
+    )
+
+
+def test_a_model_no_better_than_a_constant_answer_is_called_so() -> None:
+    text = " ".join(plain(metrics_table(report_of(np.array([[60, 0], [38, 2]]), ["ant", "bee"]))).split())
+    assert "Warning: not shown to be better than always answering ant: 2 images are right by the model alone, 0 by that alone" in text
+    assert "(exact McNemar p = 0.5)" in text
+
+
+def test_one_class_alone_has_dashes_for_areas() -> None:
+    text = plain(metrics_table(report_of(np.array([[3, 1], [0, 0]]), ["ant", "bee"])))
+    assert [line.split()[-2:] for line in text.splitlines() if line.startswith(("ROC", "average"))] == [["-", "-"]] * 2
+
+
+def test_top_k_is_named_as_it_was_asked_for() -> None:
+    report = replace(report_of(np.eye(6, dtype=np.int64), list("abcdef")), top_k=3, top_k_accuracy=Estimate(0.5, 0.25, 0.75))
+    assert "top-3 accuracy" in plain(metrics_table(report))
+
+
+def test_top5_appears_where_it_means_something() -> None:
+    assert "top-5" not in plain(metrics_table(report_of(np.eye(5, dtype=np.int64), list("abcde"))))
+    assert "top-5 accuracy" in plain(metrics_table(report_of(np.eye(6, dtype=np.int64), list("abcdef"))))
+
+
+def test_one_image_has_no_interval_of_the_loss() -> None:
+    text = plain(metrics_table(report_of(np.array([[1, 0], [0, 0]]), ["ant", "bee"])))
+    assert "test: 1 image, 2 classes" in text
+    assert "loss (nats)" in text
+    assert "nan" not in text.replace("nats", "")
+
+
+def test_per_class_table_marks_small_classes_and_undefined_scores() -> None:
+    table = np.array([[40, 0, 0], [5, 0, 0], [0, 0, 0]])
+    assert (
+        plain(per_class_table(report_of(table, ["[red]ant[/red]", "bee", "猫\n"])))
+        == r"""class             precision %         recall %           F1 %   images
+────────────────────────────────────────────────────────────────────────────
+[red]ant[/red]   88.9 [76–96]   100.0 [91–100]   94.1 [86–98]       40
+bee                         -       0.0 [0–44]     0.0 [0–61]        5   few
+猫\n                        -                -              -        0   few
+[low–high]: 95 % interval in percent.
+few: under 30 images; scores of such a class may be off by more than 10 points.
+-: undefined; the class has no image here, or was never predicted."""
+    )
+
+
+def test_many_classes_show_the_worst() -> None:
+    table = np.eye(60, dtype=np.int64) * 40
+    table[7, 8] = 30
+    text = plain(per_class_table(report_of(table, [f"class {i}" for i in range(60)])))
+    lines = text.splitlines()
+    assert lines[2].startswith("class 7 ")
+    assert lines[3].startswith("class 8 ")
+    assert len(lines) == 2 + 20 + 2
+    assert lines[-2] == "The 20 classes of lowest F1; all 60 are in metrics.json."
+
+
+def test_most_confused_table() -> None:
+    assert (
+        plain(most_confused_table(np.array([[5, 3], [1, 9]]), ["[b]ant", "bee"]))
+        == """\
+true     predicted   images   of the true class
+───────────────────────────────────────────────
+[b]ant   bee              3              37.5 %
+bee      [b]ant           1              10.0 %"""
+    )
+
+
+def test_no_mistake_is_said_in_words() -> None:
+    assert plain(most_confused_table(np.eye(2, dtype=np.int64), ["ant", "bee"])) == "No image was put into a wrong class."
+
+
+def test_percent() -> None:
+    assert [percent(0.9324), percent(1.0), percent(math.nan)] == ["93.2", "100.0", "-"]
+
+
+def test_long_names_fit_80_columns() -> None:
+    report = report_of(np.array([[40, 2], [1, 30]]), ["a very long class name " * 6, "猫と犬の写真" * 12])
+    for renderable in (metrics_table(report), per_class_table(report), most_confused_table(report.confusion, report.classes)):
+        assert "…" not in plain(renderable), "a name is folded, never cut"
