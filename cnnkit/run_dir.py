@@ -6,13 +6,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.files import csv_text, whole_file
+from cnnkit.errors import ModelFileError
+from cnnkit.files import check_writable, write_csv, write_json
 
 HISTORY: tuple[str, ...] = (
     "epoch",
@@ -26,7 +26,6 @@ HISTORY: tuple[str, ...] = (
     "images_per_second",
     "is_best",
 )
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"(\d{3,})-")
 
 
@@ -144,19 +143,6 @@ def create(out: Path, arch: str) -> RunDir:
         return RunDir(path)
 
 
-def check_writable(out: Path) -> None:
-    """Make the folder `out` if need be and write to it; raises `ConfigError` if that fails."""
-    probe = out / f".write-test-{os.getpid()}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another thread of this process may have tried as well
-    except OSError as error:
-        raise ConfigError(
-            f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER"
-        ) from None
-
-
 def newest(*, finished: bool = True) -> RunDir:
     """Return the newest (finished) run under `runs_folder()`.
 
@@ -177,49 +163,6 @@ def newest(*, finished: bool = True) -> RunDir:
         else ""
     )
     raise ModelFileError(f"no finished run under {folder}{hint}; train one: cnnkit train --data FOLDER, or name a model: --model FILE")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as JSON; the file appears under its name only when it is whole. NaN and infinity are refused."""
-    write_text(path, json_text(value))
-
-
-def json_text(value: object) -> str:
-    r"""Return `value` as a JSON document in UTF-8; a byte of a file name that is no UTF-8 becomes an escape such as ``\udcff``.
-
-    Python reads it back as the name that `open` takes (PEP 383). Raises `ValueError` for NaN and infinity.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write `rows` as CSV under a header of `columns`; whole or not at all."""
-    write_text(path, csv_text(columns, rows))
-
-
-def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Return one column name per class: its name, or ``class NAME`` where a column of another meaning has that name."""
-    reserved = set(taken)
-    return [f"class {name}" if name in reserved else name for name in classes]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8; whole or not at all.
-
-    File names that are no UTF-8 keep their bytes. Raises `CnnkitError` if it cannot be written.
-    """
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; raises `CnnkitError` if it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _status(run: RunDir) -> object:

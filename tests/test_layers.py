@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ class Room:
 LIGHT = {
     # plain values and rules
     "errors": Room(),
-    "files": Room(),
+    "files": Room(rooms="errors"),
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
@@ -73,12 +74,10 @@ HEAVY = {
     "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
-    "exporters": Room(rooms="errors files model", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"),
+    "exporters": Room(rooms="errors files registry model", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
     # tables, pictures and pages, made without torch
-    "report": Room(
-        rooms="errors files metrics speed", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="engine doctor explain api"
-    ),
+    "report": Room(rooms="errors files metrics speed", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="doctor explain"),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts data doctor engine "
@@ -109,6 +108,7 @@ class Import:
     own: bool  # a room of cnnkit, not a package
     where: str
     line: int
+    module: str = ""  # of cnnkit, dotted
 
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -143,10 +143,8 @@ def _walk(node: ast.AST, where: str) -> Iterator[Import]:
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, f"line {node.lineno}: write the full name of the module, from cnnkit..., not a relative one"
         module = node.module or ""
-        if module == "cnnkit":
-            yield from (_resolve(_defined_in(alias.name), where, node.lineno) for alias in node.names)
-        else:
-            yield _resolve(module, where, node.lineno)
+        names = [_defined_in(alias.name) if module == "cnnkit" else _submodule(module, alias.name) for alias in node.names]
+        yield from (_resolve(name, where, node.lineno) for name in dict.fromkeys(names))
     for child in ast.iter_child_nodes(node):
         yield from _walk(child, where)
 
@@ -158,11 +156,17 @@ def _defined_in(public: str) -> str:
     return cnnkit._LAZY.get(public, "cnnkit")
 
 
+def _submodule(module: str, name: str) -> str:
+    """Return the module that ``from module import name`` loads last: `name` itself if it is a module of cnnkit."""
+    path = PACKAGE.parent.joinpath(*module.split("."), name)
+    return f"{module}.{name}" if module.startswith("cnnkit.") and (path.is_dir() or path.with_suffix(".py").is_file()) else module
+
+
 def _resolve(module: str, where: str, line: int) -> Import:
     top, _, rest = module.partition(".")
     if top != "cnnkit":
         return Import(top, own=False, where=where, line=line)
-    return Import(room_of(rest) if rest else "cnnkit", own=True, where=where, line=line)
+    return Import(room_of(rest) if rest else "cnnkit", own=True, where=where, line=line, module=rest or "cnnkit")
 
 
 def complaint(room: str, found: Import) -> str | None:
@@ -202,6 +206,42 @@ def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
         assert name in lived_in, f"row {name!r}: cnnkit/ has no such file or folder; remove the row"
         strangers = {*row.rooms.split(), *row.rooms_inside.split()} - set(list(ROOMS)[:index])
         assert not strangers, f"row {name!r} names {strangers}, which do not stand above it"
+
+
+MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 9, 14
+LARGE_ROOMS = {"cli", "metrics", "engine"}  # one file per command, per metric, per step of the loop
+ROOT = {"__init__", "__main__", "errors", "files", "architecture", "registry", "run_dir", "testing"}
+
+
+def test_the_house_has_few_rooms_with_few_modules_each() -> None:
+    folders: dict[str, set[str]] = {}
+    for file in FILES:
+        folders.setdefault(file.parent.as_posix(), set()).add(file.stem)
+    top = {file.parts[0] for file in FILES}
+    assert len(top) <= MAX_ROOMS, sorted(top)
+    assert folders["."] == ROOT
+    assert len({file.parts[1] for file in FILES if file.parts[0] == "api" and len(file.parts) > 2}) <= MAX_API_ROOMS
+    full = {name: len(modules - {"__init__"}) for name, modules in folders.items() if len(modules - {"__init__"}) > MAX_MODULES}
+    assert full.keys() <= LARGE_ROOMS, f"split or merge: {full}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for types count too: a cycle means that neither module can be understood first."""
+    graph = {module_name(file): {found.module for found in imports_of(file) if found.own} for file in FILES}
+    graph.pop("cnnkit")  # the public names, which load the rest when they are used
+    try:
+        TopologicalSorter({name: targets - {"cnnkit", name} for name, targets in graph.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]), pytrace=False)
+
+
+def test_the_rooms_of_api_form_no_cycle() -> None:
+    graph: dict[str, set[str]] = {}
+    for file in FILES:
+        if file.parts[0] == "api" and len(file.parts) > 2:
+            targets = {found.module.split(".")[1] for found in imports_of(file) if found.module.startswith("api.")}
+            graph.setdefault(file.parts[1], set()).update(targets - {file.parts[1]})
+    TopologicalSorter(graph).prepare()
 
 
 def test_light_rooms_name_no_heavy_package() -> None:

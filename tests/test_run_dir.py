@@ -13,7 +13,8 @@ import pytest
 
 from cnnkit import run_dir
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.run_dir import HISTORY, RunDir, check_writable, create, newest, runs_folder, write_csv, write_json, write_text
+from cnnkit.files import check_writable, write_csv, write_json, write_text
+from cnnkit.run_dir import HISTORY, RunDir, create, newest, runs_folder
 
 ROW: dict[str, object] = dict.fromkeys(HISTORY, 0)
 

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from cnnkit.api.evaluation.fit_rules import Decided, decide
     from cnnkit.api.images.doctor import examine
     from cnnkit.api.images.split import Division, divide
-    from cnnkit.api.inference.explain import Explanation, explain
+    from cnnkit.api.inference.explain import explain
     from cnnkit.api.inference.export import Export, export
     from cnnkit.api.inference.predict import Prediction, predict
     from cnnkit.api.pages.comparison import ComparisonReport, report_comparison
     from cnnkit.api.pages.run import Report, report
     from cnnkit.api.speed.benchmark import Bench
-    from cnnkit.api.training.job import TrainingJob, prepare
+    from cnnkit.api.training.job import TrainingJob
     from cnnkit.api.training.lr_find import LrFinding, find_lr
     from cnnkit.api.training.more_data import MoreData
+    from cnnkit.api.training.prepare import prepare
     from cnnkit.api.training.resume import resume
     from cnnkit.api.training.train import TrainingResult, train
 
@@ -33,7 +34,6 @@ __all__ = [
     "Decided",
     "Division",
     "Evaluation",
-    "Explanation",
     "Export",
     "LrFinding",
     "MoreData",
@@ -63,15 +63,16 @@ _HOMES = {
     "evaluation.fit_rules": ("Decided", "decide"),
     "images.doctor": ("examine",),
     "images.split": ("Division", "divide"),
-    "inference.explain": ("Explanation", "explain"),
+    "inference.explain": ("explain",),
     "inference.export": ("Export", "export"),
     "inference.predict": ("Prediction", "predict"),
     "pages.comparison": ("ComparisonReport", "report_comparison"),
     "pages.run": ("Report", "report"),
     "speed.benchmark": ("Bench",),
-    "training.job": ("TrainingJob", "prepare"),
+    "training.job": ("TrainingJob",),
     "training.lr_find": ("LrFinding", "find_lr"),
     "training.more_data": ("MoreData",),
+    "training.prepare": ("prepare",),
     "training.resume": ("resume",),
     "training.train": ("TrainingResult", "train"),
 }

@@ -12,10 +12,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import resolve
-from cnnkit.config.settings import SECTIONS, by_section, flag
+from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError, ModelFileError
-from cnnkit.run_dir import check_writable, write_json
+from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.run_dir import json_text
+from cnnkit.files import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import CheckFailedError, ConfigError
+from cnnkit.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -79,23 +79,23 @@ def _check_ending(flag: str, path: Path | None, ending: str) -> None:
 
 
 def _write_page(health: Health, data: str, path: Path) -> None:
-    from cnnkit.api.images.pictures import pictures
+    from cnnkit.api.inference.run_images import pictures
     from cnnkit.report.page.html import health_html, pictured_files
     from cnnkit.report.pictures.thumbnail import SIDE, png
 
     images = pictures(data, pictured_files(health), side=SIDE)
     thumbs = {file: png(image) for file, image in images.items()}
-    run_dir.write_text(path, health_html(health, thumbs, title=f"Health of {data}"))
+    write_text(path, health_html(health, thumbs, title=f"Health of {data}"))
 
 
 def _write_sheet(health: Health, data: str, path: Path) -> None:
-    from cnnkit.api.images.pictures import pictures
+    from cnnkit.api.inference.run_images import pictures
     from cnnkit.report.pictures.contact_sheet import SIDE
     from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
 
     files = sheet_files(health)
     title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"
-    run_dir.write_bytes(path, health_sheet(health, pictures(data, files, side=SIDE), title=title))
+    write_bytes(path, health_sheet(health, pictures(data, files, side=SIDE), title=title))
 
 
 def _check(health: Health) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cnnkit import run_dir
 from cnnkit.cli import console
+from cnnkit.files import check_writable, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from cnnkit.api import Explanation
     from cnnkit.api.inference.explain import Explainer
+    from cnnkit.explain.explanation import Explanation
 
 SHEET = "sheet.png"
 ON_SHEET = 120  # images: 40 rows; more are neither looked at nor kept in memory
@@ -56,7 +56,7 @@ def explain(
     files = image_paths(images)
     explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
     folder = out or (target.run.path if target.run else Path()) / "explain"
-    run_dir.check_writable(folder)
+    check_writable(folder)
     rows: list[dict[str, object]] = []
     kept: list[Explanation] = []
     for one in explainer.explain(files):
@@ -69,7 +69,7 @@ def explain(
     if sheet:
         _write_sheet(kept, len(rows), folder / sheet)
     document = _document(explainer, class_name, sheet, rows)
-    run_dir.write_json(folder / "explain.json", document)
+    write_json(folder / "explain.json", document)
     if json:
         console.print_json(document)
         return
@@ -121,10 +121,10 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
     title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %"
     share = "" if one.explained == one.predicted else f" ({100 * one.explained_probability:.1f} %)"
     head = f"evidence for {one.explained}{share}, {_how(explainer)}"
-    run_dir.write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head))
+    write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head))
     features = f"{stem}-features.png" if one.pictures.stages else None
     if features:
-        run_dir.write_bytes(folder / features, features_png(one.pictures, title=f"{one.name}: channels that vary most, stage by stage"))
+        write_bytes(folder / features, features_png(one.pictures, title=f"{one.name}: channels that vary most, stage by stage"))
     return {"picture": f"{stem}.png", "features": features}
 
 
@@ -132,7 +132,7 @@ def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
     from cnnkit.report.pictures.heat_map import explanations_sheet
 
     first = f", the first {len(kept)} of {files}" if len(kept) == ON_SHEET < files else ""
-    run_dir.write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
+    write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
 
 
 def _stem(one: Explanation) -> str:

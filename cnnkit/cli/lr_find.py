@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
+from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import resolve
-from cnnkit.config.settings import SECTIONS, by_section, flag
+from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError
+from cnnkit.files import write_csv
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +84,7 @@ def _write(finding: LrFinding, data: str, picture: Path, table: Path) -> None:
     """Write the numbers and, unless there are none, their picture."""
     test = finding.test
     rows = zip(test.rates, test.losses, test.smoothed, strict=True)
-    run_dir.write_csv(table, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
+    write_csv(table, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
     if test.rates:
         from cnnkit.report.pictures.lr import plot_range_test
 

@@ -16,7 +16,8 @@ import typer
 from pydantic import BeforeValidator, WrapValidator
 from pydantic.fields import FieldInfo
 
-from cnnkit.config.settings import SECTIONS, flag
+from cnnkit.config.parsing import flag
+from cnnkit.config.settings import SECTIONS
 
 PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augmentation", "stop": "Stopping", "run": "Run"}
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}

@@ -11,7 +11,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.errors import ConfigError, MissingExtraError
-from cnnkit.files import whole_file
+from cnnkit.files import check_writable, whole_file, write_csv, write_json
 
 if TYPE_CHECKING:
     from cnnkit.api import Prediction
@@ -47,8 +47,6 @@ def predict(
     if top is not None and out is not None and not json:
         raise ConfigError("--top is for the screen and --json; a file has all classes with --probabilities")
     if out is not None:
-        from cnnkit.run_dir import check_writable
-
         check_writable(out.parent)
         if out.suffix.lower() == ".parquet":
             _pyarrow()
@@ -97,8 +95,6 @@ def _answer(prediction: Prediction, top: int) -> str:
 def _tell_drift(drift: Drift | None, out: Path | None) -> None:
     """Put the comparison with the images that the model knows beside the rows, and say on stderr if these look unlike them."""
     if drift and out is not None:
-        from cnnkit.run_dir import write_json
-
         write_json(out.with_suffix(".drift.json"), drift.to_dict())
     if drift and drift.alarm:
         from cnnkit.report.terminal.selective import drift_sentence
@@ -107,13 +103,12 @@ def _tell_drift(drift: Drift | None, out: Path | None) -> None:
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    from cnnkit import run_dir
 
     if path.suffix.lower() == ".json":
-        run_dir.write_json(path, rows)
+        write_json(path, rows)
     elif path.suffix.lower() == ".csv":
         plain = [{key: _cell(value) for key, value in row.items() if key != "top"} for row in rows]
-        run_dir.write_csv(path, plain[0].keys(), plain)
+        write_csv(path, plain[0].keys(), plain)
     else:
         arrow, parquet = _pyarrow()
         table = arrow.Table.from_pylist([{key: value for key, value in row.items() if key != "top"} for row in rows])

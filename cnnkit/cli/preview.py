@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnkit import run_dir
 from cnnkit.cli import console
 from cnnkit.cli.options import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
+from cnnkit.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from cnnkit.api.images.preview import Preview
@@ -63,9 +63,9 @@ def preview(
     for note in shown.notes:
         console.labelled(screen, "note", note, "yellow")
     if out.suffix.lower() == ".png":
-        run_dir.write_bytes(out, _sheet(shown))
+        write_bytes(out, _sheet(shown))
     else:
-        run_dir.write_text(out, _page(shown))
+        write_text(out, _page(shown))
     if json:
         console.print_json(_summary(shown, out))
         return

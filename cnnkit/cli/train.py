@@ -48,9 +48,9 @@ def train(
         else:
             typer.echo(to_toml(settings), nl=False)
         return
-    from cnnkit.data.prefetch import look_ahead
+    from cnnkit.data.prefetch import prefetch
 
-    found = look_ahead(settings.data, settings.run.seed)
+    found = prefetch(settings.data, settings.run.seed)
     from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
 
     screen = console.err()
@@ -102,7 +102,7 @@ def _start(optim: OptimSettings) -> str:
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     """Train `job` on the screen; on an interruption say what is kept and how to go on."""
-    from cnnkit.api.training.calibrating import kept
+    from cnnkit.model.file import read_header
     from cnnkit.report.terminal.calibration import calibration_line
     from cnnkit.report.terminal.live import EpochTable
 
@@ -133,7 +133,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
         )
     best = next(row for row in rows if int(row["epoch"]) == stopping.best_epoch)
-    header = kept(run)
+    header = read_header(run.best)
     if json:
         facts = {"run": str(run.path), "model": str(run.best), "epochs": job.state.epoch, "stopped_early": stopping.exhausted}
         numbers = {key: float(best[key]) for key in ("val_loss", "val_accuracy", "train_loss", "train_accuracy")}

@@ -8,6 +8,11 @@ from typing import Annotated
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 
+def flag(field: str) -> str:
+    """Return the command-line flag of a field: ``batch_size`` -> ``--batch-size``."""
+    return "--" + field.replace("_", "-")
+
+
 def numbers(separator: str) -> BeforeValidator:
     """Read ``"0.8,1.2"`` as the tuple (0.8, 1.2)."""
 

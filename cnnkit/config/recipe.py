@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnkit.architecture import option_name
 from cnnkit.config.settings import SECTIONS, TrainConfig, Values, validated
-from cnnkit.config.tiers import Larger, parsed
+from cnnkit.config.tiers import Tier, parse_tier
 from cnnkit.errors import ConfigError, closest
 
 _EITHER = {"epochs": "budget", "budget": "epochs"}  # of a layer above, each does away with the other
@@ -26,7 +26,7 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
 
     Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
     replace a recipe's time budget, and a budget its epochs; both in one layer are refused. Where the budget is long enough for more, which
-    is known when the network's speed is, `enlarged` takes the settings that the recipe or the file has for it (``[[larger]]``).
+    is known when the network's speed is, `with_tier` takes the settings that the recipe or the file has for it (``[[larger]]``).
     Raises `ConfigError` that names the flag, its value and what is allowed.
     """
     chosen = _read(file) if file else {}
@@ -60,18 +60,18 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.images))})
 
 
-def enlarged(config: TrainConfig, larger: Larger) -> TrainConfig:
+def with_tier(config: TrainConfig, larger: Tier) -> TrainConfig:
     """Return `config` with the settings of `larger` in place of its own, and nothing larger to come."""
     return validated({"recipe": config.recipe, **_layered(config.model_dump(include=set(SECTIONS)), larger.tables())})
 
 
-def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Larger:
+def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Tier:
     """Return in what `config` changes if `table` comes between what lies `below` and `above` it."""
-    given = parsed(table, file)
+    given = parse_tier(table, file)
     other = validated({"recipe": config.recipe, **_layered(*below, given.tables(), *above)})
     before, after = (each.model_dump(mode="json", include=set(SECTIONS)) for each in (config, other))
     changed = {name: {field: value for field, value in after[name].items() if value != before[name][field]} for name in before}
-    return Larger(images=given.images, **{name: values for name, values in changed.items() if values})
+    return Tier(images=given.images, **{name: values for name, values in changed.items() if values})
 
 
 def _layered(*layers: Values) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
-from cnnkit.config.parsing import Duration, Words, number_or_auto, numbers
-from cnnkit.config.tiers import Larger
+from cnnkit.config.parsing import Duration, Words, flag, number_or_auto, numbers
+from cnnkit.config.tiers import Tier
 from cnnkit.errors import ConfigError, closest
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
@@ -237,7 +237,7 @@ class TrainConfig(Section):
     """A whole training; `recipe` is the name the defaults came from, `larger` holds what fits a longer budget, or a faster machine."""
 
     recipe: str = "default"
-    larger: tuple[Larger, ...] = ()
+    larger: tuple[Tier, ...] = ()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimSettings = OptimSettings()
@@ -268,11 +268,6 @@ SECTIONS: dict[str, type[Section]] = {
     for name, field in TrainConfig.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-
-
-def flag(field: str) -> str:
-    """Return the command-line flag of a field: ``batch_size`` -> ``--batch-size``."""
-    return "--" + field.replace("_", "-")
 
 
 def by_section(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,8 @@ from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.store.cached_results import remembered
 from cnnkit.data.store.store import canvas_file
 from cnnkit.data.store.stream import Canvases, gather, in_batches
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

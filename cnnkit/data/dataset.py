@@ -29,7 +29,7 @@ from cnnkit.errors import DataError, closest
 from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
 ROUNDING = 1e-9  # a third of 300 images is 100, not 101

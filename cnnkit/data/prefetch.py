@@ -1,7 +1,7 @@
-"""Reading what the cache has of many images in a process of its own, while this one imports torch.
+"""Reads the store's index in a second process while this one imports torch: 1.5 s less at 60,000 images, see docs/benchmarks.
 
-Either takes a second or two with 60,000 images, and Python does one thing at a time in a process. Nothing is decoded, changed
-or refused there: where something is missing or wrong the answer is None, and it is found again where the user can be told.
+`prefetch` is the only call. Nothing is decoded, changed or refused here. Where anything is missing or wrong the result is None, and
+the training finds it again where it can tell the user.
 """
 
 from __future__ import annotations
@@ -11,29 +11,31 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import Dataset, find_dataset
-from cnnkit.data.rows import Rows
-from cnnkit.data.source import Source, open_source
+from cnnkit.data.source import Source
+from cnnkit.data.sources.folder import FolderSource
 
 Found = tuple[Source, Dataset]
-DERIVED = ("split_text", "fingerprint")  # cached properties of a dataset that its training asks for
-NOTHING = np.empty(0, np.uint8)
+Row = TypeVar("Row", bound=tuple[Any, ...])
+DERIVED_PROPERTIES = ("split_text", "fingerprint")  # cached properties of a dataset that its training asks for
+NO_THUMBNAILS = np.empty(0, np.uint8)
 
 
-def look_ahead(config: DataConfig, seed: int) -> Callable[[], Found | None]:
-    """Begin to read; the function returned waits for the end and returns the source and the dataset, without canvases and thumbnails.
+def prefetch(config: DataConfig, seed: int) -> Callable[[], Found | None]:
+    """Start reading; the returned function waits for the end and returns source and dataset, without canvases and thumbnails.
 
-    It returns None, at once, where there is no process to be had at little cost (systems that do not fork, or a program with
-    threads), where torch is there already, and where the images are in no folder or not to be kept on the disk.
+    It returns None at once where a process cannot be forked cheaply (systems other than Linux, a program with threads), where torch is
+    imported already, and where the images are not in a folder or not cached on disk.
     """
     if (
         sys.platform != "linux"
@@ -45,13 +47,13 @@ def look_ahead(config: DataConfig, seed: int) -> Callable[[], Found | None]:
         return lambda: None
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=send_found, args=(config, seed, theirs), daemon=True)
+    process = context.Process(target=_send, args=(config, seed, theirs), daemon=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of threads: numpy's, which have nothing to do
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads: numpy's, which are idle
         process.start()
     theirs.close()
 
-    def found() -> Found | None:
+    def receive() -> Found | None:
         try:
             source, dataset = ours.recv()
             vars(dataset).update(ours.recv())
@@ -62,16 +64,31 @@ def look_ahead(config: DataConfig, seed: int) -> Callable[[], Found | None]:
             process.join()
         return source, dataset
 
-    return found
+    return receive
 
 
-def send_found(config: DataConfig, seed: int, connection: Connection) -> None:
-    """Send what `look_ahead` promises through `connection`, or close it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this process without a word, the other one speaks
-    with connection, suppress(Exception):  # all that can go wrong here does so again there
-        source = open_source(config.data, group_by=config.group_by)
+def _send(config: DataConfig, seed: int, connection: Connection) -> None:
+    """Send source, dataset and its derived properties through `connection`, or close it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this process silently, the other one reports
+    with connection, suppress(Exception):  # whatever fails here fails again in the training, which reports it
+        source = FolderSource(Path(config.data))
         dataset = find_dataset(source, config, seed)
         if dataset is not None:
-            store = replace(dataset.store, facts=Rows(dataset.store.facts), thumbnails=NOTHING)
-            connection.send((source, replace(dataset, samples=Rows(dataset.samples), store=store)))
-            connection.send({name: getattr(dataset, name) for name in DERIVED})  # made while the other process takes over the rows
+            source.records = _Columns(source.records)
+            store = replace(dataset.store, facts=_Columns(dataset.store.facts), thumbnails=NO_THUMBNAILS)
+            connection.send((source, replace(dataset, samples=_Columns(dataset.samples), store=store)))
+            connection.send({name: getattr(dataset, name) for name in DERIVED_PROPERTIES})  # computed while the receiver unpickles
+
+
+class _Columns(tuple[Row, ...]):
+    """Named tuples of one kind, pickled by columns, unpickled as a tuple: at 60,000 rows 5 times as fast out, 2 times as fast in."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the kind and its columns."""
+        return (_rows, (type(self[0]), list(zip(*self, strict=True)))) if self else (tuple, ())
+
+
+def _rows(kind: type[NamedTuple], columns: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    return tuple(map(kind._make, zip(*columns, strict=True)))

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing, group_by_shape
 from cnnkit.model.rules import Rules, from_metadata
-from cnnkit.model.shapes import same_shape
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -54,7 +53,7 @@ class OnnxClassifier:
 def _same_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
     """Group the indices of images of one size into batches that the graph can take at once."""
     batches: list[list[int]] = []
-    for rows in same_shape(images):
+    for rows in group_by_shape(images):
         height, width, _ = images[rows[0]].shape
         count = min(BATCH, max(1, PIXELS // (height * width)))
         batches += [rows[start : start + count] for start in range(0, len(rows), count)]

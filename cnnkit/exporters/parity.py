@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from cnnkit.errors import CheckFailedError, DataError, ModelFileError
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.files import whole_file
+from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
-from cnnkit.model.torch_classifier import Classifier, TorchClassifier
+from cnnkit.model.torch_classifier import TorchClassifier
 
 # Measured on 48 crops of photographs, seven networks with random weights and BatchNorm statistics of real images, logits amplified up
 # to a mean top probability of 0.9: torch and onnxruntime differ by at most 1.1e-4 (2e-5 in the median network). Ten times that

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
-from cnnkit.model.torch_classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from cnnkit.errors import DataError, ModelFileError
 from cnnkit.files import whole_file
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
 from cnnkit.registry import load_architecture
 

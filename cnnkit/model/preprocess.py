@@ -14,16 +14,13 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from cnnkit.architecture import Interpolation
-from cnnkit.model.shapes import same_shape
+from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing, group_by_shape
 
 # Filter weights are whole numbers that sum to about this: 2^15 times 255, with a cubic's negative lobes, stays below the 2^24
 # up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.1 level where an image is shrunk up to
@@ -36,32 +33,6 @@ TOGETHER = 2**16
 # ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").
 LUMA = (19595.0, 38470.0, 7471.0)
 LUMA_UNIT = 2.0**16
-PAD_LEVEL = 114.0  # mid gray of letterboxing, as YOLOX and Ultralytics pad
-
-
-class Preprocessing(BaseModel):
-    """How a decoded RGB image becomes model input; written into every model file.
-
-    `image_size` in pixels; `crop` is the share of the short side kept by ``resize_mode="crop"``; `mean` and `std` are
-    per channel on the [0, 1] scale.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_size: int = Field(ge=1)
-    channels: Literal[1, 3] = 3
-    resize_mode: Literal["crop", "pad", "squash"] = "crop"
-    interpolation: Interpolation = "bilinear"
-    crop: float = Field(default=1.0, gt=0, le=1)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Return what the model sees of an image of that size: top, left, bottom and right, in its pixels."""
-        if self.resize_mode != "crop":
-            return 0.0, 0.0, float(height), float(width)
-        side = min(height, width) * self.crop
-        return (height - side) / 2, (width - side) / 2, (height + side) / 2, (width + side) / 2
 
 
 class Preprocess(nn.Module):
@@ -94,7 +65,7 @@ class Preprocess(nn.Module):
         """
         size = self.spec.image_size
         made = torch.empty((len(images), self.spec.channels, size, size), dtype=torch.uint8)
-        for rows in same_shape(images):
+        for rows in group_by_shape(images):
             height, width, _ = images[rows[0]].shape
             together = max(1, TOGETHER // max(height * width, size * size))
             for start in range(0, len(rows), together):

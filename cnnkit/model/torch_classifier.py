@@ -1,66 +1,25 @@
-"""A trained model as one asks it: images in, probabilities out, whatever file it came from.
-
-Evaluation, prediction and the parity check talk to a `Classifier` and do not know whether torch or an exported file answers.
-"""
+"""The torch network of a model file as a `Classifier`, computing in true fp32."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.model.file import Model, load_model
+from cnnkit.model.file import Model
 from cnnkit.model.head import head_layers
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
 from cnnkit.model.tta import PLAIN, Views
-from cnnkit.registry import EXPORTERS, find, load
-
-if TYPE_CHECKING:
-    from cnnkit.exporters.protocol import Exporter
 
 BATCH = 256  # canvases in one forward pass at most
 PIXELS = 2**20  # of them on a CPU, 20 of 224 px: as fast as more (measured), and what the layers make of 256 takes gigabytes
-
-
-class Classifier(Protocol):
-    """Whatever maps decoded images to class probabilities."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K class names, in the order of the probabilities."""
-        ...
-
-    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
-        ...
-
-
-@runtime_checkable
-class Limited(Protocol):
-    """A classifier whose file also says when not to answer, and how images become what it looks at; formats may leave that out."""
-
-    @property
-    def rules(self) -> Rules:
-        """The rules of the file."""
-        ...
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How a decoded image becomes a canvas; None if the file does not say."""
-        ...
-
-
-def rules_of(classifier: Classifier) -> Rules:
-    """Return the rules that came with a classifier: none at all where its format keeps none."""
-    return classifier.rules if isinstance(classifier, Limited) else Rules()
 
 
 class TorchClassifier:
@@ -141,20 +100,6 @@ class TorchClassifier:
 def inference_batch(image_size: int, device: torch.device) -> int:
     """Return how many images of `image_size` px go through a network at a time when it does not learn from them."""
     return BATCH if device.type != "cpu" else max(1, min(BATCH, PIXELS // image_size**2))
-
-
-def open_classifier(path: str | Path) -> Classifier:
-    """Open a model file, or an exported file by its suffix: ``.onnx`` is opened by the exporter named onnx.
-
-    Raises `ModelFileError` if the file is missing or not what its name says, `PluginError` if the architecture is not
-    installed.
-    """
-    file = Path(path)
-    name = file.suffix.lower().removeprefix(".")
-    if name in find(EXPORTERS):
-        exporter: Exporter = load(EXPORTERS, name)[0]
-        return exporter.open(file)
-    return TorchClassifier(load_model(file))
 
 
 @contextmanager

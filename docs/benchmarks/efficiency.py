@@ -42,7 +42,7 @@ def settings(flags: list[str]) -> TrainConfig:
 def bench(config: TrainConfig, seconds: float) -> TrainingBench:
     """Prepare the training and decode its images; no run is written."""
     from cnnkit.api.speed.training import TrainingBench
-    from cnnkit.api.training.job import prepare
+    from cnnkit.api.training.prepare import prepare
     from cnnkit.data.source import open_source
     from cnnkit.speed.stopwatch import Meter
 

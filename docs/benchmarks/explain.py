@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from cnnkit.architecture import parse_options
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.model.file import Model, ModelHeader
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import load_architecture
 

@@ -94,7 +94,8 @@ def ways(folder: Path, names: Sequence[str]) -> tuple[int, int]:
     from cnnkit.data.source import Record
     from cnnkit.data.store.facts import decode
     from cnnkit.data.store.scan import scan
-    from cnnkit.model.preprocess import Preprocess, Preprocessing
+    from cnnkit.model.preprocess import Preprocess
+    from cnnkit.model.preprocessing import Preprocessing
 
     geometry = Preprocessing(image_size=48, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     preprocess = Preprocess(geometry).eval()

@@ -24,7 +24,7 @@ from PIL import Image
 
 from cnnkit.data.source import Source, open_source
 from cnnkit.data.store.scan import Scan, scan
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 
 CHUNK = 256
 

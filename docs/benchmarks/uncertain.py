@@ -25,11 +25,12 @@ from scipy.special import logsumexp
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.data.image import read_image
+from cnnkit.exporters.opening import open_classifier
 from cnnkit.metrics.abstention import Abstention, find_threshold, operating
 from cnnkit.metrics.conformal import fit_label_sets, set_outcome
 from cnnkit.metrics.drift import compare
 from cnnkit.metrics.ood import auroc, stranger_report
-from cnnkit.model.torch_classifier import TorchClassifier, open_classifier
+from cnnkit.model.torch_classifier import TorchClassifier
 
 SPLITS = 100
 Array = np.ndarray

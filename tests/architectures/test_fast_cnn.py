@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from cnnkit.api.training.data_dependent_init import StartsFromImages
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.architectures.fast_cnn import FastCNN, Whitening, build
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section

@@ -10,10 +10,11 @@ from PIL import Image
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.data.image import read_image
+from cnnkit.exporters.opening import open_classifier
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
 from cnnkit.model.file import read_header, rewrite_header
-from cnnkit.model.torch_classifier import TorchClassifier, open_classifier
+from cnnkit.model.torch_classifier import TorchClassifier
 
 
 def give(run: Path, **rules: object) -> None:

@@ -8,8 +8,9 @@ import typer
 
 from cnnkit.cli.app import app
 from cnnkit.cli.options import PANELS
+from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import recipe_names
-from cnnkit.config.settings import SECTIONS, flag
+from cnnkit.config.settings import SECTIONS
 
 OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
 

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from cnnkit.config import settings as room
-from cnnkit.config.recipe import enlarged, recipe_names, resolve, to_toml
-from cnnkit.config.settings import SECTIONS, DataConfig, OptimConfig, OptimSettings, TrainConfig, by_section, flag, validated
+from cnnkit.config.parsing import flag
+from cnnkit.config.recipe import recipe_names, resolve, to_toml, with_tier
+from cnnkit.config.settings import SECTIONS, DataConfig, OptimConfig, OptimSettings, TrainConfig, by_section, validated
 from cnnkit.data.augment.augment import resolve_augmentation
 from cnnkit.errors import ConfigError
 
@@ -238,7 +239,7 @@ def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
     assert config.recipe == name
     assert [larger.images for larger in config.larger] == [table["images"] for table in longer]
-    for tables, told in ((content, config), *((table, enlarged(config, config.larger[at])) for at, table in enumerate(longer))):
+    for tables, told in ((content, config), *((table, with_tier(config, config.larger[at])) for at, table in enumerate(longer))):
         tables.pop("images", None)
         assert set(tables) <= set(SECTIONS)
         for section, values in tables.items():
@@ -324,7 +325,7 @@ def test_epochs_replace_the_budget_of_a_recipe() -> None:
 def test_a_recipe_may_want_a_larger_network_where_the_time_is_enough() -> None:
     config = resolve({}, recipe="fast")
     (larger,) = config.larger
-    long = enlarged(config, larger)
+    long = with_tier(config, larger)
     assert config.model.set != long.model.set
     assert (config.optim.start_size, long.optim.start_size) == (0, 24)
     assert (long.larger, long.recipe, long.optim.budget) == ((), "fast", config.optim.budget)
@@ -337,7 +338,7 @@ def test_a_recipe_may_want_a_larger_network_where_the_time_is_enough() -> None:
 
 def test_flags_win_over_what_is_larger() -> None:
     asked = resolve({"model": {"set": ("width=48",)}, "optim": {"batch_size": 100}}, recipe="fast")
-    long = enlarged(asked, asked.larger[0])
+    long = with_tier(asked, asked.larger[0])
     assert (long.model.set, long.optim.batch_size, long.optim.start_size) == (("width=48", "middle=4"), 100, 24)
     everything = {"model": {"set": ("width=48", "middle=4")}, "optim": {"batch_size": 100, "lr": 1e-2, "start_size": 0}}
     assert resolve(everything, recipe="fast").larger == ()
@@ -347,8 +348,8 @@ def test_a_file_may_have_larger_settings_of_its_own() -> None:
     text = "[optim]\nbudget = 60\nlr = 0.1\n[[larger]]\nimages = 20\noptim.lr = 0.2\n[[larger]]\nimages = 5\nmodel.set = ['width=9']\n"
     config = resolve({"optim": {"budget": "2m"}}, file=write(text))
     assert [larger.images for larger in config.larger] == [5, 20]
-    assert [enlarged(config, larger).optim.lr for larger in config.larger] == [0.1, 0.2]
-    assert enlarged(config, config.larger[0]).model.set == ("width=9",)
+    assert [with_tier(config, larger).optim.lr for larger in config.larger] == [0.1, 0.2]
+    assert with_tier(config, config.larger[0]).model.set == ("width=9",)
 
 
 def test_larger_settings_without_a_budget_are_refused_unless_epochs_take_its_place() -> None:
@@ -377,7 +378,7 @@ def test_larger_settings_are_checked_before_anything_is_measured(text: str, mess
 def test_an_option_of_the_architecture_replaces_its_namesake_alone() -> None:
     config = resolve({"model": {"set": ("dropout=0.1", "width=8")}, "optim": {"budget": 600}}, recipe="fast")
     assert config.model.set == ("width=8", "dropout=0.1")
-    assert enlarged(config, config.larger[0]).model.set == ("width=8", "dropout=0.1", "middle=4")
+    assert with_tier(config, config.larger[0]).model.set == ("width=8", "dropout=0.1", "middle=4")
     assert resolve({"model": {"arch": "residual-cnn", "set": ("dropout=0.1",)}}, recipe="fast").model.set == ("dropout=0.1",)
     assert resolve({"model": {"arch": "residual-cnn"}}, recipe="fast").model.set == ()
     file = write("[model]\nset = ['width=8']")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.data.source import Record
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 
 
 class Drawn:

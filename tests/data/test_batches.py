@@ -20,7 +20,8 @@ from cnnkit.data.image import read_image
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store.scan import scan
 from cnnkit.data.store.stream import gather
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)

@@ -14,7 +14,7 @@ from cnnkit.data.dataset import Dataset, find_dataset, load_dataset, near_copies
 from cnnkit.data.source import open_source
 from cnnkit.data.split import duplicates
 from cnnkit.errors import DataError
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 
 GEOMETRY = Preprocessing(image_size=8, mean=(0.0,) * 3, std=(1.0,) * 3)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -11,23 +12,23 @@ import pytest
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
-from cnnkit.data.prefetch import look_ahead
-from cnnkit.data.source import open_source
+from cnnkit.data.prefetch import _Columns, prefetch
+from cnnkit.data.source import Record, open_source
 
 # In a process that has no torch yet: this one has.
 LOOK = """
 import json, sys
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.prefetch import DERIVED, look_ahead
-found = look_ahead(DataConfig(**json.loads(sys.argv[1])), seed=3)
+from cnnkit.data.prefetch import DERIVED_PROPERTIES, prefetch
+found = prefetch(DataConfig(**json.loads(sys.argv[1])), seed=3)
 import multiprocessing
 started = len(multiprocessing.active_children())
 answer = found()
-told = answer and [answer[0].name, answer[1].samples, answer[1].notes, {name: vars(answer[1])[name] for name in DERIVED}]
+told = answer and [answer[0].name, answer[1].samples, answer[1].notes, {name: vars(answer[1])[name] for name in DERIVED_PROPERTIES}]
 print(json.dumps([started, told, "torch" in sys.modules]))
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
+forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
 
 
 def look(**config: Any) -> list[Any]:
@@ -36,6 +37,7 @@ def look(**config: Any) -> list[Any]:
     return json.loads(ended.stdout)
 
 
+@forks
 def test_what_the_cache_knows_is_read_by_another_process(image_folder) -> None:
     root: Path = image_folder({"ants": 20, "bees": 20})
     (root / "ants/ants-001.jpg").write_bytes(b"")
@@ -47,6 +49,7 @@ def test_what_the_cache_knows_is_read_by_another_process(image_folder) -> None:
     assert answer == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes], derived]
 
 
+@forks
 def test_what_is_refused_is_left_to_be_told_later(image_folder) -> None:
     root: Path = image_folder({"ants": 2, "bees": 20})  # three are needed, one for every split
     load_dataset(open_source(str(root)), DataConfig(data=str(root), split=(0.8, 0.2, 0.0)), None, 3)
@@ -55,13 +58,31 @@ def test_what_is_refused_is_left_to_be_told_later(image_folder) -> None:
     assert look(data=str(root), classes=["wasps"]) == [1, None, False]
 
 
+@forks
 @pytest.mark.parametrize("config", [{"cache": "ram"}, {"cache": "none"}, {"data": "digits"}, {"data": "nowhere"}])
 def test_no_process_is_started_where_nothing_can_be_found(image_folder, config) -> None:
     assert look(**{"data": str(image_folder()), **config}) == [0, None, False]
 
 
+@forks
 def test_no_process_is_started_beside_torch(image_folder) -> None:
     import_module("torch")
     root: Path = image_folder()
     load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
-    assert look_ahead(DataConfig(data=str(root)), 3)() is None
+    assert prefetch(DataConfig(data=str(root)), 3)() is None
+
+
+def test_rows_arrive_as_they_left():
+    records = (Record("a/1.jpg", "a", "train"), Record("b/2.jpg", "b", group="g"))
+    rows = _Columns(records)
+    assert rows == records
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        arrived = pickle.loads(pickle.dumps(rows, protocol))  # noqa: S301 (our own)
+        assert (type(arrived), arrived) == (tuple, records)
+        assert all(isinstance(record, Record) for record in arrived)
+    assert pickle.loads(pickle.dumps(_Columns())) == ()  # noqa: S301
+
+
+def test_rows_are_smaller_than_what_they_stand_for():
+    records = tuple(Record(f"a/{number}.jpg", "a") for number in range(1000))
+    assert len(pickle.dumps(_Columns(records))) < 0.9 * len(pickle.dumps(records))

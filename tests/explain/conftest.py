@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.model.file import Model, ModelHeader
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def make_model() -> Callable[..., Any]:
     from cnnkit.metrics.intervals import Estimate
     from cnnkit.metrics.temperature import Calibration
     from cnnkit.model.file import Model, ModelHeader
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
     def make(*, classes: tuple[str, ...] = ("ant", "bee", "wasp"), temperature: float = 1.7, **preprocessing: Any) -> Model:
         channels = preprocessing.get("channels", 3)

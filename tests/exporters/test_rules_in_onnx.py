@@ -17,9 +17,10 @@ from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
+from cnnkit.model.classifier import rules_of
 from cnnkit.model.file import Model
 from cnnkit.model.rules import Rules
-from cnnkit.model.torch_classifier import TorchClassifier, rules_of
+from cnnkit.model.torch_classifier import TorchClassifier
 
 
 def with_metadata(exported: Path, path: Path, **changed: str) -> Path:

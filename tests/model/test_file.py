@@ -13,7 +13,7 @@ from cnnkit.errors import ModelFileError, PluginError
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration
 from cnnkit.model.file import ModelHeader, load_model, read_header, rewrite_header, save_model
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.registry import Entry
 
 HEADER = ModelHeader(

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from sklearn.datasets import load_sample_image
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from cnnkit.model.preprocess import PAD_LEVEL, Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
 
 
 def preprocess(size: int, **settings) -> Preprocess:

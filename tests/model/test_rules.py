@@ -10,7 +10,7 @@ from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
 from cnnkit.metrics.drift import compare, fingerprint
 from cnnkit.model.file import ModelHeader
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules, from_metadata, to_metadata
 
 VALUES, PREDICTED = np.random.default_rng(0).random((40, 2)), np.arange(40) % 3

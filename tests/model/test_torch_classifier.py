@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.errors import ModelFileError
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.model import torch_classifier as module
-from cnnkit.model.file import Model, ModelHeader, save_model
-from cnnkit.model.preprocess import Preprocess, Preprocessing
-from cnnkit.model.torch_classifier import TorchClassifier, inference_batch, open_classifier
+from cnnkit.model.file import Model, ModelHeader
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.torch_classifier import TorchClassifier, inference_batch
 from cnnkit.model.tta import Views
 from cnnkit.registry import load_architecture
 
@@ -120,29 +120,6 @@ def test_arithmetic_is_true_fp32_and_the_setting_is_put_back(model):
     TorchClassifier(model).probabilities(sample_photos(1))
     assert seen == [(False, torch.float32, True)]
     assert torch.backends.cudnn.allow_tf32 == before
-
-
-def test_open_takes_a_model_file_by_its_content(model, tmp_path):
-    path = tmp_path / "best.safetensors"
-    save_model(path, model.module, HEADER)
-    opened = open_classifier(path)
-    assert isinstance(opened, TorchClassifier)
-    assert opened.classes == ("ant", "bee", "wasp")
-    photos = sample_photos(3)
-    np.testing.assert_array_equal(opened.probabilities(photos), TorchClassifier(model).probabilities(photos))
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX"])
-def test_open_gives_an_exported_file_to_its_exporter(tmp_path, name):
-    (tmp_path / name).write_text("no graph")
-    with pytest.raises(ModelFileError, match="not an ONNX file that onnxruntime"):
-        open_classifier(tmp_path / name)
-
-
-def test_open_refuses_what_is_neither(tmp_path):
-    (tmp_path / "model.h5").write_bytes(b"\x89HDF")
-    with pytest.raises(ModelFileError, match=r"model\.h5: not a cnnkit model file"):
-        open_classifier(tmp_path / "model.h5")
 
 
 def test_a_half_precision_network_still_answers_in_float32():

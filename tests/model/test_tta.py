@@ -7,7 +7,7 @@ from torch.nn import functional
 from cnnkit.data.augment.augment import PRESETS, Augmentation, augment
 from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.tta import PLAIN, Views, trained_views
 
 

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnkit import run_dir
 from cnnkit.api.evaluation.common_images import Common, Image, Seen, common_images, learned, seen_by
 from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
-from cnnkit.api.evaluation.recorded import Record, of_evaluation, of_files
-from cnnkit.api.evaluation.stored_evaluation import evaluated, place_beside
+from cnnkit.api.evaluation.stored_evaluation import Record, evaluated, of_evaluation, of_files, place_beside
 from cnnkit.api.inference.samples import other_samples
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress, scan
 from cnnkit.errors import ConfigError, DataError
-from cnnkit.files import fingerprint
+from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Answers, Entrant, compare_pairs, score
 from cnnkit.metrics.comparison_report import CHANGES, Comparison, Contender
 
@@ -55,7 +53,7 @@ def compare(
     Raises `CnnkitError` if there are fewer than two models or one twice, if their classes or images differ, or as `evaluate` does.
     """
     if out is not None:
-        run_dir.check_writable(Path(out))  # before images are read
+        check_writable(Path(out))  # before images are read
     parties = _parties(runs)
     found = _on_data(parties, data, split, overlap, progress) if data is not None else _on_runs(parties, split, overlap, progress)
     folder = _folder(parties, found.label, out)
@@ -69,9 +67,9 @@ def write_files(comparison: Comparison, folder: Path) -> None:
     """Write compare.json, compare.csv (one row per pair and image that changes sides) and compare.png into `folder`."""
     from cnnkit.report.pictures.comparison import plot_differences  # matplotlib takes a second to import
 
-    run_dir.write_json(folder / "compare.json", comparison.to_dict())
+    write_json(folder / "compare.json", comparison.to_dict())
     rows = (change.row(pair) for pair in comparison.pairs for change in comparison.changes(pair))
-    run_dir.write_csv(folder / "compare.csv", CHANGES, rows)
+    write_csv(folder / "compare.csv", CHANGES, rows)
     plot_differences(comparison, folder / "compare.png")
 
 
@@ -245,5 +243,5 @@ def _folder(parties: Sequence[_Party], label: str, out: str | Path | None) -> Pa
         if len(others) > _JOINED:
             named = f"{len(others)}-others-{hashlib.sha256(named.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
         folder = home.target.run.path / "compare" / label / named
-    run_dir.check_writable(folder)
+    check_writable(folder)
     return folder

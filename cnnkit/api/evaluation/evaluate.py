@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit import run_dir
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
 from cnnkit.api.evaluation.ood import Strangers, meet_strangers, stranger_files
 from cnnkit.api.inference.samples import other_samples, run_samples
@@ -19,14 +18,16 @@ from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError
-from cnnkit.files import fingerprint
+from cnnkit.exporters.opening import open_classifier
+from cnnkit.files import check_writable, class_columns, fingerprint, write_csv, write_json, write_text
 from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report
 from cnnkit.metrics.confusion import Normalize, normalized
 from cnnkit.metrics.selective import SelectiveReport, selective_report
 from cnnkit.metrics.temperature_effect import TemperatureEffect, temperature_effect
 from cnnkit.metrics.warnings import remarks
+from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
-from cnnkit.model.torch_classifier import Classifier, TorchClassifier, open_classifier, rules_of
+from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.model.tta import PLAIN, Views, trained_views
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
@@ -182,21 +183,21 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     opened = {"opened": evaluation.opened} if evaluation.opened else {}
     bad = [{"path": path, "error": error} for path, error in evaluation.bad]
     model = {"file": evaluation.target.path.name, "sha256": fingerprint(evaluation.target.path)}  # whose answers these are
-    run_dir.write_json(folder / "metrics.json", {**evaluation.to_dict(), "model": model, "unreadable": bad, **opened})
-    columns = [*COLUMNS, *(run_dir.class_columns(report.classes, COLUMNS) if all_probabilities else ())]
-    run_dir.write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
-    heads = run_dir.class_columns(report.classes, ["true"])
+    write_json(folder / "metrics.json", {**evaluation.to_dict(), "model": model, "unreadable": bad, **opened})
+    columns = [*COLUMNS, *(class_columns(report.classes, COLUMNS) if all_probabilities else ())]
+    write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
+    heads = class_columns(report.classes, ["true"])
     counts = [
         {"true": name, **dict(zip(heads, map(int, row), strict=True))} for name, row in zip(report.classes, report.confusion, strict=True)
     ]
-    run_dir.write_csv(folder / "confusion.csv", ["true", *heads], counts)
+    write_csv(folder / "confusion.csv", ["true", *heads], counts)
     if evaluation.normalize != "none":
         shares = normalized(report.confusion, evaluation.normalize).tolist()
         rows = [{"true": name, **dict(zip(heads, row, strict=True))} for name, row in zip(report.classes, shares, strict=True)]
-        run_dir.write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
+        write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
     more = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
     more += [stranger_sentence(evaluation.strangers.report, report.split)] if evaluation.strangers else []
-    run_dir.write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
+    write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
     plot_reliability(evaluation.effect, folder / "reliability.png")
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
@@ -208,7 +209,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
 def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Iterator[dict[str, object]]:
     """Yield the rows of predictions.csv."""
     classes, probabilities = evaluation.report.classes, evaluation.probabilities
-    columns = run_dir.class_columns(classes, COLUMNS)
+    columns = class_columns(classes, COLUMNS)
     losses = -np.log(np.maximum(probabilities[np.arange(len(evaluation.labels)), evaluation.labels], np.finfo(np.float32).tiny))
     for path, label, row, loss in zip(evaluation.paths, evaluation.labels, probabilities, losses, strict=True):
         best = int(row.argmax())
@@ -245,7 +246,7 @@ def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
 def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:
     if out is not None:
         folder = Path(out)
-        run_dir.check_writable(folder)
+        check_writable(folder)
         return folder
     if target.run is None:
         return None

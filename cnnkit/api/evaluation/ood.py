@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit import run_dir
 from cnnkit.api.inference.predict import Prediction, image_paths, predictions
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
+from cnnkit.files import write_csv
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.ood import StrangerReport, stranger_report
-from cnnkit.model.torch_classifier import Classifier
+from cnnkit.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Strangers:
         """Write ood.csv: the columns of ``predict --out``."""
         columns = ("path", "predicted", "probability", "abstained", "error")
         rows = [{**answer.row(), "abstained": str(answer.abstained).lower()} for answer in self.answers]
-        run_dir.write_csv(path, columns, [{column: row[column] for column in columns} for row in rows])
+        write_csv(path, columns, [{column: row[column] for column in columns} for row in rows])
 
 
 def stranger_files(folder: str | Path) -> list[Path]:

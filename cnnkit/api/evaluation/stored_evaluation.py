@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.evaluation.evaluate import COLUMNS, evaluate
+from cnnkit.api.evaluation.evaluate import COLUMNS, Evaluation, evaluate, prediction_rows
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
@@ -73,3 +73,38 @@ def _rows(file: Path) -> list[dict[str, str]]:
             return list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; make it again: cnnkit eval") from None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one image: the class, its probability, and -log p of the true class in nats."""
+
+    predicted: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """The answers of one model by path, the images it could not read, and whether it was evaluated for this (`fresh`), with notes."""
+
+    answers: Mapping[str, Answer]
+    unreadable: Mapping[str, str]
+    fresh: bool
+    notes: tuple[str, ...]
+
+
+def of_files(found: Evaluated) -> Record:
+    """Return the answers that the files of an evaluation hold."""
+    unreadable = {str(each["path"]): str(each["error"]) for each in found.metrics.get("unreadable", [])}
+    return Record({row["path"]: _answer(row) for row in found.rows}, unreadable, found.fresh, found.notes)
+
+
+def of_evaluation(evaluation: Evaluation) -> Record:
+    """Return the answers of an evaluation that was made just now."""
+    answers = {str(row["path"]): _answer(row) for row in prediction_rows(evaluation, all_probabilities=False)}
+    return Record(answers, dict(evaluation.bad), fresh=True, notes=evaluation.notes)
+
+
+def _answer(row: Mapping[str, object]) -> Answer:
+    return Answer(str(row["predicted"]), float(str(row["probability"])), float(str(row["loss"])))

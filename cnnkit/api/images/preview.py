@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.api.training.network import choose_geometry, draw_up
+from cnnkit.api.training.network import choose_preprocessing, draw_up
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers, resolve_augmentation
 from cnnkit.data.augment.randomness import uniform
@@ -20,7 +20,8 @@ from cnnkit.data.source import TRAIN, Record, Source, open_source
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 
 MOST_ROWS = 40  # images on one preview, as far as the number of classes decides
 PER_CLASS = 4
@@ -67,7 +68,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
     source = open_source(config.data.data, download=config.data.download)
     records, classes = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
-    spec, size_notes = choose_geometry(blueprint, config.model, typical_side(source, records))
+    spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))
     augmentation, flip_note = resolve_augmentation(config.augment, classes)
     shown, many_note = _some(classes)
     keys = _draw(records, shown, images_per_class or max(1, min(PER_CLASS, MOST_ROWS // len(shown))), config.run.seed)
@@ -86,7 +87,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
         ),
         preprocessing=spec,
         augmentation=augmentation,
-        notes=tuple(note for note in (*source.notes, *size_notes, flip_note, many_note, *(f"left out {text}" for text in bad)) if note),
+        notes=tuple(note for note in (*source.notes, size_note, flip_note, many_note, *(f"left out {text}" for text in bad)) if note),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnnkit import run_dir
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import check_sides, load_dataset, select_classes
 from cnnkit.data.source import SPLITS, Source, open_source
@@ -15,6 +14,7 @@ from cnnkit.data.split.grouping import grouped
 from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.scan import Progress
+from cnnkit.files import check_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def divide(
     Raises `DataError` as `cnnkit.data.dataset.load_dataset` does.
     """
     path = Path(out)
-    run_dir.check_writable(path.parent)
+    check_writable(path.parent)
     source = open_source(config.data, download=config.download, group_by=config.group_by)
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
@@ -50,7 +50,7 @@ def divide(
         samples, classes, bad, notes = dataset.samples, dataset.classes, dataset.bad, dataset.notes
     else:
         samples, classes, notes = _by_path(source, config, seed)
-    run_dir.write_text(path, split_text(samples))
+    write_text(path, split_text(samples))
     counts = Counter((sample.label, sample.split) for sample in samples)
     table = {name: {split: counts[name, split] for split in SPLITS} for name in classes}
     return Division(samples, table, bad, notes, path)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
 from cnnkit.metrics.drift import FEWEST, Drift, Fingerprint, compare, fingerprint
+from cnnkit.model.classifier import Classifier, Limited
 from cnnkit.model.preprocess import Preprocess
-from cnnkit.model.torch_classifier import Classifier, Limited, TorchClassifier
+from cnnkit.model.torch_classifier import TorchClassifier
 
 CONFIDENCE = "confidence"  # the feature beside those of the image: the top probability
 

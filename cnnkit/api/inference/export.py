@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit import run_dir
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.image import UndecodableError
@@ -18,6 +17,7 @@ from cnnkit.data.source import VAL
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.parity import Parity, export_checked, sample_photos
+from cnnkit.files import check_writable, write_json
 from cnnkit.model.file import load_model
 from cnnkit.registry import EXPORTERS, load
 
@@ -52,7 +52,7 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
     path = Path(out) if out is not None else folder / f"model{exporter.suffix}"
-    run_dir.check_writable(path.parent)
+    check_writable(path.parent)
     if data is not None:
         samples: Samples | None = other_samples(data, None, trained.header.classes)
     else:
@@ -63,7 +63,7 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
         else (_images(samples), f"{samples.split} images of {samples.source.name}")
     )
     parity = export_checked(trained, exporter, path, images)
-    run_dir.write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": named, "file": path.name})
+    write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": named, "file": path.name})
     return Export(target, path, parity, named)
 
 

@@ -14,9 +14,10 @@ from cnnkit.api.inference.target import find_target
 from cnnkit.data.image import read_image
 from cnnkit.data.sources.folder import image_files
 from cnnkit.errors import DataError
+from cnnkit.exporters.opening import open_classifier
+from cnnkit.files import class_columns
+from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
-from cnnkit.model.torch_classifier import Classifier, open_classifier, rules_of
-from cnnkit.run_dir import class_columns
 
 LABEL_SET = "label_set"
 BATCH = 64  # decoded photos wait in memory at full size: 64 of 12 megapixels are 2.3 GB

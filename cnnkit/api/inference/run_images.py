@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.samples import run_source
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import open_source
+from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import find_scan, scan
 from cnnkit.data.store.stream import Canvases, gather, in_batches
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -78,3 +82,22 @@ def shown_to(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Sh
 def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn a canvas (C, S, S) of one or three channels into uint8 RGB (S, S, 3)."""
     return np.ascontiguousarray(np.broadcast_to(canvas, (3, *canvas.shape[1:])).transpose(1, 2, 0))
+
+
+def pictures(data: str | Path, paths: Iterable[str], *, side: int) -> dict[str, NDArray[np.uint8]]:
+    """Return the images `paths` of `data` as uint8 RGB (H, W, 3), shrunk to at most `side` px; unreadable ones are missing."""
+    from cnnkit.report.pictures.thumbnail import shrunk
+
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    source = open_source(str(data))
+    records = {record.path: record for record in source.records}
+    found: dict[str, NDArray[np.uint8]] = {}
+    for path in wanted:
+        if path in records:
+            try:
+                found[path] = shrunk(decode(source.read(records[path])).image, side)
+            except UndecodableError:
+                continue  # a finding of its own
+    return found

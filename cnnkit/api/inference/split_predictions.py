@@ -16,10 +16,11 @@ from cnnkit.data.source import Record
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
 from cnnkit.data.store.stream import BATCH, gather, in_batches
-from cnnkit.model.torch_classifier import Classifier, TorchClassifier
+from cnnkit.model.classifier import Classifier
+from cnnkit.model.torch_classifier import TorchClassifier
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)

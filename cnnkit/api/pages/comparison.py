@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit import run_dir
 from cnnkit.api.evaluation.compare import compare
 from cnnkit.api.inference.run_images import shown_to
 from cnnkit.api.inference.target import find_target
 from cnnkit.api.pages.run import SIDE
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CnnkitError, ConfigError
+from cnnkit.files import write_text
 from cnnkit.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def report_comparison(
     names = tuple(each.name for each in comparison.contenders)
     html = comparison_html(ComparisonPage(result, _compared(names, folders), pictures, notes))
     path = Path(out) if out else folders[0].path / PAGE
-    run_dir.write_text(path, html)
+    write_text(path, html)
     return ComparisonReport(
         path=path,
         names=names,

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnkit import run_dir
 from cnnkit.api.evaluation.stored_evaluation import Evaluated, evaluated
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import Shown, picture, shown_to
@@ -21,7 +20,7 @@ from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CnnkitError, DataError, ModelFileError
 from cnnkit.explain.gradcam import GradCam
-from cnnkit.files import fingerprint
+from cnnkit.files import fingerprint, write_text
 from cnnkit.model.file import Model, load_model
 from cnnkit.run_dir import RunDir
 
@@ -127,7 +126,7 @@ def report(
         notes=notes,
     )
     html = run_html(page)
-    run_dir.write_text(path, html)
+    write_text(path, html)
     if history:
         plot_curves(history, folder.path / "curves.png")
     return Report(

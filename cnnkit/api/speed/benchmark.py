@@ -14,7 +14,7 @@ from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.target import Target
 from cnnkit.api.speed.model import measure_model
 from cnnkit.api.speed.training import TrainingBench
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.source import VAL, Record, Source, open_source

@@ -14,7 +14,8 @@ from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
-from cnnkit.model.torch_classifier import Classifier, open_classifier
+from cnnkit.exporters.opening import open_classifier
+from cnnkit.model.classifier import Classifier
 from cnnkit.speed.stopwatch import Meter, timed
 from cnnkit.speed.values import Latency, ModelSpeed
 

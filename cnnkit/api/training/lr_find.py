@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnkit.api.training.auto import in_images
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.lr_range import LEAST_STEPS, STEPS, RangeTest, range_test

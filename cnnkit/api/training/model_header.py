@@ -1,8 +1,11 @@
-"""The best model of a training knows what the images looked like that chose it, and what it answered; none is asked about again."""
+"""The header of a training's model files: data, versions, temperature and fingerprint, from the validation that chose the epoch."""
 
 from __future__ import annotations
 
+import platform
 from functools import cached_property
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,32 +13,51 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.data.batches import Batches
-from cnnkit.data.source import VAL
+from cnnkit.data.dataset import Dataset
+from cnnkit.data.source import SPLITS, VAL
 from cnnkit.data.store.stream import gather, in_batches
 from cnnkit.engine.validation import Validation
-from cnnkit.metrics.temperature import softmax
+from cnnkit.metrics.temperature import calibrate, softmax
 from cnnkit.model.file import ModelHeader
 
-MOST = 2000  # images: more would only tell differences below `drift.SMALLEST`
+MAX_FINGERPRINT_IMAGES = 2000  # more would only tell differences below `drift.SMALLEST`
+
+
+def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
+    """Return the data's name, a SHA-256 of all paths, labels, splits and contents, and the number of images per split."""
+    return {"name": name, "sha256": dataset.fingerprint, "images": {split: len(dataset.of(split)) for split in SPLITS}}
+
+
+def versions(package: str) -> dict[str, str]:
+    """Return the versions of Python, of the libraries that compute, and of the `package` the architecture comes from."""
+    names = {"cnnkit", "torch", "torchvision", "timm", "numpy", "Pillow", package}
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
+
+
+def calibrated(header: ModelHeader, validation: Validation | None) -> ModelHeader:
+    """Return `header` with the temperature fitted on `validation`; with temperature 1 if there is none or it gives none."""
+    found = None if validation is None else calibrate(validation.logits, validation.labels, VAL)
+    return header.model_copy(update={"temperature": 1.0 if found is None else found.temperature, "calibration": found})
 
 
 class Fingerprints:
-    """Of val, `batches`, one for every model that is validated on it; of more than `MOST` images evenly spread ones.
+    """Fingerprints of val, one for each model that is validated on `batches`; no image passes through the network again.
 
-    Val and not train: the weights are fitted to train, and the model is surer of those images than of any new ones.
+    At most `MAX_FINGERPRINT_IMAGES` images are used, evenly spread. They are images of val and not of train, because the model is
+    more confident on images that its weights were fitted to than on new ones.
     """
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
-        self._some = slice(None, None, -(-len(batches.rows) // MOST))
+        self._chosen = slice(None, None, -(-len(batches.rows) // MAX_FINGERPRINT_IMAGES))
 
     def added(self, header: ModelHeader, validation: Validation) -> ModelHeader:
-        """Return `header`, whose temperature is known, with the fingerprint of `validation`; with none unless all answers are finite."""
-        answers = softmax(validation.logits[self._some], header.temperature).astype(np.float32)
-        known = take_fingerprint(self._looks, answers, split=VAL) if np.isfinite(answers).all() else None
-        return header.model_copy(update={"fingerprint": known})
+        """Return `header`, whose temperature is known, with the fingerprint of `validation`; None if a logit is not finite."""
+        probabilities = softmax(validation.logits[self._chosen], header.temperature).astype(np.float32)
+        found = take_fingerprint(self._appearance, probabilities, split=VAL) if np.isfinite(probabilities).all() else None
+        return header.model_copy(update={"fingerprint": found})
 
     @cached_property
-    def _looks(self) -> NDArray[np.float32]:
-        rows = self._batches.rows[self._some]
+    def _appearance(self) -> NDArray[np.float32]:
+        rows = self._batches.rows[self._chosen]
         return np.concatenate([appearance(canvases) for canvases in gather(self._batches.canvases, in_batches(rows))])

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnkit import run_dir
-from cnnkit.api.training.job import TrainingJob, prepare
+from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
@@ -28,6 +28,7 @@ from cnnkit.data.source import TRAIN, Source, open_source
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
+from cnnkit.files import check_writable, write_csv, write_json
 from cnnkit.metrics.growth import Forecast, forecast
 from cnnkit.metrics.learning_curve import LEAST_SIZES
 from cnnkit.model.file import load_model
@@ -74,7 +75,7 @@ class MoreData:
         self.shares, self.seeds, self.out = _checked(shares), seeds, out
         if seeds < 1:
             raise ConfigError(f"`--seeds` (={seeds}) must be at least 1")
-        run_dir.check_writable(out)
+        check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
         data = config.data
         self._source: Source = open_source(data.data, download=data.download, group_by=data.group_by)
@@ -128,8 +129,8 @@ class MoreData:
 
     def write(self, outlook: Forecast | None) -> None:
         """Write learning-curve.csv and learning-curve.json, and with an outlook learning-curve.png, into the folder."""
-        run_dir.write_json(self.out / f"{NAME}.json", self.to_dict(outlook))
-        run_dir.write_csv(self.out / f"{NAME}.csv", COLUMNS, self._rows())
+        write_json(self.out / f"{NAME}.json", self.to_dict(outlook))
+        write_csv(self.out / f"{NAME}.csv", COLUMNS, self._rows())
         if outlook is not None:
             from cnnkit.report.pictures.learning_curve import plot_forecast
 

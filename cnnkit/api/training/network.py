@@ -1,4 +1,4 @@
-"""From configuration and data to a network on its device: architecture, options, weights, preprocessing."""
+"""Second stage of a training's preparation: the network, from architecture, options and weights; its preprocessing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from cnnkit.architecture import Architecture, option_name, options, parse_options
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
-from cnnkit.model.preprocess import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.weights import WeightsReport, load_weights, read_weights
 from cnnkit.registry import Entry, load_architecture
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from cnnkit.config.settings import ModelConfig
+    from cnnkit.config.settings import ModelConfig, TrainConfig
 
 SMALLEST = 32  # px: images below are scaled up to it; three poolings of 2 leave 4 x 4
 SMALL_IMAGES = 64  # px: up to here a stem made for 224 px throws away most of what there is to see
@@ -51,20 +53,20 @@ def draw_up(config: ModelConfig) -> Blueprint:
     return Blueprint(config.arch, architecture, entry, config.set, weights, config.weights, preprocessing, classes)
 
 
-def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int) -> tuple[Preprocessing, list[str]]:
-    """Return the preprocessing (mean and std of the weights, or placeholders until the data's are known), with notes.
+def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side: int) -> tuple[Preprocessing, str | None]:
+    """Return the preprocessing (mean and std of the weights, or placeholders until the data's are known), with a note.
 
     The image size is the one asked for, else the weights', else the architecture's or that of images with
     `typical_side` pixels, whichever is smaller.
     """
-    known, notes = blueprint.preprocessing, []
+    known, note = blueprint.preprocessing, None
     size = config.image_size
     if size is None and known is not None:
         size = known.image_size
     if size is None:
         data_size = max(SMALLEST, -(-typical_side // 8) * 8)  # a multiple of 8 survives three poolings unclipped
         size = min(blueprint.architecture.image_size, data_size)
-        notes.append(f"images are {typical_side} px (median of the shorter side): --image-size {size}")
+        note = f"images are {typical_side} px (median of the shorter side): --image-size {size}"
     if known is None:
         return Preprocessing(
             image_size=size,
@@ -72,7 +74,7 @@ def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int
             resize_mode=config.resize_mode,
             mean=(0.0,) * config.channels,
             std=(1.0,) * config.channels,
-        ), notes
+        ), note
     gray = config.channels == 1 and known.channels == 3  # noqa: PLR2004 (RGB)
     mean, std = ((sum(known.mean) / 3,), (sum(known.std) / 3,)) if gray else (known.mean, known.std)
     return Preprocessing(
@@ -83,27 +85,54 @@ def choose_geometry(blueprint: Blueprint, config: ModelConfig, typical_side: int
         crop=known.crop if config.resize_mode == "crop" else 1.0,
         mean=mean,
         std=std,
-    ), notes
+    ), note
 
 
 @dataclass(frozen=True)
-class Built:
-    """A network, the options it was built with, notes on what was chosen, and what loading its weights left over (None: random)."""
+class Network:
+    """A network with its weights loaded, the options it was built with and the `package` it comes from.
+
+    `head` names the parameters that train while the rest is frozen (empty: nothing is frozen). `report` says what loading the weights
+    left over (None: random weights).
+    """
 
     module: nn.Module
     options: dict[str, Any]
-    notes: list[str]
+    package: str
+    head: frozenset[str]
     report: WeightsReport | None
+    notes: tuple[str, ...]
 
 
-def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing, *, mirrors: bool = False) -> Built:
-    """Return the network with its weights loaded.
+def build_network(
+    config: TrainConfig, blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing, *, mirrors: bool
+) -> Network:
+    """Seed torch's random numbers, build the network and load its weights; `mirrors`: training mirrors images left-right.
 
-    An option ``small_images`` is switched on for small images without weights, an option ``mirror`` where training `mirrors` images
-    left-right, an option ``image_size`` is filled in, unless they were set by hand.
+    Raises `ConfigError` if the architecture cannot be built so, or if --freeze-epochs finds no last layer.
     """
-    num_classes = len(classes)
-    chosen = parse_options(blueprint.architecture, blueprint.name, blueprint.settings)
+    torch.manual_seed(config.run.seed)
+    if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # setting it imports torch's compiler: 1 to 2 s
+        torch.use_deterministic_algorithms(config.run.deterministic)
+    chosen, notes = _choose_options(blueprint, preprocessing, mirrors=mirrors)
+    module = _built(blueprint, len(classes), preprocessing.channels, chosen)
+    report = None
+    if blueprint.weights is not None:
+        report = load_weights(module, blueprint.weights)
+        if blueprint.classes not in {(), classes} and head_layers(module, len(classes)):
+            report = report.without({name: module.get_parameter(name) for name in head_parameters(module, len(classes))})
+        notes.append(report.describe(f"weights {blueprint.source}"))
+    head = frozenset(head_parameters(module, len(classes))) if config.optim.freeze_epochs else frozenset[str]()
+    return Network(module, chosen, blueprint.entry.package, head, report, tuple(notes))
+
+
+def _choose_options(blueprint: Blueprint, preprocessing: Preprocessing, *, mirrors: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of `build`, with notes on those that were not set by hand and follow from the images.
+
+    An option ``image_size`` is filled in, ``small_images`` is switched on for small images without weights, and ``mirror`` where
+    training mirrors images left-right.
+    """
+    chosen: dict[str, Any] = dict(parse_options(blueprint.architecture, blueprint.name, blueprint.settings))
     by_hand = {option_name(setting) for setting in blueprint.settings}
     offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
     notes: list[str] = []
@@ -115,29 +144,25 @@ def build(blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preproc
     if "mirror" in offered and mirrors:
         chosen["mirror"] = True
         notes.append(f"{blueprint.name} answers the same for an image and its mirror image (--set mirror=false to learn that)")
+    return chosen, notes
+
+
+def _built(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[str, Any]) -> nn.Module:
+    """Call the architecture's build, a stranger's code; raises `ConfigError` that names its package and what was asked of it."""
     try:
-        module = blueprint.architecture.build(num_classes, preprocessing.channels, **chosen)
+        return blueprint.architecture.build(num_classes, channels, **chosen)
     except CnnkitError:
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except Exception as error:
         settings = ", ".join(f"{name}={value}" for name, value in chosen.items())
         raise ConfigError(
             f"architecture {blueprint.name!r} of {blueprint.entry.origin} cannot be built for {num_classes} classes and "
-            f"{preprocessing.channels} channels with {settings or 'no options'}: {type(error).__name__}: {error}"
+            f"{channels} channels with {settings or 'no options'}: {type(error).__name__}: {error}"
         ) from error
-    report = None
-    if blueprint.weights is not None:
-        report = load_weights(module, blueprint.weights)
-        if blueprint.classes not in {(), classes} and head_layers(module, num_classes):
-            report = report.without({name: module.get_parameter(name) for name in head_parameters(module, num_classes)})
-        notes.append(report.describe(f"weights {blueprint.source}"))
-    return Built(module, chosen, notes, report)
 
 
 def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing, start_size: int) -> None:
     """Raise `ConfigError` unless `module`, named `arch`, takes images of `start_size` px and they are smaller than its own."""
-    import torch  # whoever has a module has it already
-
     if not start_size:
         return
     if start_size >= preprocessing.image_size:

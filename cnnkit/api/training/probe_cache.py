@@ -20,7 +20,7 @@ Measure = Callable[..., float]  # `training_speed`
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
 
 
-def remembering(folder: Path | None, meter: Meter | None = None) -> Remember:
+def cached_probe(folder: Path | None, meter: Meter | None = None) -> Remember:
     """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
 
     A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
@@ -42,7 +42,7 @@ def remembering(folder: Path | None, meter: Meter | None = None) -> Remember:
     return remember
 
 
-def known_speed(
+def cached_speed(
     folder: Path | None,
     model: nn.Module,
     runtime: Runtime,

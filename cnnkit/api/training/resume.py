@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.training.job import TrainingJob, prepare
+from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig, validated
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.data.sources.arrays import ArraysSource, Images, Labels

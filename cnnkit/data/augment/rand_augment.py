@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from cnnkit.model.preprocess import PAD_LEVEL
+from cnnkit.model.preprocessing import PAD_LEVEL
 
 MOST_OPERATIONS = 4  # the paper tries up to 3 on CIFAR and 4 on ImageNet
 LEVELS = 30  # the strongest magnitude: section 3.1 of the paper, and torchvision (timm counts to 10)

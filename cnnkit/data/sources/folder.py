@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnkit.data.image import SUFFIXES, read_file
-from cnnkit.data.rows import Rows
 from cnnkit.data.source import Record, Request, SourceKind
 from cnnkit.data.sources.layout import litter, natural_key, read_layout, suffix_of
 from cnnkit.errors import DataError
@@ -26,7 +25,7 @@ class FolderSource:
         self._root = str(root)
         layout = read_layout(files_below(self._root), self.name)
         layout.check(self.name)
-        self.records = Rows(layout.records)
+        self.records = tuple(layout.records)
         self.notes = layout.notes()
 
     def read(self, record: Record) -> bytes:

@@ -16,7 +16,8 @@ from cnnkit.data.source import Record, Source, Stored
 from cnnkit.data.store.facts import THUMBNAIL, Decoded, Facts, decode, measure
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocess, Preprocessing
+    from cnnkit.model.preprocess import Preprocess
+    from cnnkit.model.preprocessing import Preprocessing
 
 Read = Stored | str  # what a source gave, or why it could not
 
@@ -92,6 +93,7 @@ def prepare_worker(geometry: Preprocessing | None) -> None:
 
 @cache
 def _preprocess(geometry: str) -> Preprocess:
-    from cnnkit.model.preprocess import Preprocess, Preprocessing
+    from cnnkit.model.preprocess import Preprocess
+    from cnnkit.model.preprocessing import Preprocessing
 
     return Preprocess(Preprocessing.model_validate_json(geometry))

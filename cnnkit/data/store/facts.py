@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnkit.data.image import Header, UndecodableError, inspect_image
 from cnnkit.data.source import Stored
-from cnnkit.model.shapes import same_shape
+from cnnkit.model.preprocessing import group_by_shape
 
 THUMBNAIL = 16  # px a side: enough to tell a copy from a similar image, 46 MB for 60,000 images
 PROBE = 256  # px: light and sharpness are measured on the image shrunk by the whole factor that makes its longer side this or less
@@ -70,7 +70,7 @@ def measure(decoded: list[Decoded]) -> tuple[list[Facts], NDArray[np.uint8]]:
     facts: list[Facts | None] = [None] * len(decoded)
     thumbnails = np.empty((len(decoded), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     probes = [_probe(item.image) for item in decoded]
-    for rows in same_shape(probes):  # together: a call for each costs more than the sums
+    for rows in group_by_shape(probes):  # together: a call for each costs more than the sums
         stack = np.stack([probes[row] for row in rows]).astype(np.float32)
         thumbnails[rows] = np.floor(_shrink(stack) + 0.5).astype(np.uint8)
         luma = stack @ LUMA

@@ -21,7 +21,7 @@ from cnnkit.data.store.decoding import Block, Read, decode_block, prepare_worker
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
 WAITING = 4  # chunks per worker that are being decoded or wait, decoded, for their turn

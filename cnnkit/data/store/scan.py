@@ -29,7 +29,7 @@ from cnnkit.data.store.stream import Canvases, Streamed
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 COPIED = 4096  # rows of an earlier store copied at a time
 DISK_SHARE = 0.9  # of the free disk that a store may take

@@ -29,7 +29,7 @@ from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import THUMBNAIL, Facts
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 DECODER = 2  # raise when the decoder's pixels or what is measured on them change: every store is then made anew
 KEEP = 4  # stores of one source: selections of classes, and states before and after a change of the data

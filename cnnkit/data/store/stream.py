@@ -17,7 +17,7 @@ from cnnkit.data.store.store import canvas_shape
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocessing
+    from cnnkit.model.preprocessing import Preprocessing
 
 
 class Streamed:

@@ -13,7 +13,7 @@ from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet
 from cnnkit.report.pictures.overlay import COLOURS, overlay
 
 if TYPE_CHECKING:
-    from cnnkit.api.inference.explain import Explanation, Pictures
+    from cnnkit.explain.explanation import Explanation, Pictures
     from cnnkit.explain.stages import Stage
 
 SIDE = 256  # px of a tile of one image

@@ -7,7 +7,7 @@ import torch
 
 from cnnkit.api.speed import training as training_speed
 from cnnkit.api.speed.training import Feed, TrainingBench
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.data.source import open_source

@@ -10,8 +10,9 @@ import torch
 import cnnkit
 from cnnkit.api.speed.benchmark import Bench
 from cnnkit.api.training import auto as room
-from cnnkit.api.training.job import TrainingJob, prepare
+from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.lr_find import find_lr
+from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import resume
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig, by_section

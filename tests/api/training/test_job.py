@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import cnnkit
 import cnnkit.api
-from cnnkit.api.training.job import prepare
+from cnnkit.api.training.prepare import prepare
 from cnnkit.architecture import Architecture
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section

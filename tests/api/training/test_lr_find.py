@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit.api.training.job import prepare
 from cnnkit.api.training.lr_find import find_lr
+from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import TrainConfig, by_section
 from cnnkit.engine.lr_range import STEPS, range_test

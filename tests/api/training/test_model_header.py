@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from cnnkit.api.inference.drift import take_fingerprint
-from cnnkit.api.training import model_header as fingerprinting
-from cnnkit.api.training.model_header import Fingerprints
+from cnnkit.api.training import model_header as room
+from cnnkit.api.training.model_header import Fingerprints, calibrated
+from cnnkit.api.training.prepare import prepare
+from cnnkit.config.recipe import resolve
+from cnnkit.config.settings import by_section
 from cnnkit.data.appearance import appearance
 from cnnkit.data.batches import Batches
 from cnnkit.engine.validation import Validation
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.temperature import Calibration, log_losses
 from cnnkit.model.file import ModelHeader, load_model, read_header
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.torch_classifier import TorchClassifier
 
+SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
+NOTHING = Estimate(0.0, 0.0, 0.0)
 HEADER = ModelHeader(
     arch="custom-cnn",
     options={},
@@ -60,7 +70,7 @@ def test_it_is_that_of_what_the_model_answers(trained):
 
 
 def test_of_many_images_some_are_enough(val, monkeypatch):
-    monkeypatch.setattr(fingerprinting, "MOST", 10)
+    monkeypatch.setattr(room, "MAX_FINGERPRINT_IMAGES", 10)
     logits = np.random.default_rng(1).normal(size=(21, 3))
     changed = Fingerprints(val).added(HEADER, validation(logits))
     chances = np.exp(2 * logits[::3]) / np.exp(2 * logits[::3]).sum(1, keepdims=True)  # every third of 21, at a temperature of 0.5
@@ -75,3 +85,29 @@ def test_answers_that_are_no_numbers_give_none(val):
     logits = np.zeros((21, 3))
     logits[4, 1] = np.nan
     assert Fingerprints(val).added(HEADER, validation(logits)).fingerprint is None
+
+
+def test_every_best_model_has_the_temperature_of_its_own_validation(image_folder, monkeypatch):
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def fitted(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
+        seen.append((logits, labels))
+        return Calibration(split, len(labels), 2.0 + len(seen), NOTHING, NOTHING, 0.0, 0.0)
+
+    monkeypatch.setattr(room, "calibrate", fitted)
+    job = prepare(resolve(by_section({"data": str(image_folder(images=12)), "epochs": 3, "patience": 0, **SMALL})))
+    run = job.begin()
+    for epoch in job.epochs():
+        if epoch.is_best:  # what a training that is stopped now leaves behind
+            header = read_header(run.best)
+            assert header.training["epoch"] == epoch.epoch
+            assert (header.temperature, header.calibration) == (2.0 + len(seen), read_header(run.best).calibration)
+            assert log_losses(*seen[-1]).mean() == pytest.approx(epoch.val_loss, rel=1e-5)
+    assert len(seen) == sum(row["is_best"] == "True" for row in run.read_history()) > 0
+
+
+def test_without_a_validation_the_temperature_is_1():
+    spec = Preprocessing(image_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    header = ModelHeader(arch="a", options={}, classes=("x", "y"), preprocessing=spec, temperature=3.0)
+    found = calibrated(header, None)
+    assert (found.temperature, found.calibration) == (1.0, None)

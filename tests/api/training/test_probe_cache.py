@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnnkit.api.training import probe_cache as probing
-from cnnkit.api.training.probe_cache import known_speed, remembering
+from cnnkit.api.training import probe_cache
+from cnnkit.api.training.probe_cache import cached_probe, cached_speed
 from cnnkit.engine import probe
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime
@@ -47,7 +47,7 @@ def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | N
         "deterministic": False,
         "compiled": False,
     }
-    return choose_runtime(model or nn.Linear(3, 2), remember=remembering(folder, meter or quiet()), **settings | changed)
+    return choose_runtime(model or nn.Linear(3, 2), remember=cached_probe(folder, meter or quiet()), **settings | changed)
 
 
 def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[A
             return datetime(2100, 1, 1, tzinfo=tz)
 
     day = datetime.now().astimezone().date()
-    monkeypatch.setattr(probing, "datetime", Later)
+    monkeypatch.setattr(probe_cache, "datetime", Later)
     assert probed(tmp_path).reason == f"2.0x as fast, on {day}"
     assert len(probes) == 1
 
@@ -97,7 +97,7 @@ def test_a_speed_is_remembered_for_its_network_and_arithmetic(tmp_path: Path) ->
 
     def speed(width: int = 2, runtime: Runtime = Runtime(CPU), meter: Meter | None = None) -> float:  # noqa: B008 (frozen)
         shape: dict[str, Any] = {"image_shape": (3, 8, 8), "batch_size": 16}
-        return known_speed(tmp_path, nn.Linear(3, width), runtime, **shape, measure=lambda *_, **__: next(speeds), meter=meter or quiet())
+        return cached_speed(tmp_path, nn.Linear(3, width), runtime, **shape, measure=lambda *_, **__: next(speeds), meter=meter or quiet())
 
     assert [speed(), speed(3), speed(), speed(3)] == [100, 200, 100, 200]
     seconds = iter([0.0, 1e9])

@@ -16,7 +16,8 @@ from cnnkit.data.augment.augment import DRAWS, MIXING, Augmentation
 from cnnkit.data.augment.mixing import beta, mix
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.batches import Batches
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 
 CLASSES = 4
 SIZE = 16

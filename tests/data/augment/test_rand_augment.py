@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandAugment
 
 from cnnkit.data.augment.rand_augment import rand_augment
-from cnnkit.model.preprocess import PAD_LEVEL
+from cnnkit.model.preprocessing import PAD_LEVEL
 
 NUMBERS = 28  # fourteen operations, each with two signs
 SIZE = 24

@@ -29,7 +29,8 @@ from cnnkit.data.store.scan import Scan, scan
 from cnnkit.data.store.store import FACTS, THUMBNAILS, ArrayWriter, cache_folder
 from cnnkit.data.store.stream import Streamed
 from cnnkit.errors import DataError
-from cnnkit.model.preprocess import Preprocess, Preprocessing
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
 
 GEOMETRY = Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from cnnkit.api.inference.explain import Explanation, Pictures
+from cnnkit.explain.explanation import Explanation, Pictures
 from cnnkit.explain.stages import Stage
 from cnnkit.report.pictures.heat_map import explanation_png, explanations_sheet, features_png, with_window
 

@@ -96,7 +96,7 @@ def test_more_models_than_letters_are_numbered() -> None:
 
 
 def test_everything_shown_is_strict_json(tmp_path: Path) -> None:
-    from cnnkit.run_dir import write_json
+    from cnnkit.files import write_json
 
     write_json(tmp_path / "compare.json", compared(BASE, BASE, BETTER).to_dict())  # refuses NaN
     assert '"low": null' in (tmp_path / "compare.json").read_text()

@@ -1,0 +1,48 @@
+"""Third stage of a training's preparation: device, precision and memory format, and the settings tier that their speed affords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from cnnkit.api.training.probe_cache import cached_probe, cached_speed
+from cnnkit.config.settings import TrainConfig
+from cnnkit.config.tiers import Tier, choose_tier
+from cnnkit.engine.probe import choose_runtime
+from cnnkit.engine.runtime import Runtime, choose_device
+
+
+@dataclass(frozen=True)
+class ProbeBatch:
+    """The batch that a probe times: images of `shape` (C, H, W), `size` of them; the store in `folder` remembers the result."""
+
+    shape: tuple[int, int, int]
+    size: int
+    folder: Path | None
+
+
+def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch) -> Runtime:
+    """Return the runtime that `config` asks for, probed on copies of `module` if its precision is auto.
+
+    Raises `ConfigError` for a device or a precision that this machine does not have.
+    """
+    return choose_runtime(
+        module,
+        device=choose_device(config.run.device),
+        precision=config.optim.precision,
+        image_shape=batch.shape,
+        batch_size=batch.size,
+        deterministic=config.run.deterministic,
+        compiled=config.optim.compile,
+        remember=cached_probe(batch.folder),
+    )
+
+
+def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batch: ProbeBatch) -> tuple[Tier | None, str]:
+    """Return the tier of `config` that its budget affords at the speed of `module`, with a sentence; None and "" without tiers."""
+    if not config.larger:
+        return None, ""
+    speed = cached_speed(batch.folder, module, runtime, image_shape=batch.shape, batch_size=batch.size)
+    return choose_tier(config.larger, config.optim.budget, speed, " ".join([config.model.arch, *config.model.set]))

@@ -1,0 +1,81 @@
+"""First stage of a training's preparation: images found, decoded, divided into splits and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cnnkit.api.training.network import Blueprint, choose_preprocessing
+from cnnkit.config.settings import DataConfig, TrainConfig
+from cnnkit.data.augment.augment import Augmentation, resolve_augmentation
+from cnnkit.data.batches import normalised_by
+from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
+from cnnkit.data.source import TRAIN, VAL, Source, open_source
+from cnnkit.data.store.scan import Progress
+from cnnkit.data.store.stream import Canvases
+from cnnkit.engine.runtime import keep_freed_memory
+from cnnkit.errors import DataError
+from cnnkit.model.file import check_class_names
+from cnnkit.model.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Decoded images in their splits, the preprocessing of their canvases and the augmentation of those that train."""
+
+    source: Source
+    dataset: Dataset
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in index order."""
+        return self.dataset.classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a network's input."""
+        return self.preprocessing.channels, self.preprocessing.image_size, self.preprocessing.image_size
+
+    @property
+    def canvases(self) -> Canvases:
+        """The store's canvases, uint8 (M, C, S, S)."""
+        canvases = self.dataset.store.canvases
+        assert canvases is not None  # noqa: S101 (load_images asked for this geometry)
+        return canvases
+
+    def count(self, split: str) -> int:
+        """Return the number of images in `split`."""
+        return len(self.dataset.of(split))
+
+
+def open_training_source(config: DataConfig) -> Source:
+    """Open the source that ``--data`` names; raises `DataError` if there is none."""
+    return open_source(config.data, download=config.download, group_by=config.group_by)
+
+
+def load_images(
+    config: TrainConfig, blueprint: Blueprint, *, source: Source, dataset: Dataset | None = None, progress: Progress | None = None
+) -> TrainingImages:
+    """Decode the images of `source` that `config` selects, at the size of `blueprint`, and divide them into splits.
+
+    `dataset` is what is known of these images already; its canvases serve if they have the right geometry.
+    `progress(done, total)` follows the scan. Raises `DataError` for images that cannot be trained on.
+    """
+    records, _ = select_classes(source, config.data.classes)
+    preprocessing, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))
+    known = dataset and with_canvases(dataset, preprocessing)
+    dataset = known or load_dataset(source, config.data, preprocessing, config.run.seed, progress)
+    keep_freed_memory()  # only from here on, so that memory the scan took goes back to the system
+    check_class_names(dataset.classes)
+    augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
+    notes = tuple(note for note in (*dataset.notes, size_note, flip_note) if note)
+    images = TrainingImages(source, dataset, preprocessing, augmentation, notes)
+    for split, purpose in ((TRAIN, "train on"), (VAL, "validate with")):
+        if not images.count(split):
+            raise DataError(f"{source.name}: no images to {purpose}; see --split")
+    if blueprint.preprocessing is not None:  # mean and std come with the weights
+        return images
+    rows, _ = dataset.arrays(TRAIN)
+    return replace(images, preprocessing=normalised_by(dataset.store.folder, preprocessing, images.canvases, rows))

@@ -1,0 +1,137 @@
+"""Preparation of a training in four stages, images, network, arithmetic and batches: whatever can be refused is refused here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
+from cnnkit.api.training.auto import AutoSettings
+from cnnkit.api.training.batches import make_batches
+from cnnkit.api.training.data_dependent_init import start_from_images
+from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
+from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.model_header import data_facts, versions
+from cnnkit.api.training.network import Network, build_network, check_start_size, draw_up
+from cnnkit.config.recipe import with_tier
+from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
+from cnnkit.data.source import TRAIN
+from cnnkit.engine.fit import start
+from cnnkit.engine.lr_range import LOW
+from cnnkit.engine.runtime import choose_device
+from cnnkit.files import check_writable
+from cnnkit.model.file import ModelHeader
+from cnnkit.run_dir import runs_folder
+from cnnkit.trackers.following import Followers
+
+if TYPE_CHECKING:
+    from cnnkit.data.dataset import Dataset
+    from cnnkit.data.source import Source
+    from cnnkit.data.store.scan import Progress
+    from cnnkit.engine.runtime import Runtime
+
+
+def prepare(
+    config: TrainConfig,
+    *,
+    source: Source | None = None,
+    dataset: Dataset | None = None,
+    progress: Progress | None = None,
+    runtime: Runtime | None = None,
+    dry_run: bool = False,
+) -> TrainingJob:
+    """Check everything, decode the data, build the network and choose the arithmetic; returns a job that can start.
+
+    `source` is opened already (arrays), else `config` names it. A `dataset` belongs to that source: it comes from another job, perhaps
+    thinned, or from `cnnkit.data.prefetch`. `progress(done, total)` follows the scan. `runtime` replaces the probe (a resumed run).
+    A dry run searches no learning rate and writes nothing. Raises `CnnkitError` for whatever would make the training fail or mean nothing.
+    """
+    followers = Followers.named(config.run.log)
+    if runtime is None:
+        choose_device(config.run.device)  # a device that is not there is refused before any image is read
+    if not dry_run:
+        check_writable(config.run.out or runs_folder())
+    chosen = _choose_tier(config, source, dataset, runtime, progress)
+    config, images, network, runtime = chosen.config, chosen.images, chosen.network, chosen.runtime
+    seed = config.run.seed
+    auto = AutoSettings(config.optim)
+    module = runtime.prepare(network.module)
+    check_start_size(module, config.model.arch, images.preprocessing, config.optim.start_size)
+    batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN))
+    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed)
+    head_note = start_from_images(module, network.report, batches.plain, len(images.classes))
+    header = _header(config, images, network)
+    lr = config.optim.lr
+    if not dry_run:
+        lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
+    settings = auto.settings(batch_size=batch_size, lr=lr)
+    optim = _settled(settings, batch_size)
+    return TrainingJob(
+        config=config.model_copy(update={"optim": settings, "larger": ()}),
+        optim=optim,
+        dataset=images.dataset,
+        model=module,
+        header=header,
+        runtime=runtime,
+        batches=batches.train,
+        val_batches=batches.val,
+        state=start(module, optim, config.stop),
+        augmentation=images.augmentation,
+        weights=batches.class_weights,
+        head=network.head,
+        notes=tuple(note for note in (*chosen.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
+        followers=followers,
+    )
+
+
+class _Chosen(NamedTuple):
+    """The first three stages, with the settings of the tier that the budget affords."""
+
+    config: TrainConfig
+    images: TrainingImages
+    network: Network
+    runtime: Runtime
+    notes: list[str]
+
+
+def _choose_tier(
+    config: TrainConfig, source: Source | None, dataset: Dataset | None, given: Runtime | None, progress: Progress | None
+) -> _Chosen:
+    """Pass through images, network and arithmetic until no larger tier fits the budget; a tier has no tiers of its own."""
+    source = source or open_training_source(config.data)
+    notes: list[str] = []
+    while True:
+        blueprint = draw_up(config.model)
+        images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
+        network = build_network(config, blueprint, images.classes, images.preprocessing, mirrors="h" in images.augmentation.flip)
+        batch_size = AutoSettings(config.optim).presumed_batch_size(images.count(TRAIN))
+        probe = ProbeBatch(images.shape, batch_size, images.dataset.store.folder)
+        runtime = given or choose_arithmetic(config, network.module, probe)
+        tier, note = choose_larger(config, network.module, runtime, probe)
+        notes.append(note)
+        if tier is None:
+            return _Chosen(config, images, network, runtime, notes)
+        config = with_tier(config, tier)
+        dataset = images.dataset if tier.keeps_canvases else None
+
+
+def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:
+    """Return the header of the model files to come, without the figures of an epoch."""
+    return ModelHeader(
+        arch=config.model.arch,
+        options=network.options,
+        classes=images.classes,
+        preprocessing=images.preprocessing,
+        versions=versions(network.package),
+        training={
+            "recipe": config.recipe,
+            "seed": config.run.seed,
+            "augmentation": asdict(images.augmentation),
+            "data": data_facts(images.source.name, images.dataset),
+        },
+    )
+
+
+def _settled(settings: OptimSettings, batch_size: int) -> OptimConfig:
+    """Return the engine's settings; a learning rate that is still auto (a dry run) begins where a range test begins."""
+    return settings.settled(batch_size=batch_size, lr=LOW if settings.lr == "auto" else settings.lr)

@@ -1,0 +1,28 @@
+"""Opening a model file or an exported file as a `Classifier`, chosen by its suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnkit.model.classifier import Classifier
+from cnnkit.model.file import load_model
+from cnnkit.model.torch_classifier import TorchClassifier
+from cnnkit.registry import EXPORTERS, find, load
+
+if TYPE_CHECKING:
+    from cnnkit.exporters.protocol import Exporter
+
+
+def open_classifier(path: str | Path) -> Classifier:
+    """Open a model file, or an exported file by its suffix: ``.onnx`` is opened by the exporter named onnx.
+
+    Raises `ModelFileError` if the file is missing or not what its name says, `PluginError` if the architecture is not
+    installed.
+    """
+    file = Path(path)
+    name = file.suffix.lower().removeprefix(".")
+    if name in find(EXPORTERS):
+        exporter: Exporter = load(EXPORTERS, name)[0]
+        return exporter.open(file)
+    return TorchClassifier(load_model(file))

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters.opening import open_classifier
+from cnnkit.exporters.parity import sample_photos
+from cnnkit.model.file import Model, ModelHeader, save_model
+from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.torch_classifier import TorchClassifier
+from cnnkit.registry import load_architecture
+
+HEADER = ModelHeader(
+    arch="custom-cnn",
+    options={"width": 4, "blocks": 2},
+    classes=("ant", "bee", "wasp"),
+    preprocessing=Preprocessing(image_size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
+    temperature=0.5,
+)
+
+
+@pytest.fixture
+def model() -> Model:
+    torch.manual_seed(0)
+    network = load_architecture("custom-cnn")[0].build(3, 3, **HEADER.options)
+    return Model(network, HEADER, Path("best.safetensors"))
+
+
+def test_open_takes_a_model_file_by_its_content(model, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_model(path, model.module, HEADER)
+    opened = open_classifier(path)
+    assert isinstance(opened, TorchClassifier)
+    assert opened.classes == ("ant", "bee", "wasp")
+    photos = sample_photos(3)
+    np.testing.assert_array_equal(opened.probabilities(photos), TorchClassifier(model).probabilities(photos))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX"])
+def test_open_gives_an_exported_file_to_its_exporter(tmp_path, name):
+    (tmp_path / name).write_text("no graph")
+    with pytest.raises(ModelFileError, match="not an ONNX file that onnxruntime"):
+        open_classifier(tmp_path / name)
+
+
+def test_open_refuses_what_is_neither(tmp_path):
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF")
+    with pytest.raises(ModelFileError, match=r"model\.h5: not a cnnkit model file"):
+        open_classifier(tmp_path / "model.h5")
