@@ -12,17 +12,21 @@ from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
 
 if TYPE_CHECKING:
-    from cnnkit.api import compare, evaluate, export, predict, train
+    from cnnkit.api.evaluation.compare import compare
+    from cnnkit.api.evaluation.evaluate import evaluate
+    from cnnkit.api.inference.export import export
+    from cnnkit.api.inference.predict import predict
+    from cnnkit.api.training.train import train
     from cnnkit.model.file import load_model
 
 __all__ = ["Architecture", "CnnkitError", "Family", "Pretrained", "compare", "evaluate", "export", "load_model", "predict", "train"]
 
 _LAZY = {
-    "train": "cnnkit.api",
-    "evaluate": "cnnkit.api",
-    "predict": "cnnkit.api",
-    "export": "cnnkit.api",
-    "compare": "cnnkit.api",
+    "train": "cnnkit.api.training.train",
+    "evaluate": "cnnkit.api.evaluation.evaluate",
+    "predict": "cnnkit.api.inference.predict",
+    "export": "cnnkit.api.inference.export",
+    "compare": "cnnkit.api.evaluation.compare",
     "load_model": "cnnkit.model.file",
 }
 

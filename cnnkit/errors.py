@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MAX_LISTED = 10  # names in a message: about two lines
+
 
 class CnnkitError(Exception):
     """Base of all deliberate errors: refused before work started."""
@@ -52,3 +54,18 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for the names nearest to `name`, or ``"."``: either ends a sentence."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else "."
+
+
+def shortened(names: Iterable[str], most: int = MAX_LISTED) -> list[str]:
+    """Return `names`; of more than `most` the first, then ``7 more``."""
+    found = list(names)
+    return found if len(found) <= most else [*found[:most], f"{len(found) - most:,} more"]
+
+
+def listed(names: Iterable[str], most: int = MAX_LISTED, separator: str = ", ") -> str:
+    """Return ``a, b, c`` or, of more than `most` names, ``a, b, c and 7 more``; with line breaks as `separator`, one name a line."""
+    found = list(names)
+    text = separator.join(found[:most])
+    if len(found) <= most:
+        return text
+    return f"{text}{separator if separator.isspace() else ' '}and {len(found) - most:,} more"

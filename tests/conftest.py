@@ -156,7 +156,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     (data / "bees" / "broken.jpg").write_bytes(whole.read_bytes()[:300])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNKIT_CACHE", str(base / "cache"))
-        from cnnkit.api import train
+        from cnnkit.api.training.train import train
 
         result = train(data, epochs=6, batch_size=16, set=SMALL, precision="fp32", out=base / "runs")
     return TrainedRun(data, result.run.path)

@@ -51,6 +51,7 @@ LIGHT = {
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),
+    "report.terminal.console": Room(packages="rich"),
 }
 HEAVY = {
     "speed.stopwatch": Room(rooms="speed", packages="psutil torch"),
@@ -77,7 +78,11 @@ HEAVY = {
     "exporters": Room(rooms="errors files registry model", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
     # tables, pictures and pages, made without torch
-    "report": Room(rooms="errors files metrics speed", packages="numpy rich matplotlib jinja2 PIL", rooms_as_types="doctor explain"),
+    "report": Room(
+        rooms="errors files metrics speed report.terminal.console",
+        packages="numpy rich matplotlib jinja2 PIL",
+        rooms_as_types="doctor explain",
+    ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts data doctor engine "
@@ -89,7 +94,7 @@ HEAVY = {
 FACE = {
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
-        rooms="errors files architecture config registry run_dir",
+        rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
         rooms_inside="report model data api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",

@@ -1,4 +1,4 @@
-"""The command line: one file per command, one error boundary."""
+"""The command line: the list of commands, and the one boundary at which errors become exit codes."""
 
 from __future__ import annotations
 
@@ -9,68 +9,58 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from importlib import metadata
-from typing import Annotated
+from importlib import import_module, metadata
+from typing import Annotated, Any
 
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.archs import app as archs
-from cnnkit.cli.benchmark import benchmark
-from cnnkit.cli.cache import cache
-from cnnkit.cli.compare import compare
-from cnnkit.cli.doctor import doctor
-from cnnkit.cli.eval import evaluate
-from cnnkit.cli.explain import explain
-from cnnkit.cli.export import export
-from cnnkit.cli.info import info
-from cnnkit.cli.lr_find import lr_find
-from cnnkit.cli.more_data import more_data
-from cnnkit.cli.predict import predict
-from cnnkit.cli.preview import preview
-from cnnkit.cli.report import report
-from cnnkit.cli.resume import resume
-from cnnkit.cli.runs import runs
-from cnnkit.cli.split import split
-from cnnkit.cli.train import train
+from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.errors import CnnkitError
 
-app = typer.Typer(
-    help="Turn a folder of images into a classifier one can trust.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+# Each stands in cnnkit/cli/NAME.py as `command`, in the order and the panels of the help.
+COMMANDS = {
+    "Train": ("train", "resume", "lr-find", "more-data"),
+    "Evaluate": ("eval", "report", "compare", "explain"),
+    "Use": ("predict", "export", "benchmark"),
+    "Images": ("doctor", "split", "preview", "cache"),
+    "Runs and architectures": ("runs", "info", "archs"),
+}
+USAGE_ERROR: type[Exception] = next(  # of typer's own click, or of the installed one
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
-app.command("train")(train)
-app.command("resume")(resume)
-app.command("eval")(evaluate)
-app.command("report")(report)
-app.command("predict")(predict)
-app.command("explain")(explain)
-app.command("export")(export)
-app.command("compare")(compare)
-app.add_typer(archs, name="archs")
-app.command("lr-find")(lr_find)
-app.command("more-data")(more_data)
-app.command("benchmark")(benchmark)
-app.command("runs")(runs)
-app.command("info")(info)
-app.command("doctor")(doctor)
-app.command("split")(split)
-app.command("preview")(preview)
-app.command("cache")(cache)
 
 
-def _version(wanted: bool) -> None:
+def build_app() -> typer.Typer:
+    """Return the command line with every command of `COMMANDS`."""
+    app = typer.Typer(
+        cls=HelpGroup,
+        help="Turn a folder of images into a classifier one can trust.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings=CONTEXT,
+    )
+    app.callback()(_options)
+    for panel, names in COMMANDS.items():
+        for name in names:
+            command = import_module(f"cnnkit.cli.{name.replace('-', '_')}").command
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name, rich_help_panel=panel, context_settings=CONTEXT)
+            else:
+                app.command(name, cls=HelpCommand, rich_help_panel=panel, context_settings=CONTEXT)(command)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"cnnkit {metadata.version('cnnkit')}")
         raise typer.Exit
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. It may stand anywhere.")] = False,
 ) -> None:
     """Turn a folder of images into a classifier one can trust."""
 
@@ -78,13 +68,12 @@ def options(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit code.
 
-    A `CnnkitError` becomes its message on stderr and its exit code; with ``--debug`` its traceback comes first.
+    A `CnnkitError` and a usage error become a message on stderr and an exit code; with ``--debug`` the traceback comes first.
     """
-    # Threads that wait actively for work steal the time of those that have some: up to 3.6 times on a busy machine
-    # (measured). OpenMP reads this when torch is loaded, so it is set before.
+    # Threads that wait actively take time from those that work, most of all on a busy machine. OpenMP reads this when torch is
+    # loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Every 700 new objects Python looks for circles among them, and ever again among all that torch has made when it was loaded
-    # (measured: a quarter of the time in which the names of 60,000 files become samples).
+    # By default Python looks for reference cycles after every 700 new objects, and searches all that torch made at its import.
     gc.set_threshold(100_000, 50, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -92,22 +81,36 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="cnnkit")
+        code: Any = build_app()([argument for argument in arguments if argument != "--debug"], prog_name="cnnkit", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except USAGE_ERROR as error:
+        return _refuse(error)
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
         console.labelled(console.err(), "error", str(error), "bold red")
         return error.exit_code
-    return 0
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Any) -> int:
+    """Say on stderr what is wrong with the words that were typed, and where the help is."""
+    context: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help(), err=True)
+        return int(error.exit_code)
+    console.labelled(console.err(), "error", error.format_message(), "bold red")
+    if context is not None:
+        console.labelled(console.err(), "help", f"{context.command_path} --help")
+    return int(error.exit_code)
 
 
 def entry() -> None:
     """Run as the installed command, and end the process without the clean-up of the libraries.
 
-    When Python ends, torch's libraries for CUDA tidy up, used or not, and every object is freed one by one (measured after a training on
-    60,000 images: 0.7 s and another 0.1 GB of memory). What was registered to be done at the end is done before.
+    At its end Python would free every object of torch and its CUDA libraries one by one, which takes time and memory. All that was
+    registered to happen at the end happens before.
     """
     code = 1  # of an error that is not ours, whose traceback Python shows
 

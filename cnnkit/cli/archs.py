@@ -14,10 +14,11 @@ from rich import box
 from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
 from cnnkit.architecture import Architecture, Family, options, parse_options
 from cnnkit.cli import console
+from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
+from cnnkit.cli.options import JsonFlag
 from cnnkit.errors import CheckFailedError, ConfigError, PluginError, closest
 from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, peek
 
@@ -26,20 +27,17 @@ if TYPE_CHECKING:
 
     from cnnkit.model.size import Size
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-HELP = """List architectures, or show one of them.
+HELP = """List the architectures, or show one of them.
 
 \b
-cnnkit archs                   all that are installed; nothing is loaded
+cnnkit archs                   every installed one; nothing is loaded
 cnnkit archs 'timm/*net*'      members of the family timm
-cnnkit archs --check           load each one and mark what fails
+cnnkit archs --check           load each one and mark the broken ones
 cnnkit archs show NAME         options, parameters, multiply-adds, source
 """
 
 
-class ListByDefault(TyperGroup):
+class ListByDefault(HelpGroup):
     """A group whose arguments, where they begin with no command's name, belong to the command ``list``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -48,7 +46,7 @@ class ListByDefault(TyperGroup):
         return super().parse_args(ctx, args if named else ["list", *args])
 
 
-app = typer.Typer(cls=ListByDefault, subcommand_metavar="[PATTERN] | show NAME", help=HELP)
+command = typer.Typer(cls=ListByDefault, subcommand_metavar="[PATTERN] | show NAME", help=HELP, rich_markup_mode=None)
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,18 @@ class Row:
     problem: str | None = None
 
 
-@app.command("list")
+@command.command("list", cls=HelpCommand, context_settings=CONTEXT)
 def list_command(
-    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?; FAMILY/PATTERN lists the members of a family.")] = "*",
-    check: Annotated[bool, typer.Option("--check", help="Load each one, mark what fails, and exit 1 if any does.")] = False,
-    json: Json = False,
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PATTERN]", help="Names to list, with * and ?. FAMILY/PATTERN lists the members of a family.", show_default=False
+        ),
+    ] = "*",
+    check: Annotated[
+        bool, typer.Option("--check", help="Load each architecture, mark the broken ones, and exit with 1 if there are any.")
+    ] = False,
+    json: JsonFlag = False,
 ) -> None:
     """List architectures; `cnnkit archs [PATTERN]` is the same."""
     members = "/" in pattern
@@ -87,13 +92,13 @@ def list_command(
         raise CheckFailedError(f"{len(broken)} of {len(rows)} architectures do not load: {', '.join(broken)}")
 
 
-@app.command("show")
+@command.command("show", cls=HelpCommand, context_settings=CONTEXT)
 def show_command(
-    name: Annotated[str, typer.Argument(help="An architecture, such as custom-cnn or timm/resnet18.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Architecture, such as custom-cnn or timm/resnet18.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture. Repeat it for more options.")
     ] = None,
-    json: Json = False,
+    json: JsonFlag = False,
 ) -> None:
     """Show one architecture: its options, parameters, multiply-adds, source and published weights."""
     architecture, entry = load_architecture(name)
@@ -240,7 +245,7 @@ def _print_card(card: dict[str, Any]) -> None:
     stream.print(grid)
     if not card["options"]:
         return
-    stream.print("\n[bold]Options[/], set with --set NAME=VALUE")
+    stream.print(Text.assemble("\n", ("Options", "bold"), ", set with --set NAME=VALUE"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("option", "type", "default", "value"):
         table.add_column(column, no_wrap=True, overflow="fold")

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption, with_options
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
@@ -35,23 +35,18 @@ SHAPING = (
 
 
 @with_options(*SHAPING)
-def benchmark(
+def command(
     given: dict[str, Any],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Run directory, model file or .onnx to measure; without --data and --model it is the newest finished run.",
-            show_default=False,
-        ),
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", show_default=False)] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds for each stage, after a warm-up.")] = 2.0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the figures to a .json file.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document.")] = False,
+    model: ModelOption = None,
+    recipe: RecipeOption = None,
+    seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="Seconds for each stage, after a warm-up.")] = 2.0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the figures to a .json file.")] = None,
+    json: JsonFlag = False,
 ) -> None:
-    """Measure training and prediction on this machine, stage by stage, and name the best change to make."""
+    """Measure training and prediction on this machine, stage by stage, and name the best change to make.
+
+    Without --data it measures a model that exists, with --data a training that would begin.
+    """
     if out is not None:
         if out.suffix.lower() != ".json":
             raise ConfigError(f"--out {out}: the ending must be .json")

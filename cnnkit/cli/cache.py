@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +22,11 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 THOUSAND = 1000  # a kB, as disks are sold and file managers count
 
 
-def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove everything that is kept; it is made anew when it is needed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+def command(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove every decoded image. The next command decodes again.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Show what cnnkit keeps of decoded images, or remove it; your images are elsewhere and stay as they are."""
+    """Show or remove the decoded images that cnnkit keeps; your own images are not touched."""
     from cnnkit.data.store import store
 
     folder, found = store.cache_folder(), store.stores()
@@ -54,7 +55,7 @@ def size(count: int) -> str:
 
 
 def _table(stores: Sequence[StoreInfo]) -> Table:
-    from cnnkit.report.terminal.names import printable
+    from cnnkit.report.terminal.console import escaped
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("data", overflow="fold")
@@ -63,5 +64,5 @@ def _table(stores: Sequence[StoreInfo]) -> Table:
     table.add_column("last used", no_wrap=True)
     for info in stores:
         used = datetime.fromtimestamp(info.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(Text(printable(info.source) or "(interrupted, or of another version)"), f"{info.images:,}", size(info.bytes), used)
+        table.add_row(Text(escaped(info.source) or "(interrupted, or of another version)"), f"{info.images:,}", size(info.bytes), used)
     return table

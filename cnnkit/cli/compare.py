@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag, OtherDataOption, SplitOption
 
 
-def compare(
+def command(
     runs: Annotated[
-        list[Path], typer.Argument(help="Two or more run directories, model files or .onnx; the first is the old one.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="RUN RUN...", help="Two or more runs, model files or .onnx. The first is the old one."),
     ],
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Other labelled images than the runs' own.", show_default=False)] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)
-    ] = None,
+    data: OtherDataOption = None,
+    split: SplitOption = None,
     overlap: Annotated[
-        bool, typer.Option("--overlap", help="Runs of different splits: take the images that all were tested on and none was trained on.")
+        bool,
+        typer.Option("--overlap", help="Compare runs of different splits on the images that all were tested on and none was trained on."),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the files; by default compare/SPLIT/OTHERS of the first run.", show_default=False),
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the files. Default: compare/SPLIT/OTHERS of the first run."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the comparison as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Compare models on the same test images: exact test, intervals of the differences, images fixed and broken."""
-    from cnnkit.api import compare as run_comparison
+    """Compare models on the same test images: an exact test, intervals of the differences, images fixed and broken."""
+    from cnnkit.api.evaluation.compare import compare as run_comparison
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:

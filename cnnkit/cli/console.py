@@ -8,15 +8,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from cnnkit.errors import listed
 from cnnkit.files import json_text
+from cnnkit.report.terminal.console import EscapingConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rich.console import Console
 
     from cnnkit.api.inference.target import Target
 
@@ -41,8 +44,8 @@ def print_json(value: object) -> None:
 
 
 def say(console: Console, text: str) -> None:
-    """Print `text`, never read as markup: words wrap on a terminal, and a pipe gets the line whole."""
-    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+    """Print `text`: words wrap on a terminal, and a pipe gets the line whole."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def say_model(target: Target) -> None:
@@ -69,9 +72,9 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], place: str) ->
     if not bad:
         return
     labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
-    more = [f"and {len(bad) - BAD_SHOWN} more, in {place}"] if len(bad) > BAD_SHOWN else []
-    for text in (*(f"{path}: {reason}" for path, reason in bad[:BAD_SHOWN]), *more):
-        labelled(console, "", text)
+    names = listed((f"{path}: {reason}" for path, reason in bad), BAD_SHOWN, "\n")
+    for line in (names + (f", in {place}" if len(bad) > BAD_SHOWN else "")).split("\n"):
+        labelled(console, "", line)
 
 
 @contextmanager
@@ -96,4 +99,4 @@ def progress(console: Console, title: str) -> Generator[Callable[[int, int], Non
 
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False)
+    return EscapingConsole(file=stream, width=width)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import CheckFailedError, ConfigError
@@ -19,30 +19,27 @@ if TYPE_CHECKING:
 
 
 @with_options("classes", "group_by", "download", "workers")
-def doctor(
+def command(
     given: dict[str, Any],
-    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
+    data: DataArgument,
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="A run made of this data; finds labels that look wrong.", show_default=False),
+        typer.Option("--model", "-m", metavar="MODEL", help="Run or model file trained on these classes: find labels that look wrong."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this .html file.", show_default=False)] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write a picture of copies and suspicious labels to this .png file.", show_default=False)
-    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a picture of copies and suspicious labels.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is an error or a warning.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Examine images before a minute of training is spent; nothing is changed.
+    """Examine images before a training; nothing is changed.
 
-    Finds unreadable and odd files, copies (also across splits and labels),
-    imbalance, shortcuts that give the class away and, with --model, labels
-    that look wrong.
+    Finds unreadable and odd files, copies (also across splits and labels), imbalance, shortcuts that give the class away and, with
+    --model, labels that look wrong.
     """
     _check_ending("--html", html, ".html")
     _check_ending("--sheet", sheet, ".png")
     chosen = resolve(by_section({"data": data, **given})).data
-    from cnnkit.api import examine
+    from cnnkit.api.images.doctor import examine
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:

@@ -9,83 +9,81 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.deciding import decide
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import JsonFlag, ModelOption, OtherDataOption, SplitOption, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cnnkit.api import Evaluation
+    from cnnkit.api.evaluation.evaluate import Evaluation
 
 
 @with_options("classes")
-def evaluate(
+def command(
     given: dict[str, Any],
     *,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Other labelled images than the run's own.", show_default=False)] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)
-    ] = None,
+    model: ModelOption = None,
+    data: OtherDataOption = None,
+    split: SplitOption = None,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,
     normalize: Annotated[
         Literal["true", "pred", "all", "none"],
-        typer.Option(help="Show the confusion matrix in percent: of the true class, of the predicted class, of all images."),
+        typer.Option(
+            metavar="true|pred|all|none",
+            help="Show the confusion matrix in percent of the true class, of the predicted class or of all images. none shows counts.",
+        ),
     ] = "none",
     top_k: Annotated[
         int | None,
-        typer.Option(min=1, help="Top-k accuracy: the share whose class is among the k most probable [default: 5].", show_default=False),
+        typer.Option(
+            min=1, metavar="K", help="Top-k accuracy: share of images whose class is among the K most probable.", show_default="5"
+        ),
     ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(help="Exit with 1 if the accuracy is below this share, such as 0.9.", show_default=False)
+        float | None, typer.Option(metavar="X", help="Exit with 1 if the accuracy is below this share, such as 0.9.")
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the files; by default eval/SPLIT of the run.", show_default=False)
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the files. Default: eval/SPLIT of the run.")
     ] = None,
     tta: Annotated[
         bool,
-        typer.Option(
-            "--tta", help="Test-time augmentation: mean over mirrored and shifted views, as far as training mirrored and shifted."
-        ),
+        typer.Option("--tta", help="Test-time augmentation: average the logits over the mirrors and shifts that training had."),
     ] = False,
     abstain_risk: Annotated[
         str | None,
         typer.Option(
             "--abstain-risk",
-            help="Find on val, and store in the model, the threshold below which it does not answer, so that at most this share of its "
-            "answers is wrong (95 % confidence), such as 0.02; none removes it.",
-            show_default=False,
+            metavar="X|none",
+            help="Store in the model the threshold below which it abstains, so that at most this share of its predictions is wrong "
+            "(95 % confidence, found on val), such as 0.02. none removes it.",
         ),
     ] = None,
     sets: Annotated[
         str | None,
         typer.Option(
             "--sets",
-            help="Store in the model label sets that hold the true class with this probability, such as 0.95; none removes them.",
-            show_default=False,
+            metavar="X|none",
+            help="Store in the model label sets that hold the true class with this probability, such as 0.95. none removes them.",
         ),
     ] = None,
     ood: Annotated[
         Path | None,
         typer.Option(
             "--ood",
+            metavar="FOLDER",
             exists=True,
             file_okay=False,
-            help="Folder of images of another kind: how many are answered as if they were known.",
-            show_default=False,
+            help="Folder of out-of-distribution images: count how many of them get a confident prediction.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print metrics, classes and confusion matrix as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Evaluate a model: metrics with 95 % intervals, per-class table, confusion matrix."""
+    """Evaluate a model: metrics with 95 % intervals, a table per class, the confusion matrix."""
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         share = f"; for {min_accuracy:g} % type --min-accuracy {min_accuracy / 100:g}" if 1 < min_accuracy <= 100 else ""  # noqa: PLR2004
         raise ConfigError(f"--min-accuracy {min_accuracy:g}: must be a share from 0 to 1{share}")
-    from cnnkit.api import evaluate as run_evaluation
+    from cnnkit.api.evaluation.evaluate import evaluate as run_evaluation
 
     screen = console.err()
     if tta and (abstain_risk or sets):

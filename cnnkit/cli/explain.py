@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.files import check_writable, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -21,31 +22,34 @@ ON_SHEET = 120  # images: 40 rows; more are neither looked at nor kept in memory
 STEM = 60  # letters of a file's name that its picture takes over
 
 
-def explain(
-    images: Annotated[list[Path], typer.Argument(help="Image files; a folder stands for the images in it.", show_default=False)],
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Run directory or model file; by default the newest finished run.", show_default=False),
-    ] = None,
+def command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
+    model: TrainedModelOption = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="Class to explain; by default the one predicted for each image.", show_default=False)
+        str | None, typer.Option("--class", metavar="NAME", help="Class to explain. Default: the predicted class of each image.")
     ] = None,
-    method: Annotated[Literal["gradcam", "occlusion", "integrated-gradients"], typer.Option(help="How the heat is found.")] = "gradcam",
+    method: Annotated[
+        Literal["gradcam", "occlusion", "integrated-gradients"],
+        typer.Option(metavar="gradcam|occlusion|integrated-gradients", help="Method that makes the heat map."),
+    ] = "gradcam",
     layer: Annotated[
-        str | None,
-        typer.Option(help="Layer whose maps Grad-CAM weighs; by default the last that has a grid of places.", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="Layer whose maps Grad-CAM weighs. Default: the last one with a spatial grid.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Hide part after part (occlusion) and state the agreement.")] = True,
-    features: Annotated[bool, typer.Option("--features/--no-features", help="Also draw the feature maps of every stage.")] = True,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check the heat map by occlusion and state the agreement (on by default).")
+    ] = True,
+    features: Annotated[
+        bool, typer.Option("--features/--no-features", help="Draw the feature maps of every stage, too (on by default).")
+    ] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the pictures; by default explain of the run.", show_default=False)
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the pictures. Default: explain of the run.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what explain.json holds as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Show where in an image the evidence for a class stands, and what the layers see in it.
+    """Show where in an image the evidence for a class is, and which features the layers see.
 
-    Writes a picture of each image with its heat map, one of its feature maps, a sheet of them all and explain.json.
-    An unreadable file is a row with its error.
+    Writes a heat map and the feature maps of each image, a sheet of them all, and explain.json. An unreadable file is a row with its
+    error.
     """
     from cnnkit.api.inference.explain import open_explainer
     from cnnkit.api.inference.predict import image_paths

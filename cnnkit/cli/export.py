@@ -8,28 +8,26 @@ from typing import Annotated
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.errors import ConfigError
 
 
-def export(
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Run directory or model file; by default the newest finished run.", show_default=False),
-    ] = None,
+def command(
+    model: TrainedModelOption = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX: uint8 images of any size in, probabilities and labels out.")] = False,
     data: Annotated[
         str | None,
-        typer.Option("--data", "-d", help="Images for the parity check; by default the run's validation images.", show_default=False),
+        typer.Option("--data", "-d", metavar="SOURCE", help="Images for the parity check. Default: the run's validation images."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; by default export/model.onnx of the run.", show_default=False)
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: export/model.onnx of the run.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print path and parity as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Export a model to one self-contained file, kept only if it gives the model's answers on real images."""
+    """Export a model to one self-contained file, kept only if it predicts what the model predicts on real images."""
     if not onnx:
         raise ConfigError("cnnkit export: say which format: cnnkit export --onnx")
-    from cnnkit.api import export as run_export
+    from cnnkit.api.inference.export import export as run_export
 
     result = run_export(model, to="onnx", data=data, out=out)
     console.say_model(result.target)

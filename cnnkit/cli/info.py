@@ -12,8 +12,9 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.cache import size
+from cnnkit.cli.options import JsonFlag
+from cnnkit.errors import listed
 
-MOST_CLASSES = 20  # named on the screen; --json has them all
 MOST_ENTRIES = 8  # of a list that is written out on the screen
 # What is shown in lines of its own; any other key of the header comes after them, as it is.
 KNOWN = frozenset(
@@ -24,14 +25,14 @@ KNOWN = frozenset(
 )  # fmt: skip
 
 
-def info(
+def command(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
+        typer.Argument(metavar="[MODEL]", help="Run directory, model file or .onnx. Default: the newest finished run."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Show what is inside a model file or run: architecture, classes, preprocessing, calibration, how it was trained."""
+    """Show the contents of a model file or run: architecture, classes, preprocessing, calibration, training."""
     from cnnkit.api.inference.info import inspect
     from cnnkit.api.inference.target import find_target
 
@@ -41,13 +42,13 @@ def info(
     if json:
         console.print_json(facts)
         return
-    from cnnkit.report.terminal.names import printable
+    from cnnkit.report.terminal.console import escaped
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, text in _lines(facts).items():
-        grid.add_row(Text(label), Text(printable(text)))
+        grid.add_row(Text(label), Text(escaped(text)))
     console.out().print(grid)
 
 
@@ -58,11 +59,10 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
         lines["made by"] = "not cnnkit: no header of it says what the weights are"
         return lines
     classes = facts["classes"]
-    named = ", ".join(classes[:MOST_CLASSES]) + (", …" if len(classes) > MOST_CLASSES else "")
     options = ", ".join(f"{name}={value}" for name, value in facts.get("options", {}).items())
     lines |= {
         "architecture": f"{facts.get('arch', 'unknown')}{f' with {options}' if options else ''}",
-        "classes": f"{len(classes)}: {named}",
+        "classes": f"{len(classes)}: {listed(classes)}",
         "preprocessing": _preprocessing(facts.get("preprocessing", {})),
         "temperature": f"{facts.get('temperature', 1.0):g}" + (" (not calibrated)" if facts.get("temperature", 1.0) == 1 else ""),
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_options
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
@@ -29,21 +29,21 @@ FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in 
 
 
 @with_options(*FLAGS)
-def lr_find(
+def command(
     given: dict[str, Any],
-    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", rich_help_panel="Recipe", show_default=False)] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.", rich_help_panel="Run", show_default=False)
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Learning rates to try, one update each. At least 20.", show_default="100")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Learning rates to try, one update each; at least 20.", show_default="100")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the picture (.png); its numbers go beside it (.csv).")] = Path(
-        "lr-find.png"
-    ),
-    json: Annotated[bool, typer.Option("--json", help="Print the test as one JSON document.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.png", help="Picture to write. Its numbers go into a .csv file beside it.")
+    ] = Path("lr-find.png"),
+    json: JsonFlag = False,
 ) -> None:
-    """Try growing learning rates on a copy of the network and suggest one; takes about a hundred steps.
+    """Try growing learning rates on a copy of the network and suggest one, in about a hundred steps.
 
-    Exits with 2 if the loss never fell, so that there is nothing to suggest.
+    Exits with 2 if the loss never fell and there is no suggestion.
     """
     if out.suffix.lower() != ENDING:
         raise ConfigError(f"--out {out}: the ending must be {ENDING}")

@@ -9,7 +9,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError, TrainingStoppedError
@@ -25,28 +25,29 @@ ON = "again with the same flags, it goes on with the rest"
 
 
 @with_options(*FLAGS)
-def more_data(
+def command(
     given: dict[str, Any],
-    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", rich_help_panel="Recipe", show_default=False)] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.", rich_help_panel="Run", show_default=False)
-    ] = None,
-    add: Annotated[int, typer.Option(min=1, help="Images that might come to a class: what would they bring?", metavar="N")] = 200,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    add: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images that might be added to a class.")] = 200,
     shares: Annotated[
         str | None,
         typer.Option(
-            help="Parts of the training images to train on; at least 3, the last is 1.", metavar="A,B,C", show_default="1/8,1/4,1/2,1"
+            metavar="A,B,C", help="Parts of the training images to train on. At least 3, the last is 1.", show_default="1/8,1/4,1/2,1"
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings per part, each with other images and another start.", metavar="N")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings per part, each with other images and another start.")] = 1,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of learning-curve.png, .csv and .json; what is finished there is not repeated.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Folder of learning-curve.png, .csv and .json. A finished training there is not repeated."
+        ),
     ] = Path("more-data"),
-    json: Annotated[bool, typer.Option("--json", help="Print learning-curve.json on stdout.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Train on parts of the images and extrapolate: which class would gain most from more of them.
+    """Train on parts of the images and extrapolate: which class would gain most from more images.
 
-    Every training takes as many updates as one on all images (--budget is divided among them) and is measured on val; test is not opened.
+    Every training has as many updates as one on all images (--budget is divided among them). Val measures it, test stays closed.
     """
     parts = None if shares is None else tuple(_fraction(word, shares) for word in shares.split(","))
     settings = resolve(by_section(given), recipe=recipe, file=config)

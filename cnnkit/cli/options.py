@@ -1,8 +1,7 @@
-"""Flags made from the configuration: a field is a flag, its section a panel, its default the help's.
+"""Flags of the command line: those made from the configuration, and those that several commands share.
 
-``cnnkit train`` has them all, other commands those they use.
-
-Nothing about a setting is written a second time here, so the two cannot disagree.
+A field of the configuration is a flag, its section a panel, its default the default of the help. Nothing about a setting is
+written a second time here, so configuration and command line cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,15 +15,56 @@ import typer
 from pydantic import BeforeValidator, WrapValidator
 from pydantic.fields import FieldInfo
 
+from cnnkit.cli.help import MAX_FLAGS, HelpAllFlag
 from cnnkit.config.parsing import flag
 from cnnkit.config.settings import SECTIONS
 
 PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augmentation", "stop": "Stopping", "run": "Run"}
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}
-
+HELP_ALL = "help_all"
 
 Command = Callable[..., None]
 HOMES = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Run directory, model file (best.safetensors) or exported file (.onnx). Default: the newest finished run.",
+        show_default=False,
+    ),
+]
+TrainedModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Run directory or model file (best.safetensors). Default: the newest finished run.",
+        show_default=False,
+    ),
+]
+OtherDataOption = Annotated[
+    str | None,
+    typer.Option("--data", "-d", metavar="SOURCE", help="Labelled images other than the run's own, as `train --data` takes them."),
+]
+SplitOption = Annotated[
+    Literal["train", "val", "test"] | None,
+    typer.Option(metavar="SPLIT", help="train, val or test. Default: test, or val if there is no test."),
+]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="Images, as `train --data` takes them.", show_default=False)]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Named defaults: default, case-study, fast or finetune. Default: finetune with --weights, else default.",
+        rich_help_panel="Recipe",
+    ),
+]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file of settings. Flags override it.", rich_help_panel="Run")]
 
 
 def with_config_options(command: Command) -> Command:
@@ -46,6 +86,7 @@ def _with_flags(command: Command, names: Sequence[str]) -> Command:
     own = [parameter for name, parameter in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
 
     def wrapper(**values: Any) -> None:
+        values.pop(HELP_ALL, None)
         given = {name: values.pop(name) for name in fields}
         typed = {name: value for name, value in given.items() if value is not None and value != []}
         command(typed, **values)
@@ -54,14 +95,17 @@ def _with_flags(command: Command, names: Sequence[str]) -> Command:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field, PANELS[HOMES[name]]))
         for name, field in fields.items()
     ]
+    if len(made) + len(own) > MAX_FLAGS:
+        made.append(inspect.Parameter(HELP_ALL, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAllFlag))
     wrapper.__signature__ = inspect.Signature([*made, *[parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*made, *own)}
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    common = (name for name, field in fields.items() if _extra(field).get("common"))
+    wrapper.common_flags = frozenset([*(parameter.name for parameter in own), *common])  # type: ignore[attr-defined]
     return wrapper
 
 
 def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     read_by_config = any(isinstance(mark, BeforeValidator | WrapValidator) for mark in field.metadata)  # "10m", "auto": text for Typer
     kind = str if read_by_config else _plain(field.annotation)
     names = [flag(name), *([SHORT[name]] if name in SHORT else [])]
@@ -72,13 +116,17 @@ def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
         help=field.description,
         rich_help_panel=panel,
         show_default=_shown(field.default),
-        metavar=str(extra["metavar"]) if "metavar" in extra else None,
+        metavar=str(_extra(field).get("metavar") or "|".join(map(str, get_args(kind)))) or None,
     )
     return Annotated[list[str] | None if name == "set" else kind | None, option]  # type: ignore[valid-type]
 
 
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+
+
 def _plain(annotation: Any) -> Any:
-    """The type Typer parses: without ``| None``; a tuple arrives as text, which the configuration reads."""
+    """Return the type Typer parses: without ``| None``; a tuple arrives as text, which the configuration reads."""
     parts = [part for part in get_args(annotation) if part is not type(None)]
     if annotation in {str, int, float, bool, Path} or get_origin(annotation) is Literal:
         if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in get_args(annotation)):
@@ -90,9 +138,9 @@ def _plain(annotation: Any) -> Any:
 
 
 def _shown(default: object) -> str | bool:
-    """The default as the help shows it; nothing for a setting that is off or chosen by the data."""
-    if default in {None, ""} or default == ():
+    """Return the default as the help shows it; False for a setting that is off or follows from the data."""
+    if default in {None, "", False} or default == ():
         return False
     if isinstance(default, tuple):
         return "/".join(f"{value:g}" for value in default)
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -10,35 +10,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag, ModelOption
 from cnnkit.errors import ConfigError, MissingExtraError
 from cnnkit.files import check_writable, whole_file, write_csv, write_json
 
 if TYPE_CHECKING:
-    from cnnkit.api import Prediction
+    from cnnkit.api.inference.predict import Prediction
     from cnnkit.metrics.drift import Drift
 
 FORMATS = (".csv", ".json", ".parquet")
 
 
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files; a folder stands for the images in it.", show_default=False)],
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Run directory, model file or .onnx; by default the newest finished run.", show_default=False),
-    ] = None,
+def command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
+    model: ModelOption = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Classes shown per image, on the screen or with --json [default: 1].", show_default=False)
+        int | None, typer.Option(min=1, metavar="K", help="Classes shown per image, on the screen or with --json.", show_default="1")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the rows to a .csv, .json or .parquet file.", show_default=False)
-    ] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="One more column per class in the file or JSON.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write: .csv, .json or .parquet.")] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one more column per class, with --out or --json.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Classify image files; one row each, in the order given. An unreadable file is a row with its error.
+    """Classify image files: one row each, in the order given.
 
-    A model with a threshold (cnnkit eval --abstain-risk) says where it does not know. From 30 images on, they are compared with those
-    that the model knows.
+    An unreadable file is a row with its error. A model with a threshold (`cnnkit eval --abstain-risk`) says where it does not know. 30
+    images or more are compared with the images the model was validated on, and a drift is reported.
     """
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
@@ -50,8 +46,8 @@ def predict(
         check_writable(out.parent)
         if out.suffix.lower() == ".parquet":
             _pyarrow()
-    from cnnkit.api import predict as run_prediction
     from cnnkit.api.inference.drift import DriftWatch
+    from cnnkit.api.inference.predict import predict as run_prediction
     from cnnkit.api.inference.target import find_target
     from cnnkit.report.terminal.calibration import calibration_line
 

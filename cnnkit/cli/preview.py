@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, RecipeOption, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
@@ -38,20 +38,18 @@ ENDINGS = (".png", ".html")
     "erase",
     "seed",
 )
-def preview(
+def command(
     given: dict[str, Any],
-    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the picture or page: a .png or .html file.")] = Path(
-        "preview.png"
-    ),
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture .png or page .html to write.")] = Path("preview.png"),
     images_per_class: Annotated[
-        int | None, typer.Option(min=1, help="Images of each class.", show_default="4, fewer with many classes")
+        int | None, typer.Option(min=1, metavar="N", help="Images of each class.", show_default="4, fewer with many classes")
     ] = None,
-    variants: Annotated[int, typer.Option(min=0, help="Augmented versions of each image.")] = 6,
-    recipe: Annotated[str | None, typer.Option(help="Named defaults, as of train.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what is shown as one JSON document.")] = False,
+    variants: Annotated[int, typer.Option(min=0, metavar="N", help="Augmented versions of each image.")] = 6,
+    recipe: RecipeOption = None,
+    json: JsonFlag = False,
 ) -> None:
-    """Draw a few images of each class as the network will see them, plain and augmented; nothing is trained."""
+    """Draw a few images of each class as the network sees them, plain and augmented; nothing is trained."""
     if out.suffix.lower() not in ENDINGS:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
     settings = resolve(by_section({"data": data, **given}), recipe=recipe)

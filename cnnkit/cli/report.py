@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag, SplitOption
 from cnnkit.errors import ConfigError
 
 
-def report(
+def command(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[RUN]", help="Run directory, with --compare several; by default the newest finished run.", show_default=False
-        ),
+        typer.Argument(metavar="[RUN]...", help="Run directory, several with --compare. Default: the newest finished run."),
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="One page on several runs, with what one fixes and another breaks.")] = False,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, typer.Option(help="By default test, or val if there is no test.", show_default=False)
-    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Write one page on several runs, with the images that one fixes and another breaks.")
+    ] = False,
+    split: SplitOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            "-o",
-            help="The page, an .html file; by default report.html of the run, comparison.html of the first.",
-            show_default=False,
+            "--out", "-o", metavar="FILE.html", help="Page to write. Default: report.html of the run, comparison.html of the first run."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print where the page is and what it holds as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Write one self-contained HTML page on a run: data, curves, metrics, confusions with their images, how to repeat it.
+    """Write one self-contained HTML page on a run: data, curves, metrics, mistakes, how to repeat it.
 
-    Evaluates the run first if it has no evaluation; that counts as opening
-    test. The page loads nothing from anywhere.
+    A run without an evaluation is evaluated first, which opens its test split. The page loads nothing from the network.
     """
     if out is not None and out.suffix.lower() not in {".html", ".htm"}:
         raise ConfigError(f"--out {out}: the ending must be .html")
@@ -44,11 +39,11 @@ def report(
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         if compare:
-            from cnnkit.api import report_comparison
+            from cnnkit.api.pages.comparison import report_comparison
 
             written = report_comparison(runs or [], split=split, out=out, progress=update)
         else:
-            from cnnkit.api import report as write_report
+            from cnnkit.api.pages.run import report as write_report
 
             written = write_report(runs[0] if runs else None, split=split, out=out, progress=update)
             console.say_model(written.target)

@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag
 from cnnkit.cli.train import describe, run_job
 
 
-def resume(
-    run: Annotated[Path | None, typer.Argument(help="Run directory; by default the newest.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")] = False,
+def command(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    json: JsonFlag = False,
 ) -> None:
-    """Continue a stopped training as if it had never stopped."""
-    from cnnkit.api import resume as resume_job
+    """Continue a stopped training exactly where it stopped."""
+    from cnnkit.api.training.resume import resume as resume_job
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli import console
+from cnnkit.cli.options import JsonFlag
 from cnnkit.run_dir import runs_folder
 
 if TYPE_CHECKING:
@@ -25,17 +26,20 @@ NOTHING = "-"
 DISPENSABLE = ("ECE %", "T", "recipe", "began", "minutes", "epochs")
 
 
-def runs(
+def command(
     pattern: Annotated[
-        str, typer.Argument(help="Runs to list, with * and ?: by name, architecture, data or recipe.", show_default=False)
+        str,
+        typer.Argument(metavar="[PATTERN]", help="Name, architecture, data or recipe of runs, with * and ?.", show_default=False),
     ] = "*",
     sort: Annotated[
         Literal["new", "val", "test", "time"],
-        typer.Option(help="new: newest first; val, test: highest accuracy first; time: longest training first."),
+        typer.Option(
+            metavar="new|val|test|time", help="Order: newest first, highest accuracy on val or test first, longest training first."
+        ),
     ] = "new",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """List the runs under $CNNKIT_RUNS or ./runs, with what they reached."""
+    """List the runs under $CNNKIT_RUNS or ./runs, with their accuracy."""
     from cnnkit.api.inference.runs import list_runs, ordered
 
     found = ordered(list_runs(pattern), sort)
@@ -91,7 +95,7 @@ def _fitting(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]
 
 
 def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
-    from cnnkit.report.terminal.names import printable
+    from cnnkit.report.terminal.console import escaped
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in columns:
@@ -99,11 +103,11 @@ def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
         table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head not in {"run", "data"})
     for row in rows:
         style = "" if row.status == "finished" else ("red" if row.problem else "yellow")
-        table.add_row(*(Text(printable(cells(row)), style=style) for cells in columns.values()))
+        table.add_row(*(Text(escaped(cells(row)), style=style) for cells in columns.values()))
     return table
 
 
 def _interval(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return NOTHING
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    from cnnkit.report.terminal.numbers import share_text
+
+    return NOTHING if estimate is None else share_text(estimate, unit="")

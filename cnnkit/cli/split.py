@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli import console
-from cnnkit.cli.options import with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 
@@ -23,21 +23,23 @@ MOST_CLASSES = 30  # rows of the table; with more classes, the smallest
 
 
 @with_options("split", "split_file", "group_by", "classes", "download", "on_bad", "workers", "seed")
-def split(
+def command(
     given: dict[str, Any],
-    data: Annotated[str, typer.Argument(help="Images, as --data of train takes them.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("split.csv"),
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")] = Path("split.csv"),
     by: Annotated[
         Literal["content", "path"],
-        typer.Option(help="What decides an image's side; path opens no image: for a million rows, but copies are not found."),
+        typer.Option(
+            metavar="content|path",
+            help="Hash that decides an image's split. path opens no image, which suits a million rows but finds no copies.",
+        ),
     ] = "content",
-    json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON document.")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Divide images into train, val and test, and write who stands where.
+    """Split images into train, val and test, and write the split to a file.
 
-    Every class is divided in the same shares, copies and groups stay together,
-    and images added later move no old one to another side. To use the file:
-    cnnkit train --split-file FILE.
+    Every class is split in the same shares, copies and groups stay together, and images added later move no image to another split. Use
+    the file by: cnnkit train --split-file FILE.
     """
     settings = resolve(by_section({"data": data, **given}))
     from cnnkit.api.images.split import divide
@@ -59,7 +61,7 @@ def split(
 
 def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """Return images per class and split; of more than `MOST_CLASSES` classes the smallest, which a split may leave empty."""
-    from cnnkit.report.terminal.names import printable
+    from cnnkit.report.terminal.console import escaped
 
     used = [name for name in next(iter(counts.values())) if any(row.get(name) for row in counts.values())]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_footer=True)
@@ -68,7 +70,7 @@ def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
         table.add_column(name, f"{sum(row.get(name, 0) for row in counts.values()):,}", justify="right", no_wrap=True)
     shown = list(counts) if len(counts) <= MOST_CLASSES else sorted(counts, key=lambda label: sum(counts[label].values()))[:MOST_CLASSES]
     for label in shown:
-        table.add_row(Text(printable(label)), *(f"{counts[label].get(name, 0):,}" for name in used))
+        table.add_row(Text(escaped(label)), *(f"{counts[label].get(name, 0):,}" for name in used))
     if len(shown) < len(counts):
         return Group(table, Text(f"The {len(shown)} smallest of {len(counts)} classes.", style="dim"))
     return table

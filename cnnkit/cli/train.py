@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import shlex
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
-from cnnkit.cli.options import with_config_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_config_options
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section
-from cnnkit.errors import TrainingStoppedError
+from cnnkit.errors import TrainingStoppedError, listed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cnnkit.api import TrainingJob
+    from cnnkit.api.training.job import TrainingJob
     from cnnkit.config.settings import OptimSettings
 
 Flag = typer.Option
 
 
 @with_config_options
-def train(
+def command(
     given: dict[str, Any],
-    recipe: Annotated[
-        str | None,
-        Flag(help="Named defaults: default, case-study, fast, finetune (by itself with --weights).", rich_help_panel="Recipe"),
-    ] = None,
-    config: Annotated[Path | None, Flag(help="TOML file of settings; flags win over it.", rich_help_panel="Run")] = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
     print_config: Annotated[bool, Flag("--print-config", help="Print the settings as TOML and stop.", rich_help_panel="Run")] = False,
     dry_run: Annotated[
         bool,
-        Flag("--dry-run", help="Check data and settings, build the model, say what would be done; write no run.", rich_help_panel="Run"),
+        Flag("--dry-run", help="Check data and settings, build the model and describe the training. Writes no run.", rich_help_panel="Run"),
     ] = False,
-    json: Annotated[bool, Flag("--json", help="Print the result as one JSON document on stdout.", rich_help_panel="Run")] = False,
+    json: JsonFlag = False,
 ) -> None:
-    """Train a classifier on a folder of images; keeps the best model in a run directory."""
+    """Train a classifier on a folder of images and keep the best model in a run directory.
+
+    \b
+    cnnkit train --data ./images
+    cnnkit train --data ./images --arch timm/resnet18 --weights pretrained --budget 10m
+    """
     settings = resolve(by_section(given), recipe=recipe, file=config)
     if print_config:
         if json:
@@ -51,7 +52,7 @@ def train(
     from cnnkit.data.prefetch import prefetch
 
     found = prefetch(settings.data, settings.run.seed)
-    from cnnkit.api import prepare  # torch is loaded here, after the flags were checked
+    from cnnkit.api.training.prepare import prepare  # torch is loaded here, after the flags were checked
 
     screen = console.err()
     source, dataset = found() or (None, None)
@@ -72,10 +73,9 @@ def describe(screen: Console, job: TrainingJob) -> None:
     counts, store, optim = job.counts, job.dataset.store, job.config.optim
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
-    classes = ", ".join(job.header.classes[:10]) + (", …" if len(job.header.classes) > 10 else "")  # noqa: PLR2004 (one line)
     lines = {
         "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
-        "classes": f"{len(job.header.classes)}: {classes}",
+        "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
         f"batches of {optim.batch_size}{_start(optim)}; best epoch by {job.config.stop.monitor}",

@@ -1,7 +1,7 @@
 """Every setting of a training, with its default, unit and bounds: the only place of a default.
 
-The command line is made from these models (`cnnkit.cli.options`): a field is a flag, its description is the help text,
-its section is the panel. Recipes and ``--config`` files are TOML documents of the same sections (`cnnkit.config.recipe`).
+`cnnkit.cli.options` makes the command line from these models: a field is a flag, its description is the help, its section is the
+panel. Recipes and ``--config`` files are TOML documents of the same sections (`cnnkit.config.recipe`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cnnkit.config.parsing import Duration, Words, flag, number_or_auto, numbers
 from cnnkit.config.tiers import Tier
 from cnnkit.errors import ConfigError, closest
 
-TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
-START_SHARE = 0.6  # of a training after its warm-up that sees images of `start_size`: measured, see docs/benchmarks
+SUM_TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
+START_SHARE = 0.6  # of a training after its warm-up that sees images of `start_size`; see docs/benchmarks/LOG.md
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -27,117 +27,152 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DataConfig(Section):
-    """Which images, and how they are divided and kept."""
+def setting(default: Any, description: str, *, metavar: str = "", common: bool = False, **bounds: Any) -> Any:
+    """Return a field whose flag shows `description` and `metavar`; a `common` one stands in the short help of a command."""
+    return Field(default=default, description=description, json_schema_extra={"metavar": metavar, "common": common}, **bounds)
 
-    data: str = Field(default="", description="Folder of class folders (or of train/val/test folders), CSV, zip or tar, or 'digits'.")
-    download: bool = Field(default=False, description="Download the data if it has a name, such as torchvision:CIFAR10, and is not here.")
-    split: Annotated[tuple[float, ...], numbers("/")] = Field(
-        default=(0.7, 0.15, 0.15),
-        description="Shares train/val/test by which images that come without a split are drawn.",
-        json_schema_extra={"metavar": "A/B/C"},
+
+class DataConfig(Section):
+    """The images, their splits, and the place where decoded images are kept."""
+
+    data: str = setting(
+        "",
+        "Images: a folder of class folders (cats/1.jpg) or of train/val/test folders, a CSV, a zip or tar, torchvision:NAME, hf:NAME, "
+        "or digits.",
+        metavar="SOURCE",
+        common=True,
     )
-    split_file: Path | None = Field(
-        default=None, description="Sides of an earlier split.csv (path,split); new images are divided as usual."
+    download: bool = setting(
+        default=False, description="Download data that has a name, such as torchvision:CIFAR10, if it is not on this machine."
     )
-    group_by: str = Field(
-        default="",
-        description="Images of one group (patient, video) land on one side: a column of the CSV, or a pattern of the path.",
-        json_schema_extra={"metavar": "COLUMN|REGEX"},
+    split: Annotated[tuple[float, ...], numbers("/")] = setting(
+        (0.7, 0.15, 0.15),
+        "Shares of train, val and test for images that come without a split. Two shares leave out test, such as 0.8/0.2.",
+        metavar="A/B/C",
+        common=True,
     )
-    classes: Words = Field(
-        default=(), description="Use only these classes, comma-separated (all of them by default).", json_schema_extra={"metavar": "A,B"}
+    split_file: Path | None = setting(
+        None,
+        "CSV of an earlier split (path,split), such as a run's split.csv. Images that it does not name are split as usual.",
+        metavar="FILE",
     )
-    balance: Literal["none", "weights", "sampler"] = Field(
-        default="none", description="Against imbalance: weigh the loss by inverse class frequency, or draw classes equally often."
+    group_by: str = setting(
+        "",
+        "Keep images of one group (a patient, a video) in one split. COLUMN names a column of the CSV, REGEX matches the path, "
+        "such as '(patient[0-9]+)'.",
+        metavar="COLUMN|REGEX",
     )
-    cache: Literal["auto", "ram", "disk", "none"] = Field(
-        default="auto",
-        description="Where decoded images are kept; none: nowhere, they are decoded in every epoch; auto: on disk, or in memory when the "
-        "disk is short and they fit into half of what is free, else none.",
+    classes: Words = setting((), "Use these classes only, separated by commas. Default: all classes.", metavar="A,B")
+    balance: Literal["none", "weights", "sampler"] = setting(
+        "none", "Against imbalance: weights weighs the loss by inverse class frequency, sampler draws all classes equally often."
     )
-    workers: int = Field(default=0, ge=0, description="Processes that decode images; 0: one per core.")
-    on_bad: Literal["skip", "fail"] = Field(
-        default="skip", description="What an unreadable image does: be named and left out, or refuse the run."
+    cache: Literal["auto", "ram", "disk", "none"] = setting(
+        "auto",
+        "Place of decoded images. auto takes the disk, or memory if the disk is short, or none if both are. none decodes in every epoch.",
     )
+    workers: int = setting(0, "Processes that decode images. 0 starts one per core.", metavar="N", ge=0)
+    on_bad: Literal["skip", "fail"] = setting("skip", "Unreadable images: skip names them and leaves them out, fail refuses the training.")
 
     @model_validator(mode="after")
-    def _shares(self) -> DataConfig:
-        if len(self.split) not in {2, 3} or min(self.split[:2]) <= 0 or min(self.split) < 0 or abs(sum(self.split) - 1) > TOLERANCE:
-            given = "/".join(f"{share:g}" for share in self.split)
+    def _check_shares(self) -> DataConfig:
+        shares = self.split
+        if len(shares) not in {2, 3} or min(shares[:2]) <= 0 or min(shares) < 0 or abs(sum(shares) - 1) > SUM_TOLERANCE:
+            given = "/".join(f"{share:g}" for share in shares)
             raise ValueError(f"`--split` (={given}) must be two or three shares that sum to 1, such as 0.7/0.15/0.15 or 0.8/0.2")
         return self
 
 
 class ModelConfig(Section):
-    """Which network, and what it sees."""
+    """The network and its input."""
 
-    arch: str = Field(default="custom-cnn", description="Architecture, as listed by: cnnkit archs")
-    set: tuple[str, ...] = Field(
-        default=(),
-        description="An option of the architecture, such as width=64; may be repeated.",
-        json_schema_extra={"metavar": "NAME=VALUE"},
+    arch: str = setting("custom-cnn", "Architecture, a name that `cnnkit archs` lists, such as timm/resnet18.", metavar="NAME", common=True)
+    set: tuple[str, ...] = setting((), "Option of the architecture, such as width=64. Repeat it for more options.", metavar="NAME=VALUE")
+    weights: str = setting(
+        "none",
+        "Weights to start from: none (random), pretrained (downloads them), or a .safetensors or .pth file.",
+        metavar="none|pretrained|FILE",
+        common=True,
     )
-    weights: str = Field(default="none", description="Start from: none, pretrained (downloads), or a .safetensors / .pth file.")
-    image_size: int | None = Field(
-        default=None,
+    image_size: int | None = setting(
+        None,
+        "Side of the square input in pixels. Default: that of the weights, else the lesser of the architecture's and the images'.",
+        metavar="PX",
+        common=True,
         ge=8,
         le=2048,
-        description="Side of the square image in pixels; by default the weights', else the lesser of the architecture's and the data's.",
     )
-    channels: Literal[1, 3] = Field(default=3, description="3: colour, 1: gray.")
-    resize_mode: Literal["crop", "pad", "squash"] = Field(default="crop", description="How an image that is not square becomes square.")
+    channels: Literal[1, 3] = setting(3, "Channels of the network's input: 3 for colour, 1 for gray.", metavar="1|3")
+    resize_mode: Literal["crop", "pad", "squash"] = setting(
+        "crop", "Way to make an image square: crop cuts the longer side, pad adds a gray border, squash distorts."
+    )
 
 
 class OptimSettings(Section):
-    """How the network learns; what is ``auto`` is found out before the first step, which makes it an `OptimConfig`."""
+    """The optimisation as asked for; `OptimConfig` has numbers where ``auto`` may stand here."""
 
-    epochs: int = Field(default=30, ge=1, description="Passes over the training images, at most; --budget takes their place.")
-    budget: Duration = Field(
-        default=0.0,
+    epochs: int = setting(30, "Passes over the training images, at most. --budget takes their place.", metavar="N", common=True, ge=1)
+    budget: Duration = setting(
+        0.0,
+        "Time of the training with evaluation and saving, such as 90s, 10m or 1h30m. The schedule follows the clock. 0 trains by --epochs.",
+        metavar="TIME",
+        common=True,
         ge=0,
-        description="Train for this long, evaluation and saving included, such as 90s, 10m or 1h30m; the schedule follows the clock.",
-        json_schema_extra={"metavar": "TIME"},
     )
-    batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], number_or_auto("a whole number, at least 1")] = Field(
-        default=128,
-        description="Images per step; auto: what is fast here, as many as fit on a GPU, and no more than leave an epoch enough steps.",
-        json_schema_extra={"metavar": "N|auto"},
+    batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], number_or_auto("a whole number, at least 1")] = setting(
+        128,
+        "Images per step. auto tries sizes: as many as a GPU holds or as make a CPU fast, and few enough for many steps in an epoch.",
+        metavar="N|auto",
+        common=True,
     )
-    lr: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], number_or_auto("a number above 0, such as 2e-3")] = Field(
-        default=2e-3,
-        description="Peak learning rate; auto: what a range test suggests, as cnnkit lr-find makes it.",
-        json_schema_extra={"metavar": "N|auto"},
+    lr: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], number_or_auto("a number above 0, such as 2e-3")] = setting(
+        2e-3, "Peak learning rate. auto takes the suggestion of a range test, as `cnnkit lr-find` does.", metavar="X|auto", common=True
     )
-    optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field(
-        default="adamw", description="sgd is Nesterov's, momentum 0.9; muon orthogonalises the updates of hidden layers."
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = setting(
+        "adamw", "Optimizer. sgd has Nesterov momentum 0.9, muon orthogonalises the updates of hidden layers."
     )
-    weight_decay: float = Field(
-        default=0.05, ge=0, description="Decoupled for adamw, L2 for adam and sgd; biases and normalisations are spared."
-    )
-    schedule: Literal["constant", "cosine", "linear"] = Field(
-        default="cosine", description="How the learning rate falls to zero after warm-up."
-    )
-    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs in which the learning rate rises to its peak.")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the target spread over all classes.")
-    start_size: int = Field(
-        default=0,
+    weight_decay: float = setting(
+        0.05,
+        "Weight decay, decoupled for adamw and muon, L2 for adam and sgd. 0 switches it off. Biases and norms have none.",
+        metavar="X",
         ge=0,
-        description=f"Side of the images in the first {100 * START_SHARE:.0f} % of the training, in pixels: smaller ones are faster; "
-        "0: as later.",
-        json_schema_extra={"metavar": "PX"},
     )
-    freeze_epochs: int = Field(default=0, ge=0, description="Epochs that train only the last layer; needs --weights.")
-    layer_decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the learning rate per layer from the last to the first.")
-    ema: float = Field(
-        default=0.0, ge=0, lt=1, description="Decay of an average of the weights that is validated and kept; 0.999 is usual, 0: none."
+    schedule: Literal["constant", "cosine", "linear"] = setting("cosine", "Fall of the learning rate to zero after warm-up.")
+    warmup_epochs: float = setting(1.0, "Epochs over which the learning rate rises to its peak. 0 starts at the peak.", metavar="X", ge=0)
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over all classes, such as 0.1. 0 switches it off.", metavar="X", ge=0, lt=1
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto: a probe of about a second picks the fastest that is safe here."
+    start_size: int = setting(
+        0,
+        f"Side of the images in pixels in the first {100 * START_SHARE:.0f} % of the training, such as 24: smaller images train faster. "
+        "0 uses --image-size throughout.",
+        metavar="PX",
+        ge=0,
     )
-    compile: bool = Field(default=False, description="Compile the network by torch.compile: half a minute or more before the first step.")
-    accumulate: int = Field(default=1, ge=1, description="Batches whose gradients make one step.")
-    clip_grad: float = Field(default=0.0, ge=0, description="Largest gradient norm; 0: no limit.")
+    freeze_epochs: int = setting(
+        0, "Epochs that train the last layer only. Needs --weights. 0 trains all layers at once.", metavar="N", ge=0
+    )
+    layer_decay: float = setting(
+        1.0,
+        "Factor on the learning rate per layer, from the last layer to the first, such as 0.75. 1 switches it off.",
+        metavar="X",
+        gt=0,
+        le=1,
+    )
+    ema: float = setting(
+        0.0,
+        "Decay of a moving average of the weights, which is validated and kept, such as 0.999. 0 switches it off.",
+        metavar="X",
+        ge=0,
+        lt=1,
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", "Arithmetic of training. auto picks the fastest safe one by a short probe."
+    )
+    compile: bool = setting(
+        default=False, description="Compile the network by torch.compile, which takes half a minute or more before the first step."
+    )
+    accumulate: int = setting(1, "Batches whose gradients make one step.", metavar="N", ge=1)
+    clip_grad: float = setting(0.0, "Largest norm of the gradient, such as 1. 0 sets no limit.", metavar="X", ge=0)
 
     def settled(self, *, batch_size: int, lr: float) -> OptimConfig:
         """Return these settings with numbers where ``auto`` may stand."""
@@ -145,64 +180,66 @@ class OptimSettings(Section):
 
 
 class OptimConfig(OptimSettings):
-    """How the network learns, in numbers alone: what the engine trains by."""
+    """The optimisation in numbers alone: what the engine trains by."""
 
-    # narrower than in the class above, which is safe: what is frozen is only read
+    # narrower than in the class above, which is safe: a frozen field is only read
     batch_size: int = Field(default=OptimSettings.model_fields["batch_size"].default, ge=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     lr: float = Field(default=OptimSettings.model_fields["lr"].default, gt=0)  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class AugmentConfig(Section):
-    """How training images are varied at random; a value left out comes from the preset."""
+    """The random augmentation of training images; a setting left out comes from the preset."""
 
-    augment: Literal["none", "light", "default", "strong"] = Field(default="default", description="Preset of the following.")
-    rotate: float | None = Field(
-        default=None, ge=0, le=180, description="Largest rotation in degrees, either way.", json_schema_extra={"metavar": "DEG"}
+    augment: Literal["none", "light", "default", "strong"] = setting(
+        "default", "Preset of the flags below: default rotates, flips, zooms and shifts; strong also varies colour and erases.", common=True
     )
-    flip: Literal["h", "v", "hv", "none"] | None = Field(
-        default=None,
-        description="Mirror half of the images: left-right, upside down, both; off by itself when class names look like digits or sides.",
+    rotate: float | None = setting(
+        None, "Largest rotation in degrees, to either side, such as 10. 0 switches it off.", metavar="DEG", ge=0, le=180
     )
-    zoom: Annotated[tuple[float, float] | None, numbers(",")] = Field(
-        default=None, description="Range of magnification, such as 0.9,1.1.", json_schema_extra={"metavar": "LO,HI"}
+    flip: Literal["h", "v", "hv", "none"] | None = setting(
+        None,
+        "Mirror every image in every second epoch: h left-right, v upside down, hv both. none switches it off, and so do class names "
+        "that look like digits or sides.",
     )
-    shift: float | None = Field(
-        default=None, ge=0, le=0.5, description="Largest shift as a share of the side.", json_schema_extra={"metavar": "SHARE"}
+    zoom: Annotated[tuple[float, float] | None, numbers(",")] = setting(
+        None, "Range of random magnification, such as 0.9,1.1. 1,1 switches it off.", metavar="LO,HI"
     )
-    color: float | None = Field(
-        default=None,
+    shift: float | None = setting(None, "Largest shift as a share of the side, such as 0.1. 0 switches it off.", metavar="X", ge=0, le=0.5)
+    color: float | None = setting(
+        None,
+        "Brightness, contrast and saturation are multiplied by 1 - X to 1 + X, such as 0.3. 0 switches it off.",
+        metavar="X",
         ge=0,
         le=1,
-        description="Brightness, contrast and saturation times 1 - X to 1 + X.",
-        json_schema_extra={"metavar": "X"},
     )
-    randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, numbers(",")] = Field(
-        default=None,
-        description="N (up to 4) of RandAugment's operations on every image with magnitude M (0 to 30), such as 2,9.",
-        json_schema_extra={"metavar": "N,M"},
+    randaugment: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], Annotated[int, Field(ge=0, le=30)]] | None, numbers(",")] = setting(
+        None,
+        "N of RandAugment's operations (0 to 4) on every image with magnitude M (0 to 30), such as 2,9. 0,0 switches it off.",
+        metavar="N,M",
     )
-    erase: float | None = Field(
-        default=None, ge=0, le=1, description="Share of images with a random rectangle erased.", json_schema_extra={"metavar": "P"}
+    erase: float | None = setting(
+        None, "Share of images in which a random rectangle is erased, such as 0.25. 0 switches it off.", metavar="X", ge=0, le=1
     )
-    mixup: float | None = Field(
-        default=None, ge=0, description="Blend images and labels of two, with shares from Beta(A, A).", json_schema_extra={"metavar": "A"}
+    mixup: float | None = setting(
+        None, "Blend pairs of images and their labels, with shares from Beta(A, A), such as 0.2. 0 switches it off.", metavar="A", ge=0
     )
-    cutmix: float | None = Field(
-        default=None,
+    cutmix: float | None = setting(
+        None,
+        "Paste a rectangle of another image and mix the labels in proportion, with sizes from Beta(A, A), such as 1. 0 switches it off. "
+        "With --mixup each has half of the images.",
+        metavar="A",
         ge=0,
-        description="Paste a rectangle of another image, label in proportion, sizes from Beta(A, A); 1 is usual; with --mixup, half each.",
-        json_schema_extra={"metavar": "A"},
     )
 
     @model_validator(mode="after")
-    def _zoom_range(self) -> AugmentConfig:
+    def _check_zoom(self) -> AugmentConfig:
         if self.zoom is not None and not 0 < self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"`--zoom` (={self.zoom[0]:g},{self.zoom[1]:g}) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1")
         return self
 
     @field_validator("randaugment", mode="wrap")
     @classmethod
-    def _operations(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
+    def _check_operations(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
         try:
             return check(value)
         except ValidationError:
@@ -210,31 +247,29 @@ class AugmentConfig(Section):
 
 
 class StopConfig(Section):
-    """When training ends early, and which epoch is the best."""
+    """Early stopping, and the choice of the best epoch."""
 
-    patience: int = Field(default=8, ge=0, description="Epochs without a better model before training stops; 0: never.")
-    min_delta: float = Field(default=0.0, ge=0, description="What counts as better: an improvement by more than this.")
-    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = Field(
-        default="val_loss", description="The metric that chooses the best epoch."
-    )
+    patience: int = setting(8, "Epochs without a better model after which training stops. 0 never stops early.", metavar="N", ge=0)
+    min_delta: float = setting(0.0, "Smallest improvement of the monitored metric that counts as better.", metavar="X", ge=0)
+    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = setting("val_loss", "Metric that chooses the best epoch.")
 
 
 class RunConfig(Section):
-    """Where results go, and what makes the run repeatable."""
+    """The run directory, and whatever makes the run repeatable."""
 
-    out: Path | None = Field(default=None, description="Folder of run directories; by default $CNNKIT_RUNS or ./runs.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of split, weights, order, augmentation and dropout.")
-    deterministic: bool = Field(default=False, description="Bit-equal on the same machine: fp32 without a probe, deterministic kernels.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: the GPU if there is one.")
-    log: Words = Field(
-        default=(),
-        description="Trackers that follow the training, comma-separated: tensorboard, mlflow, wandb, or a plugin's.",
-        json_schema_extra={"metavar": "A,B"},
+    out: Path | None = setting(None, "Folder of the run directories. Default: $CNNKIT_RUNS, or ./runs.", metavar="FOLDER", common=True)
+    seed: int = setting(
+        0, "Seed of the split, the weights, the order, the augmentation and dropout.", metavar="N", common=True, ge=0, lt=2**31
     )
+    deterministic: bool = setting(
+        default=False, description="Train bit-equal on the same machine: fp32 without a probe, deterministic kernels."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device. auto takes a GPU if there is one.", common=True)
+    log: Words = setting((), "Trackers of the training, separated by commas: tensorboard, mlflow, wandb, or a plugin's.", metavar="A,B")
 
 
 class TrainConfig(Section):
-    """A whole training; `recipe` is the name the defaults came from, `larger` holds what fits a longer budget, or a faster machine."""
+    """A whole training; `recipe` names the origin of the defaults, `larger` holds tiers for longer budgets or faster machines."""
 
     recipe: str = "default"
     larger: tuple[Tier, ...] = ()
@@ -246,7 +281,7 @@ class TrainConfig(Section):
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _lengths(self) -> TrainConfig:
+    def _check_lengths(self) -> TrainConfig:
         frozen, epochs = self.optim.freeze_epochs, self.optim.epochs
         if frozen and self.model.weights == "none":
             raise ValueError(f"`--freeze-epochs` (={frozen}) needs weights worth keeping: give --weights, or leave it out")
@@ -257,7 +292,7 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _repeatable(self) -> TrainConfig:
+    def _check_repeatable(self) -> TrainConfig:
         if self.run.deterministic and self.optim.batch_size == "auto":
             raise ValueError("`--batch-size` (=auto) depends on how busy the machine is; with --deterministic give a number, such as 128")
         return self

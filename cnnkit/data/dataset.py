@@ -25,7 +25,7 @@ from cnnkit.data.split.split import Sample, assign_splits, place
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopened, scan
 from cnnkit.data.store.store import open_thumbnails
-from cnnkit.errors import DataError, closest
+from cnnkit.errors import DataError, closest, listed
 from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
@@ -100,13 +100,11 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
     present = natural_order(list({record.label for record in source.records}))
     for name in classes:
         if name not in present:
-            raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {', '.join(present)}")
+            raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {listed(present)}")
     chosen = natural_order(list(set(classes))) if classes else present
     if len(chosen) < 2:  # noqa: PLR2004 (one class cannot be told from anything)
         if classes:
-            raise DataError(
-                f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {', '.join(present)}"
-            )
+            raise DataError(f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {listed(present)}")
         raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
     kept = set(chosen)
     return [record for record in source.records if record.label in kept], tuple(chosen)
@@ -167,9 +165,8 @@ def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...]
     """Leave out what `store` knows to be unreadable, and give every other record its side."""
     bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad[:10])
-        more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""  # noqa: PLR2004
-        raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n{listed}{more}")
+        files = listed((f"{path}: {reason}" for path, reason in bad), separator="\n  ")
+        raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n  {files}")
     good = np.array([row for row, item in enumerate(store.facts) if not item.error], np.int64)
     _check_classes_left(source, records, good, classes)
     kept = [records[row] for row in good]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnkit.errors import shortened
+
 _FEW = 0.001  # a share below 0.1 % is said as such, not as 0.0 %
 _PRECISE = 0.1  # a share below 10 % gets a decimal
 
@@ -33,6 +35,5 @@ def percent(ratio: float) -> str:
 
 def enumerated(words: Sequence[str], most: int = 4) -> str:
     """Return ``a, b and c``; of more than `most`, ``a, b, c and 7 more``."""
-    if len(words) > most:
-        words = [*words[: most - 1], f"{len(words) - most + 1:,} more"]
+    words = words if len(words) <= most else shortened(words, most - 1)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

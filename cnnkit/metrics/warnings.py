@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnkit.errors import listed
 from cnnkit.metrics.classification import ClassificationReport
-
-_NAMED = 5  # classes in one remark
 
 
 def remarks(report: ClassificationReport) -> list[str]:
@@ -33,5 +32,4 @@ def remarks(report: ClassificationReport) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(repr(name) for name in names[:_NAMED]) + more
+    return listed(map(repr, names))

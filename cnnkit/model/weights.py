@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError, listed
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save the weights
-NAMED = 3  # how many names a sentence lists before it counts the rest
+MAX_TENSORS_NAMED = 3  # their names are long
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,4 @@ def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tenso
 
 
 def _names(names: Mapping[str, Any] | tuple[str, ...]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+    return listed(names, MAX_TENSORS_NAMED)

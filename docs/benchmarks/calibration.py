@@ -95,7 +95,7 @@ def compared(name: str, ours: Callable[..., float], theirs: Callable[..., float]
 
 def evaluated(run: str) -> None:
     """Print what the temperature does on test."""
-    from cnnkit.api import evaluate
+    from cnnkit.api.evaluation.evaluate import evaluate
     from cnnkit.report.terminal.calibration import calibration_line, effect_line
 
     found = evaluate(run).effect

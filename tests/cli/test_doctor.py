@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cnnkit import api
+from cnnkit.api.images import doctor as room
 from cnnkit.doctor.finding import IDS, Finding, Health, Severity
 
 NOTE = Finding("odd-mode", Severity.NOTE, (("a.png",),), "1 image has an alpha channel")
@@ -34,7 +34,7 @@ def examined(monkeypatch) -> dict[str, Any]:
         asked.update(given, data=data)
         return asked["health"]
 
-    monkeypatch.setattr(api, "examine", examine)
+    monkeypatch.setattr(room, "examine", examine)
     return asked
 
 

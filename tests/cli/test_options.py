@@ -6,17 +6,17 @@ from typing import Any
 
 import typer
 
-from cnnkit.cli.app import app
+from cnnkit.cli.app import build_app
 from cnnkit.cli.options import PANELS
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import recipe_names
 from cnnkit.config.settings import SECTIONS
 
-OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help"}
+OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help", "--help-all"}
 
 
 def parameters() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(build_app())
     command = group.commands["train"]
     return {option: parameter for parameter in command.params for option in parameter.opts if option.startswith("--")}
 
@@ -34,7 +34,7 @@ def test_every_flag_has_help_a_panel_and_the_default_of_its_field():
             assert option.help == field.description
             assert option.help.endswith(".") or ":" in option.help
             assert option.rich_help_panel == PANELS[key]
-            if field.default not in (None, "", ()):
+            if field.default not in (None, "", (), False):
                 first = field.default[0] if isinstance(field.default, tuple) else field.default
                 assert str(first).lower().removesuffix(".0") in str(option.show_default)
 

@@ -17,14 +17,13 @@ from cnnkit.api.inference.samples import other_samples
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress, scan
-from cnnkit.errors import ConfigError, DataError
+from cnnkit.errors import ConfigError, DataError, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Answers, Entrant, compare_pairs, score
 from cnnkit.metrics.comparison_report import CHANGES, Comparison, Contender
 
 _FEWEST = 2
 _JOINED = 3  # names of runs that one folder's name takes
-_LISTED = 20  # classes of a run named in a message
 
 
 @dataclass(frozen=True)
@@ -209,14 +208,9 @@ def _check_classes(known: Sequence[tuple[str, tuple[str, ...]]]) -> None:
     for name, classes in known[1:]:
         if set(classes) != set(expected):
             raise DataError(
-                f"{first} and {name} know different classes: {first} {_listed(expected)}; {name} {_listed(classes)}; "
+                f"{first} and {name} know different classes: {first} {listed(expected)}; {name} {listed(classes)}; "
                 f"compare runs of the same classes (train one anew with --classes)"
             )
-
-
-def _listed(classes: Sequence[str]) -> str:
-    more = f" and {len(classes) - _LISTED} more" if len(classes) > _LISTED else ""
-    return f"{', '.join(classes[:_LISTED])}{more}"
 
 
 def _common_split(splits: Sequence[tuple[str, set[str]]]) -> str:

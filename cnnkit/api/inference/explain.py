@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.predict import image_paths
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.image import read_image
-from cnnkit.errors import ConfigError, DataError, ModelFileError, closest
+from cnnkit.errors import ConfigError, DataError, ModelFileError, closest, listed
 from cnnkit.explain.explanation import SIDE, Explanation, Pictures
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.methods import Method, MethodName, open_method
@@ -25,7 +25,6 @@ from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import EXPORTERS, find
 
 BATCH = 16  # images whose photos, maps and features are in memory at the same time
-NAMED = 10  # classes that a message lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +159,7 @@ def _class_number(name: str | None, classes: Sequence[str]) -> int | None:
     if name is None:
         return None
     if name not in classes:
-        more = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
-        listed = ", ".join(classes[:NAMED]) + more
-        raise ConfigError(f"--class {name}: the model knows no such class{closest(name, classes)} Its classes: {listed}")
+        raise ConfigError(f"--class {name}: the model knows no such class{closest(name, classes)} Its classes: {listed(classes)}")
     return classes.index(name)
 
 

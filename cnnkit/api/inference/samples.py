@@ -9,10 +9,8 @@ from typing import Any
 
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
 from cnnkit.data.sources.layout import natural_order
-from cnnkit.errors import DataError, closest
+from cnnkit.errors import DataError, closest, listed
 from cnnkit.run_dir import RunDir
-
-_NAMED = 50  # classes in a message: a screen of them
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,11 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
     if strange:
         common = [name for name in labels if name in classes]
         offer = (
-            f"in both: {_listed(common)}; to evaluate these alone, add --classes {shlex.quote(','.join(common))}"
+            f"in both: {listed(common)}; to evaluate these alone, add --classes {shlex.quote(','.join(common))}"
             if common
             else "no class is in both, so nothing can be measured: name the folders as the model's classes are named"
         )
-        raise DataError(f"{source.name} has classes the model does not know: {_listed(strange)}; the model's: {_listed(classes)}; {offer}")
+        raise DataError(f"{source.name} has classes the model does not know: {listed(strange)}; the model's: {listed(classes)}; {offer}")
     records = tuple(record for record in records if not only or record.label in only)
     return Samples(source, chosen or ("all" if TRAIN not in present else TRAIN), records, records, {})
 
@@ -111,10 +109,4 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
 def _check_only(only: Sequence[str], classes: Sequence[str], where: str) -> None:
     for name in only:
         if name not in classes:
-            raise DataError(f"--classes {name}: no such class in {where}{closest(name, classes)} It has: {_listed(classes)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Name the first `_NAMED`, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+            raise DataError(f"--classes {name}: no such class in {where}{closest(name, classes)} It has: {listed(classes)}")

@@ -8,8 +8,8 @@ from typing import Any
 from cnnkit.report.page.chart import Axis, Chart, Line, chart
 from cnnkit.report.page.facts import ModelFacts
 from cnnkit.report.page.metrics import interval_text
-from cnnkit.report.terminal.names import printable
-from cnnkit.report.terminal.tables import percent
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.numbers import percent
 
 _CHANGES = {"fell": "clearly lower", "rose": "clearly higher", "unclear": "not clearly different, the intervals overlap"}
 
@@ -73,7 +73,7 @@ def _calibrated(effect: Mapping[str, Any] | None, model: ModelFacts) -> Iterator
     if model.temperature == 1:
         fitted = (effect or {}).get("fitted_on") or {}
         why = fitted.get("reason") or "none was fitted"
-        yield f"The probabilities are the network's own, with temperature 1: {printable(why)}."
+        yield f"The probabilities are the network's own, with temperature 1: {escaped(why)}."
         return
     if not effect or not effect.get("fitted_on"):
         yield f"The logits are divided by the temperature {model.temperature:.3f}."

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from cnnkit.errors import listed
+from cnnkit.metrics.class_scores import FEW_IMAGES
 from cnnkit.report.page.curves import Course
 from cnnkit.report.page.metrics import ClassRow
-from cnnkit.report.terminal.names import printable
-from cnnkit.report.terminal.tables import FEW_IMAGES, percent
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.numbers import percent
 
 _MEGA = 1e6
 _MINUTE, _HOUR = 60, 3600
-_MOST_NAMED = 8  # classes named in a sentence
 
 Facts = list[tuple[str, str]]
 
@@ -114,7 +115,7 @@ def _measured_limits(metrics: Mapping[str, Any] | None, classes: Sequence[ClassR
         return
     for one in metrics.get("baselines", ()):
         if not one["beaten"]:
-            yield f"Not shown to be better than {printable(one['summary'])}, which is right for {percent(one['accuracy']['value'])} %."
+            yield f"Not shown to be better than {escaped(one['summary'])}, which is right for {percent(one['accuracy']['value'])} %."
     if few := [row.name for row in classes if row.few]:
         yield f"Fewer than {FEW_IMAGES} {metrics['split']} images, so that scores are rough: {_named(few)}."
     if absent := [row.name for row in classes if not row.support]:
@@ -126,7 +127,7 @@ def _measured_limits(metrics: Mapping[str, Any] | None, classes: Sequence[ClassR
     if metrics.get("opened", 0) > 1:
         yield f"Test has been opened {metrics['opened']} times: what was chosen by looking at it makes its figures too good."
     if bad := metrics.get("unreadable"):
-        yield f"Left out because unreadable: {len(bad)} image{'s' * (len(bad) != 1)}, such as {printable(bad[0]['path'])}."
+        yield f"Left out because unreadable: {len(bad)} image{'s' * (len(bad) != 1)}, such as {escaped(bad[0]['path'])}."
 
 
 def duration(seconds: float) -> str:
@@ -139,8 +140,7 @@ def duration(seconds: float) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(printable(name) for name in names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return listed(map(escaped, names))
 
 
 def _kept(epochs: Sequence[Course]) -> int | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
-from cnnkit.report.terminal.tables import percent
+from cnnkit.report.terminal.numbers import percent
 
 MOST_BUTTONS = 30  # classes of a matrix whose cells can be pressed; beyond, pairs and a picture of the matrix
 MOST_PAIRS = 100

@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from cnnkit.report.pictures.thumbnail import data_uri, png, shrunk
+from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.health import MOST_BARS, by_severity, class_sizes, verdict, worst
-from cnnkit.report.terminal.names import printable
-from cnnkit.report.terminal.tables import percent
+from cnnkit.report.terminal.numbers import percent
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -87,7 +87,7 @@ def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any)
     environment = Environment(
         loader=PackageLoader("cnnkit.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: Any = {"name": printable, "flags": _around_flags, "percent": percent}
+    filters: Any = {"name": escaped, "flags": _around_flags, "percent": percent}
     environment.filters.update(filters)
     environment.tests.update(tests or {})
     return environment.get_template(template).render(values)

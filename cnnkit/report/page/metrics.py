@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from cnnkit.metrics.class_scores import FEW_IMAGES
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate, wilson
-from cnnkit.report.terminal.tables import FEW_IMAGES, UNDEFINED, percent
+from cnnkit.report.terminal.numbers import UNDEFINED, percent
 
 # metrics.json keys in the order of the page, with their names; an estimate under another key follows under its own name
 NAMES = {

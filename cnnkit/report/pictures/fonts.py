@@ -7,7 +7,7 @@ from functools import cache
 
 from matplotlib import font_manager
 
-from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.console import escaped
 
 _LATIN = "DejaVu Sans"  # ships with matplotlib: also Greek, Cyrillic, Arabic, Hebrew
 _OTHERS = (  # fonts with Chinese, Japanese or Korean that systems bring along; the first that is installed fills the gaps
@@ -45,7 +45,7 @@ def plot_labels(classes: Sequence[str]) -> list[str]:
 
 def drawable(text: str) -> str:
     """Return `text` with ``?`` for every letter that no font can write, and what cannot be printed written out."""
-    return "".join(letter if ord(letter) in _letters() else "?" for letter in printable(text))
+    return "".join(letter if ord(letter) in _letters() else "?" for letter in escaped(text))
 
 
 def _label(index: int, name: str) -> str:

@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.files import whole_file
+from cnnkit.metrics.class_scores import FEW_IMAGES
 from cnnkit.metrics.growth import FURTHEST, Forecast, Growth
 from cnnkit.metrics.intervals import Estimate, wilson
 from cnnkit.report.pictures.fonts import drawable, families, plot_labels
-from cnnkit.report.terminal.names import printable
-from cnnkit.report.terminal.tables import FEW_IMAGES, UNDEFINED, percent
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.numbers import UNDEFINED, gain_cells, percent, share_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def forecast_table(outlook: Forecast) -> RenderableType:
     rows = by_gain(outlook.per_class)
     for row in rows[:_MOST_ROWS]:
         few = row.sizes.support < FEW_IMAGES
-        table.add_row(Text(printable(row.name)), *_cells(row), f"{row.says}{', few' if few else ''}")
+        table.add_row(Text(escaped(row.name)), *_cells(row), f"{row.says}{', few' if few else ''}")
     table.add_section()
     table.add_row("all: accuracy", *_cells(outlook.overall), outlook.overall.says, style="bold")
     notes = [
@@ -139,6 +140,4 @@ def _cells(row: Growth) -> tuple[str, str, str, str]:
 def _with_interval(estimate: Estimate, sign: str = "") -> str:
     if math.isnan(estimate.value):
         return UNDEFINED
-    if sign:
-        return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
-    return f"{percent(estimate.value)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+    return " ".join(gain_cells(estimate, scale=100, digits=1)) if sign else share_text(estimate, unit="")

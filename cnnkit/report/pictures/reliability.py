@@ -15,7 +15,7 @@ from cnnkit.files import whole_file
 from cnnkit.metrics.calibration import ReliabilityBin
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature_effect import TemperatureEffect
-from cnnkit.report.terminal.tables import percent
+from cnnkit.report.terminal.numbers import share_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
 
 
 def _error(ece: Estimate) -> str:
-    return f"ECE {percent(ece.value)} % [{percent(ece.low)}, {percent(ece.high)}]"
+    return f"ECE {share_text(ece)}"
 
 
 def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str) -> None:

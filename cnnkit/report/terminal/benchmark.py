@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.console import escaped
 from cnnkit.speed.advice import size, verdict
 from cnnkit.speed.values import Benchmark, Memory, ModelSpeed, Stage, TrainingSpeed
 
@@ -42,7 +42,7 @@ def benchmark_summary(benchmark: Benchmark) -> RenderableType:
         parts += ["", Text(_efficiency(training))]
     if benchmark.models:
         parts += ["", _latencies(benchmark.models)]
-    parts += ["", _memory(benchmark), "", Text("verdict: ", style="bold").append(printable(verdict(benchmark)), style="not bold")]
+    parts += ["", _memory(benchmark), "", Text("verdict: ", style="bold").append(escaped(verdict(benchmark)), style="not bold")]
     return Group(*parts)
 
 
@@ -55,9 +55,9 @@ def _head(benchmark: Benchmark) -> Iterator[str]:
     training = benchmark.training
     if training:
         count = f"{training.images:,} training images, {training.image_size} px, batches of {training.batch_size}"
-        yield printable(f"{training.arch} on {training.data}: {count}")
+        yield escaped(f"{training.arch} on {training.data}: {count}")
         yield training.runtime
-    yield from (printable(f"{model.format}: {model.file}, on {model.images}") for model in benchmark.models if model.file)
+    yield from (escaped(f"{model.format}: {model.file}, on {model.images}") for model in benchmark.models if model.file)
     machine = benchmark.machine
     where = ", ".join(str(machine[name]) for name in ("gpu", "system") if name in machine)
     yield f"{where}, {machine['cores']} cores, torch {machine['torch']}; about {benchmark.seconds_per_stage:g} s a stage"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnkit.report.terminal.tables import percent
+from cnnkit.report.terminal.numbers import percent, share_text
 
 if TYPE_CHECKING:
-    from cnnkit.metrics.intervals import Estimate
     from cnnkit.metrics.temperature import Calibration
     from cnnkit.metrics.temperature_effect import TemperatureEffect
 
@@ -34,12 +33,8 @@ def effect_line(effect: TemperatureEffect) -> str:
     """Return what the temperature did on the images of an evaluation, with intervals, and whether that is clear."""
     if effect.change == "none":
         reason = effect.fitted.reason if effect.fitted else "none was fitted"
-        return f"calibration error (ECE) {_interval(effect.after.ece)}; temperature 1: {reason or 'the best is none'}"
+        return f"calibration error (ECE) {share_text(effect.after.ece)}; temperature 1: {reason or 'the best is none'}"
     return (
-        f"calibration error (ECE) {_interval(effect.before.ece)} without the temperature of {effect.temperature:.2f}, "
-        f"{_interval(effect.after.ece)} with it: {_CHANGES[effect.change]}"
+        f"calibration error (ECE) {share_text(effect.before.ece)} without the temperature of {effect.temperature:.2f}, "
+        f"{share_text(effect.after.ece)} with it: {_CHANGES[effect.change]}"
     )
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{percent(estimate.value)} % [{percent(estimate.low)}, {percent(estimate.high)}]"

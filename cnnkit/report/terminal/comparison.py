@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 from string import ascii_uppercase
@@ -14,11 +13,11 @@ from rich.text import Text
 
 from cnnkit.metrics.comparison import PairComparison
 from cnnkit.metrics.comparison_report import Change, Comparison
-from cnnkit.metrics.comparison_verdict import p_text, signed, verdict
+from cnnkit.metrics.comparison_verdict import p_text, verdict
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.paired import SIGNIFICANCE
-from cnnkit.report.terminal.names import printable
-from cnnkit.report.terminal.tables import UNDEFINED, percent
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.numbers import gain_cells, percent, share_cells
 
 _MOST_PAIRS = 3  # whose images are shown: beyond, they are a matter for compare.csv
 _MOST_IMAGES, _FEW_IMAGES = 5, 3  # shown of those fixed and of those broken, each: of a single pair, of several
@@ -29,7 +28,7 @@ _SCOPE = "All this speaks of these models as they are, on other images like thes
 def comparison_summary(comparison: Comparison) -> RenderableType:
     """Return the models with their scores, the differences, the verdicts, and the images and classes that tell the models apart."""
     parts: list[RenderableType] = [_models(comparison), "", _differences(comparison), ""]
-    parts += [Text("verdict: ", style="bold").append(printable(verdict(pair)), style="not bold") for pair in comparison.pairs]
+    parts += [Text("verdict: ", style="bold").append(escaped(verdict(pair)), style="not bold") for pair in comparison.pairs]
     parts += [Text(_SCOPE, style="dim"), "", *_classes(comparison)]
     if len(comparison.pairs) > _MOST_PAIRS:
         parts += ["", Text(f"The images that change sides in the {len(comparison.pairs)} pairs are in compare.csv.", style="dim")]
@@ -56,9 +55,9 @@ def _models(comparison: Comparison) -> Table:
     letters = _letters(comparison)
     for each in comparison.contenders:
         score = each.score
-        shares = (f"{percent(score.accuracy.value)} %", f"[{percent(score.accuracy.low)}, {percent(score.accuracy.high)}]")
+        shares = share_cells(score.accuracy)
         table.add_row(
-            letters[each.name], Text(printable(each.name)), *shares, f"{percent(score.macro_f1.value)} %", f"{score.loss.value:.3f}"
+            letters[each.name], Text(escaped(each.name)), *shares, f"{percent(score.macro_f1.value)} %", f"{score.loss.value:.3f}"
         )
     return table
 
@@ -99,7 +98,7 @@ def _classes(comparison: Comparison) -> Iterator[RenderableType]:
     for pair, each in shown:
         counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first))
         table.add_row(
-            _arrow(letters, pair), Text(printable(each.name)), *_points(each.recall, unit=""), _bare(p_text(each.corrected)), *counts
+            _arrow(letters, pair), Text(escaped(each.name)), *_points(each.recall, unit=""), _bare(p_text(each.corrected)), *counts
         )
     yield table
     if len(shown) < len(clear):
@@ -124,8 +123,8 @@ def _images(comparison: Comparison, pair: PairComparison) -> Iterator[Renderable
     most = _MOST_IMAGES if len(comparison.pairs) == 1 else _FEW_IMAGES
     fixed, broken = (list(islice(_of(comparison, pair, fixed=which), most)) for which in (True, False))
     for change in (*fixed, *broken):
-        answers = (Text(f"{printable(name)} {percent(share)} %") for name, share in (change.first, change.second))
-        table.add_row("fixed" if change.fixed else "broken", Text(printable(change.path)), Text(printable(change.true)), *answers)
+        answers = (Text(f"{escaped(name)} {percent(share)} %") for name, share in (change.first, change.second))
+        table.add_row("fixed" if change.fixed else "broken", Text(escaped(change.path)), Text(escaped(change.true)), *answers)
     yield table
     if len(fixed) + len(broken) < counts.only_first + counts.only_second:
         yield Text("The largest changes of the loss; all are in compare.csv.", style="dim")
@@ -140,15 +139,12 @@ def _arrow(letters: dict[str, str], pair: PairComparison) -> str:
 
 
 def _points(difference: Estimate, unit: str = " points") -> tuple[str, str]:
-    if math.isnan(difference.low):
-        return f"{signed(100 * difference.value, 1)}{unit}", UNDEFINED
-    return f"{signed(100 * difference.value, 1)}{unit}", f"[{signed(100 * difference.low, 1)}, {signed(100 * difference.high, 1)}]"
+    return gain_cells(difference, scale=100, digits=1, unit=unit)
 
 
 def _nats(difference: Estimate) -> tuple[str, str]:
-    if math.isnan(difference.low):
-        return f"{signed(difference.value, 3)} nats", UNDEFINED
-    return f"{signed(difference.value, 3)} nats", f"[{signed(difference.low, 3)}, {signed(difference.high, 3)}]"
+    value, interval = gain_cells(difference)
+    return f"{value} nats", interval
 
 
 def _bare(text: str) -> str:

@@ -14,8 +14,10 @@ from rich.text import Text
 from cnnkit.metrics.confusion import SHARE_OF, Normalize, normalized
 from cnnkit.metrics.counts import Counts, margins
 from cnnkit.metrics.scores import recall_of
-from cnnkit.report.terminal.names import fit, printable, short_heads
-from cnnkit.report.terminal.tables import most_confused_table, percent
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.names import fit, short_heads
+from cnnkit.report.terminal.numbers import percent
+from cnnkit.report.terminal.tables import most_confused_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -44,7 +46,7 @@ def confusion_table(
     Up to `limit` classes, on a console wide enough, it is the matrix: green on the diagonal and red off it, stronger with the
     share of the row, with row totals and recall. Otherwise it lists the most confused pairs and says that the whole is in `files`.
     """
-    return ConfusionTable(table, tuple(printable(name) for name in classes), normalize, limit, files)
+    return ConfusionTable(table, tuple(escaped(name) for name in classes), normalize, limit, files)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.report.terminal.names import fit, printable
+from cnnkit.errors import listed, shortened
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.names import fit
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -70,14 +72,14 @@ class HealthSummary:
             yield _findings(by_severity(self.health.findings), self.examples, ascii_only=options.ascii_only)
         if self.health.notes:
             yield ""
-            yield from (Text(printable(note), style="dim", overflow="fold") for note in self.health.notes)
+            yield from (Text(escaped(note), style="dim", overflow="fold") for note in self.health.notes)
 
 
 def class_bars(classes: Mapping[str, int], *, ascii_only: bool = False) -> Table | Text:
     """Return a bar for each class, in the order given; for more than `MOST_BARS` a sentence on their sizes."""
     if len(classes) > MOST_BARS:
         return Text(class_sizes(classes), overflow="fold")
-    names = [printable(name) for name in classes]
+    names = [escaped(name) for name in classes]
     width = min(_LONGEST_NAME, max((cell_len(name) for name in names), default=0))
     most = max(classes.values(), default=1) or 1
     table = Table.grid(padding=(0, 1))
@@ -91,16 +93,14 @@ def class_bars(classes: Mapping[str, int], *, ascii_only: bool = False) -> Table
 def class_sizes(classes: Mapping[str, int]) -> str:
     """Say in a sentence how large the classes are, naming the smallest and the largest."""
     ranked = sorted(classes.items(), key=lambda item: item[1])
-    listed = [", ".join(f"{printable(name)} {count:,}" for name, count in part) for part in (ranked[:_ENDS], ranked[: -_ENDS - 1 : -1])]
+    listed = [", ".join(f"{escaped(name)} {count:,}" for name, count in part) for part in (ranked[:_ENDS], ranked[: -_ENDS - 1 : -1])]
     median = statistics.median(classes.values())
     return f"images per class: median {median:,.0f}; fewest: {listed[0]}; most: {listed[1]}"
 
 
 def case_text(files: Sequence[str], *, ascii_only: bool = False) -> str:
     """Return one case of a finding: its file, or the files that belong together."""
-    shown = [printable(file) for file in files[:_FILES_OF_A_CASE]]
-    more = len(files) - len(shown)
-    return (" <-> " if ascii_only else " ↔ ").join([*shown, *([f"{more:,} more"] if more else [])])
+    return (" <-> " if ascii_only else " ↔ ").join(shortened(map(escaped, files), _FILES_OF_A_CASE))
 
 
 def _findings(findings: Sequence[Finding], examples: int, *, ascii_only: bool) -> Table:
@@ -110,7 +110,7 @@ def _findings(findings: Sequence[Finding], examples: int, *, ascii_only: bool) -
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        found, advice = _sentences(printable(finding.message))
+        found, advice = _sentences(escaped(finding.message))
         said = Text(found, overflow="fold").append(advice, style="dim")
         if finding.files:
             said.append("\n" + _examples(finding, examples, ascii_only=ascii_only), style="dim")
@@ -127,11 +127,8 @@ def _sentences(message: str) -> tuple[str, str]:
 
 def _examples(finding: Finding, most: int, *, ascii_only: bool) -> str:
     """The first cases: files in a row, groups of files one a line."""
-    shown = [case_text(case, ascii_only=ascii_only) for case in finding.files[:most]]
-    more = len(finding.files) - len(shown)
     grouped = any(len(case) > 1 for case in finding.files)
-    text = ("\n" if grouped else ", ").join(shown)
-    return text + (("\n" if grouped else " ") + f"and {more:,} more" if more else "")
+    return listed((case_text(case, ascii_only=ascii_only) for case in finding.files), most, "\n" if grouped else ", ")
 
 
 def _bar(share: float, *, ascii_only: bool) -> Text:

@@ -9,11 +9,6 @@ from rich.cells import cell_len, set_cell_size
 _SHORTEST_HEAD = 3  # cells; a shorter start of a word is a riddle
 
 
-def printable(name: str) -> str:
-    """Return `name` with line breaks, escape codes and undecodable bytes written out, so that it cannot move the cursor."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
-
-
 def fit(name: str, width: int) -> str:
     """Return `name` in exactly `width` terminal cells: padded, or cut with a final ``…``."""
     if cell_len(name) <= width:

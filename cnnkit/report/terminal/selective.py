@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cnnkit.errors import listed
 from cnnkit.metrics.abstention import Abstention, Operating
 from cnnkit.metrics.conformal import LabelSets
 from cnnkit.metrics.drift import Drift, FeatureShift
-from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.ood import StrangerReport
 from cnnkit.metrics.selective import SelectiveReport
-from cnnkit.report.terminal.tables import UNDEFINED, percent
+from cnnkit.report.terminal.numbers import UNDEFINED, number_cells, percent, share_cells, share_text
 
 _SHIFTS_NAMED = 3  # features named in a warning; the file has all
 
@@ -35,7 +35,7 @@ def risk_coverage_table(report: SelectiveReport) -> RenderableType:
         sets = report.sets
         notes.append(
             Text(
-                f"label sets for {percent(report.label_sets.coverage)} %: the true class is in {_share(sets.coverage)} of them; "
+                f"label sets for {percent(report.label_sets.coverage)} %: the true class is in {share_text(sets.coverage)} of them; "
                 f"{sets.mean_size:.2f} classes on average, one alone for {percent(sets.single)} % of the images"
             )
         )
@@ -46,9 +46,9 @@ def stranger_sentence(report: StrangerReport, split: str) -> str:
     """Say how a model took images of another kind."""
     threshold = "the model's threshold" if report.stored else f"the threshold that answers {percent(report.kept.value)} % of {split}"
     return (
-        f"of {report.n:,} images of another kind {_share(report.accepted)} are answered as if they were known, at {threshold} "
-        f"(probability ≥ {report.threshold:.3f}; of {split} it answers {_share(report.kept)}); AUROC of the top probability "
-        f"{report.auroc.value:.3f} [{report.auroc.low:.3f}, {report.auroc.high:.3f}]"
+        f"of {report.n:,} images of another kind {share_text(report.accepted)} are answered as if they were known, at {threshold} "
+        f"(probability ≥ {report.threshold:.3f}; of {split} it answers {share_text(report.kept)}); AUROC of the top probability "
+        f"{' '.join(number_cells(report.auroc))}"
     )
 
 
@@ -73,10 +73,9 @@ def label_sets_sentence(rule: LabelSets) -> str:
 def drift_sentence(drift: Drift) -> str:
     """Say that images look unlike those the model knows, with the figures."""
     shifted = [shift for shift in drift.shifts if shift.shifted]
-    named = "; ".join(_shift(shift) for shift in shifted[:_SHIFTS_NAMED])
-    more = f"; and {len(shifted) - _SHIFTS_NAMED} more" if len(shifted) > _SHIFTS_NAMED else ""
+    named = listed(map(_shift, shifted), _SHIFTS_NAMED, "; ")
     return (
-        f"these {drift.n:,} images look unlike the training images: {named}{more}. Probabilities, and thresholds on them, are known to "
+        f"these {drift.n:,} images look unlike the training images: {named}. Probabilities, and thresholds on them, are known to "
         f"hold only for images like the {drift.reference:,} of {drift.split}"
     )
 
@@ -88,9 +87,5 @@ def _shift(shift: FeatureShift) -> str:
 
 def _cells(row: Operating) -> tuple[str, ...]:
     risk = row.risk
-    shown = (f"{percent(risk.value)} %", f"[{percent(risk.low)}, {percent(risk.high)}]") if row.answered else (UNDEFINED, UNDEFINED)
+    shown = share_cells(risk) if row.answered else (UNDEFINED, UNDEFINED)
     return f"{percent(row.coverage)} %", f"{row.answered:,}", f"{row.threshold:.3f}", f"{row.errors:,}", *shown
-
-
-def _share(estimate: Estimate) -> str:
-    return f"{percent(estimate.value)} % [{percent(estimate.low)}, {percent(estimate.high)}]"

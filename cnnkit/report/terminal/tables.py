@@ -1,4 +1,4 @@
-"""Metrics as terminal tables. Shares become percent here and nowhere else; every number is also in metrics.json.
+"""Metrics as terminal tables; every number is also in metrics.json.
 
 Text never carries meaning by colour alone, and class names are never parsed as markup.
 """
@@ -19,16 +19,11 @@ from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
-from cnnkit.report.terminal.names import printable
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.numbers import UNDEFINED, number_cells, percent, share_cells
 
 _MOST_CLASSES = 50  # rows one still scrolls through; beyond, the classes of lowest F1
 _WORST_CLASSES = 20
-UNDEFINED = "-"
-
-
-def percent(share: float) -> str:
-    """Return a share in [0, 1] as percent with one digit, without the sign; ``-`` where it is undefined."""
-    return UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def metrics_table(report: ClassificationReport) -> RenderableType:
@@ -37,19 +32,19 @@ def metrics_table(report: ClassificationReport) -> RenderableType:
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_row("accuracy", *_shares(report.accuracy), style="bold")
+    table.add_row("accuracy", *share_cells(report.accuracy), style="bold")
     if report.top_k_accuracy:
-        table.add_row(f"top-{report.top_k} accuracy", *_shares(report.top_k_accuracy))
-    table.add_row("balanced accuracy", *_shares(report.balanced_accuracy))
-    table.add_row("macro F1", *_shares(report.macro_f1))
-    table.add_row("weighted F1", *_shares(Estimate(report.weighted_f1, *report.weighted_f1_interval)))
-    table.add_row("ROC AUC", *_shares(report.roc_auc))
-    table.add_row("average precision", *_shares(report.average_precision))
-    table.add_row("loss (nats)", *_plain(report.loss))
-    table.add_row("Brier score", *_plain(report.brier))
-    table.add_row("calibration error", *_shares(report.ece))
+        table.add_row(f"top-{report.top_k} accuracy", *share_cells(report.top_k_accuracy))
+    table.add_row("balanced accuracy", *share_cells(report.balanced_accuracy))
+    table.add_row("macro F1", *share_cells(report.macro_f1))
+    table.add_row("weighted F1", *share_cells(Estimate(report.weighted_f1, *report.weighted_f1_interval)))
+    table.add_row("ROC AUC", *share_cells(report.roc_auc))
+    table.add_row("average precision", *share_cells(report.average_precision))
+    table.add_row("loss (nats)", *number_cells(report.loss))
+    table.add_row("Brier score", *number_cells(report.brier))
+    table.add_row("calibration error", *share_cells(report.ece))
     for one in report.baselines:
-        table.add_row(Text(printable(one.summary)), *_shares(one.accuracy), style="dim")
+        table.add_row(Text(escaped(one.summary)), *share_cells(one.accuracy), style="dim")
     warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.beaten]
     return Group(table, *warnings) if warnings else table
 
@@ -58,7 +53,7 @@ def _not_beaten(one: Baseline) -> str:
     """Say on what a baseline that is not clearly beaten rests."""
     advice = "; is there more to the classes than their colours?" if one.name == COLOUR else ""
     return (
-        f"Warning: not shown to be better than {printable(one.summary)}: {one.counts.only_second} images are right by the model alone, "
+        f"Warning: not shown to be better than {escaped(one.summary)}: {one.counts.only_second} images are right by the model alone, "
         f"{one.counts.only_first} by that alone (exact McNemar p = {one.p_value:.2g}){advice}"
     )
 
@@ -83,7 +78,7 @@ def per_class_table(report: ClassificationReport, most: int = _MOST_CLASSES) -> 
             _with_ends(score.f1, score.f1_interval),
             str(score.support),
         )
-        table.add_row(Text(printable(score.name)), *values, "few" if score.few else "", style="dim" if score.few else "")
+        table.add_row(Text(escaped(score.name)), *values, "few" if score.few else "", style="dim" if score.few else "")
     notes.append("[low–high]: 95 % interval in percent.")
     if any(score.few for score in scores):
         notes.append(f"few: under {FEW_IMAGES} images; scores of such a class may be off by more than 10 points.")
@@ -103,7 +98,7 @@ def most_confused_table(table: Counts, classes: Sequence[str], most: int = 15) -
     shown.add_column("images", justify="right", no_wrap=True)
     shown.add_column("of the true class", justify="right", no_wrap=True)
     for pair in pairs:
-        shown.add_row(Text(printable(pair.true)), Text(printable(pair.predicted)), str(pair.count), f"{percent(pair.share)} %")
+        shown.add_row(Text(escaped(pair.true)), Text(escaped(pair.predicted)), str(pair.count), f"{percent(pair.share)} %")
     return shown
 
 
@@ -116,15 +111,3 @@ def _with_ends(share: float, ends: Interval) -> str:
     if math.isnan(share):
         return UNDEFINED
     return f"{percent(share)} [{math.floor(100 * ends[0])}–{math.ceil(100 * ends[1])}]"
-
-
-def _shares(estimate: Estimate) -> tuple[str, str]:
-    if math.isnan(estimate.value):
-        return UNDEFINED, UNDEFINED
-    return f"{percent(estimate.value)} %", f"[{percent(estimate.low)}, {percent(estimate.high)}]"
-
-
-def _plain(estimate: Estimate) -> tuple[str, str]:
-    if not math.isfinite(estimate.low):
-        return f"{estimate.value:.3f}", UNDEFINED
-    return f"{estimate.value:.3f}", f"[{estimate.low:.3f}, {estimate.high:.3f}]"

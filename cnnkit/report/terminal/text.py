@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import Normalize
 from cnnkit.report.terminal.confusion import confusion_table
+from cnnkit.report.terminal.console import EscapingConsole
 from cnnkit.report.terminal.tables import metrics_table, per_class_table
 
 WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
@@ -21,11 +22,11 @@ def report_text(report: ClassificationReport, heading: str = "", more: Sequence[
     `heading` stands above them, if there is one, and `more` below.
     """
     file = io.StringIO()
-    console = Console(file=file, width=WIDTH, color_system=None, highlight=False)
+    console = EscapingConsole(file=file, width=WIDTH, color_system=None)
     if heading:
-        console.print(heading, "", sep="\n", markup=False)
+        console.print(heading, "", sep="\n")
     matrix = confusion_table(report.confusion, report.classes, normalize)
     console.print(metrics_table(report), "", per_class_table(report), "", matrix, sep="\n")
     for part in more:
-        console.print("", part, sep="\n", markup=False)
+        console.print("", part, sep="\n")
     return file.getvalue()

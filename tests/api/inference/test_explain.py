@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnkit.api import explain, predict
+from cnnkit.api.inference.explain import explain
+from cnnkit.api.inference.predict import predict
 from cnnkit.errors import CnnkitError, ConfigError, DataError
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from cnnkit.report.terminal.names import fit, printable, short_heads
+from cnnkit.report.terminal.console import escaped
+from cnnkit.report.terminal.names import fit, short_heads
 
 
 @pytest.mark.parametrize(
@@ -19,8 +20,8 @@ from cnnkit.report.terminal.names import fit, printable, short_heads
     ],
 )
 def test_nothing_that_moves_the_cursor_is_printed(name: str, shown: str) -> None:
-    assert printable(name) == shown
-    printable(name).encode()
+    assert escaped(name) == shown
+    escaped(name).encode()
 
 
 @pytest.mark.parametrize("name", ["", "ant", "exactly8", "longer than eight", "猫猫猫猫猫", "a猫猫猫猫"])

@@ -92,7 +92,7 @@ def test_drift_names_the_worst_three_features_with_direction_distance_and_chance
         "these 300 images look unlike the training images: a 0.10, usually 0.60 (distance 0.90 of 1, p = 0.0042); b 0.10"
     )
     assert "(distance 0.80 of 1, p < 0.0001)" in said
-    assert "; and 2 more. Probabilities, and thresholds on them, are known to hold only for images like the 8,843 of val" in said
+    assert " and 2 more. Probabilities, and thresholds on them, are known to hold only for images like the 8,843 of val" in said
 
 
 @pytest.mark.parametrize("n", [1, 5, 3000])

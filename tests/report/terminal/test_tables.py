@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
-from cnnkit.report.terminal.tables import metrics_table, most_confused_table, per_class_table, percent
+from cnnkit.report.terminal.numbers import percent
+from cnnkit.report.terminal.tables import metrics_table, most_confused_table, per_class_table
 
 
 def plain(renderable: RenderableType, width: int = 80) -> str:

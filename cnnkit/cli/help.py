@@ -1,0 +1,148 @@
+"""The help pages of the commands: plain text in panels that fits any terminal, with the common flags first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+MAX_FLAGS = 24  # a command with more shows the common ones in panels; --help-all shows them all
+MAX_WIDTH = 120  # cells of a line; longer lines are hard to read
+TERM_SHARE = 0.4  # of the width: the help of a longer flag moves to the next line
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
+OPTIONS = "Options"
+UNBROKEN = {" ": "\u00a0", "-": "\u2011"}  # no line ends there; both are written as what they stand for
+
+Row = tuple[str, str]
+
+
+class HelpCommand(TyperCommand):
+    """A command whose help lists its flags; a long one shows the `common_flags` of its function, in panels."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words after the command's name in the usage line."""
+        return [self.options_metavar or "", *(_term(param) for param in self.get_params(ctx) if param.param_type_name == "argument")]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write usage, description and flags."""
+        self._write(ctx, formatter, every=False)
+
+    def help_all(self, ctx: Any) -> str:
+        """Return the help with every flag."""
+        formatter = ctx.make_formatter()
+        self._write(ctx, formatter, every=True)
+        return formatter.getvalue().rstrip("\n")
+
+    def _write(self, ctx: Any, formatter: Any, *, every: bool) -> None:
+        self.format_usage(ctx, formatter)
+        _write_description(self.help, formatter)
+        params = self.get_params(ctx)
+        long = len(params) > MAX_FLAGS
+        common: frozenset[str] = getattr(self.callback, "common_flags", frozenset[str]())
+        chosen = [param for param in params if every or not long or _is_common(param, common)]
+        panels: dict[str, list[Row]] = {}
+        for param in sorted(chosen, key=lambda param: param.param_type_name != "argument"):
+            panels.setdefault(_panel(param) if long else _plain_panel(param), []).append((_term(param), _text(param)))
+        _write_panels(panels, formatter)
+        if len(chosen) < len(params):
+            formatter.write_paragraph()
+            formatter.write_text(_unbroken(f"{len(params) - len(chosen)} more flags: {ctx.command_path} --help-all"))
+        _restore(formatter)
+
+
+class HelpGroup(TyperGroup):
+    """A group of commands whose help lists them by panel."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write usage, description, commands and flags."""
+        self.format_usage(ctx, formatter)
+        _write_description(self.help, formatter)
+        panels: dict[str, list[Row]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                summary = (command.help or "").strip().partition("\n\n")[0]
+                panel = getattr(command, "rich_help_panel", None) or "Commands"
+                panels.setdefault(panel, []).append((name, _unbroken(" ".join(summary.split()))))
+        for param in self.get_params(ctx):
+            panels.setdefault(OPTIONS, []).append((_term(param), _text(param)))
+        _write_panels(panels, formatter)
+        _restore(formatter)
+
+
+def show_all(ctx: typer.Context, wanted: bool) -> None:
+    """Print the help with every flag and exit: the callback of ``--help-all``."""
+    if wanted and not ctx.resilient_parsing:
+        command: Any = ctx.command
+        typer.echo(command.help_all(ctx))
+        raise typer.Exit
+
+
+HelpAllFlag = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every flag and exit.")]
+
+
+def _is_common(param: Any, common: frozenset[str]) -> bool:
+    return param.param_type_name == "argument" or param.name in {"help", "help_all"} or param.name in common
+
+
+def _panel(param: Any) -> str:
+    return getattr(param, "rich_help_panel", None) or _plain_panel(param)
+
+
+def _plain_panel(param: Any) -> str:
+    return "Arguments" if param.param_type_name == "argument" else OPTIONS
+
+
+def _write_description(text: str | None, formatter: Any) -> None:
+    r"""Write the paragraphs of a docstring; their lines join, but for a paragraph that begins with the mark ``\b`` (examples)."""
+    for paragraph in (text or "").strip().split("\n\n"):
+        formatter.write_paragraph()
+        if paragraph.startswith("\b"):
+            lines = (f"  {line}".rstrip() for line in paragraph.splitlines()[1:])
+            formatter.write("\n".join(lines) + "\n")
+        else:
+            formatter.write_text(_unbroken(" ".join(paragraph.split())))
+
+
+def _write_panels(panels: dict[str, list[Row]], formatter: Any) -> None:
+    """Write each panel under its title; all have their second column at the same place."""
+    limit = int(TERM_SHARE * formatter.width)
+    column = max((len(term) for rows in panels.values() for term, _ in rows if len(term) <= limit), default=0)
+    for title, rows in panels.items():
+        with formatter.section(typer.style(title, bold=True)):
+            formatter.write_dl([(term.ljust(column), text) for term, text in rows], col_max=column)
+
+
+def _term(param: Any) -> str:
+    """Return the left column: ``-e, --epochs N``, ``--[no-]download`` or ``DATA``."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name.upper())
+    names = sorted(param.opts, key=lambda name: name.startswith("--"))
+    if any(name.startswith("--no-") for name in param.secondary_opts):
+        names[-1] = names[-1].replace("--", "--[no-]", 1)
+    indent = "" if len(names) > 1 or not names[0].startswith("--") else "    "
+    return indent + ", ".join(names) + ("" if getattr(param, "is_flag", False) else f" {param.metavar}")
+
+
+def _text(param: Any) -> str:
+    """Return the right column: the help, and the default unless it is nothing or off."""
+    shown: Any = getattr(param, "show_default", False)
+    if shown is True and param.default not in {None, False, ""} and not callable(param.default):
+        shown = param.default
+    default = f"[default: {shown}]" if shown and shown is not True else ""
+    return " ".join(part for part in (_unbroken(param.help or ""), _unbroken(default, spaces=True)) if part)
+
+
+def _unbroken(text: str, *, spaces: bool = False) -> str:
+    """Return `text` so that no line ends at its hyphens, nor at its spaces if `spaces` is set."""
+    text = text.replace("-", UNBROKEN["-"])
+    return text.replace(" ", UNBROKEN[" "]) if spaces else text
+
+
+def _restore(formatter: Any) -> None:
+    """Write hyphens and spaces for the marks of `_unbroken`."""
+    text = formatter.getvalue()
+    for plain, mark in UNBROKEN.items():
+        text = text.replace(mark, plain)
+    formatter.buffer[:] = [text]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import typer
+
+from cnnkit.cli.app import COMMANDS, build_app
+from cnnkit.cli.help import MAX_FLAGS
+
+WORDS = re.compile(r"--[a-z][a-z-]*")
+
+
+def commands() -> dict[str, Any]:
+    """Every command of the command line, with its subcommands, by the words that call it."""
+    group: Any = typer.main.get_command(build_app())
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found[name] = command
+        found |= {f"{name} {below}": inner for below, inner in getattr(command, "commands", {}).items()}
+    return found
+
+
+NAMES = [name for names in COMMANDS.values() for name in names]
+EVERY = sorted(commands())
+
+
+def page(cli: Any, monkeypatch: pytest.MonkeyPatch, words: str, flag: str = "--help", width: int = 80) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = cli(*words.split(), flag)
+    assert (result.code, result.err) == (0, "")
+    return result.out
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("words", EVERY)
+def test_no_line_is_wider_than_the_terminal(cli, monkeypatch, words, width):
+    text = page(cli, monkeypatch, words, width=width)
+    examples = [line for line in text.splitlines() if line.startswith("  cnnkit")]
+    assert max(len(line) for line in text.splitlines() if line not in examples) <= width
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_defaults_read_as_they_are_typed(cli, monkeypatch, words):
+    text = page(cli, monkeypatch, words, width=120)
+    assert not re.search(r"default: \(|\(none\)|\(false\)|\{|\u00a0|\u2011", text)
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_every_flag_says_what_it_takes_and_does(words):
+    for param in commands()[words].params:
+        if param.name != "help" and param.param_type_name == "option":
+            assert param.help, param.name
+            assert param.help.rstrip()[-1] in ".):", param.help
+            assert getattr(param, "is_flag", False) or param.metavar, f"{param.name} has no metavar"
+
+
+def test_the_first_page_lists_every_command_once_in_its_panel(cli, monkeypatch):
+    text = page(cli, monkeypatch, "")
+    for panel, names in COMMANDS.items():
+        assert f"\n{panel}:\n" in text
+        for name in names:
+            assert len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1
+
+
+def test_every_command_has_its_file_and_nothing_else_does(cli, monkeypatch):
+    assert sorted(NAMES) == sorted(name for name in EVERY if " " not in name)
+
+
+def test_a_long_command_shows_the_common_flags_first(cli, monkeypatch):
+    short, whole = page(cli, monkeypatch, "train"), page(cli, monkeypatch, "train", "--help-all")
+    assert len(short.splitlines()) < 80
+    shown, all_flags = set(WORDS.findall(short)), set(WORDS.findall(whole))
+    assert {"--data", "--arch", "--epochs", "--budget", "--lr", "--out", "--dry-run"} <= shown < all_flags
+    assert "--clip-grad" not in shown
+    assert re.search(r"\d+ more flags: cnnkit train --help-all", short)
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_a_short_command_has_no_second_page(cli, words):
+    params = commands()[words].params
+    has_second = any(param.name == "help_all" for param in params)
+    assert has_second == (len(params) > MAX_FLAGS)
+
+
+def test_a_panel_stands_in_one_column(cli, monkeypatch):
+    lines = page(cli, monkeypatch, "train", "--help-all").splitlines()
+    columns = {match.end() for line in lines if (match := re.match(r"^  (?:-\w, |    )--\S+(?: \S+)?  +(?=\S)", line))}
+    assert len(columns) == 1
+
+
+def test_paragraphs_of_a_description_are_whole(cli, monkeypatch):
+    text = page(cli, monkeypatch, "split", width=120)
+    assert "copies and groups stay together, and images added later move no" in text
+
+
+def test_a_usage_error_names_the_help(cli):
+    result = cli("eval", "--modle", "x")
+    assert result.code == 2
+    assert "No such option: --modle" in result.err
+    assert "cnnkit eval --help" in result.err
+    assert result.out == ""
