@@ -61,4 +61,4 @@ def _check_runs(runs: list[Path], *, several: bool) -> None:
         raise ConfigError("--compare takes two or more runs: cnnkit report --compare RUN RUN; cnnkit runs lists them")
     if not several and len(runs) > 1:
         named = " ".join(map(str, runs))
-        raise ConfigError(f"{len(runs)} runs for one page: add --compare to put them side by side: cnnkit report --compare {named}")
+        raise ConfigError(f"{len(runs)} runs for one page: add --compare to put them beside each other: cnnkit report --compare {named}")

@@ -1,4 +1,4 @@
-"""Every setting of a training, with its default, unit and bounds: the only place of a default.
+"""Every setting of a training: its default, which stands here only, its unit and its bounds.
 
 `cnnkit.cli.options` makes the command line from these models: a field is a flag, its description is the help, its section is the
 panel. Recipes and ``--config`` files are TOML documents of the same sections (`cnnkit.config.recipe`).
@@ -33,7 +33,7 @@ def setting(default: Any, description: str, *, metavar: str = "", common: bool =
 
 
 class DataConfig(Section):
-    """The images, their splits, and the place where decoded images are kept."""
+    """The images, their splits, and the storage of decoded images."""
 
     data: str = setting(
         "",
@@ -68,7 +68,7 @@ class DataConfig(Section):
     )
     cache: Literal["auto", "ram", "disk", "none"] = setting(
         "auto",
-        "Place of decoded images. auto takes the disk, or memory if the disk is short, or none if both are. none decodes in every epoch.",
+        "Storage of decoded images. auto takes the disk, or memory if the disk is short, or none if both are. none decodes in every epoch.",
     )
     workers: int = setting(0, "Processes that decode images. 0 starts one per core.", metavar="N", ge=0)
     on_bad: Literal["skip", "fail"] = setting("skip", "Unreadable images: skip names them and leaves them out, fail refuses the training.")
@@ -95,7 +95,7 @@ class ModelConfig(Section):
     )
     image_size: int | None = setting(
         None,
-        "Side of the square input in pixels. Default: that of the weights, else the lesser of the architecture's and the images'.",
+        "Width and height of the input in pixels. Default: that of the weights, else the lesser of the architecture's and the images'.",
         metavar="PX",
         common=True,
         ge=8,
@@ -103,14 +103,14 @@ class ModelConfig(Section):
     )
     channels: Literal[1, 3] = setting(3, "Channels of the network's input: 3 for colour, 1 for gray.", metavar="1|3")
     resize_mode: Literal["crop", "pad", "squash"] = setting(
-        "crop", "Way to make an image square: crop cuts the longer side, pad adds a gray border, squash distorts."
+        "crop", "Way to make an image square: crop cuts the longer edge, pad adds a gray border, squash distorts."
     )
 
 
 class OptimSettings(Section):
     """The optimisation as asked for; `OptimConfig` has numbers where ``auto`` may stand here."""
 
-    epochs: int = setting(30, "Passes over the training images, at most. --budget takes their place.", metavar="N", common=True, ge=1)
+    epochs: int = setting(30, "Passes over the training images, at most. --budget replaces it.", metavar="N", common=True, ge=1)
     budget: Duration = setting(
         0.0,
         "Time of the training with evaluation and saving, such as 90s, 10m or 1h30m. The schedule follows the clock. 0 trains by --epochs.",
@@ -143,7 +143,7 @@ class OptimSettings(Section):
     )
     start_size: int = setting(
         0,
-        f"Side of the images in pixels in the first {100 * START_SHARE:.0f} % of the training, such as 24: smaller images train faster. "
+        f"Width and height of the images in pixels in the first {100 * START_SHARE:.0f} % of the training, such as 24: smaller images train faster. "
         "0 uses --image-size throughout.",
         metavar="PX",
         ge=0,
@@ -194,17 +194,17 @@ class AugmentConfig(Section):
         "default", "Preset of the flags below: default rotates, flips, zooms and shifts; strong also varies colour and erases.", common=True
     )
     rotate: float | None = setting(
-        None, "Largest rotation in degrees, to either side, such as 10. 0 switches it off.", metavar="DEG", ge=0, le=180
+        None, "Largest rotation in degrees, in both directions, such as 10. 0 switches it off.", metavar="DEG", ge=0, le=180
     )
     flip: Literal["h", "v", "hv", "none"] | None = setting(
         None,
         "Mirror every image in every second epoch: h left-right, v upside down, hv both. none switches it off, and so do class names "
-        "that look like digits or sides.",
+        "that look like digits or directions.",
     )
     zoom: Annotated[tuple[float, float] | None, numbers(",")] = setting(
         None, "Range of random magnification, such as 0.9,1.1. 1,1 switches it off.", metavar="LO,HI"
     )
-    shift: float | None = setting(None, "Largest shift as a share of the side, such as 0.1. 0 switches it off.", metavar="X", ge=0, le=0.5)
+    shift: float | None = setting(None, "Largest shift as a share of the width, such as 0.1. 0 switches it off.", metavar="X", ge=0, le=0.5)
     color: float | None = setting(
         None,
         "Brightness, contrast and saturation are multiplied by 1 - X to 1 + X, such as 0.3. 0 switches it off.",

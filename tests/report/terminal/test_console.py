@@ -20,7 +20,7 @@ def written(*parts: object, terminal: bool = False) -> str:
     return file.getvalue()
 
 
-def table(cell: object) -> Table:
+def table(cell: str | Text) -> Table:
     found = Table("name", "count")
     found.add_row(cell, "3")
     return found
