@@ -17,7 +17,9 @@ from cnnkit.config.tiers import Tier
 from cnnkit.errors import ConfigError, closest
 
 TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
-START_SHARE = 0.6  # of a training after its warm-up that sees images of `start_size`: measured, see docs/benchmarks
+# Of a training after its warm-up that sees images of `start_size`: see docs/benchmarks/LOG.md, "Start size, mirrored filters and
+# wider networks".
+START_SHARE = 0.6
 Values = Mapping[str, Mapping[str, Any]]
 
 
