@@ -19,7 +19,7 @@ from cnnkit.errors import CheckFailedError, ConfigError, closest
 
 BATCH = 3  # more than one, and no number of classes or channels used here but RGB's
 SMALL = 32  # px: the smallest images that training does not scale up
-TOLERANCE = 1e-3  # of the largest logit; measured: memory formats differ by 1e-6 in float32, wrong layouts by 1e-1 and more
+TOLERANCE = 1e-3  # of the largest logit: memory formats differ by 1e-6 in float32, wrong layouts by 1e-1 and more
 
 
 class ArchitectureCheckError(CheckFailedError, AssertionError):

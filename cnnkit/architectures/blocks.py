@@ -56,7 +56,7 @@ class AverageGrid(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, side, side)."""
         height, width = maps.shape[2:]
-        if height == width == self.side:  # a mean over one pixel still costs its gradient: 4 % of a step of custom-cnn at 32 px (measured)
+        if height == width == self.side:  # a mean over one pixel still costs its gradient: 4 % of a step of custom-cnn at 32 px
             return maps
         if height % self.side or width % self.side:
             return F.adaptive_avg_pool2d(maps, self.side)
@@ -99,7 +99,7 @@ def glorot_init(network: nn.Module) -> None:
     """Draw the weights as Keras does: uniform by fan-in and fan-out, biases zero (Glorot and Bengio 2010, eq. 16).
 
     For networks without normalisation: torch's default starts them almost silent (first logits of `custom-cnn` spread by 0.06),
-    He's too loud, as each max-pooling adds power (1.5); these start at 0.3 (measured on noise of 32 pixels).
+    He's too loud, as each max-pooling adds power (1.5); these start at 0.3. See docs/benchmarks/LOG.md, "Spread of the first logits".
     """
     for layer in _weighted(network):
         nn.init.xavier_uniform_(layer.weight)

@@ -5,11 +5,10 @@
 After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498, section 3), narrower. Its first layer is not
 learned: once the training images are known, `start_from` makes it the whitening of their patches (section 3.2, after David Page and
 tysam-code). Nor is its bias, as it is there for three epochs: without it no gradient need reach the largest maps. As there, the first
-layer does not pad and poolings round down: 32 px become 31, 15, 7, 3 (measured at 160 CPU-seconds on CIFAR-10, val accuracy: 77.8 %
-with bias and padding, 79.0 % without the bias, 79.7 % with neither; a third more images a second).
+layer does not pad and poolings round down: 32 px become 31, 15, 7, 3. See docs/benchmarks/LOG.md, "Parts of the fast recipe".
 
 Where training mirrors images, the option `mirror` builds the network so that mirroring changes nothing (`cnnkit.architectures.mirrored`):
-half of the filters are mirror images of the others. Measured against the plain one on CIFAR-10: see docs/benchmarks.
+half of the filters are mirror images of the others. See docs/benchmarks/LOG.md, "Mirrored filters in two minutes".
 """
 
 from __future__ import annotations

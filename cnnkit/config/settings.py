@@ -17,7 +17,9 @@ from cnnkit.config.tiers import Tier
 from cnnkit.errors import ConfigError, closest
 
 SUM_TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
-START_SHARE = 0.6  # of a training after its warm-up that sees images of `start_size`; see docs/benchmarks/LOG.md
+# Share of a training after its warm-up that sees images of `start_size`; see docs/benchmarks/LOG.md, "Start size, mirrored filters
+# and wider networks".
+START_SHARE = 0.6
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -143,7 +145,8 @@ class OptimSettings(Section):
     )
     start_size: int = setting(
         0,
-        f"Width and height of the images in pixels in the first {100 * START_SHARE:.0f} % of the training, such as 24: smaller images train faster. "
+        f"Width and height of the images in pixels in the first {100 * START_SHARE:.0f} % of the training, such as 24: small images are "
+        "faster. "
         "0 uses --image-size throughout.",
         metavar="PX",
         ge=0,

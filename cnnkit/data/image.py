@@ -26,7 +26,7 @@ from cnnkit.data.store.fast_decoder import jpeg_decoder
 from cnnkit.errors import DataError
 
 # Pillow knows some fifty formats; these are the ones people keep photographs and drawings in. The rest (PSD, DDS, BLP, ...)
-# are where crafted files cost memory: one 284-byte BLP took 640 MB (measured on a collection of fuzzer findings).
+# are where crafted files cost memory: see docs/benchmarks/LOG.md, "Formats of an image file".
 Image.init()  # formats are loaded on demand otherwise, and one asked for by name before that is a KeyError
 FORMATS = tuple(
     name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB") if name in Image.OPEN
@@ -38,9 +38,8 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """Images of more are refused: 100 megapixels are above any camera in common use and below what endangers the machine.
 
-Measured with 12,500 x 8,000 pixels, the most memory that decoding one took (Pillow 13): JPEG 0.74 GB, turned or not, PNG
-0.80 GB, TIFF 1.1 GB, WebP 1.6 GB, JPEG 2000 2.0 GB; of that, 0.3 GB are the pixels and 0.4 GB Pillow's own. Every process
-that decodes at the same time needs as much.
+Decoding one takes 0.74 to 2.0 GB, by format: see docs/benchmarks/LOG.md, "Largest image". Every process that decodes at the same
+time needs as much.
 """
 STRIP = 1 << 20  # pixels that are converted at a time
 WHITE = 65_535  # of 16-bit gray
@@ -235,7 +234,7 @@ def _canvas(image: Image.Image, orientation: int) -> tuple[NDArray[np.uint8], ND
 
 
 def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.void]:
-    """View (H, W, 3) bytes as (H, W) pixels: turned as a whole they move almost twice as fast (measured at 12 megapixels)."""
+    """View (H, W, 3) bytes as (H, W) pixels: turned as a whole they move almost twice as fast."""
     return np.ascontiguousarray(pixels).view("V3")[:, :, 0]
 
 

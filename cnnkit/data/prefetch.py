@@ -1,4 +1,4 @@
-"""Reads the store's index in a second process while this one imports torch: 1.5 s less at 60,000 images, see docs/benchmarks.
+"""Reads the store's index in a second process while this one imports torch: see docs/benchmarks/LOG.md, "Second process for the store".
 
 `prefetch` is the only call. Nothing is decoded, changed or refused here. Where anything is missing or wrong the result is None, and
 the training finds it again where it can tell the user.

@@ -14,8 +14,8 @@ def folds_of(labels: NDArray[Any], kin: NDArray[Any], seed: int = 0) -> NDArray[
     """Deal N images with `labels` (N,) to `FOLDS` parts, (N,); images of equal `kin` (N,) land in one part.
 
     Each set of kin counts as the class of its first image; sets of a class are dealt out in random order, one to each part
-    in turn. (scikit-learn's StratifiedGroupKFold balances better where sets are large, but visits every set in Python:
-    3.7 s for 5,000 single images, which a check of 60,000 cannot afford; measured.)
+    in turn. scikit-learn's StratifiedGroupKFold visits every set in Python, which a check of 60,000 images cannot afford: see
+    docs/benchmarks/LOG.md, "Folds by StratifiedGroupKFold".
     """
     _, first, member = np.unique(kin, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(first))

@@ -15,11 +15,10 @@ ENLARGED = 2.0  # an image is tiny if the network needs more than this many time
 SMALLER = 4.0  # ... or, where that is not known yet, if the median image has more than this many times its shorter side
 USUAL = 0.5  # a trait of more than this share of the images is how this data is, not an exception
 RARE, RARE_IN_CLASS = 0.01, 0.1  # exceptions up to this share of all images, and of their class, are a note
-FLAT = 2.0  # levels of luma: with less standard deviation there is no picture (measured: least of 60,000 CIFAR-10 images 4.1)
+FLAT = 2.0  # levels of luma: with less standard deviation there is no picture; the least of CIFAR-10's images is 4.1
 DIM = 8.0  # levels: a nearly black or white image with less is no picture either, but noise or dust
 BLACK, WHITE = 12.0, 243.0  # levels of mean luma, 5 % from either end
-BLURRED = 0.25  # of the median sharpness. Measured on 398 photographs of 500 px: none of them lies below; after a Gaussian blur
-# of 1, 2, 3 and 4 px 5, 62, 94 and 100 % of 100 of them do, and at a third of the median 1 % of the untouched ones.
+BLURRED = 0.25  # of the median sharpness: no sharp photograph lies below; see docs/benchmarks/LOG.md, "Flat and blurred images"
 SHARPNESS_FROM = 64  # px of the shorter side; smaller images have no fine detail to lose
 OWN_MEDIAN = 20  # images that a class must have before its own median counts
 CUT = 0.5  # share of its pixels an image may lose to a centre crop; 3:2 photographs lose 0.33, 16:9 lose 0.44

@@ -18,16 +18,14 @@ from cnnkit.metrics.intervals import wilson
 
 Features = NDArray[np.float64]
 
-MOST_IMAGES = 5000  # drawn equally from the classes: all of CIFAR-10's features take 1 s of one core (measured)
+MOST_IMAGES = 5000  # drawn equally from the classes: all of CIFAR-10's features take 1 s of one core
 LEAST_OF_CLASS = 20  # and of each class, however many there are
 TOO_SMALL = 10  # a class of fewer images is left out: two per fold say nothing
 TREES = 30
-# Strength (see `Shortcut`) from which a family is reported, all of it measured. What a file is like has nothing to do with what
-# it shows: at most 0.13 in natural data (CIFAR-10's file sizes; ants and bees 0.04), and 0.99 once one of two classes is saved as
-# JPEG 75 and the other as 90, or one of ten as 90 and the others as 75; 0.9 once one class is half as large.
+# Strength (see `Shortcut`) from which a family is reported: see docs/benchmarks/RESULTS.md, "Shortcuts". What a file is like has
+# nothing to do with what it shows: natural data stay at 0.13 at most, planted shortcuts reach 0.78 and more.
 FILE_WARNING = 0.4
-# Backgrounds do have to do with it (sky, water): CIFAR-10 0.37, ants and bees 0.22, digits 0.70 (the strokes of a 4 leave the top
-# free); and 0.92 and 0.96 once one class has a frame of 3 % of a photograph, or of 1 px of 32.
+# Backgrounds do have to do with it (sky, water): natural data reach 0.70, a planted frame 0.92 and more.
 BORDER_NOTE, BORDER_WARNING = 0.6, 0.85
 _SURE = 1.96  # standard errors: 95 %
 
@@ -98,9 +96,8 @@ def sample(evidence: Evidence, seed: int = 0) -> Rows:
 def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: Family) -> Shortcut | None:
     """Predict `labels` (n,), 0..K-1, of `rows` from one family of features; None if they are the same for all.
 
-    A forest of extremely randomised trees, each class weighing the same. (Measured on CIFAR-10, digits, ants and bees, as they
-    are and with planted shortcuts: as strong as gradient boosting in a quarter of the time; one tree and a logistic regression
-    make less of border colours.)
+    A forest of extremely randomised trees, each class weighing the same: as strong as gradient boosting and faster, see
+    docs/benchmarks/LOG.md, "Model of shortcuts".
     """
     from sklearn.ensemble import ExtraTreesClassifier  # half a second
 

@@ -43,9 +43,8 @@ def out_of_fold(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], 
     """Return probabilities (N, K) for N images, each from a model that saw neither the image nor its `kin` (N,).
 
     `features` (N, D) are what a trained network makes of the images; `labels` (N,) are 0..K-1. The model is a linear
-    discriminant with one covariance for all classes. (Measured on digits with 5 % wrong labels, features of a network trained on
-    those labels, precision and recall of the suspects: 0.98 and 0.99; logistic regression 0.99 and 0.64, ten nearest
-    neighbours 0.99 and 0.72: models that fit every image also fit the wrong labels of its neighbours.)
+    discriminant with one covariance for all classes. Models that fit every image also fit wrong labels: see
+    docs/benchmarks/LOG.md, "Model of label suspects".
     """
     part = folds_of(labels, kin, seed)
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))

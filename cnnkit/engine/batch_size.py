@@ -20,8 +20,8 @@ from cnnkit.errors import ConfigError
 LEAST = 2  # BatchNorm cannot learn from one image
 SMALL = 32  # for each replica tried first on a CPU, and never too many for the data: up to 32 generalise best (arXiv:1804.07612)
 MOST = 1024  # what airbench (arXiv:2404.00498) trains CIFAR-10 with; larger ones want another optimizer (arXiv:1708.03888)
-MOST_ON_CPU = 512  # room for many cores. Measured, 32 px, one core: custom-cnn is fastest at 64, residual-cnn at 32, both slower at 256
-# Of an epoch. Measured: digits, 16 px, 8 epochs, --lr auto, 2 seeds: val 98.5, 98.4, 98.5 % with 39, 20, 10 of them, 96.7 % with 5.
+MOST_ON_CPU = 512  # room for many cores; one core is fastest below 256: see docs/benchmarks/LOG.md, "Batch size on a CPU"
+# Of an epoch: fewer than ten cost accuracy, see docs/benchmarks/LOG.md, "Steps of an epoch".
 STEPS = 16
 MEMORY_SHARE = 0.6  # of what is free, as Ultralytics takes: validation, augmentation and other programs want some
 GOOD = 0.95  # of the best speed is as good as the best

@@ -16,8 +16,9 @@ WRAPPED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 def eager(optimizer: type[Optimizer]) -> type[Optimizer]:
     """Return a class like `optimizer` whose methods do not import torch's compiler.
 
-    The first call of an optimizer of torch imports it, though nothing is compiled here but, with ``--compile``, the network
-    (measured, torch 2.14: 1.0 to 1.7 s). A step is made without gradients, so ``differentiable=True`` is not for this class.
+    The first call of an optimizer of torch imports it, though nothing is compiled here but, with ``--compile``, the network: see
+    docs/benchmarks/LOG.md, "Torch's compiler at the start". A step is made without gradients, so ``differentiable=True`` is not for this
+    class.
     """
     methods = {name: unwrap(getattr(optimizer, name)) for name in WRAPPED}
     step = torch.no_grad()(unwrap(optimizer.step))

@@ -1,8 +1,8 @@
 """An exponential moving average of the weights: a second model that follows the one that learns, and is calmer.
 
-torch's own ``AveragedModel`` is not used: it averages counters as numbers and cuts off their fractions (measured: after 7 batches
-BatchNorm's said 1), turns infinite constants such as those of attention masks into NaN, and copies its own counter to the GPU
-in every step, which waits for the device.
+torch's own ``AveragedModel`` is not used: it averages counters as numbers and cuts off their fractions (see
+docs/benchmarks/LOG.md, "Torch's averaged model"), turns infinite constants such as those of attention masks into NaN, and copies its own
+counter to the GPU in every step, which waits for the device.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ STEPS = 100  # as fastai's
 LEAST_STEPS = 20  # fewer leave nothing to average
 SPAN = 0.1  # of the steps: what a smoothed loss averages, and what shows where the loss stood before anything was learned
 REBOUND = 1.5  # times the least smoothed loss: that high, and above where it began, what was learned is lost
-FALL = 2 / 3  # of the fall done at the suggested rate: measured, see `suggest`
+FALL = 2 / 3  # of the fall done at the suggested rate: see docs/benchmarks/LOG.md, "Rule of the learning-rate range test"
 CLEAR = 5.0  # times the noise of the smoothed loss: of 4,000 simulated tests of pure noise 5 % fell that far
 
 
@@ -98,12 +98,8 @@ def suggest(rates: Sequence[float], losses: Sequence[float], span: int) -> float
     """Return the peak learning rate for a schedule that falls to zero, to two digits; None if the loss never clearly fell.
 
     It is the rate at which the smoothed loss has done two thirds of its fall from the mean of the first `span` steps to its
-    minimum: learning is fast there and what destroys it still far off. Measured against sweeps of five or six rates, one seed, 5
-    to 12 epochs with warm-up and cosine, val accuracy (interpolated) below the sweep's best: digits 0.1 %, digits with SGD
-    0.5 %, digits with batch normalisation 0.2 %, 5,000 images of CIFAR-10 0.5 and 0.7 %. On those the rate of the steepest fall
-    lost up to 1.3 %, a tenth of the minimum's rate up to 8 %, and the middle of the longest fall (the idea of fastai's "valley")
-    7 to 19 %: it counts the long slow beginning and comes out too low. The rule was chosen on these figures, so they flatter
-    it. ants-bees (153 images in val, one standard deviation is 4 %) told nothing apart: 1.0 %.
+    minimum: learning is fast there and what destroys it still far off. Of four rules this one lost least against sweeps of rates:
+    see docs/benchmarks/LOG.md, "Rule of the learning-rate range test".
     """
     smoothed = smooth(losses, span)
     if len(smoothed) <= span:

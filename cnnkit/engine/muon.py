@@ -18,10 +18,9 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 # Published code of airbench94_muon (https://github.com/KellerJordan/cifar10-airbench): Nesterov with 0.6, and steps that are a share of a
-# filter's size, which is kept: up to 0.24 there, in 200 steps of 2,000 images. In more and smaller steps that is too much (measured on
-# CIFAR-10 with fast-cnn, batches of 256, val accuracy: 85.2 % after 12 passes, 85.6 % after 5 with 0.096); AdamW's parameters want 0.01.
-# With 160 CPU-seconds: 79.7 % with momentum 0.95 and no size kept, 81.1 and 81.5 % with 0.6 and five times the rate, 81.9 and 81.7 % with
-# the size kept.
+# filter's size, which is kept: up to 0.24 there, in 200 steps of 2,000 images. In more and smaller steps that is too much: see
+# docs/benchmarks/LOG.md, "Smaller steps of Muon". AdamW's parameters want 0.01.
+# Momentum and kept size: see docs/benchmarks/LOG.md, "Parts of the fast recipe".
 MOMENTUM = 0.6
 SHARE = 10.0
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
@@ -83,7 +82,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """Return the matrix (R, C) with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton-Schulz iteration.
 
     Every iteration multiplies by a polynomial of the Gram matrix, and all of them commute: so only that small square matrix is
-    iterated, and the large one multiplied once (measured for fast-cnn of width 32, one thread: 4.8 ms instead of 12).
+    iterated, and the large one multiplied once: see docs/benchmarks/LOG.md, "Muon on one thread".
     """
     a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + TINY)
@@ -102,7 +101,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 def _few_threads(matrix: Tensor) -> Generator[None]:
     """Compute on one thread of the CPU if `matrix` is small: to wake others for each product takes longer than the product.
 
-    Measured for the six matrices of fast-cnn of width 32 on two threads that wait passively: 25 ms instead of 4.8.
+    See docs/benchmarks/LOG.md, "Muon on one thread".
     """
     threads = torch.get_num_threads()
     if matrix.device.type != "cpu" or matrix.numel() > SMALL or threads == 1:

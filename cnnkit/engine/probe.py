@@ -21,7 +21,7 @@ from cnnkit.engine.step import Step
 from cnnkit.errors import ConfigError
 
 PROBE_PIXELS = 2**17  # pixels of a probe batch: 128 images of 32 px, 2 of 224 px; keeps the probe to a second or two
-TURNS = 4  # measured: the best of one or two steps of each chose the slower memory format in one of four starts on a shared machine
+TURNS = 4  # of each candidate: one or two chose the slower format too often, see docs/benchmarks/LOG.md, "Probe turns"
 WITHOUT_BF16 = {"DEFAULT", "NO AVX", "AVX2"}  # torch's names of what cannot have the arithmetic; emulated it is 12 times slower
 HOPELESS = 3  # times the best: a first step this slow ends a candidate
 GAIN = 1.1  # a candidate must be this much faster than plain fp32 to be worth leaving it

@@ -13,7 +13,7 @@ Clock = Callable[[], float]
 WARMUP_SHARE = 0.2  # of a budget that warm-up may take at most: a slow machine must not spend it all on rising
 CAUTION = 1.1  # times what an evaluation and saving last took: machines are noisy
 EVALUATION_SHARE = 0.05  # of a budget that evaluations may take, without the first and the last: time for them is none for learning
-GUESS = 0.4  # of the time of a training step that a batch takes in evaluation, until one was timed (measured: 0.3 to 0.4)
+GUESS = 0.4  # of the time of a training step that a batch takes in evaluation, until one was timed: it is 0.3 to 0.4
 
 
 class Pace(Protocol):

@@ -76,9 +76,8 @@ class Runtime:
 def keep_freed_memory() -> None:
     """Make glibc keep the memory that one step frees for the next, instead of giving it back to the system.
 
-    Every step allocates the same activations; fetched anew as zeroed pages they cost a fifth to a third of the CPU time
-    (measured: fine-tuning tf_efficientnet_lite0 at 224 px, 4 epochs of 245 images: 160 CPU-s with, 114 without). Elsewhere than
-    on glibc this does nothing.
+    Every step allocates the same activations; fetched anew as zeroed pages they cost a fifth to a third of the CPU time: see
+    docs/benchmarks/LOG.md, "Freed memory kept by glibc". Elsewhere than on glibc this does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return

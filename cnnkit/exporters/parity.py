@@ -18,10 +18,8 @@ from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
 from cnnkit.model.torch_classifier import TorchClassifier
 
-# Measured on 48 crops of photographs, seven networks with random weights and BatchNorm statistics of real images, logits amplified up
-# to a mean top probability of 0.9: torch and onnxruntime differ by at most 1.1e-4 (2e-5 in the median network). Ten times that
-# is still ten times below what a fault does: bilinear for bicubic 8e-2, a mean off by 0.01 in one channel 2e-2, a temperature
-# off by 2 % 1e-2.
+# Ten times the 1.1e-4 by which torch and onnxruntime differ at most, ten times below the 1e-2 of a fault: see
+# docs/benchmarks/LOG.md, "Tolerance of parity".
 TOLERANCE = 1e-3
 BATCH = 32  # decoded images held at a time: 32 of 12 megapixels are 1.2 GB
 

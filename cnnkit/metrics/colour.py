@@ -10,10 +10,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEVELS = 4  # per channel: 64 colours. 3 and 6 do as well (measured on CIFAR-10: 28.7, 28.5, 28.8 %; ants-bees: 72.5, 73.2, 74.5 %)
+LEVELS = 4  # per channel: 64 colours. 3 and 6 do as well: see docs/benchmarks/LOG.md, "Colour baseline"
 MOST = 2_000  # training images that are looked at: 20 ms, and where they must be decoded first a few seconds
 LEAST = 5  # of each class, however many classes there are
-_RIDGE = 1.0  # on CIFAR-10 logistic regression reaches 29.1 % for 150 times the work (measured)
+_RIDGE = 1.0  # logistic regression does as well for 150 times the work: see docs/benchmarks/LOG.md, "Colour baseline"
 
 
 def colour_histograms(images: NDArray[np.uint8]) -> NDArray[np.float64]:

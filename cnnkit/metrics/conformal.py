@@ -2,7 +2,8 @@
 
 Split conformal prediction with the least ambiguous sets (LAC: Sadinle, Lei and Wasserman 2019, JASA 114:223): every class whose
 probability reaches one threshold, and always the first answer. Of all methods that promise the coverage it has the smallest sets;
-adaptive ones (APS, RAPS: arXiv:2009.14193) spread the mistakes more evenly over easy and hard images. docs/benchmarks has both.
+adaptive ones (APS, RAPS: arXiv:2009.14193) spread the mistakes more evenly over easy and hard images: see
+docs/benchmarks/RESULTS.md, "Label sets".
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Normalize = Literal["true", "pred", "all", "none"]  # the words of scikit-learn's confusion_matrix
 SHARE_OF = {"true": "the true class", "pred": "the predicted class", "all": "all images"}  # what a normalised cell is a share of
-_MOST_OPTIMAL = 400  # classes whose order is the best of those that the clusters allow: 0.06 s; of 1,000 it would take 1.4 s (measured)
+_MOST_OPTIMAL = 400  # classes whose order is the best of those that the clusters allow: 0.06 s; of 1,000 it would take 1.4 s
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def f1_interval(hits: float, support: float, predicted: float) -> Estimate:
 
     F1 = 2q / (1 + q), where q is the share of hits among the images that are of the class or called so: a proportion, with Wilson's
     interval (Hand, Christen and Kirielle 2021, Machine Learning 110:451, call it F*). A bootstrap of a class without a mistake, or
-    without a hit, knows no spread; and with few images it covers less (measured: docs/benchmarks/README.md).
+    without a hit, knows no spread; and with few images it covers less: see docs/benchmarks/RESULTS.md, "Intervals of the other scores".
     """
     share = wilson(hits, support + predicted - hits)
     return Estimate(*(2 * end / (1 + end) for end in (share.value, share.low, share.high)))
@@ -104,12 +104,11 @@ def bootstrap_counts(
 
     `statistic` maps the margins of D tables, each (D, K), to (D,); every score of `cnnkit.metrics.scores` is one. Resampling the
     N images with replacement is one multinomial draw over the table's cells, and only occupied cells are drawn, so that cost
-    grows with N, not with K², and memory is bounded (measured: K = 10, N = 10,000: 50 ms; K = 1,000, N = 50,000: 1.5 s).
+    grows with N, not with K², and memory is bounded.
 
     Few images per class bias a mean over classes: resamples lie off the value by about as much as the value lies off the truth.
-    The percentiles are therefore shifted by twice the bias (measured, coverage of the 95 % interval of macro-F1 over 300
-    simulated test sets: 60 classes, 300 images: 90 % instead of 54 %; 40 classes, 400 images: 96 % instead of 82 %; 10 classes,
-    1,000 images: 95 % either way). The value itself is never left outside.
+    The percentiles are therefore shifted by twice the bias: see docs/benchmarks/LOG.md, "Bias-corrected bootstrap of means over
+    classes". The value itself is never left outside.
     Raises `ConfigError` if the table is empty or `draws` or `confidence` make no sense.
     """
     rows, columns = np.nonzero(table)

@@ -1,8 +1,7 @@
 """Images of no class the model knows: how many it answers as if it knew them, and how well its top probability tells them apart.
 
-The top probability is the baseline of Hendrycks and Gimpel (arXiv:1610.02136). Largest logit and energy (arXiv:2010.03759) were
-measured beside it (docs/benchmarks): on a CIFAR-10 model they tell Fashion-MNIST apart no better, and a threshold on them would not
-bound the risk.
+The top probability is the baseline of Hendrycks and Gimpel (arXiv:1610.02136). Largest logit and energy (arXiv:2010.03759) tell
+images apart no better, and a threshold on them would not bound the risk: see docs/benchmarks/LOG.md, "Largest logit and energy".
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def area_interval(value: float, influence: Floats, confidence: float = CONFIDENC
     """Return an area under a curve with its interval, from each image's influence (N,) on it.
 
     The variance is that of DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837), the interval symmetric in log(A / (1 - A)), which
-    the ends of [0, 1] are far from (Pepe 2003, section 5.2.4). The percentiles of a bootstrap over the images hold the truth more rarely
-    (measured at an area of 0.99 and 50 images: 85 % instead of 92 %). NaN where the area is; without width where it is 0 or 1.
+    the ends of [0, 1] are far from (Pepe 2003, section 5.2.4). The percentiles of a bootstrap over the images hold the truth more
+    rarely: see docs/benchmarks/LOG.md, "Areas under curves by a bootstrap". NaN where the area is; without width where it is 0 or 1.
     """
     if math.isnan(value) or value in {0.0, 1.0}:
         return Estimate(value, value, value)
@@ -49,8 +49,7 @@ def rank(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Ra
     average precision the mean, over the images of the class, of the precision at their probability. Both are those of scikit-learn for
     every class against the rest, averaged over the classes that occur.
 
-    The images of a class are sorted and all others looked up among them, which is the less work the more classes there are
-    (measured, 10,000 images: 10 classes 15 ms, 1,000 classes 0.5 s).
+    The images of a class are sorted and all others looked up among them, which is the less work the more classes there are.
     """
     n, sizes = len(labels), np.bincount(labels, minlength=probabilities.shape[1])
     areas: list[float] = []

@@ -5,10 +5,8 @@ two halves: `canvas` (uint8 any size -> uint8 `image_size` square, what the stor
 
 Resizing and cropping are one linear map, computed as two matrix products with anti-aliasing filter weights. As in Pillow
 the weights are whole numbers and each product is rounded to whole levels, so every sum is exact in float32 whatever its
-order: one image or a batch, torch or onnxruntime, give the same pixels (measured: 0 of 11.9 million differ between the
-two; with float weights 34 did, by one level). An opaque resize operator does not promise that. At 500 x 375 -> 224 it
-costs 10 CPU-ms, torch's anti-aliased resize 3 of floats and 1 of bytes (measured), paid once per image since the store keeps
-it.
+order: one image or a batch, torch or onnxruntime, give the same pixels. An opaque resize operator does not promise that. It
+costs more than torch's resize, once per image since the store keeps it: see docs/benchmarks/LOG.md, "Exact resize".
 """
 
 from __future__ import annotations
@@ -23,12 +21,12 @@ from torch import Tensor, nn
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing, group_by_shape
 
 # Filter weights are whole numbers that sum to about this: 2^15 times 255, with a cubic's negative lobes, stays below the 2^24
-# up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.1 level where an image is shrunk up to
-# 20-fold, 0.3 level up to 200-fold (measured).
+# up to which float32 counts exactly. Their own rounding moves a pixel by at most 0.3 level where an image is shrunk up to
+# 200-fold: see docs/benchmarks/LOG.md, "Exact resize".
 UNIT = 2.0**15
 STRIP = 2**22  # pixels that are floats at a time: 50 MB, where the largest image that is allowed would take 1.2 GB
-# Pixels, read or made, up to which small images of one shape are resized together, on one core: 64 px -> 32 in 0.09 ms
-# instead of 0.6, 28 px -> 32 in 0.03; without a limit 64 px -> 224 took 3.8 ms instead of 1.3, out of the cache (measured).
+# Pixels, read or made, up to which small images of one shape are resized together: more leave the cache of one core, see
+# docs/benchmarks/LOG.md, "Resizing small images together".
 TOGETHER = 2**16
 # ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").
 LUMA = (19595.0, 38470.0, 7471.0)

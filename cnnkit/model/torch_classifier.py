@@ -19,7 +19,7 @@ from cnnkit.model.rules import Rules
 from cnnkit.model.tta import PLAIN, Views
 
 BATCH = 256  # canvases in one forward pass at most
-PIXELS = 2**20  # of them on a CPU, 20 of 224 px: as fast as more (measured), and what the layers make of 256 takes gigabytes
+PIXELS = 2**20  # of them on a CPU: as fast as more, in less memory; see docs/benchmarks/LOG.md, "Batches without gradients"
 
 
 class TorchClassifier:

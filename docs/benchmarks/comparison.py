@@ -1,4 +1,4 @@
-"""Do the figures of `cnnkit compare` keep what they promise: intervals, tests, the number of images that would tell.
+"""Coverage and power of the figures of `cnnkit compare`: intervals, tests, the number of images that would tell.
 
     python docs/benchmarks/comparison.py [DRAWS]
 
@@ -11,12 +11,14 @@ exact test with it on 2,000 tables; exits with 1 if the two differ.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
 
 import numpy as np
+from document import add_option, save
 
 from cnnkit.metrics.comparison import loss_difference, macro_f1_difference
 from cnnkit.metrics.counts import confusion_counts
@@ -160,27 +162,49 @@ def against_statsmodels() -> float | None:
     return largest
 
 
-def main(draws: int) -> int:
+def main() -> int:
     """Print the figures; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("draws", type=int, nargs="?", default=2000, help="simulated test sets a setting")
+    add_option(parser)
+    given = parser.parse_args()
+    draws, seeds, notes = given.draws, "set by the script", list[str]()
+    rows: list[tuple[str, ...]] = []
     print(f"difference in accuracy: coverage of 95 % intervals, {draws:,} draws a setting, {len(list(settings()))} settings")
     for method in (wald, newcombe, bootstrap, tango):
         found = coverage(method, draws)
         for n in SIZES:
             held, widths = zip(*((share, width) for size, share, width in found if size == n), strict=True)
             spread = f"{100 * min(held):.1f} to {100 * max(held):.1f} %, mean {100 * np.mean(held):.1f} %"
-            print(f"  {method.__name__:10} n = {n:5,}: {spread}; mean width {100 * np.mean(widths):.2f} points")
+            rows.append((method.__name__, f"{n:,}", spread, f"{100 * np.mean(widths):.2f} points"))
+            print(f"  {method.__name__:10} n = {n:5,}: {spread}; mean width {rows[-1][-1]}")
     for n, classes in ((200, 3), (1000, 10), (2000, 50)):
         f1, loss = row_coverage(n, classes, max(1, draws // 4))
-        print(f"n = {n:,}, {classes} classes: coverage of macro-F1's difference {100 * f1:.1f} %, of the loss's {100 * loss:.1f} %")
+        covered = f"n = {n:,}, {classes} classes: coverage of macro-F1's difference {100 * f1:.1f} %, of the loss's {100 * loss:.1f} %"
+        notes.append(f"{covered}.")
+        print(covered)
+    claim = f"Tango's interval, which cnnkit takes, covers a difference in accuracy of {rows[-1][1]} images in {rows[-1][2]}."
+    columns = ("interval", "images", "coverage", "mean width")
+    save(given.json, "Intervals of a difference in accuracy", claim, columns, rows, seeds=seeds, notes=notes, name="intervals")
     false = false_findings(draws)
-    print(f"exact McNemar, equal models: p < 0.05 in {100 * min(false):.1f} to {100 * max(false):.1f} % of the draws")
+    notes = [f"exact McNemar, equal models: p < 0.05 in {100 * min(false):.1f} to {100 * max(false):.1f} % of the draws"]
+    print(notes[0])
+    rows.clear()
     for difference, disagreement, (plain, power), (exact, reached) in powers(5 * draws):
         asked = f"Connor asks for {plain:,} images, told in {100 * power:.1f} %; cnnkit for {exact:,}, told in {100 * reached:.1f} %"
         print(f"difference {difference}, disagreement {disagreement}: {asked}")
+        told = (f"{plain:,}", f"{100 * power:.1f} %", f"{exact:,}", f"{100 * reached:.1f} %")
+        rows.append((f"{difference}, {disagreement}", *told))
     largest = against_statsmodels()
-    print("statsmodels is not installed" if largest is None else f"p-values against statsmodels: largest relative difference {largest:.1e}")
+    notes.append(
+        "statsmodels is not installed" if largest is None else f"p-values against statsmodels: largest relative difference {largest:.1e}"
+    )
+    print(notes[-1])
+    claim = f"With as many images as cnnkit asks for, the exact test tells a true difference in at least {min(row[-1] for row in rows)}."
+    columns = ("difference, disagreement", "Connor's number", "told", "with the correction (used)", "told")
+    save(given.json, "Images needed to tell two models apart", claim, columns, rows, seeds=seeds, notes=notes, name="images-needed")
     return int(largest is not None and largest > 1e-9)  # noqa: PLR2004 (far below any digit that is shown)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000))
+    sys.exit(main())

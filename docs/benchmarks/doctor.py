@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from document import add_option, save, spread
 from PIL import Image, ImageEnhance
 
 from cnnkit.data.image import read_image
@@ -45,8 +46,8 @@ def collect(source: Source) -> Evidence:
     return Evidence(source.records, facts, thumbnails, near_pairs(thumbnails, facts))
 
 
-def mislabelled_digits() -> None:
-    """Print precision and recall for 5 % wrong labels in digits."""
+def mislabelled_digits() -> list[tuple[str, ...]]:
+    """Print precision and recall for 5 % wrong labels in digits, and return them by name."""
     source = open_source("digits")
     features = np.stack([np.asarray(source.read(record))[:, :, 0].ravel() for record in source.records]).astype(np.float32)
     truth = np.array([int(record.label) for record in source.records])
@@ -60,9 +61,10 @@ def mislabelled_digits() -> None:
         for name, score in compared(given, truth, probabilities).items():
             scores.setdefault(name, []).append(score)
     print(f"{WRONG:.0%} wrong labels in {len(truth):,} digits, features: pixels, {len(SEEDS)} seeds")
-    for name, pairs in scores.items():
-        mean, spread = np.mean(pairs, axis=0), np.std(pairs, axis=0, ddof=1)
-        print(f"  {name:10} precision {mean[0]:.3f} ± {spread[0]:.3f}   recall {mean[1]:.3f} ± {spread[1]:.3f}")
+    rows = [(name, *(spread(values, 3) for values in zip(*pairs, strict=True))) for name, pairs in scores.items()]
+    for name, precision, recall in rows:
+        print(f"  {name:10} precision {precision}   recall {recall}")
+    return rows
 
 
 def mislabelled_file(path: Path) -> None:
@@ -88,8 +90,9 @@ def compared(given: np.ndarray, truth: np.ndarray, probabilities: np.ndarray) ->
     return {name: (float(wrong[rows].mean()), float(wrong[rows].sum() / wrong.sum())) for name, rows in found.items()}
 
 
-def planted_shortcuts(folder: Path, scratch: Path) -> None:
-    """Print what each family of features is worth on `folder` as it is and with its last class saved differently."""
+def planted_shortcuts(folder: Path, scratch: Path) -> list[tuple[str, ...]]:
+    """Print the worth of each family of features on `folder` as it is and with its last class saved differently; return the strengths."""
+    strengths: list[tuple[str, ...]] = []
     for name, change in CHANGES.items():
         changed = scratch / "shortcut" / name.replace(" ", "-")
         if change:
@@ -103,9 +106,11 @@ def planted_shortcuts(folder: Path, scratch: Path) -> None:
         print(f"shortcut: {name}, {len(rows):,} images, {seconds:.1f} s")
         for result in results:
             if result:
+                strengths.append((name, result.family.name, f"{result.strength:.2f}"))
                 print(f"  {result.family.name:40} {result.accuracy:.3f} ± {result.margin:.3f}   strength {result.strength:.2f}")
         finding = shortcut(evidence)
         print(f"  {finding.severity}: {finding.message}" if finding else "  no finding")
+    return strengths
 
 
 def saved(image: Image.Image, quality: int) -> bytes:
@@ -179,12 +184,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--suspects", type=Path, metavar="FILE.npz")
+    add_option(parser)
     arguments = parser.parse_args()
     if arguments.suspects:
         mislabelled_file(arguments.suspects)
     else:
-        mislabelled_digits()
+        found = mislabelled_digits()
+        claim = f"The doctor finds wrong labels in digits with a precision of {found[0][1]} and a recall of {found[0][2]}."
+        save(arguments.json, "Wrong labels", claim, ("finder", "precision", "recall"), found, seeds=SEEDS, name="labels")
     if arguments.folder:
         with tempfile.TemporaryDirectory() as temporary:
-            planted_shortcuts(arguments.folder, Path(temporary))
+            strengths = planted_shortcuts(arguments.folder, Path(temporary))
+            claim = f"The table has the strength of planted and natural shortcuts in {arguments.folder.name}."
+            save(arguments.json, "Shortcuts", claim, ("change", "family", "strength"), strengths, name="shortcuts")
             planted_copies(arguments.folder, Path(temporary))

@@ -1,4 +1,4 @@
-"""What an evaluation costs beside a prediction of the same images, and what memory it takes per image.
+"""Cost of an evaluation beside a prediction of the same images, and its memory per image.
 
     python docs/benchmarks/evaluation.py RUN [--rounds 3]
 
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from document import Table, add_option, save
 from memory import EVERY, look  # the script beside this one
 
 
@@ -87,26 +88,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    add_option(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = Path(shutil.copytree(given.run, folder / given.run.name, ignore=shutil.ignore_patterns("eval", "export")))
         costs = compare(run, given.rounds, folder)
-        print("| command | wall s | CPU s | peak PSS | wall, to predict | CPU, to predict |\n|---|---|---|---|---|---|")
+        table = Table("command", "wall s", "CPU s", "peak PSS", "wall, to predict", "CPU, to predict")
         for command, found in costs.items():
             wall, cpu, memory = (statistics.median(getattr(one, what) for one in found) for what in ("wall", "cpu", "memory"))
-            against = " | ".join(ratios(found, costs["predict"], what) for what in ("wall", "cpu"))
-            print(f"| `cnnkit {command}` | {wall:.1f} | {cpu:.1f} | {memory / 1e9:.2f} GB | {against} |", flush=True)
+            against = (ratios(found, costs["predict"], what) for what in ("wall", "cpu"))
+            table.add(f"`cnnkit {command}`", f"{wall:.1f}", f"{cpu:.1f}", f"{memory / 1e9:.2f} GB", *against)
         peaks = {
             split: measure(["eval", "--model", str(run), "--split", split, "--out", str(folder / split)]) for split in ("test", "train")
         }
         sizes = {split: json.loads((folder / split / "metrics.json").read_text("utf-8"))["n"] for split in peaks}
         growth = (peaks["train"].memory - peaks["test"].memory) / (sizes["train"] - sizes["test"])
-        print(
+        grown = (
             f"peak of {sizes['test']:,} images {peaks['test'].memory / 1e9:.2f} GB, "
             f"of {sizes['train']:,} images {peaks['train'].memory / 1e9:.2f} GB: "
             f"{growth:,.0f} bytes for each image more"
         )
+        print(grown)
+        claim = f"`cnnkit eval` takes {table.rows[1][-2]} times the wall time of `cnnkit predict` on {sizes['test']:,} images."
+        save(given.json, "Cost of an evaluation", claim, table.columns, table.rows, notes=[f"The {grown}."])
 
 
 if __name__ == "__main__":

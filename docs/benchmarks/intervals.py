@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of ``cnnkit eval`` hold the truth.
+"""Coverage of the 95 % intervals of ``cnnkit eval``: the share of test sets in which they hold the truth.
 
     python docs/benchmarks/intervals.py [--draws 2000] [--sizes 50,500,5000] [--processes 2]
 
@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
+from document import Table, add_option, save
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import beta, binom, norm
@@ -70,18 +71,19 @@ def mid_p(n: int) -> Ends:
 METHODS = {"cnnkit": cnnkit_wilson, "Wilson": plain_wilson, "Jeffreys": jeffreys, "mid-p": mid_p}
 
 
-def print_proportions(sizes: list[int], draws: int) -> None:
-    """Print the table of accuracy."""
-    print(f"| images | accuracy | {' | '.join(METHODS)} | cnnkit, {draws} draws | widths |\n|{'---|' * (len(METHODS) + 4)}")
+def print_proportions(sizes: list[int], draws: int) -> Table:
+    """Print the table of accuracy and return it."""
+    table = Table("images", "accuracy", *METHODS, f"cnnkit, {draws} draws", "widths")
     for n in sizes:
         found = {name: method(n) for name, method in METHODS.items()}
         for accuracy in ACCURACIES:
             chances = binom.pmf(np.arange(n + 1), n, accuracy)
             holds = {name: (low <= accuracy) & (accuracy <= high) for name, (low, high) in found.items()}
-            exact = " | ".join(f"{100 * chances[hold].sum():.1f} %" for hold in holds.values())
+            exact = (f"{100 * chances[hold].sum():.1f} %" for hold in holds.values())
             widths = ", ".join(f"{100 * (chances * (high - low)).sum():.2f}" for low, high in found.values())
             simulated = holds["cnnkit"][np.random.default_rng(n).binomial(n, accuracy, size=draws)].mean()
-            print(f"| {n} | {accuracy} | {exact} | {100 * simulated:.1f} % | {widths} |", flush=True)
+            table.add(str(n), str(accuracy), *exact, f"{100 * simulated:.1f} %", widths)
+    return table
 
 
 def made_up(n: int, accuracy: float, seed: int) -> Labelled:
@@ -161,17 +163,18 @@ def true_scores(accuracy: float) -> dict[str, float]:
     }
 
 
-def print_others(sizes: list[int], draws: int, processes: int) -> None:
-    """Print the table of the other scores, a column for each size and accuracy."""
+def print_others(sizes: list[int], draws: int, processes: int) -> Table:
+    """Print the table of the other scores, a column for each size and accuracy, and return it."""
     cells = [(n, accuracy) for n in sizes for accuracy in ACCURACIES]
     columns: dict[tuple[int, float], Counter[str]] = {}
     with ProcessPoolExecutor(processes) as pool:
         for n, accuracy in cells:
             one = partial(one_set, n=n, accuracy=accuracy, truth=true_scores(accuracy))
             columns[n, accuracy] = sum((Counter(holds) for holds in pool.map(one, range(draws), chunksize=20)), Counter[str]())
-    print(f"| score | {' | '.join(f'{n}, {accuracy}' for n, accuracy in cells)} |\n|{'---|' * (len(cells) + 1)}")
+    table = Table("score", *(f"{n}, {accuracy}" for n, accuracy in cells))
     for name in columns[cells[0]]:
-        print(f"| {name} | {' | '.join(f'{100 * columns[cell][name] / draws:.1f} %' for cell in cells)} |")
+        table.add(name, *(f"{100 * columns[cell][name] / draws:.1f} %" for cell in cells))
+    return table
 
 
 def main() -> None:
@@ -180,11 +183,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000, help="simulated test sets")
     parser.add_argument("--sizes", default="50,500,5000", help="images in a test set")
     parser.add_argument("--processes", type=int, default=2)
+    add_option(parser)
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")]
-    print_proportions(sizes, given.draws)
+    table, seeds = print_proportions(sizes, given.draws), "set by the script"
+    claim = f"cnnkit's interval of the accuracy holds the truth in at least {min(cells[2] for cells in table.rows)} of the test sets."
+    save(given.json, "Intervals of the accuracy", claim, table.columns, table.rows, seeds=seeds, name="accuracy")
     print()
-    print_others(sizes, given.draws, given.processes)
+    table = print_others(sizes, given.draws, given.processes)
+    claim = f"The table has the share of {given.draws:,} simulated test sets in which the 95 % interval of a score holds the truth."
+    save(given.json, "Intervals of the other scores", claim, table.columns, table.rows, seeds=seeds, name="scores")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main job, measured: train and evaluate the installed `cnnkit` over several seeds.
+"""Accuracy and cost of training and evaluating with the installed `cnnkit` over several seeds.
 
     python docs/benchmarks/main_job.py --seeds 3 -- --data digits
     python docs/benchmarks/main_job.py --seeds 3 -- --data cifar10 --recipe case-study --epochs 5
@@ -14,13 +14,16 @@ import argparse
 import json
 import os
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from document import add_option, row, save, spread, typed
+
+COLUMNS = ("command", "accuracy", "wall s", "CPU s", "peak memory")
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,23 @@ def measure(arguments: list[str], seed: int, out: Path) -> Measured:
     return Measured(metrics["split"], metrics["accuracy"]["value"], wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
+    add_option(parser)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and the arguments of cnnkit train")
     given = parser.parse_args()
     arguments = [argument for argument in given.arguments if argument != "--"]
     with tempfile.TemporaryDirectory() as folder:
         runs = [measure(arguments, seed, Path(folder)) for seed in range(given.seeds)]
-    accuracy = spread([100 * run.accuracy for run in runs], 1)
+    accuracy = f"{runs[0].split} {spread([100 * run.accuracy for run in runs], 1)} %"
     wall, cpu = spread([run.wall for run in runs], 0), spread([run.cpu for run in runs], 0)
     memory = max(run.memory for run in runs) / 1024
-    print(f"| `cnnkit train {shlex.join(arguments)}` | {runs[0].split} {accuracy} % | {wall} | {cpu} | {memory:.1f} GiB |")
+    cells = (f"`cnnkit train {typed(arguments)}`", accuracy, wall, cpu, f"{memory:.1f} GiB")
+    print(row(cells))
+    claim = f"{cells[0]} reaches {accuracy}."
+    save(given.json, "Main job", claim, COLUMNS, [cells], seeds=range(given.seeds))
 
 
 if __name__ == "__main__":

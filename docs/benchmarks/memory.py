@@ -1,4 +1,4 @@
-"""The most memory that a training takes, all its processes together.
+"""Peak memory of a training, all its processes together.
 
     python docs/benchmarks/memory.py [--budget 60s] -- --data cifar10 --arch custom-cnn
     python docs/benchmarks/memory.py --photos FOLDER -- --arch residual-cnn --cache disk
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from document import Table, add_option, save, typed
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -113,18 +114,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--photos", type=Path, help="folder of the photos, made if it is empty")
     parser.add_argument("--budget", default="60s", help="how long to train: --budget of cnnkit train")
+    add_option(parser)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and flags of cnnkit train")
     given = parser.parse_args()
     flags = [argument for argument in given.arguments if argument != "--"]
     if given.photos:
         make_photos(given.photos)
     where = ["--data", str(given.photos)] if given.photos else []
-    print("| `cnnkit train` | cache | peak PSS | anonymous | of files | processes | s |\n|---|---|---|---|---|---|---|")
+    table = Table("`cnnkit train`", "cache", "peak PSS", "anonymous", "of files", "processes", "s")
     with tempfile.TemporaryDirectory() as store:
         for state in ("empty", "warm"):
             peak, seconds = measure([*flags, *where, "--budget", given.budget], Path(store))
-            sizes = " | ".join(f"{size / 1e9:.2f} GB" for size in (peak.whole, peak.anonymous, peak.files))
-            print(f"| `{shlex.join(flags)}` | {state} | {sizes} | {peak.processes} | {seconds:.0f} |", flush=True)
+            sizes = (f"{size / 1e9:.2f} GB" for size in (peak.whole, peak.anonymous, peak.files))
+            table.add(f"`{typed(flags)}`", state, *sizes, str(peak.processes), f"{seconds:.0f}")
+    empty, warm = (cells[2] for cells in table.rows)
+    claim = f"A training with `{typed(flags)}` peaks at {empty} with an empty cache and at {warm} with a warm one."
+    save(given.json, "Memory of a training", claim, table.columns, table.rows)
 
 
 if __name__ == "__main__":

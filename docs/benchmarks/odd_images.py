@@ -1,4 +1,4 @@
-"""The decoder against a collection of odd and broken image files: what was expected of each, and what came.
+"""The decoder on a collection of odd and broken image files: the expectation of each, and the result.
 
     python docs/benchmarks/odd_images.py FOLDER
 
@@ -15,6 +15,7 @@ Exits with 1 if a file is not what it should be, if one memory peak reaches 512 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import importlib.util
 import os
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from document import add_option, save
 
 from cnnkit.data.image import HEIF_PACKAGES, read_image
 from cnnkit.errors import DataError
@@ -155,8 +157,13 @@ def silence() -> Generator[None]:
         os.close(kept)
 
 
-def main(folder: Path) -> int:
+def main() -> int:
     """Print the table; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    add_option(parser)
+    given = parser.parse_args()
+    folder = given.folder
     with (folder / "manifest.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     wrong: Counter[str] = Counter()
@@ -176,10 +183,16 @@ def main(folder: Path) -> int:
     with silence():
         decoded, equal = ways(folder, [row["file"] for row in rows])
     print(f"by every way the same (scan, validation, eval, predict, ONNX): {equal} of {len(rows)} files, {decoded} of them images")
+    figures = [
+        ("files as expected", f"{len(rows) - wrong.total()} of {len(rows)}"),
+        ("peak memory", f"{peak:.0f} MB"),
+        ("slowest file", f"{slowest:.2f} s"),
+        ("files with the same bits by every way", f"{equal} of {len(rows)}, {decoded} of them images"),
+    ]
+    claim = f"{len(rows) - wrong.total()} of {len(rows)} odd and broken images come out as expected, {equal} by every way the same."
+    save(given.json, "Odd and broken images", claim, ("figure", "value"), figures)
     return int(wrong.total() > 0 or peak >= PEAK_MB or equal < len(rows))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:  # noqa: PLR2004 (the script and the folder)
-        sys.exit("usage: python docs/benchmarks/odd_images.py FOLDER")
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What `cnnkit report` costs beyond the evaluation, and how large its page is.
+"""Cost of `cnnkit report` beyond the evaluation, and the size of its page.
 
     python docs/benchmarks/report.py RUN [--turns 3]
 
@@ -19,9 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = """\
-| run | s | CPU-s | loading s | loading CPU-s | peak memory | page | pictures | heat maps |
-|---|---|---|---|---|---|---|---|---|"""
+from document import Table, add_option, save, typed
+
 LOAD = "import cnnkit.api.pages.run, cnnkit.report.page.run, cnnkit.report.pictures.plots"
 
 
@@ -48,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--turns", type=int, default=3)
+    add_option(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
@@ -60,11 +60,12 @@ def main() -> None:
     facts = json.loads(written[-1].out)
     best, loading = min(written, key=lambda one: one.seconds), min(loaded, key=lambda one: one.seconds)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(HEAD)
-    print(
-        f"| `{given.run}` | {best.seconds:.1f} | {best.cpu:.1f} | {loading.seconds:.1f} | {loading.cpu:.1f} | {peak:.2f} GiB | "
-        f"{facts['bytes'] / 1e6:.2f} MB | {facts['pictures']:,} | {facts['heat_maps']} |"
-    )
+    times = (f"{value:.1f}" for value in (best.seconds, best.cpu, loading.seconds, loading.cpu))
+    sizes = (f"{peak:.2f} GiB", f"{facts['bytes'] / 1e6:.2f} MB", f"{facts['pictures']:,}", str(facts["heat_maps"]))
+    table = Table("run", "s", "CPU-s", "loading s", "loading CPU-s", "peak memory", "page", "pictures", "heat maps")
+    table.add(f"`{typed([str(given.run)])}`", *times, *sizes)
+    claim = f"`cnnkit report` writes a page of {facts['bytes'] / 1e6:.2f} MB in {best.seconds:.1f} seconds."
+    save(given.json, "Cost of a report", claim, table.columns, table.rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long it takes from the command to the first step of a training whose images are in the store.
+"""Seconds from the command to the first step of a training whose images are in the store.
 
     python docs/benchmarks/start_up.py [--turns 5] [--imports 15] --arch custom-cnn -- --data cifar10
 
@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from document import Table, add_option, save
 
 BUILD = """\
 import sys, torch
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--imports", type=int, default=0, help="slowest imports to list")
     parser.add_argument("--arch", default="custom-cnn")
     parser.add_argument("--image-size", default="32", help="of the one step, px")
+    add_option(parser)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and flags of cnnkit train beside --arch")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs:
@@ -102,8 +105,10 @@ def main() -> None:
                 taken[name].append(run(script, arguments)[0])
         _, told = run(TRAIN, flags, "-X", "importtime") if given.imports else (0, "")
     build, step, train = (statistics.median(taken[name]) for name in work)
-    print("| to the first step, s | torch and build, s | and one step, s | ratio to build | ratio to one step |\n|---|---|---|---|---|")
-    print(f"| {train:.1f} | {build:.1f} | {step:.1f} | {train / build:.2f} | {train / step:.2f} |")
+    table = Table("to the first step, s", "torch and build, s", "and one step, s", "ratio to build", "ratio to one step")
+    table.add(f"{train:.1f}", f"{build:.1f}", f"{step:.1f}", f"{train / build:.2f}", f"{train / step:.2f}")
+    claim = f"A training with its images in the store makes its first step {train:.1f} seconds after the command."
+    save(given.json, "Start-up of a training", claim, table.columns, table.rows)
     for milliseconds, module in slowest(told.splitlines(), given.imports):
         print(f"{milliseconds:8.0f} {module}")
 

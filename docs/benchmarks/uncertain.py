@@ -1,10 +1,10 @@
-"""What "I don't know" is worth on a finished run: abstention, label sets, strangers and drift, measured.
+"""Abstention, label sets, out-of-distribution images and drift on a finished run.
 
     apt-get install dataset-fashion-mnist
-    python docs/benchmarks/uncertain.py RUN --strangers /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz
+    python docs/benchmarks/uncertain.py RUN --ood /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz
 
 Reads the run's val and test images from where its config.json says they are and changes nothing in it. The rules are found as ``cnnkit
-eval`` finds them; the other kinds of label sets stand here only, for comparison. Strangers are an idx file of gray images (N, H, W).
+eval`` finds them; the other kinds of label sets stand here only, for comparison. `--ood` takes an idx file of gray images (N, H, W).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from document import Table, add_option, save
 from scipy.ndimage import gaussian_filter
 from scipy.special import logsumexp
 
@@ -28,11 +29,12 @@ from cnnkit.data.image import read_image
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.metrics.abstention import Abstention, find_threshold, operating
 from cnnkit.metrics.conformal import fit_label_sets, set_outcome
-from cnnkit.metrics.drift import compare
+from cnnkit.metrics.drift import Fingerprint, compare
 from cnnkit.metrics.ood import auroc, stranger_report
 from cnnkit.model.torch_classifier import TorchClassifier
 
 SPLITS = 100
+SEEDS = "set by the script"
 Array = np.ndarray
 
 
@@ -73,17 +75,17 @@ def batches(images: Iterator[Array]) -> Iterator[list[Array]]:
         yield part
 
 
-def abstention(val: Answers, test: Answers) -> None:
+def abstention(val: Answers, test: Answers, path: Path | None) -> None:
     """Print the rules found on val, what they do on test, and how often the promise holds over random splits of test."""
     top, wrong = val.probabilities.max(1), val.probabilities.argmax(1) != val.labels
     seen, missed = test.probabilities.max(1), test.probabilities.argmax(1) != test.labels
     rng = np.random.default_rng(0)
-    print("| asked risk | threshold from val | val answered | test answered | test risk | held in half of test | held in all of test |")
-    print("|---|---|---|---|---|---|---|")
+    columns = ("asked risk", "threshold from val", "val with a prediction", "test with a prediction", "test risk")
+    table = Table(*columns, "held in half of test", "held in all of test")
     for risk in (0.01, 0.02, 0.05):
         rule = find_threshold(top, wrong, risk, split="val")
         if not isinstance(rule, Abstention):
-            print(f"| {risk:.0%} | none: {rule.needed} images would show it | | | | | |")
+            table.add(f"{risk:.0%}", f"none: {rule.needed} images would show it", *[""] * 5)
             continue
         here = operating(seen, missed, rule.threshold)
         halves, draws = [], []
@@ -93,10 +95,11 @@ def abstention(val: Answers, test: Answers) -> None:
             halves.append(holds(seen[half], missed[half], seen[rest], missed[rest], risk))
             drawn = rng.integers(len(seen), size=len(seen) // 2)
             draws.append(holds(seen[drawn], missed[drawn], seen, missed, risk))
-        print(
-            f"| {risk:.0%} | {rule.threshold:.3f} | {rule.coverage:.1%} | {here.coverage:.1%} | {here.risk.value:.2%} "
-            f"({here.risk.low:.2%} to {here.risk.high:.2%}) | {sum(halves)} of {SPLITS} | {sum(draws)} of {SPLITS} |"
-        )
+        reached = f"{here.risk.value:.2%} ({here.risk.low:.2%} to {here.risk.high:.2%})"
+        held = f"{sum(halves)} of {SPLITS}", f"{sum(draws)} of {SPLITS}"
+        table.add(f"{risk:.0%}", f"{rule.threshold:.3f}", f"{rule.coverage:.1%}", f"{here.coverage:.1%}", reached, *held)
+    claim = "The table has the risk of the threshold found on val, and the number of halves and draws of test in which its promise holds."
+    save(path, "Abstention", claim, table.columns, table.rows, seeds=SEEDS, name="abstention")
 
 
 def holds(top: Array, wrong: Array, other: Array, missed: Array, risk: float) -> bool:
@@ -108,29 +111,31 @@ def holds(top: Array, wrong: Array, other: Array, missed: Array, risk: float) ->
     return here.errors <= risk * here.answered
 
 
-def label_sets(val: Answers, test: Answers) -> None:
+def label_sets(val: Answers, test: Answers, path: Path | None) -> None:
     """Print coverage and size of four kinds of label sets, fitted on val; the last column is the least sure fifth of test."""
-    print("| coverage | sets | in the set | mean size | empty | worst class | least sure fifth |\n|---|---|---|---|---|---|---|")
+    table = Table("coverage", "sets", "in the set", "mean size", "empty", "worst class", "least sure fifth")
     rng = np.random.default_rng(0)
     own, others = rng.random(len(val.labels)), rng.random(len(test.labels))
     for coverage in (0.9, 0.95, 0.99):
         rule = fit_label_sets(val.labels, val.probabilities, coverage, split="val")
-        show_sets(coverage, "LAC (cnnkit)", rule.members(test.probabilities), test)
+        table.add(f"{coverage:.0%}", "LAC (cnnkit)", *described(rule.members(test.probabilities), test))
         for name, first, penalty, random in (("APS", 0, 0.0, False), ("APS, randomised", 0, 0.0, True), ("RAPS, randomised", 1, 0.1, True)):
             scores = cumulated(val.probabilities, first, penalty, own if random else None)[np.arange(len(own)), val.labels]
             limit = np.sort(scores)[int(np.ceil(coverage * (len(own) + 1))) - 1]
-            show_sets(coverage, name, cumulated(test.probabilities, first, penalty, others if random else None) <= limit, test)
-    inside, size = [], []
+            inside = cumulated(test.probabilities, first, penalty, others if random else None) <= limit
+            table.add(f"{coverage:.0%}", name, *described(inside, test))
+    hits, size = [], []
     for _ in range(SPLITS):
         order = rng.permutation(len(test.labels))
         half, rest = order[: len(order) // 2], order[len(order) // 2 :]
         rule = fit_label_sets(test.labels[half], test.probabilities[half], 0.95, split="half")
         outcome = set_outcome(test.labels[rest], test.probabilities[rest], rule)
-        inside.append(outcome.coverage.value)
+        hits.append(outcome.coverage.value)
         size.append(outcome.mean_size)
-    print(
-        f"95 % sets over {SPLITS} random halves of test: coverage {np.mean(inside):.2%} ± {np.std(inside):.2%}, size {np.mean(size):.2f}\n"
-    )
+    halves = f"95 % sets over {SPLITS} random halves of test: coverage {np.mean(hits):.2%} ± {np.std(hits):.2%}, size {np.mean(size):.2f}"
+    print(f"{halves}\n")
+    claim = "The table has the coverage and the size of four kinds of label sets whose thresholds are from val."
+    save(path, "Label sets", claim, table.columns, table.rows, seeds=SEEDS, notes=[f"{halves}."], name="label-sets")
 
 
 def cumulated(probabilities: Array, first: int, penalty: float, random: Array | None) -> Array:
@@ -145,24 +150,31 @@ def cumulated(probabilities: Array, first: int, penalty: float, random: Array | 
     return scores
 
 
-def show_sets(coverage: float, name: str, inside: Array, test: Answers) -> None:
-    """Print one row."""
+def described(inside: Array, test: Answers) -> tuple[str, ...]:
+    """Return coverage, mean size, share of empty sets, coverage of the worst class and of the least sure fifth."""
     hit, sizes = inside[np.arange(len(inside)), test.labels], inside.sum(1)
     worst = min(hit[test.labels == label].mean() for label in np.unique(test.labels))
     least = np.argsort(test.probabilities.max(1))[: len(hit) // 5]
-    row = f"{hit.mean():.1%} | {sizes.mean():.2f} | {(sizes == 0).mean():.1%} | {worst:.1%} | {hit[least].mean():.1%}"
-    print(f"| {coverage:.0%} | {name} | {row} |")
+    return f"{hit.mean():.1%}", f"{sizes.mean():.2f}", f"{(sizes == 0).mean():.1%}", f"{worst:.1%}", f"{hit[least].mean():.1%}"
 
 
-def strangers(val: Answers, test: Answers, others: Answers) -> None:
-    """Print how many strangers are answered, and how well three scores tell them apart."""
+def out_of_distribution(val: Answers, test: Answers, others: Answers, path: Path | None) -> None:
+    """Print the share of out-of-distribution images that get a prediction, and the area under the curve of three scores."""
+    rows: list[tuple[str, ...]] = []
     top, wrong = val.probabilities.max(1), val.probabilities.argmax(1) != val.labels
     own, strange = test.probabilities.max(1), others.probabilities.max(1)
     for risk in (0.01, 0.02, 0.05, None):
         rule = find_threshold(top, wrong, risk, split="val") if risk else None
         report = stranger_report(own, strange, rule.threshold if isinstance(rule, Abstention) else None)
-        name = f"threshold for {risk:.0%} risk" if risk else "threshold that answers 95 % of test"
-        print(f"{name}: answers {report.accepted.value:.1%} ({report.accepted.low:.1%} to {report.accepted.high:.1%}) of {report.n}")
+        name = f"threshold for {risk:.0%} risk" if risk else "threshold with a prediction for 95 % of test"
+        refused = (1 - value for value in (report.accepted.value, report.accepted.high, report.accepted.low))
+        rows.append((name, "{:.1%} ({:.1%} to {:.1%})".format(*refused)))
+        print(
+            f"{name}: a prediction for {report.accepted.value:.1%} ({report.accepted.low:.1%} to {report.accepted.high:.1%}) of {report.n}"
+        )
+    claim = f"The {rows[1][0]} refuses {rows[1][1]} of the out-of-distribution images."
+    save(path, "Out-of-distribution images refused", claim, ("threshold", "refused"), rows, seeds=SEEDS, name="refusals")
+    rows.clear()
     scores: dict[str, Callable[[Array], Array]] = {
         "top probability": lambda logits: np.exp(logits.max(1) - logsumexp(logits, axis=1)),
         "largest logit": lambda logits: logits.max(1),
@@ -170,24 +182,29 @@ def strangers(val: Answers, test: Answers, others: Answers) -> None:
     }
     for name, score in scores.items():
         area = auroc(score(test.logits), score(others.logits))
-        print(f"AUROC of the {name}: {area.value:.3f} ({area.low:.3f} to {area.high:.3f})")
+        rows.append((name, f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})"))
+        print(f"AUROC of the {name}: {rows[-1][1]}")
+    claim = f"The top probability tells out-of-distribution images apart with an AUROC of {rows[0][1]}."
+    save(path, "Scores of out-of-distribution images", claim, ("score", "AUROC"), rows, seeds=SEEDS, name="auroc")
     print()
 
 
-def drift(val: Answers, test: Answers, others: Answers | None) -> None:
-    """Print how often batches of test ring, as they are, of one class alone, and changed."""
+def drift(val: Answers, test: Answers, others: Answers | None, path: Path | None) -> None:
+    """Print the share of batches of test that alert: unchanged, of one class alone, and changed."""
     known = take_fingerprint(appearance(val.canvases), val.probabilities, split="val")
-    rng = np.random.default_rng(0)
+    rng, notes = np.random.default_rng(0), list[str]()
     predicted, looks = test.probabilities.argmax(1), features(test.canvases, test.probabilities)
     for size in (30, 100, 1000):
-        rings = [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(len(looks), size) for _ in range(1000))]
-        print(f"{size} test images: {sum(rings)} of 1000 batches ring")
-    rings = []
+        alerts = [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(len(looks), size) for _ in range(1000))]
+        notes.append(f"{size} test images: {sum(alerts)} of 1000 batches alert")
+        print(notes[-1])
+    alerts = []
     for label in np.unique(test.labels):
         members = np.flatnonzero(test.labels == label)
-        rings += [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(members, 100) for _ in range(100))]
-    print(f"100 test images of one class: {sum(rings)} of {len(rings)} batches ring")
-    some = rng.choice(len(looks), 1000, replace=False)
+        alerts += [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(members, 100) for _ in range(100))]
+    notes.append(f"100 test images of one class: {sum(alerts)} of {len(alerts)} batches alert")
+    print(notes[-1])
+    some = rng.choice(len(looks), min(1000, len(looks)), replace=False)
     pixels = test.canvases[some].astype(np.float64)
     gray = (pixels * np.array([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdims=True).repeat(3, axis=1)
     changed = {
@@ -199,20 +216,26 @@ def drift(val: Answers, test: Answers, others: Answers | None) -> None:
         "red and blue swapped": pixels[:, ::-1],
         "noise (10 levels)": pixels + rng.normal(0, 10, pixels.shape),
     }
-    print("| 30 test images | rings | most distant feature of 1,000 |\n|---|---|---|")
+    table = Table("30 test images", "batches with an alert", "most distant feature of 1,000")
     for name, images in changed.items():
         canvases = images.round().clip(0, 255).astype(np.uint8)
-        show_drift(known, name, features(canvases, test.probabilities[some]), predicted[some], rng)
+        table.add(name, *alerted(known, features(canvases, test.probabilities[some]), predicted[some], rng))
     if others is not None:
-        show_drift(known, "strangers", features(others.canvases, others.probabilities), others.probabilities.argmax(1), rng)
+        others_look = features(others.canvases, others.probabilities)
+        table.add("out-of-distribution", *alerted(known, others_look, others.probabilities.argmax(1), rng))
+    claim = "The table has the share of batches of 30 changed test images that give an alert."
+    save(path, "Drift alerts", claim, table.columns, table.rows, seeds=SEEDS, notes=notes, name="drift")
 
 
-def show_drift(known, name: str, looks: Array, predicted: Array, rng: np.random.Generator) -> None:  # noqa: ANN001
-    """Print one row; the model's answers are those to the unchanged images, so that its confidence does not help."""
+def alerted(known: Fingerprint, looks: Array, predicted: Array, rng: np.random.Generator) -> tuple[str, str]:
+    """Return the share of alerts and the most distant feature.
+
+    `predicted` is of the unchanged images, so that the model's confidence does not help.
+    """
     parts = (rng.choice(len(looks), 30) for _ in range(200))
-    rings = [compare(known, looks[rows], predicted[rows]).alarm for rows in parts]
+    alerts = [compare(known, looks[rows], predicted[rows]).alarm for rows in parts]
     worst = compare(known, looks, predicted).shifts[0]
-    print(f"| {name} | {np.mean(rings):.0%} | {worst.feature} {worst.distance:.2f} |")
+    return f"{np.mean(alerts):.0%}", f"{worst.feature} {worst.distance:.2f}"
 
 
 def features(canvases: Array, probabilities: Array) -> Array:
@@ -239,21 +262,22 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--strangers", type=Path, help="idx file of gray images")
+    parser.add_argument("--ood", type=Path, help="idx file of gray out-of-distribution images")
+    add_option(parser)
     given = parser.parse_args()
     classifier = open_classifier(given.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)  # noqa: S101 (a model file was opened)
     val, test = (answers(classifier, *read_split(given.run, split, classifier.classes)) for split in ("val", "test"))
     accuracy, temperature = (test.probabilities.argmax(1) == test.labels).mean(), classifier.model.header.temperature
     print(f"val {len(val.labels)}, test {len(test.labels)} images, accuracy {accuracy:.1%}, temperature {temperature:.3f}")
-    abstention(val, test)
-    label_sets(val, test)
+    abstention(val, test, given.json)
+    label_sets(val, test, given.json)
     others = None
-    if given.strangers:
-        images = read_idx(given.strangers)
+    if given.ood:
+        images = read_idx(given.ood)
         others = answers(classifier, (np.repeat(image[..., None], 3, axis=2) for image in images), np.zeros(len(images), np.int64))
-        strangers(val, test, others)
-    drift(val, test, others)
+        out_of_distribution(val, test, others, given.json)
+    drift(val, test, others, given.json)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
     from cnnkit.report.page.gallery import Answer
 
-SIDE = 96  # px of a small picture: 1.9 kB each (measured), so that 1,000 of them take half of 5 MB
+SIDE = 96  # px of a small picture: 1.9 kB each, so that 1,000 of them take half of 5 MB
 LARGE = 144  # px of those with a heat map
 
 

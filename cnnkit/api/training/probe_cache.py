@@ -24,7 +24,7 @@ def cached_probe(folder: Path | None, meter: Meter | None = None) -> Remember:
     """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
 
     A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
-    remembered (measured: beside another training on two cores fp32 wins, alone bf16 is twice as fast).
+    remembered: see docs/benchmarks/LOG.md, "Probe beside other programs".
     """
 
     def remember(asked: Hashable, probe: Callable[[], Runtime]) -> Runtime:

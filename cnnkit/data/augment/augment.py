@@ -195,8 +195,8 @@ def _affine(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:
     """Return what `torch.nn.functional.affine_grid` would, (N, H, W, 2), without its matrix product of a point at a time.
 
-    What a row adds and what a column adds are summed, x and y each in a plane of its own (measured: 128 images of 32 px, 0.24 instead of
-    3.6 CPU-ms, twice what the sampling takes).
+    What a row adds and what a column adds are summed, x and y each in a plane of its own: see docs/benchmarks/LOG.md, "Grid of rotation
+    and zoom".
     """
     rows = _centres(height, theta) * theta[:, :, 1, None] + theta[:, :, 2, None]
     columns = _centres(width, theta) * theta[:, :, 0, None]

@@ -1,7 +1,7 @@
 """RandAugment (arXiv:1909.13719): a few out of fourteen operations on every image, by torchvision, in few calls a batch.
 
-A loop over images runs torchvision's RandAugment at 2,700 images/s on one core (32 px, two operations; measured), a tenth
-of the affine's rate. But as the magnitude is the same for all, what an image may draw is one of 23 cases: nine operations
+A loop over images runs torchvision's RandAugment at a tenth of the affine's rate: see docs/benchmarks/LOG.md, "RandAugment image
+by image". But as the magnitude is the same for all, what an image may draw is one of 23 cases: nine operations
 in two directions and five that have none. The images of a batch that drew the same case go through one call together.
 """
 

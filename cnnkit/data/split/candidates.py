@@ -12,19 +12,18 @@ from cnnkit.data.store.facts import LUMA, THUMBNAIL
 Floats = NDArray[np.floating]  # float32 throughout
 Rows = NDArray[np.int64]
 
-# Frequencies a side that describe a picture. Measured on CIFAR-10, at the threshold that holds 90 % of the near duplicates
-# listed by Barz & Denzler ("Do we train on test data? Purging CIFAR of near-duplicates", J. Imaging 2020): with luma alone
-# 2.9 of 60,000 pictures pass for each one, with chroma at double weight 0.74; with 4 or 8 frequencies of luma 31 and 3.1.
+# Frequencies a side that describe a picture, those by which the fewest others pass for a near duplicate of CIFAR-10: see
+# docs/benchmarks/LOG.md, "Description of near copies".
 LUMA_FREQUENCIES, CHROMA_FREQUENCIES, CHROMA_WEIGHT = 6, 4, 2.0
-# Photographs hold about 1 / frequency of each: unweighted, the coarsest shapes decide alone (46 pass); at power 1, what
-# re-encoding and a shift by a pixel change (4.5 pass).
+# Photographs hold about 1 / frequency of each: unweighted, the coarsest shapes decide alone; at power 1, what re-encoding and a
+# shift by a pixel change.
 FREQUENCY_POWER = 0.75
 CHROMA = np.array([[-0.169, 0.5], [-0.331, -0.419], [0.5, -0.081]], np.float32)  # ITU-R BT.601 Cb and Cr
 
 PARTNERS = 16  # later rows that one row is paired with at most, the nearest: the frames of a film stay connected
 EXHAUSTIVE = 100_000  # rows up to which all pairs are looked at
-# Beyond, a row stands in its three nearest lists, and only rows of one list meet. Measured on 1,000,000 blends of CIFAR-10 images
-# with 3,000 shifted, stretched and noisy copies among them: 95 % of the pairs above their limits are met.
+# Beyond, a row stands in its three nearest lists, and only rows of one list meet: 95 % of the pairs above their limits do, see
+# docs/benchmarks/LOG.md, "Lists of near copies".
 LISTS = 3
 LISTED = 500  # rows that make one list on average, were each in one only
 _ROWS, _COLUMNS = 1024, 4096  # a block of 16 MB of similarities: smaller and larger ones take up to twice as long

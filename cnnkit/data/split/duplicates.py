@@ -4,10 +4,8 @@ What is a copy depends on the company. Two photographs whose edges agree by 0.9 
 as well and were written by two people. So a pair has to be much closer to each other than each is to the pictures around.
 That also keeps copies from chaining: where a chain could run from one look-alike to the next, the demand is highest.
 
-Measured: CIFAR-10, 60,000 images: 2,743 pairs, 57 of 60 looked at are true; of the 249 near duplicates between test and train
-listed by Barz & Denzler ("Do we train on test data? Purging CIFAR of near-duplicates", J. Imaging 2020) 88 % are in one cluster;
-the largest clusters are 88 and 43 versions of two photographs of a car. MNIST, 60,000 digits: 37 pairs, all much alike, at
-most 4 in a cluster. scikit-learn's 1,797 digits: none.
+Most of the near duplicates between CIFAR-10's test and train that Barz & Denzler list ("Do we train on test data? Purging CIFAR of
+near-duplicates", J. Imaging 2020) are found: see docs/benchmarks/RESULTS.md, "Near copies".
 
 Not found are mirrored and turned copies, and crops of much more than a tenth a side.
 """

@@ -10,7 +10,7 @@ from cnnkit.data.store.facts import LUMA, THUMBNAIL
 Floats = NDArray[np.floating]  # float32 throughout
 
 BATCH = 2048  # pairs at a time: 60 MB of working memory
-ITERATIONS = 4  # measured on 249 near duplicates of CIFAR-10: 3, 4 and 6 differ by less than 0.5 % of the pairs found
+ITERATIONS = 4  # 3 and 6 find the same pairs but for 0.5 %: see docs/benchmarks/LOG.md, "Alignment of near copies"
 BORDER = 2  # px of the second picture that do not steer: a crop of up to an eighth a side has nothing to show for them
 STEP = np.array([1.0, 0.1, 1.0, 0.1], np.float32)  # px and share of the size, the most that one iteration moves
 REACH = np.array([4.0, 0.3, 4.0, 0.3], np.float32)  # the most that all of them move: a quarter of the picture, 30 % of its size

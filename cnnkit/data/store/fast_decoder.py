@@ -1,12 +1,10 @@
 """A second decoder for JPEG: torchcodec, of the extra ``fast``. It gives the pixels that Pillow gives, sooner, or it is not used.
 
 It works only where torch is loaded already, as in training, since loading torch takes longer than it saves on a hundred
-large photos; and only on large files. Measured by docs/benchmarks/decoding.py on one core (torchcodec 0.17, Pillow 13), Pillow
-against torchcodec: 32 x 32 pixels 0.14 ms against 0.15, 500 x 375 0.98 ms against 0.93, 4,000 x 3,000 80 ms against 46.
+large photos; and only on large files: see docs/benchmarks/RESULTS.md, "The decoder".
 
-Both are libjpeg-turbo: 396 photos, 2,000 images of CIFAR-10, 1,500 JPEGs of every sampling, size and quality, and 7,736 damaged
-ones came out equal to the last bit, and no file that one refuses was half an image of the other. Of the other formats that
-torchcodec reads, GIF, AVIF and 16-bit PNG with alpha differ: they stay with Pillow, and so does the orientation of photos.
+Both are libjpeg-turbo and give the same pixels to the last bit, of damaged files too. Of the other formats that torchcodec reads,
+GIF, AVIF and 16-bit PNG with alpha differ: they stay with Pillow, and so does the orientation of photos.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
 WAITING = 4  # chunks per worker that are being decoded or wait, decoded, for their turn
-# Images are handed over in chunks that cost less to hand over than to decode (measured on 32 px JPEGs: 64 at a time 5,600
-# images/s, 16 at a time 4,600), yet small enough that what is under way stays below 32 MB per worker.
+# Images are handed over in chunks that cost less to hand over than to decode (see docs/benchmarks/LOG.md, "Chunks of decoding"),
+# yet small enough that what is under way stays below 32 MB per worker.
 CHUNK = 64
 CHUNK_BYTES = 8_000_000
 FIRST = 4  # images in a chunk before it is known how large they are
@@ -139,7 +139,7 @@ class DecodingPool:
 
 
 def stop_server() -> None:
-    """End the process that workers are forked from, which holds 0.36 GB (measured, with torch); the next pool starts it anew, in 2 s."""
+    """End the process that workers are forked from, which holds 0.36 GB with torch; the next pool starts it anew, in 2 s."""
     if sys.platform != "win32":
         # There is no public way; by itself it ends with this process.
         forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]

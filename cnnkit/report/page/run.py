@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 5_000_000  # of a page: what a mail takes
 LEAST_ROOM = 500_000  # of it for pictures, however long the tables are
-_TEXT, _CLASS_TEXT, _PICTURE_TEXT = 100_000, 1_300, 350  # bytes of a page, of each class, around each picture (measured)
+_TEXT, _CLASS_TEXT, _PICTURE_TEXT = 100_000, 1_300, 350  # bytes of a page, of each class, around each picture
 ENLARGED = 64  # px: up to here a picture is shown larger than it is, its pixels as squares
 MOST_LISTED = 20  # cases of a finding named on the page; all of them: cnnkit doctor
 Image = NDArray[np.uint8]
