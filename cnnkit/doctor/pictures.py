@@ -27,7 +27,7 @@ ALIKE = 1.15  # shapes that differ by no more than this factor are distorted ali
 
 
 def tiny(evidence: Evidence) -> Finding | None:
-    """Find images that must be with_tier so much that they are mostly invented pixels."""
+    """Find images that must be enlarged so much that they are mostly invented pixels."""
     rows = evidence.readable
     if not len(rows):
         return None
@@ -40,14 +40,14 @@ def tiny(evidence: Evidence) -> Finding | None:
     if small.mean() > USUAL:
         message = (
             f"The images are small for this network: it sees {size:.0f} px, half of them have {median:.0f} px or less on their shorter "
-            f"side and are with_tier. --image-size {max(8, round(median))} is faster and loses nothing."
+            f"side and are enlarged. --image-size {max(8, round(median))} is faster and loses nothing."
         )
         return Finding("tiny", Severity.NOTE, (), message)
     found = rows[small]
     compared = f"the network sees {size:.0f} px" if evidence.image_size else f"half of the images have {median:.0f} px or more"
     message = (
         f"{_how_many(evidence, found)} tiny, the smallest {sides.min():.0f} px on the shorter side, where {compared}. "
-        f"Kept and with_tier; delete what was meant as a thumbnail or an icon."
+        f"Kept and enlarged; delete what was meant as a thumbnail or an icon."
     )
     return Finding("tiny", _by_share(evidence, found), evidence.one_each(found), message)
 

@@ -13,7 +13,7 @@ def test_a_thumbnail_among_photographs_is_tiny(image, evidence) -> None:
     assert finding is not None
     assert finding.files == (("a/icon.jpg",),)
     assert finding.severity == "note"
-    assert "the smallest 30 px on the shorter side, where half of the images have 375 px or more" in finding.message
+    assert "the smallest 30 px on the shorter side, where half of the images have 375 px or more. Kept and enlarged;" in finding.message
 
 
 def test_what_the_network_sees_decides_if_it_is_known(image, evidence) -> None:
@@ -31,7 +31,7 @@ def test_data_that_is_small_as_a_whole_gets_one_note(image, evidence) -> None:
     finding = tiny(evidence(images, image_size=224))
     assert finding is not None
     assert (finding.severity, finding.files) == ("note", ())
-    assert "--image-size 32" in finding.message
+    assert "half of them have 32 px or less on their shorter side and are enlarged. --image-size 32" in finding.message
 
 
 def test_many_tiny_images_or_a_good_part_of_a_class_are_a_warning(image, evidence) -> None:
