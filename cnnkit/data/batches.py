@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment.augment import MIXING, Augmentation, augment, draw_numbers
+from cnnkit.data.augment.augment import MIXING_DRAWS, Augmentation, augment, draw_numbers
 from cnnkit.data.augment.mixing import mix
 from cnnkit.data.augment.randomness import permutation
-from cnnkit.data.store.cached_results import remembered
+from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.store import canvas_file
 from cnnkit.data.store.stream import Canvases, gather, in_batches
 from cnnkit.model.preprocess import Preprocess
@@ -73,7 +73,7 @@ class Batches:
                 images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation)
                 if self.augmentation.mixes:
                     mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
-                    images, labels = mix(images, labels, draws[:, MIXING], mixup=mixup, cutmix=cutmix, classes=self.classes)
+                    images, labels = mix(images, labels, draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, classes=self.classes)
             yield self.preprocess.normalise(images), labels
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -123,7 +123,7 @@ def normalised_by(folder: Path | None, geometry: Preprocessing, canvases: Canvas
         return {"mean": mean, "std": std}
 
     which = hashlib.sha256(rows.tobytes()).hexdigest()
-    found = remembered(folder, "statistics", (canvas_file(geometry), which), work)
+    found = cached_result(folder, "statistics", (canvas_file(geometry), which), work)
     return geometry.model_copy(update={name: tuple(found[name]) for name in ("mean", "std")})
 
 

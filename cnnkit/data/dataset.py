@@ -1,4 +1,4 @@
-"""From a source to samples with sides: selection of classes, the scan, the checks and the split, in one place."""
+"""From a source to samples with sides: selection of classes, the scan, the checks and the split, in one hash_position."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
-from cnnkit.data.split.grouping import grouped
-from cnnkit.data.split.split import Sample, assign_splits, place
+from cnnkit.data.split.grouping import assign_groups
+from cnnkit.data.split.split import Sample, assign_splits, hash_position
 from cnnkit.data.split.split_file import read_pins, split_text
-from cnnkit.data.store.scan import Progress, Scan, find_scan, reopened, scan
+from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.data.store.store import open_thumbnails
 from cnnkit.errors import DataError, closest, listed
 from cnnkit.files import whole_file
@@ -31,8 +31,8 @@ from cnnkit.files import whole_file
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
-ROUNDING = 1e-9  # a third of 300 images is 100, not 101
+MAX_SIZE_SAMPLES = 200  # headers read to learn how large the images are
+ROUNDING_TOLERANCE = 1e-9  # a third of 300 images is 100, not 101
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ class Dataset:
         The images of a smaller share are among those of a larger one. What is left does not depend on the order of the source,
         and copies and the images of one group go together as far as the number allows.
         """
-        keys = {sample.row: _order(sample, seed) for sample in self.samples if sample.split == TRAIN}
+        keys = {sample.row: _thinning_key(sample, seed) for sample in self.samples if sample.split == TRAIN}
         left: set[int] = set()
         for name in self.classes:
             members = sorted((s.row for s in self.samples if s.row in keys and s.label == name), key=keys.__getitem__)
-            left.update(members[: math.ceil(share * len(members) - ROUNDING)])
+            left.update(members[: math.ceil(share * len(members) - ROUNDING_TOLERANCE)])
         return replace(self, samples=tuple(sample for sample in self.samples if sample.row in left or sample.split != TRAIN))
 
 
-def _order(sample: Sample, seed: int) -> tuple[float, str]:
+def _thinning_key(sample: Sample, seed: int) -> tuple[float, str]:
     """Where an image stands in the line that `Dataset.thinned` cuts."""
-    return place(seed, sample.group if sample.group is not None else sample.sha256), sample.path
+    return hash_position(seed, sample.group if sample.group is not None else sample.sha256), sample.path
 
 
 def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
@@ -111,8 +111,8 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
 
 
 def typical_side(source: Source, records: Sequence[Record]) -> int:
-    """Return the median of the shorter sides (pixels), looking at up to `SIZES_LOOKED_AT` images spread over the source."""
-    step = -(-len(records) // SIZES_LOOKED_AT)
+    """Return the median of the shorter sides (pixels), looking at up to `MAX_SIZE_SAMPLES` images spread over the source."""
+    step = -(-len(records) // MAX_SIZE_SAMPLES)
     sides = []
     for record in records[::step]:
         try:
@@ -133,35 +133,37 @@ def load_dataset(
     Without `geometry` there are no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a
     class is too small or lacks training images.
     """
-    records, classes = _selected(source, config)
+    records, classes = _select_records(source, config)
     store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
-    return _divided(source, records, classes, store, config, seed)
+    return _split_dataset(source, records, classes, store, config, seed)
 
 
 def find_dataset(source: Source, config: DataConfig, seed: int) -> Dataset | None:
     """Return what `load_dataset` would without a geometry if the cache has it, else None: nothing is decoded."""
-    records, classes = _selected(source, config)
+    records, classes = _select_records(source, config)
     store = find_scan(source, records)
-    return store and _divided(source, records, classes, store, config, seed)
+    return store and _split_dataset(source, records, classes, store, config, seed)
 
 
 def with_canvases(dataset: Dataset, geometry: Preprocessing) -> Dataset | None:
     """Return `dataset` with the canvases of `geometry`, which it has already or its store has; None if neither is so."""
     if dataset.store.canvases is not None:
         return dataset
-    store = reopened(dataset.store, geometry)
+    store = reopen_scan(dataset.store, geometry)
     return store and dataset.stored_in(store)
 
 
-def _selected(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
+def _select_records(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
     """The records and classes that `config` selects, with their groups."""
     records, classes = select_classes(source, config.classes)
-    records = grouped(records, config.group_by)
+    records = assign_groups(records, config.group_by)
     _check_split_flag(records, config)
     return records, classes
 
 
-def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int) -> Dataset:
+def _split_dataset(
+    source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int
+) -> Dataset:
     """Leave out what `store` knows to be unreadable, and give every other record its side."""
     bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
@@ -178,12 +180,12 @@ def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...]
         Sample(record.path, record.label, side, content, int(row), record.group)
         for record, side, content, row in zip(kept, sides.splits, hashes, good, strict=True)
     )
-    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *sides.notes, *check_sides(samples, classes)))
+    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *sides.notes, *check_splits(samples, classes)))
 
 
 def near_copies(store: Scan) -> NDArray[np.int64]:
     """Return the pairs (P, 2) of rows that are near copies of each other; a store on the disk remembers them."""
-    file = store.folder / f"near-{duplicates.METHOD}.npy" if store.folder else None
+    file = store.folder / f"near-{duplicates.METHOD_VERSION}.npy" if store.folder else None
     if file is not None:
         with suppress(OSError, EOFError, ValueError):
             return np.load(file, allow_pickle=False)
@@ -211,7 +213,7 @@ def _check_classes_left(source: Source, records: Sequence[Record], good: NDArray
             raise DataError(f"{source.name}: class {name!r} has no readable image; repair them, or leave the class out with --classes")
 
 
-def check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+def check_splits(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
     """Refuse classes that cannot be learned; note those that cannot be measured."""
     counts = Counter((sample.split, sample.label) for sample in samples)
     notes = []

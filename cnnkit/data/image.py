@@ -41,12 +41,12 @@ MAX_PIXELS = 100_000_000
 Decoding one takes 0.74 to 2.0 GB, by format: see docs/benchmarks/LOG.md, "Largest image". Every process that decodes at the same
 time needs as much.
 """
-STRIP = 1 << 20  # pixels that are converted at a time
-WHITE = 65_535  # of 16-bit gray
+STRIP_PIXELS = 1 << 20  # pixels that are converted at a time
+MAX_GRAY16 = 65_535  # of 16-bit gray
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 # How the upright image (H, W) looks as it is stored, for each orientation (CIPA DC-008, tag 0x0112): views, which copy nothing.
-_STORED: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
+_STORED_VIEWS: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -56,7 +56,7 @@ _STORED: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     7: lambda upright: upright[::-1, ::-1].T,
     8: lambda upright: upright[::-1].T,
 }
-_SIDEWAYS = (5, 6, 7, 8)
+_SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
 _FAST_MODES = ("RGB", "L")  # of JPEG: for those the fast decoder was compared with Pillow on thousands of files
 
 # Pillow leaves HEIC to packages of the same interface; the first of these that is installed is used. pi-heif comes first
@@ -69,7 +69,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # The luminance table of quality 50 in libjpeg (ITU-T T.81, table K.1), row by row; those of other qualities are scaled from it.
-_LUMINANCE = (
+_LUMINANCE_TABLE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
     *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112),
     *(100, 103, 99),
@@ -196,7 +196,7 @@ def _can_heif() -> bool:
 def _orientation(image: Image.Image) -> int:
     """Return the orientation in EXIF or XMP, 1-8; anything else there is damage and counts as upright."""
     tag = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return next((known for known in _STORED if known == tag), 1)  # a tag may be of any type, hashable or not
+    return next((known for known in _STORED_VIEWS if known == tag), 1)  # a tag may be of any type, hashable or not
 
 
 def _fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8] | None:
@@ -215,11 +215,11 @@ def _fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8
 def _upright(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
     """Return the pixels of a loaded image, turned upright; raises `UndecodableError`."""
     image.info.pop("transparency", None)  # alpha is dropped; converting it costs time and warns
-    if orientation == 1 and image.width * image.height <= STRIP:
+    if orientation == 1 and image.width * image.height <= STRIP_PIXELS:
         return _rgb(image)
     # Strip by strip, straight to where the pixels belong: converting, turning and copying the whole would each need it once more.
     upright, place = _canvas(image, orientation)
-    rows = max(1, STRIP // image.width)
+    rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         place[top:bottom] = _whole(_rgb(image.crop((0, top, image.width, bottom))))
@@ -228,9 +228,9 @@ def _upright(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
 
 def _canvas(image: Image.Image, orientation: int) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
     """Return an empty upright image, uint8 (H, W, 3), and the same memory as it is stored: (rows, columns) of whole pixels."""
-    shape = (image.width, image.height, 3) if orientation in _SIDEWAYS else (image.height, image.width, 3)
+    shape = (image.width, image.height, 3) if orientation in _SIDEWAYS_ORIENTATIONS else (image.height, image.width, 3)
     upright = np.empty(shape, np.uint8)
-    return upright, _STORED[orientation](_whole(upright))
+    return upright, _STORED_VIEWS[orientation](_whole(upright))
 
 
 def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.void]:
@@ -241,7 +241,7 @@ def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.void]:
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _WIDE_MODES:
         wide = np.asarray(image).astype(np.int32)
-        if wide.min() < 0 or wide.max() > WHITE:
+        if wide.min() < 0 or wide.max() > MAX_GRAY16:
             raise UndecodableError("a 32-bit image has no known white point; save it with 8 or 16 bits")
         wide += 128
         wide //= 257  # 65535 -> 255, rounded; Pillow's own conversion would clip at 255
@@ -273,7 +273,7 @@ def _quality_of(total: int) -> int:
 def _table_sum(quality: int) -> int:
     """Scale the table as libjpeg does: below quality 50 by 5000 / q percent, above by 200 - 2 q, to values of one byte."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality  # noqa: PLR2004 (the rule's own turn)
-    return sum(max(1, min(255, (value * percent + 50) // 100)) for value in _LUMINANCE)
+    return sum(max(1, min(255, (value * percent + 50) // 100)) for value in _LUMINANCE_TABLE)
 
 
 def _reason(data: bytes, error: Exception) -> str:

@@ -36,7 +36,7 @@ class Record(NamedTuple):
     group: str | None = None
 
 
-Stored = bytes | NDArray[np.uint8]
+StoredImage = bytes | NDArray[np.uint8]
 
 
 class Source(Protocol):
@@ -57,7 +57,7 @@ class Source(Protocol):
         """What the user should know of how the images were found."""
         ...
 
-    def read(self, record: Record) -> Stored:
+    def read(self, record: Record) -> StoredImage:
         """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
 
         Called from several threads at a time. Raises `UndecodableError` with the reason.

@@ -16,16 +16,16 @@ from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.wording import enumerated, number, percent
 from cnnkit.metrics.intervals import wilson
 
-UNEQUAL = 3.0  # times the smallest class: from here the common classes set the accuracy
+IMBALANCE_NOTE_RATIO = 3.0  # times the smallest class: from here the common classes set the accuracy
 # Buda, Maki and Mazurowski 2018, "A systematic study of the class imbalance problem in convolutional neural networks": harm
 # grows with the ratio, and drawing classes equally often was the best remedy in almost every case. They begin at ratio 10.
-VERY_UNEQUAL = 10.0
+IMBALANCE_WARNING_RATIO = 10.0
 # With 15 and 5 test images an accuracy of 90 % is known to within 16 and 27 percentage points (Wilson, 95 %).
-FEW_TESTED, TOO_FEW_TESTED = 15, 5
-_TYPICAL = 0.9  # accuracy at which the interval of a small class is stated
+NOTE_TEST_IMAGES, WARNING_TEST_IMAGES = 15, 5
+_TYPICAL_ACCURACY = 0.9  # accuracy at which the interval of a small class is stated
 
 # Letters that look like Latin ones, lower case: the Cyrillic and Greek ones that a keyboard of another language gives.
-_LOOK_ALIKE = str.maketrans("асеорхуіјѕһԁԛԝкмтвнοανρτικυχε", "aceopxyijshdqwkmtbhoavptikuxe")
+_LOOK_ALIKE_LETTERS = str.maketrans("асеорхуіјѕһԁԛԝкмтвнοανρτικυχε", "aceopxyijshdqwkmtbhoavptikuxe")
 
 
 def imbalance(evidence: Evidence) -> Finding | None:
@@ -37,9 +37,9 @@ def imbalance(evidence: Evidence) -> Finding | None:
         return None
     most, least = int(present[sizes[present].argmax()]), int(present[sizes[present].argmin()])
     ratio = sizes[most] / sizes[least]
-    if ratio < UNEQUAL:
+    if ratio < IMBALANCE_NOTE_RATIO:
         return None
-    grave = ratio >= VERY_UNEQUAL
+    grave = ratio >= IMBALANCE_WARNING_RATIO
     largest, smallest = evidence.classes[most], evidence.classes[least]
     remedy = "--balance sampler draws the classes equally often" if grave else "--balance weights makes rare classes count more"
     message = (
@@ -56,17 +56,17 @@ def small_class(evidence: Evidence) -> Finding | None:
     if lacking:
         return Finding("small-class", Severity.ERROR, (), lacking)
     tested = _tested(evidence)
-    few = {name: count for name, count in tested.items() if count < FEW_TESTED}
+    few = {name: count for name, count in tested.items() if count < NOTE_TEST_IMAGES}
     if not few:
         return None
     worst = min(few, key=lambda name: few[name])
-    interval = wilson(_TYPICAL * few[worst], few[worst])
+    interval = wilson(_TYPICAL_ACCURACY * few[worst], few[worst])
     message = (
-        f"{number(len(few), 'class', 'classes')} to be measured on fewer than {FEW_TESTED} images; on the fewest, {worst!r}, on "
+        f"{number(len(few), 'class', 'classes')} to be measured on fewer than {NOTE_TEST_IMAGES} images; on the fewest, {worst!r}, on "
         f"{few[worst]}, which tells its accuracy to within ±{100 * (interval.high - interval.low) / 2:.0f} percentage points. "
         f"Collect more, or leave it out with --classes."
     )
-    return Finding("small-class", Severity.WARNING if few[worst] < TOO_FEW_TESTED else Severity.NOTE, (), message)
+    return Finding("small-class", Severity.WARNING if few[worst] < WARNING_TEST_IMAGES else Severity.NOTE, (), message)
 
 
 def class_name_clash(evidence: Evidence) -> Finding | None:
@@ -129,7 +129,7 @@ def _clashes(names: Iterable[str], key: Callable[[str], str]) -> list[tuple[str,
 
 def _skeleton(name: str) -> str:
     """Return what is left of a name when case, accents' encoding, separators and look-alike letters are evened out."""
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOK_ALIKE)
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOK_ALIKE_LETTERS)
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", plain).strip() or name  # between letters only: -1 is not 1
 
 

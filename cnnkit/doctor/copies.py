@@ -9,7 +9,7 @@ from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.wording import enumerated, number, share, verb
 
-MANY = 0.05  # share of the images that are superfluous copies, from which they shift what is learned
+WARNING_COPY_SHARE = 0.05  # share of the images that are superfluous copies, from which they shift what is learned
 
 
 def duplicate(evidence: Evidence) -> Finding | None:
@@ -24,7 +24,7 @@ def duplicate(evidence: Evidence) -> Finding | None:
         f"{share(surplus, len(evidence.records))} of all images superfluous. "
         f"They weigh double in training; a split by cnnkit puts them on one side. Delete all but one of each set."
     )
-    severity = Severity.WARNING if surplus > MANY * len(evidence.records) else Severity.NOTE
+    severity = Severity.WARNING if surplus > WARNING_COPY_SHARE * len(evidence.records) else Severity.NOTE
     return Finding("duplicate", severity, tuple(evidence.paths(rows) for rows in cases), message)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record
 from cnnkit.data.sources.layout import natural_order
-from cnnkit.data.split.duplicates import clusters, linked
+from cnnkit.data.split.duplicates import clusters, link_equal
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.finding import Files
 
@@ -65,10 +65,10 @@ class Evidence:
         return tuple(rows for rows in _grouped(self._copy_of) if len(rows) > 1)
 
     @cached_property
-    def kin(self) -> NDArray[np.int64]:
+    def cluster_ids(self) -> NDArray[np.int64]:
         """A number per image, (N,), shared by copies and by images of one group: no two of them are independent witnesses."""
-        groups = linked(record.group for record in self.records)
-        return clusters(len(self.records), np.concatenate([linked(self._copy_of.tolist()), groups]))
+        groups = link_equal(record.group for record in self.records)
+        return clusters(len(self.records), np.concatenate([link_equal(self._copy_of.tolist()), groups]))
 
     def of(self, read: Callable[[Facts], float]) -> NDArray[np.float64]:
         """Return a fact of every image as float64 (N,)."""
@@ -84,7 +84,7 @@ class Evidence:
 
     @cached_property
     def _copy_of(self) -> NDArray[np.int64]:
-        exact = linked(facts.sha256 or None for facts in self.facts)
+        exact = link_equal(facts.sha256 or None for facts in self.facts)
         return clusters(len(self.records), np.concatenate([exact, self.near.reshape(-1, 2)]))
 
 

@@ -18,20 +18,20 @@ from cnnkit.metrics.intervals import wilson
 
 Features = NDArray[np.float64]
 
-MOST_IMAGES = 5000  # drawn equally from the classes: all of CIFAR-10's features take 1 s of one core
-LEAST_OF_CLASS = 20  # and of each class, however many there are
-TOO_SMALL = 10  # a class of fewer images is left out: two per fold say nothing
-TREES = 30
+MAX_IMAGES = 5000  # drawn equally from the classes: all of CIFAR-10's features take 1 s of one core
+MIN_SAMPLED_PER_CLASS = 20  # and of each class, however many there are
+MIN_CLASS_IMAGES = 10  # a class of fewer images is left out: two per fold say nothing
+NUM_TREES = 30
 # Strength (see `Shortcut`) from which a family is reported: see docs/benchmarks/RESULTS.md, "Shortcuts". What a file is like has
 # nothing to do with what it shows: natural data stay at 0.13 at most, planted shortcuts reach 0.78 and more.
-FILE_WARNING = 0.4
+FILE_WARNING_STRENGTH = 0.4
 # Backgrounds do have to do with it (sky, water): natural data reach 0.70, a planted frame 0.92 and more.
-BORDER_NOTE, BORDER_WARNING = 0.6, 0.85
-_SURE = 1.96  # standard errors: 95 %
+BORDER_NOTE_STRENGTH, BORDER_WARNING_STRENGTH = 0.6, 0.85
+_STANDARD_ERRORS = 1.96  # standard errors: 95 %
 
 
 @dataclass(frozen=True)
-class Family:
+class FeatureFamily:
     """Features that belong together: `read` gives them as (n, D) for n rows; `note` and `warning` are limits of strength."""
 
     name: str
@@ -50,7 +50,7 @@ class Shortcut:
     is possible, and `found` - `mistaken` of the easiest class (one class in ten that is saved differently leaves the former low).
     """
 
-    family: Family
+    family: FeatureFamily
     accuracy: float
     margin: float
     easiest: str
@@ -84,16 +84,16 @@ def shortcut(evidence: Evidence) -> Finding | None:
 
 
 def sample(evidence: Evidence, seed: int = 0) -> Rows:
-    """Return the rows to measure on: readable, of classes that are large enough, and not many more than `MOST_IMAGES`."""
-    classes = [rows for label in range(len(evidence.classes)) if len(rows := _readable_of(evidence, label)) >= TOO_SMALL]
+    """Return the rows to measure on: readable, of classes that are large enough, and not many more than `MAX_IMAGES`."""
+    classes = [rows for label in range(len(evidence.classes)) if len(rows := _readable_of(evidence, label)) >= MIN_CLASS_IMAGES]
     if not classes:
         return np.zeros(0, np.intp)
-    most = max(LEAST_OF_CLASS, MOST_IMAGES // len(classes))
+    most = max(MIN_SAMPLED_PER_CLASS, MAX_IMAGES // len(classes))
     random = np.random.default_rng(seed)
     return np.sort(np.concatenate([random.permutation(rows)[:most] for rows in classes]))
 
 
-def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: Family) -> Shortcut | None:
+def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: FeatureFamily) -> Shortcut | None:
     """Predict `labels` (n,), 0..K-1, of `rows` from one family of features; None if they are the same for all.
 
     A forest of extremely randomised trees, each class weighing the same: as strong as gradient boosting and faster, see
@@ -104,24 +104,24 @@ def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: Family
     features = family.read(evidence, rows)
     if (features == features[0]).all():
         return None
-    part = folds_of(labels, evidence.kin[rows])
+    part = folds_of(labels, evidence.cluster_ids[rows])
     answers = np.zeros(len(rows), np.int64)
     for fold in range(FOLDS):
         inside, outside = part != fold, part == fold
         if inside.any() and outside.any():
-            forest: Any = ExtraTreesClassifier(TREES, min_samples_leaf=5, class_weight="balanced", random_state=0)
+            forest: Any = ExtraTreesClassifier(NUM_TREES, min_samples_leaf=5, class_weight="balanced", random_state=0)
             answers[outside] = forest.fit(features[inside], labels[inside]).predict(features[outside])
     return _judged(evidence, rows, labels, answers, family)
 
 
-def _judged(evidence: Evidence, rows: Rows, labels: NDArray[Any], answers: NDArray[Any], family: Family) -> Shortcut:
+def _judged(evidence: Evidence, rows: Rows, labels: NDArray[Any], answers: NDArray[Any], family: FeatureFamily) -> Shortcut:
     sizes = np.bincount(labels)
     classes = len(sizes)
     hits = np.bincount(labels[answers == labels], minlength=classes)
     mistaken = np.bincount(answers, minlength=classes) - hits
     recall = hits / sizes
     smoothed = (hits + 1) / (sizes + 2)  # so that a class without a mistake is not thought certain
-    margin = _SURE * math.sqrt(float((smoothed * (1 - smoothed) / sizes).sum())) / classes
+    margin = _STANDARD_ERRORS * math.sqrt(float((smoothed * (1 - smoothed) / sizes).sum())) / classes
     skill = (recall.mean() - margin - 1 / classes) / (1 - 1 / classes)
     apart = [
         wilson(int(hit), int(size)).low - wilson(int(wrong), len(labels) - int(size)).high
@@ -177,8 +177,8 @@ def _border_colours(evidence: Evidence, rows: Rows) -> Features:
 
 
 FAMILIES = (
-    Family("file size", _file_size, FILE_WARNING, FILE_WARNING),
-    Family("image size", _image_size, FILE_WARNING, FILE_WARNING),
-    Family("format, JPEG quality and colour mode", _encoding, FILE_WARNING, FILE_WARNING),
-    Family("border colours", _border_colours, BORDER_NOTE, BORDER_WARNING),
+    FeatureFamily("file size", _file_size, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("image size", _image_size, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("format, JPEG quality and colour mode", _encoding, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("border colours", _border_colours, BORDER_NOTE_STRENGTH, BORDER_WARNING_STRENGTH),
 )

@@ -14,8 +14,8 @@ from cnnkit.doctor.folds import FOLDS, folds_of
 from cnnkit.doctor.wording import enumerated, number, share
 from cnnkit.metrics.label_quality import label_issues
 
-_NO_SPREAD = 1e-6  # standard deviation of a feature that never varies: nothing is divided by zero
-COMMON = 0.01  # share of suspects from which they are a warning; below, it may be the model that errs
+_MIN_SPREAD = 1e-6  # standard deviation of a feature that never varies: nothing is divided by zero
+WARNING_SUSPECT_SHARE = 0.01  # share of suspects from which they are a warning; below, it may be the model that errs
 
 
 def suspects(
@@ -35,18 +35,20 @@ def suspects(
         f"{number(len(rows))} ({share(len(rows), len(labels))}) with a label that looks wrong: {said}. "
         f"Kept; look at them, the most certain first (--sheet FILE.png), and move what is wrong."
     )
-    severity = Severity.WARNING if len(rows) > COMMON * len(labels) else Severity.NOTE
+    severity = Severity.WARNING if len(rows) > WARNING_SUSPECT_SHARE * len(labels) else Severity.NOTE
     return Finding("label-suspect", severity, tuple((paths[int(row)],) for row in rows), message)
 
 
-def out_of_fold(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], kin: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
-    """Return probabilities (N, K) for N images, each from a model that saw neither the image nor its `kin` (N,).
+def out_of_fold(
+    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], cluster_ids: NDArray[Any], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return probabilities (N, K) for N images, each from a model that saw neither the image nor its `cluster_ids` (N,).
 
     `features` (N, D) are what a trained network makes of the images; `labels` (N,) are 0..K-1. The model is a linear
     discriminant with one covariance for all classes. Models that fit every image also fit wrong labels: see
     docs/benchmarks/LOG.md, "Model of label suspects".
     """
-    part = folds_of(labels, kin, seed)
+    part = folds_of(labels, cluster_ids, seed)
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     for fold in range(FOLDS):
         inside, outside = part != fold, part == fold
@@ -64,7 +66,7 @@ def _discriminant(
     np.add.at(means, labels, features)
     means /= np.maximum(sizes, 1)[:, None]
     inside = (features - means[labels]).astype(np.float32)
-    scale = np.maximum(inside.std(axis=0), np.float32(_NO_SPREAD))
+    scale = np.maximum(inside.std(axis=0), np.float32(_MIN_SPREAD))
     centres = (means / scale).astype(np.float64)
     weights = np.linalg.solve(_covariance(inside / scale), centres.T)
     with np.errstate(divide="ignore"):
@@ -87,4 +89,4 @@ def _covariance(centred: NDArray[np.float32]) -> NDArray[np.float64]:
     lengths = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
     noise = min(distance, (lengths**2).sum() / n**2 - (sample**2).sum() / n)
     shrinkage = noise / distance if distance else 1.0
-    return (1 - shrinkage) * sample + (shrinkage * level + _NO_SPREAD) * np.eye(features)
+    return (1 - shrinkage) * sample + (shrinkage * level + _MIN_SPREAD) * np.eye(features)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from cnnkit.errors import shortened
 
-_FEW = 0.001  # a share below 0.1 % is said as such, not as 0.0 %
-_PRECISE = 0.1  # a share below 10 % gets a decimal
+_MIN_SHOWN_SHARE = 0.001  # a share below 0.1 % is said as such, not as 0.0 %
+_MAX_DECIMAL_SHARE = 0.1  # a share below 10 % gets a decimal
 
 
 def number(count: int, noun: str = "image", plural: str = "") -> str:
@@ -23,9 +23,9 @@ def verb(count: int, singular: str, plural: str) -> str:
 def share(part: float, whole: float) -> str:
     """Return ``3.2 %``; ``below 0.1 %`` for less."""
     ratio = part / whole if whole else 0.0
-    if 0 < ratio < _FEW:
+    if 0 < ratio < _MIN_SHOWN_SHARE:
         return "below 0.1 %"
-    return f"{ratio:.1%}".replace("%", " %") if ratio < _PRECISE else percent(ratio)
+    return f"{ratio:.1%}".replace("%", " %") if ratio < _MAX_DECIMAL_SHARE else percent(ratio)
 
 
 def percent(ratio: float) -> str:

@@ -14,7 +14,7 @@ from cnnkit.data.source import Record
 from cnnkit.model.preprocessing import Preprocessing
 
 
-class Drawn:
+class NoiseSource:
     """Images of noise, 16 x 16, as pixels, or as PNG files where `encoded`.
 
     `on_read` is called with the number of each image that is read; `spoil` turns the number and the file of an image into
@@ -31,7 +31,7 @@ class Drawn:
         encoded: bool = False,
         spoil: Callable[[int, bytes], bytes] = lambda _, file: file,
         seed: int = 0,
-        name: str = "drawn",
+        name: str = "noise",
     ) -> None:
         self.name = name
         self._spoil = spoil
@@ -60,9 +60,9 @@ class Drawn:
 
 
 @pytest.fixture
-def drawn() -> type[Drawn]:
-    """The class of sources that draw noise: ``drawn(10)``, ``drawn(10, encoded=True)``."""
-    return Drawn
+def noise_source() -> type[NoiseSource]:
+    """The class of sources that draw noise: ``noise_source(10)``, ``noise_source(10, encoded=True)``."""
+    return NoiseSource
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_near_copies_stand_on_one_side_and_are_remembered(image_folder, monkeypa
     folder = dataset.store.folder
     assert folder is not None
     known = near_copies(dataset.store)
-    (folder / f"near-{duplicates.METHOD}.npy").unlink()
+    (folder / f"near-{duplicates.METHOD_VERSION}.npy").unlink()
     untouched = np.zeros_like(dataset.store.thumbnails)  # those of the file are looked at, in a map that is given back
     np.testing.assert_array_equal(near_copies(replace(dataset.store, thumbnails=untouched)), known)
     assert len(known) == 8
@@ -171,7 +171,7 @@ def test_what_is_remembered_of_near_copies_may_be_damaged(image_folder) -> None:
     root: Path = image_folder(images=20)
     store = load(root).store
     assert store.folder is not None
-    (store.folder / f"near-{duplicates.METHOD}.npy").write_bytes(b"")
+    (store.folder / f"near-{duplicates.METHOD_VERSION}.npy").write_bytes(b"")
     assert near_copies(store).shape == (0, 2)
 
 

@@ -421,7 +421,7 @@ def test_broken_exif_beside_good_pixels_is_passed_over() -> None:
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "CMYK", "I;16"])
 def test_an_image_is_the_same_in_strips_of_any_height(monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int, strip: int) -> None:
-    monkeypatch.setattr(decoder, "STRIP", strip)
+    monkeypatch.setattr(decoder, "STRIP_PIXELS", strip)
     random = np.random.default_rng(1)
     wide = Image.fromarray(random.integers(0, 65_536, (13, 7), np.uint16))
     image = wide if mode == "I;16" else Image.fromarray(noise(13, 7)).convert(mode)
@@ -436,7 +436,7 @@ def test_an_image_is_the_same_in_strips_of_any_height(monkeypatch: pytest.Monkey
 
 
 def test_a_32_bit_image_is_refused_wherever_its_large_levels_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "STRIP", 4)
+    monkeypatch.setattr(decoder, "STRIP_PIXELS", 4)
     wide = np.zeros((8, 4), np.int32)
     wide[7, 3] = 70_000
     with pytest.raises(UndecodableError, match="no known white point"):

@@ -12,7 +12,7 @@ import pytest
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
-from cnnkit.data.prefetch import _Columns, prefetch
+from cnnkit.data.prefetch import _ColumnPickle, prefetch
 from cnnkit.data.source import Record, open_source
 
 # In a process that has no torch yet: this one has.
@@ -74,15 +74,15 @@ def test_no_process_is_started_beside_torch(image_folder) -> None:
 
 def test_rows_arrive_as_they_left():
     records = (Record("a/1.jpg", "a", "train"), Record("b/2.jpg", "b", group="g"))
-    rows = _Columns(records)
+    rows = _ColumnPickle(records)
     assert rows == records
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         arrived = pickle.loads(pickle.dumps(rows, protocol))  # noqa: S301 (our own)
         assert (type(arrived), arrived) == (tuple, records)
         assert all(isinstance(record, Record) for record in arrived)
-    assert pickle.loads(pickle.dumps(_Columns())) == ()  # noqa: S301
+    assert pickle.loads(pickle.dumps(_ColumnPickle())) == ()  # noqa: S301
 
 
 def test_rows_are_smaller_than_what_they_stand_for():
     records = tuple(Record(f"a/{number}.jpg", "a") for number in range(1000))
-    assert len(pickle.dumps(_Columns(records))) < 0.9 * len(pickle.dumps(records))
+    assert len(pickle.dumps(_ColumnPickle(records))) < 0.9 * len(pickle.dumps(records))

@@ -31,4 +31,4 @@ def test_unreadable_files_are_no_copies_of_each_other(image, evidence) -> None:
 
 def test_kin_are_copies_and_images_of_one_group(image, evidence) -> None:
     images = [image(group="p1", content="x"), image(group="p1"), image(content="x"), image(), image(group="p2")]
-    assert evidence(images).kin.tolist() == [0, 0, 0, 3, 4]
+    assert evidence(images).cluster_ids.tolist() == [0, 0, 0, 3, 4]

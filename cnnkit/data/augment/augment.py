@@ -20,20 +20,20 @@ from torch.nn import functional
 from cnnkit.config.settings import AugmentConfig
 from cnnkit.data.augment.colour import jitter
 from cnnkit.data.augment.erasing import erase
-from cnnkit.data.augment.rand_augment import MOST_OPERATIONS, rand_augment
+from cnnkit.data.augment.rand_augment import MAX_OPERATIONS, rand_augment
 from cnnkit.data.augment.randomness import uniform
 
 # The columns of an image's random numbers. A column added at the end leaves what earlier ones do as it was.
-PLACE = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
-MIRRORS = 2  # columns, the first ones
-COLOUR = slice(6, 9)
-ERASING = slice(9, 14)
-MIXING = slice(14, 18)
-OPERATIONS = slice(18, 18 + MOST_OPERATIONS)
-DRAWS = OPERATIONS.stop
+GEOMETRY_DRAWS = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
+NUM_MIRROR_DRAWS = 2  # columns, the first ones
+COLOUR_DRAWS = slice(6, 9)
+ERASING_DRAWS = slice(9, 14)
+MIXING_DRAWS = slice(14, 18)
+OPERATION_DRAWS = slice(18, 18 + MAX_OPERATIONS)
+NUM_DRAWS = OPERATION_DRAWS.stop
 # Names whose images change class when mirrored. Missing one costs more than one too many: mirrored images under the
 # wrong label, against a share of the variety. So "right whale" is taken for a side, but "West Highland terrier" is not.
-_SIDED = re.compile(
+_MIRROR_SENSITIVE = re.compile(
     r"""^((digit|number|letter)[ _-]?)?(.|\d+)$          # a letter, digit or number
     | ^(zero|one|two|three|four|five|six|seven|eight|nine)$
     | ^(north|south)?[ _-]?(east|west)(bound|ward|wards)?$
@@ -103,7 +103,7 @@ def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple
     flip, note = config.flip, None
     if flip is None:
         flip = preset.flip
-        sided = [name for name in classes if looks_sided(name)]
+        sided = [name for name in classes if is_mirror_sensitive(name)]
         if flip != "none" and sided:
             flip = "none"
             note = f"no mirroring: class {sided[0]!r} looks like one that a mirror would change (--flip h to mirror all the same)"
@@ -111,40 +111,40 @@ def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple
     return replace(preset, **given, flip=flip), note
 
 
-def looks_sided(name: str) -> bool:
+def is_mirror_sensitive(name: str) -> bool:
     """Return whether a class of this name looks like one that a mirror would change: ``7``, ``b``, ``turn_left``, ``TurnLeft``."""
-    return _SIDED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
+    return _MIRROR_SENSITIVE.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the random numbers (N, DRAWS) in [0, 1) by which `augment` varies the N samples `keys` in `epoch`.
+    """Return the random numbers (N, NUM_DRAWS) in [0, 1) by which `augment` varies the N samples `keys` in `epoch`.
 
     All are drawn anew in every epoch but those of the mirrors, which alternate: left-right an image is one way in one epoch and the
     other way in the next, upside down it changes every second epoch, each from a start drawn for it. So two epochs on end show
     both mirrorings of every image, where a coin tossed twice shows half of them one way only (arXiv:2404.00498, section 3.6).
     """
-    numbers = uniform(seed, epoch, keys, DRAWS)
-    start = uniform(seed, 0, keys, MIRRORS)
+    numbers = uniform(seed, epoch, keys, NUM_DRAWS)
+    start = uniform(seed, 0, keys, NUM_MIRROR_DRAWS)
     turned = np.array([epoch % 2, epoch // 2 % 2], bool)
-    numbers[:, :MIRRORS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
+    numbers[:, :NUM_MIRROR_DRAWS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
     return numbers
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Vary `images` (N, C, S, S), values 0..255, as the numbers `draws` (N, DRAWS) in [0, 1) say: all but the mixing.
+    """Vary `images` (N, C, S, S), values 0..255, as the numbers `draws` (N, NUM_DRAWS) in [0, 1) say: all but the mixing.
 
     An image's place, then RandAugment's operations, then its colour, then erasing. Returns the dtype it was given when
     pixels only move or are erased, uint8 after RandAugment, else float32 with the same range of values. What comes from
     outside the image is its reflection.
     """
     if augmentation.moves:
-        images = (_affine if augmentation.affine else _move)(images, draws[:, PLACE], augmentation)
+        images = (_affine if augmentation.affine else _move)(images, draws[:, GEOMETRY_DRAWS], augmentation)
     if augmentation.randaugment[0]:
-        images = rand_augment(images, draws[:, OPERATIONS], *augmentation.randaugment)
+        images = rand_augment(images, draws[:, OPERATION_DRAWS], *augmentation.randaugment)
     if augmentation.color:
-        images = jitter(images, draws[:, COLOUR], augmentation.color)
+        images = jitter(images, draws[:, COLOUR_DRAWS], augmentation.color)
     if augmentation.erase:
-        images = erase(images, draws[:, ERASING], augmentation.erase)
+        images = erase(images, draws[:, ERASING_DRAWS], augmentation.erase)
     return images
 
 

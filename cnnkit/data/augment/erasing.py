@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AREA = (0.02, 0.33)  # share of the image: torchvision's RandomErasing; the paper has 0.02 to 0.4
-ASPECT = (0.3, 1 / 0.3)  # height over width: section 4.2 of the paper
+AREA_RANGE = (0.02, 0.33)  # share of the image: torchvision's RandomErasing; the paper has 0.02 to 0.4
+ASPECT_RANGE = (0.3, 1 / 0.3)  # height over width: section 4.2 of the paper
 
 
 def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
@@ -17,9 +17,9 @@ def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
     """
     height, width = images.shape[2:]
     happens, area, aspect, across, down = draws.T
-    area = AREA[0] + (AREA[1] - AREA[0]) * area
+    area = AREA_RANGE[0] + (AREA_RANGE[1] - AREA_RANGE[0]) * area
     # As likely tall as wide, and never longer than the image: where the paper would draw again, the range is cut.
-    low, high = area.clamp(min=ASPECT[0]).log(), (1 / area).clamp(max=ASPECT[1]).log()
+    low, high = area.clamp(min=ASPECT_RANGE[0]).log(), (1 / area).clamp(max=ASPECT_RANGE[1]).log()
     aspect = (low + (high - low) * aspect).exp()
     tall = ((area * aspect).sqrt() * height).round().clamp(1, height)
     wide = ((area / aspect).sqrt() * width).round().clamp(1, width)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cnnkit.model.preprocessing import PAD_LEVEL
 
-MOST_OPERATIONS = 4  # the paper tries up to 3 on CIFAR and 4 on ImageNet
-LEVELS = 30  # the strongest magnitude: section 3.1 of the paper, and torchvision (timm counts to 10)
+MAX_OPERATIONS = 4  # the paper tries up to 3 on CIFAR and 4 on ImageNet
+MAX_MAGNITUDE = 30  # the strongest magnitude: section 3.1 of the paper, and torchvision (timm counts to 10)
 
 Operation = Callable[[Tensor], Tensor]
 
@@ -24,12 +24,12 @@ Operation = Callable[[Tensor], Tensor]
 def rand_augment(images: Tensor, draws: Tensor, operations: int, magnitude: int) -> Tensor:
     """Apply to each of `images` (N, C, S, S), values 0..255, so many `operations` one after the other; returns uint8.
 
-    `magnitude` counts from 0 to `LEVELS`. `draws` (N, `operations` or more) in [0, 1) choose which, all equally likely.
+    `magnitude` counts from 0 to `MAX_MAGNITUDE`. `draws` (N, `operations` or more) in [0, 1) choose which, all equally likely.
     What comes from outside an image is mid gray.
     """
     images = images.clone() if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
-    part = magnitude / LEVELS
-    directed, plain = list(_directed(part, images.shape[-1])), list(_plain(part))
+    part = magnitude / MAX_MAGNITUDE
+    directed, plain = list(_directed_operations(part, images.shape[-1])), list(_undirected_operations(part))
     cases = directed + plain
     for draw in draws.T[:operations]:
         # A number for each direction, and two for each of those without, which therefore wrap around.
@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, draws: Tensor, operations: int, magnitude: int)
     return images
 
 
-def _directed(part: float, size: int) -> Iterator[Operation]:
+def _directed_operations(part: float, size: int) -> Iterator[Operation]:
     """Nine operations each in both directions; ranges as in torchvision: table 6 of AutoAugment, arXiv:1805.09501."""
     from torchvision.transforms.v2 import functional as vision
 
@@ -61,7 +61,7 @@ def _directed(part: float, size: int) -> Iterator[Operation]:
         yield lambda images, factor=factor: vision.adjust_sharpness(images, factor)
 
 
-def _plain(part: float) -> Iterator[Operation]:
+def _undirected_operations(part: float) -> Iterator[Operation]:
     """The five operations without a direction."""
     from torchvision.transforms.v2 import functional as vision
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, Record, Request, SourceKind
-from cnnkit.data.sources.layout import litter, read_layout, suffix_of
+from cnnkit.data.sources.layout import is_litter, read_layout, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
 from cnnkit.errors import DataError
@@ -53,17 +53,17 @@ class ArchiveSource:
             raise DataError(f"--data {path}: no such file; expected a .zip or .tar of class folders")
         self.name = str(path)
         self._members = _open_members(path)
-        self._place: dict[str, int] = {}
+        self._index: dict[str, int] = {}
         left_out = Counter(self._members.left_out)
         for index, name in enumerate(self._members.names):
             plain = plain_name(name)
             if plain is None:
                 left_out["with a path that leads out of the archive"] += 1
-            elif not any(map(litter, plain.split("/"))):
-                left_out["of a name that comes again"] += plain in self._place
-                self._place[plain] = index  # the last one of a name is what unpacking would leave
-        wrapper = wrapping_folder(self._place)
-        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._place)
+            elif not any(map(is_litter, plain.split("/"))):
+                left_out["of a name that comes again"] += plain in self._index
+                self._index[plain] = index  # the last one of a name is what unpacking would leave
+        wrapper = wrapping_folder(self._index)
+        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._index)
         layout = read_layout(inside, self.name)
         layout.check(self.name)
         self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
@@ -76,11 +76,11 @@ class ArchiveSource:
 
     def read(self, record: Record) -> bytes:
         """Return the bytes of one member."""
-        return self._members.read(self._place[record.path])
+        return self._members.read(self._index[record.path])
 
     def stamp(self, record: Record) -> str:
         """What the archive says of one member."""
-        return self._members.stamp(self._place[record.path])
+        return self._members.stamp(self._index[record.path])
 
 
 def plain_name(name: str) -> str | None:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.data.image import UndecodableError, image_pixels, read_file
-from cnnkit.data.source import ALIASES, SPLITS, Record, Stored
+from cnnkit.data.source import ALIASES, SPLITS, Record, StoredImage
 from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
 Images = NDArray[np.uint8] | Sequence[Any]
 Labels = NDArray[Any] | Sequence[str] | Sequence[int] | Sequence[bool]
-GRAY, RGB = 1, 3
+GRAY_CHANNELS, RGB_CHANNELS = 1, 3
 _SHAPES = "uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
 
 
@@ -28,7 +28,7 @@ _SHAPES = "uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
 class _Item:
     """One image: how it is read, and a text that changes with it."""
 
-    read: Callable[[], Stored]
+    read: Callable[[], StoredImage]
     stamp: str
     path: str = ""
 
@@ -71,7 +71,7 @@ class ArraysSource:
         self.name = f"arrays-{content.hexdigest()}"
         self.notes: Sequence[str] = ()
 
-    def read(self, record: Record) -> Stored:
+    def read(self, record: Record) -> StoredImage:
         """Return one image."""
         return self._items[record.path].read()
 
@@ -124,12 +124,12 @@ def _check(array: NDArray[Any], shape: tuple[int, ...], where: str) -> None:
         raise DataError(f"{where}: contains NaN; expected {_SHAPES}, values 0 to 255")
     if array.dtype != np.uint8:
         raise DataError(f"{where}: {array.dtype}; expected uint8: scale the values to 0..255 and add .astype('uint8')")
-    if len(shape) == 2 or (len(shape) == 3 and shape[2] in {GRAY, RGB}):  # noqa: PLR2004 (dimensions)
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in {GRAY_CHANNELS, RGB_CHANNELS}):  # noqa: PLR2004 (dimensions)
         if 0 in shape:
             raise DataError(f"{where}: shape {array.shape} has no pixels")
         return
     hint = ""
-    if len(shape) == 3 and shape[0] in {GRAY, RGB}:  # noqa: PLR2004
+    if len(shape) == 3 and shape[0] in {GRAY_CHANNELS, RGB_CHANNELS}:  # noqa: PLR2004
         axes = "0, 2, 3, 1" if array.ndim > len(shape) else "1, 2, 0"
         hint = f"; channels stand first: give {where}.transpose({axes}), of a tensor .permute({axes})"
     elif len(shape) == 3:  # noqa: PLR2004
@@ -140,7 +140,7 @@ def _check(array: NDArray[Any], shape: tuple[int, ...], where: str) -> None:
 def _from_array(image: NDArray[np.uint8]) -> _Item:
     def read() -> NDArray[np.uint8]:
         channels = image if image.ndim == 3 else image[:, :, None]  # noqa: PLR2004 (H, W, C)
-        return np.ascontiguousarray(channels) if channels.shape[2] == RGB else np.repeat(channels, RGB, axis=2)
+        return np.ascontiguousarray(channels) if channels.shape[2] == RGB_CHANNELS else np.repeat(channels, RGB_CHANNELS, axis=2)
 
     return _Item(read, f"{image.shape}:{_hash(np.ascontiguousarray(image).data)}")
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from cnnkit.data.image import SUFFIXES, read_file
 from cnnkit.data.source import Record, Request, SourceKind
-from cnnkit.data.sources.layout import litter, natural_key, read_layout, suffix_of
+from cnnkit.data.sources.layout import is_litter, natural_key, read_layout, suffix_of
 from cnnkit.errors import DataError
 
 
@@ -47,13 +47,13 @@ def file_stamp(path: str) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in and below `folder`, in natural order, without hidden files and litter."""
+    """Return the image files in and below `folder`, in natural order, without hidden files and is_litter."""
     found = [path for path in files_below(str(folder)) if suffix_of(path) in SUFFIXES]
     return [folder / path for path in sorted(found, key=natural_key)]
 
 
 def files_below(root: str) -> Iterator[str]:
-    """Yield the files in and below `root`, relative to it, with ``/``, without hidden ones and litter.
+    """Yield the files in and below `root`, relative to it, with ``/``, without hidden ones and is_litter.
 
     Links are followed, but never into a folder that is being walked already or lies above: it would make a class of everything.
     Raises `DataError` for a folder that cannot be listed; passed over, it would make a class smaller unseen.
@@ -64,7 +64,7 @@ def files_below(root: str) -> Iterator[str]:
 def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if not litter(entry.name)), key=lambda entry: entry.name)
+            inside = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         _refuse(error)
     for entry in inside:

@@ -13,8 +13,8 @@ from cnnkit.data.image import UndecodableError, read_file
 from cnnkit.data.source import ALIASES, Record, Request, SourceKind
 from cnnkit.errors import DataError, MissingExtraError
 
-LABELS = ("label", "labels", "class")  # taken before other columns, in this order
-_NAMES = {"string", "large_string", "int64", "int32", "bool"}  # types whose text can name a class
+LABEL_COLUMNS = ("label", "labels", "class")  # taken before other columns, in this order
+_NAME_TYPES = {"string", "large_string", "int64", "int32", "bool"}  # types whose text can name a class
 
 
 class HubSource:
@@ -107,8 +107,8 @@ def _image_column(name: str, features: dict[str, Any]) -> str:
 def _label_column(name: str, features: dict[str, Any]) -> str:
     """Return the column of classes: one that the data set declares as such, else one that is called so."""
     declared = [column for column in features if _is_class(features[column])]
-    called = [column for column in LABELS if getattr(features.get(column), "dtype", "") in _NAMES]
-    found = [*(column for column in LABELS if column in declared), *declared, *called]
+    called = [column for column in LABEL_COLUMNS if getattr(features.get(column), "dtype", "") in _NAME_TYPES]
+    found = [*(column for column in LABEL_COLUMNS if column in declared), *declared, *called]
     if not found:
         raise DataError(f"--data {name}: no column of class labels; it has: {', '.join(features)}; save it as class folders or a CSV")
     return found[0]

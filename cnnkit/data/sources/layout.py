@@ -11,9 +11,9 @@ from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, Record
 from cnnkit.errors import DataError
 
-# What systems and tools leave behind in folders; none of it was put there as an image. Hidden names count as litter too,
+# What systems and tools leave behind in folders; none of it was put there as an image. Hidden names count as is_litter too,
 # which covers .ipynb_checkpoints and .DS_Store.
-LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+LITTER_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 _NUMBER = re.compile(r"(\d+)")
 NaturalKey = tuple[list[str | int], str]
 
@@ -77,9 +77,9 @@ def suffix_of(path: str) -> str:
     return path[dot:].lower() if dot > path.rfind("/") + 1 else ""  # a hidden file's dot begins no ending
 
 
-def litter(name: str) -> bool:
+def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is hidden or left behind by a system or tool."""
-    return name.startswith(".") or name.lower() in LITTER
+    return name.startswith(".") or name.lower() in LITTER_NAMES
 
 
 def natural_key(text: str) -> NaturalKey:

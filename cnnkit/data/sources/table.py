@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 DELIMITERS = ",;\t"  # spreadsheets write semicolons where the comma is the decimal sign
-_NONE = -1  # of a column that is not there
+_NO_COLUMN = -1  # of a column that is not there
 
 
 class TableSource:
@@ -90,7 +90,7 @@ class _Table:
         if not self.records:
             raise DataError(f"{self._name}: there are no rows below the names of the columns")
         self._check_splits()
-        if self._group_by and columns.group != _NONE and all(record.group is None for record in self.records):
+        if self._group_by and columns.group != _NO_COLUMN and all(record.group is None for record in self.records):
             raise DataError(f"{self._name}: --group-by {self._group_by}: that column is empty in every row")
 
     def notes(self) -> tuple[str, ...]:
@@ -108,8 +108,8 @@ class _Table:
                     f"path,label[,split][,group] in any order; it has: {', '.join(map(repr, header)) or 'nothing'}"
                 )
         wanted = self._group_by.strip().lower()
-        group = _place(names, wanted) if wanted else _place(names, "group")
-        return _Columns(len(names), names.index("path"), names.index("label"), _place(names, "split"), group)
+        group = _column_index(names, wanted) if wanted else _column_index(names, "group")
+        return _Columns(len(names), names.index("path"), names.index("label"), _column_index(names, "split"), group)
 
     def _read_rows(self, columns: _Columns) -> None:
         seen: dict[str, int] = {}
@@ -124,8 +124,8 @@ class _Table:
                 path = self._plain(path)
             if not path or not label:
                 raise DataError(f"{self._here()}: the {'label' if path else 'path'} is empty")
-            split = self._split(cells[columns.split]) if columns.split != _NONE else None
-            group = cells[columns.group].strip() if columns.group != _NONE else None
+            split = self._split(cells[columns.split]) if columns.split != _NO_COLUMN else None
+            group = cells[columns.group].strip() if columns.group != _NO_COLUMN else None
             record = Record(path, shared.setdefault(label, label), split, shared.setdefault(group, group) if group else None)
             row = seen.setdefault(path, len(self.records))
             if row < len(self.records):
@@ -181,8 +181,8 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _place(names: list[str], name: str) -> int:
-    return names.index(name) if name in names else _NONE
+def _column_index(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else _NO_COLUMN
 
 
 def _open(request: Request) -> TableSource:

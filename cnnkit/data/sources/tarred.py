@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, too_much
+from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, refusal_reason
 from cnnkit.data.sources.spans import FileSpans, OpenSpans
 from cnnkit.data.store.store import cache_folder
 from cnnkit.errors import DataError
 
-_PIECE = 4 * MEGA  # bytes unpacked at a time
-_BLOCK = 512  # bytes: headers and files begin at its multiples; the end is a block of zeros (POSIX pax)
-_SPARE = 0.9  # of the free disk, at most, is filled by a temporary file
+_PIECE_BYTES = 4 * MEGA  # bytes unpacked at a time
+_BLOCK_BYTES = 512  # bytes: headers and files begin at its multiples; the end is a block of zeros (POSIX pax)
+_MAX_DISK_SHARE = 0.9  # of the free disk, at most, is filled by a temporary file
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class TarMembers:
     def read(self, index: int) -> bytes:
         """Return the bytes of one file."""
         member = self._members[index]
-        reason = too_much(member.size, member.size)
+        reason = refusal_reason(member.size, member.size)
         if reason:
             raise UndecodableError(reason)
         return self._spans.read(member.start, member.size)
@@ -88,7 +88,7 @@ def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
             file.seek(archive.offset)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _damaged(path, str(error)) from None
-    if any(file.read(_BLOCK)):  # tarfile takes a damaged header for the end
+    if any(file.read(_BLOCK_BYTES)):  # tarfile takes a damaged header for the end
         last = f"after {members[-1].name!r}" if members else "at its beginning"
         raise _damaged(path, f"it breaks off {last}")
     return members, left_out
@@ -117,7 +117,7 @@ def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
     limit = max(MAX_BYTES, MAX_RATIO * packed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        room = int(shutil.disk_usage(folder).free * _SPARE)
+        room = int(shutil.disk_usage(folder).free * _MAX_DISK_SHARE)
         file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 (the images are read from it later)
     except OSError as error:
         raise DataError(f"{folder}: {path} cannot be unpacked there: {error.strerror}; point CNNKIT_CACHE to another folder") from None
@@ -142,7 +142,7 @@ def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
 
 def _copy(stream: IO[bytes], file: BinaryIO, limit: int, room: int) -> None:
     done = 0
-    while piece := stream.read(_PIECE):
+    while piece := stream.read(_PIECE_BYTES):
         done += len(piece)
         if done > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

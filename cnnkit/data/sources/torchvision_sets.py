@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 
 from cnnkit.data.image import read_file
-from cnnkit.data.source import TEST, TRAIN, VAL, Record, Request, SourceKind, Stored
+from cnnkit.data.source import TEST, TRAIN, VAL, Record, Request, SourceKind, StoredImage
 from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
-ROOT = "data"  # as in torchvision's own examples
+DEFAULT_ROOT = "data"  # as in torchvision's own examples
 _Parts = dict[str | None, dict[str, Any]]  # split -> the arguments with which torchvision opens it
-_FLAG: _Parts = {TRAIN: {"train": True}, TEST: {"train": False}}
-_TWO: _Parts = {TRAIN: {"split": "train"}, TEST: {"split": "test"}}
-_THREE: _Parts = {TRAIN: {"split": "train"}, VAL: {"split": "val"}, TEST: {"split": "test"}}
-_WHOLE: _Parts = {None: {}}
-SETS: dict[str, _Parts] = {
-    **dict.fromkeys(("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "USPS"), _FLAG),
-    **dict.fromkeys(("Food101", "GTSRB", "STL10", "SVHN", "StanfordCars"), _TWO),
-    **dict.fromkeys(("DTD", "FGVCAircraft", "Flowers102", "RenderedSST2"), _THREE),
-    **dict.fromkeys(("EuroSAT", "SEMEION", "SUN397"), _WHOLE),
-    "Country211": {**_THREE, VAL: {"split": "valid"}},
+_TRAIN_FLAG: _Parts = {TRAIN: {"train": True}, TEST: {"train": False}}
+_TRAIN_TEST: _Parts = {TRAIN: {"split": "train"}, TEST: {"split": "test"}}
+_TRAIN_VAL_TEST: _Parts = {TRAIN: {"split": "train"}, VAL: {"split": "val"}, TEST: {"split": "test"}}
+_UNDIVIDED: _Parts = {None: {}}
+DATA_SETS: dict[str, _Parts] = {
+    **dict.fromkeys(("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "USPS"), _TRAIN_FLAG),
+    **dict.fromkeys(("Food101", "GTSRB", "STL10", "SVHN", "StanfordCars"), _TRAIN_TEST),
+    **dict.fromkeys(("DTD", "FGVCAircraft", "Flowers102", "RenderedSST2"), _TRAIN_VAL_TEST),
+    **dict.fromkeys(("EuroSAT", "SEMEION", "SUN397"), _UNDIVIDED),
+    "Country211": {**_TRAIN_VAL_TEST, VAL: {"split": "valid"}},
     "Imagenette": {TRAIN: {"split": "train"}, VAL: {"split": "val"}},
-    "OxfordIIITPet": {**_TWO, TRAIN: {"split": "trainval"}},
+    "OxfordIIITPet": {**_TRAIN_TEST, TRAIN: {"split": "trainval"}},
 }
 
 
@@ -42,14 +42,14 @@ class TorchvisionSource:
     """
 
     def __init__(self, name: str, root: Path, *, download: bool = False) -> None:
-        if name not in SETS:
-            raise DataError(f"--data torchvision:{name}: no such data set{closest(name, SETS)} Known: {', '.join(sorted(SETS))}")
+        if name not in DATA_SETS:
+            raise DataError(f"--data torchvision:{name}: no such data set{closest(name, DATA_SETS)} Known: {', '.join(sorted(DATA_SETS))}")
         self.name = f"torchvision:{name}@{root}"
         self.notes: Sequence[str] = ()
         self._files: dict[str, str] = {}
         self._pixels: dict[str, tuple[Any, int]] = {}
         records: list[Record] = []
-        for split in SETS[name]:
+        for split in DATA_SETS[name]:
             dataset = _load(name, split, root, download=download)
             class_name, files = _class_names(dataset), _files(dataset)
             for index, target in enumerate(_targets(dataset)):
@@ -62,7 +62,7 @@ class TorchvisionSource:
                 records.append(Record(path, class_name(target), split))
         self.records = tuple(records)
 
-    def read(self, record: Record) -> Stored:
+    def read(self, record: Record) -> StoredImage:
         """Return the bytes of one file, or the pixels of one image."""
         if record.path in self._files:
             return read_file(self._files[record.path])
@@ -82,7 +82,7 @@ def _load(name: str, split: str | None, root: Path, *, download: bool) -> Any:
     from torchvision import datasets  # seconds to import
 
     make = getattr(datasets, name)
-    arguments = SETS[name][split]
+    arguments = DATA_SETS[name][split]
     flag = f"--data torchvision:{name}"
     with contextlib.redirect_stdout(sys.stderr):  # torchvision reports its downloads on stdout, which carries results
         try:
@@ -129,7 +129,7 @@ def _class_names(dataset: Any) -> Callable[[int], str]:
 
 def _open(request: Request) -> TorchvisionSource:
     name, _, folder = request.name.partition("@")
-    root = folder or os.environ.get("CNNKIT_DATA") or ROOT
+    root = folder or os.environ.get("CNNKIT_DATA") or DEFAULT_ROOT
     return TorchvisionSource(name, Path(root).expanduser(), download=request.download)
 
 

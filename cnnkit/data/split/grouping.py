@@ -9,7 +9,7 @@ from cnnkit.data.source import Record
 from cnnkit.errors import DataError
 
 
-def grouped(records: Sequence[Record], group_by: str) -> list[Record]:
+def assign_groups(records: Sequence[Record], group_by: str) -> list[Record]:
     r"""Give every record the group that the regular expression `group_by` finds in its path; ``--group-by 'patient-(\d+)'``.
 
     The group is the first capturing group, or the whole match without one. Records of a source that brings groups (a column

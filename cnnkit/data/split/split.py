@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record
-from cnnkit.data.split.duplicates import clusters, linked
+from cnnkit.data.split.duplicates import clusters, link_equal
 from cnnkit.errors import DataError
 
 NO_PAIRS = np.empty((0, 2), np.int64)
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sides:
+class SplitAssignment:
     """The split of every record, and what the user should know of how they came about."""
 
     splits: list[str]
@@ -50,7 +50,7 @@ def assign_splits(
     *,
     near: NDArray[np.int64] = NO_PAIRS,
     pinned: Sequence[str | None] | None = None,
-) -> Sides:
+) -> SplitAssignment:
     """Return the side of every record, train, val or test.
 
     `keys` are the SHA-256 of the contents: equal keys are one image. `near` (P, 2) are rows of near copies. Records that
@@ -63,18 +63,18 @@ def assign_splits(
     units, alike = _units_of(records, keys, near, sum(share > 0 for share in wanted.values()))
     held = list(pinned) if pinned is not None else [None] * len(records)
     if VAL in fixed:
-        return Sides(splits := [record.split or TRAIN for record in records], (*alike, *_leaks(units, splits)))
+        return SplitAssignment(splits := [record.split or TRAIN for record in records], (*alike, *_leaks(units, splits)))
     if fixed and fixed != {TRAIN}:
         total = wanted[TRAIN] + wanted[VAL]
         wanted = {TRAIN: wanted[TRAIN] / total, VAL: wanted[VAL] / total, TEST: 0.0}
     tested = np.array([record.split == TEST for record in records])
     free = np.flatnonzero(~tested).tolist()
     theirs = [units[row] for row in free]
-    drawn = _draw([records[row] for row in free], [keys[row] for row in free], theirs, [held[row] for row in free], wanted, seed)
+    drawn = _draw_splits([records[row] for row in free], [keys[row] for row in free], theirs, [held[row] for row in free], wanted, seed)
     splits = [TEST] * len(records)
     for row, split in zip(free, drawn.splits, strict=True):
         splits[row] = split
-    return Sides(splits, (*alike, *drawn.notes, *_leaks(units, splits)))
+    return SplitAssignment(splits, (*alike, *drawn.notes, *_leaks(units, splits)))
 
 
 def _units_of(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64], needed: int) -> tuple[list[int], list[str]]:
@@ -104,52 +104,52 @@ def _units_per_class(records: Sequence[Record], units: Sequence[int]) -> Counter
 
 def _units(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.int64]) -> list[int]:
     """Return the unit of every record, as the first row of it."""
-    links = [near, linked(keys)]
+    links = [near, link_equal(keys)]
     if any(record.group is not None for record in records):
-        links.append(linked([record.group for record in records]))
+        links.append(link_equal([record.group for record in records]))
     return clusters(len(records), np.concatenate(links)).tolist()
 
 
-def _draw(
+def _draw_splits(
     records: Sequence[Record],
     keys: Sequence[str],
     units: Sequence[int],
     pinned: Sequence[str | None],
     shares: Mapping[str, float],
     seed: int,
-) -> Sides:
+) -> SplitAssignment:
     """Cut the line of places by `shares`; then see that every class is on every side that was asked for."""
     names: dict[int, str] = {}  # what a unit is called: its least group, else its least content; the order plays no part
     for record, key, unit in zip(records, keys, units, strict=True):
         name = f"0:{record.group}" if record.group is not None else f"1:{key}"
         names[unit] = min(names.get(unit, name), name)
-    places = {unit: place(seed, name[2:]) for unit, name in names.items()}
-    sides = {unit: _side(place, shares) for unit, place in places.items()}
-    notes = _pin(units, pinned, sides)
+    places = {unit: hash_position(seed, name[2:]) for unit, name in names.items()}
+    sides = {unit: _split_at(place, shares) for unit, place in places.items()}
+    notes = _apply_pins(units, pinned, sides)
     held = {unit for unit, split in zip(units, pinned, strict=True) if split is not None}
-    lent = _complete(records, units, places, sides, shares, held)
+    lent = _fill_missing_splits(records, units, places, sides, shares, held)
     if lent:
         some = ", ".join(list(lent)[:5]) + (", …" if len(lent) > 5 else "")  # noqa: PLR2004 (one line)
         notes.append(
             f"{len(lent)} classes are so small that hashing left a split without an image of them ({some}); "
             f"{sum(lent.values())} images were moved there, and may move back when images are added"
         )
-    return Sides([sides[unit] for unit in units], tuple(notes))
+    return SplitAssignment([sides[unit] for unit in units], tuple(notes))
 
 
-def place(seed: int, name: str) -> float:
+def hash_position(seed: int, name: str) -> float:
     """Return a place in [0, 1) on the line, uniform in the hash of `name`."""
     digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _side(place: float, shares: Mapping[str, float]) -> str:
+def _split_at(place: float, shares: Mapping[str, float]) -> str:
     if place < shares[TRAIN] or not shares[VAL] + shares[TEST]:
         return TRAIN
     return VAL if place < shares[TRAIN] + shares[VAL] or not shares[TEST] else TEST
 
 
-def _pin(units: Sequence[int], pinned: Sequence[str | None], sides: dict[int, str]) -> list[str]:
+def _apply_pins(units: Sequence[int], pinned: Sequence[str | None], sides: dict[int, str]) -> list[str]:
     """Give units the side of their pinned images; return what is wrong with the pins."""
     wishes: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for unit, split in zip(units, pinned, strict=True):
@@ -164,7 +164,7 @@ def _pin(units: Sequence[int], pinned: Sequence[str | None], sides: dict[int, st
     return [f"the split file has copies of {torn} images, or images of one group, on several sides; each now stands where most of it stood"]
 
 
-def _complete(
+def _fill_missing_splits(
     records: Sequence[Record],
     units: Sequence[int],
     places: Mapping[int, float],

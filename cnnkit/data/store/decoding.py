@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.source import Record, Source, Stored
-from cnnkit.data.store.facts import THUMBNAIL, Decoded, Facts, decode, measure
+from cnnkit.data.source import Record, Source, StoredImage
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocess import Preprocess
     from cnnkit.model.preprocessing import Preprocessing
 
-Read = Stored | str  # what a source gave, or why it could not
+ReadResult = StoredImage | str  # what a source gave, or why it could not
 
 
 class Block(NamedTuple):
@@ -40,9 +40,9 @@ class Block(NamedTuple):
         return cls(facts, np.concatenate([part.thumbnails for part in parts]), np.concatenate(canvases) if canvases else None)
 
 
-def read_all(source: Source, records: Sequence[Record]) -> list[Read]:
+def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
     """Read some images; in place of one that cannot be read stands the reason."""
-    found: list[Read] = []
+    found: list[ReadResult] = []
     for record in records:
         try:
             found.append(source.read(record))
@@ -51,9 +51,9 @@ def read_all(source: Source, records: Sequence[Record]) -> list[Read]:
     return found
 
 
-def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
+def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
     """Decode some images and, if `geometry` is given, make their canvases; not `measured`, facts have SHA-256 and error alone."""
-    decoded: list[Decoded] = []
+    decoded: list[DecodedImage] = []
     rows: list[int] = []
     facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
     for row, item in enumerate(stored):
@@ -64,7 +64,7 @@ def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, meas
             rows.append(row)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
-    thumbnails = np.zeros((len(stored), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    thumbnails = np.zeros((len(stored), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
     if measured:
         found, thumbnails[rows] = measure(decoded)
     else:

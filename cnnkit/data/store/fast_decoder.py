@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 JpegDecoder = Callable[[bytes], "NDArray[np.uint8] | None"]
 MIN_BYTES = 100_000  # of a file: about a megapixel; below, the two take the same time
 # ITU-T T.81, table B.1: what every marker begins with, the start of the pixels, APP1 (EXIF and XMP), and what has no length.
-_MARK, _SCAN, _METADATA = 0xFF, 0xDA, 0xE1
-_ALONE = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
+_MARKER_PREFIX, _SCAN_MARKER, _METADATA_MARKER = 0xFF, 0xDA, 0xE1
+_MARKERS_WITHOUT_LENGTH = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
 
 
 def jpeg_decoder(size: int) -> JpegDecoder | None:
@@ -67,13 +67,13 @@ def _decode(decode: Callable[[torch.Tensor], torch.Tensor], data: bytes) -> NDAr
 def _hide_metadata(buffer: bytearray) -> bool:
     """Blank the EXIF of a JPEG, which torchcodec would turn the image by; return whether its structure was understood."""
     at = 2  # behind the marker of the start
-    while at + 4 <= len(buffer) and buffer[at] == _MARK:
+    while at + 4 <= len(buffer) and buffer[at] == _MARKER_PREFIX:
         marker, length = buffer[at + 1], int.from_bytes(buffer[at + 2 : at + 4], "big")
-        if marker == _SCAN:
+        if marker == _SCAN_MARKER:
             return True
-        if marker in _ALONE or length < 2:  # noqa: PLR2004 (a length counts its own two bytes)
+        if marker in _MARKERS_WITHOUT_LENGTH or length < 2:  # noqa: PLR2004 (a length counts its own two bytes)
             return False
-        if marker == _METADATA:
+        if marker == _METADATA_MARKER:
             payload = slice(at + 4, min(at + 2 + length, len(buffer)))
             buffer[payload] = bytes(payload.stop - payload.start)
         at += 2 + length

@@ -16,28 +16,28 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.decoding import Block, Read, decode_block, prepare_worker, read_all
+from cnnkit.data.store.decoding import Block, ReadResult, decode_block, prepare_worker, read_all
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
     from cnnkit.model.preprocessing import Preprocessing
 
-TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
-WAITING = 4  # chunks per worker that are being decoded or wait, decoded, for their turn
+TIMEOUT_SECONDS = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
+CHUNKS_PER_WORKER = 4  # chunks per worker that are being decoded or wait, decoded, for their turn
 # Images are handed over in chunks that cost less to hand over than to decode (see docs/benchmarks/LOG.md, "Chunks of decoding"),
 # yet small enough that what is under way stays below 32 MB per worker.
-CHUNK = 64
-CHUNK_BYTES = 8_000_000
-FIRST = 4  # images in a chunk before it is known how large they are
+MAX_CHUNK_IMAGES = 64
+MAX_CHUNK_BYTES = 8_000_000
+FIRST_CHUNK_IMAGES = 4  # images in a chunk before it is known how large they are
 # Imported once, by the server that processes are forked from: torch takes 2 s, which none then pays again.
-PRELOADED = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
+PRELOADED_MODULES = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
 
 
-class _Started(NamedTuple):
+class _PendingChunk(NamedTuple):
     """A chunk on its way: what was read, and its block to come."""
 
-    stored: list[Read]
+    stored: list[ReadResult]
     block: Future[Block]
 
 
@@ -56,7 +56,7 @@ class DecodingPool:
         workers: int = 0,
         *,
         measured: bool = True,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self._source = source
         self._geometry = geometry
@@ -69,18 +69,18 @@ class DecodingPool:
 
     def blocks(self, records: Iterable[Record]) -> Generator[Block]:
         """Yield blocks of images, in the order of `records`, a few ahead of who consumes them."""
-        waiting: deque[Future[_Started]] = deque()
+        waiting: deque[Future[_PendingChunk]] = deque()
         remaining = iter(records)
-        length = FIRST
+        length = FIRST_CHUNK_IMAGES
         try:
             while True:
-                while len(waiting) < WAITING * self._workers and (chunk := list(islice(remaining, length))):
+                while len(waiting) < CHUNKS_PER_WORKER * self._workers and (chunk := list(islice(remaining, length))):
                     waiting.append(self._threads.submit(self._start, chunk))
                 if not waiting:
                     return
                 started = waiting.popleft().result()
                 block = self._finish(started)
-                length = max(1, min(CHUNK, CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
+                length = max(1, min(MAX_CHUNK_IMAGES, MAX_CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
                 yield block
         finally:
             for future in waiting:
@@ -99,16 +99,16 @@ class DecodingPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, records: Sequence[Record]) -> _Started:
+    def _start(self, records: Sequence[Record]) -> _PendingChunk:
         """Read a chunk and set it going; runs in a thread."""
         stored = read_all(self._source, records)
         if any(isinstance(item, bytes) for item in stored):
-            return _Started(stored, self._submit(stored))
+            return _PendingChunk(stored, self._submit(stored))
         done: Future[Block] = Future()
         done.set_result(decode_block(stored, self._geometry, measured=self._measured))
-        return _Started(stored, done)
+        return _PendingChunk(stored, done)
 
-    def _submit(self, stored: list[Read]) -> Future[Block]:
+    def _submit(self, stored: list[ReadResult]) -> Future[Block]:
         with self._starting:
             if self._processes is None:
                 from pebble import ProcessPool  # here, as most commands find everything in the cache
@@ -120,7 +120,7 @@ class DecodingPool:
             decode_block, args=(stored, self._geometry), kwargs={"measured": self._measured}, timeout=self._timeout
         )
 
-    def _finish(self, started: _Started) -> Block:
+    def _finish(self, started: _PendingChunk) -> Block:
         """Wait for a chunk; if it took too long or brought its process down, decode its images one by one."""
         from pebble import ProcessExpired
 
@@ -129,7 +129,7 @@ class DecodingPool:
         except (TimeoutError, ProcessExpired) as error:
             if len(started.stored) == 1:
                 return decode_block([self._reason(error)], self._geometry, measured=self._measured)
-        parts = [self._finish(_Started([item], self._submit([item]))) for item in started.stored]
+        parts = [self._finish(_PendingChunk([item], self._submit([item]))) for item in started.stored]
         return Block.join(parts)
 
     def _reason(self, error: Exception) -> str:
@@ -145,7 +145,7 @@ def stop_server() -> None:
         forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
-def _weight(stored: Sequence[Read], block: Block) -> int:
+def _weight(stored: Sequence[ReadResult], block: Block) -> int:
     """Bytes of a chunk as it goes to a worker and as it comes back."""
     sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
     return sent + block.thumbnails.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
@@ -154,10 +154,10 @@ def _weight(stored: Sequence[Read], block: Block) -> int:
 def _context(geometry: Preprocessing | None) -> BaseContext:
     """Return how processes are made: forked from a server that has loaded the decoder but has no threads, where that exists."""
     if sys.platform == "win32":
-        return _Spawning()
+        return _SpawnContext()
     with_torch = geometry is not None or "torch" in sys.modules  # canvases will be asked for sooner or later, and the server stays
-    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:-1]))
-    return _Forking()
+    multiprocessing.set_forkserver_preload(list(PRELOADED_MODULES if with_torch else PRELOADED_MODULES[:-1]))
+    return _ForkContext()
 
 
 @contextmanager
@@ -177,7 +177,7 @@ class _SpawnedProcess(SpawnProcess):
             super().start()
 
 
-class _Spawning(SpawnContext):
+class _SpawnContext(SpawnContext):
     Process = _SpawnedProcess
 
 
@@ -190,5 +190,5 @@ if sys.platform != "win32":
             with _without_main():
                 super().start()
 
-    class _Forking(ForkServerContext):
+    class _ForkContext(ForkServerContext):
         Process = _ForkedProcess

@@ -22,19 +22,21 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store import store
-from cnnkit.data.store.facts import THUMBNAIL, Facts
-from cnnkit.data.store.pool import FIRST, DecodingPool, stop_server
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
 from cnnkit.data.store.store import ArrayWriter, Store, canvas_file, canvas_shape
-from cnnkit.data.store.stream import Canvases, Streamed
+from cnnkit.data.store.stream import Canvases, StreamedCanvases
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-COPIED = 4096  # rows of an earlier store copied at a time
-DISK_SHARE = 0.9  # of the free disk that a store may take
-MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
-MANY = 20_000  # images decoded, which take longer than the 2 s in which the server of the workers starts: then it need not stay
+COPY_ROWS = 4096  # rows of an earlier store copied at a time
+MAX_DISK_SHARE = 0.9  # of the free disk that a store may take
+MAX_MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
+SERVER_STOP_IMAGES = (
+    20_000  # images decoded, which take longer than the 2 s in which the server of the workers starts: then it need not stay
+)
 Cache = Literal["auto", "ram", "disk", "none"]
 Progress = Callable[[int, int], None]
 
@@ -58,9 +60,9 @@ class Scan:
         return [row for row, item in enumerate(self.facts) if item.error]
 
     @property
-    def kept(self) -> str:
+    def storage(self) -> str:
         """Where the canvases are, in words."""
-        if self.canvases is None or isinstance(self.canvases, Streamed):
+        if self.canvases is None or isinstance(self.canvases, StreamedCanvases):
             return "decoded anew in every epoch"
         size = f"{self.canvases.nbytes / 1e6:,.0f} MB decoded"
         if self.folder is None:
@@ -76,7 +78,7 @@ class Sink(Protocol):
         ...
 
 
-class InMemory:
+class MemorySink:
     """A sink that is an array."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -104,16 +106,18 @@ def scan(
     folder = store.store_folder(source, records, [stamp for _, stamp in keys])
     found = store.open_store(folder)
     size = math.prod(canvas_shape(len(records), geometry)) if geometry else 0
-    place = _place(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
+    place = _choose_storage(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
     kept = found.canvases(geometry) if found and geometry else None
     if found:
         store.mark_used(folder)
     if found and (geometry is None or kept is not None or place == "none"):
         if place == "none" and geometry and kept is None:
-            return Scan(found.facts, found.thumbnails, Streamed(source, records, found.facts, geometry, workers), folder, reused=False)
+            return Scan(
+                found.facts, found.thumbnails, StreamedCanvases(source, records, found.facts, geometry, workers), folder, reused=False
+            )
         canvases = np.array(kept) if cache == "ram" and kept is not None else kept
         return Scan(found.facts, found.thumbnails, canvases, folder, reused=True)
-    work = _Work(source, records, keys, geometry, workers, progress)
+    work = _ScanPass(source, records, keys, geometry, workers, progress)
     if place == "disk":
         return work.to_disk(folder, found)
     return work.to_memory(with_canvases=place == "ram")
@@ -133,7 +137,7 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     return Scan(found.facts, found.thumbnails, kept, folder, reused=True)
 
 
-def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
+def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:
     """Return `known` with the thumbnails and the canvases of `geometry` in its store; None if they are not there."""
     if known.folder is None:
         return None
@@ -143,7 +147,7 @@ def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _ScanPass:
     """One pass over `records`, whose (path, stamp) are `keys`."""
 
     source: Source
@@ -177,7 +181,7 @@ class _Work:
     def _write(self, part: Path, earlier: Iterable[Store]) -> list[Facts]:
         """Write thumbnails and canvases into the folder `part`."""
         with ExitStack() as files:
-            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS, self._thumbnail_shape()))
+            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS_FILE, self._thumbnail_shape()))
             canvases = None
             if self.geometry:
                 canvases = files.enter_context(
@@ -187,16 +191,16 @@ class _Work:
 
     def to_memory(self, *, with_canvases: bool) -> Scan:
         """Keep what is learned, and with `with_canvases` the canvases, in memory; write nothing."""
-        thumbnails = InMemory(self._thumbnail_shape())
-        canvases = InMemory(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
+        thumbnails = MemorySink(self._thumbnail_shape())
+        canvases = MemorySink(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
         facts = tuple(self._fill(thumbnails, canvases, ()))
         if canvases:
             return Scan(facts, thumbnails.array, canvases.array, None, reused=False)
-        streamed = Streamed(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
+        streamed = StreamedCanvases(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
         return Scan(facts, thumbnails.array, streamed, None, reused=False)
 
     def _thumbnail_shape(self) -> tuple[int, int, int, int]:
-        return len(self.records), THUMBNAIL, THUMBNAIL, 3
+        return len(self.records), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
 
     def _fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
         """Put every row into the sinks: from an earlier store where there is one that has it, else decoded."""
@@ -209,7 +213,7 @@ class _Work:
         decoding = len(todo)
         done = len(facts) - decoding
         geometry = self.geometry if canvases else None
-        busy = max(1, -(-len(todo) // FIRST))  # more workers would start for nothing
+        busy = max(1, -(-len(todo) // FIRST_CHUNK_IMAGES))  # more workers would start for nothing
         with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
             for block in pool.blocks(self.records[int(row)] for row in todo):
                 rows = todo[: len(block.facts)]
@@ -222,7 +226,7 @@ class _Work:
                 done += len(rows)
                 if self.progress:
                     self.progress(done, len(facts))
-        if canvases and decoding >= MANY:
+        if canvases and decoding >= SERVER_STOP_IMAGES:
             stop_server()
         return facts
 
@@ -233,8 +237,8 @@ class _Work:
             return todo
         place = {key: row for row, key in enumerate(old.keys)}
         there = np.array([place.get(self.keys[row], -1) for row in todo], dtype=np.int64)
-        for start in range(0, len(todo), COPIED):
-            part = slice(start, start + COPIED)
+        for start in range(0, len(todo), COPY_ROWS):
+            part = slice(start, start + COPY_ROWS)
             rows, sources = todo[part][there[part] >= 0], there[part][there[part] >= 0]
             for row, source in zip(rows, sources, strict=True):
                 facts[row] = old.facts[source]
@@ -244,20 +248,20 @@ class _Work:
         return todo[there < 0]
 
 
-def _place(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
+def _choose_storage(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
     """Where canvases go: as asked for, or by itself to the disk, to memory if the disk is short, else nowhere."""
     if cache == "ram":
         free = free_memory()
-        if in_memory > MEMORY_SHARE * free:
+        if in_memory > MAX_MEMORY_SHARE * free:
             raise DataError(
                 f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
                 f"use --cache disk, or --cache none to decode them anew in every epoch"
             )
     if cache != "auto":
         return cache
-    if _room_for(folder, on_disk):
+    if _has_room(folder, on_disk):
         return "disk"
-    return "ram" if in_memory <= MEMORY_SHARE * free_memory() else "none"
+    return "ram" if in_memory <= MAX_MEMORY_SHARE * free_memory() else "none"
 
 
 def free_memory() -> int:
@@ -271,12 +275,12 @@ def free_memory() -> int:
     return min(free, int(limit) - int(used)) if limit.isdecimal() else free
 
 
-def _room_for(folder: Path, size: int) -> bool:
+def _has_room(folder: Path, size: int) -> bool:
     """Whether the cache's disk takes `size` bytes."""
     place = folder
     while not place.exists():
         place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * DISK_SHARE > size
+    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * MAX_DISK_SHARE > size
 
 
 @contextmanager

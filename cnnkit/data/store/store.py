@@ -26,14 +26,14 @@ import psutil
 from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.facts import THUMBNAIL, Facts
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-DECODER = 2  # raise when the decoder's pixels or what is measured on them change: every store is then made anew
-KEEP = 4  # stores of one source: selections of classes, and states before and after a change of the data
-FACTS, THUMBNAILS = "facts.json", "thumbnails.npy"
+DECODER_VERSION = 2  # raise when the decoder's pixels or what is measured on them change: every store is then made anew
+MAX_STORES = 4  # stores of one source: selections of classes, and states before and after a change of the data
+FACTS_FILE, THUMBNAILS_FILE = "facts.json", "thumbnails.npy"
 
 
 def cache_folder() -> Path:
@@ -70,7 +70,7 @@ def store_folder(source: Source, records: Sequence[Record], stamps: Sequence[str
     """Return the folder of the store of these images as they are now."""
     place = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
     where = hashlib.sha256(_bytes(place)).hexdigest()[:12]
-    digest = hashlib.sha256(str(DECODER).encode())
+    digest = hashlib.sha256(str(DECODER_VERSION).encode())
     for record, stamp in zip(records, stamps, strict=True):
         digest.update(_bytes(f"\0{record.path}\0{stamp}"))
     return cache_folder() / "stores" / f"{where}-{digest.hexdigest()[:20]}"
@@ -90,11 +90,11 @@ def canvas_shape(images: int, geometry: Preprocessing) -> tuple[int, int, int, i
 def open_store(folder: Path) -> Store | None:
     """Open a store; None if there is none or it is not whole."""
     try:
-        index = json.loads((folder / FACTS).read_text("utf-8"))
+        index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
         columns = [index["facts"][name] for name in Facts._fields]
         facts = tuple(map(Facts._make, zip(*columns, strict=True)))
         keys = tuple(zip(index["path"], index["stamp"], strict=True))
-        current = index["decoder"] == DECODER
+        current = index["decoder"] == DECODER_VERSION
     except (OSError, ValueError, TypeError, KeyError):
         return None
     thumbnails = open_thumbnails(folder, len(facts))
@@ -105,7 +105,7 @@ def open_store(folder: Path) -> Store | None:
 
 def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
     """Open the thumbnails (N, T, T, 3) of a store of so many `images`; None if there are none."""
-    return open_array(folder / THUMBNAILS, (images, THUMBNAIL, THUMBNAIL, 3))
+    return open_array(folder / THUMBNAILS_FILE, (images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3))
 
 
 def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
@@ -140,8 +140,8 @@ def write_facts(folder: Path, source: Source, keys: Sequence[tuple[str, str]], f
     """Write what was learned of the images into `folder`, in columns."""
     columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
     paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
-    index = {"decoder": DECODER, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
-    (folder / FACTS).write_text(json.dumps(index), "utf-8")
+    index = {"decoder": DECODER_VERSION, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
+    (folder / FACTS_FILE).write_text(json.dumps(index), "utf-8")
 
 
 class ArrayWriter:
@@ -178,7 +178,7 @@ def publish(part: Path, folder: Path) -> None:
     if open_store(folder) is None:  # else another process made it meanwhile: one is enough
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
-    for old in _siblings(folder)[KEEP - 1 :]:
+    for old in _siblings(folder)[MAX_STORES - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -199,7 +199,7 @@ def stores() -> list[StoreInfo]:
     found: list[StoreInfo] = []
     for folder in _folders(cache_folder() / "stores"):
         try:
-            index = json.loads((folder / FACTS).read_text("utf-8"))
+            index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
             source, images = str(index["source"]), len(index["path"])
         except (OSError, ValueError, KeyError, TypeError):
             source, images = "", 0
@@ -234,4 +234,4 @@ def _bytes(text: str) -> bytes:
 
 def facts_nbytes(images: int) -> int:
     """Roughly what facts and thumbnails of so many images take on the disk, in bytes: 350 of JSON an image, and the thumbnail."""
-    return images * (350 + THUMBNAIL**2 * 3)
+    return images * (350 + THUMBNAIL_SIZE**2 * 3)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
 
-class Streamed:
+class StreamedCanvases:
     """The canvases (N, C, S, S) of `records`, decoded by worker processes a few batches ahead; the same bytes as a store's."""
 
     def __init__(self, source: Source, records: Sequence[Record], facts: Sequence[Facts], geometry: Preprocessing, workers: int) -> None:
@@ -62,25 +62,27 @@ class Streamed:
             raise DataError(f"{self._source.name}: {path} has changed since it was scanned; restore it, or start a new run")
 
 
-BATCH = 256  # rows at a time where all are looked at once: bounds memory, 256 of 224 px are 39 MB
-MAPPED = 2**27  # bytes of a store that may lie in this process's memory; rows of a larger one are read: of 32 px in 3 CPU-us, not 1
-Canvases = NDArray[np.uint8] | Streamed
+BATCH_ROWS = 256  # rows at a time where all are looked at once: bounds memory, 256 of 224 px are 39 MB
+MAX_MAPPED_BYTES = (
+    2**27
+)  # bytes of a store that may lie in this process's memory; rows of a larger one are read: of 32 px in 3 CPU-us, not 1
+Canvases = NDArray[np.uint8] | StreamedCanvases
 
 
 def in_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Divide rows into equal parts of at most `BATCH`; of none there is one part, an empty one."""
-    return np.array_split(rows, max(1, -(-len(rows) // BATCH)))
+    """Divide rows into equal parts of at most `BATCH_ROWS`; of none there is one part, an empty one."""
+    return np.array_split(rows, max(1, -(-len(rows) // BATCH_ROWS)))
 
 
 def gather(canvases: Canvases, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
     """Yield the canvases (n, C, S, S) of each array of rows, from memory, from the store's file or decoded now.
 
-    A memory map counts as memory of this process wherever it was looked at, so the file of one larger than `MAPPED` is read
+    A memory map counts as memory of this process wherever it was looked at, so the file of one larger than `MAX_MAPPED_BYTES` is read
     instead. Raises `DataError` if that file is too short.
     """
-    if isinstance(canvases, Streamed):
+    if isinstance(canvases, StreamedCanvases):
         return canvases.batches(parts)
-    if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAPPED:
+    if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAX_MAPPED_BYTES:
         return _read(canvases, parts)
     return _copied(canvases, parts)
 

@@ -18,17 +18,17 @@ from torchvision.transforms.v2.functional import affine
 
 from cnnkit.config.settings import AugmentConfig, validated
 from cnnkit.data.augment.augment import (
-    COLOUR,
-    DRAWS,
-    ERASING,
-    MIXING,
-    OPERATIONS,
-    PLACE,
+    COLOUR_DRAWS,
+    ERASING_DRAWS,
+    GEOMETRY_DRAWS,
+    MIXING_DRAWS,
+    NUM_DRAWS,
+    OPERATION_DRAWS,
     PRESETS,
     Augmentation,
     augment,
     draw_numbers,
-    looks_sided,
+    is_mirror_sensitive,
     resolve_augmentation,
 )
 from cnnkit.data.augment.colour import jitter
@@ -46,7 +46,7 @@ def variation(rotate: float = 0, flip: str = "none", zoom: tuple[float, float] =
 
 def draws(count: int = 1, **chosen: float) -> Tensor:
     """Numbers that vary no image's place (no flip, no rotation, no shift), but for those named."""
-    numbers = torch.full((count, DRAWS), 0.5)
+    numbers = torch.full((count, NUM_DRAWS), 0.5)
     for name, value in chosen.items():
         numbers[:, ["flip_h", "flip_v", "rotate", "zoom", "shift_x", "shift_y"].index(name)] = value
     return numbers
@@ -78,7 +78,9 @@ def numpy_moved(image: np.ndarray[Any, Any], right: int, down: int) -> np.ndarra
 def test_moving_equals_flips_and_shifts_of_numpy(size: int, flip: str, shift: float, data: st.DataObject) -> None:
     images = noise(5, size)
     # Multiples of 1/8192 are exact in float32, so the expected offset is computed from the very same number.
-    numbers = np.array(data.draw(st.lists(st.lists(st.integers(0, 8191), min_size=DRAWS, max_size=DRAWS), min_size=5, max_size=5))) / 8192
+    numbers = (
+        np.array(data.draw(st.lists(st.lists(st.integers(0, 8191), min_size=NUM_DRAWS, max_size=NUM_DRAWS), min_size=5, max_size=5))) / 8192
+    )
     got = augment(images, torch.from_numpy(numbers).float(), variation(flip=flip, shift=shift))
     assert got.dtype == torch.uint8
     reach = int(shift * size)
@@ -102,7 +104,7 @@ def test_a_flip_alone_is_a_flip(flip: str, dims: list[int]) -> None:
 
 def test_half_of_the_images_are_flipped() -> None:
     images = noise(1, 4).expand(1000, -1, -1, -1)
-    numbers = torch.rand((1000, DRAWS), generator=torch.Generator().manual_seed(0))
+    numbers = torch.rand((1000, NUM_DRAWS), generator=torch.Generator().manual_seed(0))
     flipped = (augment(images, numbers, variation(flip="h")) != images).flatten(1).any(1)
     assert 430 < int(flipped.sum()) < 570
     assert torch.equal(flipped, numbers[:, FLIP_H] < 0.5)
@@ -139,7 +141,7 @@ def test_the_largest_draw_below_one_stays_in_reach() -> None:
 def test_a_batch_equals_one_image_at_a_time(rotate: float, flip: str, zoom: tuple[float, float], shift: float, seed: int) -> None:
     """Against the textbook order: flip the picture, turn and magnify it about its centre, then sample."""
     images = noise(6)
-    numbers = torch.rand((6, DRAWS), generator=torch.Generator().manual_seed(seed))
+    numbers = torch.rand((6, NUM_DRAWS), generator=torch.Generator().manual_seed(seed))
     got = augment(images, numbers, variation(rotate, flip, zoom, shift))
     assert got.dtype == torch.float32
     for image, result, draw in zip(images, got, numbers.double().tolist(), strict=True):
@@ -241,7 +243,7 @@ def test_affine_and_moving_shift_and_flip_the_same_way() -> None:
 @given(st.integers(0, 2**31), st.sampled_from([*PRESETS.values(), variation(180, "hv", (0.2, 5.0), 0.5)]))
 def test_values_stay_in_their_range(seed: int, augmentation: Augmentation) -> None:
     images = noise(4) // 128 * 255  # black and white
-    got = augment(images, torch.rand((4, DRAWS), generator=torch.Generator().manual_seed(seed)), augmentation)
+    got = augment(images, torch.rand((4, NUM_DRAWS), generator=torch.Generator().manual_seed(seed)), augmentation)
     assert float(got.min()) >= -1e-3
     assert float(got.max()) <= 255.001
     assert got.shape == images.shape
@@ -250,13 +252,13 @@ def test_values_stay_in_their_range(seed: int, augmentation: Augmentation) -> No
 def test_a_constant_image_stays_constant_up_to_the_border() -> None:
     """What comes from outside is a reflection, not black."""
     images = torch.full((8, 3, 16, 16), 100, dtype=torch.uint8)
-    got = augment(images, torch.rand((8, DRAWS), generator=torch.Generator().manual_seed(0)), variation(45, "hv", (0.5, 0.9), 0.3))
+    got = augment(images, torch.rand((8, NUM_DRAWS), generator=torch.Generator().manual_seed(0)), variation(45, "hv", (0.5, 0.9), 0.3))
     torch.testing.assert_close(got, images.float(), rtol=0, atol=1e-3)
 
 
 def test_images_of_a_batch_are_varied_each_in_its_own_way() -> None:
     images = noise().expand(6, -1, -1, -1)
-    numbers = torch.rand((6, DRAWS), generator=torch.Generator().manual_seed(0))
+    numbers = torch.rand((6, NUM_DRAWS), generator=torch.Generator().manual_seed(0))
     got = augment(images, numbers, PRESETS["strong"])
     assert len({image.numpy().tobytes() for image in got}) == 6
 
@@ -270,7 +272,7 @@ def test_nothing_is_done_when_nothing_is_asked_for() -> None:
 
 def test_what_is_added_leaves_the_place_of_an_image_as_it_was() -> None:
     """The draws of an image's place are the first columns, whatever comes after them."""
-    images, numbers = noise(5), torch.rand((5, DRAWS), generator=torch.Generator().manual_seed(0))
+    images, numbers = noise(5), torch.rand((5, NUM_DRAWS), generator=torch.Generator().manual_seed(0))
     for base in (PRESETS["light"], PRESETS["default"]):
         placed = augment(images, numbers, base)
         assert torch.equal(augment(images, numbers[:, :6], base), placed)
@@ -293,7 +295,7 @@ ADDED: dict[str, tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = {
 @pytest.mark.parametrize("base", [variation(), variation(flip="h", shift=0.1), variation(20, "hv", (0.8, 1.2), 0.1)])
 @pytest.mark.parametrize("added", ADDED)
 def test_place_comes_first_then_operations_then_colour_then_erasing(added: str, base: Augmentation) -> None:
-    images, numbers = noise(12), torch.rand((12, DRAWS), generator=torch.Generator().manual_seed(0))
+    images, numbers = noise(12), torch.rand((12, NUM_DRAWS), generator=torch.Generator().manual_seed(0))
     changes, expected = ADDED[added]
     asked = replace(base, **changes)
     assert asked.active
@@ -316,8 +318,12 @@ def test_mirrors_alternate_and_all_else_is_drawn_anew() -> None:
 
 
 def test_no_column_of_draws_is_used_twice() -> None:
-    columns = [column for part in (PLACE, COLOUR, ERASING, MIXING, OPERATIONS) for column in range(part.start, part.stop)]
-    assert columns == list(range(DRAWS))
+    columns = [
+        column
+        for part in (GEOMETRY_DRAWS, COLOUR_DRAWS, ERASING_DRAWS, MIXING_DRAWS, OPERATION_DRAWS)
+        for column in range(part.start, part.stop)
+    ]
+    assert columns == list(range(NUM_DRAWS))
 
 
 def test_only_rotation_and_zoom_need_interpolation() -> None:
@@ -426,9 +432,9 @@ West_Highland_white_terrier, Western_Grebe, class_a_b, no 7 bus, ab"""
 
 @pytest.mark.parametrize("name", re.split(r",\s", SIDED))
 def test_names_that_a_mirror_would_change(name: str) -> None:
-    assert looks_sided(name)
+    assert is_mirror_sensitive(name)
 
 
 @pytest.mark.parametrize("name", re.split(r",\s", UNSIDED))
 def test_names_that_a_mirror_leaves_alone(name: str) -> None:
-    assert not looks_sided(name)
+    assert not is_mirror_sensitive(name)

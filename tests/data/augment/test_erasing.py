@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment.erasing import AREA, ASPECT, erase, rectangles
+from cnnkit.data.augment.erasing import AREA_RANGE, ASPECT_RANGE, erase, rectangles
 
 SIZE = 64
 
@@ -40,7 +40,7 @@ def holes(images: Tensor, got: Tensor) -> NDArray[np.int64]:
 def test_the_area_is_the_share_that_was_drawn(draw: float) -> None:
     images = noise(50)
     top, bottom, left, right = holes(images, erase(images, numbers(50, happens=0.0, area=draw), 1.0)).T
-    share = AREA[0] + draw * (AREA[1] - AREA[0])
+    share = AREA_RANGE[0] + draw * (AREA_RANGE[1] - AREA_RANGE[0])
     np.testing.assert_allclose((bottom - top) * (right - left) / SIZE**2, share, atol=share * 0.12)  # whole pixels
     assert 0.02 <= share <= 0.33
 
@@ -52,7 +52,7 @@ def test_tall_is_as_likely_as_wide_within_the_papers_limits() -> None:
     assert 0.28 <= aspect.min() < 0.4
     assert 2.5 < aspect.max() <= 1.05 / 0.28
     assert 170 < (aspect > 1).sum() < 230
-    assert pytest.approx(0.3) == ASPECT[0]
+    assert pytest.approx(0.3) == ASPECT_RANGE[0]
 
 
 def test_the_largest_hole_still_fits_into_the_image() -> None:
@@ -78,7 +78,7 @@ def test_holes_reach_every_border_and_never_leave_the_image() -> None:
     images = noise(1)
     for across, down, place in ((0.0, 0.0, (0, 0)), (just_below_one, just_below_one, (SIZE, SIZE))):
         hole = holes(images, erase(images, numbers(1, happens=0.0, area=0.4, aspect=0.5, across=across, down=down), 1.0))[0]
-        side = round(SIZE * (AREA[0] + 0.4 * (AREA[1] - AREA[0])) ** 0.5)
+        side = round(SIZE * (AREA_RANGE[0] + 0.4 * (AREA_RANGE[1] - AREA_RANGE[0])) ** 0.5)
         assert (hole[0], hole[2]) == (place[0] and SIZE - side, place[1] and SIZE - side)
         assert (hole[1] - hole[0], hole[3] - hole[2]) == (side, side)
 

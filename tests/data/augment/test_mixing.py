@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.data.augment.augment import DRAWS, MIXING, Augmentation
+from cnnkit.data.augment.augment import MIXING_DRAWS, NUM_DRAWS, Augmentation
 from cnnkit.data.augment.mixing import beta, mix
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.batches import Batches
@@ -153,7 +153,7 @@ def test_mixing_comes_last_and_with_the_samples_own_draws() -> None:
     plain, mixing = batches(varied, 20), batches(replace(varied, mixup=0.5), 20)
     (images, labels), (mixed_images, targets) = next(iter(plain.epoch(2))), next(iter(mixing.epoch(2)))
     order = np.random.default_rng((1, 2)).permutation(20)
-    share = torch.from_numpy(beta(uniform(1, 2, order, DRAWS)[:, MIXING][:, 1], 0.5)).float()
+    share = torch.from_numpy(beta(uniform(1, 2, order, NUM_DRAWS)[:, MIXING_DRAWS][:, 1], 0.5)).float()
     expected = share[:, None, None, None] * images + (1 - share)[:, None, None, None] * images.roll(1, 0)
     torch.testing.assert_close(mixed_images, expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(targets.gather(1, labels[:, None])[:, 0] >= share - 1e-6, torch.ones(20, dtype=torch.bool))

@@ -95,8 +95,8 @@ def test_split_folders_inside_a_wrapping_folder_are_found(make: Make) -> None:
 
 
 def test_litter_loose_images_and_other_files_are_no_samples(make: Make) -> None:
-    litter = ["__MACOSX/ants/._1.jpg", "ants/.ipynb_checkpoints/1.jpg", ".git/1.jpg", "ants/Thumbs.db"]
-    source = ArchiveSource(make({**FILES, **dict.fromkeys(litter, b""), "loose.jpg": b"", "ants/readme.txt": b""}))
+    is_litter = ["__MACOSX/ants/._1.jpg", "ants/.ipynb_checkpoints/1.jpg", ".git/1.jpg", "ants/Thumbs.db"]
+    source = ArchiveSource(make({**FILES, **dict.fromkeys(is_litter, b""), "loose.jpg": b"", "ants/readme.txt": b""}))
     assert paths(source) == list(FILES)
     assert [note for note in source.notes if "unpacked" not in note] == [
         "1 images outside of class folders were left out",
@@ -228,7 +228,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_in_a_zip_is_unreadable_without_being_unpacked(tmp_path: Path) -> None:
-    zeros = bytes(bounds.RATIO_FROM + 1)
+    zeros = bytes(bounds.MIN_RATIO_BYTES + 1)
     source = ArchiveSource(write_zip(tmp_path / "t.zip", {"ants/1.jpg": zeros, "ants/2.jpg": zeros[:-1], "bees/1.jpg": b"x"}))
     with pytest.raises(UndecodableError, match=r"0\.01 MB that claim to be 10 MB: more than 200-fold, which is no image but a bomb"):
         source.read(source.records[0])
@@ -257,7 +257,7 @@ def test_a_member_that_is_larger_than_it_says_is_not_unpacked_further(tmp_path: 
     ],
 )
 def test_the_limits_of_a_member(packed: int, size: int, reason: str) -> None:
-    found = bounds.too_much(packed, size)
+    found = bounds.refusal_reason(packed, size)
     assert found.startswith(reason)
     assert bool(found) == bool(reason)
 
@@ -297,7 +297,7 @@ def test_a_compressed_tar_that_becomes_too_much_is_refused_and_leaves_nothing(tm
 
 def test_a_compressed_tar_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tar(tmp_path / "t.tar.gz", {"ants/1.jpg": bytes(3_000_000)}, "w:gz")
-    monkeypatch.setattr(tarred, "_SPARE", 1e-9)
+    monkeypatch.setattr(tarred, "_MAX_DISK_SHARE", 1e-9)
     with pytest.raises(DataError, match=r"t\.tar\.gz: unpacked it needs more than .* in .*cache; point CNNKIT_CACHE to"):
         ArchiveSource(path)
 

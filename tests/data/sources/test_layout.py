@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnkit.data.source import Record
-from cnnkit.data.sources.layout import Layout, litter, natural_order, read_layout, suffix_of
+from cnnkit.data.sources.layout import Layout, is_litter, natural_order, read_layout, suffix_of
 from cnnkit.errors import DataError
 
 
@@ -87,8 +87,8 @@ def test_no_image_in_a_class_folder_is_refused_with_advice(paths: Sequence[str],
 
 @pytest.mark.parametrize("name", ["__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store", ".ipynb_checkpoints", "@eaDir", "._1.jpg"])
 def test_what_systems_leave_behind_is_litter(name: str) -> None:
-    assert litter(name)
-    assert not litter(f"my{name}")
+    assert is_litter(name)
+    assert not is_litter(f"my{name}")
 
 
 def test_records_stand_class_by_class_and_files_in_natural_order() -> None:

@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 
 from cnnkit.data.source import Record, open_source
-from cnnkit.data.sources.torchvision_sets import SETS, TorchvisionSource
+from cnnkit.data.sources.torchvision_sets import DATA_SETS, TorchvisionSource
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 
@@ -134,12 +134,12 @@ def test_an_unknown_data_set_is_refused_with_the_nearest() -> None:
             TorchvisionSource(name, Path("data"))
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", DATA_SETS)
 def test_torchvision_has_the_set_and_its_parts(name: str) -> None:
     parameters = inspect.signature(getattr(torchvision.datasets, name)).parameters
     assert "root" in parameters
     assert "download" in parameters
-    for arguments in SETS[name].values():
+    for arguments in DATA_SETS[name].values():
         assert set(arguments) <= set(parameters)
     if "split" in parameters:
-        assert all("split" in arguments for arguments in SETS[name].values())
+        assert all("split" in arguments for arguments in DATA_SETS[name].values())

@@ -47,13 +47,13 @@ def test_search_finds_what_looking_at_every_pair_finds(monkeypatch: pytest.Monke
     expected = by_hand(vectors, limits)
     assert len(expected) > 20
     assert near_neighbours(vectors, limits).tolist() == expected
-    monkeypatch.setattr(neighbours, "_ROWS", 16)  # blocks that divide neither way
-    monkeypatch.setattr(neighbours, "_COLUMNS", 24)
+    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", 16)  # blocks that divide neither way
+    monkeypatch.setattr(neighbours, "_BLOCK_COLUMNS", 24)
     assert near_neighbours(vectors, limits).tolist() == expected
 
 
 def test_a_row_keeps_its_nearest_partners(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "PARTNERS", 3)
+    monkeypatch.setattr(neighbours, "MAX_PARTNERS", 3)
     vectors, limits = unit_vectors(80), np.full(80, 0.2, np.float32)
     pairs = near_neighbours(vectors, limits)
     cosine = vectors @ vectors.T
@@ -64,13 +64,13 @@ def test_a_row_keeps_its_nearest_partners(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_lists_hold_every_row_and_meet_nearly_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "LISTED", 20)
+    monkeypatch.setattr(neighbours, "ROWS_PER_LIST", 20)
     vectors, limits = unit_vectors(400), np.full(400, 0.97, np.float32)
     lists = list(neighbours._lists(vectors))
     assert len(lists) == 20
     assert np.bincount(np.concatenate(lists)).tolist() == [3] * 400
     exact = near_neighbours(vectors, limits)
-    monkeypatch.setattr(neighbours, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(neighbours, "MAX_EXHAUSTIVE_ROWS", 100)
     met = near_neighbours(vectors, limits)
     assert {tuple(pair) for pair in met.tolist()} <= {tuple(pair) for pair in exact.tolist()}
     assert met.tolist() == sorted(met.tolist())

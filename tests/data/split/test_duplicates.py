@@ -117,7 +117,7 @@ def test_a_shared_motif_is_no_copy() -> None:
 
 
 def test_frames_of_a_film_are_one_cluster_with_few_pairs(scenes: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "PARTNERS", 4)
+    monkeypatch.setattr(neighbours, "MAX_PARTNERS", 4)
     random = np.random.default_rng(0)
     film = [(scenes[0] + random.normal(0, 2, scenes[0].shape)).clip(0, 255).astype(np.uint8) for _ in range(150)]
     thumbnails, facts = look([*film, *scenes[1:]])
@@ -129,8 +129,8 @@ def test_frames_of_a_film_are_one_cluster_with_few_pairs(scenes: list[Pixels], m
 def test_the_lists_of_a_large_set_meet_the_same_copies(scenes: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails, facts = look([*scenes, *(encoded(half(pixels), 50) for pixels in scenes)])
     expected = near_pairs(thumbnails, facts)
-    monkeypatch.setattr(neighbours, "EXHAUSTIVE", 10)
-    monkeypatch.setattr(neighbours, "LISTED", 15)
+    monkeypatch.setattr(neighbours, "MAX_EXHAUSTIVE_ROWS", 10)
+    monkeypatch.setattr(neighbours, "ROWS_PER_LIST", 15)
     looked_at: list[int] = []
     search = neighbours._search
     monkeypatch.setattr(neighbours, "_search", lambda vectors, limits: (looked_at.append(len(vectors)), search(vectors, limits))[1])
@@ -160,4 +160,4 @@ def test_clusters_are_named_after_their_first_row() -> None:
 
 
 def test_method_is_a_number_that_remembered_answers_carry() -> None:
-    assert isinstance(duplicates.METHOD, int)
+    assert isinstance(duplicates.METHOD_VERSION, int)

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from cnnkit.data.source import Record
-from cnnkit.data.split.grouping import grouped
+from cnnkit.data.split.grouping import assign_groups
 from cnnkit.errors import DataError
 
 RECORDS = [Record(f"ants/patient-{patient}_{image}.jpg", "ants", "train") for patient in ("07", "12") for image in (1, 2)]
 
 
 def groups(group_by: str, records: list[Record] = RECORDS) -> list[str | None]:
-    return [record.group for record in grouped(records, group_by)]
+    return [record.group for record in assign_groups(records, group_by)]
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ def test_the_group_is_the_first_pair_of_parentheses_or_the_whole_match(group_by:
 
 
 def test_nothing_else_of_a_record_changes() -> None:
-    (record, *_) = grouped(RECORDS, r"patient-(\d+)")
+    (record, *_) = assign_groups(RECORDS, r"patient-(\d+)")
     assert record == Record("ants/patient-07_1.jpg", "ants", "train", "07")
 
 
 def test_without_an_expression_there_are_no_groups() -> None:
-    assert grouped(RECORDS, "") == RECORDS
-    assert grouped([], "x") == []
+    assert assign_groups(RECORDS, "") == RECORDS
+    assert assign_groups([], "x") == []
 
 
 def test_groups_of_the_source_stay() -> None:
     records = [Record("a/1.jpg", "a", group="p1"), Record("a/2.jpg", "a")]
-    assert grouped(records, "patient") == records
+    assert assign_groups(records, "patient") == records
 
 
 @pytest.mark.parametrize(

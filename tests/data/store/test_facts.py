@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from cnnkit.data.image import Header, UndecodableError
-from cnnkit.data.store.facts import PROBE, THUMBNAIL, Decoded, decode, measure
+from cnnkit.data.store.facts import PROBE_SIZE, THUMBNAIL_SIZE, DecodedImage, decode, measure
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -21,7 +21,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def of_pixels(image: np.ndarray) -> Decoded:
+def of_pixels(image: np.ndarray) -> DecodedImage:
     return decode(image)
 
 
@@ -80,13 +80,13 @@ def test_a_blurred_image_is_less_sharp_and_an_image_of_another_contrast_is_as_sh
 
 
 def test_thumbnails_are_area_averages() -> None:
-    image = noise(2 * THUMBNAIL, 3 * THUMBNAIL)
+    image = noise(2 * THUMBNAIL_SIZE, 3 * THUMBNAIL_SIZE)
     _, (thumbnail,) = measure([of_pixels(image)])
-    blocks = image.reshape(THUMBNAIL, 2, THUMBNAIL, 3, 3).mean((1, 3))
+    blocks = image.reshape(THUMBNAIL_SIZE, 2, THUMBNAIL_SIZE, 3, 3).mean((1, 3))
     np.testing.assert_allclose(thumbnail, blocks, atol=0.5001)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE * 3 + 7, 31)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE_SIZE * 3 + 7, 31)])
 def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), (10, 120, 250), np.uint8)
     (facts,), (thumbnail,) = measure([of_pixels(image)])
@@ -106,4 +106,4 @@ def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
 def test_nothing_has_no_facts() -> None:
     facts, thumbnails = measure([])
     assert facts == []
-    assert thumbnails.shape == (0, THUMBNAIL, THUMBNAIL, 3)
+    assert thumbnails.shape == (0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)

@@ -8,18 +8,18 @@ import pytest
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import stream
 from cnnkit.data.store.scan import scan
-from cnnkit.data.store.stream import Streamed, gather
+from cnnkit.data.store.stream import StreamedCanvases, gather
 from cnnkit.errors import DataError
 
 
-def streamed(source, geometry) -> Streamed:
+def streamed(source, geometry) -> StreamedCanvases:
     found = scan(source, source.records, geometry, cache="none").canvases
-    assert isinstance(found, Streamed)
+    assert isinstance(found, StreamedCanvases)
     return found
 
 
-def test_batches_are_the_rows_that_were_asked_for(drawn, geometry) -> None:
-    source = drawn(50)
+def test_batches_are_the_rows_that_were_asked_for(noise_source, geometry) -> None:
+    source = noise_source(50)
     parts = np.array_split(np.random.default_rng(0).permutation(50), 7)
     parts[3] = parts[3][:0]
     stream = streamed(source, geometry)
@@ -31,17 +31,17 @@ def test_batches_are_the_rows_that_were_asked_for(drawn, geometry) -> None:
             np.testing.assert_array_equal(canvas.transpose(1, 2, 0), source.image(row))
 
 
-def test_nothing_asked_for_gives_nothing(drawn, geometry) -> None:
-    assert list(streamed(drawn(3), geometry).batches([])) == []
+def test_nothing_asked_for_gives_nothing(noise_source, geometry) -> None:
+    assert list(streamed(noise_source(3), geometry).batches([])) == []
 
 
-def test_a_row_may_come_twice(drawn, geometry) -> None:
-    (batch,) = streamed(drawn(3), geometry).batches([np.array([2, 2, 0])])
+def test_a_row_may_come_twice(noise_source, geometry) -> None:
+    (batch,) = streamed(noise_source(3), geometry).batches([np.array([2, 2, 0])])
     np.testing.assert_array_equal(batch[0], batch[1])
 
 
-def test_gathering_from_an_array_and_from_a_stream_is_the_same(drawn, geometry) -> None:
-    source = drawn(20)
+def test_gathering_from_an_array_and_from_a_stream_is_the_same(noise_source, geometry) -> None:
+    source = noise_source(20)
     parts = np.array_split(np.arange(20)[::-1], 3)
     kept = scan(source, source.records, geometry, cache="ram").canvases
     assert isinstance(kept, np.ndarray)
@@ -53,7 +53,7 @@ def test_gathering_from_an_array_and_from_a_stream_is_the_same(drawn, geometry) 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch):
     """A store too large to be mapped: (its array, its file)."""
-    monkeypatch.setattr(stream, "MAPPED", 0)
+    monkeypatch.setattr(stream, "MAX_MAPPED_BYTES", 0)
     file = tmp_path / "canvases.npy"
     np.save(file, np.random.default_rng(0).integers(0, 256, (50, 3, 16, 16), np.uint8))
     return np.load(file, mmap_mode="r"), file
