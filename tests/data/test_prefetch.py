@@ -17,12 +17,13 @@ from cnnkit.data.source import Record, open_source
 
 # In a process that has no torch yet: this one has.
 LOOK = """
-import json, sys
+import json, os, sys
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.prefetch import DERIVED_PROPERTIES, prefetch
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
 found = prefetch(DataConfig(**json.loads(sys.argv[1])), seed=3)
-import multiprocessing
-started = len(multiprocessing.active_children())
+started = len(forks)
 answer = found()
 told = answer and [answer[0].name, answer[1].samples, answer[1].notes, {name: vars(answer[1])[name] for name in DERIVED_PROPERTIES}]
 print(json.dumps([started, told, "torch" in sys.modules]))
