@@ -166,7 +166,7 @@ def test_a_test_split_that_lacks_a_class_is_said(cli, image_folder):
     data = image_folder(folder="data/test", classes=["ants", "bees"], images=3, seed=1).parent
     result = cli("train", "--data", data, "--epochs", 1, *SMALL)
     assert result.code == 0
-    assert "test has no image of class 'wasps': nothing measured on test speaks of it" in result.err
+    assert "test has no image of class 'wasps': metrics of test say nothing about this class" in result.err
     evaluated = cli("eval", "--json").json()
     assert evaluated["per_class"][2]["support"] == 0
     assert evaluated["per_class"][2]["recall"] is None
@@ -177,7 +177,7 @@ def test_a_class_that_only_test_has_is_refused(cli, image_folder):
     data = image_folder(folder="data/test", images=3, seed=1).parent
     result = cli("train", "--data", data, "--epochs", 1)
     assert result.code == 2
-    assert "class 'wasps' has images in another split but none in train" in result.err
+    assert "class 'wasps' has no image in train, only in other splits: no network can learn it" in result.err
 
 
 def test_split_beside_fixed_splits_is_refused(cli, image_folder):
@@ -185,7 +185,7 @@ def test_split_beside_fixed_splits_is_refused(cli, image_folder):
     data = image_folder(folder="data/val", images=3, seed=1).parent
     result = cli("train", "--data", data, "--split", "0.8/0.2")
     assert result.code == 2
-    assert "--split: the data comes divided into train, val folders" in result.err
+    assert "--split: the data itself has the splits train, val" in result.err
 
 
 def test_classes_named_by_numbers_keep_the_order_people_expect(cli, image_folder):

@@ -1,4 +1,4 @@
-"""What the tests of data share: a source of images that are made when they are read."""
+"""Fixtures for the tests of data: a source whose images are made when they are read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cnnkit.model.preprocessing import Preprocessing
 
 
 class NoiseSource:
-    """Images of noise, 16 x 16, as pixels, or as PNG files where `encoded`.
+    """Images of noise, 16 x 16, as pixels, or as PNG files if `encoded`.
 
-    `on_read` is called with the number of each image that is read; `spoil` turns the number and the file of an image into
-    what is read in its place.
+    `on_read` is called with the number of each image that is read. `spoil` maps the number and the file of an image to the
+    bytes that are read instead.
     """
 
     notes = ()
@@ -61,11 +61,11 @@ class NoiseSource:
 
 @pytest.fixture
 def noise_source() -> type[NoiseSource]:
-    """The class of sources that draw noise: ``noise_source(10)``, ``noise_source(10, encoded=True)``."""
+    """Return the class of sources of noise: ``noise_source(10)``, ``noise_source(10, encoded=True)``."""
     return NoiseSource
 
 
 @pytest.fixture
 def geometry() -> Preprocessing:
-    """Canvases of 16 px."""
+    """Return a preprocessing with canvases of 16 px."""
     return Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
