@@ -191,7 +191,7 @@ def test_split_beside_fixed_splits_is_refused(cli, image_folder):
 def test_classes_named_by_numbers_keep_the_order_people_expect(cli, image_folder):
     result = cli("train", "--data", image_folder(classes=["1", "2", "10"], images=10), "--epochs", 1, "--augment", "light", *SMALL)
     assert "3: 1, 2, 10" in result.err
-    assert "no mirroring: class '1' looks like one that a mirror would change" in result.err
+    assert "no mirroring: mirrored images of class '1' may no longer belong to it" in result.err
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["classes"] == ["1", "2", "10"]
 
 

@@ -1,19 +1,19 @@
-"""Random brightness, contrast and saturation of whole batches, every image by its own factors."""
+"""Random brightness, contrast and saturation of whole batches, with different factors for every image."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601 as torchvision writes it: the same gray, so the same contrast and saturation
+LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601, rounded as in torchvision: the same gray gives the same contrast and saturation
 MAX_LEVEL = 255.0
 
 
 def jitter(images: Tensor, draws: Tensor, reach: float) -> Tensor:
-    """Vary `images` (N, C, S, S), values 0..255, by factors between 1 - `reach` and 1 + `reach`; returns float32.
+    """Vary `images` (N, C, S, S), values 0..255, by factors between 1 - `reach` and 1 + `reach`; return float32.
 
-    `draws` (N, 3) in [0, 1) give the factors of brightness, contrast and saturation, which are changed in this order, each
-    as torchvision's ColorJitter does. Gray images have no saturation.
+    `draws` (N, 3) in [0, 1) give the factors of brightness, contrast and saturation, which change in this order, as in
+    torchvision's ColorJitter. Gray images have no saturation.
     """
     brightness, contrast, saturation = (1 + reach * (2 * draws - 1)).T.reshape(3, -1, 1, 1, 1)
     bright = (images * brightness).clamp_(0, MAX_LEVEL)
@@ -27,7 +27,7 @@ def _blend(images: Tensor, plain: Tensor, factor: Tensor) -> Tensor:
 
 
 def _gray(images: Tensor) -> Tensor:
-    """The luma (N, 1, S, S) of colour images; gray ones are their own."""
+    """Return the luma (N, 1, S, S) of colour images; gray images are returned unchanged."""
     if images.shape[1] == 1:
         return images
     red, green, blue = LUMA_WEIGHTS

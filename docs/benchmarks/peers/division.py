@@ -75,7 +75,7 @@ def divide(name: str, source: Path | None, weights: Path | None, work: Path) -> 
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         _copy(images, _rows(table), folder)
     rows = _rows(table)
-    from cnnkit.data.augment.augment import is_mirror_sensitive  # the rule by which cnnkit itself leaves the mirror out; loads torch
+    from cnnkit.data.augment.augment import is_mirror_sensitive  # the rule by which cnnkit leaves mirroring out; loads torch
 
     classes = {row["label"] for row in rows}
     mirror = not any(is_mirror_sensitive(label) for label in classes)
