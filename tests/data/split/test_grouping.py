@@ -26,7 +26,7 @@ def test_the_group_is_the_first_pair_of_parentheses_or_the_whole_match(group_by:
     assert groups(group_by) == expected
 
 
-def test_nothing_else_of_a_record_changes() -> None:
+def test_the_other_fields_of_a_record_stay() -> None:
     (record, *_) = assign_groups(RECORDS, r"patient-(\d+)")
     assert record == Record("ants/patient-07_1.jpg", "ants", "train", "07")
 
@@ -46,15 +46,18 @@ def test_groups_of_the_source_stay() -> None:
     [
         (
             r"patient-(\d+",
-            r"no regular expression: missing \), unterminated subpattern at position 8, and no column of the data",
+            r"not a regular expression: missing \), unterminated subpattern at position 8; the data has no column of that name",
         ),
-        (r"person", r"--group-by person: no path matches, such as 'ants/patient-07_1\.jpg'; .*or be the name of a column"),
+        (
+            r"person",
+            r"--group-by person: no path matches, such as 'ants/patient-07_1\.jpg'; expected .* every path, or the name of a column",
+        ),
         (r"(07)", r"2 of 4 paths do not match, such as 'ants/patient-12_1\.jpg'"),
         (r"patient-(x)?", r"no path matches, such as"),
         (r"patient-(z*)", r"no path matches, such as"),
-        (r"patient", r"all 4 images are in one group, 'patient', and cannot be split; .*such as 'ants/patient-07_1\.jpg'"),
+        (r"patient", r"all 4 images are in one group, 'patient', and cannot be split; .*the first path is 'ants/patient-07_1\.jpg'"),
     ],
 )
-def test_an_expression_that_does_not_work_is_refused(group_by: str, message: str) -> None:
+def test_an_unusable_expression_is_refused(group_by: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         groups(group_by)
