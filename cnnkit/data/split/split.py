@@ -1,8 +1,8 @@
 """Assignment of images to train, val and test by hashes of their content, which stays stable when images are added.
 
-A unit is an image with its exact and near copies, or all images of a group; a unit lands in one split. Its position between 0 and 1
-is the hash of the seed and of its group or content. The shares cut the line from 0 to 1 into train, val and test. File names, the order
-of the images and other images do not matter.
+A unit holds the exact and near copies of an image and the images of its group, and lands in one split. Its position between 0 and 1 is
+the hash of the seed and of its group or content. The shares cut the line from 0 to 1 into train, val and test. File names, the order of
+the images and other images do not matter.
 """
 
 from __future__ import annotations

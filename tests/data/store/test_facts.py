@@ -25,7 +25,7 @@ def of_pixels(image: np.ndarray) -> DecodedImage:
     return decode(image)
 
 
-def test_a_file_is_decoded_and_known_by_its_bytes() -> None:
+def test_a_file_is_decoded_and_identified_by_its_bytes() -> None:
     data = encoded(noise(20, 30), "JPEG", quality=80)
     item = decode(data)
     assert item.image.shape == (20, 30, 3)
@@ -33,7 +33,7 @@ def test_a_file_is_decoded_and_known_by_its_bytes() -> None:
     assert (item.header.format, item.header.mode, item.header.quality) == ("JPEG", "RGB", 80)
 
 
-def test_pixels_are_taken_as_they_are_and_known_by_shape_and_content() -> None:
+def test_pixels_stay_unchanged_and_are_identified_by_shape_and_content() -> None:
     image = noise(4, 6)
     item = decode(image)
     assert item.image is image
@@ -43,7 +43,7 @@ def test_pixels_are_taken_as_they_are_and_known_by_shape_and_content() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
-def test_pixels_of_another_shape_are_refused_with_it(shape: tuple[int, ...]) -> None:
+def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UndecodableError, match=r"pixels of shape .* expected uint8 RGB \(H, W, 3\)"):
         decode(np.zeros(shape, np.uint8))
     with pytest.raises(UndecodableError, match="type float32"):
@@ -94,7 +94,7 @@ def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> 
     assert (thumbnail == (10, 120, 250)).all()
 
 
-def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
+def test_images_of_several_sizes_are_measured_like_single_images() -> None:
     images = [noise(20, 20, 1), noise(30, 20, 2), noise(20, 20, 3), noise(700, 300, 4)]
     together, thumbnails = measure([of_pixels(image) for image in images])
     for row, image in enumerate(images):
@@ -103,7 +103,7 @@ def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
         np.testing.assert_array_equal(thumbnails[row], thumbnail)
 
 
-def test_nothing_has_no_facts() -> None:
+def test_no_images_have_no_facts() -> None:
     facts, thumbnails = measure([])
     assert facts == []
     assert thumbnails.shape == (0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)

@@ -34,7 +34,7 @@ def test_blocks_come_in_the_order_of_the_records(noise_source, geometry, encoded
         np.testing.assert_array_equal(canvases[index].transpose(1, 2, 0), source.image(index))
 
 
-def test_without_geometry_there_are_no_canvases(noise_source) -> None:
+def test_without_a_geometry_there_are_no_canvases(noise_source) -> None:
     source = noise_source(3, encoded=True)
     with DecodingPool(source, None) as pool:
         (block,) = pool.blocks(source.records)
@@ -42,7 +42,7 @@ def test_without_geometry_there_are_no_canvases(noise_source) -> None:
     assert block.thumbnails.any()
 
 
-def test_what_is_not_measured_has_only_its_content(noise_source, geometry) -> None:
+def test_unmeasured_facts_have_only_the_hash(noise_source, geometry) -> None:
     source = noise_source(2)
     with DecodingPool(source, geometry, measured=False) as pool:
         (block,) = pool.blocks(source.records)
@@ -50,7 +50,7 @@ def test_what_is_not_measured_has_only_its_content(noise_source, geometry) -> No
     assert not block.thumbnails.any()
 
 
-def test_unreadable_images_of_a_source_and_of_the_decoder_are_told_apart_and_cost_only_themselves(noise_source) -> None:
+def test_unreadable_images_have_their_reason_and_do_not_affect_others(noise_source) -> None:
     def lose(index: int) -> None:
         if index == 1:
             raise UndecodableError("gone")
@@ -64,7 +64,7 @@ def test_unreadable_images_of_a_source_and_of_the_decoder_are_told_apart_and_cos
     assert found[2].bytes == 8
 
 
-# A decoder that sleeps on one image and dies on another; workers import it by its name.
+# A decoder that sleeps on one image and dies on another; workers import its module by name.
 DANGEROUS = """
 import os, time
 from cnnkit.data.store import decoding
@@ -79,7 +79,7 @@ def decode_block(stored, geometry, *, measured=True):
 """
 
 
-def test_a_file_that_hangs_or_crashes_the_decoder_is_named_and_the_others_are_read(
+def test_a_file_that_hangs_or_crashes_the_decoder_does_not_affect_others(
     noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dangerous_decoder.py").write_text(DANGEROUS)
@@ -93,12 +93,12 @@ def test_a_file_that_hangs_or_crashes_the_decoder_is_named_and_the_others_are_re
     with DecodingPool(source, None, 2, timeout=1.5) as pool:
         found = rows(pool, source)
     assert [item.error for item in found] == [
-        "", "decoding took more than 1.5 s and was stopped", "", "the decoder crashed on it, or ran out of memory", "", "",
+        "", "decoding took more than 1.5 s and was stopped", "", "the decoder crashed or ran out of memory", "", "",
     ]  # fmt: skip
     assert time.monotonic() - started < 50
 
 
-def test_few_chunks_are_ahead_of_who_consumes_them(noise_source) -> None:
+def test_few_chunks_are_decoded_ahead(noise_source) -> None:
     seen: list[int] = []
     source = noise_source(100 * MAX_CHUNK_IMAGES, seen.append)
     with DecodingPool(source, None, 2) as pool:
@@ -110,7 +110,7 @@ def test_few_chunks_are_ahead_of_who_consumes_them(noise_source) -> None:
     assert len(seen) <= CHUNKS_PER_WORKER * 2 * FIRST_CHUNK_IMAGES + 2 * MAX_CHUNK_IMAGES
 
 
-def test_large_images_come_in_small_chunks(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_make_small_chunks(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooling, "MAX_CHUNK_BYTES", 6 * 16 * 16 * 3)  # thumbnail and pixels of three images
     source = noise_source(60)
     with DecodingPool(source, None, 1) as pool:
@@ -137,7 +137,7 @@ def test_an_error_of_the_source_itself_is_not_hidden(noise_source) -> None:
         rows(pool, source)
 
 
-# What many a user writes: no `if __name__ == "__main__"`. Were workers to import it, it would start itself again.
+# A usual script without `if __name__ == "__main__"`. If workers imported it, it would start again.
 SCRIPT = """
 print("main runs")
 from pathlib import Path
@@ -156,8 +156,8 @@ def test_a_script_without_main_guard_is_not_run_again_by_the_workers(image_folde
     assert done.stdout.split("\n")[:2] == ["main runs", "24 scanned"]
 
 
-def test_a_worker_that_decodes_noisy_files_keeps_stderr_clean(capfd: pytest.CaptureFixture[str], noise_source) -> None:
-    """libtiff prints what it dislikes to stderr itself."""
+def test_messages_of_libtiff_do_not_reach_stderr(capfd: pytest.CaptureFixture[str], noise_source) -> None:
+    """libtiff prints its messages to stderr."""
     file = io.BytesIO()
     Image.new("RGB", (20, 20)).save(file, "TIFF", compression="tiff_deflate")
     broken = file.getvalue()[:-40] + bytes(40)
@@ -168,7 +168,7 @@ def test_a_worker_that_decodes_noisy_files_keeps_stderr_clean(capfd: pytest.Capt
     assert capfd.readouterr().err == ""
 
 
-def test_a_block_of_parts_is_the_whole() -> None:
+def test_joined_blocks_equal_one_block() -> None:
     images = [np.full((4, 4, 3), level, np.uint8) for level in (1, 2, 3)]
     whole = decode_block(images, None)
     joined = Block.join([decode_block(images[:1], None), decode_block(images[1:], None)])

@@ -36,7 +36,7 @@ GEOMETRY = Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0
 
 
 class Usage(NamedTuple):
-    """What `shutil.disk_usage` returns, in bytes."""
+    """The result of `shutil.disk_usage`, in bytes."""
 
     total: int
     used: int
@@ -44,7 +44,7 @@ class Usage(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What `psutil.virtual_memory` returns of use here, in bytes."""
+    """The used part of the result of `psutil.virtual_memory`, in bytes."""
 
     available: int
 
@@ -82,7 +82,7 @@ def test_the_store_holds_facts_and_canvases_of_the_files_in_their_order(folder: 
     assert found.thumbnails.shape == (23, 16, 16, 3)
 
 
-def test_the_store_lies_in_the_cache_and_the_data_folder_stays_as_it_was(folder: Path) -> None:
+def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: Path) -> None:
     def contents() -> dict[str, tuple[int, int]]:
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
@@ -103,7 +103,7 @@ def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkey
     assert second.folder == first.folder
     assert second.facts == first.facts
     np.testing.assert_array_equal(pixels(second), pixels(first))
-    assert scan(FolderSource(folder), FolderSource(folder).records).facts == first.facts  # and so does one without canvases
+    assert scan(FolderSource(folder), FolderSource(folder).records).facts == first.facts  # also without canvases
 
 
 def test_the_same_folder_by_another_path_is_the_same_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_the_same_folder_by_another_path_is_the_same_store(folder: Path, monkeyp
     assert look(FolderSource(Path(folder.name))).reused
 
 
-def test_the_digits_have_one_store_wherever_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digits_have_one_store_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = DigitsSource()
     scan(source, source.records[:20], GEOMETRY)
     (tmp_path / "elsewhere").mkdir()
@@ -121,10 +121,10 @@ def test_the_digits_have_one_store_wherever_they_are_asked_for(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("with_canvases", [True, False])
-def test_only_what_has_changed_is_decoded_again(noise_source, with_canvases: bool) -> None:
+def test_only_changed_images_are_decoded_again(noise_source, with_canvases: bool) -> None:
     options = {} if with_canvases else {"geometry": None}
     look(noise_source(30), **options)
-    source = noise_source(33, seed=1)  # three more; what is decoded now looks otherwise
+    source = noise_source(33, seed=1)  # three more images; another seed changes the pixels of newly decoded images
     source.stamps["b/7"] = "touched"
     found = look(source, **options)
     assert source.read_count == 4
@@ -140,7 +140,7 @@ def test_only_what_has_changed_is_decoded_again(noise_source, with_canvases: boo
             np.testing.assert_array_equal(pixels(found)[row].transpose(1, 2, 0), source.image(row))
 
 
-def test_a_selection_is_copied_from_the_store_of_all(noise_source) -> None:
+def test_a_selection_is_copied_from_the_store_of_all_images(noise_source) -> None:
     look(noise_source(30))
     source = noise_source(30)
     found = scan(source, source.records[::3], GEOMETRY)
@@ -182,7 +182,7 @@ def test_mean_and_std_play_no_part_in_the_store(folder: Path) -> None:
     assert look(FolderSource(folder), geometry=GEOMETRY.model_copy(update={"mean": (0.5, 0.5, 0.5)})).reused
 
 
-def test_disk_memory_and_nothing_kept_give_the_same(folder: Path) -> None:
+def test_disk_memory_and_no_cache_give_the_same_canvases(folder: Path) -> None:
     (folder / "bees/bees-004.jpg").write_text("no image")
     disk = look(FolderSource(folder), cache="disk")
     shutil.rmtree(cache_folder())
@@ -198,7 +198,7 @@ def test_disk_memory_and_nothing_kept_give_the_same(folder: Path) -> None:
     assert [found.storage for found in (disk, ram, none)] == [
         "0 MB decoded, now in the cache",
         "0 MB decoded, in memory",
-        "decoded anew in every epoch",
+        "decoded again in every epoch",
     ]
 
 
@@ -209,7 +209,7 @@ def test_memory_and_streaming_write_nothing(folder: Path, cache: Any) -> None:
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
-def test_memory_and_streaming_use_a_store_that_is_there(noise_source, cache: Any) -> None:
+def test_memory_and_streaming_use_an_existing_store(noise_source, cache: Any) -> None:
     look(noise_source(9))
     source = noise_source(9)
     look(source, cache=cache)
@@ -217,7 +217,7 @@ def test_memory_and_streaming_use_a_store_that_is_there(noise_source, cache: Any
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_any_number_of_workers_gives_the_same(noise_source, cache: Any) -> None:
+def test_any_number_of_workers_gives_the_same_canvases(noise_source, cache: Any) -> None:
     one = look(noise_source(200), cache=cache, workers=1)
     canvases = np.array(one.canvases)
     shutil.rmtree(cache_folder(), ignore_errors=True)
@@ -239,21 +239,21 @@ def test_unreadable_files_are_recorded_with_the_reason(folder: Path) -> None:
         assert all(pixels(found)[row].any() for row in range(23) if row not in found.bad)
 
 
-def test_progress_counts_up_to_all(noise_source) -> None:
+def test_progress_counts_up_to_the_number_of_images(noise_source) -> None:
     calls: list[tuple[int, int]] = []
     look(noise_source(23), progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (23, 23)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     calls.clear()
     look(noise_source(24), progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(24, 24)]  # 23 were known
+    assert calls == [(24, 24)]  # 23 were in the cache
     calls.clear()
     look(noise_source(24), progress=lambda done, total: calls.append((done, total)))
-    assert calls == []  # nothing was done
+    assert calls == []  # no image was decoded
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_an_interruption_leaves_nothing_behind(noise_source, cache: Any) -> None:
+def test_an_interruption_leaves_no_store_and_no_thread(noise_source, cache: Any) -> None:
     def interrupt(index: int) -> None:
         if index == 150:
             raise KeyboardInterrupt
@@ -291,11 +291,9 @@ def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up
     assert stores() == [found.folder.name]
 
 
-def test_after_many_images_the_server_of_the_workers_goes_and_comes_back_when_it_is_needed(
-    noise_source, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_ends_after_many_images_and_starts_again(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     look(noise_source(3, encoded=True), cache="ram")
-    assert _server() is not None  # few: it stays
+    assert _server() is not None  # it stays after few images
     monkeypatch.setattr(scanning, "SERVER_STOP_IMAGES", 4)
     assert not look(noise_source(4, encoded=True), cache="ram").bad
     assert _server() is None
@@ -304,12 +302,12 @@ def test_after_many_images_the_server_of_the_workers_goes_and_comes_back_when_it
 
 
 def _server() -> int | None:
-    """The process that workers are forked from."""
+    """Return the process from which workers are forked."""
     return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
 
 
 def _workers_of(before: set[int]) -> list[str]:
-    """Processes of this user's Python that started since `before` and forked from a server."""
+    """Return the command lines of new processes, not in `before`, that are servers or workers."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -321,7 +319,7 @@ def _workers_of(before: set[int]) -> list[str]:
 
 
 class FullDisk(ArrayWriter):
-    """A writer whose disk takes 3,000 bytes."""
+    """A writer on a disk of 3,000 bytes."""
 
     left = 3000
     number = errno.ENOSPC
@@ -334,9 +332,7 @@ class FullDisk(ArrayWriter):
 
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])
-def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(
-    noise_source, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
-) -> None:
+def test_a_full_disk_is_an_error_with_advice(noise_source, monkeypatch: pytest.MonkeyPatch, number: int, reason: str) -> None:
     monkeypatch.setattr(scanning, "ArrayWriter", FullDisk)
     monkeypatch.setattr(FullDisk, "left", 3000)
     monkeypatch.setattr(FullDisk, "number", number)
@@ -351,19 +347,17 @@ def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(
     assert threading.active_count() == threads
 
 
-def test_a_cache_that_cannot_be_made_is_an_error_that_says_what_to_do(
-    noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_impossible_cache_folder_is_an_error_with_advice(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="cannot be written there: Not a directory; free some, point CNNKIT_CACHE to a folder"):
+    with pytest.raises(DataError, match="cannot be written there: Not a directory; free some space, point CNNKIT_CACHE to a folder"):
         look(noise_source(3), cache="disk")
 
 
-def test_auto_takes_memory_when_the_disk_is_short_and_nothing_when_that_is_short_too(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_from_disk_to_memory_to_no_cache(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     canvases = 10 * 3 * 16 * 16
     need = canvases + storing.facts_nbytes(10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, need))  # as much as is needed, but nothing to spare
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, need))  # exactly the needed space, without a reserve
     found = look(noise_source(10))
     assert found.folder is None
     assert isinstance(found.canvases, np.ndarray)
@@ -374,25 +368,25 @@ def test_auto_takes_memory_when_the_disk_is_short_and_nothing_when_that_is_short
     assert look(noise_source(10)).folder is not None
 
 
-def test_memory_that_does_not_suffice_is_refused_with_the_figures(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_refused_with_its_size(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(10_000))
     sentence = r"--cache ram: the decoded images take 0\.0 GB, more than half of .* use --cache disk, or --cache none"
     with pytest.raises(DataError, match=sentence):
         look(noise_source(10), cache="ram")
 
 
-def test_auto_takes_memory_when_the_cache_may_not_be_written(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_memory_if_the_cache_is_read_only(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert look(noise_source(3)).folder is None
 
 
-def test_auto_takes_memory_when_the_cache_is_no_folder(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_memory_if_the_cache_is_a_file(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
     assert look(noise_source(3)).folder is None
 
 
-def test_auto_uses_a_store_that_is_there_even_when_the_disk_is_full(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_an_existing_store_on_a_full_disk(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     look(noise_source(3))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
     assert look(noise_source(3)).reused
@@ -433,7 +427,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_store_is_made_anew(noise_source, damage: str) -> None:
+def test_a_damaged_store_is_made_again(noise_source, damage: str) -> None:
     first = look(noise_source(5))
     canvases = np.array(first.canvases)
     assert first.folder is not None
@@ -446,7 +440,7 @@ def test_a_damaged_store_is_made_anew(noise_source, damage: str) -> None:
     assert stores() == [first.folder.name]
 
 
-def test_a_store_that_another_process_made_meanwhile_is_kept(noise_source) -> None:
+def test_a_store_that_another_process_finished_first_is_kept(noise_source) -> None:
     def meanwhile(index: int) -> None:
         if index == 3:
             other = look(noise_source(5))

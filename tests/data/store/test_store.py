@@ -21,7 +21,7 @@ def made(source, geometry=None) -> Path:
     return folder
 
 
-def test_the_cache_folder_is_the_systems_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_the_systems_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(cache_folder()) == os.environ["CNNKIT_CACHE"]
     for unset in (lambda: monkeypatch.setenv("CNNKIT_CACHE", ""), lambda: monkeypatch.delenv("CNNKIT_CACHE")):
         unset()
@@ -38,7 +38,7 @@ def test_a_store_is_plain_npy_and_json(noise_source, geometry) -> None:
     np.testing.assert_array_equal(canvases[1].transpose(1, 2, 0), noise_source(2).image(1))
 
 
-def test_facts_survive_the_disk_to_the_last_digit(noise_source) -> None:
+def test_facts_are_read_back_exactly(noise_source) -> None:
     source = noise_source(1)
     folder = made(source)
     odd = Facts("ab" * 32, "", 123, 7, 9, 0.1, 1 / 3, 2.5e-7, "JPEG", "I;16", 6, True, 93)
@@ -59,14 +59,14 @@ def test_an_array_is_written_in_any_order(tmp_path: Path, rows: list[int]) -> No
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
 
 
-def test_an_array_that_lacks_its_last_rows_is_not_opened(tmp_path: Path) -> None:
+def test_an_array_without_its_last_rows_is_not_opened(tmp_path: Path) -> None:
     with ArrayWriter(tmp_path / "a.npy", (4, 8)) as writer:
         writer.put(np.arange(2), np.ones((2, 8), np.uint8))
     assert store.open_array(tmp_path / "a.npy", (4, 8)) is None
     assert store.open_array(tmp_path / "none.npy", (4, 8)) is None
 
 
-def test_the_stores_of_one_source_do_not_pile_up_and_others_stay(noise_source) -> None:
+def test_old_stores_of_a_source_are_removed_and_other_sources_stay(noise_source) -> None:
     other = made(noise_source(3, name="other"))
     folders = []
     for stamp in range(MAX_STORES + 3):
@@ -79,7 +79,7 @@ def test_the_stores_of_one_source_do_not_pile_up_and_others_stay(noise_source) -
     assert other.exists()
 
 
-def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(noise_source) -> None:
+def test_folders_of_dead_processes_are_removed_and_of_living_processes_stay(noise_source) -> None:
     folder = made(noise_source(2))
     dead = folder.with_name("x-y.part-999999999-abc")
     living = folder.with_name(f"x-y.part-{os.getpid()}-abc")
@@ -90,7 +90,7 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     assert [left.exists() for left in (dead, living, strange)] == [False, True, True]
 
 
-def test_stores_are_listed_last_used_first_with_what_they_take_and_cleared(noise_source, geometry) -> None:
+def test_stores_are_listed_by_last_use_with_their_size_and_cleared(noise_source, geometry) -> None:
     assert store.stores() == []
     assert store.clear() == 0
     old, new = made(noise_source(2)), made(noise_source(3), geometry)
