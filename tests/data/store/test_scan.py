@@ -307,11 +307,11 @@ def _server() -> int | None:
 
 
 def _workers_of(before: set[int]) -> list[str]:
-    """Return the command lines of new processes, not in `before`, that are servers or workers."""
-    found = []
+    """Return the command lines of servers and workers that are not in `before` and run in the folder of this test."""
+    found, folder = [], str(Path.cwd())
     for process in psutil.process_iter():
         try:
-            if process.pid not in before and any("forkserver" in word for word in process.cmdline()):
+            if process.pid not in before and process.cwd() == folder and any("forkserver" in word for word in process.cmdline()):
                 found.append(" ".join(process.cmdline())[:80])
         except psutil.Error:
             continue
