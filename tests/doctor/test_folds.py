@@ -5,7 +5,7 @@ import numpy as np
 from cnnkit.doctor.folds import FOLDS, folds_of
 
 
-def test_kin_stay_together_and_classes_in_proportion() -> None:
+def test_clusters_stay_together_and_classes_in_proportion() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, 1000)
     cluster_ids = np.arange(1000)
@@ -17,7 +17,7 @@ def test_kin_stay_together_and_classes_in_proportion() -> None:
         assert (abs(share - 1 / FOLDS) < 0.06).all()
 
 
-def test_the_seed_decides() -> None:
+def test_folds_depend_on_the_seed() -> None:
     labels, cluster_ids = np.zeros(100, np.int64), np.arange(100)
     assert np.array_equal(folds_of(labels, cluster_ids, 3), folds_of(labels, cluster_ids, 3))
     assert not np.array_equal(folds_of(labels, cluster_ids, 3), folds_of(labels, cluster_ids, 4))
