@@ -116,19 +116,19 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
 def typical_side(source: Source, records: Sequence[Record]) -> int:
     """Return the median of the shorter sides, in pixels, of up to `MAX_SIZE_SAMPLES` images spread over the source."""
     step = -(-len(records) // MAX_SIZE_SAMPLES)
-    sides = []
+    lengths = []
     for record in records[::step]:
         try:
             stored = source.read(record)
-            sides.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
+            lengths.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
         except UndecodableError:
             continue  # the scan reports the image
-    if not sides:
+    if not lengths:
         raise DataError(
             f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {records[0].path}; "
             f"cnnkit doctor lists the reasons"
         )
-    return int(np.median(sides))
+    return int(np.median(lengths))
 
 
 def load_dataset(

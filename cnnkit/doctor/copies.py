@@ -59,7 +59,7 @@ def leak(evidence: Evidence) -> Finding | None:
     harm = f"{number(held_out)} of val and test {verb(held_out, 'is', 'are')} affected, so the metrics are too good. " if cases else ""
     message = (
         f"{' and '.join(subjects)} in more than one split: {listed}. {harm}"
-        f"Delete all but one split's copies, or merge the split folders and let cnnkit split, which keeps them together."
+        f"Keep them in one split only, or merge the split folders and let cnnkit split, which keeps them together."
     )
     trained = any(TRAIN in _splits(evidence, rows) for rows in [*cases, *groups])
     files = tuple(evidence.paths(rows) for rows in [*cases, *groups])
