@@ -75,7 +75,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.storage}",
         "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
