@@ -1,4 +1,4 @@
-"""What the tests of the loop train on: a few fixed images."""
+"""Fixed images and batches for the tests of the engine."""
 
 from __future__ import annotations
 
