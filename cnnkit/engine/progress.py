@@ -99,6 +99,7 @@ class BudgetProgress:
         self._warmup = round(steps * config.warmup_epochs)
         self._validation = validation
         self._clock = clock
+        self._spent_before = spent
         self._start = clock() - spent
         self._first_step: int | None = None
         self._step_seconds = 0.0
@@ -118,8 +119,8 @@ class BudgetProgress:
         if self._warmup_end is not None:
             return 1.0
         factor = max((step + 1) / self._warmup, self._spent_share() / MAX_WARMUP_SHARE)
-        if factor >= 1:
-            self._warmup_end = self._spent_share()
+        if factor >= 1:  # after a resume the end of warm-up lies further back than this step
+            self._warmup_end = min(MAX_WARMUP_SHARE, self._spent_share() * min(1.0, self._warmup / (step + 1)))
         return min(1.0, factor)
 
     def decay_progress(self, step: int) -> float:
@@ -138,7 +139,7 @@ class BudgetProgress:
         if self._first_step is None:
             self._first_step = step
         elif self._reserve is None:
-            self._step_seconds = self.spent / (step - self._first_step + 1)
+            self._step_seconds = (self.spent - self._spent_before) / (step - self._first_step + 1)
         return self._spent_share() >= 1
 
     def should_evaluate(self) -> bool:
