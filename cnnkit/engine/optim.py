@@ -11,7 +11,7 @@ from torch import nn
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.eager import eager
 from cnnkit.engine.muon import Muon
-from cnnkit.engine.progress import Progress
+from cnnkit.engine.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -36,7 +36,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     return eager(torch.optim.AdamW)(groups, lr=config.lr)
 
 
-def learning_rate(step: int, progress: Progress, config: OptimConfig) -> float:
+def learning_rate(step: int, progress: TrainingProgress, config: OptimConfig) -> float:
     """Return the learning rate of `step` (from 0): warm-up to the peak ``config.lr``, then decay by ``config.schedule``."""
     peak = config.lr * progress.warmup_factor(step)
     done = progress.decay_progress(step)

@@ -16,7 +16,7 @@ RESERVE_FACTOR = 1.1  # on the seconds of the previous evaluation and saving: ma
 EVALUATION_TIME_RATIO = 0.4  # of a batch in evaluation to a training step, until an evaluation was timed; 0.3 to 0.4 are usual
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     """The position of a training in its schedule, as the loop asks for it."""
 
     def warmup_factor(self, step: int) -> float:
@@ -166,7 +166,9 @@ class BudgetProgress:
         return self.spent / max(self._budget - reserve, 1e-9)
 
 
-def choose_progress(config: OptimConfig, steps: int, *, validation: int, spent: float = 0.0, clock: Clock = time.perf_counter) -> Progress:
+def choose_progress(
+    config: OptimConfig, steps: int, *, validation: int, spent: float = 0.0, clock: Clock = time.perf_counter
+) -> TrainingProgress:
     """Return the progress by time if `config` has a budget, else by epochs.
 
     An epoch has `steps` updates, an evaluation `validation` batches; `spent` seconds of the budget passed before a resume.

@@ -16,7 +16,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of Batch
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelFileFacts:
     """The header and the sizes of a safetensors file.
 
     `header` is cnnkit's header, None for bare weights. `parameters` is the number of learned values, `statistics` the number
@@ -31,7 +31,7 @@ class ModelFacts:
     bytes: int
 
 
-def read_facts(path: Path) -> ModelFacts:
+def read_facts(path: Path) -> ModelFileFacts:
     """Return the facts in the header of the safetensors file `path`; raises `ModelFileError` if it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -49,4 +49,4 @@ def read_facts(path: Path) -> ModelFacts:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: not a complete safetensors file ({type(error).__name__}: {error})") from None
     statistics = sum(number for name, number in numbers.items() if name.endswith(_STATISTICS))
-    return ModelFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
+    return ModelFileFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
