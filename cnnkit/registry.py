@@ -76,8 +76,8 @@ def _name(distribution: metadata.Distribution) -> str:
 def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:
     """Import the object of entry `name` in `group`; return the object and the entry.
 
-    Raises `PluginError` if the name is unknown (with the closest names), belongs to several packages (with their names), or
-    fails to import (with package, version and cause).
+    Raises `PluginError` if the name is unknown, belongs to several packages or fails to import. The error names the closest
+    names, all packages, or package, version and cause.
     """
     found = find(group, path)
     kind = group.rpartition(".")[2].rstrip("s")

@@ -29,7 +29,7 @@ class ArchitectureCheckError(CheckFailedError, AssertionError):
 def check_architecture(architecture: Architecture, name: str = "architecture") -> None:
     """Check that `architecture` keeps the contract; the messages call it `name`.
 
-    The check builds the network on the CPU for 2 and 10 classes, 1 and 3 channels, at its own image size and at 32 pixels.
+    The check builds the network on the CPU for 2 and 10 classes, 1 and 3 channels, its own image size and 32 pixels.
     It tests logits, gradients, eval mode, seeds, the state dict, channels_last and options. The global random state does
     not change. Raises `ArchitectureCheckError` (an `AssertionError`), which names the broken promise. Errors from inside the
     network pass through with their traceback.

@@ -98,8 +98,8 @@ def he_init(network: nn.Module) -> None:
 def glorot_init(network: nn.Module) -> None:
     """Draw the weights as in Keras: uniform by fan-in and fan-out, with zero biases (Glorot and Bengio 2010, eq. 16).
 
-    It suits networks without normalisation. The first logits of `custom-cnn` have a spread of 0.3, but 0.06 with torch's
-    default, and 1.5 with He's, as each max-pooling adds power: see docs/benchmarks/LOG.md, "Spread of the first logits".
+    It suits networks without normalisation. The first logits of `custom-cnn` have a spread of 0.3. With torch's default it
+    is 0.06. With He's it is 1.5, as each max-pooling adds power: see docs/benchmarks/LOG.md, "Spread of the first logits".
     """
     for layer in _weighted(network):
         nn.init.xavier_uniform_(layer.weight)

@@ -2,7 +2,7 @@
 
 `deep-cnn-14` has the 13 convolutions of VGG-16 (arXiv:1409.1556, table 1, column D), `deep-cnn-8` has seven. With the dense
 layer, they have 14 and 8 layers with weights. They differ from the paper in two ways. Batch normalisation is added
-(arXiv:1502.03167). Global average pooling (arXiv:1312.4400, section 3.2) replaces the two dense layers of 4,096, so the
+(arXiv:1502.03167). Global average pooling (arXiv:1312.4400, section 3.2) replaces the two dense layers of 4,096. So the
 networks accept any image size and have a tenth of the weights.
 """
 

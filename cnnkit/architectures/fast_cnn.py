@@ -8,9 +8,9 @@ patches (section 3.2, after David Page and tysam-code). The paper learns a bias 
 bias, so that no gradient must reach the largest maps. As in the paper, the first layer does not pad and poolings round down:
 32 px become 31, 15, 7, 3. See docs/benchmarks/LOG.md, "Parts of the fast recipe".
 
-If training mirrors images, the option `mirror` builds the network so that mirroring an image does not change its logits: half
-of the filters are mirror images of the others (`cnnkit.architectures.mirrored`). See docs/benchmarks/LOG.md, "Mirrored filters
-in two minutes".
+If training mirrors images, the option `mirror` builds the network so that mirroring an image does not change its logits. Half
+of the filters are then mirror images of the others (`cnnkit.architectures.mirrored`). See docs/benchmarks/LOG.md, "Mirrored
+filters in two minutes".
 """
 
 from __future__ import annotations

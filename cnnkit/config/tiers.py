@@ -56,7 +56,7 @@ def choose_tier(tiers: Sequence[Tier], budget: float, images_per_second: float, 
     """Return the largest of `tiers` (ascending, at least one) for `budget` seconds, and a sentence with the reason.
 
     `images_per_second` is the training speed of the smallest network, named `network`. The number of images decides, not
-    the seconds: after some number of images a small network stops improving, and a larger one needs more images to be better.
+    the seconds. After some number of images a small network stops improving, and a larger one needs more images to be better.
     """
     images = budget * images_per_second
     fitting = [tier for tier in tiers if images >= tier.images]

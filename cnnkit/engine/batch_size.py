@@ -50,9 +50,9 @@ def choose_batch_size(
     """Return the batch size for training `model` on `images` images of `image_shape` (C, H, W), a power of two.
 
     On a CUDA GPU it is the largest batch whose step fits into `MAX_MEMORY_SHARE` of the free memory. On a CPU larger
-    batches soon stop being faster, so it is the smallest that is about as fast as the fastest; `free` is the free memory in
-    bytes. `max_batch_size` is the upper bound of both. ``config.batch_size`` and ``config.lr`` are not used. `model` and
-    the random state do not change. Raises `ConfigError` if not even `MIN_BATCH_SIZE` images fit.
+    batches soon stop being faster, so it is the smallest that is about as fast as the fastest. `free` is the free memory
+    of the CPU in bytes. `max_batch_size` is the upper bound of both. ``config.batch_size`` and ``config.lr`` are not used.
+    `model` and the random state do not change. Raises `ConfigError` if not even `MIN_BATCH_SIZE` images fit.
     """
     is_cuda = runtime.device.type == "cuda"
     bound = max_batch_size(images, config.accumulate, MAX_BATCH_SIZE if is_cuda else MAX_CPU_BATCH_SIZE)

@@ -42,7 +42,7 @@ class MovingAverage:
 def decay_at(step: int, decay: float) -> float:
     """Return the share of the old average that stays at update `step`, at most `decay`.
 
-    The share starts lower, because the first weights are nearly random: it is (1 + step) / (10 + step), the rule of
+    The share starts lower, because the first weights are nearly random. It is (1 + step) / (10 + step), the rule of
     TensorFlow's ``tf.train.ExponentialMovingAverage`` with ``num_updates``. The average then spans about the last ninth
     of the updates. The share reaches 0.999 after 8,990 updates.
     """

@@ -30,8 +30,8 @@ class EpochResult:
 
     `step` is the number of optimizer updates since the start of the training; `lr` is the learning rate of the last one.
     The training metrics are means over the augmented images of the epoch, taken while the weights changed. The validation
-    metrics are those of the weights at its end, or of their moving average with ``--ema``: in fp32, without label smoothing
-    and class weights, as `cnnkit eval` computes them. They are None if a time budget skipped the evaluation
+    metrics describe the weights at the end of the epoch, or their moving average with ``--ema``. As in `cnnkit eval`, they
+    are in fp32, without label smoothing and class weights. They are None if a time budget skipped the evaluation
     (`BudgetProgress.should_evaluate`). `seconds` and `images_per_second` measure training alone.
     """
 
@@ -52,7 +52,7 @@ class EpochResult:
 class TrainingState:
     """The part of a training that changes from step to step, beside the weights of the network.
 
-    An exact resume needs nothing more: every random draw is a function of seed and epoch, and the learning rate is a
+    An exact resume needs nothing more. Every random draw is a function of seed and epoch, and the learning rate is a
     function of the step. With a time budget the learning rate is a function of the time `spent`, and a resumed run uses
     the rest of the budget.
     """
@@ -167,7 +167,7 @@ class _EpochSums:
     """Running sums of an epoch of `batches` batches, kept on the device so that adding does not wait for it.
 
     The tensors are allocated once. A small tensor kept from every step would lie between the freed activations of two
-    steps, and the allocator could not reuse their memory: see docs/benchmarks/LOG.md, "Running sums of an epoch".
+    steps. The allocator could then not reuse their memory: see docs/benchmarks/LOG.md, "Running sums of an epoch".
     """
 
     def __init__(self, batches: int, device: torch.device) -> None:

@@ -66,9 +66,9 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
 ) -> RangeTest:
     """Train a copy of `model` for up to `steps` updates (at least `MIN_STEPS`), at rates that grow from `low` to `high`.
 
-    Each rate is a constant factor above the previous one. The copy trains as in `fit`: with the optimizer, label smoothing,
-    accumulation and gradient limit of `config`, the runtime, and the batches of epochs 1, 2 and so on. ``config.lr``, the
-    schedule and frozen epochs are not used. The test ends early if the training diverges (`DIVERGENCE_FACTOR`) or the loss
+    Each rate is a constant factor above the previous one. The copy trains as in `fit`, on the batches of epochs 1, 2 and so
+    on. It uses `runtime`, and the optimizer, label smoothing, accumulation and gradient limit of `config`. It does not use
+    ``config.lr``, the schedule and frozen epochs. The test ends early if the training diverges (`DIVERGENCE_FACTOR`) or the loss
     is not finite. `model` and the random state do not change. `progress(done, total)` is called after every update.
 
     The test is Smith's (arXiv:1506.01186, section 3.3), with fastai's exponential growth of the rate.

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Keller Jordan, "Muon: An optimizer for hidden layers" (https://kellerjordan.github.io/posts/muon), section on Newton-Schulz:
-# these coefficients bring the singular values near 1 in five iterations, rather than exactly to 1 in many.
+# These coefficients bring the singular values near 1 in five iterations, rather than exactly to 1 in many. They are from Keller
+# Jordan, "Muon: An optimizer for hidden layers" (https://kellerjordan.github.io/posts/muon), section on Newton-Schulz.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 # The published airbench94_muon (https://github.com/KellerJordan/cifar10-airbench) uses Nesterov momentum 0.6 and steps of up to 0.24 of a

@@ -1,7 +1,7 @@
 """Progressive resizing: small images at the start of a training, images of full size for the rest.
 
 The idea is from fast.ai's DAWNBench entry (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html). Small images
-show the coarse shapes that a network learns first, and they are faster, so the same time has room for more epochs.
+show the coarse shapes that a network learns first. They are faster, so the same time has room for more epochs.
 """
 
 from __future__ import annotations

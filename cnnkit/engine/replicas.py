@@ -40,8 +40,8 @@ class Replicas:
         seed = int(torch.randint(_SEEDS, ()))
 
         def part(index: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            # Set at every step, not once per thread: a thread starts with the number that was set last in any thread, and an optimizer
-            # may have set another one. Another number of threads would divide sums, and thus round them, in another way.
+            # Set at every step, not once per thread: a thread starts with the number that was set last in any thread. An optimizer may
+            # have set another one, and another number of threads would divide sums, and thus round them, in another way.
             torch.set_num_threads(self._threads)
             self._generators[index].manual_seed(seed + index)
             value, logits = loss(self._copies[index], images, labels)

@@ -25,8 +25,8 @@ class GradCam:
     """Heat maps of `model` for any of its classes.
 
     `layer` is the dotted name of a module. By default, it is the layer that the architecture names
-    (`Architecture.cam_layer`), else the last layer before any pooling whose output is a grid that the logits depend on. Two
-    images of noise find that layer. The module of the model is put into eval mode and does not change otherwise.
+    (`Architecture.cam_layer`). Without such a name, it is the last layer before any pooling whose output is a grid and
+    matters for the logits. Two images of noise find it. The module of the model is put into eval mode and does not change otherwise.
 
     Raises `CnnkitError` if the network has no such layer, `ConfigError` if `layer` does not fit.
     """
@@ -43,10 +43,10 @@ class GradCam:
         return heat(self.maps(canvases, classes), self._network.spec.image_size)
 
     def maps(self, canvases: Tensor, classes: ArrayLike) -> Tensor:
-        """Map canvases (N, C, S, S) and classes (N,) to maps of `layer`, (N, G, G) for a grid of size G, in units of the logit.
+        """Map canvases (N, C, S, S) and classes (N,) to maps of `layer` (N, G, G), where G is the size of its grid.
 
-        The weight of a channel is the mean gradient of the class's logit (equation 1 of the paper). The weighted sum of the
-        channels is cut off at zero (equation 2).
+        The values are in units of the logit. The weight of a channel is the mean gradient of the class's logit (equation 1
+        of the paper). The weighted sum of the channels is cut off at zero (equation 2).
         """
         indices = to_class_indices(classes, len(canvases), len(self._network.classes))
         batches = zip(canvases.split(BATCH_SIZE), indices.split(BATCH_SIZE), strict=True)

@@ -37,8 +37,9 @@ class Grid:
 class GridReader:
     """A reader of layer outputs as grids, in the order in which the layers finish, for `images` square images of `image_size` px.
 
-    Three kinds of output are not read as a grid: a single position; an output whose first dimension is not the number of
-    images, such as a table of positions or windows; and attention weights, with one row and one column per token.
+    Three kinds of output are not a grid. The first is a single position. The second is an output whose first dimension is not
+    the number of images, such as a table of positions or windows. The third are attention weights, with one row and one
+    column per token.
     """
 
     def __init__(self, images: int, image_size: int) -> None:

@@ -2,8 +2,8 @@
 
 The input is `images` uint8 (N, H, W, 3) RGB with dynamic N, H and W. The outputs are `probabilities` float32 (N, K) and
 `labels` int64 (N,). Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in
-index order, and the rules of the model: `temperature`, `calibration` (how the temperature was fitted), `abstention` (with
-the `threshold` below which the model abstains), `label_sets` and `fingerprint`.
+index order, and the rules of the model. These are `temperature` and `calibration` (how it was fitted), `label_sets`,
+`fingerprint` and `abstention`, with the `threshold` below which the model abstains.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
 from cnnkit.model.torch_classifier import TorchClassifier
 
-# Ten times the largest difference of torch and onnxruntime, 1.1e-4, and a tenth of the smallest difference of a fault, 1e-2: see
+# Ten times the largest difference of torch and onnxruntime, 1.1e-4, and a tenth of the smallest difference of a fault, 1e-2. See
 # docs/benchmarks/LOG.md, "Tolerance of parity".
 TOLERANCE = 1e-3
 BATCH_SIZE = 32  # decoded images in memory: 32 of 12 megapixels take 1.2 GB

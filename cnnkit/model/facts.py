@@ -20,7 +20,7 @@ class ModelFileFacts:
     """The header and the sizes of a safetensors file.
 
     `header` is cnnkit's header, None for bare weights. `parameters` is the number of learned values, `statistics` the number
-    of values that BatchNorm has measured, `tensors` the number of tensors, `bytes` the size of the file.
+    of values that BatchNorm has measured. `tensors` is the number of tensors, `bytes` the size of the file.
     """
 
     header: dict[str, Any] | None

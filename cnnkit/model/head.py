@@ -40,8 +40,8 @@ def start_head(
     their names, which did not fit because the file has other classes. `examples` are normalised training images
     (n, C, H, W) with labels (n,).
 
-    Every new class starts as a mixture of the old classes. Row c is the mean of the old rows k, with two weights: how often
-    the old layer predicts k for images of class c, and how specific k is to c. This start beats a layer trained from
+    Every new class starts as a mixture of the old classes. Row c is a weighted mean of the old rows k.
+    The weight grows with the probability of k for images of class c, and with how specific k is to c. This start beats a layer trained from
     zero before the first step: see docs/benchmarks/LOG.md, "New last layer".
 
     Without an old layer of the same input, the new layer starts at zero, as in Big Transfer (arXiv:1912.11370): all

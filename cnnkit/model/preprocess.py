@@ -25,7 +25,7 @@ from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing, group_by_shape
 # shrunk up to 200-fold: see docs/benchmarks/LOG.md, "Exact resize".
 WEIGHT_UNIT = 2.0**15
 MAX_STRIP_PIXELS = 2**22  # that are floats at a time: 50 MB, where the largest allowed image would take 1.2 GB
-# Read or written pixels of small images of one shape that are resized together: more leave the cache of one core, see
+# Read or written pixels of small images of one shape that are resized together. More leave the cache of one core: see
 # docs/benchmarks/LOG.md, "Resizing small images together".
 MAX_GROUP_PIXELS = 2**16
 # ITU-R BT.601 luma in units of 2^-16: the whole numbers of Pillow's convert("L").

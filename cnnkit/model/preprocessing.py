@@ -35,8 +35,8 @@ class Preprocessing(BaseModel):
         """Return the window of an image of that size that the model sees: top, left, bottom and right, in pixels."""
         if self.resize_mode != "crop":
             return 0.0, 0.0, float(height), float(width)
-        side = min(height, width) * self.crop
-        return (height - side) / 2, (width - side) / 2, (height + side) / 2, (width + side) / 2
+        length = min(height, width) * self.crop
+        return (height - length) / 2, (width - length) / 2, (height + length) / 2, (width + length) / 2
 
 
 def group_by_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:

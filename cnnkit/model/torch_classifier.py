@@ -25,8 +25,8 @@ MAX_CPU_BATCH_PIXELS = 2**20  # as fast as more, in less memory: see docs/benchm
 class TorchClassifier:
     """A trained model as a `Classifier`.
 
-    It always computes in true fp32, even if the training did not, so that evaluation, prediction and the exported file
-    give the same probabilities for the same image. The module is moved to `device` and put into eval mode. The logits are
+    It always computes in true fp32, even if the training did not. So evaluation, prediction and the exported file give the
+    same probabilities for the same image. The module is moved to `device` and put into eval mode. The logits are
     averaged over `views`.
     """
 
@@ -67,7 +67,10 @@ class TorchClassifier:
         return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
 
     def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
-        """Map canvases, uint8 (N, C, S, S), N > 0, to the inputs of the last layer (N, D), or to logits if it cannot be found."""
+        """Map canvases, uint8 (N, C, S, S), N > 0, to the inputs of the last layer (N, D).
+
+        If the last layer cannot be found, the features are the logits.
+        """
         layers = head_layers(self._module, len(self.classes))
         if len(layers) != 1:
             return np.concatenate([logits.cpu().numpy() for logits in self._logits(canvas)])

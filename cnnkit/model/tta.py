@@ -43,7 +43,7 @@ class Views:
     shift: int = 0
 
     def __len__(self) -> int:
-        """The number of views."""
+        """Return the number of views."""
         return len(_MIRRORS[self.mirror]) * (3 if self.shift else 1)
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import validate
 from cnnkit.errors import TrainingStoppedError
 
-K, SIDE = 4, 8
+K, SIZE = 4, 8
 HEAD = frozenset({"6.weight", "6.bias"})
 PLAIN = Runtime(torch.device("cpu"))
 STEADY: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "schedule": "constant", "warmup_epochs": 0, "weight_decay": 0.0}
@@ -119,8 +119,8 @@ def test_training_starts_with_small_images_and_evaluation_sees_full_size(fixed) 
     seen: dict[bool, list[int]] = {True: [], False: []}
     model.register_forward_pre_hook(lambda module, images: seen[module.training].append(images[0].shape[-1]))
     list(training(model, fixed, epochs=5, start_size=4))
-    assert seen[True] == [4] * 12 + [SIDE] * 8
-    assert set(seen[False]) == {SIDE}
+    assert seen[True] == [4] * 12 + [SIZE] * 8
+    assert set(seen[False]) == {SIZE}
 
 
 # --- the result of an epoch -------------------------------------------------------------------------------------------

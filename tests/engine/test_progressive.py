@@ -6,11 +6,11 @@ from torch import Tensor
 from cnnkit.config.settings import START_SHARE
 from cnnkit.engine.progressive import resize
 
-SIDE = 8
+SIZE = 8
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
-    return [(torch.rand(4, 3, SIDE, SIDE), torch.arange(4)), (torch.rand(2, 3, SIDE, SIDE), torch.arange(2))]
+    return [(torch.rand(4, 3, SIZE, SIZE), torch.arange(4)), (torch.rand(2, 3, SIZE, SIZE), torch.arange(2))]
 
 
 def shapes(start_size: int, done: float) -> set[tuple[int, ...]]:
@@ -19,7 +19,7 @@ def shapes(start_size: int, done: float) -> set[tuple[int, ...]]:
 
 def test_images_are_small_up_to_the_start_share_and_of_full_size_after_it() -> None:
     assert shapes(6, 0.0) == shapes(6, START_SHARE - 1e-6) == {(3, 6, 6)}
-    assert shapes(6, START_SHARE) == shapes(6, 1.0) == {(3, SIDE, SIDE)}
+    assert shapes(6, START_SHARE) == shapes(6, 1.0) == {(3, SIZE, SIZE)}
 
 
 def test_without_a_start_size_the_batches_pass_unchanged() -> None:

@@ -105,10 +105,10 @@ class Positions(nn.Module):
 
     num_prefix_tokens = 1
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.body = nn.Linear(4, 4)
-        self.pos_embed = nn.Parameter(torch.zeros(1, side**2 + 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, size**2 + 1, 4))
 
 
 def test_position_embeddings_are_resized_to_another_image_size() -> None:
