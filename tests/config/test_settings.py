@@ -239,13 +239,13 @@ def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
     assert config.recipe == name
     assert [larger.images for larger in config.larger] == [table["images"] for table in longer]
-    for tables, told in ((content, config), *((table, with_tier(config, config.larger[at])) for at, table in enumerate(longer))):
+    for tables, resolved in ((content, config), *((table, with_tier(config, config.larger[at])) for at, table in enumerate(longer))):
         tables.pop("images", None)
         assert set(tables) <= set(SECTIONS)
         for section, values in tables.items():
             assert set(values) <= set(SECTIONS[section].model_fields)
             for field, value in values.items():
-                assert getattr(getattr(told, section), field) == (tuple(value) if isinstance(value, list) else value)
+                assert getattr(getattr(resolved, section), field) == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_the_default_recipe_changes_no_default() -> None:

@@ -52,7 +52,7 @@ def test_min_delta_counts_from_the_best_and_not_from_the_last() -> None:
     assert follow(EarlyStopping("val_loss", 5, min_delta=0.25), [1.0, 0.9, 0.8, 0.7]) == [True, False, False, True]
 
 
-def test_patience_is_the_number_of_epochs_without_a_better_one() -> None:
+def test_patience_counts_the_epochs_without_a_better_value() -> None:
     stopping = EarlyStopping("val_loss", 2)
     for epoch, (value, exhausted) in enumerate([(3.0, False), (4.0, False), (2.0, False), (2.0, False), (5.0, True)], 1):
         assert not stopping.exhausted

@@ -354,7 +354,7 @@ def test_frozen_batch_normalisation_uses_its_own_statistics(fixed) -> None:
     assert result.train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_what_an_architecture_keeps_fixed_stays_fixed_after_frozen_epochs(fixed) -> None:
+def test_fixed_parameters_of_an_architecture_stay_fixed_after_frozen_epochs(fixed) -> None:
     model = network()
     model[0].weight.requires_grad_(False)
     before = weights(model)

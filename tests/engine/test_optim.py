@@ -144,5 +144,5 @@ def test_a_network_may_define_its_own_layers() -> None:
     assert [found[f"{name}.weight"] for name in ("stem", "body.0", "body.1", "head")] == [0.125, 0.25, 0.5, 1.0]
 
 
-def test_layer_decay_of_one_is_no_layer_decay() -> None:
+def test_a_layer_decay_of_1_is_off() -> None:
     assert all("lr_scale" not in group for group in build_optimizer(network(), OptimConfig()).param_groups)

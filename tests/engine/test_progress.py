@@ -107,14 +107,14 @@ def test_the_smallest_budget_begins_one_epoch(clock: Clock) -> None:
     assert (progress.is_finished(0), progress.is_finished(1)) == (False, True)
 
 
-@pytest.mark.parametrize("step", [60, 8])  # a fast machine, whose warm-up ended by steps, and a slow one, whose ended by time
-def test_a_resume_after_warmup_goes_on_with_the_decay(clock: Clock, step: int) -> None:
+@pytest.mark.parametrize("step", [60, 8])  # warm-up ended by steps on a fast machine, by time on a slow one
+def test_a_resume_after_warmup_continues_the_decay(clock: Clock, step: int) -> None:
     progress = budget_progress(clock, spent=60.0)
     assert progress.warmup_factor(step) == 1
     assert progress.decay_progress(step) == pytest.approx({60: (0.6 - 0.1) / 0.9, 8: (0.6 - 0.2) / 0.8}[step], abs=0.01)
 
 
-def test_the_time_before_a_resume_is_no_time_of_its_steps(clock: Clock) -> None:
+def test_the_time_before_a_resume_does_not_count_as_time_of_steps(clock: Clock) -> None:
     progress = budget_progress(clock, validation=10, spent=60.0)
     assert not progress.should_end_epoch(61)
     clock.now = 2.0

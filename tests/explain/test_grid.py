@@ -32,7 +32,7 @@ Shape = tuple[int, ...]
         ((2, 12, 8, 8), (2, 3, 20), None),
     ],
 )
-def test_grids_are_told_from_other_outputs(before: Shape, shape: Shape, expected: Grid | None):
+def test_only_outputs_over_image_positions_are_grids(before: Shape, shape: Shape, expected: Grid | None):
     reader = GridReader(2, 96 if 65 in shape or 64 in shape else 32)
     if before:
         assert reader.read(torch.zeros(before)) is not None
