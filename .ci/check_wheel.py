@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMISED = ("cnnkit/py.typed", "cnnkit/recipes/default.toml", "cnnkit/recipes/case-study.toml")
+PROMISED = ("cnnkit/py.typed", "cnnkit/config/recipes/default.toml", "cnnkit/config/recipes/case-study.toml")
 
 
 def problems(wheel: Path) -> list[str]:

@@ -1,6 +1,6 @@
-"""The plugin contract: what an architecture package provides, and how its options are read.
+"""The contract of architecture plugins: the values that a package provides, and the options of its `build`.
 
-Only the standard library is needed here, so a plugin that imports `cnnkit` pays for nothing it does not use.
+This module needs the standard library alone, so a plugin that imports `cnnkit` loads nothing that it does not use.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 class Pretrained:
     """Published weights of one architecture and the preprocessing they were trained with.
 
-    `fetch` may use the network: it is called only when the user asks for ``--weights pretrained``. It returns a state
-    dict and raises `OSError` when the weights cannot be had; `place` then tells the user what to fetch by hand.
-    `mean` and `std` are per channel (RGB) on the [0, 1] scale; `crop` is the share of the short side that is kept.
+    `fetch` may use the internet: it is called only for ``--weights pretrained``. It returns a state dict, or raises `OSError`
+    if the weights are not available; `place` then names the file to fetch by hand. `mean` and `std` are per channel (RGB)
+    on the [0, 1] scale. `crop` is the share of the short edge that is kept.
     """
 
     fetch: Callable[[], Mapping[str, Any]]
@@ -38,9 +38,9 @@ class Architecture:
     """A named way to build a network.
 
     `build(num_classes, in_channels, *, option=default, ...)` returns an `nn.Module` that maps images (N, C, H, W) to
-    logits (N, K). The keyword-only parameters are the schema of ``--set option=value``.
-    `image_size` (pixels) is the side the architecture is meant for; smaller images are not scaled up to it.
-    `cam_layer` names the module whose maps `cnnkit explain` shows (as in `named_modules()`); by default it is found.
+    logits (N, K). The keyword-only parameters are the schema of ``--set option=value``. `image_size` is the width and
+    height in pixels that the architecture is meant for; smaller images are not scaled up to it. `cam_layer` is the name in
+    `named_modules()` of the module whose maps `cnnkit explain` shows; None chooses one automatically.
     """
 
     build: Callable[..., Any]
@@ -65,7 +65,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword of an architecture's `build`: its name, type and default."""
+    """One option of an architecture, which is a keyword of its `build`: name, type and default."""
 
     name: str
     type: type
@@ -76,9 +76,9 @@ class Option:
 
 
 def options(architecture: Architecture, name: str) -> dict[str, Option]:
-    """Return the options of `architecture` by name, read from the signature of its `build`.
+    """Return the options of `architecture` by name, from the signature of its `build`.
 
-    Raises `PluginError` if a keyword lacks a default or has a type that ``--set`` cannot read.
+    Raises `PluginError` if a keyword has no default or a type that ``--set`` cannot read.
     """
     hints = get_type_hints(architecture.build)
     found = {}
@@ -96,15 +96,15 @@ def options(architecture: Architecture, name: str) -> dict[str, Option]:
 
 
 def option_name(setting: str) -> str:
-    """Return which option ``"drop-rate=0.1"`` sets: ``drop_rate``."""
+    """Return the name of the option in a setting: ``drop_rate`` for ``"drop-rate=0.1"``."""
     return setting.partition("=")[0].strip().replace("-", "_")
 
 
 def parse_options(architecture: Architecture, name: str, settings: Iterable[str]) -> dict[str, bool | int | float | str]:
-    """Turn ``["width=64", "dropout=0.1"]`` into the full keywords for `build`, defaults included.
+    """Return the keywords for `build` from settings such as ``["width=64", "dropout=0.1"]``, including the defaults.
 
-    Raises `ConfigError` for a setting without ``=``, an unknown option (its options are listed) or a value of the
-    wrong type.
+    Raises `ConfigError` for a setting without ``=``, an unknown option (with the list of options) or a value of the wrong
+    type.
     """
     known = options(architecture, name)
     values = {option.name: option.default for option in known.values()}

@@ -1,7 +1,7 @@
-"""The errors cnnkit raises on purpose; each carries the exit code of the command it ends.
+"""The deliberate errors of cnnkit, each with the exit code of the command that it ends.
 
-A message says what was given, what is allowed and what to type next. The one error boundary (`cnnkit.cli.app`) prints it
-without a traceback; anything that is not a `CnnkitError` is a bug.
+A message names the given value, the allowed values and the next thing to type. The error boundary in `cnnkit.cli.app` prints
+it without a traceback. An error that is not a `CnnkitError` is a bug.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MAX_LISTED = 10  # names in a message: about two lines
 
 
 class CnnkitError(Exception):
-    """Base of all deliberate errors: refused before work started."""
+    """The base of all deliberate errors; without a subclass of its own, a refusal before work started."""
 
     exit_code = 2
 
@@ -35,35 +35,35 @@ class ModelFileError(CnnkitError):
 
 
 class MissingExtraError(CnnkitError):
-    """An optional package is needed for what was asked."""
+    """An optional package that is needed and not installed."""
 
 
 class CheckFailedError(CnnkitError):
-    """The work was done and its result does not pass the check that was asked for."""
+    """A result that does not pass the requested check; the work was done."""
 
     exit_code = 1
 
 
 class TrainingStoppedError(CnnkitError):
-    """Training ended in the middle; what was reached is kept and the message says how to go on."""
+    """A training that ended in the middle; its work is kept, and the message says how to continue."""
 
     exit_code = 3
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for the names nearest to `name`, or ``"."``: either ends a sentence."""
+    """Return the end of a sentence: ``"; did you mean 'a' or 'b'?"`` for the names closest to `name`, else ``"."``."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else "."
 
 
 def shortened(names: Iterable[str], most: int = MAX_LISTED) -> list[str]:
-    """Return `names`; of more than `most` the first, then ``7 more``."""
+    """Return `names`, or the first `most` of them and ``7 more``."""
     found = list(names)
     return found if len(found) <= most else [*found[:most], f"{len(found) - most:,} more"]
 
 
 def listed(names: Iterable[str], most: int = MAX_LISTED, separator: str = ", ") -> str:
-    """Return ``a, b, c`` or, of more than `most` names, ``a, b, c and 7 more``; with line breaks as `separator`, one name a line."""
+    """Return ``a, b, c``, or ``a, b, c and 7 more`` for more than `most` names; `separator` may be a line break."""
     found = list(names)
     text = separator.join(found[:most])
     if len(found) <= most:

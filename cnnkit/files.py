@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, the text of tables, and what tells one file from another."""
+"""Writing of complete files, the text of tables and JSON documents, and the fingerprint of a file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """Yield the name to write to; `path` becomes that file when the body ends well, else it stays as it was."""
+    """Yield a temporary name to write to; the file replaces `path` if the body succeeds, else `path` does not change."""
     part = path.with_name(path.name + ".part")
     try:
         yield part
         part.replace(path)
     finally:
-        with suppress(OSError):  # it has got its name, or was never made
+        with suppress(OSError):  # the file was renamed or never made
             part.unlink()
 
 
@@ -39,18 +39,18 @@ def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> st
 
 
 def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of what the file `path` holds, in hex."""
+    """Return the SHA-256 of the content of the file `path`, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_writable(out: Path) -> None:
-    """Make the folder `out` if need be and write to it; raises `ConfigError` if that fails."""
+    """Create the folder `out` if it is missing and write to it; raises `ConfigError` if that fails."""
     probe = out / f".write-test-{os.getpid()}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another thread of this process may have tried as well
+        probe.unlink(missing_ok=True)  # another thread of this process may have removed it
     except OSError as error:
         raise ConfigError(
             f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER"
@@ -58,40 +58,40 @@ def check_writable(out: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as JSON; the file appears under its name only when it is whole. NaN and infinity are refused."""
+    """Write `value` as a complete JSON file; raises `ValueError` for NaN and infinity."""
     write_text(path, json_text(value))
 
 
 def json_text(value: object) -> str:
-    r"""Return `value` as a JSON document in UTF-8; a byte of a file name that is no UTF-8 becomes an escape such as ``\udcff``.
+    r"""Return `value` as a JSON document in UTF-8; an invalid byte of a file name becomes an escape such as ``\udcff``.
 
-    Python reads it back as the name that `open` takes (PEP 383). Raises `ValueError` for NaN and infinity.
+    Python reads the escape as a name that `open` accepts (PEP 383). Raises `ValueError` for NaN and infinity.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write `rows` as CSV under a header of `columns`; whole or not at all."""
+    """Write `rows` as a complete CSV file under a header of `columns`."""
     write_text(path, csv_text(columns, rows))
 
 
 def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Return one column name per class: its name, or ``class NAME`` where a column of another meaning has that name."""
+    """Return one column name per class: its name, or ``class NAME`` if another column has that name."""
     reserved = set(taken)
     return [f"class {name}" if name in reserved else name for name in classes]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8; whole or not at all.
+    """Write `text` as a complete UTF-8 file; file names that are not valid UTF-8 keep their bytes.
 
-    File names that are no UTF-8 keep their bytes. Raises `CnnkitError` if it cannot be written.
+    Raises `CnnkitError` if the file cannot be written.
     """
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; raises `CnnkitError` if it cannot be written."""
+    """Write a complete file; raises `CnnkitError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:

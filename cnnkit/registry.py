@@ -1,7 +1,7 @@
-"""Entry points: what is installed is found from metadata, and imported only when its name is asked for.
+"""The registry of entry points, which are found in package metadata and imported only when their name is asked for.
 
-One code path serves every group (`cnnkit.architectures`, `cnnkit.exporters`, ...), built-ins and strangers alike, so a
-package that is broken or takes a name twice troubles nobody but the user who asks for that name.
+One code path serves every group (`cnnkit.architectures`, `cnnkit.exporters`, ...) and treats built-in and third-party entries
+the same. So a broken package, or a name of two packages, is an error only for a user who asks for that name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRACKERS = "cnnkit.trackers"
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name: where it points and which installed package says so."""
+    """One registered name, the object `value` that it points to, and the installed package that registers it."""
 
     group: str
     name: str
@@ -42,26 +42,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Peek:
-    """What can be known of an entry without importing it: its summary, and why it would not load (or None)."""
+    """The facts about an entry that need no import: its summary, and the reason why it would not load (or None)."""
 
     summary: str
     problem: str | None
 
 
 def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]]:
-    """Return every entry of `group` by name, sorted; a name held by two packages has two entries.
+    """Return the entries of `group` by name, sorted; a name of two packages has two entries.
 
-    `path` lists folders to search instead of `sys.path`. A distribution that appears twice on the path (an installed
-    copy shadowed by a checkout) counts once, as Python itself would import it.
+    `path` lists folders to search instead of `sys.path`. A distribution that is on the path twice, such as an installed
+    copy and a checkout, counts once, as in an import.
     """
-    where = sys.path if path is None else list(path)
+    folders = sys.path if path is None else list(path)
     found: dict[str, list[Entry]] = {}
     holders: dict[str, metadata.Distribution] = {}
-    for distribution in metadata.distributions(path=where):
-        if any(point.group == group for point in distribution.entry_points):  # else its name need not be read, which takes long
+    for distribution in metadata.distributions(path=folders):
+        if any(point.group == group for point in distribution.entry_points):  # reading all other names would be slow
             holders.setdefault(_name(distribution).lower().replace("_", "-"), distribution)
     for canonical, holder in holders.items():
-        distribution = next(iter(metadata.distributions(name=canonical, path=where)), holder)
+        distribution = next(iter(metadata.distributions(name=canonical, path=folders)), holder)
         package = _name(distribution)
         for point in distribution.entry_points:
             if point.group == group:
@@ -74,10 +74,10 @@ def _name(distribution: metadata.Distribution) -> str:
 
 
 def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:
-    """Import and return what `name` of `group` points to, with its entry.
+    """Import the object of entry `name` in `group`; return the object and the entry.
 
-    Raises `PluginError` if the name is unknown (closest names given), held by several packages (all named), or fails to
-    import (package, version and cause named).
+    Raises `PluginError` if the name is unknown, belongs to several packages or fails to import. The error names the closest
+    names, all packages, or package, version and cause.
     """
     found = find(group, path)
     kind = group.rpartition(".")[2].rstrip("s")
@@ -90,23 +90,23 @@ def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any,
     entry = entries[0]
     try:
         return metadata.EntryPoint(name, entry.value, group).load(), entry
-    except Exception as error:  # a stranger's module may raise anything at import
+    except Exception as error:  # a third-party module may raise any type at import
         raise PluginError(
             f"{kind} {name!r} of {entry.origin} does not load: {type(error).__name__}: {error}; reinstall or uninstall {entry.package}"
         ) from error
 
 
 def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Architecture, Entry]:
-    """Return the architecture called `name`, a plain name or ``family/member``, with the entry it came from.
+    """Return the architecture `name`, which may be a ``family/member``, and its entry.
 
-    Raises `PluginError` as `load` does, and if the entry is not an `Architecture` or the family has no such member.
+    Raises `PluginError` as `load` does, and if the entry is not an `Architecture` or the family does not have the member.
     """
     family, slash, member = name.partition("/")
     found, entry = load(ARCHITECTURES, family, path)
     if isinstance(found, Family):
         if not member:
             raise PluginError(
-                f"{name!r} is a family of architectures: name a member, such as {name}/…; list them with: cnnkit archs '{name}/*'"
+                f"{name!r} is a family of architectures; name a member, such as {name}/…; list them with: cnnkit archs '{name}/*'"
             )
         try:
             return found.get(member), entry
@@ -123,10 +123,10 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
 
 
 def peek(entry: Entry) -> Peek:
-    """Read an entry's source without running it: its summary, and whether it could load.
+    """Return the summary of an entry and the reason why it would not load, from its source alone.
 
-    Finds a missing module, a syntax error, a missing name and a missing import; what a module does while it is imported
-    shows only when it is (`cnnkit archs --check`).
+    It finds a missing module, a syntax error, a missing name and a missing import. Errors during the import need the import
+    itself (`cnnkit archs --check`).
     """
     module, _, attribute = entry.value.partition(":")
     try:
@@ -147,7 +147,7 @@ def peek(entry: Entry) -> Peek:
 
 
 def _source(module: str) -> Path | None:
-    """Find the source file of a dotted module without importing its parents."""
+    """Return the source file of a dotted module without importing its parents; None if there is none."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or not spec.origin:
@@ -160,7 +160,7 @@ def _source(module: str) -> Path | None:
 
 
 def _imports(statement: ast.stmt) -> list[str]:
-    """Top-level package names that a module-level statement imports unconditionally."""
+    """Return the top-level packages that a module-level statement imports unconditionally."""
     if isinstance(statement, ast.Import):
         return [alias.name.partition(".")[0] for alias in statement.names]
     if isinstance(statement, ast.ImportFrom) and statement.level == 0 and statement.module:
@@ -169,7 +169,7 @@ def _imports(statement: ast.stmt) -> list[str]:
 
 
 def _bound(statement: ast.stmt) -> list[str]:
-    """Names that a module-level statement defines."""
+    """Return the names that a module-level statement defines."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -179,7 +179,7 @@ def _bound(statement: ast.stmt) -> list[str]:
 
 
 def _summary(tree: ast.Module, attribute: str) -> str:
-    """The literal `summary=` of the call that `attribute` is assigned from."""
+    """Return the literal `summary=` of the call that is assigned to `attribute`, or an empty string."""
     for statement in tree.body:
         value = getattr(statement, "value", None)
         if attribute in _bound(statement) and isinstance(value, ast.Call):

@@ -8,7 +8,7 @@ import pytest
 from cnnkit.files import fingerprint, whole_file
 
 
-def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with whole_file(path) as part:
         part.write_text("new")
@@ -17,7 +17,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_goes_wrong_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_only_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(OSError, match="No such file"), whole_file(path) as part:
@@ -33,7 +33,7 @@ def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_fingerprint_is_that_of_the_content_alone(tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_the_content_alone(tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / name).write_bytes(content)
     assert fingerprint(tmp_path / "a") == hashlib.sha256(b"one").hexdigest()

@@ -1,4 +1,4 @@
-"""Discovery on real dist-info folders: packages of strangers, good and bad, side by side."""
+"""Discovery in real dist-info folders, with good and bad third-party packages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ zoo = Family(members=lambda: NETS, get=lambda name: NETS[name], summary="a zoo")
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of installed packages on `sys.path`; modules imported from it are forgotten afterwards."""
+    """Yield an empty folder for installed packages on `sys.path`, and remove its modules from `sys.modules` afterwards."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -58,7 +58,7 @@ def bad_neighbours(install: Callable[..., None]) -> None:
     install("lacks-module", "lacks-module", "no_such_module_here:net", None)
     install("lacks-name", "lacks-name", "without_net:net", "other = 1")
     install("lacks-import", "lacks-import", "imports_missing:net", "import no_such_library\n" + GOOD)
-    install("no-python", "no-python", "no_python:net", "this is no python")
+    install("no-python", "no-python", "no_python:net", "def broken(:")
     install("twice-a", "twice", "twice_a:net")
     install("twice-b", "twice", "twice_b:net", version="2.0")
 
@@ -78,7 +78,7 @@ def test_finding_imports_nothing(install: Callable[..., None], bad_neighbours: N
     assert not {"good_net", "raises_at_import", "without_net", "twice_a"} & set(sys.modules)
 
 
-def test_finding_and_peeking_in_a_fresh_interpreter_import_neither_torch_nor_timm() -> None:
+def test_find_and_peek_import_neither_torch_nor_timm() -> None:
     code = (
         "import sys; from cnnkit.registry import ARCHITECTURES, find, peek; "
         "entries = [entry for found in find(ARCHITECTURES).values() for entry in found]; "
@@ -88,7 +88,7 @@ def test_finding_and_peeking_in_a_fresh_interpreter_import_neither_torch_nor_tim
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_bad_neighbours_do_not_touch_a_good_name(install: Callable[..., None], bad_neighbours: None) -> None:
+def test_bad_packages_do_not_affect_a_good_name(install: Callable[..., None], bad_neighbours: None) -> None:
     install("some-net", "net", "good_net:net")
     assert load_architecture("net")[0].summary == "a good net"
 
@@ -104,7 +104,7 @@ def test_bad_neighbours_do_not_touch_a_good_name(install: Callable[..., None], b
         ("twice", r"architecture 'twice' is provided by 2 packages: twice-a 1\.0 and twice-b 2\.0; uninstall all but one"),
     ],
 )
-def test_a_bad_package_is_named_when_its_name_is_asked_for(bad_neighbours: None, name: str, message: str) -> None:
+def test_the_error_for_a_bad_package_names_it(bad_neighbours: None, name: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
         load_architecture(name)
 
@@ -119,7 +119,7 @@ def test_a_bad_package_is_named_when_its_name_is_asked_for(bad_neighbours: None,
         ("raises", "module 'raises_at_import' defines no 'net'"),
     ],
 )
-def test_peek_says_why_without_importing(bad_neighbours: None, name: str, problem: str) -> None:
+def test_peek_names_the_problem_without_importing(bad_neighbours: None, name: str, problem: str) -> None:
     [entry] = find(ARCHITECTURES)[name]
     assert (peek(entry).problem or "").startswith(problem)
     assert entry.value.partition(":")[0] not in sys.modules
@@ -142,14 +142,14 @@ def test_a_module_inside_a_package_is_read_without_importing_the_package(site: P
     assert peek(entry).summary == "a good net"
 
 
-def test_an_unknown_name_gets_the_closest_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_closest_names() -> None:
     with pytest.raises(
         PluginError, match=r"no architecture named 'custm-cnn' is installed; did you mean 'custom-cnn'.*\? Known: .*residual-cnn"
     ):
         load_architecture("custm-cnn")
 
 
-def test_an_unknown_name_like_no_other_gets_all_names() -> None:
+def test_the_error_for_an_unlike_name_lists_all_names() -> None:
     with pytest.raises(PluginError, match=r"no architecture named 'qqq' is installed\. Known: custom-cnn, deep-cnn-14"):
         load_architecture("qqq")
 
@@ -163,14 +163,14 @@ def test_a_family_gives_its_member(install: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("zoo", r"'zoo' is a family of architectures: name a member, such as zoo/…; list them with: cnnkit archs 'zoo/\*'"),
-        ("zoo/", r"'zoo/' is a family of architectures: name a member"),
+        ("zoo", r"'zoo' is a family of architectures; name a member, such as zoo/…; list them with: cnnkit archs 'zoo/\*'"),
+        ("zoo/", r"'zoo/' is a family of architectures; name a member"),
         ("zoo/smal", r"family 'zoo' \(zoo 1\.0\) has no member 'smal'; did you mean 'small'\? List them with: cnnkit archs 'zoo/\*'"),
         ("net/small", r"architecture 'net' is not a family; ask for 'net' without '/small'"),
         ("number", r"architecture 'number' of number 1\.0 is a int, not a cnnkit\.Architecture"),
     ],
 )
-def test_a_name_that_fits_no_architecture_says_what_it_is(install: Callable[..., None], name: str, message: str) -> None:
+def test_a_name_that_is_not_an_architecture_is_explained(install: Callable[..., None], name: str, message: str) -> None:
     install("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
     install("some-net", "net", "good_net:net")
     install("number", "number", "a_number:net", "net = 3")
@@ -178,7 +178,7 @@ def test_a_name_that_fits_no_architecture_says_what_it_is(install: Callable[...,
         load_architecture(name)
 
 
-def test_other_groups_are_other_names(install: Callable[..., None]) -> None:
+def test_every_group_has_its_own_names(install: Callable[..., None]) -> None:
     install("out", "net", "some_exporter:net", group="cnnkit.exporters")
     assert "net" in find("cnnkit.exporters")
     assert "net" not in find(ARCHITECTURES)
@@ -186,7 +186,7 @@ def test_other_groups_are_other_names(install: Callable[..., None]) -> None:
         load("cnnkit.exporters", "nett")
 
 
-def test_a_package_without_a_name_is_found_all_the_same(tmp_path: Path) -> None:
+def test_a_package_without_a_name_is_found_too(tmp_path: Path) -> None:
     info = tmp_path / "some_net-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 1.0\n")
@@ -195,7 +195,7 @@ def test_a_package_without_a_name_is_found_all_the_same(tmp_path: Path) -> None:
     assert entry.origin == "unknown package 1.0"
 
 
-def test_a_package_seen_twice_on_the_path_counts_once(
+def test_a_package_that_is_twice_on_the_path_counts_once(
     site: Path, tmp_path: Path, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("some-net", "net", "good_net:net", version="2.0")

@@ -1,4 +1,4 @@
-"""The contract test of architectures catches what it is for, and says it."""
+"""The contract test of architectures finds every broken promise and names it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnkit.testing import ArchitectureCheckError, check_architecture
 
 
 class Good(nn.Module):
-    """A network that keeps the contract; the bad ones below change one thing."""
+    """A network that keeps the contract; each bad network below changes one thing."""
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_a_good_architecture_passes() -> None:
     check_architecture(architecture(Good), "good")
 
 
-def test_the_global_random_state_is_left_alone() -> None:
+def test_the_check_does_not_change_the_global_random_state() -> None:
     torch.manual_seed(3)
     expected = torch.randn(1)
     torch.manual_seed(3)
@@ -138,7 +138,7 @@ def test_the_global_random_state_is_left_alone() -> None:
         (ReadsMemory, r"gives other logits with channels_last .*use flatten or reshape, never view"),
         (OwnRandomness, r"built twice under torch.manual_seed\(1\) differs in 'head.weight'"),
         (KeepsOutsideTheState, r"gives other logits after its state dict was saved and loaded"),
-        (RenamesItsWeights, r"a second build does not take the first one's state dict"),
+        (RenamesItsWeights, r"a second build does not accept the state dict of the first"),
         (lambda num_classes, in_channels: (num_classes, in_channels), r"its build returns a tuple, not a torch.nn.Module"),
     ],
 )
@@ -150,16 +150,16 @@ def test_each_broken_promise_is_named(network: Callable[..., Any], message: str,
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"summary": " "}, "needs a summary"), ({"image_size": 0}, "image_size is 0")],
+    [({"summary": " "}, "needs a summary"), ({"image_size": 0}, "image_size is 0; it must be the width and height")],
 )
-def test_an_incomplete_card_is_named(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArchitectureCheckError, match=message):
         check_architecture(replace(architecture(Good), **changes))
 
 
-def test_a_layer_to_explain_by_that_is_no_module_is_named() -> None:
+def test_a_cam_layer_that_is_not_a_module_is_named() -> None:
     check_architecture(replace(architecture(Good), cam_layer="norm"))
-    with pytest.raises(ArchitectureCheckError, match="cam_layer is 'norms', which is no module of the network; did you mean 'norm'"):
+    with pytest.raises(ArchitectureCheckError, match="cam_layer is 'norms', which is not a module of the network; did you mean 'norm'"):
         check_architecture(replace(architecture(Good), cam_layer="norms"))
 
 
@@ -174,7 +174,7 @@ def test_an_option_whose_default_has_another_type_is_named(kind: type, default: 
         check_architecture(architecture(build))
 
 
-def test_an_option_image_size_is_filled_in_with_the_size_of_the_images() -> None:
+def test_the_option_image_size_is_set_to_the_size_of_the_images() -> None:
     asked: set[int] = set()
 
     def build(num_classes: int, in_channels: int, *, image_size: int = 0) -> nn.Module:
@@ -185,6 +185,6 @@ def test_an_option_image_size_is_filled_in_with_the_size_of_the_images() -> None
     assert asked == {32, 48}
 
 
-def test_the_error_is_both_ours_and_an_assertion() -> None:
+def test_the_error_is_a_cnnkit_error_and_an_assertion_error() -> None:
     assert issubclass(ArchitectureCheckError, CnnkitError)
     assert issubclass(ArchitectureCheckError, AssertionError)

@@ -1,1 +1,1 @@
-"""The architectures that come with cnnkit, registered and loaded as any plugin is."""
+"""The built-in architectures, which are registered and loaded like those of plugins."""

@@ -1,4 +1,4 @@
-"""The few pieces the built-in architectures share; a plugin is free to use them too."""
+"""Layers and initialisations that the built-in architectures share; plugins may use them too."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def check_options(dropout: float, **sizes: int) -> None:
 def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
     """Return Conv3x3 - BatchNorm - ReLU, mapping (N, inputs, H, W) to (N, outputs, H, W).
 
-    The convolution has no bias: the normalisation after it would subtract it again (arXiv:1502.03167, section 3.2).
+    The convolution has no bias, because the normalisation after it would subtract the bias (arXiv:1502.03167, section 3.2).
     """
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def halve() -> nn.MaxPool2d:
-    """Return a 2x2 max pooling that maps (N, C, H, W) to (N, C, H/2, W/2), rounded up so that one pixel stays one."""
+    """Return a 2x2 max pooling that maps (N, C, H, W) to (N, C, H/2, W/2), rounded up so that one pixel remains."""
     return nn.MaxPool2d(2, ceil_mode=True)
 
 
 class Residual(nn.Module):
-    """Two Conv3x3 - BatchNorm - ReLU added to their own input, (N, C, H, W) to the same shape (arXiv:1512.03385)."""
+    """Two Conv3x3 - BatchNorm - ReLU blocks added to their input, (N, C, H, W) to the same shape (arXiv:1512.03385)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,28 +43,28 @@ class Residual(nn.Module):
 
 
 class AverageGrid(nn.Module):
-    """Average feature maps (N, C, H, W) of any size over a grid of cells, giving (N, C, side, side).
+    """The average of feature maps (N, C, H, W) over a grid of `size` x `size` cells, (N, C, size, size).
 
-    What `nn.AdaptiveAvgPool2d` does; where the cells divide the map, as in nearly every training, by the plain average
-    pooling, whose gradient is deterministic on CUDA too (the adaptive one refuses `use_deterministic_algorithms`).
+    It equals `nn.AdaptiveAvgPool2d`. If the cells divide the maps evenly, it is a plain average pooling, whose gradient is
+    deterministic on CUDA too; the adaptive pooling refuses `use_deterministic_algorithms`.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.side = side
+        self.size = size
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, side, side)."""
+        """Map (N, C, H, W) to (N, C, size, size)."""
         height, width = maps.shape[2:]
-        if height == width == self.side:  # a mean over one pixel still costs its gradient: 4 % of a step of custom-cnn at 32 px
+        if height == width == self.size:  # pooling over one pixel would take 4 % of a step of custom-cnn at 32 px
             return maps
-        if height % self.side or width % self.side:
-            return F.adaptive_avg_pool2d(maps, self.side)
-        return F.avg_pool2d(maps, (height // self.side, width // self.side))
+        if height % self.size or width % self.size:
+            return F.adaptive_avg_pool2d(maps, self.size)
+        return F.avg_pool2d(maps, (height // self.size, width // self.size))
 
 
 class GlobalMax(nn.Module):
-    """The largest value of each feature map: (N, C, H, W) to (N, C)."""
+    """The maximum of each feature map, (N, C, H, W) to (N, C)."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C)."""
@@ -72,7 +72,7 @@ class GlobalMax(nn.Module):
 
 
 class Scale(nn.Module):
-    """Multiply by a fixed number."""
+    """A multiplication by a fixed number."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class Scale(nn.Module):
 
 
 def he_init(network: nn.Module) -> None:
-    """Draw the weights before ReLUs as residual networks do, so that activations keep their scale (arXiv:1502.01852, eq. 10).
+    """Draw the weights before ReLUs as in residual networks, so that activations keep their scale (arXiv:1502.01852, eq. 10).
 
-    The last layer, which gives the logits, keeps torch's smaller default: larger logits would be confident before the first step.
+    The last layer keeps torch's smaller default: larger logits would be confident before the first step.
     """
     *hidden, _logits = _weighted(network)
     for layer in hidden:
@@ -96,10 +96,10 @@ def he_init(network: nn.Module) -> None:
 
 
 def glorot_init(network: nn.Module) -> None:
-    """Draw the weights as Keras does: uniform by fan-in and fan-out, biases zero (Glorot and Bengio 2010, eq. 16).
+    """Draw the weights as in Keras: uniform by fan-in and fan-out, with zero biases (Glorot and Bengio 2010, eq. 16).
 
-    For networks without normalisation: torch's default starts them almost silent (first logits of `custom-cnn` spread by 0.06),
-    He's too loud, as each max-pooling adds power (1.5); these start at 0.3. See docs/benchmarks/LOG.md, "Spread of the first logits".
+    It suits networks without normalisation. The first logits of `custom-cnn` have a spread of 0.3. With torch's default it
+    is 0.06. With He's it is 1.5, as each max-pooling adds power: see docs/benchmarks/LOG.md, "Spread of the first logits".
     """
     for layer in _weighted(network):
         nn.init.xavier_uniform_(layer.weight)

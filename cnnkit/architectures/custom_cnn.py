@@ -5,8 +5,8 @@
       -> average over a 4x4 grid -> Flatten -> Dense(dense) - ReLU - Dropout(dropout) -> Dense(K)
     logits (N, K)
 
-The grid lets one recipe take images of any size: it changes nothing at 32 pixels, where three poolings leave 4x4, and keeps
-the dense layer from growing with the image (at 128 pixels a plain Flatten would feed it 32,768 values instead of 2,048).
+With the grid, one recipe suits images of any size, because the dense layer does not grow with the image. At 128 pixels a
+plain Flatten would have 32,768 values instead of 2,048. At 32 pixels, three poolings leave 4x4 anyway.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import nn
 from cnnkit import Architecture, CnnkitError
 from cnnkit.architectures.blocks import AverageGrid, check_options, glorot_init, halve
 
-GRID = 4  # cells a side of what Flatten sees: 32 pixels after the default three poolings
-MOST_BLOCKS = 8  # 256 px become one, 32 filters 4,096
+GRID_SIZE = 4  # as many cells per row as an image of 32 pixels has after three poolings
+MAX_BLOCKS = 8  # they reduce 256 px to one, and double 32 filters to 4,096
 
 
 def build(
@@ -31,16 +31,16 @@ def build(
     dense: int = 128,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """Return the network; `width` filters in the first of `blocks` blocks, doubled in each block after it."""
+    """Return the network; the first of `blocks` blocks has `width` filters, and each later block doubles them."""
     check_options(dropout, width=width, blocks=blocks, dense=dense)
-    if blocks > MOST_BLOCKS:
-        raise CnnkitError(f"--set blocks={blocks}: must be at most {MOST_BLOCKS}, as each block doubles the filters and halves the image")
+    if blocks > MAX_BLOCKS:
+        raise CnnkitError(f"--set blocks={blocks}: must be at most {MAX_BLOCKS}, as each block doubles the filters and halves the image")
     widths = [in_channels, *(width * 2**block for block in range(blocks))]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 3, padding="same"), nn.ReLU(inplace=True), halve()]
-    head = [nn.Linear(widths[-1] * GRID**2, dense), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(dense, num_classes)]
-    network = nn.Sequential(*layers, AverageGrid(GRID), nn.Flatten(), *head)
+    head = [nn.Linear(widths[-1] * GRID_SIZE**2, dense), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(dense, num_classes)]
+    network = nn.Sequential(*layers, AverageGrid(GRID_SIZE), nn.Flatten(), *head)
     glorot_init(network)
     return network
 

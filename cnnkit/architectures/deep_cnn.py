@@ -1,8 +1,9 @@
 """VGG-like networks with batch normalisation: stages of 3x3 convolutions, each stage half the size and up to twice the width.
 
-`deep-cnn-14` has the 13 convolutions of VGG-16 (arXiv:1409.1556, table 1, column D), `deep-cnn-8` seven; one dense layer makes
-8 and 14 layers with weights. Against the paper: batch normalisation (arXiv:1502.03167), and the two dense layers of 4,096
-give way to global average pooling (arXiv:1312.4400, section 3.2), which takes any image size and nine tenths of the weights away.
+`deep-cnn-14` has the 13 convolutions of VGG-16 (arXiv:1409.1556, table 1, column D), `deep-cnn-8` has seven. With the dense
+layer, they have 14 and 8 layers with weights. They differ from the paper in two ways. Batch normalisation is added
+(arXiv:1502.03167). Global average pooling (arXiv:1312.4400, section 3.2) replaces the two dense layers of 4,096. So the
+networks accept any image size and have a tenth of the weights.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from cnnkit import Architecture
 from cnnkit.architectures.blocks import check_options, conv_norm_relu, halve, he_init
 
 DEPTHS_8 = (1, 2, 2, 2)
-DEPTHS_14 = (2, 2, 3, 3, 3)  # convolutions in each stage; VGG-16's
-WIDEST = 8  # stages double the width up to 8 times the first, as VGG's 64 to 512
+DEPTHS_14 = (2, 2, 3, 3, 3)  # convolutions in each stage of VGG-16
+MAX_WIDTH_FACTOR = 8  # on the first width: VGG's stages double it from 64 to 512
 
 
 def build_8(num_classes: int, in_channels: int, *, width: int = 32, dropout: float = 0.2) -> nn.Module:
-    """Return seven convolutions in four stages; `width` filters in the first (VGG has 64), `dropout` before the dense layer."""
+    """Return seven convolutions in four stages, `width` filters in the first (VGG has 64), with `dropout` before the dense layer."""
     return _network(DEPTHS_8, num_classes, in_channels, width, dropout)
 
 
 def build_14(num_classes: int, in_channels: int, *, width: int = 32, dropout: float = 0.2) -> nn.Module:
-    """Return thirteen convolutions in five stages; `width` filters in the first (VGG has 64), `dropout` before the dense layer."""
+    """Return thirteen convolutions in five stages, `width` filters in the first (VGG has 64), with `dropout` before the dense layer."""
     return _network(DEPTHS_14, num_classes, in_channels, width, dropout)
 
 
@@ -34,7 +35,7 @@ def _network(depths: tuple[int, ...], num_classes: int, in_channels: int, width:
     for stage, depth in enumerate(depths):
         if stage:
             layers.append(halve())
-        outputs = width * min(2**stage, WIDEST)
+        outputs = width * min(2**stage, MAX_WIDTH_FACTOR)
         for _ in range(depth):
             layers.append(conv_norm_relu(channels, outputs))
             channels = outputs

@@ -1,14 +1,16 @@
-"""A small network for small images that learns most in few minutes: three groups of two convolutions behind a whitening first layer.
+"""A small network for small images and short trainings: a whitening first layer and three groups of two convolutions.
 
     images -> conv 2x2 (24, whitens patches) -> 3 x [conv - pool - norm - GELU - conv - norm - GELU] -> max -> Dense(K) * 1/9
 
-After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498, section 3), narrower. Its first layer is not
-learned: once the training images are known, `start_from` makes it the whitening of their patches (section 3.2, after David Page and
-tysam-code). Nor is its bias, as it is there for three epochs: without it no gradient need reach the largest maps. As there, the first
-layer does not pad and poolings round down: 32 px become 31, 15, 7, 3. See docs/benchmarks/LOG.md, "Parts of the fast recipe".
+The network is a narrower form of airbench94 by Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
+(arXiv:2404.00498, section 3). Its first layer is not learned: `start_from` sets it to the whitening of the training images'
+patches (section 3.2, after David Page and tysam-code). The paper learns a bias of that layer for three epochs. Here it has no
+bias, so that no gradient must reach the largest maps. As in the paper, the first layer does not pad and poolings round down:
+32 px become 31, 15, 7, 3. See docs/benchmarks/LOG.md, "Parts of the fast recipe".
 
-Where training mirrors images, the option `mirror` builds the network so that mirroring changes nothing (`cnnkit.architectures.mirrored`):
-half of the filters are mirror images of the others. See docs/benchmarks/LOG.md, "Mirrored filters in two minutes".
+If training mirrors images, the option `mirror` builds the network so that mirroring an image does not change its logits. Half
+of the filters are then mirror images of the others (`cnnkit.architectures.mirrored`). See docs/benchmarks/LOG.md, "Mirrored
+filters in two minutes".
 """
 
 from __future__ import annotations
@@ -22,40 +24,40 @@ from cnnkit.architectures.blocks import GlobalMax, Scale, check_options
 from cnnkit.architectures.mirrored import MirroredBatchNorm2d, MirroredConv2d, TwinMean
 
 LOGIT_SCALE = 1 / 9  # arXiv:2404.00498, listing in the appendix
-PATCH = 2  # px: 12 numbers a patch, each way of which becomes two filters, one for either sign
-EPSILON = 5e-4  # of the covariance, as in the paper's listing: ways that hardly vary are not blown up
+PATCH_SIZE = 2  # px: an RGB patch has 12 numbers, and each of its 12 directions becomes two filters, one per sign
+EPSILON = 5e-4  # added to the variances, as in the paper's listing, so that directions with little variance are not amplified
 
 
 class Whitening(nn.Module):
     """A fixed convolution of 2x2 patches whose outputs are uncorrelated, (N, C, H, W) to (N, 8 C, H - 1, W - 1).
 
-    With `mirror` every direction is one that mirroring leaves as it is or turns round, so that outputs have twins, `twins` (8 C,).
+    With `mirror`, mirroring a patch keeps or negates each direction, so that every output has a twin: `twins` (8 C,).
     """
 
     weight: Tensor
 
     def __init__(self, in_channels: int, *, mirror: bool = False) -> None:
         super().__init__()
-        ways = in_channels * PATCH**2
-        self._spaces = _even_and_odd(ways) if mirror else (torch.eye(ways),)
+        directions = in_channels * PATCH_SIZE**2
+        self._spaces = _even_and_odd(directions) if mirror else (torch.eye(directions),)
         filters = torch.cat(self._spaces, dim=1).T
-        self.register_buffer("weight", torch.cat([filters, -filters]).reshape(2 * ways, in_channels, PATCH, PATCH))
-        order = torch.arange(2 * ways).view(2, 2, ways // 2)  # sign; even, odd; direction
+        self.register_buffer("weight", torch.cat([filters, -filters]).reshape(2 * directions, in_channels, PATCH_SIZE, PATCH_SIZE))
+        order = torch.arange(2 * directions).view(2, 2, directions // 2)  # sign; even, odd; direction
         self.twins = torch.stack([order[:, 0], order.flip(0)[:, 1]], dim=1).flatten() if mirror else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Whiten every patch; an image smaller than one is repeated at its edge."""
-        if min(images.shape[2:]) < PATCH:
+        """Whiten every patch; the edge of an image smaller than a patch is repeated."""
+        if min(images.shape[2:]) < PATCH_SIZE:
             images = F.pad(images, (0, 1, 0, 1), mode="replicate")
         return F.conv2d(images, self.weight)
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
-        """Take the directions in which patches of `images` (N, C, H, W) vary, each divided by how much (arXiv:2404.00498, section 3.2)."""
-        patches = F.unfold(images.float(), PATCH).transpose(1, 2).flatten(0, 1).double()
+        """Set the filters to the principal directions of the patches of `images` (N, C, H, W), each divided by its standard deviation."""
+        patches = F.unfold(images.float(), PATCH_SIZE).transpose(1, 2).flatten(0, 1).double()
         covariance = patches.T @ patches / len(patches)
         found: list[Tensor] = []
-        for space in self._spaces:  # even and odd patches are uncorrelated once images are as often mirrored as not
+        for space in self._spaces:  # even and odd patches are uncorrelated if half of the images are mirrored
             basis = space.to(covariance)
             values, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
             found.append((basis @ vectors / (values + EPSILON).sqrt()).T.flip(0))
@@ -63,17 +65,17 @@ class Whitening(nn.Module):
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
-def _even_and_odd(ways: int) -> tuple[Tensor, Tensor]:
-    """Return orthonormal bases, each (ways, ways / 2), of the patches that mirroring leaves as they are and of those it turns round."""
-    left, right = torch.eye(ways).view(ways // PATCH, PATCH, ways).unbind(1)
+def _even_and_odd(directions: int) -> tuple[Tensor, Tensor]:
+    """Return orthonormal bases, each (D, D / 2) for D directions, of the patches that mirroring keeps and of those that it negates."""
+    left, right = torch.eye(directions).view(directions // PATCH_SIZE, PATCH_SIZE, directions).unbind(1)
     return ((left + right) / 2**0.5).T, ((left - right) / 2**0.5).T
 
 
 class Halve(nn.Module):
-    """A max pooling with stride 2 that maps (N, C, H, W) to (N, C, H/2, W/2), rounded down; what is smaller than a `window` stays.
+    """A max pooling with stride 2, (N, C, H, W) to (N, C, H/2, W/2), rounded down; maps smaller than `window` do not change.
 
-    A window of 3 pixels leaves out none of an odd side, which all sides here are if that of the images is a multiple of 8: so mirroring
-    and pooling may change places.
+    With an odd width, a window of 3 pixels covers all columns, so that mirroring and pooling commute. All widths here are
+    odd if the width of the images is a multiple of 8.
     """
 
     def __init__(self, window: int = 2) -> None:
@@ -86,20 +88,20 @@ class Halve(nn.Module):
 
 
 class FastCNN(nn.Sequential):
-    """The network, whose first layer starts from training images."""
+    """The network, with a first layer that is set from training images."""
 
     def start_from(self, images: Tensor) -> None:
-        """Whiten patches as those of `images` (N, C, H, W), normalised."""
+        """Set the first layer to the whitening of the patches of `images` (N, C, H, W), normalised."""
         whitening = self[0]
         assert isinstance(whitening, Whitening)  # noqa: S101 (build puts it first)
         whitening.fit(images)
 
 
 def build(num_classes: int, in_channels: int, *, width: int = 64, middle: int = 2, dropout: float = 0.0, mirror: bool = False) -> nn.Module:
-    """Return the network; its groups have `width`, `middle` and 4 times `width` filters, `dropout` before the dense layer.
+    """Return the network; its groups have `width`, `middle` * `width` and 4 * `width` filters, with `dropout` before the dense layer.
 
-    In the paper `middle` is 4 (64, 256 and 256 filters), which costs 1.8 times as much. With `mirror` half of the filters are mirror
-    images of the others, and `width` must be even.
+    In the paper, `middle` is 4 (64, 256 and 256 filters), which takes 1.8 times as long. With `mirror`, half of the filters
+    are mirror images of the others, and `width` must be even.
     """
     check_options(dropout, width=width, middle=middle)
     if mirror and width % 2:
@@ -109,7 +111,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 64, middle: int = 
     return FastCNN(
         whitening,
         nn.GELU(),
-        _group(2 * in_channels * PATCH**2, width, mirror=mirror, twins=whitening.twins),
+        _group(2 * in_channels * PATCH_SIZE**2, width, mirror=mirror, twins=whitening.twins),
         _group(width, middle * width, mirror=mirror),
         _group(middle * width, features, mirror=mirror),
         nn.Sequential(GlobalMax(), TwinMean()) if mirror else GlobalMax(),
@@ -120,7 +122,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 64, middle: int = 
 
 
 def _group(inputs: int, outputs: int, *, mirror: bool, twins: Tensor | None = None) -> nn.Sequential:
-    """Two convolutions, the first followed by pooling: pooling before the second makes it four times cheaper."""
+    """Return two convolutions with a pooling between them, which makes the second one four times faster."""
     first, second = _convolution(inputs, outputs), _convolution(outputs, outputs)
     if not mirror:
         return nn.Sequential(first, Halve(), _norm(nn.BatchNorm2d(outputs)), nn.GELU(), second, _norm(nn.BatchNorm2d(outputs)), nn.GELU())
@@ -129,14 +131,14 @@ def _group(inputs: int, outputs: int, *, mirror: bool, twins: Tensor | None = No
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3x3 convolution that starts by passing its inputs on (section 3.3, "dirac initialization")."""
+    """Return a 3x3 convolution that starts as the identity (arXiv:2404.00498, section 3.3, "dirac initialization")."""
     layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[: min(inputs, outputs)])
     return layer
 
 
 def _norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    """Return `norm` without a learned scale, its statistics quick to follow a short training (the paper's listing)."""
+    """Return `norm` without a learned scale, and with statistics fast enough for a short training (the paper's listing)."""
     norm.momentum = 0.4
     norm.weight.requires_grad = False
     return norm
@@ -144,7 +146,7 @@ def _norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 fast_cnn = Architecture(
     build=build,
-    summary="airbench-like, the most in few minutes",
+    summary="airbench-like, for trainings of a few minutes",
     image_size=32,
     reference="arXiv:2404.00498",
 )

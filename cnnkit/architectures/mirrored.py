@@ -1,8 +1,8 @@
-"""Layers whose channels come in pairs of twins, so that a network of them gives an image and its mirror image the same answer.
+"""Layers with twin channels, for networks that give an image and its left-right mirror image the same logits.
 
-A channel's twin is, of an image mirrored left-right, the mirrored channel: where one half of the filters is learned and the other half
-are their mirror images, each step teaches both. It is the group convolution of Cohen and Welling (arXiv:1602.07576, section 6) for the
-group of one reflection, at the cost of an ordinary convolution with as many filters and half of its parameters.
+Mirroring the image mirrors all maps and swaps each channel with its twin. One half of the filters is learned, the other half
+are their mirror images, so each step trains both. This is the group convolution of Cohen and Welling (arXiv:1602.07576,
+section 6) for the group of one reflection. It takes the time of an ordinary convolution with half of the parameters.
 
 The twins of the first half of a layer's channels are the second half, in the same order.
 """
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 
 class MirroredConv2d(nn.Module):
-    """A convolution, (N, I, H, W) to (N, O, H, W), whose second half of filters mirrors the first; `weight` is the first, (O / 2, I, h, w).
+    """A convolution, (N, I, H, W) to (N, O, H, W), with filters `weight` (O / 2, I, h, w) and their mirror images.
 
-    `twins` (I,) says which input is whose twin, by default that of the other half. Filters start as those of `convolution`,
-    which must have an even number of outputs and no bias.
+    `twins` (I,) holds the index of each input's twin; by default the twins are the other half of the inputs. `weight` starts
+    as the filters of `convolution`, which must have an even number of outputs and no bias.
     """
 
     twins: Tensor
@@ -37,7 +37,7 @@ class MirroredConv2d(nn.Module):
 
 
 class MirroredBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of (N, C, H, W) with the same statistics, weight and bias for twins: ``num_features`` is C / 2."""
+    """A batch normalisation of (N, C, H, W) with the same statistics, weight and bias for twins; ``num_features`` is C / 2."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in nn.BatchNorm2d)
         """Normalise twins as one channel with twice as many values."""
@@ -50,12 +50,12 @@ class MirroredBatchNorm2d(nn.BatchNorm2d):
         count, channels, height, width = maps.shape
         if maps.is_contiguous():
             return super().forward(maps.view(2 * count, channels // 2, height, width)).view(maps.shape)
-        last = maps.permute(0, 2, 3, 1).reshape(count, height, 2 * width, channels // 2)  # channels last: no number changes its place
+        last = maps.permute(0, 2, 3, 1).reshape(count, height, 2 * width, channels // 2)  # channels last: without a copy
         return super().forward(last.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 class TwinMean(nn.Module):
-    """The mean of twins, (N, C) to (N, C / 2): the same for an image and its mirror image."""
+    """The mean of twins, (N, C) to (N, C / 2), which is the same for an image and its mirror image."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Average the two halves."""

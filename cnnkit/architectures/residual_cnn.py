@@ -1,9 +1,9 @@
-"""A ResNet-9: six convolutions of growing width with two residual pairs between them; quick to train on small images.
+"""A ResNet-9, which trains fast on small images: convolutions of growing width with two residual pairs between them.
 
     images -> conv(w) -> conv(2w) - pool - residual(2w) -> conv(4w) - pool -> conv(8w) - pool - residual(8w) -> max -> Dense(K) * 0.125
 
-After David Page, "How to train your ResNet" (https://github.com/davidcpage/cifar10-fast), whose network reaches 94 % on CIFAR-10
-in 24 epochs; residual pairs from arXiv:1512.03385.
+The network is from David Page, "How to train your ResNet" (https://github.com/davidcpage/cifar10-fast), where it reaches 94 %
+on CIFAR-10 in 24 epochs. The residual pairs are from arXiv:1512.03385.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import nn
 from cnnkit import Architecture
 from cnnkit.architectures.blocks import GlobalMax, Residual, Scale, check_options, conv_norm_relu, halve, he_init
 
-LOGIT_SCALE = 0.125  # Page's: the maxima of 512 maps are large, without it the logits start at a spread of 6
+LOGIT_SCALE = 0.125  # Page's: without it the logits start with a spread of 6, as the maxima of 512 maps are large
 
 
 def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float = 0.0) -> nn.Module:
-    """Return the network; `width` filters in its first layer, `dropout` before the dense layer."""
+    """Return the network, with `width` filters in its first layer and `dropout` before the dense layer."""
     check_options(dropout, width=width)
     network = nn.Sequential(
         conv_norm_relu(in_channels, width),
@@ -40,7 +40,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float
 
 residual_cnn = Architecture(
     build=build,
-    summary="ResNet-9 with BatchNorm, quick on small images",
+    summary="ResNet-9 with BatchNorm, fast on small images",
     image_size=64,
     reference="https://github.com/davidcpage/cifar10-fast, arXiv:1512.03385",
 )

@@ -1,7 +1,7 @@
-"""Every classifier of timm as an architecture: ``timm/resnet18``, ``timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k``.
+"""The family of timm's classifiers, such as ``timm/resnet18`` or ``timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k``.
 
-Nothing outside this file and `stem` knows timm's models. timm takes seconds to import, so it is imported when a member is
-asked for, not with this module.
+Only this file and `stem` depend on timm's models. timm takes seconds to import, so it is imported for a member and not with
+this module.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RGB = 3
-ENCODER = "_enc"  # ends the names of timm's vision encoders without a classifier
+ENCODER_SUFFIX = "_enc"  # of timm's vision encoders, which have no classifier
 
 
 def members() -> list[str]:
-    """Return the name of every classifier timm can build, sorted."""
+    """Return the names of all classifiers that timm can build, sorted."""
     import timm
 
-    return timm.list_models(exclude_filters=f"*{ENCODER}")
+    return timm.list_models(exclude_filters=f"*{ENCODER_SUFFIX}")
 
 
 @cache
 def get(member: str) -> Architecture:
-    """Return the architecture of the timm model `member`, which may name weights too (``resnet18.a1_in1k``).
+    """Return the architecture of the timm model `member`, whose name may include weights (``resnet18.a1_in1k``).
 
-    Raises `KeyError` if timm has no such classifier or no such weights of it.
+    Raises `KeyError` if timm does not have the classifier or the weights.
     """
     import timm
 
     try:
         settings = timm.get_pretrained_cfg(member) if _is_classifier(member) else None
-    except RuntimeError as error:  # what timm raises for an unknown tag
+    except RuntimeError as error:  # timm raises it for an unknown tag
         raise KeyError(member) from error
     if settings is None:
         raise KeyError(member)
@@ -56,11 +56,11 @@ def get(member: str) -> Architecture:
 def _is_classifier(member: str) -> bool:
     import timm
 
-    return timm.is_model(member) and not member.partition(".")[0].endswith(ENCODER)
+    return timm.is_model(member) and not member.partition(".")[0].endswith(ENCODER_SUFFIX)
 
 
 def _build_function(member: str, settings: PretrainedCfg) -> Callable[..., nn.Module]:
-    """Return `build` with the keywords that this member's network really takes."""
+    """Return `build` with the keywords that the network of this member takes."""
     defaults = _options(member, settings)
 
     def build(num_classes: int, in_channels: int, **chosen: Any) -> nn.Module:
@@ -70,7 +70,7 @@ def _build_function(member: str, settings: PretrainedCfg) -> Callable[..., nn.Mo
             values["img_size"] = image_size
         network = _create(member, num_classes=num_classes, in_chans=in_channels, **values)
         if image_size and not getattr(getattr(network, "patch_embed", None), "num_patches", 1):
-            raise CnnkitError(f"timm/{member} cuts images into patches larger than {image_size} px: use a larger --image-size")
+            raise CnnkitError(f"timm/{member} cuts images into patches larger than {image_size} px; use a larger --image-size")
         if small_images:
             _keep_resolution(network, settings)
         return network
@@ -79,17 +79,17 @@ def _build_function(member: str, settings: PretrainedCfg) -> Callable[..., nn.Mo
     keywords = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=type(default)) for name, default in defaults.items()]
     build.__signature__ = Signature([*sizes, *keywords])  # pyright: ignore[reportFunctionMemberAccess] (Python reads it, PEP 362)
     build.__annotations__ = {parameter.name: parameter.annotation for parameter in (*sizes, *keywords)}
-    build.__doc__ = f"Return timm's {member}; image_size 0 is the network's own."
+    build.__doc__ = f"Return timm's {member}; image_size 0 is the default of the network."
     return build
 
 
 def _options(member: str, settings: PretrainedCfg) -> dict[str, bool | int | float]:
-    """The options of a member with their defaults, found by building it without memory for its weights (0.05-1 s)."""
+    """Return the options of a member with their defaults, read from a build without memory for weights (0.05-1 s)."""
     import torch
 
     with torch.device("meta"):
         network = _create(member)
-    accepted = _accepted(type(network))
+    accepted = _accepted_keywords(type(network))
     offered: dict[str, bool | int | float] = {name: 0.0 for name in ("drop_rate", "drop_path_rate") if name in accepted}
     if not settings.fixed_input_size and _keep_resolution(network, settings):
         offered["small_images"] = False
@@ -98,8 +98,8 @@ def _options(member: str, settings: PretrainedCfg) -> dict[str, bool | int | flo
     return offered
 
 
-def _accepted(network: type) -> set[str]:
-    """The keywords a class takes, those it hands on to its parents included."""
+def _accepted_keywords(network: type) -> set[str]:
+    """Return the keywords that a class takes, including the keywords that it passes to its parents."""
     names: set[str] = set()
     for parent in network.__mro__[:-1]:
         parameters = signature(parent.__init__).parameters.values()
@@ -115,8 +115,10 @@ def _create(member: str, **keywords: Any) -> nn.Module:
     try:
         return timm.create_model(member, pretrained=False, **keywords)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        said = ", ".join(f"{name}={value}" for name, value in keywords.items())
-        raise CnnkitError(f"timm/{member} cannot be built with {said}: {type(error).__name__}: {error}") from error
+        options = ", ".join(f"{name}={value}" for name, value in keywords.items())
+        raise CnnkitError(
+            f"timm/{member} cannot be built with {options}: {type(error).__name__}: {error}; see cnnkit archs show timm/{member}"
+        ) from error
 
 
 def _keep_resolution(network: nn.Module, settings: PretrainedCfg) -> bool:
@@ -127,7 +129,7 @@ def _keep_resolution(network: nn.Module, settings: PretrainedCfg) -> bool:
 
 
 def _pretrained(member: str, settings: PretrainedCfg) -> Pretrained | None:
-    """Return the published weights of a member, or None if timm knows of none for RGB images."""
+    """Return the published weights of a member, or None if timm has none for RGB images."""
     if not settings.has_weights or len(settings.mean) != RGB:
         return None
     mean, std = ((float(values[0]), float(values[1]), float(values[2])) for values in (settings.mean, settings.std))
@@ -145,12 +147,12 @@ def _pretrained(member: str, settings: PretrainedCfg) -> Pretrained | None:
 
 
 def _fetch(member: str) -> Mapping[str, Tensor]:
-    """Let timm download the weights (or take them from its cache) and return them under the network's names."""
+    """Return the weights by the names of the network, downloaded by timm or read from its cache."""
     import timm
 
     try:
         return timm.create_model(member, pretrained=True).state_dict()
-    except Exception as error:  # hub, http and timm each have their own; none of them is a bug of cnnkit
+    except Exception as error:  # the hub client, the HTTP client and timm each raise their own types
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 

@@ -114,11 +114,11 @@ def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
     test = finding.test
     if not test.rates:
         return (
-            f"no learning rate to suggest: {test.why_none} ({finding.arch}, {finding.runtime}); "
+            f"no learning rate to suggest: {test.no_suggestion_reason} ({finding.arch}, {finding.runtime}); "
             "try --precision fp32, and other weights if --weights is given"
         )
     return (
-        f"no learning rate to suggest: {test.why_none} (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
+        f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
         "else try a larger --batch-size or more --steps"
     )
 

@@ -1,4 +1,4 @@
-"""How values of flags and configuration files are read that are more than a number or a word."""
+"""Parsers of the values of flags and configuration files: lists of numbers, words, durations, ``auto``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def flag(field: str) -> str:
 
 
 def numbers(separator: str) -> BeforeValidator:
-    """Read ``"0.8,1.2"`` as the tuple (0.8, 1.2)."""
+    """Return a validator that reads ``"0.8,1.2"`` as the tuple (0.8, 1.2), for the `separator` ``,``."""
 
     def parse(value: object) -> object:
         if isinstance(value, str):
@@ -28,7 +28,7 @@ def numbers(separator: str) -> BeforeValidator:
 
 
 def number_or_auto(allowed: str) -> WrapValidator:
-    """Refuse what is neither the word ``auto`` nor a number, with `allowed` as the description of the number."""
+    """Return a validator that accepts only the word ``auto`` or a number, which `allowed` describes in the error."""
 
     def parse(value: object, check: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -55,5 +55,5 @@ def words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(duration)]  # seconds, read from such as 1h30m
-Words = Annotated[tuple[str, ...], BeforeValidator(words)]  # read from such as a,b
+Duration = Annotated[float, BeforeValidator(duration)]  # seconds, given as 1h30m, for example
+Words = Annotated[tuple[str, ...], BeforeValidator(words)]  # given as a,b, for example

@@ -1,4 +1,4 @@
-"""Which settings a training has: the defaults, a recipe, a ``--config`` file and flags, one over the other."""
+"""The settings of a training, layered from the defaults, a recipe, a ``--config`` file and flags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnkit.config.settings import SECTIONS, TrainConfig, Values, validated
 from cnnkit.config.tiers import Tier, parse_tier
 from cnnkit.errors import ConfigError, closest
 
-_EITHER = {"epochs": "budget", "budget": "epochs"}  # of a layer above, each does away with the other
+_EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}  # in a higher layer, each removes the other from the layers below
 
 
 def recipe_names() -> list[str]:
@@ -22,12 +22,12 @@ def recipe_names() -> list[str]:
 
 
 def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = None) -> TrainConfig:
-    """Layer the defaults, a recipe, a ``--config`` file and `flags` (later wins) into one checked configuration.
+    """Layer the defaults, a recipe, a ``--config`` file and `flags` into one checked configuration; the later layer wins.
 
-    Without `recipe` the file's is taken, else ``finetune`` if weights are given, else ``default``. Epochs that are asked for
-    replace a recipe's time budget, and a budget its epochs; both in one layer are refused. Where the budget is long enough for more, which
-    is known when the network's speed is, `with_tier` takes the settings that the recipe or the file has for it (``[[larger]]``).
-    Raises `ConfigError` that names the flag, its value and what is allowed.
+    Without `recipe`, the recipe is that of the file, else ``finetune`` if there are weights, else ``default``. Epochs
+    replace the time budget of a lower layer, and a budget replaces its epochs; both in `flags` are an error. The result
+    holds the tiers of the recipe or the file (``[[larger]]``). Once the speed of the network is known, `with_tier` applies
+    one of them. Raises `ConfigError`, which names the flag, its value and the allowed values.
     """
     chosen = _read(file) if file else {}
     from_file, own = chosen.pop("recipe", None), chosen.pop("larger", None)
@@ -39,7 +39,8 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     asked = flags.get("optim", {})
     if asked.get("budget") and "epochs" in asked:
         raise ConfigError(
-            f"--epochs (={asked['epochs']}) has no say with --budget (={asked['budget']}), which trains until the time is up; leave one out"
+            f"--epochs (={asked['epochs']}) cannot be used with --budget (={asked['budget']}), which trains until the time is up; "
+            "leave one out"
         )
     weights = flags.get("model", {}).get("weights", chosen.get("model", {}).get("weights", "none"))
     name = str(recipe or from_file or ("finetune" if weights != "none" else "default"))
@@ -48,25 +49,25 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     document = tomllib.loads((_recipes() / f"{name}.toml").read_text("utf-8"))
     tables = document.pop("larger", [])
     if _layered(document, chosen, flags).get("model", {}).get("arch") != document.get("model", {}).get("arch"):
-        document.get("model", {}).pop("set", None)  # options of another architecture
+        document.get("model", {}).pop("set", None)  # they are options of another architecture
         tables = []
     below, above = [document], [chosen, flags]
-    if own is not None:  # those of a file stand above the rest of it
+    if own is not None:  # the tiers of a file override the rest of the file
         tables, below, above = own if isinstance(own, list) else [own], [document, chosen], [flags]
     config = validated({"recipe": name, **_layered(*below, *above)})
     if own and not config.optim.budget and "epochs" not in asked:
-        raise ConfigError(f"--config {file}: [[larger]] has no say without a time budget; add one, such as --budget 10m, or leave it out")
-    larger = [_larger(config, table, below, above, file) for table in tables] if config.optim.budget else []
+        raise ConfigError(f"--config {file}: [[larger]] needs a time budget; add one, such as --budget 10m, or leave it out")
+    larger = [_effective_tier(config, table, below, above, file) for table in tables] if config.optim.budget else []
     return config.model_copy(update={"larger": tuple(sorted((each for each in larger if each.tables()), key=lambda each: each.images))})
 
 
 def with_tier(config: TrainConfig, larger: Tier) -> TrainConfig:
-    """Return `config` with the settings of `larger` in place of its own, and nothing larger to come."""
+    """Return `config` with the settings of `larger` in place of its own, and without tiers."""
     return validated({"recipe": config.recipe, **_layered(config.model_dump(include=set(SECTIONS)), larger.tables())})
 
 
-def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Tier:
-    """Return in what `config` changes if `table` comes between what lies `below` and `above` it."""
+def _effective_tier(config: TrainConfig, table: Any, below: Sequence[Values], above: Sequence[Values], file: Path | None) -> Tier:
+    """Return the tier with the settings of `config` that change if `table` is layered between `below` and `above`."""
     given = parse_tier(table, file)
     other = validated({"recipe": config.recipe, **_layered(*below, given.tables(), *above)})
     before, after = (each.model_dump(mode="json", include=set(SECTIONS)) for each in (config, other))
@@ -75,13 +76,13 @@ def _larger(config: TrainConfig, table: Any, below: Sequence[Values], above: Seq
 
 
 def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
-    """Put one layer over the other: the later one wins, for each option of the architecture too."""
+    """Merge the layers; the later one wins, for each setting and for each option of the architecture."""
     merged: dict[str, dict[str, Any]] = {}
     for layer in layers:
         for section, values in layer.items():
             before = dict(merged.get(section, {}))
             if section == "optim":
-                for setting, other in _EITHER.items():
+                for setting, other in _EXCLUSIVE.items():
                     if setting in values:
                         before.pop(other, None)
             merged[section] = {**before, **values}
@@ -111,4 +112,4 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: not a TOML file: {error}; --print-config shows what one looks like") from None
+        raise ConfigError(f"--config {file}: not a TOML file: {error}; for an example, type: cnnkit train --print-config") from None

@@ -183,7 +183,7 @@ class OptimSettings(Section):
 
 
 class OptimConfig(OptimSettings):
-    """The optimisation in numbers alone: what the engine trains by."""
+    """The optimisation settings in numbers, for the engine."""
 
     # narrower than in the class above, which is safe: a frozen field is only read
     batch_size: int = Field(default=OptimSettings.model_fields["batch_size"].default, ge=1)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -258,7 +258,7 @@ class StopConfig(Section):
 
 
 class RunConfig(Section):
-    """The run directory, and whatever makes the run repeatable."""
+    """The run directory, and the settings that make a run repeatable."""
 
     out: Path | None = setting(None, "Folder of the run directories. Default: $CNNKIT_RUNS, or ./runs.", metavar="FOLDER", common=True)
     seed: int = setting(

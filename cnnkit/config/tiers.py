@@ -1,4 +1,4 @@
-"""Settings tiers: ``[[larger]]`` tables of recipes and ``--config`` files, chosen by what a time budget is enough for."""
+"""Settings tiers: ``[[larger]]`` tables of recipes and ``--config`` files, for time budgets that allow a larger network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnkit.errors import ConfigError
 
 
 class Tier(BaseModel):
-    """Settings that replace others where the budget lets at least `images` training images through the network they replace."""
+    """Settings for a time budget in which at least `images` training images pass through the smallest network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -23,16 +23,16 @@ class Tier(BaseModel):
     augment: dict[str, Any] = {}
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return the settings by section; sections that stay as they are are left out."""
+        """Return the settings by section, without sections that do not change."""
         return {name: values for name, values in self.model_dump(exclude={"images"}).items() if values}
 
     @property
     def keeps_canvases(self) -> bool:
-        """Whether the images stay as they are: another architecture or image size needs other canvases."""
+        """Whether the tier needs the same canvases: another architecture or image size needs others."""
         return self.model.keys() <= {"set"}
 
     def flags(self) -> str:
-        """Return the settings in the words of the command line: ``--set width=96 --batch-size 512``."""
+        """Return the settings as flags of the command line: ``--set width=96 --batch-size 512``."""
         words: list[str] = []
         for values in self.tables().values():
             for field, value in values.items():
@@ -41,7 +41,7 @@ class Tier(BaseModel):
 
 
 def parse_tier(table: Any, file: Path | None) -> Tier:
-    """Read one ``[[larger]]`` table of `file`, which may hold anything; raises `ConfigError` that says what it must have."""
+    """Parse one ``[[larger]]`` table of `file`; raises `ConfigError`, which names the required content, if it is wrong."""
     try:
         return Tier.model_validate(table)
     except ValidationError as error:
@@ -53,10 +53,10 @@ def parse_tier(table: Any, file: Path | None) -> Tier:
 
 
 def choose_tier(tiers: Sequence[Tier], budget: float, images_per_second: float, network: str) -> tuple[Tier | None, str]:
-    """Return the largest of `tiers` (ascending, at least one) that `budget` seconds are enough for, and a sentence that says why.
+    """Return the largest of `tiers` (ascending, at least one) for `budget` seconds, and a sentence with the reason.
 
-    `images_per_second` training images go through the smallest network, named `network`. The number of images decides, not the
-    seconds: a small network has learned all it can after some number of images, and a larger one needs more of them to be better.
+    `images_per_second` is the training speed of the smallest network, named `network`. The number of images decides, not
+    the seconds. After some number of images a small network stops improving, and a larger one needs more images to be better.
     """
     images = budget * images_per_second
     fitting = [tier for tier in tiers if images >= tier.images]

@@ -1,1 +1,1 @@
-"""How a network learns: the loop, early stopping, optimizer, runtime, and the state for an exact resume."""
+"""The training engine: the loop, early stopping, the optimizer, the runtime, and the state for an exact resume."""

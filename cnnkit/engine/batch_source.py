@@ -1,4 +1,4 @@
-"""What the engine asks of data."""
+"""The interface between the engine and the data: batches of images and labels, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from torch import Tensor
 
 
 class BatchSource(Protocol):
-    """What the loop asks of data: so many `steps` per epoch, and the batches of an epoch by its number."""
+    """The batches of every epoch."""
 
     @property
     def steps(self) -> int:
-        """Batches per epoch."""
+        """The number of batches per epoch."""
         ...
 
     def epoch(self, number: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Yield (images (n, C, H, W) float32, labels (n,) int64 or, of mixed images, (n, K) probabilities) on the device."""
+        """Yield the batches of epoch `number`, on the device.
+
+        Images are (n, C, H, W) float32. Labels are (n,) int64, or (n, K) probabilities for mixed images.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Which epoch is the best, and when waiting for a better one is over."""
+"""Early stopping: the best epoch so far, and the patience for a better one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ LOWER_IS_BETTER = frozenset({"val_loss"})
 
 @dataclass
 class EarlyStopping:
-    """Remembers the best value of `monitor` and for how many epochs it has stood.
+    """The best value of the metric `monitor` so far, and the number of epochs since then.
 
-    Better means strictly better by more than `min_delta`; ties, NaN and infinity are never best. `patience` 0 never stops.
+    A value is better only if it beats the best by more than `min_delta`; ties, NaN and infinity are never best.
+    `patience` is the number of epochs without a better value that end a training; 0 never ends it.
     """
 
     monitor: str
@@ -23,7 +24,7 @@ class EarlyStopping:
     waited: int = 0
 
     def update(self, epoch: int, value: float) -> bool:
-        """Take in one epoch's `value`; return whether it is the best so far."""
+        """Record the `value` of an epoch; return whether it is the best so far."""
         better = math.isfinite(value) and (math.isnan(self.best_value) or self._gain(value) > self.min_delta)
         if better:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
@@ -37,7 +38,7 @@ class EarlyStopping:
         return 0 < self.patience <= self.waited
 
     def to_dict(self) -> dict[str, object]:
-        """Return the state as plain values; ``EarlyStopping(**state)`` restores it."""
+        """Return the fields as plain values; ``EarlyStopping(**fields)`` restores the object."""
         return asdict(self)
 
     def _gain(self, value: float) -> float:

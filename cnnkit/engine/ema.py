@@ -1,8 +1,8 @@
-"""An exponential moving average of the weights: a second model that follows the one that learns, and is calmer.
+"""An exponential moving average of the weights: a second network that follows the trained one more smoothly.
 
-torch's own ``AveragedModel`` is not used: it averages counters as numbers and cuts off their fractions (see
-docs/benchmarks/LOG.md, "Torch's averaged model"), turns infinite constants such as those of attention masks into NaN, and copies its own
-counter to the GPU in every step, which waits for the device.
+torch's own ``AveragedModel`` is not used for three reasons. It averages integer counters and cuts off the fraction: see
+docs/benchmarks/LOG.md, "Torch's averaged model". It turns infinite constants, such as those of attention masks, into NaN.
+It copies its counter to the GPU in every step, which waits for the device.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """An average of `model`, in `module`: of its parameters and of the buffers that can be averaged, such as BatchNorm's statistics.
+    """The network `module`, whose weights are the moving average of the weights of `model`.
 
-    `module` is in eval mode, on the device and in the memory format of `model`, and takes as much memory as its weights. Counters
-    and constants that are not finite are copied. What does not change, such as frozen layers, stays equal to the bit.
+    Parameters and finite float buffers, such as BatchNorm's statistics, are averaged; counters and infinite constants are
+    copied. Tensors that do not change, such as those of frozen layers, stay bit-equal. `module` is in eval mode, on the
+    device and in the memory format of `model`.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -29,7 +30,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights of `model` after its update number `step` (from 1)."""
+        """Average in the weights of `model` after its update number `step` (from 1)."""
         old, new = _tensors(self.module), _tensors(model)
         means, values = list(compress(old, self._averaged)), list(compress(new, self._averaged))
         share = 1 - decay_at(step, self._decay)
@@ -39,16 +40,17 @@ class MovingAverage:
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Return the share of the old average that stays at update `step`: `decay`, but less at first, when the old is nearly random.
+    """Return the share of the old average that stays at update `step`, at most `decay`.
 
-    (1 + step) / (10 + step) until that is more: the rule of TensorFlow's ``tf.train.ExponentialMovingAverage`` with
-    ``num_updates``. The average then spans about the last ninth of the updates, and 0.999 is reached after 8,990 of them.
+    The share starts lower, because the first weights are nearly random. It is (1 + step) / (10 + step), the rule of
+    TensorFlow's ``tf.train.ExponentialMovingAverage`` with ``num_updates``. The average then spans about the last ninth
+    of the updates. The share reaches 0.999 after 8,990 updates.
     """
     return min(decay, (1 + step) / (10 + step))
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    """All that `model` computes with; asked for anew every time, as a module may put another tensor in the place of a buffer."""
+    """Return the parameters and buffers of `model`; call it at every update, since a module may replace a buffer's tensor."""
     return [*model.parameters(), *model.buffers()]
 
 

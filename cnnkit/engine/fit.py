@@ -15,8 +15,8 @@ from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from cnnkit.engine.progress import Clock, choose_pace
-from cnnkit.engine.progressive import resized
+from cnnkit.engine.progress import Clock, choose_progress
+from cnnkit.engine.progressive import resize
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
 from cnnkit.engine.validation import Validation, validate
@@ -26,12 +26,13 @@ from cnnkit.metrics.scores import accuracy, macro_f1
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch gave. Losses in nats per image, accuracies in [0, 1].
+    """The metrics of one epoch: losses in nats per image, accuracies in [0, 1].
 
-    `step` counts optimizer updates since the start; `lr` is the rate of the last one. The training figures are averages
-    over the epoch on augmented images, while the weights changed; the validation figures are those of its end (with ``--ema``
-    of the average of the weights), in fp32 without label smoothing or class weights, as `cnnkit eval` computes them; None after an
-    epoch for whose evaluation a time budget had no room (`ByTime.due`). `seconds` and `images_per_second` are of training alone.
+    `step` is the number of optimizer updates since the start of the training; `lr` is the learning rate of the last one.
+    The training metrics are means over the augmented images of the epoch, taken while the weights changed. The validation
+    metrics describe the weights at the end of the epoch, or their moving average with ``--ema``. As in `cnnkit eval`, they
+    are in fp32, without label smoothing and class weights. They are None if a time budget skipped the evaluation
+    (`BudgetProgress.should_evaluate`). `seconds` and `images_per_second` measure training alone.
     """
 
     epoch: int
@@ -49,10 +50,11 @@ class EpochResult:
 
 @dataclass
 class TrainingState:
-    """What changes while training, beside the weights.
+    """The part of a training that changes from step to step, beside the weights of the network.
 
-    It is all an exact resume needs: every random draw is a function of seed and epoch, the learning rate one of the step. (With
-    a time budget it is one of the time `spent`, and a resumed run goes on with what is left.)
+    An exact resume needs nothing more. Every random draw is a function of seed and epoch, and the learning rate is a
+    function of the step. With a time budget the learning rate is a function of the time `spent`, and a resumed run uses
+    the rest of the budget.
     """
 
     optimizer: torch.optim.Optimizer
@@ -60,15 +62,15 @@ class TrainingState:
     average: MovingAverage | None = None
     epoch: int = 0
     step: int = 0
-    spent: float = 0.0  # seconds, of a training with a time budget
-    validation: Validation | None = None  # of the last epoch, if it was evaluated; no resumed training needs it
+    spent: float = 0.0  # seconds of the time budget; 0 without one
+    validation: Validation | None = None  # of the latest epoch, if it was evaluated; not part of a resume
 
-    def result(self, model: nn.Module) -> nn.Module:
-        """Return what is validated and kept: the average of the weights if there is one, else `model` itself."""
+    def network_to_keep(self, model: nn.Module) -> nn.Module:
+        """Return the network to validate and save: the moving average if there is one, else `model` itself."""
         return model if self.average is None else self.average.module
 
 
-def start(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
+def initial_state(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
     """Return the state before the first epoch; `model` must already be on its device."""
     return TrainingState(
         build_optimizer(model, optim),
@@ -91,81 +93,81 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     head: frozenset[str] = frozenset(),
     clock: Clock = time.perf_counter,
 ) -> Iterator[EpochResult]:
-    """Train `model` from where `state` stands, yielding an `EpochResult` after every epoch.
+    """Train `model` from the epoch that `state` has reached; yield an `EpochResult` after every epoch.
 
-    Ends after ``config.epochs``, or when ``config.budget`` seconds are over (the last epoch is then cut short), or when patience
-    has run out. `head` names the parameters that train while the rest is
-    frozen. Raises `TrainingStoppedError` with the step's number when the loss is no longer finite.
+    Training ends after ``config.epochs``, after ``config.budget`` seconds, or when early stopping loses patience. The end
+    of a time budget cuts the last epoch short. `head` names the parameters that train during ``config.freeze_epochs``;
+    the others are frozen then. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
     """
     step = Step(model, state.optimizer, config, runtime, class_weights)
-    steps = math.ceil(batches.steps / config.accumulate)
-    pace = choose_pace(config, steps, validation=val_batches.steps, spent=state.spent, clock=clock)
-    while not pace.over(state.epoch) and not state.stopping.exhausted:
+    steps_per_epoch = math.ceil(batches.steps / config.accumulate)
+    progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
+    while not progress.is_finished(state.epoch) and not state.stopping.exhausted:
         state.epoch += 1
         first_step = state.step + 1
-        torch.manual_seed(_epoch_seed(seed, state.epoch))  # dropout: a function of the epoch, resumed or not
-        frozen = head if state.epoch <= config.freeze_epochs else None
-        started = clock()
-        sums = _Sums(batches.steps, runtime.device)
+        torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
+        only = head if state.epoch <= config.freeze_epochs else None
+        epoch_start = clock()
+        sums = _EpochSums(batches.steps, runtime.device)
         lr = 0.0
-        _train_mode(model, state.optimizer, frozen)
-        for group in _grouped(batches.epoch(state.epoch), config.accumulate):
-            lr = learning_rate(state.step, pace, config)
+        _set_train_mode(model, state.optimizer, only)
+        for group in _group_batches(batches.epoch(state.epoch), config.accumulate):
+            lr = learning_rate(state.step, progress, config)
             set_learning_rate(state.optimizer, lr)
-            sized = list(resized(group, config.start_size, pace.fall(state.step)))
-            for loss, logits, labels in step.gradients(sized):
-                sums.add(loss, logits, hard(labels))
+            resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
+            for loss, logits, labels in step.gradients(resized):
+                sums.add(loss, logits, class_indices(labels))
             state.step += 1
-            if runtime.device.type == "cpu":  # elsewhere looking would wait for the device: once per epoch, below
+            if runtime.device.type == "cpu":  # on a GPU this check would wait for the step; there it comes once per epoch, below
                 _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
             step.update()
             if state.average is not None:
                 state.average.update(model, state.step)
-            if pace.stop(state.step):
+            if progress.should_end_epoch(state.step):
                 break
         _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
         train_loss, train_accuracy = sums.means()
-        trained = clock()
-        seconds = trained - started
-        state.validation = None  # its room serves the next one
-        if due := pace.due():
-            state.validation = validate(state.result(model), val_batches, runtime, num_classes)
-        figures = _figures(state.validation)
-        score = figures[state.stopping.monitor]
+        train_end = clock()
+        seconds = train_end - epoch_start
+        state.validation = None  # frees its memory before the next evaluation
+        if should_evaluate := progress.should_evaluate():
+            state.validation = validate(state.network_to_keep(model), val_batches, runtime, num_classes)
+        metrics = _validation_metrics(state.validation)
+        score = metrics[state.stopping.monitor]
         is_best = score is not None and state.stopping.update(state.epoch, score)
-        state.spent = pace.spent
+        state.spent = progress.spent
         yield EpochResult(
             epoch=state.epoch,
             step=state.step,
             lr=lr,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            **figures,
+            **metrics,
             seconds=seconds,
             images_per_second=sums.images / seconds if seconds else 0.0,
             is_best=is_best,
         )
-        if due:
-            pace.evaluated(clock() - trained)
+        if should_evaluate:  # only here, because the caller saves the model before it asks for the next epoch
+            progress.record_evaluation(clock() - train_end)
 
 
-def _figures(found: Validation | None) -> dict[str, float | None]:
-    """The figures of an evaluation by their names in `EpochResult`; None for each if there was none."""
-    if found is None:
+def _validation_metrics(validation: Validation | None) -> dict[str, float | None]:
+    """Return the validation metrics by their names in `EpochResult`; all are None without an evaluation."""
+    if validation is None:
         return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
-    return {"val_loss": found.loss, "val_accuracy": accuracy(found.table), "val_macro_f1": macro_f1(found.table)}
+    return {"val_loss": validation.loss, "val_accuracy": accuracy(validation.table), "val_macro_f1": macro_f1(validation.table)}
 
 
-def hard(labels: Tensor) -> Tensor:
-    """Return the class of each image (n,): of probabilities (n, K), as mixed images have them, the largest."""
+def class_indices(labels: Tensor) -> Tensor:
+    """Return the class index of each image (n,); mixed images have probabilities (n, K), of which the largest counts."""
     return labels if labels.ndim == 1 else labels.argmax(1)
 
 
-class _Sums:
-    """Running sums of an epoch of `batches` batches, on the device so that adding to them waits for nothing.
+class _EpochSums:
+    """Running sums of an epoch of `batches` batches, kept on the device so that adding does not wait for it.
 
-    They are written into tensors made beforehand: a new small tensor kept from every step would lie between the freed
-    activations of two steps and keep the allocator from using their room again: see docs/benchmarks/LOG.md, "Running sums of an epoch".
+    The tensors are allocated once. A small tensor kept from every step would lie between the freed activations of two
+    steps. The allocator could then not reuse their memory: see docs/benchmarks/LOG.md, "Running sums of an epoch".
     """
 
     def __init__(self, batches: int, device: torch.device) -> None:
@@ -183,42 +185,44 @@ class _Sums:
 
     @property
     def losses(self) -> Tensor:
-        """The loss of every batch added so far."""
+        """The losses of the batches added so far."""
         return self._losses[: self._added]
 
     def means(self) -> tuple[float, float]:
+        """Return the mean loss per image and the accuracy."""
         total = (self.losses.cpu().double() * self._sizes[: self._added].double()).sum()
         return float(total / self.images), int(self._correct) / self.images
 
 
 def _stop_if_diverged(losses: Tensor, accumulate: int, state: TrainingState, first_step: int, lr: float) -> None:
-    """Raise if one of the `losses` is not finite, naming its step; the first `accumulate` of them are of `first_step`."""
+    """Raise `TrainingStoppedError` if one of `losses` is not finite; they start at `first_step`, `accumulate` of them per step."""
     finite = torch.isfinite(losses).cpu()
     if bool(finite.all()):
         return
     index = int((~finite).int().argmax())
     step = first_step + index // accumulate
-    kept = f"the best model, of epoch {state.stopping.best_epoch}, is kept" if state.stopping.best_epoch else "no epoch was finished"
+    best = state.stopping.best_epoch
+    kept = f"the best model, of epoch {best}, is kept" if best else "no model was kept"
     raise TrainingStoppedError(
         f"the loss became {float(losses[index])} in epoch {state.epoch} at step {step} (learning rate {lr:.2g}); {kept}; "
-        f"try a smaller rate, such as --lr {lr / 10:.1g}, or --clip-grad 1"
+        f"try a smaller learning rate, such as --lr {lr / 10:.1g}, or --clip-grad 1"
     )
 
 
-def _train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, frozen_but: frozenset[str] | None) -> None:
-    """Put `model` into train mode; with `frozen_but` only those parameters learn and BatchNorm keeps its statistics."""
+def _set_train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, only: frozenset[str] | None) -> None:
+    """Put `model` into train mode; with `only`, all other parameters are frozen and BatchNorm keeps its statistics."""
     model.train()
     learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(id(parameter) in learning and (frozen_but is None or name in frozen_but))
-    if frozen_but is not None:
+        parameter.requires_grad_(id(parameter) in learning and (only is None or name in only))
+    if only is not None:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
                 module.eval()
 
 
-def _grouped(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Yield lists of `size` batches, the last one shorter."""
+def _group_batches(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield lists of `size` batches; the last list may be shorter."""
     group: list[tuple[Tensor, Tensor]] = []
     for batch in batches:
         group.append(batch)

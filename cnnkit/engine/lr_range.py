@@ -1,4 +1,4 @@
-"""The learning-rate range test: train a copy with a rate that grows at every step, and see what the loss does."""
+"""The learning-rate range test: the loss of a copy of the network, trained with a rate that grows at every step."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
 
-LOW, HIGH = 1e-6, 10.0  # rates: below nothing learns, above nothing survives, with any optimizer here
-STEPS = 100  # as fastai's
-LEAST_STEPS = 20  # fewer leave nothing to average
-SPAN = 0.1  # of the steps: what a smoothed loss averages, and what shows where the loss stood before anything was learned
-REBOUND = 1.5  # times the least smoothed loss: that high, and above where it began, what was learned is lost
-FALL = 2 / 3  # of the fall done at the suggested rate: see docs/benchmarks/LOG.md, "Rule of the learning-rate range test"
-CLEAR = 5.0  # times the noise of the smoothed loss: of 4,000 simulated tests of pure noise 5 % fell that far
+MIN_RATE, MAX_RATE = 1e-6, 10.0  # no optimizer here learns below the first or survives above the second
+DEFAULT_STEPS = 100  # fastai's default
+MIN_STEPS = 20  # fewer leave nothing to average
+SPAN_SHARE = 0.1  # of the steps: the span of the running average, and of the start before the network has learned anything
+DIVERGENCE_FACTOR = 1.5  # on the smallest smoothed loss: at that height, and above the start, the training has diverged
+SUGGESTED_FALL_SHARE = 2 / 3  # of the fall of the loss: see docs/benchmarks/LOG.md, "Rule of the learning-rate range test"
+MIN_FALL = 5.0  # standard deviations of the smoothed loss; of 4,000 simulated tests of pure noise, 5 % fell that far
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What the loss (nats per image) did while the learning rate rose, step by step, up to where it diverged.
+    """The loss (nats per image) at every learning rate of a range test, up to the rate at which the training diverged.
 
-    `losses` are those of the batches, each before the step with its rate; `smoothed` their running average. `suggestion` is None
-    if the loss never clearly fell, `diverged_at` None if the test reached its highest rate.
+    `losses[i]` is the loss before the step with rate `rates[i]`; `smoothed` is the running average of `losses`.
+    `suggestion` is None if the loss never clearly fell. `diverged_at` is None if the test reached its highest rate.
     """
 
     rates: tuple[float, ...]
@@ -43,12 +43,12 @@ class RangeTest:
     diverged_at: float | None
 
     @property
-    def why_none(self) -> str:
-        """Why there is no suggestion, in words."""
+    def no_suggestion_reason(self) -> str:
+        """The reason why there is no suggestion, as a clause."""
         if not self.rates:
-            return "the very first loss was not finite"
+            return "the first loss was not finite"
         tried = f"with rates from {self.rates[0]:g} to {self.rates[-1]:.2g}"
-        return f"{tried} the smoothed loss never fell clearly below {self.smoothed[0]:.3g}, where it began"
+        return f"{tried} the smoothed loss never fell clearly below its first value, {self.smoothed[0]:.3g}"
 
 
 def range_test(  # noqa: PLR0913 (values flow, not namespaces)
@@ -57,24 +57,24 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     config: OptimConfig,
     runtime: Runtime,
     *,
-    low: float = LOW,
-    high: float = HIGH,
-    steps: int = STEPS,
+    low: float = MIN_RATE,
+    high: float = MAX_RATE,
+    steps: int = DEFAULT_STEPS,
     class_weights: Tensor | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> RangeTest:
-    """Train a copy of `model` for up to `steps` updates at rates from `low` to `high`, each a constant factor above the last.
+    """Train a copy of `model` for up to `steps` updates (at least `MIN_STEPS`), at rates that grow from `low` to `high`.
 
-    `steps` is at least `LEAST_STEPS`. The copy learns as `fit` would let `model`: with the optimizer, smoothing, accumulation and
-    gradient limit of `config`, the arithmetic of `runtime` and the batches of epoch 1, 2 and so on; ``config.lr``, schedule
-    and frozen epochs play no part. It ends early when what was learned is lost (`REBOUND`) or the loss is no longer finite.
-    `model` and the random state are left as they were. `progress(done, total)` is told of every update.
+    Each rate is a constant factor above the previous one. The copy trains as in `fit`, on the batches of epochs 1, 2 and so
+    on. It uses `runtime`, and the optimizer, label smoothing, accumulation and gradient limit of `config`. It does not use
+    ``config.lr``, the schedule and frozen epochs. The test ends early if the training diverges (`DIVERGENCE_FACTOR`) or the loss
+    is not finite. `model` and the random state do not change. `progress(done, total)` is called after every update.
 
-    The test is Smith's (arXiv:1506.01186, section 3.3), with the exponential rise that fastai gave it.
+    The test is Smith's (arXiv:1506.01186, section 3.3), with fastai's exponential growth of the rate.
     """
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    span = max(2, round(SPAN * steps))
+    span = max(2, round(SPAN_SHARE * steps))
     losses: list[float] = []
     diverged_at = None
     with (
@@ -97,9 +97,9 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
 def suggest(rates: Sequence[float], losses: Sequence[float], span: int) -> float | None:
     """Return the peak learning rate for a schedule that falls to zero, to two digits; None if the loss never clearly fell.
 
-    It is the rate at which the smoothed loss has done two thirds of its fall from the mean of the first `span` steps to its
-    minimum: learning is fast there and what destroys it still far off. Of four rules this one lost least against sweeps of rates:
-    see docs/benchmarks/LOG.md, "Rule of the learning-rate range test".
+    The smoothed loss falls from the mean of its first `span` steps to its minimum. The suggestion is the rate at which two
+    thirds of that fall are done: learning is fast there, and divergence is still far away. Of four rules, this one lost
+    least against sweeps of rates: see docs/benchmarks/LOG.md, "Rule of the learning-rate range test".
     """
     smoothed = smooth(losses, span)
     if len(smoothed) <= span:
@@ -107,16 +107,16 @@ def suggest(rates: Sequence[float], losses: Sequence[float], span: int) -> float
     bottom = span + int(np.argmin(smoothed[span:]))
     start = float(np.mean(smoothed[:span]))
     fall = start - smoothed[bottom]
-    if fall <= CLEAR * _noise(losses, span):
+    if fall <= MIN_FALL * _noise(losses, span):
         return None
-    level = start - FALL * fall
+    level = start - SUGGESTED_FALL_SHARE * fall
     above = max(step for step in range(bottom) if smoothed[step] > level)
     between = (smoothed[above] - level) / (smoothed[above] - smoothed[above + 1])
     return float(f"{rates[above] * (rates[above + 1] / rates[above]) ** between:.1e}")
 
 
 def smooth(losses: Sequence[float], span: int) -> tuple[float, ...]:
-    """Return running averages in which a loss loses 1/`span` of its weight at every later step; unbiased from the first on."""
+    """Return the exponential running averages of `losses` with decay 1 - 1/`span`, corrected for the bias of the first steps."""
     share, total, weight = 1 - 1 / span, 0.0, 0.0
     averages: list[float] = []
     for loss in losses:
@@ -126,17 +126,17 @@ def smooth(losses: Sequence[float], span: int) -> tuple[float, ...]:
 
 
 def _diverged(losses: Sequence[float], span: int) -> bool:
-    """Whether the last loss is not finite, or the average back above that of the first `span` steps and far above the least."""
+    """Return whether the last loss is not finite, or its average is above the start and `DIVERGENCE_FACTOR` times the minimum."""
     if not math.isfinite(losses[-1]):
         return True
     smoothed = smooth(losses, span)
-    return len(losses) > span and smoothed[-1] > max(float(np.mean(smoothed[:span])), REBOUND * min(smoothed[span:]))
+    return len(losses) > span and smoothed[-1] > max(float(np.mean(smoothed[:span])), DIVERGENCE_FACTOR * min(smoothed[span:]))
 
 
 def _noise(losses: Sequence[float], span: int) -> float:
-    """Standard deviation of a smoothed loss, from how the losses of the first third jump: little is learned there.
+    """Return the standard deviation of a smoothed loss, from the differences in the first third, where little is learned.
 
-    An average with weights (1 - s) s^k has (1 - s) / (1 + s) of the variance of what it averages.
+    An average with weights (1 - s) s^k has (1 - s) / (1 + s) of the variance of its terms.
     """
     early = losses[: max(2 * span, len(losses) // 3)]
     return float(np.std(np.diff(early))) / math.sqrt(2) * math.sqrt(1 / (2 * span - 1))
@@ -145,7 +145,7 @@ def _noise(losses: Sequence[float], span: int) -> float:
 def _losses(
     model: nn.Module, batches: BatchSource, config: OptimConfig, runtime: Runtime, rates: Sequence[float], class_weights: Tensor | None
 ) -> Generator[float]:
-    """Make one update with each of `rates`, yielding before it the loss it starts from."""
+    """Make one update with each of `rates`; yield the loss before each update."""
     model.train()
     optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}))
     step = Step(model, optimizer, config, runtime, class_weights)
@@ -158,6 +158,6 @@ def _losses(
 
 
 def _endless(batches: BatchSource) -> Generator[tuple[Tensor, Tensor]]:
-    """The batches of epoch 1, of epoch 2, and so on."""
+    """Yield the batches of epoch 1, of epoch 2, and so on."""
     for number in count(1):
         yield from batches.epoch(number)

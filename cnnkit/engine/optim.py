@@ -11,7 +11,7 @@ from torch import nn
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.eager import eager
 from cnnkit.engine.muon import Muon
-from cnnkit.engine.progress import Pace
+from cnnkit.engine.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -20,15 +20,15 @@ MOMENTUM = 0.9  # Nesterov's, as in arXiv:1512.03385 and nearly every recipe sin
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Return the optimizer that `config` names over the parameters of `model` that learn.
+    """Return the optimizer that `config` names, for the parameters of `model` that learn.
 
-    What the architecture itself keeps fixed (``requires_grad=False``) stays fixed. Biases and normalisation weights (at
-    most one dimension) are spared weight decay. With `layer_decay` below 1 each group carries an ``lr_scale`` that falls
-    from the last layer to the first.
+    Parameters that the architecture keeps fixed (``requires_grad=False``) stay fixed. Biases and normalisation weights,
+    which have at most one dimension, get no weight decay. With ``layer_decay`` below 1, each group carries an
+    ``lr_scale`` that falls from the last layer to the first.
     """
     groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
     if config.optimizer == "muon":
-        return eager(Muon)(_hidden_apart(model, groups), lr=config.lr)
+        return eager(Muon)(_split_hidden_matrices(model, groups), lr=config.lr)
     if config.optimizer == "sgd":
         return eager(torch.optim.SGD)(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
     if config.optimizer == "adam":
@@ -36,10 +36,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     return eager(torch.optim.AdamW)(groups, lr=config.lr)
 
 
-def learning_rate(step: int, pace: Pace, config: OptimConfig) -> float:
-    """Return the learning rate of `step` (from 0): a linear rise, then the schedule, both as far as `pace` says."""
-    peak = config.lr * pace.rise(step)
-    done = pace.fall(step)
+def learning_rate(step: int, progress: TrainingProgress, config: OptimConfig) -> float:
+    """Return the learning rate of `step` (from 0): warm-up to the peak ``config.lr``, then decay by ``config.schedule``."""
+    peak = config.lr * progress.warmup_factor(step)
+    done = progress.decay_progress(step)
     if config.schedule == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * done))
     if config.schedule == "linear":
@@ -48,7 +48,7 @@ def learning_rate(step: int, pace: Pace, config: OptimConfig) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Give every parameter group `lr` times its ``lr_scale``."""
+    """Set the learning rate of every parameter group to `lr` times its ``lr_scale``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
@@ -60,8 +60,8 @@ def _two_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _hidden_apart(model: nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Divide groups into the matrices before the last layer, which Muon is for, and the rest."""
+def _split_hidden_matrices(model: nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Split every group into the matrices before the last layer, which Muon updates, and the rest."""
     matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
     hidden = {id(parameter) for parameter in matrices[:-1] if min(parameter.flatten(1).shape) > 1}
     divided: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ def _hidden_apart(model: nn.Module, groups: list[dict[str, Any]]) -> list[dict[s
 
 
 def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    if hasattr(model, "group_matcher"):  # timm's convention: the network itself says what a layer is
+    if hasattr(model, "group_matcher"):  # timm's convention: the network defines its layers
         from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivateImportUsage]  # timm takes seconds to import
 
         return param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
@@ -89,7 +89,7 @@ def _layer_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]
 
 
 def _layers(model: nn.Module) -> dict[str, int]:
-    """Number the layers in the order of their definition: a matrix opens one, the vectors after it (bias, normalisation) belong to it."""
+    """Number the layers in the order of their definition: a matrix starts a layer, the vectors after it (bias, norm) belong to it."""
     layers: dict[str, int] = {}
     number = -1
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""How far a training is: by epochs, or by the share of a time budget that is spent."""
+"""The progress of a training, measured in epochs or in seconds of a time budget."""
 
 from __future__ import annotations
 
@@ -10,88 +10,88 @@ from typing import Protocol
 from cnnkit.config.settings import OptimConfig
 
 Clock = Callable[[], float]
-WARMUP_SHARE = 0.2  # of a budget that warm-up may take at most: a slow machine must not spend it all on rising
-CAUTION = 1.1  # times what an evaluation and saving last took: machines are noisy
-EVALUATION_SHARE = 0.05  # of a budget that evaluations may take, without the first and the last: time for them is none for learning
-GUESS = 0.4  # of the time of a training step that a batch takes in evaluation, until one was timed: it is 0.3 to 0.4
+MAX_WARMUP_SHARE = 0.2  # of a time budget: warm-up must not use up the budget of a slow machine
+MAX_EVALUATION_SHARE = 0.05  # of a time budget, without the first and the last evaluation: the network learns nothing meanwhile
+RESERVE_FACTOR = 1.1  # on the seconds of the previous evaluation and saving: machines are noisy
+EVALUATION_TIME_RATIO = 0.4  # of a batch in evaluation to a training step, until an evaluation was timed; 0.3 to 0.4 are usual
 
 
-class Pace(Protocol):
-    """What the loop asks: how much of the warm-up and of the fall of the learning rate lies behind, and whether to go on."""
+class TrainingProgress(Protocol):
+    """The position of a training in its schedule, as the loop asks for it."""
 
-    def rise(self, step: int) -> float:
-        """Return the factor of the learning rate at `step` (from 0), in (0, 1]: 1 once warm-up is over."""
+    def warmup_factor(self, step: int) -> float:
+        """Return the factor of warm-up on the learning rate at `step` (from 0), in (0, 1]; it is 1 after warm-up."""
         ...
 
-    def fall(self, step: int) -> float:
-        """Return the share, 0 to 1, of what comes after warm-up that lies behind at `step`."""
+    def decay_progress(self, step: int) -> float:
+        """Return the share of the training after warm-up that is done at `step`, 0 to 1."""
         ...
 
-    def over(self, epoch: int) -> bool:
-        """Whether no epoch may begin after `epoch` of them."""
+    def is_finished(self, epoch: int) -> bool:
+        """Return whether the training ends after `epoch` epochs."""
         ...
 
-    def stop(self, step: int) -> bool:
-        """Whether the epoch must end now, after `step` updates."""
+    def should_end_epoch(self, step: int) -> bool:
+        """Return whether the epoch must end now, after `step` updates."""
         ...
 
-    def due(self) -> bool:
-        """Whether the epoch that has just ended is to be evaluated."""
+    def should_evaluate(self) -> bool:
+        """Return whether the epoch that has just ended should be evaluated."""
         ...
 
-    def evaluated(self, seconds: float) -> None:
-        """Hear how long evaluating and saving took."""
+    def record_evaluation(self, seconds: float) -> None:
+        """Record the `seconds` that the latest evaluation and saving took."""
         ...
 
     @property
     def spent(self) -> float:
-        """Seconds of a budget that are spent, before and after a resume."""
+        """Seconds of the time budget that are spent, before and after a resume; 0 without a budget."""
         ...
 
 
-class ByEpochs:
-    """A schedule over a number of epochs of `steps` updates; pure functions of the step."""
+class EpochProgress:
+    """Progress through a number of epochs of `steps` updates each; every method is a pure function of epoch or step."""
 
     def __init__(self, config: OptimConfig, steps: int) -> None:
         self._epochs = config.epochs
         self._total = steps * config.epochs
         self._warmup = round(steps * config.warmup_epochs)
 
-    def rise(self, step: int) -> float:
-        """Return the factor of the learning rate: a linear rise over the warm-up."""
+    def warmup_factor(self, step: int) -> float:
+        """Return the factor of warm-up on the learning rate, which rises linearly."""
         return min(1.0, (step + 1) / self._warmup) if self._warmup else 1.0
 
-    def fall(self, step: int) -> float:
+    def decay_progress(self, step: int) -> float:
         """Return the share of the steps after warm-up that are done."""
         return max(0.0, (step - self._warmup) / max(1, self._total - self._warmup))
 
-    def over(self, epoch: int) -> bool:
-        """Whether all epochs are done."""
+    def is_finished(self, epoch: int) -> bool:
+        """Return whether all epochs are done."""
         return epoch >= self._epochs
 
-    def stop(self, step: int) -> bool:
-        """Whole epochs are trained."""
+    def should_end_epoch(self, step: int) -> bool:
+        """Return False: every epoch is trained to its end."""
         del step
         return False
 
-    def due(self) -> bool:
-        """Every epoch is evaluated."""
+    def should_evaluate(self) -> bool:
+        """Return True: every epoch is evaluated."""
         return True
 
-    def evaluated(self, seconds: float) -> None:
-        """Time plays no part."""
+    def record_evaluation(self, seconds: float) -> None:
+        """Do nothing: time does not matter here."""
 
     @property
     def spent(self) -> float:
-        """There is no budget."""
+        """0: there is no time budget."""
         return 0.0
 
 
-class ByTime:
-    """A schedule over ``config.budget`` seconds, evaluation and saving included; `spent` of them before a resume.
+class BudgetProgress:
+    """Progress through ``config.budget`` seconds, of which `spent` passed before a resume.
 
-    The last evaluation must fit in, so that many seconds as the one before took are kept back. `validation` is the number of
-    batches of an evaluation.
+    The budget includes evaluation and saving. Time for the last evaluation is kept in reserve, as much as the previous one
+    took. `validation` is the number of batches of one evaluation.
     """
 
     def __init__(self, config: OptimConfig, steps: int, *, validation: int, spent: float = 0.0, clock: Clock = time.perf_counter) -> None:
@@ -99,70 +99,78 @@ class ByTime:
         self._warmup = round(steps * config.warmup_epochs)
         self._validation = validation
         self._clock = clock
+        self._spent_before = spent
         self._start = clock() - spent
-        self._trained = 0.0  # seconds in training steps, to guess what an evaluation takes
-        self._first: int | None = None
-        self._reserve: float | None = None
-        self._between = 0.0  # seconds of training that one evaluation is worth
-        self._last = -math.inf  # when the last one ended
-        self._evaluating = True  # after the latest epoch
-        self._risen = 0.0 if not self._warmup else None
+        self._first_step: int | None = None
+        self._step_seconds = 0.0
+        self._reserve: float | None = None  # seconds for the last evaluation; None until an evaluation was timed
+        self._min_interval = 0.0  # seconds between two evaluations
+        self._last_evaluation = -math.inf  # the time at which it ended
+        self._was_evaluated = True  # whether the latest epoch was evaluated
+        self._warmup_end = 0.0 if not self._warmup else None  # the share of the budget spent by then; None during warm-up
 
     @property
     def spent(self) -> float:
-        """Seconds since the training began, before and after a resume."""
+        """Seconds of the budget that are spent, before and after a resume."""
         return self._clock() - self._start
 
-    def rise(self, step: int) -> float:
-        """Return the factor of the learning rate: a linear rise over the warm-up, or over `WARMUP_SHARE` of the time if that is less."""
-        if self._risen is not None:
+    def warmup_factor(self, step: int) -> float:
+        """Return the factor of warm-up on the learning rate: it rises by steps, or by time if `MAX_WARMUP_SHARE` passes first."""
+        if self._warmup_end is not None:
             return 1.0
-        rise = max((step + 1) / self._warmup, self._share() / WARMUP_SHARE)
-        if rise >= 1:
-            self._risen = self._share()
-        return min(1.0, rise)
+        factor = max((step + 1) / self._warmup, self._spent_share() / MAX_WARMUP_SHARE)
+        if factor >= 1:  # after a resume the end of warm-up lies further back than this step
+            self._warmup_end = min(MAX_WARMUP_SHARE, self._spent_share() * min(1.0, self._warmup / (step + 1)))
+        return min(1.0, factor)
 
-    def fall(self, step: int) -> float:
+    def decay_progress(self, step: int) -> float:
         """Return the share of the time after warm-up that is spent."""
         del step
-        if self._risen is None:
+        if self._warmup_end is None:
             return 0.0
-        return min(1.0, max(0.0, (self._share() - self._risen) / (1 - self._risen)))
+        return min(1.0, max(0.0, (self._spent_share() - self._warmup_end) / (1 - self._warmup_end)))
 
-    def over(self, epoch: int) -> bool:
-        """Whether the time is up; one epoch is begun whatever the budget."""
-        return epoch > 0 and self._share() >= 1 and self._evaluating  # the time may have run out since that was left out
+    def is_finished(self, epoch: int) -> bool:
+        """Return whether the time is up; at least one epoch is trained, and the last one is always evaluated."""
+        return epoch > 0 and self._spent_share() >= 1 and self._was_evaluated
 
-    def stop(self, step: int) -> bool:
-        """Whether what is left of the budget is needed for the last evaluation."""
-        if self._first is None:
-            self._first = step
+    def should_end_epoch(self, step: int) -> bool:
+        """Return whether the last evaluation needs the rest of the budget."""
+        if self._first_step is None:
+            self._first_step = step
         elif self._reserve is None:
-            self._trained = self.spent / (step - self._first + 1)
-        return self._share() >= 1
+            self._step_seconds = (self.spent - self._spent_before) / (step - self._first_step + 1)
+        return self._spent_share() >= 1
 
-    def due(self) -> bool:
-        """Whether so much was trained since the last evaluation, and is left until the final one, that evaluations keep to their share.
+    def should_evaluate(self) -> bool:
+        """Return whether an evaluation keeps all evaluations within `MAX_EVALUATION_SHARE` of the budget.
 
-        The first epoch and the last are evaluated whatever it takes.
+        It must be far enough from the previous evaluation and from the last one, which comes at the end of the budget.
+        The first epoch and the last are always evaluated.
         """
-        self._evaluating = True
-        if self._reserve is not None and self._share() < 1:
+        self._was_evaluated = True
+        if self._reserve is not None and self._spent_share() < 1:
             left = self._budget - self._reserve - self.spent
-            self._evaluating = min(self._clock() - self._last, left) >= self._between
-        return self._evaluating
+            self._was_evaluated = min(self._clock() - self._last_evaluation, left) >= self._min_interval
+        return self._was_evaluated
 
-    def evaluated(self, seconds: float) -> None:
-        """Keep back as much for the last evaluation as this one took, and a little more."""
-        self._reserve = CAUTION * seconds
-        self._between = seconds / EVALUATION_SHARE
-        self._last = self._clock()
+    def record_evaluation(self, seconds: float) -> None:
+        """Reserve as much time for the last evaluation as this one took, and a little more."""
+        self._reserve = RESERVE_FACTOR * seconds
+        self._min_interval = seconds / MAX_EVALUATION_SHARE
+        self._last_evaluation = self._clock()
 
-    def _share(self) -> float:
-        reserve = self._reserve if self._reserve is not None else GUESS * self._trained * self._validation
+    def _spent_share(self) -> float:
+        """Return the spent share of the budget without the reserve; 1 or more when only the last evaluation is left."""
+        reserve = self._reserve if self._reserve is not None else EVALUATION_TIME_RATIO * self._step_seconds * self._validation
         return self.spent / max(self._budget - reserve, 1e-9)
 
 
-def choose_pace(config: OptimConfig, steps: int, *, validation: int, spent: float = 0.0, clock: Clock = time.perf_counter) -> Pace:
-    """Return the pace that `config` asks for, for epochs of `steps` updates and evaluations of `validation` batches."""
-    return ByTime(config, steps, validation=validation, spent=spent, clock=clock) if config.budget else ByEpochs(config, steps)
+def choose_progress(
+    config: OptimConfig, steps: int, *, validation: int, spent: float = 0.0, clock: Clock = time.perf_counter
+) -> TrainingProgress:
+    """Return the progress by time if `config` has a budget, else by epochs.
+
+    An epoch has `steps` updates, an evaluation `validation` batches; `spent` seconds of the budget passed before a resume.
+    """
+    return BudgetProgress(config, steps, validation=validation, spent=spent, clock=clock) if config.budget else EpochProgress(config, steps)

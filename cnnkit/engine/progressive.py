@@ -1,7 +1,7 @@
-"""Progressive resizing: small images first, while coarse shapes are being learned, and whole ones for the rest of a training.
+"""Progressive resizing: small images at the start of a training, images of full size for the rest.
 
-After fast.ai's DAWNBench entry (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html): a smaller image costs less in every
-layer that slides over it, so the same time has room for more passes.
+The idea is from fast.ai's DAWNBench entry (https://www.fast.ai/posts/2018-08-10-fastai-diu-imagenet.html). Small images
+show the coarse shapes that a network learns first. They are faster, so the same time has room for more epochs.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from torch.nn import functional
 from cnnkit.config.settings import START_SHARE
 
 
-def resized(batches: Iterable[tuple[Tensor, Tensor]], start_size: int, done: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield `batches` of (images (n, C, S, S) float32, labels), scaled down to `start_size` px while less than `START_SHARE` is `done`.
+def resize(batches: Iterable[tuple[Tensor, Tensor]], start_size: int, done: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield `batches` of images (n, C, S, S) float32 and labels, the images scaled down to `start_size` px at the start.
 
-    `done` is the share of the training that lies behind, 0 to 1. A `start_size` of 0 leaves all images as they are.
+    `done` is the share of the training that is done, 0 to 1; the start ends at `START_SHARE`. A `start_size` of 0 leaves
+    all images as they are.
     """
-    small = start_size > 0 and done < START_SHARE
+    is_start = start_size > 0 and done < START_SHARE
     for images, labels in batches:
-        yield (_scaled(images, start_size) if small else images), labels
+        yield (_scale(images, start_size) if is_start else images), labels
 
 
-def _scaled(images: Tensor, side: int) -> Tensor:
-    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+def _scale(images: Tensor, size: int) -> Tensor:
+    return functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Trials that draw random numbers and leave no trace of it."""
+"""A random state for trials that must not change the random numbers of the training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def own_random_state(device: torch.device, seed: int) -> Generator[None]:
-    """Seed torch for the body, dropout on `device` included, and put its state back as it was."""
+    """Seed torch for the body of the ``with`` statement, on `device` too, and restore its state afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

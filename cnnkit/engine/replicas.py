@@ -1,7 +1,7 @@
-"""Several copies of a network on one CPU, each on a thread of its own with a part of the batch, all with the same weights.
+"""Replicas: copies of a network on one CPU that share its weights and train on one part of the batch each, in parallel.
 
-One operator on two threads ends with one waiting for the other, many times a step; two copies on one thread each wait once.
-Batch normalisation then sees a part of the batch at a time (ghost batches: arXiv:1705.08741, section 4.1).
+An operator on two threads makes one thread wait for the other, many times per step; two replicas on one thread each wait
+once. Batch normalisation sees one part of the batch at a time (ghost batches: arXiv:1705.08741, section 4.1).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SEEDS = 2**62
 class Replicas:
     """`count` copies of `model` that share its parameters, with `threads` threads each.
 
-    The same numbers come out at every repetition: sums have a fixed order, and every copy draws its dropout from a generator
-    of its own that is seeded, at every step, from torch's.
+    Results are repeatable: sums have a fixed order, and each copy draws dropout from its own generator, which torch's
+    generator seeds at every step.
     """
 
     def __init__(self, model: nn.Module, count: int, threads: int) -> None:
@@ -32,16 +32,16 @@ class Replicas:
         self._pool = ThreadPoolExecutor(count)
 
     def gradients(self, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch to those of the model; returns the sum of the parts' losses, and logits (n, K), both detached.
+        """Add the gradients of a batch to the model; return the sum of the parts' losses and the logits (n, K), both detached.
 
-        ``loss(network, images, labels)`` gives the loss of a part, as its share of the batch's, and the part's logits.
+        ``loss(network, images, labels)`` returns the logits of a part, and its loss as a share of the loss of the batch.
         """
-        self._follow()
+        self._copy_from_model()
         seed = int(torch.randint(_SEEDS, ()))
 
         def part(index: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            # At every step, not once a thread: at its first operation a thread takes the number that was last set anywhere, and an
-            # optimizer may have set another meanwhile. Then sums would be divided in another way, and rounded.
+            # Set at every step, not once per thread: a thread starts with the number that was set last in any thread. An optimizer may
+            # have set another one, and another number of threads would divide sums, and thus round them, in another way.
             torch.set_num_threads(self._threads)
             self._generators[index].manual_seed(seed + index)
             value, logits = loss(self._copies[index], images, labels)
@@ -51,11 +51,11 @@ class Replicas:
         count = min(len(self._copies), len(images))
         parts = self._pool.map(part, range(count), images.tensor_split(count), labels.tensor_split(count))
         losses, logits = zip(*parts, strict=True)
-        self._gather()
+        self._add_to_model()
         return torch.stack(losses).sum(), torch.cat(logits)
 
-    def _follow(self) -> None:
-        """Give the copies the model's modes, its statistics, and which of its parameters learn."""
+    def _copy_from_model(self) -> None:
+        """Copy train and eval modes, weights, frozen parameters and statistics from the model to the replicas."""
         for replica in self._copies:
             for ours, theirs in zip(replica.modules(), self._model.modules(), strict=True):
                 ours.training = theirs.training
@@ -67,8 +67,8 @@ class Replicas:
                 ours.copy_(theirs)
 
     @torch.no_grad()
-    def _gather(self) -> None:
-        """Sum up the gradients, and average the statistics of batch normalisation."""
+    def _add_to_model(self) -> None:
+        """Add the gradients of the replicas to the model, and average their statistics of batch normalisation."""
         for parameter, *parts in zip(self._model.parameters(), *(replica.parameters() for replica in self._copies), strict=True):
             for gradient in (part.grad for part in parts if part.grad is not None):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -77,9 +77,9 @@ class Replicas:
 
 
 def draws_by_itself(model: nn.Module, images: Tensor) -> bool:
-    """Whether a replica of `model` draws random numbers other than by `nn.Dropout`: from torch's one generator, in no fixed order.
+    """Return whether a replica of `model` draws random numbers outside `nn.Dropout`, found by one forward pass of `images`.
 
-    Found by letting one see `images`; torch's generator is left as it was.
+    Such replicas would share torch's generator in no fixed order. The state of torch's generator does not change.
     """
     replica = _replica(model, torch.Generator()).train()
     with torch.random.fork_rng([]), torch.no_grad():
@@ -89,7 +89,7 @@ def draws_by_itself(model: nn.Module, images: Tensor) -> bool:
 
 
 class _Dropout(nn.Module):
-    """`nn.Dropout` from a generator of its own."""
+    """`nn.Dropout` with its own generator."""
 
     def __init__(self, share: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -106,6 +106,6 @@ def _replica(model: nn.Module, generator: torch.Generator) -> nn.Module:
     replica = copy.deepcopy(model)
     for parent in list(replica.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Dropout:  # and no subclass, which may do something else
+            if type(child) is nn.Dropout:  # a subclass may do something else
                 setattr(parent, name, _Dropout(child.p, generator))
     return replica

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic the network runs."""
+"""The runtime of a network: device, precision, memory format, replicas and compilation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device, a precision of the training arithmetic (fp32, bf16, fp16) and a memory format; `reason` says why.
+    """A device, the precision of training (fp32, bf16 or fp16) and a memory format; `reason` explains the choice.
 
-    On a CPU, batches may be divided among `replicas` of the network with `threads` threads each. `compiled`: by torch.compile.
+    On a CPU, a batch may be divided among `replicas` of the network with `threads` threads each. `compiled` says whether
+    torch.compile compiles the network.
     """
 
     device: torch.device
@@ -36,37 +37,37 @@ class Runtime:
     compiled: bool = False
 
     @classmethod
-    def recorded(cls, facts: Mapping[str, Any], reason: str) -> Runtime:
-        """Return the runtime that `facts` came from."""
+    def from_facts(cls, facts: Mapping[str, Any], reason: str) -> Runtime:
+        """Return the runtime that `facts()` describes."""
         known: dict[str, Any] = {**facts, "device": torch.device(facts["device"]), "reason": reason}
         return cls(**known)
 
     def facts(self) -> dict[str, Any]:
-        """Return what config.json keeps: all but the reason."""
+        """Return the fields for config.json: all but the reason."""
         kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reason"}
         return {**kept, "device": self.device.type}
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Move `model` to the device and into the memory format; returns the same module."""
+        """Move `model` to the device and into the memory format; return the same module."""
         model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
     def compile(self, model: nn.Module) -> nn.Module:
-        """Return what to call in place of `model`: itself, or what torch.compile makes of it, with the same parameters."""
+        """Return the network to call in place of `model`: `model` itself, or its compiled form with the same parameters."""
         return cast("nn.Module", torch.compile(model)) if self.compiled else model
 
-    def laid_out(self, images: Tensor) -> Tensor:
+    def to_memory_format(self, images: Tensor) -> Tensor:
         """Return `images` (N, C, H, W) in the memory format."""
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the forward pass of a training step runs."""
+        """Return the context for the forward pass of a training step."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
 
     def describe(self) -> str:
-        """Say in a few words what was chosen."""
+        """Return the runtime in a few words, such as ``cpu, bf16, channels last (--precision)``."""
         layout = ", channels last" if self.channels_last else ""
         divided = f", {self.replicas} replicas" if self.replicas > 1 else ""
         compiled = ", compiled" if self.compiled else ""
@@ -74,10 +75,10 @@ class Runtime:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep the memory that one step frees for the next, instead of giving it back to the system.
+    """Make glibc keep the memory that one step frees for the next step, instead of returning it to the system.
 
-    Every step allocates the same activations; fetched anew as zeroed pages they cost a fifth to a third of the CPU time: see
-    docs/benchmarks/LOG.md, "Freed memory kept by glibc". Elsewhere than on glibc this does nothing.
+    Every step allocates the same activations. As new zeroed pages they would cost a fifth to a third of the CPU time: see
+    docs/benchmarks/LOG.md, "Freed memory kept by glibc". Without glibc this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -87,11 +88,14 @@ def keep_freed_memory() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device `name` (auto: cuda, then mps, then cpu); raises `ConfigError` if it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return the device `name`; auto is the first usable one of cuda, mps and cpu.
+
+    Raises `ConfigError` if torch cannot use the device.
+    """
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(device for device, usable in there.items() if usable))
-    if not there[name]:
-        usable = ", ".join(device for device, present in there.items() if present)
-        raise ConfigError(f"--device {name}: there is none that torch {torch.__version__} can use; here: {usable}")
+        return torch.device(next(device for device, is_usable in usable.items() if is_usable))
+    if not usable[name]:
+        known = ", ".join(device for device, is_usable in usable.items() if is_usable)
+        raise ConfigError(f"--device {name}: torch {torch.__version__} finds no such device here; usable: {known}")
     return torch.device(name)

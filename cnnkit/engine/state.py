@@ -1,4 +1,4 @@
-"""The state for an exact resume on disk: weights, their average, optimizer, early stopping; replaced as a whole after every epoch."""
+"""The file for an exact resume: weights, their average, optimizer and early stopping, replaced as a whole after every epoch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cnnkit.engine.fit import TrainingState
 from cnnkit.errors import ModelFileError
 from cnnkit.files import whole_file
 
-NAME = "state.pt"
+FILE_NAME = "state.pt"
 
 
 def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
-    """Write `state` and the weights of `model` into `folder`; an older state is replaced only by a whole one."""
+    """Write `state` and the weights of `model` into `folder`; the file replaces an older one only when it is whole."""
     folder.mkdir(exist_ok=True)
     whole = {
         "model": model.state_dict(),
@@ -28,22 +28,24 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "step": state.step,
         "spent": state.spent,
     }
-    with whole_file(folder / NAME) as part:
+    with whole_file(folder / FILE_NAME) as part:
         torch.save(whole, part)
 
 
 def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
-    """Put what `save_state` wrote into `model` and `state`.
+    """Load the file that `save_state` wrote into `model` and `state`.
 
-    Raises `ModelFileError` if there is no state or it does not fit the model.
+    Raises `ModelFileError` if the file is missing or damaged, or does not fit the model.
     """
-    path = folder / NAME
+    path = folder / FILE_NAME
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
-        raise ModelFileError(f"{path}: no state to resume from; the run stopped before its first epoch ended: start it anew") from None
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise ModelFileError(f"{path}: damaged, so the run cannot be resumed; start it anew") from error
+        raise ModelFileError(
+            f"{path}: no such file, so the run cannot be resumed: it stopped before its first epoch ended; start it again with cnnkit train"
+        ) from None
+    except Exception as error:  # torch.load raises many types for a damaged file
+        raise ModelFileError(f"{path}: damaged, so the run cannot be resumed; start it again with cnnkit train") from error
     try:
         model.load_state_dict(saved["model"])
         if state.average is not None:
@@ -53,4 +55,6 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")  # torch names every tensor that does not fit
-        raise ModelFileError(f"{path}: cannot resume from it, it does not fit this run: {reason}") from error
+        raise ModelFileError(
+            f"{path}: does not fit this run, so the run cannot be resumed; start it again with cnnkit train ({reason})"
+        ) from error

@@ -1,4 +1,4 @@
-"""One update of the weights: what the training loop and the learning-rate range test both make."""
+"""One update of the weights, as the training loop and the learning-rate range test make it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnkit.engine.runtime import Runtime
 
 
 class Step:
-    """Gradients of one or more batches, then the update by `optimizer`, as `config` and `runtime` say."""
+    """One optimizer update: the gradients of one or more batches, then the change of the weights."""
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, config: OptimConfig, runtime: Runtime, class_weights: Tensor | None
@@ -29,18 +29,18 @@ class Step:
         self._replicas = Replicas(model, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 
     def gradients(self, group: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Work out the gradients of the mean loss of a group of batches, yielding (loss, logits (n, K), labels) of each, detached."""
+        """Compute the gradients of the mean loss of a group of batches; yield each batch's loss, logits (n, K) and labels, detached."""
         self._optimizer.zero_grad(set_to_none=True)
         for images, labels in group:
             if self._replicas is None:
                 loss, logits = self._forward(self._network, images, labels)
                 self._scaler.scale(loss / len(group)).backward()
             else:
-                loss, logits = self._divided(self._replicas, images, labels, len(group))
+                loss, logits = self._backward_on_replicas(self._replicas, images, labels, len(group))
             yield loss.detach(), logits.detach(), labels
 
     def update(self) -> None:
-        """Change the weights by the gradients."""
+        """Update the weights by the gradients, which ``config.clip_grad`` limits."""
         if self._clip_grad:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_grad)
@@ -50,22 +50,22 @@ class Step:
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the logits."""
         with self._runtime.autocast():
-            logits = network(self._runtime.laid_out(images))
+            logits = network(self._runtime.to_memory_format(images))
         return self._criterion(logits.float(), labels), logits
 
-    def _divided(self, replicas: Replicas, images: Tensor, labels: Tensor, batches: int) -> tuple[Tensor, Tensor]:
-        """Work out the gradients of a batch, 1 / `batches` of them, a part on each replica; returns the mean loss and the logits."""
-        whole = self._weight(labels)
+    def _backward_on_replicas(self, replicas: Replicas, images: Tensor, labels: Tensor, batches: int) -> tuple[Tensor, Tensor]:
+        """Add 1 / `batches` of the gradients of a batch, a part on each replica; return the mean loss and the logits."""
+        total_weight = self._total_weight(labels)
 
-        def share(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def part_loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             loss, logits = self._forward(network, images, labels)
-            return loss * (self._weight(labels) / whole / batches), logits
+            return loss * (self._total_weight(labels) / total_weight / batches), logits
 
-        loss, logits = replicas.gradients(images, labels, share)
+        loss, logits = replicas.gradients(images, labels, part_loss)
         return loss * batches, logits
 
-    def _weight(self, labels: Tensor) -> float:
-        """What the mean loss of images with these labels is divided by: how many they are, or the sum of the classes' weights."""
+    def _total_weight(self, labels: Tensor) -> float:
+        """Return the divisor of the mean loss of these images: their number, or the sum of their class weights."""
         if self._class_weights is None or labels.ndim > 1:
             return len(labels)
         return float(self._class_weights[labels].sum())

@@ -1,4 +1,4 @@
-"""One pass over a split in eval mode: what the loop learns of val after an epoch, and others of a model they have loaded."""
+"""Validation: one pass over a split in eval mode, after an epoch of the training loop or with a loaded model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cnnkit.metrics.counts import confusion_counts
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """What a model scored on a split: the mean loss in nats, the confusion counts (K, K), and what they come from.
+    """The score of a model on a split: mean loss in nats, confusion counts (K, K), and the logits and labels behind them.
 
-    `logits` (N, K) float32 and `labels` (N,) are on the CPU, in the order of the batches.
+    `logits` (N, K) float32 and `labels` (N,) are in the order of the batches.
     """
 
     loss: float
@@ -29,21 +29,21 @@ class Validation:
 
 
 def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> Validation:
-    """Return what `model` in eval mode scores on one pass over `batches`: sums, then one division."""
+    """Return the score of `model` in eval mode on one pass over `batches`: sums over all images, then one division."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
-    kept = _Answers(num_classes)
+    kept = _LogitBuffer(num_classes)
     with torch.inference_mode():
         for images, labels in batches.epoch(0):
-            logits = model(runtime.laid_out(images)).float()
+            logits = model(runtime.to_memory_format(images)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
             kept.add(logits, labels)
     table = confusion_counts(kept.labels, kept.predicted, num_classes)
     return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
 
 
-class _Answers:
-    """The logits (n, K) and labels of batches put below each other, in few large arrays: small ones would scatter the heap."""
+class _LogitBuffer:
+    """A growing buffer of logits (n, K) and labels (n,); many small arrays instead would fragment the heap."""
 
     def __init__(self, num_classes: int) -> None:
         self._images = 0
@@ -53,9 +53,9 @@ class _Answers:
     def add(self, logits: Tensor, labels: Tensor) -> None:
         end = self._images + len(labels)
         if end > len(self._labels):
-            room = max(end, 2 * len(self._labels))
-            self._logits = np.resize(self._logits, (room, self._logits.shape[1]))
-            self._labels = np.resize(self._labels, room)
+            capacity = max(end, 2 * len(self._labels))
+            self._logits = np.resize(self._logits, (capacity, self._logits.shape[1]))
+            self._labels = np.resize(self._labels, capacity)
         self._logits[self._images : end] = logits.cpu().numpy()
         self._labels[self._images : end] = labels.cpu().numpy()
         self._images = end

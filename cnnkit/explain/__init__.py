@@ -1,1 +1,1 @@
-"""Why a model answers as it does: heat maps of an image, and what the layers of the network see in it."""
+"""Explanations of predictions: heat maps of an image, and the feature maps of the network's layers."""

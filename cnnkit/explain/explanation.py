@@ -1,4 +1,4 @@
-"""The explanation of one image: its prediction, its heat map, its feature maps and the check."""
+"""The explanation of one image: its prediction, its heat map, its feature maps, and the check by occlusion."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.explain.stages import Stage
+from cnnkit.explain.stages import FeatureStage
 
-SIDE = 256  # px of the photo that is kept to be shown
+MAX_PHOTO_SIZE = 256  # px of the longer edge of the photo, which is kept for display
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What there is to see of one image.
+    """The pictures of one explanation.
 
-    `photo` is the file, uint8 RGB (H, W, 3), at most `SIDE` px a side, and `window` what the model sees of it: top, left,
-    bottom, right in its pixels. `canvas` is that as the model takes it, uint8 RGB (S, S, 3); `heat` float32 (S, S) in [0, 1]
-    and `stages` are on it.
+    `photo` is the image, uint8 RGB (H, W, 3), with edges of at most `MAX_PHOTO_SIZE` px. `window` is the part of it that the
+    model sees: top, left, bottom, right in its pixels. `canvas` is the input of the model, uint8 RGB (S, S, 3). `heat`,
+    float32 (S, S) in [0, 1], and `stages` cover the canvas.
     """
 
     photo: NDArray[np.uint8]
     window: tuple[float, float, float, float]
     canvas: NDArray[np.uint8]
     heat: NDArray[np.float32]
-    stages: tuple[Stage, ...]
+    stages: tuple[FeatureStage, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The explanation of one file, or its `error` and nothing else.
+    """The explanation of one file, or only its `error`.
 
-    `predicted` is the model's answer, `explained` the class that the heat is evidence for; both with their probabilities.
-    `agreement` is the rank correlation of the heat with the drops of occlusion; None where there was no check or it is not
-    defined.
+    `predicted` is the predicted class, `explained` the class that the heat map explains; each has its probability.
+    `agreement` is the rank correlation of the heat map with the drops of occlusion, or None if there was no check or it is
+    undefined.
     """
 
     path: str
@@ -49,11 +49,11 @@ class Explanation:
 
     @property
     def name(self) -> str:
-        """The file and the folder it lies in: class folders have files of the same name."""
+        """The file name with its folder, as class folders may hold files of the same name."""
         return "/".join(Path(self.path).parts[-2:])
 
     def row(self) -> dict[str, object]:
-        """Return the row of explain.json: everything but the pictures; None where there is an error."""
+        """Return the row of explain.json, without the pictures; most values are None if there is an error."""
         good = self.pictures is not None
         return {
             "path": self.path,

@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al., arXiv:1610.02391): where in the image the evidence for a class stands."""
+"""Grad-CAM (Selvaraju et al., arXiv:1610.02391): heat maps of the evidence for a class, from the gradients of a layer."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cnnkit.errors import CnnkitError
-from cnnkit.explain.heat import class_numbers, heat
+from cnnkit.explain.heat import heat, to_class_indices
 from cnnkit.explain.layers import SpatialLayer, last_spatial, named_layer
-from cnnkit.explain.network import Network
+from cnnkit.explain.network import ExplainedNetwork
 from cnnkit.model.file import Model
 from cnnkit.model.torch_classifier import true_fp32
 from cnnkit.registry import load_architecture
 
-BATCH = 64  # canvases in one pass; the layers up to the one that is explained keep nothing for the gradients
+BATCH_SIZE = 64  # canvases in one pass; the layers before the explained one keep nothing for gradients
 
 
 class GradCam:
     """Heat maps of `model` for any of its classes.
 
-    `layer` is a module of the network by its dotted name. Left out, it is the one that the architecture names
-    (`Architecture.cam_layer`), else the last that still has a grid of places the logits depend on, before any pooling; it is
-    found by running two images of noise. The model's module is put in eval mode and otherwise left untouched.
+    `layer` is the dotted name of a module. By default, it is the layer that the architecture names
+    (`Architecture.cam_layer`). Without such a name, it is the last layer before any pooling whose output is a grid and
+    matters for the logits. Two images of noise find it. The module of the model is put into eval mode and does not change otherwise.
 
-    Raises `CnnkitError` if the network has no such layer, `ConfigError` if `layer` is none.
+    Raises `CnnkitError` if the network has no such layer, `ConfigError` if `layer` does not fit.
     """
 
     def __init__(self, model: Model, layer: str | None = None) -> None:
-        self._network = Network(model)
-        self.layer = _find(self._network, layer)
+        self._network = ExplainedNetwork(model)
+        self.layer = _find_layer(self._network, layer)
 
     def heat_maps(self, canvases: Tensor, classes: ArrayLike) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), and the class to explain on each, (N,) int64, to heat (N, S, S) in [0, 1].
 
-        0 is no evidence for the class, 1 the most in that image; a map without any evidence is zero all over.
+        0 is no evidence for the class, 1 the most evidence in that image; a map without any evidence is zero everywhere.
         """
         return heat(self.maps(canvases, classes), self._network.spec.image_size)
 
     def maps(self, canvases: Tensor, classes: ArrayLike) -> Tensor:
-        """Map canvases (N, C, S, S) and classes (N,) to the map of `layer`, (N, side, side), in units of logit; never negative.
+        """Map canvases (N, C, S, S) and classes (N,) to maps of `layer` (N, G, G), where G is the size of its grid.
 
-        The layer's channels are summed with the weights of equation 1 of the paper, the mean over the places of the
-        gradient of the class's logit, and cut off at zero (equation 2).
+        The values are in units of the logit. The weight of a channel is the mean gradient of the class's logit (equation 1
+        of the paper). The weighted sum of the channels is cut off at zero (equation 2).
         """
-        wanted = class_numbers(classes, len(canvases), len(self._network.classes))
-        parts = [self._part(*part) for part in zip(canvases.split(BATCH), wanted.split(BATCH), strict=True) if len(part[0])]
-        return torch.cat([torch.empty(0, self.layer.grid.side, self.layer.grid.side), *parts])
+        indices = to_class_indices(classes, len(canvases), len(self._network.classes))
+        batches = zip(canvases.split(BATCH_SIZE), indices.split(BATCH_SIZE), strict=True)
+        parts = [self._batch_maps(*batch) for batch in batches if len(batch[0])]
+        return torch.cat([torch.empty(0, self.layer.grid.size, self.layer.grid.size), *parts])
 
-    def _part(self, canvases: Tensor, classes: Tensor) -> Tensor:
+    def _batch_maps(self, canvases: Tensor, classes: Tensor) -> Tensor:
         module = self._network.module
         with true_fp32(), torch.inference_mode(mode=False):
-            with torch.no_grad(), _kept(module.get_submodule(self.layer.name)) as outputs:
+            with torch.no_grad(), _capture_output(module.get_submodule(self.layer.name)) as outputs:
                 logits = module(self._network.images(canvases))
             with torch.enable_grad():
                 chosen = logits.gather(1, classes.to(logits.device, copy=True)[:, None]).sum()
@@ -65,7 +66,7 @@ class GradCam:
         return (weights * grid.maps(outputs[0].detach())).sum(1).clamp(min=0).cpu()
 
 
-def _find(network: Network, layer: str | None) -> SpatialLayer:
+def _find_layer(network: ExplainedNetwork, layer: str | None) -> SpatialLayer:
     if layer is not None:
         return named_layer(layer, network.module, network.layers, "--layer")
     named = load_architecture(network.arch)[0].cam_layer
@@ -74,19 +75,19 @@ def _find(network: Network, layer: str | None) -> SpatialLayer:
     found = last_spatial(network.layers)
     if found is None:
         raise CnnkitError(
-            f"Grad-CAM needs a layer that knows where in the image something is, and {network.arch!r} has none: no module of "
-            f"{type(network.module).__name__} gives a square grid of 2 x 2 places or more from {network.spec.image_size} px images. "
-            "What needs no such layer: --method occlusion"
+            f"Grad-CAM needs a layer whose output is a map of the image, and {network.arch!r} has none: no module of "
+            f"{type(network.module).__name__} outputs a square grid of 2 x 2 or more positions for images of {network.spec.image_size} px; "
+            "use --method occlusion, which works for every network"
         )
     return found
 
 
 @contextmanager
-def _kept(layer: nn.Module) -> Generator[list[Tensor]]:
-    """Yield a list that has the output of `layer` once an image went through, as the start of the gradients.
+def _capture_output(layer: nn.Module) -> Generator[list[Tensor]]:
+    """Yield a list for the output of `layer`, which a forward pass fills; the gradients start at that output.
 
-    Nothing before the layer is recorded, so that part costs what prediction costs. The layers behind get a copy, as they
-    may work in place; what was kept is the layer's own output.
+    Nothing before the layer is recorded, so that part is as fast as prediction. The later layers get a copy of the output,
+    as they may work in place.
     """
     outputs: list[Tensor] = []
 

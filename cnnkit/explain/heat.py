@@ -1,4 +1,4 @@
-"""What all methods have in common: the classes they are asked about, and from values at places to a map of the canvas."""
+"""Helpers of all methods: the check of the classes to explain, and the scaling of maps to heat maps of the canvas."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch.nn import functional as F
 from cnnkit.errors import CnnkitError
 
 
-def class_numbers(classes: ArrayLike, images: int, known: int) -> Tensor:
-    """Return `classes` as int64 (N,); raises `CnnkitError` unless they are N = `images` numbers of `known` classes."""
-    numbers = torch.as_tensor(np.asarray(classes, np.int64))
-    if numbers.shape != (images,) or (images and not 0 <= int(numbers.min()) <= int(numbers.max()) < known):
-        raise CnnkitError(f"classes must be {images} numbers from 0 to {known - 1}, one for each canvas")
-    return numbers
+def to_class_indices(classes: ArrayLike, images: int, known: int) -> Tensor:
+    """Return `classes` as int64 (N,); raises `CnnkitError` unless they are N = `images` indices of `known` classes."""
+    indices = torch.as_tensor(np.asarray(classes, np.int64))
+    if indices.shape != (images,) or (images and not 0 <= int(indices.min()) <= int(indices.max()) < known):
+        raise CnnkitError(f"classes must be {images} class indices from 0 to {known - 1}, one per canvas")
+    return indices
 
 
 def heat(maps: Tensor, size: int) -> NDArray[np.float32]:
-    """Return maps (N, h, w) as heat (N, `size`, `size`) in [0, 1]: what speaks against the class is 0, the most of each image 1.
+    """Return maps (N, h, w), enlarged bilinearly, as heat (N, `size`, `size`) in [0, 1].
 
-    Enlarged bilinearly. A map without a positive value stays zero.
+    Negative values, which are evidence against the class, become 0, and the largest value of each image becomes 1. A map
+    without a positive value stays zero.
     """
     large = F.interpolate(maps.float().clamp(min=0)[:, None], (size, size), mode="bilinear")[:, 0]
     most = large.amax((1, 2), keepdim=True)

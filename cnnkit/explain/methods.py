@@ -1,4 +1,4 @@
-"""The ways to explain an answer, by name; all give a heat map of the canvas."""
+"""The methods of explanation, by name; each returns a heat map of the canvas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MethodName = Literal["gradcam", "occlusion", "integrated-gradients"]
 
 
 class Method(Protocol):
-    """Whatever tells where in an image the evidence for a class stands."""
+    """A method that locates the evidence for a class in an image."""
 
     def heat_maps(self, canvases: Tensor, classes: ArrayLike) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), and the class to explain on each, (N,) int64, to heat (N, S, S) in [0, 1]."""
@@ -25,7 +25,7 @@ class Method(Protocol):
 
 
 def open_method(name: MethodName, model: Model, layer: str | None = None) -> Method:
-    """Return the method `name` for `model`; `layer` is Grad-CAM's. Raises what the method raises for this model."""
+    """Return the method `name` for `model`; `layer` is for Grad-CAM. Raises the errors of the method for this model."""
     if name == "gradcam":
         return GradCam(model, layer)
     return Occlusion(model) if name == "occlusion" else IntegratedGradients(model)

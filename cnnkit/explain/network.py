@@ -1,4 +1,4 @@
-"""A model as those who explain it use it: its module in eval mode, canvases as its input, its spatial layers."""
+"""The network of a model, prepared for explanations: in eval mode, with canvases as input, and its spatial layers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cnnkit.model.file import Model
 from cnnkit.model.preprocess import Preprocess
 
 
-class Network:
-    """The module of `model` on the device where it is; nothing of it is changed but that it is in eval mode."""
+class ExplainedNetwork:
+    """The module of `model`, which stays on its device and changes only to eval mode."""
 
     def __init__(self, model: Model) -> None:
         self.module = model.module.eval()
@@ -25,12 +25,12 @@ class Network:
         self._normalise = Preprocess(self.spec).to(self.device).normalise
 
     def images(self, canvases: Tensor) -> Tensor:
-        """Map canvases, uint8 (N, C, S, S), to what the module takes, on its device."""
+        """Map canvases, uint8 (N, C, S, S), to the input of the module, on its device."""
         return self._normalise(canvases.to(self.device))
 
     @cached_property
     def layers(self) -> list[SpatialLayer]:
-        """The spatial layers in the order in which they finish, found by two canvases of noise."""
+        """The spatial layers in the order in which they finish, found with two canvases of noise."""
         shape = (2, self.spec.channels, self.spec.image_size, self.spec.image_size)
         noise = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return spatial_layers(self.module, self.images(noise))

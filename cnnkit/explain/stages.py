@@ -1,7 +1,6 @@
-"""What the layers of a network see in an image: from edges in the first to parts of things in the last.
+"""Feature maps of a network by stage: from edges in the first to parts of objects in the last.
 
-Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv:1311.2901), named that hierarchy; here are
-the feature maps themselves.
+Zeiler and Fergus described this hierarchy in "Visualizing and Understanding Convolutional Networks" (arXiv:1311.2901).
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnnkit.explain.layers import SpatialLayer
-from cnnkit.explain.network import Network
+from cnnkit.explain.network import ExplainedNetwork
 from cnnkit.model.file import Model
 from cnnkit.model.torch_classifier import true_fp32
 
-BATCH = 16  # canvases whose feature maps are in memory: at 224 px 60 MB each for a wide network
-CHANNELS = 8  # shown of a stage: one row of a picture
-BLOCKS = 4  # stages of a network that never reduces its maps
-FEW = 3  # sides: below, depth tells more than resolution
+BATCH_SIZE = 16  # canvases whose feature maps are in memory: 60 MB each for a wide network at 224 px
+MAX_CHANNELS = 8  # of a stage: one row of a picture
+DEPTHS = 4  # stages of a network whose maps keep their size
+MIN_SIZES = 3  # of maps; with fewer sizes, the depth of a layer says more than its resolution
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """The feature maps of one `layer` for one image: `maps`, float32 (n, side, side), of the channels `shown`.
+class FeatureStage:
+    """The feature maps of one `layer` for one image: `maps`, float32 (n, size, size), of the channels `shown`.
 
-    These are the channels of its `channels` that differ most from place to place (by standard deviation), most first: one
-    that is the same everywhere shows nothing.
+    Of all `channels`, these have the largest standard deviation over the image, in descending order; a constant channel
+    shows nothing.
     """
 
     layer: str
@@ -40,23 +39,23 @@ class Stage:
     maps: NDArray[np.float32]
 
     @property
-    def side(self) -> int:
-        """Places a side."""
+    def size(self) -> int:
+        """The height and width of the maps."""
         return self.maps.shape[-1]
 
 
 class FeatureMaps:
-    """The feature maps of `model`, stage by stage, the finest first; `layers` has none where the network has no maps."""
+    """The feature maps of `model` by stage, the finest first; `layers` is empty if the network has no maps."""
 
     def __init__(self, model: Model) -> None:
-        self._network = Network(model)
+        self._network = ExplainedNetwork(model)
         self.layers = stage_layers(self._network.layers)
 
-    def stages(self, canvases: Tensor) -> list[tuple[Stage, ...]]:
-        """Map canvases, uint8 (N, C, S, S), to the stages of each."""
-        return [stages for part in canvases.split(BATCH) if len(part) for stages in self._part(part)]
+    def stages(self, canvases: Tensor) -> list[tuple[FeatureStage, ...]]:
+        """Map canvases, uint8 (N, C, S, S), to the stages of each canvas."""
+        return [stages for batch in canvases.split(BATCH_SIZE) if len(batch) for stages in self._batch_stages(batch)]
 
-    def _part(self, canvases: Tensor) -> list[tuple[Stage, ...]]:
+    def _batch_stages(self, canvases: Tensor) -> list[tuple[FeatureStage, ...]]:
         kept: dict[str, Tensor] = {}
         with true_fp32(), torch.inference_mode(), ExitStack() as hooks:
             for layer in self.layers:
@@ -67,31 +66,34 @@ class FeatureMaps:
 
 
 def stage_layers(layers: Sequence[SpatialLayer]) -> list[SpatialLayer]:
-    """Return a layer for each stage of a network: the last block before its maps get smaller.
+    """Return one layer per stage of a network: the last block before the maps get smaller.
 
-    A network that keeps one size, as most transformers do, is shown at `BLOCKS` depths, evenly spaced.
+    For a network whose maps keep their size, as in most transformers, return `DEPTHS` blocks at evenly spaced depths.
     """
     stages: dict[int, list[SpatialLayer]] = {}
     for layer in layers:
         if not layer.pooled and not layer.inner:
-            stages.setdefault(layer.grid.side, []).append(layer)
-    by_side = [_last_block(stages[side]) for side in sorted(stages, reverse=True)]
-    if len(by_side) >= FEW or not stages:
-        return by_side
+            stages.setdefault(layer.grid.size, []).append(layer)
+    by_size = [_last_block(stages[size]) for size in sorted(stages, reverse=True)]
+    if len(by_size) >= MIN_SIZES or not stages:
+        return by_size
     longest = max(stages.values(), key=len)
     numbered = [layer for layer in longest if layer.block and layer.name.rpartition(".")[2].isdecimal()]
     blocks = [layer for layer in numbered if _depth(layer) == min(map(_depth, numbered))]
-    if len(blocks) <= len(by_side):
-        return by_side
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, BLOCKS).round().astype(int))
-    return [blocks[place] for place in chosen]
+    if len(blocks) <= len(by_size):
+        return by_size
+    chosen = np.unique(np.linspace(0, len(blocks) - 1, DEPTHS).round().astype(int))
+    return [blocks[index] for index in chosen]
 
 
 def _last_block(stage: Sequence[SpatialLayer]) -> SpatialLayer:
-    """The last block of a stage, of its layers if it has no block; what lies deeper may be inside the block that reduces."""
+    """Return the last block of a stage, or its last layer if it has no block.
+
+    A more deeply nested one may be inside the block that reduces the maps.
+    """
     blocks = [layer for layer in stage if layer.block]
     found = blocks or stage
-    outermost = min(map(_depth, found)) + (1 if blocks else 0)  # a stem is often a block of its own, and stages stand in a list
+    outermost = min(map(_depth, found)) + (1 if blocks else 0)  # a stem is often a block itself, while stages are in a list
     return [layer for layer in found if _depth(layer) <= outermost][-1]
 
 
@@ -101,12 +103,12 @@ def _depth(layer: SpatialLayer) -> int:
 
 def _keep(module: nn.Module, layer: SpatialLayer, kept: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
     def keep(_: nn.Module, __: object, output: Tensor) -> None:
-        kept[layer.name] = layer.grid.maps(output).clone()  # what comes next may work in place
+        kept[layer.name] = layer.grid.maps(output).clone()  # the next layer may work in place
 
     return module.register_forward_hook(keep)
 
 
-def _stage(layer: str, maps: Tensor) -> Stage:
-    """The stage of one image; `maps` (C, side, side)."""
-    varied = maps.flatten(1).std(1).argsort(descending=True, stable=True)[:CHANNELS]
-    return Stage(layer, len(maps), tuple(varied.tolist()), maps[varied].float().cpu().numpy())
+def _stage(layer: str, maps: Tensor) -> FeatureStage:
+    """Return the stage of one image from its `maps` (C, size, size)."""
+    shown = maps.flatten(1).std(1).argsort(descending=True, stable=True)[:MAX_CHANNELS]
+    return FeatureStage(layer, len(maps), tuple(shown.tolist()), maps[shown].float().cpu().numpy())

@@ -1,9 +1,9 @@
-"""Export to ONNX: one file that takes decoded images of any size and answers with probabilities.
+"""Export to ONNX: one file that maps decoded images of any size to probabilities.
 
-input `images` uint8 (N, H, W, 3) RGB, all three dynamic; outputs `probabilities` float32 (N, K) and `labels` int64 (N,).
-Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in index order, and the
-model's rules: `temperature` and `calibration`, where it comes from, or `abstention` with the `threshold` below which a top
-probability is no answer.
+The input is `images` uint8 (N, H, W, 3) RGB with dynamic N, H and W. The outputs are `probabilities` float32 (N, K) and
+`labels` int64 (N,). Preprocessing, temperature and softmax are part of the graph. The metadata hold `classes`, a JSON list in
+index order, and the rules of the model. These are `temperature` and `calibration` (how it was fitted), `label_sets`,
+`fingerprint` and `abstention`, with the `threshold` below which the model abstains.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from cnnkit.model.rules import to_metadata
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 18  # what torch's translations are written in: nothing is converted, and every onnxruntime since 1.14 reads it
-MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB; leaves 1 MiB for the graph
+OPSET = 18  # torch's own, so that nothing is converted; onnxruntime 1.14 and later read it
+MAX_WEIGHT_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB, of which 1 MiB is for the graph
 
 
 class EndToEnd(nn.Module):
-    """The whole way of `model` as one module: uint8 (N, H, W, 3) -> probabilities (N, K) float32, labels (N,) int64."""
+    """The whole `model` as one module: uint8 (N, H, W, 3) to probabilities (N, K) float32 and labels (N,) int64."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -47,24 +47,24 @@ class EndToEnd(nn.Module):
 
 
 def write_onnx(model: Model, path: Path) -> None:
-    """Write `model` to `path` as one ONNX file.
+    """Write `model` to `path` as one ONNX file; the same model results in the same bytes.
 
-    The same model gives the same bytes. Raises `ModelFileError` if the weights exceed the 2 GiB of one file.
+    Raises `ModelFileError` if the weights exceed the 2 GiB of one file.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.module.state_dict().values())
-    if weights > MAX_BYTES:
+    if weights > MAX_WEIGHT_BYTES:
         raise ModelFileError(f"{model.path}: its weights take {weights / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB")
     import onnx
 
     proto = _translate(EndToEnd(model).eval())
-    _forget_the_translation(proto)
+    _remove_notes(proto)
     onnx.helper.set_model_props(proto, metadata(model.header))
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def metadata(header: ModelHeader) -> dict[str, str]:
-    """Return what the file says of itself; values that are not text are JSON."""
+    """Return the metadata of the ONNX file; values that are not text are JSON."""
     return {
         "classes": json.dumps(header.classes, ensure_ascii=False),
         "preprocessing": header.preprocessing.model_dump_json(),
@@ -78,7 +78,7 @@ def metadata(header: ModelHeader) -> dict[str, str]:
 
 def _translate(module: nn.Module) -> onnx.ModelProto:
     """Trace `module` and translate the trace, with named dynamic dimensions."""
-    # Two images of odd and differing sides: torch.export would take a 1 and equal sides for facts about every input.
+    # Two images, of different odd height and width: torch.export would treat a 1 or equal dimensions as constants.
     sample = torch.zeros((2, 37, 41, 3), dtype=torch.uint8)
     dimension = torch.export.Dim
     program = torch.onnx.export(
@@ -96,8 +96,8 @@ def _translate(module: nn.Module) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _forget_the_translation(proto: onnx.ModelProto) -> None:
-    """Remove torch's notes on every node and value: stack traces with file names of the exporting machine."""
+def _remove_notes(proto: onnx.ModelProto) -> None:
+    """Remove torch's notes on nodes and values: they are stack traces with file names of the exporting machine."""
     graph = proto.graph
     del proto.metadata_props[:]
     del graph.metadata_props[:]

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: inputs, outputs, operators and metadata. Nothing is run."""
+"""Facts about an ONNX file, read without running it: inputs, outputs, operators and metadata."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Face:
-    """One input or output: its name, the type of its numbers, and its dimensions, named where they are dynamic."""
+class TensorInfo:
+    """One input or output: its name, its number type, and its dimensions; a dynamic dimension has a name."""
 
     name: str
     dtype: str
@@ -25,13 +25,14 @@ class Face:
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """An ONNX file from outside: `opset` by domain (the standard one is empty); `constants` counts the numbers it holds.
+    """The interface and the sizes of an ONNX file.
 
-    `metadata` are its entries, those that are JSON read as such.
+    `opset` is by domain; the standard domain is empty. `constants` is the number of stored numbers. `metadata` are the
+    entries of the file, parsed if they are JSON.
     """
 
-    inputs: tuple[Face, ...]
-    outputs: tuple[Face, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     opset: dict[str, int]
     nodes: int
     constants: int
@@ -41,39 +42,39 @@ class OnnxFacts:
 
 
 def read_onnx_facts(path: Path) -> OnnxFacts:
-    """Return what the ONNX file `path` says of itself; raises `ModelFileError` if it is none."""
+    """Return the facts about the ONNX file `path`; raises `ModelFileError` if it is not an ONNX file."""
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # protobuf's own kind of error, and whatever damaged bytes happen to mean
+    except Exception as error:  # protobuf raises its own type, and others for damaged bytes
         raise ModelFileError(f"{path}: not an ONNX file ({error}); write one with: cnnkit export --onnx") from error
     graph = model.graph
     if not graph.node:
-        raise ModelFileError(f"{path}: not an ONNX file: no graph in it; write one with: cnnkit export --onnx")
+        raise ModelFileError(f"{path}: not an ONNX file (it has no graph); write one with: cnnkit export --onnx")
     return OnnxFacts(
-        inputs=tuple(map(_face, graph.input)),
-        outputs=tuple(map(_face, graph.output)),
+        inputs=tuple(map(_tensor_info, graph.input)),
+        outputs=tuple(map(_tensor_info, graph.output)),
         opset={entry.domain: entry.version for entry in model.opset_import},
         nodes=len(graph.node),
         constants=sum(math.prod(tensor.dims) for tensor in graph.initializer),
-        metadata={entry.key: _value(entry.value) for entry in model.metadata_props},
+        metadata={entry.key: _parse(entry.value) for entry in model.metadata_props},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         bytes=path.stat().st_size,
     )
 
 
-def _face(value: ValueInfoProto) -> Face:
+def _tensor_info(value: ValueInfoProto) -> TensorInfo:
     import onnx
 
     tensor = value.type.tensor_type
     dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-    return Face(value.name, dtype, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim))
+    return TensorInfo(value.name, dtype, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim))
 
 
-def _value(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

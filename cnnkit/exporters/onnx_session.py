@@ -1,4 +1,4 @@
-"""An exported ONNX file as a `Classifier`, run by onnxruntime; no torch in the computation."""
+"""An exported ONNX file as a `Classifier`, run by onnxruntime without torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cnnkit.model.rules import Rules, from_metadata
 if TYPE_CHECKING:
     import onnxruntime
 
-BATCH = 64  # images in one run of the session
-PIXELS = 16_000_000  # of all images in one run: the graph holds them as float32, 200 MB of RGB
-QUIET = 3  # onnxruntime's severity "error": its warnings speak of the graph, not to the user
+MAX_BATCH_SIZE = 64  # images in one run of the session
+MAX_BATCH_PIXELS = 16_000_000  # of all images in one run: 200 MB, as the graph holds them as float32 RGB
+ERROR_SEVERITY = 3  # of onnxruntime's log: its warnings are about the graph and do not help a user
 
 
 class OnnxClassifier:
-    """The ONNX file at `path`, written by ``cnnkit export --onnx``, on the CPU.
+    """An ONNX file that ``cnnkit export --onnx`` wrote, run on the CPU.
 
-    Raises `ModelFileError` if the file is missing, no ONNX file, or one that cnnkit did not write.
+    Raises `ModelFileError` if the file is missing, not an ONNX file, or written by another program.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -44,18 +44,18 @@ class OnnxClassifier:
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
         result = np.empty((len(images), len(self.classes)), np.float32)
-        for rows in _same_size(images):
+        for rows in _batches_of_one_size(images):
             outputs = self._session.run(["probabilities"], {"images": np.stack([images[row] for row in rows])})
             result[rows] = np.asarray(outputs[0])
         return result
 
 
-def _same_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Group the indices of images of one size into batches that the graph can take at once."""
+def _batches_of_one_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """Return batches of indices; the images of a batch have one size, so that the graph accepts them together."""
     batches: list[list[int]] = []
     for rows in group_by_shape(images):
         height, width, _ = images[rows[0]].shape
-        count = min(BATCH, max(1, PIXELS // (height * width)))
+        count = min(MAX_BATCH_SIZE, max(1, MAX_BATCH_PIXELS // (height * width)))
         batches += [rows[start : start + count] for start in range(0, len(rows), count)]
     return batches
 
@@ -64,10 +64,10 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = QUIET
+    options.log_severity_level = ERROR_SEVERITY
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for every status code, with no base of their own
+    except Exception as error:  # onnxruntime has one class per status code, without a common base
         raise ModelFileError(
             f"{path}: not an ONNX file that onnxruntime {onnxruntime.__version__} can read ({str(error).splitlines()[0]}); "
             f"write one with: cnnkit export --onnx"
@@ -75,7 +75,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[str, ...]:
-    """Check the face of the file: names, types and ranks of inputs and outputs, and the class names in its metadata."""
+    """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
     inputs = [(node.name, node.type, len(node.shape), node.shape[-1:]) for node in session.get_inputs()]
     outputs = {node.name: node.shape for node in session.get_outputs()}
     text = session.get_modelmeta().custom_metadata_map.get("classes")
@@ -92,18 +92,18 @@ def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[st
         if outputs["probabilities"][-1] == len(classes):
             return classes
         problem = f"its metadata names {len(classes)} classes, its output has {outputs['probabilities'][-1]}"
-    raise ModelFileError(f"{path}: an ONNX file, but not one that cnnkit export wrote: {problem}")
+    raise ModelFileError(f"{path}: an ONNX file that cnnkit export did not write: {problem}; write one with: cnnkit export --onnx")
 
 
 def _read_rules(path: Path, session: onnxruntime.InferenceSession) -> tuple[Rules, Preprocessing | None]:
-    """Read when not to answer, and how images become canvases; the graph needs neither, so a file may lack them."""
+    """Return the rules and the preprocessing in the metadata; the graph needs neither, so a file may lack them."""
     metadata = session.get_modelmeta().custom_metadata_map
     try:
         known = metadata.get("preprocessing")
         return from_metadata(metadata), Preprocessing.model_validate_json(known) if known else None
-    except ValueError as error:  # pydantic's is one
+    except ValueError as error:  # pydantic's ValidationError too
         first = str(error).splitlines()[0]
-        raise ModelFileError(f"{path}: its metadata cannot be read by this version of cnnkit ({first}); export the model again") from error
+        raise ModelFileError(f"{path}: this version of cnnkit cannot read its metadata ({first}); export the model again") from error
 
 
 def _names(text: str) -> tuple[str, ...]:

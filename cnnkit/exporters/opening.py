@@ -1,4 +1,4 @@
-"""Opening a model file or an exported file as a `Classifier`, chosen by its suffix."""
+"""The opening of a model file or an exported file as a `Classifier`, by its suffix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def open_classifier(path: str | Path) -> Classifier:
-    """Open a model file, or an exported file by its suffix: ``.onnx`` is opened by the exporter named onnx.
+    """Open a model file or an exported file; the suffix names the exporter, so the exporter onnx opens ``.onnx``.
 
-    Raises `ModelFileError` if the file is missing or not what its name says, `PluginError` if the architecture is not
+    Raises `ModelFileError` if the file is missing or does not fit its suffix, `PluginError` if the architecture is not
     installed.
     """
     file = Path(path)

@@ -1,4 +1,4 @@
-"""Parity: an exported file must give the model's answers on the same images, or it is not kept."""
+"""Parity: the check that an exported file gives the same probabilities as its model on the same images."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
 from cnnkit.model.torch_classifier import TorchClassifier
 
-# Ten times the 1.1e-4 by which torch and onnxruntime differ at most, ten times below the 1e-2 of a fault: see
+# Ten times the largest difference of torch and onnxruntime, 1.1e-4, and a tenth of the smallest difference of a fault, 1e-2. See
 # docs/benchmarks/LOG.md, "Tolerance of parity".
 TOLERANCE = 1e-3
-BATCH = 32  # decoded images held at a time: 32 of 12 megapixels are 1.2 GB
+BATCH_SIZE = 32  # decoded images in memory: 32 of 12 megapixels take 1.2 GB
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How well an exported file agrees with its model on `n` images.
+    """The agreement of an exported file with its model on `n` images.
 
-    `top1_agreement` is the share of images with the same top class; of those that differ, `ties` differ between classes
-    whose probabilities the model itself holds for equal within `tolerance`. `worst` describes the image that differs most.
+    `top1_agreement` is the share of images with the same top class. `ties` is the number of images with another top class
+    whose probability in the model is within `tolerance` of the highest. `worst` describes the image with the largest
+    difference.
     """
 
     n: int
@@ -41,7 +42,7 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether every probability is within the tolerance and every top class the same, ties aside."""
+        """Whether all probabilities agree within the tolerance, and all top classes except for ties."""
         return self.max_abs_probability_difference <= self.tolerance and self.disagreements == self.ties
 
     @property
@@ -62,53 +63,58 @@ class Parity:
 
 
 def check_parity(
-    reference: Classifier, exported: Classifier, images: Iterable[NDArray[np.uint8]], *, tolerance: float = TOLERANCE, batch: int = BATCH
+    reference: Classifier,
+    exported: Classifier,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    tolerance: float = TOLERANCE,
+    batch: int = BATCH_SIZE,
 ) -> Parity:
-    """Compare two classifiers on decoded `images`, uint8 (H, W, 3) of any size, `batch` of them in memory at a time.
+    """Compare two classifiers on decoded `images`, uint8 (H, W, 3) of any size, with `batch` images in memory.
 
-    Raises `DataError` if there is no image, `CheckFailedError` if the class names differ.
+    Raises `DataError` if there are no images, `CheckFailedError` if the class names differ.
     """
     if reference.classes != exported.classes:
         raise CheckFailedError(f"the exported file names the classes {exported.classes}, the model {reference.classes}")
     sizes: list[str] = []
     expected: list[NDArray[np.float32]] = []
-    answered: list[NDArray[np.float32]] = []
-    for some in _batches(images, batch):
-        sizes += [f"{image.shape[1]} × {image.shape[0]} px" for image in some]
-        expected.append(reference.probabilities(some))
-        answered.append(exported.probabilities(some))
+    found: list[NDArray[np.float32]] = []
+    for part in _batches(images, batch):
+        sizes += [f"{image.shape[1]} × {image.shape[0]} px" for image in part]
+        expected.append(reference.probabilities(part))
+        found.append(exported.probabilities(part))
     if not sizes:
-        raise DataError("no image to check the exported file on; name a folder of images with --data")
-    return _compare(np.concatenate(expected), np.concatenate(answered), reference.classes, sizes, tolerance)
+        raise DataError("there are no images to check the exported file on; name a folder of images with --data")
+    return _compare(np.concatenate(expected), np.concatenate(found), reference.classes, sizes, tolerance)
 
 
 def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterable[NDArray[np.uint8]]) -> Parity:
-    """Export `model` to `path`; the file appears under that name only after it gave the model's answers on `images`.
+    """Export `model` to `path` and check the file on `images`; it appears under that name only if the check passes.
 
-    A file that was at `path` stays until then. Raises `CheckFailedError` if the answers differ (nothing is kept),
-    `DataError` if there is no image, `ModelFileError` if the file cannot be written.
+    An older file stays until then. Raises `CheckFailedError` if the predictions differ (the new file is removed),
+    `DataError` if there are no images, `ModelFileError` if the file cannot be written.
     """
     remaining = iter(images)
-    first = list(islice(remaining, 1))  # without any image nothing is exported in the first place
+    first = list(islice(remaining, 1))
     if not first:
-        raise DataError(f"{path}: not exported, there is no image to check it on; name a folder of images with --data")
+        raise DataError(f"{path}: not exported, as there are no images to check it on; name a folder of images with --data")
     with _writing(path), whole_file(path) as part:
         exporter.write(model, part)
         parity = check_parity(TorchClassifier(model), exporter.open(part), chain(first, remaining))
         if not parity.passed:
             raise CheckFailedError(
-                f"{path}: not kept, since it does not answer as {model.path} does: "
+                f"{path}: not kept, as its predictions differ from those of {model.path}: "
                 f"{parity.disagreements - parity.ties} of {parity.n} images have another top class, the largest difference of a "
-                f"probability is {parity.max_abs_probability_difference:.2g} (allowed {parity.tolerance:.2g}); worst: {parity.worst}. "
-                f"The fault lies in the exporter {exporter.name!r} or an operation it translates; the model file is as it was"
+                f"probability is {parity.max_abs_probability_difference:.2g} (allowed: {parity.tolerance:.2g}); worst: {parity.worst}. "
+                f"The fault is in the exporter {exporter.name!r} or an operation that it translates; the model file is unchanged"
             )
     return parity
 
 
 def sample_photos(count: int) -> list[NDArray[np.uint8]]:
-    """Return `count` real images for want of others: crops of many sizes of scikit-learn's two sample photographs.
+    """Return `count` real images for a check without a data set: crops of scikit-learn's two sample photographs.
 
-    Always the same ones; sides from 16 pixels to the whole photograph (640 × 427).
+    The crops are always the same. Their height and width are from 16 pixels to those of the photograph (640 × 427).
     """
     from sklearn.datasets import load_sample_images
 
@@ -117,8 +123,8 @@ def sample_photos(count: int) -> list[NDArray[np.uint8]]:
     crops: list[NDArray[np.uint8]] = []
     for index in range(count):
         photo = photos[index % len(photos)]
-        height, width = (int(random.integers(16, side + 1)) for side in photo.shape[:2])
-        top, left = (int(random.integers(0, side - kept + 1)) for side, kept in zip(photo.shape, (height, width), strict=False))
+        height, width = (int(random.integers(16, length + 1)) for length in photo.shape[:2])
+        top, left = (int(random.integers(0, length - kept + 1)) for length, kept in zip(photo.shape, (height, width), strict=False))
         crops.append(photo[top : top + height, left : left + width].copy())
     return crops
 
@@ -133,22 +139,22 @@ def _writing(path: Path) -> Generator[None]:
 
 def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:
     remaining = iter(images)
-    while some := list(islice(remaining, size)):
-        yield some
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def _compare(
-    expected: NDArray[np.float32], answered: NDArray[np.float32], classes: tuple[str, ...], sizes: list[str], tolerance: float
+    expected: NDArray[np.float32], found: NDArray[np.float32], classes: tuple[str, ...], sizes: list[str], tolerance: float
 ) -> Parity:
-    """Compare probabilities (N, K); a NaN on either side is an infinite difference."""
+    """Compare probabilities (N, K); a NaN in either of them is an infinite difference."""
     rows = np.arange(len(expected))
-    ours, theirs = expected.argmax(1), answered.argmax(1)
+    ours, theirs = expected.argmax(1), found.argmax(1)
     differs = ours != theirs
     tie = differs & (expected[rows, ours] - expected[rows, theirs] < tolerance)
-    differences = np.nan_to_num(np.abs(expected.astype(np.float64) - answered).max(1), nan=np.inf)
+    differences = np.nan_to_num(np.abs(expected.astype(np.float64) - found).max(1), nan=np.inf)
     worst = int(np.lexsort((differences, differs & ~tie))[-1])  # another top class first, then the largest difference
     named = f"image {worst + 1} of {len(rows)} ({sizes[worst]})"
-    was, became = (f"{classes[top[worst]]!r} {p[worst, top[worst]]:.6f}" for top, p in ((ours, expected), (theirs, answered)))
+    was, became = (f"{classes[top[worst]]!r} {p[worst, top[worst]]:.6f}" for top, p in ((ours, expected), (theirs, found)))
     return Parity(
         n=len(rows),
         top1_agreement=float(1 - differs.mean()),

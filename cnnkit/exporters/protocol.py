@@ -1,4 +1,4 @@
-"""The exporter contract: what a package provides under the entry-point group ``cnnkit.exporters``."""
+"""The exporter contract: the value behind an entry point of the group ``cnnkit.exporters``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cnnkit.model.file import Model
 
 @dataclass(frozen=True)
 class Exporter:
-    """One format a model can be exported to.
+    """An export format.
 
-    `write(model, path)` writes one self-contained file: decoded images in, probabilities out; what it returns is ignored.
-    `open(path)` returns the file as a `Classifier` and raises `ModelFileError` for one it did not write. The suffix of the
-    files is the exporter's `name`, which is that of its entry point: ``onnx`` writes and opens ``.onnx``.
+    `write(model, path)` writes one self-contained file that maps decoded images to probabilities; its result is ignored.
+    `open(path)` returns the file as a `Classifier`, and raises `ModelFileError` if the exporter did not write it. `name` is
+    the name of the entry point and the suffix of the files: ``onnx`` writes and opens ``.onnx``.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""A trained model: its file, its preprocessing, its head, its predictions."""
+"""Trained models: the model file, preprocessing, the last layer and prediction."""

@@ -1,6 +1,6 @@
-"""The interface of a trained model: decoded images to class probabilities, from a model file or an exported file.
+"""The interface of a trained model, which maps decoded images to class probabilities.
 
-Evaluation, prediction and the parity check use a `Classifier`; they do not know whether torch or an exported file computes.
+Evaluation, prediction and the parity check use a `Classifier`, so they do not depend on torch or on an export format.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cnnkit.model.rules import Rules
 
 
 class Classifier(Protocol):
-    """Whatever maps decoded images to class probabilities."""
+    """A trained model or an exported file, which maps decoded images to class probabilities."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -29,8 +29,8 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
-class Limited(Protocol):
-    """A classifier whose file also says when not to answer, and how images become what it looks at; formats may leave that out."""
+class ClassifierWithRules(Protocol):
+    """A classifier whose file also holds rules and preprocessing; an export format may lack both."""
 
     @property
     def rules(self) -> Rules:
@@ -39,10 +39,10 @@ class Limited(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How a decoded image becomes a canvas; None if the file does not say."""
+        """The preprocessing of decoded images to canvases; None if the file lacks it."""
         ...
 
 
 def rules_of(classifier: Classifier) -> Rules:
-    """Return the rules that came with a classifier: none at all where its format keeps none."""
-    return classifier.rules if isinstance(classifier, Limited) else Rules()
+    """Return the rules in the file of `classifier`, or empty rules if its format has none."""
+    return classifier.rules if isinstance(classifier, ClassifierWithRules) else Rules()

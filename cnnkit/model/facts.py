@@ -1,4 +1,4 @@
-"""What a model file says of itself, read without torch and without building anything: for tables of many files."""
+"""Facts about a model file, read from its header without torch, so that a table of many files is fast."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from cnnkit.errors import ModelFileError
 
-_LENGTH = 8  # bytes that say how long the header is
-_LONGEST = 100_000_000  # bytes: what safetensors itself reads at most
+_LENGTH_BYTES = 8  # hold the length of the header
+_MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: measured, not learned
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelFileFacts:
     """The header and the sizes of a safetensors file.
 
-    `header` is cnnkit's, None for bare weights. `parameters` counts the numbers that are learned, `statistics` those that BatchNorm
-    has measured, of so many `tensors`; `bytes` is the size of the file.
+    `header` is cnnkit's header, None for bare weights. `parameters` is the number of learned values, `statistics` the number
+    of values that BatchNorm has measured. `tensors` is the number of tensors, `bytes` the size of the file.
     """
 
     header: dict[str, Any] | None
@@ -31,12 +31,12 @@ class ModelFacts:
     bytes: int
 
 
-def read_facts(path: Path) -> ModelFacts:
-    """Return what the header of the safetensors file `path` says; raises `ModelFileError` if there is none."""
+def read_facts(path: Path) -> ModelFileFacts:
+    """Return the facts in the header of the safetensors file `path`; raises `ModelFileError` if it cannot be read."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH), "little")
-            entries = json.loads(file.read(length)) if 0 < length <= _LONGEST else None
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            entries = json.loads(file.read(length)) if 0 < length <= _MAX_HEADER_BYTES else None
         size = path.stat().st_size
         if not isinstance(entries, dict):
             raise ModelFileError(f"{path}: not a safetensors file; expected a best.safetensors written by cnnkit train")
@@ -49,6 +49,6 @@ def read_facts(path: Path) -> ModelFacts:
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path}: not a whole safetensors file ({type(error).__name__}: {error})") from None
+        raise ModelFileError(f"{path}: not a complete safetensors file ({type(error).__name__}: {error})") from None
     statistics = sum(number for name, number in numbers.items() if name.endswith(_STATISTICS))
-    return ModelFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
+    return ModelFileFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)

@@ -1,6 +1,6 @@
-"""The model file: weights in safetensors, and in its header everything needed to predict, evaluate and export.
+"""The model file: weights in safetensors, with a header for everything that prediction, evaluation and export need.
 
-The header holds one JSON document under the key ``cnnkit``. No pickle is ever read.
+The header holds one JSON document under the key ``cnnkit``. The file contains no pickle.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FORMAT = 1
 
 
 class ModelHeader(Rules, BaseModel):
-    """What a model file says of itself, beside the weights.
+    """The header of a model file: the description of the model beside its weights.
 
-    `arch` and `options` rebuild the network; `classes` are in index order; `versions` are those it was trained with;
-    `training` says how the weights came to be (epoch, monitored metric and value, seed, data fingerprint). The temperature and the
-    model's own limits are among its `Rules`.
+    `arch` and `options` rebuild the network. `classes` are in index order. `versions` are the package versions of the
+    training. `training` describes it: epoch, monitored metric and its value, seed, data fingerprint. The base class
+    `Rules` adds the temperature and the limits of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,20 +55,20 @@ class Model:
 
 
 def check_class_names(classes: Sequence[str]) -> None:
-    """Raise `DataError` for names that no model file can hold: they are text there, and in every exported file."""
+    """Raise `DataError` for a name that is not valid text, because model files and exported files hold names as text."""
     for name in classes:
         stored = name.encode("utf-8", "surrogateescape")
         if stored.decode("utf-8", "replace") != name:
-            raise DataError(f"class {stored!r}: its name has bytes that are no text; rename the folder")
+            raise DataError(f"class {stored!r}: its name is not valid UTF-8 text; rename the folder")
 
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
-    """Write `module`'s weights and `header` to `path`; the file appears under its name only when it is whole."""
+    """Write `header` and the weights of `module` to `path`; the file appears there only when it is complete."""
     _write(path, {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, header)
 
 
 def rewrite_header(path: Path, header: ModelHeader) -> None:
-    """Give the model file `path` another header; its weights stay as they are, and so does the file until the new one is whole.
+    """Replace the header of the model file `path` and keep its weights; the old file stays until the new one is complete.
 
     Raises `ModelFileError` as `read_header` does.
     """
@@ -78,16 +78,16 @@ def rewrite_header(path: Path, header: ModelHeader) -> None:
 def read_header(path: Path) -> ModelHeader:
     """Return the header of the model file `path`.
 
-    Raises `ModelFileError` if the file is missing, no safetensors file, bare weights, or of a newer format.
+    Raises `ModelFileError` if the file is missing, not a safetensors file, without a header, or of a newer format.
     """
     return _open(path)[0]
 
 
 def load_model(path: str | Path) -> Model:
-    """Rebuild the model that the file `path` holds; the file alone is enough.
+    """Load the model file `path` and return the model; no other file is needed.
 
-    Raises `ModelFileError` as `read_header` does, or if the weights do not fit the architecture; `PluginError` if the
-    architecture is not installed.
+    Raises `ModelFileError` as `read_header` does, and if the weights do not fit the architecture. Raises `PluginError` if
+    the architecture is not installed.
     """
     file = Path(path)
     header, weights = _open(file)
@@ -110,7 +110,7 @@ def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
 
 def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file")
+        raise ModelFileError(f"{path}: no such model file; name a run, its folder or a best.safetensors (list runs with: cnnkit runs)")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("cnnkit")
@@ -124,6 +124,6 @@ def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'header'}: {one['msg']}" for one in error.errors())
         raise ModelFileError(
-            f"{path}: its header cannot be read by this version of cnnkit, which knows formats up to {FORMAT} ({wrong}); "
-            f"a file of a newer cnnkit needs: pip install --upgrade cnnkit"
+            f"{path}: this version of cnnkit cannot read the header; it knows formats up to {FORMAT} ({wrong}); "
+            f"for a file of a newer cnnkit, type: pip install --upgrade cnnkit"
         ) from error

@@ -1,4 +1,4 @@
-"""The last layer, the one that gives the logits: which it is, and how it starts when the rest comes from weights."""
+"""The head of a network, the last layer that outputs the logits: finding it, and initialising it when the rest is loaded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cnnkit.errors import ConfigError
 
 
 def head_parameters(module: nn.Module, num_classes: int) -> set[str]:
-    """Return the names of the parameters of the layer that gives the logits: all that trains while the rest is frozen.
+    """Return the names of the head's parameters, which train while the rest is frozen.
 
-    It is what the network's own `get_classifier()` says (timm's convention), or else the last `nn.Linear` or `nn.Conv2d`
-    with `num_classes` outputs. Raises `ConfigError` if there is none.
+    The network's own `get_classifier()` (timm's convention) names the head, else it is the last `nn.Linear` or
+    `nn.Conv2d` with `num_classes` outputs. Raises `ConfigError` if there is none.
     """
     heads = head_layers(module, num_classes)
     if not heads:
         raise ConfigError(
-            f"{type(module).__name__} has no Linear or Conv2d layer with {num_classes} outputs, so its head cannot be told from the rest: "
+            f"{type(module).__name__} has no Linear or Conv2d layer with {num_classes} outputs, so its head cannot be found; "
             "use --freeze-epochs 0, or give the network a get_classifier() method that returns its last layer"
         )
     wanted = {id(parameter) for head in heads for parameter in head.parameters()}
@@ -27,24 +27,26 @@ def head_parameters(module: nn.Module, num_classes: int) -> set[str]:
 
 
 def head_layers(module: nn.Module, num_classes: int) -> list[nn.Module]:
-    """Return the layers that give the logits, usually one; empty if none can be told."""
+    """Return the layers that output the logits, usually one; empty if none can be found."""
     return _classifiers(module) or _last_layer(module, num_classes)
 
 
 def start_head(
     module: nn.Module, num_classes: int, fresh: frozenset[str], old: Mapping[str, Tensor], examples: Iterable[tuple[Tensor, Tensor]]
 ) -> str | None:
-    """Give the last layer the best start that the weights allow; returns a sentence on it, None if the layer was loaded.
+    """Initialise the last layer if it was not loaded; return a sentence about it, or None if the layer was loaded.
 
-    `fresh` names the parameters of `module` that were not loaded. `old` holds, under the last layer's names, tensors of the
-    file that did not fit because it told other classes apart. `examples` are training images (n, C, H, W), normalised,
-    with labels (n,). Every new class starts as a mixture of the old ones: row c is the mean of the old rows k, weighted
-    by how often the old layer sees k in images of class c and by how much k speaks for c rather than for another class.
-    Such a start beats a layer trained from zero before the first step: see docs/benchmarks/LOG.md, "New last layer".
+    `fresh` names the parameters of `module` that were not loaded. `old` holds the tensors of the file's last layer, by
+    their names, which did not fit because the file has other classes. `examples` are normalised training images
+    (n, C, H, W) with labels (n,).
 
-    Without an old layer of the same input the new one starts at zero, every class as likely, as in Big Transfer
-    (arXiv:1912.11370): a random one starts with confident nonsense whose errors the first steps carry into the loaded
-    layers.
+    Every new class starts as a mixture of the old classes. Row c is a weighted mean of the old rows k.
+    The weight grows with the probability of k for images of class c, and with how specific k is to c. This start beats a layer trained from
+    zero before the first step: see docs/benchmarks/LOG.md, "New last layer".
+
+    Without an old layer of the same input, the new layer starts at zero, as in Big Transfer (arXiv:1912.11370): all
+    classes are equally probable. A random layer would start with confident errors, which the first steps would carry into
+    the loaded layers.
     """
     names = {id(layer): name for name, layer in module.named_modules()}
     layers = head_layers(module, num_classes)
@@ -52,7 +54,7 @@ def start_head(
     if not parameters:
         return None
     if len(layers) == 1 and _mix(module, layers[0], old, names[id(layers[0])], examples):
-        return "the new last layer starts as a mixture of the old one's classes, by what it sees in the training images"
+        return "the new last layer starts as a mixture of the old classes, by their probabilities on training images"
     with torch.no_grad():
         for name in parameters:
             module.get_parameter(name).zero_()
@@ -60,7 +62,7 @@ def start_head(
 
 
 def _mix(module: nn.Module, layer: nn.Module, old: Mapping[str, Tensor], name: str, examples: Iterable[tuple[Tensor, Tensor]]) -> bool:
-    """Set `layer` to mixtures of the old classes; False, and nothing changed, if there is no old layer to mix from."""
+    """Set `layer` to mixtures of the old classes; return False without a change if no old layer fits."""
     weight = old.get(f"{name}.weight")
     if not isinstance(layer, nn.Linear) or weight is None or weight.ndim != 2 or weight.shape[1] != layer.in_features:  # noqa: PLR2004
         return False
@@ -70,7 +72,7 @@ def _mix(module: nn.Module, layer: nn.Module, old: Mapping[str, Tensor], name: s
     seen = torch.zeros(layer.out_features, len(weight), device=device)
     images_of = torch.zeros(layer.out_features, 1, device=device)
     for features, labels in _inputs(module, layer, examples):
-        if features.ndim != 2:  # noqa: PLR2004 (one vector per image; a layer that sees maps or tokens is another matter)
+        if features.ndim != 2:  # noqa: PLR2004 (one vector per image, not maps or tokens)
             return False
         seen.index_add_(0, labels, torch.softmax(features.float() @ weight.T + bias, dim=1))
         images_of.index_add_(0, labels, torch.ones(len(labels), 1, device=device))
@@ -85,7 +87,7 @@ def _mix(module: nn.Module, layer: nn.Module, old: Mapping[str, Tensor], name: s
 
 
 def _inputs(module: nn.Module, layer: nn.Module, examples: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield what reaches `layer` from the images of each batch, with their labels; `module` is left in train mode."""
+    """Yield the inputs of `layer` and the labels of each batch; `module` is in train mode afterwards."""
     caught: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach()))
     module.eval()
@@ -100,10 +102,10 @@ def _inputs(module: nn.Module, layer: nn.Module, examples: Iterable[tuple[Tensor
 
 
 def _classifiers(module: nn.Module) -> list[nn.Module]:
-    """What `get_classifier()` returns, as a list of layers that have parameters (a distilled network has two)."""
-    ask = getattr(module, "get_classifier", None)
-    answer = ask() if callable(ask) else None
-    layers = answer if isinstance(answer, tuple | list) else [answer]
+    """Return the layers with parameters that `get_classifier()` names; a distilled network has two."""
+    get_classifier = getattr(module, "get_classifier", None)
+    found = get_classifier() if callable(get_classifier) else None
+    layers = found if isinstance(found, tuple | list) else [found]
     return [layer for layer in layers if isinstance(layer, nn.Module) and any(True for _ in layer.parameters())]
 
 

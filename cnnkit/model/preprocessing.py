@@ -1,4 +1,4 @@
-"""The description of the path from a decoded image to model input, read and written without torch or numpy."""
+"""The settings of the preprocessing, read and written without torch or numpy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PAD_LEVEL = 114.0  # mid gray of letterboxing, as YOLOX and Ultralytics pad
+PAD_LEVEL = 114.0  # the gray of letterboxing in YOLOX and Ultralytics
 
 
 class Preprocessing(BaseModel):
-    """How a decoded RGB image becomes model input; written into every model file.
+    """The settings that turn a decoded RGB image into the input of a network; every model file holds them.
 
-    `image_size` in pixels; `crop` is the share of the short side kept by ``resize_mode="crop"``; `mean` and `std` are
-    per channel on the [0, 1] scale.
+    `image_size` is in pixels. `crop` is the share of the short edge that ``resize_mode="crop"`` keeps. `mean` and `std`
+    are per channel, on the [0, 1] scale.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,15 +34,15 @@ class Preprocessing(BaseModel):
     std: tuple[float, ...]
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Return what the model sees of an image of that size: top, left, bottom and right, in its pixels."""
+        """Return the window of an image of that size that the model sees: top, left, bottom and right, in pixels."""
         if self.resize_mode != "crop":
             return 0.0, 0.0, float(height), float(width)
-        side = min(height, width) * self.crop
-        return (height - side) / 2, (width - side) / 2, (height + side) / 2, (width + side) / 2
+        length = min(height, width) * self.crop
+        return (height - length) / 2, (width - length) / 2, (height + length) / 2, (width + length) / 2
 
 
 def group_by_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Return the indices of the images of each shape: one call over a group costs less than a call for each image."""
+    """Return the indices of the images of each shape: one call per group is faster than one call per image."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         groups.setdefault(image.shape, []).append(index)

@@ -1,6 +1,6 @@
-"""What a trained model's file says of its own limits: how sure it is, when not to answer, which labels are possible, what it has seen.
+"""The rules of a trained model: its temperature, abstention, label sets, and the fingerprint of its data.
 
-The model file keeps these in its header, an exported file in its metadata; whoever shows the model's answers obeys them.
+A model file holds them in its header, an exported file in its metadata. Every report of predictions applies them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from cnnkit.metrics.temperature import Calibration
 
 
 class Rules(BaseModel):
-    """`abstention` and `label_sets` are set by ``cnnkit eval``, `fingerprint` by the training; None where nobody has.
+    """The rules of a trained model; a rule that was not set is None.
 
-    `temperature` divides the logits before softmax, and `calibration` says what it was fitted on by the training (None: it was not).
+    `temperature` divides the logits before softmax. `calibration` describes how the training fitted it. `abstention` and
+    `label_sets` are set by ``cnnkit eval``, `fingerprint` by the training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,11 +33,11 @@ class Rules(BaseModel):
 
 
 def to_metadata(rules: Rules) -> dict[str, str]:
-    """Return each rule that is there as JSON, for a file whose metadata are text."""
+    """Return the rules that are set as JSON texts, for a file whose metadata are text."""
     found = rules.model_dump(mode="json", include=set(Rules.model_fields), exclude_none=True)
     return {name: json.dumps(value) for name, value in found.items()}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Rules:
-    """Return the rules among the metadata of a file; raises `ValueError` for one that cannot be read."""
+    """Return the rules in the metadata of a file; raises `ValueError` for a rule that cannot be read."""
     return Rules.model_validate({name: json.loads(metadata[name]) for name in Rules.model_fields if name in metadata})

@@ -1,4 +1,4 @@
-"""How large a network is: parameters, and multiply-adds for one image."""
+"""The size of a network: its parameters, and its multiply-adds for one image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cnnkit.architecture import Architecture
 
 @dataclass(frozen=True)
 class Size:
-    """Trainable and fixed `parameters`, and `macs` (multiply-adds) of one RGB image of `image_size` pixels.
+    """The number of `parameters`, trainable or fixed, and of `macs` (multiply-adds) for one RGB image of `image_size` pixels.
 
-    `macs` counts convolutions, matrix products and attention, as papers do; additions, norms and activations are free.
+    `macs` counts convolutions, matrix products and attention, as papers do, but not additions, norms and activations.
     """
 
     num_classes: int
@@ -25,9 +25,9 @@ class Size:
 
 
 def measure(architecture: Architecture, options: Mapping[str, bool | int | float | str], num_classes: int = 10) -> Size:
-    """Build `architecture` with `options` for RGB images and run one through it on the CPU.
+    """Build `architecture` with `options` for RGB images, run one image through it on the CPU, and return its size.
 
-    The image has the side that an option ``image_size`` sets, or else the architecture's own.
+    The option ``image_size`` sets the size of the image, else the architecture does.
     """
     image_size = int(options.get("image_size") or architecture.image_size)
     network = architecture.build(num_classes, 3, **options).eval()

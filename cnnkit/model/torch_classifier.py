@@ -16,26 +16,26 @@ from cnnkit.model.head import head_layers
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
-from cnnkit.model.tta import PLAIN, Views
+from cnnkit.model.tta import PLAIN_VIEW, Views
 
-BATCH = 256  # canvases in one forward pass at most
-PIXELS = 2**20  # of them on a CPU: as fast as more, in less memory; see docs/benchmarks/LOG.md, "Batches without gradients"
+MAX_BATCH_SIZE = 256  # canvases in one forward pass
+MAX_CPU_BATCH_PIXELS = 2**20  # as fast as more, in less memory: see docs/benchmarks/LOG.md, "Batches without gradients"
 
 
 class TorchClassifier:
-    """The model itself as a `Classifier`.
+    """A trained model as a `Classifier`.
 
-    It always computes in true fp32, also where training did not: the exported file does, and evaluation, prediction and
-    export must give the same answer for the same image. The model's module is moved to `device` and put in eval mode.
-    Probabilities are those of the mean of the logits over `views`, the plain one alone unless others are given.
+    It always computes in true fp32, even if the training did not. So evaluation, prediction and the exported file give the
+    same probabilities for the same image. The module is moved to `device` and put into eval mode. The logits are
+    averaged over `views`.
     """
 
-    def __init__(self, model: Model, *, device: str | torch.device = "cpu", views: Views = PLAIN) -> None:
+    def __init__(self, model: Model, *, device: str | torch.device = "cpu", views: Views = PLAIN_VIEW) -> None:
         self.model = model
         self._views = views
         self._device = torch.device(device)
         self._module = model.module.to(self._device).eval()
-        self._preprocess = Preprocess(model.header.preprocessing)  # canvases are made where the store makes them: on the CPU
+        self._preprocess = Preprocess(model.header.preprocessing)  # on the CPU, as in the store
         self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
 
     @property
@@ -45,12 +45,12 @@ class TorchClassifier:
 
     @property
     def rules(self) -> Rules:
-        """What the model file says of when not to answer."""
+        """The rules of the model file."""
         return self.model.header
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How a decoded image becomes a canvas."""
+        """The preprocessing of decoded images to canvases."""
         return self.model.header.preprocessing
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -62,12 +62,15 @@ class TorchClassifier:
         return self._preprocess.canvases(images)
 
     def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
-        """Map canvases, uint8 (N, C, S, S) as `Preprocess.canvas` makes and the store keeps them, to probabilities (N, K)."""
+        """Map canvases, uint8 (N, C, S, S) as the store keeps them, to probabilities (N, K)."""
         rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas, self._views)]
         return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
 
     def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
-        """Map canvases, uint8 (N, C, S, S), N > 0, to what the last layer sees of them, (N, D); logits where none can be told."""
+        """Map canvases, uint8 (N, C, S, S), N > 0, to the inputs of the last layer (N, D).
+
+        If the last layer cannot be found, the features are the logits.
+        """
         layers = head_layers(self._module, len(self.classes))
         if len(layers) != 1:
             return np.concatenate([logits.cpu().numpy() for logits in self._logits(canvas)])
@@ -85,26 +88,26 @@ class TorchClassifier:
         return np.concatenate(seen)
 
     @torch.inference_mode()
-    def _logits(self, canvas: Tensor, views: Views = PLAIN) -> Iterator[Tensor]:
-        """Yield logits (n, K), float32, the mean over `views`, a batch at a time."""
+    def _logits(self, canvas: Tensor, views: Views = PLAIN_VIEW) -> Iterator[Tensor]:
+        """Yield the mean logits over `views`, (n, K) float32, batch by batch."""
         with true_fp32():
             for part in canvas.split(inference_batch(canvas.shape[-1], self._device)) if len(canvas) else ():
-                yield reduce(torch.add, (weight * self._answer(view) for weight, view in views.of(part.to(self._device))))
+                yield reduce(torch.add, (weight * self._forward(view) for weight, view in views.of(part.to(self._device))))
 
-    def _answer(self, canvas: Tensor) -> Tensor:
+    def _forward(self, canvas: Tensor) -> Tensor:
         """Map canvases of one batch, on the device, to logits (n, K), float32."""
         images = self._normalise(canvas).contiguous(memory_format=torch.channels_last)
         return self._module(images).float()
 
 
 def inference_batch(image_size: int, device: torch.device) -> int:
-    """Return how many images of `image_size` px go through a network at a time when it does not learn from them."""
-    return BATCH if device.type != "cpu" else max(1, min(BATCH, PIXELS // image_size**2))
+    """Return the batch size for images of `image_size` px in a forward pass without gradients."""
+    return MAX_BATCH_SIZE if device.type != "cpu" else max(1, min(MAX_BATCH_SIZE, MAX_CPU_BATCH_PIXELS // image_size**2))
 
 
 @contextmanager
 def true_fp32() -> Generator[None]:
-    """Switch off cuDNN's TF32, torch's default for convolutions: 10 bits of mantissa instead of 23."""
+    """Switch off cuDNN's TF32, torch's default for convolutions, which has a mantissa of 10 bits instead of 23."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -1,6 +1,6 @@
-"""Starting from weights that exist: read a file, fit its tensors into a network, say what was loaded and what was not.
+"""Weights files: reading their tensors, and loading them into a network with a report.
 
-No pickled object is ever executed: ``.safetensors`` has none, and ``.pth`` is read with torch's tensors-only reader.
+No pickled object is ever executed: ``.safetensors`` has none, and torch reads ``.pth`` in its weights-only mode.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError, ModelFileError, listed
 
-PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save the weights
+WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, Lightning, torch.compile
+STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict")  # in the checkpoints of training scripts
 MAX_TENSORS_NAMED = 3  # their names are long
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` did, in tensors: how many were `loaded`, and the names of the others.
+    """The result of `load_weights`: the number of tensors `loaded`, and the names of all others.
 
-    `skipped` are in both but differ in shape (a new head); `missing` only in the model; `unexpected` only in the file.
-    `spare` holds the file's tensors for the names in `skipped`.
+    `skipped` tensors differ in shape between model and file (a new head). `missing` ones are only in the model,
+    `unexpected` ones only in the file. `spare` holds the file's tensors for the names in `skipped`.
     """
 
     loaded: int
@@ -40,16 +40,16 @@ class WeightsReport:
 
     @property
     def fresh(self) -> frozenset[str]:
-        """Names of the model's tensors that are still as they were built."""
+        """The names of the model's tensors that keep their initial values."""
         return frozenset((*self.skipped, *self.missing))
 
     def without(self, tensors: Mapping[str, Tensor]) -> WeightsReport:
-        """Return the report with `tensors`, loaded for their shape, as left over: they told other classes apart."""
+        """Return the report with the loaded `tensors` as skipped ones: their shape fits, but they belong to other classes."""
         taken = {name: tensor.detach().clone() for name, tensor in tensors.items() if name not in self.fresh}
         return replace(self, loaded=self.loaded - len(taken), skipped=(*self.skipped, *taken), spare={**self.spare, **taken})
 
     def describe(self, source: str) -> str:
-        """Return one sentence that says what of `source` was loaded and what was not."""
+        """Return one sentence with the tensors of `source` that were loaded and those that were not."""
         rest = (
             (self.skipped, "left as built, other shape or classes"),
             (self.missing, "of the model not in the file"),
@@ -62,11 +62,11 @@ class WeightsReport:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of the weights file `path` by name, on the CPU.
 
-    Reads ``.safetensors`` and ``.pth``/``.pt`` (a state dict, or one wrapped as ``{"state_dict": ...}``). Raises
-    `ModelFileError` if the file is missing, of another type, damaged, or holds pickled objects beside tensors.
+    The file is ``.safetensors``, or ``.pth``/``.pt`` with a state dict, which may be wrapped as ``{"state_dict": ...}``.
+    Raises `ModelFileError` if the file is missing, of another type, damaged, or holds pickled objects beside tensors.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such weights file")
+        raise ModelFileError(f"{path}: no such weights file; --weights takes a .safetensors, .pth or .pt file, or the word pretrained")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         try:
@@ -74,19 +74,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
     if suffix not in {".pth", ".pt"}:
-        raise ModelFileError(f"{path}: weights are read from .safetensors, .pth or .pt files, not {suffix or 'files without suffix'}")
+        raise ModelFileError(f"{path}: weights are read from .safetensors, .pth or .pt files, not {suffix or 'files without a suffix'}")
     weights = _tensors(_unpickle(path))
     if not weights:
-        raise ModelFileError(f"{path}: holds no tensors by name; expected a state dict, saved by: torch.save(model.state_dict(), ...)")
+        raise ModelFileError(f"{path}: holds no named tensors; expected a state dict, saved by: torch.save(model.state_dict(), ...)")
     return weights
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsReport:
-    """Copy the tensors of `state_dict` into `module` where name and shape agree; the others stay as built.
+    """Copy the tensors of `state_dict` into `module` where name and shape agree, and report all tensors.
 
-    Names may carry the prefixes of common wrappers. The first convolution is fitted to one input channel, absolute
-    position embeddings to another image size. Raises `ConfigError` if fewer than half of the model's tensors could be
-    loaded.
+    Names may carry the prefixes of common wrappers. The first convolution is adapted to one or three input channels,
+    absolute position embeddings to another image size. Raises `ConfigError` if fewer than half of the model's tensors can
+    be loaded.
     """
     own = module.state_dict()
     given = {_own_name(name, own): tensor for name, tensor in _tensors(state_dict).items()}
@@ -95,7 +95,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
     report = WeightsReport(
         loaded=len(usable),
         skipped=tuple(name for name in fitted if name not in usable),
-        # A BatchNorm's step counter is no weight; files from before torch 0.4.1 lack it.
+        # The step counter of BatchNorm is no weight, and files of torch before 0.4.1 lack it.
         missing=tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked")),
         unexpected=tuple(name for name in given if name not in own),
         spare={name: given[name] for name in fitted if name not in usable},
@@ -118,26 +118,26 @@ def _unpickle(path: Path) -> object:
             raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged") from error
         raise ModelFileError(
             f"{path}: holds pickled Python objects beside tensors; loading them could run code, so it is refused. "
-            "Where you trust the file, load it in Python and save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
+            "If you trust the file, load it in Python and save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
         ) from error
-    except Exception as error:  # a damaged archive raises whatever its reader stumbles over
+    except Exception as error:  # torch.load raises many types for a damaged archive
         raise ModelFileError(f"{path}: not a weights file written by torch.save, or damaged ({type(error).__name__}: {error})") from error
 
 
 def _tensors(content: object) -> dict[str, Tensor]:
-    """The tensors of a state dict, looked for inside the usual wrappers."""
+    """Return the tensors of a state dict, which may be wrapped in a checkpoint."""
     if not isinstance(content, Mapping):
         return {}
-    for key in WRAPPERS:
+    for key in STATE_DICT_KEYS:
         if isinstance(content.get(key), Mapping):
             return _tensors(content[key])
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _own_name(name: str, own: Mapping[str, Tensor]) -> str:
-    """The model's name for a tensor of the file: wrappers' prefixes are dropped unless the model has them too."""
+    """Return the model's name of a tensor in the file: without the prefixes of wrappers, unless the model has them too."""
     while name not in own:
-        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        prefix = next((prefix for prefix in WRAPPER_PREFIXES if name.startswith(prefix)), None)
         if prefix is None:
             break
         name = name.removeprefix(prefix)
@@ -145,33 +145,33 @@ def _own_name(name: str, own: Mapping[str, Tensor]) -> str:
 
 
 def _fit(name: str, given: Tensor, own: Tensor, module: nn.Module) -> Tensor:
-    """Adapt a tensor of the file to a model with other input channels or another image size, where that is possible."""
+    """Return a tensor of the file adapted to the model's input channels or image size, or unchanged if that is impossible."""
     if given.shape == own.shape:
         return given
-    if given.ndim == own.ndim == 4 and _apart(given, own) == [1]:  # noqa: PLR2004 (O, I, kH, kW)
-        # A gray image given as three equal channels has this response: what timm's adapt_input_conv does.
+    if given.ndim == own.ndim == 4 and _differing_axes(given, own) == [1]:  # noqa: PLR2004 (O, I, kH, kW)
+        # The response to a gray image stays the same as to its three equal channels, as in timm's adapt_input_conv.
         if given.shape[1] == 3 and own.shape[1] == 1:  # noqa: PLR2004 (RGB)
             return given.sum(1, keepdim=True)
         if given.shape[1] == 1 and own.shape[1] == 3:  # noqa: PLR2004 (RGB)
             return given.expand_as(own) / own.shape[1]
-    if name.endswith("pos_embed") and given.ndim == own.ndim == 3 and _apart(given, own) == [1]:  # noqa: PLR2004 (1, tokens, channels)
+    if name.endswith("pos_embed") and given.ndim == own.ndim == 3 and _differing_axes(given, own) == [1]:  # noqa: PLR2004 (1, tokens, channels)
         return _resample_positions(given, own, getattr(module, "num_prefix_tokens", 0))
     return given
 
 
-def _apart(one: Tensor, other: Tensor) -> list[int]:
-    """The dimensions in which two tensors of equal rank differ."""
+def _differing_axes(one: Tensor, other: Tensor) -> list[int]:
+    """Return the axes in which the shapes of two tensors of equal rank differ."""
     return [axis for axis, (left, right) in enumerate(zip(one.shape, other.shape, strict=True)) if left != right]
 
 
 def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tensor:
     """Resize a square grid of position embeddings (1, tokens, channels) to the number of tokens of `own`."""
-    sides = [isqrt(tensor.shape[1] - prefix_tokens) for tensor in (given, own)]
-    if any(side**2 + prefix_tokens != tensor.shape[1] for side, tensor in zip(sides, (given, own), strict=True)):
+    sizes = [isqrt(tensor.shape[1] - prefix_tokens) for tensor in (given, own)]
+    if any(size**2 + prefix_tokens != tensor.shape[1] for size, tensor in zip(sizes, (given, own), strict=True)):
         return given
-    from timm.layers.pos_embed import resample_abs_pos_embed  # timm costs seconds, few files need it
+    from timm.layers.pos_embed import resample_abs_pos_embed  # timm takes seconds to import, and few files need it
 
-    return resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix_tokens)
+    return resample_abs_pos_embed(given, [sizes[1]] * 2, [sizes[0]] * 2, num_prefix_tokens=prefix_tokens)
 
 
 def _names(names: Mapping[str, Any] | tuple[str, ...]) -> str:

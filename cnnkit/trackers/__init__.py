@@ -1,1 +1,1 @@
-"""Trackers: programs that follow a training beside the run directory. Each is an entry point of ``cnnkit.trackers``."""
+"""Trackers: programs that record a training beside the run directory. Each is an entry point of ``cnnkit.trackers``."""

@@ -1,4 +1,4 @@
-"""The trackers that follow one training; one that fails is let go with a note, and the training goes on."""
+"""The trackers of one training; a tracker that fails is dropped with a note, and the training continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Followers:
-    """Some `trackers` by name; `notes` say which of them failed, and when."""
+    """The trackers of one training by name; `notes` names those that failed, and when."""
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = dict(trackers)
@@ -23,33 +23,33 @@ class Followers:
 
     @classmethod
     def named(cls, names: Sequence[str]) -> Followers:
-        """Load the trackers of these `names`, each once.
+        """Load the trackers `names`, each once.
 
-        Raises `PluginError` if one is not installed (those that are get listed) or does not work, `MissingExtraError` if a package lacks.
+        Raises `PluginError` if a tracker is not installed or does not work, `MissingExtraError` if its package is missing.
         """
         return cls({name: _make(name) for name in dict.fromkeys(names)})
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
-        """Tell all that training begins, or goes on after `epoch`; arguments as of `Tracker.start`."""
-        self._tell("at the start", lambda tracker: tracker.start(facts, folder, epoch))
+        """Tell all trackers that the training starts, or continues after `epoch`; for the arguments see `Tracker.start`."""
+        self._notify("at the start", lambda tracker: tracker.start(facts, folder, epoch))
 
     def epoch(self, result: EpochResult) -> None:
-        """Tell all of an epoch that has ended."""
-        self._tell(f"in epoch {result.epoch}", lambda tracker: tracker.epoch(result))
+        """Tell all trackers the result of an epoch."""
+        self._notify(f"in epoch {result.epoch}", lambda tracker: tracker.epoch(result))
 
     def end(self, status: str) -> bool:
-        """Tell all how the training ended; return whether that added to the notes."""
+        """Tell all trackers how the training ended; return whether that added notes."""
         before = len(self.notes)
-        self._tell("at the end", lambda tracker: tracker.end(status))
+        self._notify("at the end", lambda tracker: tracker.end(status))
         return len(self.notes) > before
 
-    def _tell(self, when: str, call: Callable[[Tracker], None]) -> None:
+    def _notify(self, when: str, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
             try:
                 call(tracker)
-            except Exception as error:  # noqa: BLE001 (a full disk, a server that is gone, a stranger's code: none is worth a training)
+            except Exception as error:  # noqa: BLE001 (no error of a third-party tracker may stop a training)
                 del self._trackers[name]
-                self.notes.append(f"--log {name} failed {when} and has followed no further: {type(error).__name__}: {error}")
+                self.notes.append(f"--log {name} failed {when} and was switched off: {type(error).__name__}: {error}")
 
 
 def _make(name: str) -> Tracker:
@@ -59,8 +59,12 @@ def _make(name: str) -> Tracker:
     except CnnkitError:
         raise
     except Exception as error:
-        raise PluginError(f"--log {name}: the tracker of {entry.origin} does not start: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"--log {name}: the tracker of {entry.origin} does not start: {type(error).__name__}: {error}; leave out --log {name}"
+        ) from error
     missing = [method for method in ("start", "epoch", "end") if not callable(getattr(tracker, method, None))]
     if missing:
-        raise PluginError(f"--log {name}: {entry.value} of {entry.origin} is no tracker: it has no {', '.join(missing)}")
+        raise PluginError(
+            f"--log {name}: {entry.value} of {entry.origin} is not a tracker: it lacks {', '.join(missing)}; leave out --log {name}"
+        )
     return tracker

@@ -1,4 +1,4 @@
-"""``--log mlflow``: a run of MLflow, where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say."""
+"""The tracker ``--log mlflow``: a run of MLflow; MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME choose server and experiment."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import MissingExtraError
-from cnnkit.trackers.protocol import figures, settings
+from cnnkit.trackers.protocol import epoch_metrics, settings
 
 if TYPE_CHECKING:
     from cnnkit.engine.fit import EpochResult
 
 STATUS = {"finished": "FINISHED", "stopped": "KILLED"}  # any other is FAILED
-LONGEST = 500  # characters of a value, the least limit of MLflow's versions
+MAX_VALUE_LENGTH = 500  # characters of a parameter, the lowest limit of all MLflow versions
 
 
 class MlflowTracker:
-    """Settings as parameters, figures per epoch as metrics. A resumed run goes on as the same run of MLflow."""
+    """A tracker with settings as parameters and metrics per epoch. A resumed run continues its run of MLflow."""
 
     def __init__(self) -> None:
         try:
             import mlflow
         except ImportError as error:
-            raise MissingExtraError(f"--log mlflow needs the package mlflow: pip install 'cnnkit[mlflow]' ({error})") from None
+            raise MissingExtraError(f"--log mlflow needs the package mlflow; type: pip install 'cnnkit[mlflow]' ({error})") from None
         self._mlflow: Any = mlflow
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
-        """Start a run named as the run directory, or that whose id lies in ``events/mlflow-run-id``."""
+        """Start a run with the name of the run directory, or continue the run whose id is in ``events/mlflow-run-id``."""
         known = folder / "events" / "mlflow-run-id"
         if epoch and known.is_file():
             self._mlflow.start_run(run_id=known.read_text("utf-8"))
@@ -35,11 +35,11 @@ class MlflowTracker:
         run = self._mlflow.start_run(run_name=folder.name)
         known.parent.mkdir(exist_ok=True)
         known.write_text(run.info.run_id, "utf-8")
-        self._mlflow.log_params({name: str(value)[:LONGEST] for name, value in settings(facts).items()})
+        self._mlflow.log_params({name: str(value)[:MAX_VALUE_LENGTH] for name, value in settings(facts).items()})
 
     def epoch(self, result: EpochResult) -> None:
-        """Log the figures of an epoch."""
-        self._mlflow.log_metrics(figures(result), step=result.epoch)
+        """Log the metrics of an epoch."""
+        self._mlflow.log_metrics(epoch_metrics(result), step=result.epoch)
 
     def end(self, status: str) -> None:
         """End the run."""

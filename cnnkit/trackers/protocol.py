@@ -1,4 +1,4 @@
-"""The tracker contract: what a package provides under the entry-point group ``cnnkit.trackers``."""
+"""The tracker contract: the class behind an entry point of the group ``cnnkit.trackers``."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
 
 class Tracker(Protocol):
-    """Follows one training. The entry point names a class, or any callable, that takes no argument and returns one.
+    """A recorder of one training. The entry point names a class, or any callable without arguments that returns a tracker.
 
-    It is called before anything is read, so that is where a missing package is refused (`cnnkit.errors.MissingExtraError`). Whatever a
-    tracker raises later ends its following, with a note, and not the training.
+    The callable runs before any data is read, so it should raise `cnnkit.errors.MissingExtraError` if a package is missing. A
+    later error of a tracker switches the tracker off with a note, and the training continues.
     """
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
-        """Begin: `facts` are those of config.json, `folder` is the run directory, `epoch` the last that ended (0, or more on resume)."""
+        """Start with the content of config.json, the run directory, and the last finished epoch (0, or more after a resume)."""
         ...
 
     def epoch(self, result: EpochResult) -> None:
-        """Take in an epoch that has ended and is saved."""
+        """Record the result of an epoch, which is saved already."""
         ...
 
     def end(self, status: str) -> None:
-        """The training is ``finished``, ``stopped`` (it may be resumed) or ``failed`` (no epoch was usable)."""
+        """End with the status of the training: ``finished``, ``stopped`` (it may be resumed) or ``failed`` (no usable epoch)."""
         ...
 
 
-def figures(result: EpochResult) -> dict[str, float]:
-    """Return what the built-in trackers tell of an epoch, by name: losses in nats per image, accuracies in [0, 1].
+def epoch_metrics(result: EpochResult) -> dict[str, float]:
+    """Return the metrics of an epoch by the names of the built-in trackers: losses in nats per image, accuracies in [0, 1].
 
-    Those of val are left out after an epoch that was not evaluated.
+    The metrics of val are left out if the epoch was not evaluated.
     """
-    told = {
+    metrics = {
         "loss/train": result.train_loss,
         "loss/val": result.val_loss,
         "accuracy/train": result.train_accuracy,
@@ -44,11 +44,11 @@ def figures(result: EpochResult) -> dict[str, float]:
         "learning_rate": result.lr,
         "images_per_second": result.images_per_second,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def settings(facts: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Return the settings among `facts` as ``{"optim.lr": 0.002}``; what has no value is left out, a list becomes text."""
+    """Return the settings in `facts` as ``{"optim.lr": 0.002}``, without those that have no value; a list becomes text."""
     flat: dict[str, bool | int | float | str] = {}
     for section, values in facts["config"].items():
         for name, value in values.items() if isinstance(values, Mapping) else [("", values)]:

@@ -1,4 +1,4 @@
-"""``--log wandb``: a run of Weights & Biases, where WANDB_MODE, WANDB_PROJECT and wandb's other variables say."""
+"""The tracker ``--log wandb``: a run of Weights & Biases; WANDB_PROJECT, WANDB_MODE and wandb's other variables choose its target."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import MissingExtraError
-from cnnkit.trackers.protocol import figures
+from cnnkit.trackers.protocol import epoch_metrics
 
 if TYPE_CHECKING:
     from cnnkit.engine.fit import EpochResult
 
 
 class WandbTracker:
-    """Settings as config, figures per epoch. Its files go to ``events/``; a resumed run goes on as the same run of wandb."""
+    """A tracker with settings as config and metrics per epoch. Its files are in ``events/``; a resumed run continues its run of wandb."""
 
     def __init__(self) -> None:
         try:
             import wandb
         except ImportError as error:
-            raise MissingExtraError(f"--log wandb needs the package wandb: pip install 'cnnkit[wandb]' ({error})") from None
+            raise MissingExtraError(f"--log wandb needs the package wandb; type: pip install 'cnnkit[wandb]' ({error})") from None
         self._wandb: Any = wandb
         self._run: Any = None
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
-        """Start a run named as the run directory, or that whose id lies in ``events/wandb-run-id``."""
+        """Start a run with the name of the run directory, or continue the run whose id is in ``events/wandb-run-id``."""
         known = folder / "events" / "wandb-run-id"
         known.parent.mkdir(exist_ok=True)
         self._run = self._wandb.init(
@@ -40,9 +40,9 @@ class WandbTracker:
         known.write_text(self._run.id, "utf-8")
 
     def epoch(self, result: EpochResult) -> None:
-        """Log the figures of an epoch."""
-        self._run.log(figures(result), step=result.epoch)
+        """Log the metrics of an epoch."""
+        self._run.log(epoch_metrics(result), step=result.epoch)
 
     def end(self, status: str) -> None:
-        """End the run; anything but ``finished`` counts as failed."""
+        """End the run; every status except ``finished`` counts as failed."""
         self._run.finish(exit_code=0 if status == "finished" else 1)

@@ -74,7 +74,7 @@ def differences(files: Sequence[bytes]) -> int:
     return sum(outcome(by_pillow, data) != outcome(by_torchcodec, data) for data in (*files, *halves))
 
 
-def with_tier(data: bytes) -> bytes:
+def enlarged(data: bytes) -> bytes:
     """Return the photo at 12 megapixels."""
     buffer = io.BytesIO()
     Image.open(io.BytesIO(data)).convert("RGB").resize(LARGE).save(buffer, "JPEG", quality=90)
@@ -97,7 +97,7 @@ def main() -> int:
     ways: dict[str, Callable[[bytes], NDArray[np.uint8]]] = {"Pillow, open + convert": by_pillow_alone, "cnnkit": by_pillow}
     if fast_decoder.jpeg_decoder(fast_decoder.MIN_BYTES):
         ways["cnnkit[fast]"] = by_torchcodec
-    sizes = {f"{len(files)} of {folder.name}": files, f"{LARGE[0]} x {LARGE[1]}": [with_tier(files[0])]}
+    sizes = {f"{len(files)} of {folder.name}": files, f"{LARGE[0]} x {LARGE[1]}": [enlarged(files[0])]}
     rows: list[tuple[str, ...]] = []
     for name, group in sizes.items():
         for way, spent in zip(ways, seconds(list(ways.values()), group), strict=True):

@@ -75,8 +75,8 @@ def compare(name: str, size: int, images: int) -> tuple[str, ...]:
 
     ours, own_ms = timed(lambda: cam.maps(canvases, labels))
     _, answer_ms = timed(lambda: torch.from_numpy(TorchClassifier(model).canvas_probabilities(canvases)))
-    cells = (name, cam.layer.name, str(cam.layer.grid.side), f"{own_ms / images:.1f}", f"{answer_ms / images:.1f}")
-    row = f"{name:28} {cam.layer.name:18} {cam.layer.grid.side:>3} {own_ms / images:9.1f} {answer_ms / images:9.1f}"
+    cells = (name, cam.layer.name, str(cam.layer.grid.size), f"{own_ms / images:.1f}", f"{answer_ms / images:.1f}")
+    row = f"{name:28} {cam.layer.name:18} {cam.layer.grid.size:>3} {own_ms / images:9.1f} {answer_ms / images:9.1f}"
     if cam.layer.grid.layout != "maps":
         print(f"{row}  no maps (N, C, h, w)")
         return (*cells, "", "no maps (N, C, h, w)")

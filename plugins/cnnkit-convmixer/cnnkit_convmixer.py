@@ -1,4 +1,4 @@
-"""ConvMixer (arXiv:2201.09792) for cnnkit: patches, then depthwise and pointwise convolutions by turns."""
+"""ConvMixer (arXiv:2201.09792) for cnnkit: patches, then depthwise and pointwise convolutions in turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cnnkit import Architecture
 
 
 class Residual(nn.Module):
-    """Add the output of `body` to its input; shape (N, C, H, W) in and out."""
+    """The sum of the input and the output of `body`, (N, C, H, W) to the same shape."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ def build(
     kernel: int = 5,
     patch: int = 2,
 ) -> nn.Module:
-    """Return a network that maps images (N, C, H, W) to logits (N, K); its keywords are the options of ``--set``.
+    """Return a network that maps images (N, C, H, W) to logits (N, K); the keywords are the options of ``--set``.
 
-    The defaults are the ConvMixer-256/8 of the paper's CIFAR-10 experiments: kernels of 5, patches of 2 pixels.
+    The defaults are the ConvMixer-256/8 of the paper's CIFAR-10 experiments, with kernels of 5 and patches of 2 pixels.
     """
 
     def activated(convolution: nn.Module) -> nn.Sequential:

@@ -8,7 +8,7 @@ from cnnkit.architectures.blocks import AverageGrid, GlobalMax, halve
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (16, 16), (8, 12), (7, 13), (1, 3)])
-def test_average_grid_is_adaptive_average_pooling(height: int, width: int) -> None:
+def test_average_grid_equals_adaptive_average_pooling(height: int, width: int) -> None:
     maps = torch.randn(2, 3, height, width)
     torch.testing.assert_close(AverageGrid(4)(maps), nn.AdaptiveAvgPool2d(4)(maps))
 
@@ -19,6 +19,6 @@ def test_global_max_is_the_largest_value_of_each_map() -> None:
     assert GlobalMax()(maps).tolist() == [[0, 5]]
 
 
-@pytest.mark.parametrize(("side", "half"), [(8, 4), (7, 4), (1, 1)])
-def test_halve_rounds_up(side: int, half: int) -> None:
-    assert halve()(torch.randn(1, 1, side, side)).shape == (1, 1, half, half)
+@pytest.mark.parametrize(("size", "half"), [(8, 4), (7, 4), (1, 1)])
+def test_halve_rounds_up(size: int, half: int) -> None:
+    assert halve()(torch.randn(1, 1, size, size)).shape == (1, 1, half, half)

@@ -1,4 +1,4 @@
-"""What every built-in architecture owes: the contract, any image size, any number of channels, clear refusals."""
+"""The duties of every built-in architecture: the contract, any image size, any number of channels, clear errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build(name: str, *settings: str, num_classes: int = 10, channels: int = 3) -
 def test_keeps_the_contract_of_architectures(name: str) -> None:
     architecture, entry = load_architecture(name)
     assert entry.package == "cnnkit"
-    check_architecture(replace(architecture, image_size=48), name)  # 48 px: the same layers at a seventh of 128's cost
+    check_architecture(replace(architecture, image_size=48), name)  # 48 px: the same layers in a seventh of the time of 128 px
 
 
 @pytest.mark.parametrize("name", BUILTIN)
@@ -45,7 +45,7 @@ def test_width_widens_every_layer(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_fresh_logits_are_neither_silent_nor_confident(name: str) -> None:
-    """The first loss should be near ln(K): logits far from zero start a training with large, useless steps."""
+    """The first loss should be near ln(K): with logits far from zero, the first steps would be large and useless."""
     torch.manual_seed(0)
     with torch.no_grad():
         logits = build(name, "width=16").train()(torch.randn(8, 3, 48, 48))
@@ -59,14 +59,14 @@ def test_an_option_out_of_range_is_refused_by_name(name: str, setting: str, allo
         build(name, setting)
 
 
-def test_custom_cnn_is_the_case_study() -> None:
+def test_custom_cnn_has_the_layers_of_the_case_study() -> None:
     kinds = [type(layer).__name__ for layer in build("custom-cnn").children()]
     assert kinds == [*["Conv2d", "ReLU", "MaxPool2d"] * 3, "AverageGrid", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
     widths = [layer.out_channels for layer in build("custom-cnn").modules() if isinstance(layer, nn.Conv2d)]
     assert widths == [32, 64, 128]
 
 
-def test_custom_cnn_at_32_pixels_is_a_plain_flatten() -> None:
+def test_custom_cnn_at_32_pixels_flattens_without_pooling() -> None:
     network = build("custom-cnn", "width=4")
     assert isinstance(network, nn.Sequential)
     maps = network[:9](torch.randn(2, 3, 32, 32))
@@ -74,20 +74,20 @@ def test_custom_cnn_at_32_pixels_is_a_plain_flatten() -> None:
     assert torch.equal(network[9](maps), maps)
 
 
-def test_custom_cnn_obeys_blocks_dense_and_dropout() -> None:
+def test_custom_cnn_has_the_options_blocks_dense_and_dropout() -> None:
     network = build("custom-cnn", "blocks=5", "width=4", "dense=17", "dropout=0.25")
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in network.modules()) == 5
     assert [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)] == [17, 10]
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25]
 
 
-def test_custom_cnn_refuses_blocks_that_would_fill_the_memory() -> None:
+def test_custom_cnn_limits_its_blocks() -> None:
     with pytest.raises(CnnkitError, match=r"--set blocks=20: must be at most 8"):
         build("custom-cnn", "blocks=20")
 
 
 @pytest.mark.parametrize(("name", "layers"), [("deep-cnn-8", 8), ("deep-cnn-14", 14)])
-def test_deep_cnn_has_as_many_layers_with_weights_as_its_name_says(name: str, layers: int) -> None:
+def test_the_name_of_a_deep_cnn_counts_its_layers_with_weights(name: str, layers: int) -> None:
     assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in build(name).modules()) == layers
 
 
@@ -96,7 +96,7 @@ def test_deep_cnn_14_has_the_convolutions_of_vgg_16() -> None:
     assert widths == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
 
 
-def test_residual_cnn_adds_what_its_blocks_are_given() -> None:
+def test_residual_cnn_adds_the_input_of_its_blocks() -> None:
     network = build("residual-cnn", "width=8")
     assert isinstance(network, nn.Sequential)
     residual = network[3]

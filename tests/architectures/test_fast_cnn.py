@@ -15,14 +15,14 @@ from cnnkit.errors import CnnkitError
 
 
 def photos(count: int = 64, channels: int = 3) -> torch.Tensor:
-    """Smooth noise: neighbouring pixels and colours are alike, as in photographs."""
+    """Return smooth noise, in which neighbouring pixels and colours are alike, as in photographs."""
     noise = torch.randn((count, channels, 16, 16), generator=torch.Generator().manual_seed(0))
     smooth = functional.avg_pool2d(functional.pad(noise, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
     return 3 * (smooth + smooth.mean(1, keepdim=True))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_patches_of_the_images_it_saw_come_out_uncorrelated_and_of_one_size(channels: int) -> None:
+def test_outputs_for_the_fitted_images_are_uncorrelated_with_unit_variance(channels: int) -> None:
     layer = Whitening(channels)
     images = photos(channels=channels)
     layer.fit(images)
@@ -52,26 +52,26 @@ def test_the_first_layer_is_kept_in_the_file_but_not_learned() -> None:
     assert isinstance(model, StartsFromImages)
 
 
-@pytest.mark.parametrize(("side", "shapes"), [(32, [31, 15, 7, 3]), (8, [7, 3, 1, 1])])
-def test_maps_shrink_to_no_less_than_a_pixel(side: int, shapes: list[int]) -> None:
+@pytest.mark.parametrize(("size", "expected"), [(32, [31, 15, 7, 3]), (8, [7, 3, 1, 1])])
+def test_maps_shrink_to_no_less_than_a_pixel(size: int, expected: list[int]) -> None:
     model = build(10, 3, width=8).eval()
-    maps = torch.zeros(2, 3, side, side)
-    sides: list[int] = []
+    maps = torch.zeros(2, 3, size, size)
+    sizes: list[int] = []
     for layer in list(model.children())[:5]:
         maps = layer(maps)
-        sides.append(maps.shape[-1])
-    assert [sides[0], *sides[2:]] == shapes
-    assert model(torch.zeros(2, 3, side, side)).shape == (2, 10)
+        sizes.append(maps.shape[-1])
+    assert [sizes[0], *sizes[2:]] == expected
+    assert model(torch.zeros(2, 3, size, size)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(("options", "filters"), [({}, [64, 128, 256]), ({"width": 8, "middle": 4}, [8, 32, 32])])
-def test_groups_have_the_filters_that_the_options_ask_for(options: dict[str, Any], filters: list[int]) -> None:
+def test_the_options_set_the_filters_of_the_groups(options: dict[str, Any], filters: list[int]) -> None:
     weights = build(10, 3, **options).state_dict()
     assert [weights[f"{group}.0.weight"].shape[0] for group in (2, 3, 4)] == filters
     assert weights["7.weight"].shape == (10, filters[-1])
 
 
-def test_convolutions_begin_by_passing_their_inputs_on() -> None:
+def test_convolutions_start_as_the_identity() -> None:
     model = build(10, 3, width=32)
     first = model.state_dict()["2.0.weight"]
     for channel in range(24):
@@ -83,7 +83,7 @@ def test_convolutions_begin_by_passing_their_inputs_on() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_mirrored_patches_come_out_as_their_twins(channels: int) -> None:
+def test_the_output_of_a_mirrored_patch_is_the_twin_output(channels: int) -> None:
     layer = Whitening(channels, mirror=True)
     images = photos(channels=channels)
     before = layer(images)
@@ -105,27 +105,27 @@ def test_mirrored_directions_are_whitened_too() -> None:
     assert 0.8 < float(covariance.diagonal().min()) <= float(covariance.diagonal().max()) < 1.01
 
 
-@pytest.mark.parametrize("side", [16, 24, 32, 40])
+@pytest.mark.parametrize("size", [16, 24, 32, 40])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_mirrored_network_answers_the_same_for_an_image_and_its_mirror_image(side: int, training: bool) -> None:
+def test_a_mirrored_network_gives_an_image_and_its_mirror_image_the_same_logits(size: int, training: bool) -> None:
     model = build(5, 3, width=8, mirror=True)
     assert isinstance(model, FastCNN)
     model.start_from(photos())
-    model(torch.randn(8, 3, 32, 32))  # statistics that are none of a fresh layer
+    model(torch.randn(8, 3, 32, 32))  # changes the statistics of the normalisations
     model.train(training)
-    images = torch.randn(4, 3, side, side)
+    images = torch.randn(4, 3, size, size)
     plain, mirrored = model(images), model(images.flip(3))
     torch.testing.assert_close(plain, mirrored, atol=1e-5, rtol=1e-4)
-    assert float((plain[0] - plain[1]).detach().abs().max()) > 1e-3  # and not the same for everything
+    assert float((plain[0] - plain[1]).detach().abs().max()) > 1e-3  # different images have different logits
 
 
-def test_a_plain_network_does_not() -> None:
+def test_a_plain_network_gives_a_mirror_image_other_logits() -> None:
     model = build(5, 3, width=8).eval()
     images = torch.randn(4, 3, 32, 32)
     assert not torch.allclose(model(images), model(images.flip(3)), atol=1e-3)
 
 
-def test_a_mirrored_network_has_half_of_the_parameters_but_the_norms() -> None:
+def test_mirrored_convolutions_have_half_of_the_parameters() -> None:
     plain, mirrored = (dict(model.named_parameters()) for model in (build(10, 3, width=16), build(10, 3, width=16, mirror=True)))
     for name in ("2.0.weight", "3.4.weight"):
         assert mirrored[name].numel() * 2 == plain[name].numel()
@@ -134,7 +134,7 @@ def test_a_mirrored_network_has_half_of_the_parameters_but_the_norms() -> None:
 
 
 @pytest.mark.parametrize(("flip", "mirror"), [("h", True), ("hv", True), ("v", False), ("none", False)])
-def test_training_builds_it_mirrored_where_it_mirrors_images(image_folder, flip: str, mirror: bool) -> None:
+def test_a_training_that_mirrors_images_builds_a_mirrored_network(image_folder, flip: str, mirror: bool) -> None:
     settings = by_section({"data": str(image_folder(images=4)), "arch": "fast-cnn", "set": ("width=8",), "precision": "fp32", "flip": flip})
     job = prepare(resolve(settings), dry_run=True)
     assert job.header.options["mirror"] is mirror
@@ -147,7 +147,7 @@ def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: value for section in sections.values() for name, value in section.items()}
 
 
-def test_training_starts_from_the_training_images_the_same_way_every_time(image_folder) -> None:
+def test_the_start_from_training_images_is_repeatable(image_folder) -> None:
     data = image_folder(images=12)
     settings = by_section({"data": str(data), "arch": "fast-cnn", "set": ("width=8",), "precision": "fp32"})
     jobs = [prepare(resolve(settings), dry_run=True) for _ in range(2)]

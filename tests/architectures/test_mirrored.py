@@ -8,7 +8,7 @@ from cnnkit.architectures.mirrored import MirroredBatchNorm2d, MirroredConv2d, T
 
 
 def swapped(maps: torch.Tensor) -> torch.Tensor:
-    """Each half of the channels in the place of the other."""
+    """Swap the two halves of the channels."""
     return maps.roll(maps.shape[1] // 2, dims=1)
 
 
@@ -21,7 +21,7 @@ def test_the_second_half_of_the_filters_mirrors_the_first() -> None:
     torch.testing.assert_close(swapped(layer(swapped(maps.flip(3))).flip(3)), out, atol=1e-6, rtol=1e-5)
 
 
-def test_inputs_may_be_twins_in_another_order() -> None:
+def test_twins_of_the_inputs_may_have_another_order() -> None:
     twins = torch.tensor([0, 2, 1])
     layer = MirroredConv2d(nn.Conv2d(3, 4, 3, padding=1, bias=False), twins)
     maps = torch.randn(2, 3, 5, 5)
@@ -36,7 +36,7 @@ def test_twins_are_normalised_as_one_channel(memory_format: torch.memory_format)
         nn.init.uniform_(layer.weight, generator=torch.Generator().manual_seed(0))
         nn.init.uniform_(layer.bias, generator=torch.Generator().manual_seed(1))
     maps = torch.randn(4, 6, 5, 7).to(memory_format=memory_format)
-    joined = torch.cat(maps.chunk(2, dim=1))  # twins in one channel, one image after the other
+    joined = torch.cat(maps.chunk(2, dim=1))  # twins in one channel, of twice as many images
     for training in (True, False):
         norm.train(training)
         plain.train(training)

@@ -12,7 +12,7 @@ def network(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def test_stride_and_pooling_of_a_residual_stem_go() -> None:
+def test_stride_and_pooling_of_a_residual_stem_are_removed() -> None:
     stem = network(conv1=nn.Conv2d(3, 4, 7, stride=2, padding=3), maxpool=nn.MaxPool2d(3, stride=2, padding=1))
     assert keep_resolution(stem, ["conv1"])
     assert stem(torch.randn(1, 3, 32, 32)).shape == (1, 4, 32, 32)
@@ -32,7 +32,7 @@ def test_a_pooling_with_weights_stays() -> None:
     assert stem.get_submodule("maxpool") is pool
 
 
-def test_patches_of_a_convolutional_network_overlap_instead() -> None:
+def test_patches_of_a_convolutional_network_overlap() -> None:
     stem = network(stem=nn.Conv2d(3, 4, 4, stride=4), down=nn.Conv2d(4, 4, 2, stride=2))
     assert keep_resolution(stem, ["stem"])
     assert stem(torch.randn(1, 3, 32, 32)).shape == (1, 4, 16, 16)
@@ -47,7 +47,7 @@ def test_without_a_pooling_the_first_reducing_block_keeps_its_size_too() -> None
     assert mobile(torch.randn(1, 3, 32, 32)).shape == (1, 4, 16, 16)
 
 
-def test_patches_for_attention_and_stems_that_do_not_reduce_are_left() -> None:
+def test_patches_for_attention_and_stems_without_reduction_do_not_change() -> None:
     attention = network(patch_embed=nn.Conv2d(3, 4, 16, stride=16))
     assert not keep_resolution(attention, ["patch_embed"])
     assert attention(torch.randn(1, 3, 32, 32)).shape == (1, 4, 2, 2)

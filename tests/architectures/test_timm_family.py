@@ -1,4 +1,4 @@
-"""The family of timm's classifiers, on real members; nothing is downloaded."""
+"""The family of timm's classifiers, on real members, without downloads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_option_that_a_network_does_not_take_is_not_offered() -> None:
 
 
 @pytest.mark.parametrize("member", SMALL_NETS)
-def test_small_images_leave_a_map_of_4_by_4_at_32_pixels(member: str) -> None:
+def test_with_small_images_32_pixels_end_as_a_map_of_4_by_4(member: str) -> None:
     images = torch.randn(2, 1, 32, 32)
     network = get(member).build(7, 1, small_images=True).eval()
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_small_images_leave_a_map_of_4_by_4_at_32_pixels(member: str) -> None:
         assert network(images).shape == (2, 7)
 
 
-def test_small_images_change_no_name_and_no_shape_of_a_weight() -> None:
+def test_small_images_change_neither_names_nor_shapes_of_weights() -> None:
     shapes = [
         {name: tensor.shape for name, tensor in get("mobilenetv3_small_100").build(7, 3, small_images=small).state_dict().items()}
         for small in (False, True)
@@ -74,7 +74,7 @@ def test_small_images_change_no_name_and_no_shape_of_a_weight() -> None:
 
 
 @pytest.mark.parametrize("member", TRANSFORMERS)
-def test_transformers_take_the_image_size_they_are_built_for(member: str) -> None:
+def test_transformers_are_built_for_an_image_size(member: str) -> None:
     with torch.no_grad():
         logits = get(member).build(7, 1, image_size=64).eval()(torch.randn(2, 1, 64, 64))
     assert logits.shape == (2, 7)
@@ -85,12 +85,14 @@ def test_drop_rate_reaches_the_network() -> None:
 
 
 def test_an_image_smaller_than_a_patch_is_refused() -> None:
-    with pytest.raises(CnnkitError, match=r"timm/vit_tiny_patch16_224 cuts images into patches larger than 8 px"):
+    with pytest.raises(
+        CnnkitError, match=r"timm/vit_tiny_patch16_224 cuts images into patches larger than 8 px; use a larger --image-size"
+    ):
         get("vit_tiny_patch16_224").build(7, 3, image_size=8)
 
 
-def test_what_timm_cannot_build_is_an_error_of_ours() -> None:
-    with pytest.raises(CnnkitError, match=r"timm/resnet18 cannot be built with .*drop_path_rate=-?\w+"):
+def test_a_failed_build_of_timm_is_a_cnnkit_error() -> None:
+    with pytest.raises(CnnkitError, match=r"timm/resnet18 cannot be built with .*drop_path_rate=-?\w+.*; see cnnkit archs show timm/"):
         get("resnet18").build(7, 3, drop_path_rate="high")
 
 

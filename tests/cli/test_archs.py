@@ -183,7 +183,7 @@ def test_show_names_published_weights(cli: Callable[..., Any]) -> None:
     ("arguments", "message"),
     [
         (["custm-cnn"], "no architecture named 'custm-cnn' is installed; did you mean 'custom-cnn'"),
-        (["timm"], "'timm' is a family of architectures: name a member"),
+        (["timm"], "'timm' is a family of architectures; name a member"),
         (["timm/resnet81"], "has no member 'resnet81'; did you mean 'resnet18'"),
         (["custom-cnn", "--set", "widht=4"], "has no option 'widht'; did you mean 'width'"),
         (["custom-cnn", "--set", "blocks=20"], "--set blocks=20: must be at most 8"),

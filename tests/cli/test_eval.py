@@ -203,7 +203,7 @@ def test_tta_is_stated_everywhere_and_leaves_the_plain_figures_alone(cli, traine
     plain = (trained.run / "eval/test/metrics.json").read_bytes()
     shown = cli("eval", "--tta", "--confusion")
     assert shown.code == 0, shown.err
-    sentence = "test-time augmentation: the logits are averaged over 6 views of every image: plain or mirrored left-right, in place or "
+    sentence = "test-time augmentation: the logits are averaged over 6 views of every image: plain or mirrored left-right, unshifted or "
     assert shown.out.startswith(sentence)
     assert f"files {trained.run.relative_to(Path.cwd())}/eval/test-tta" in shown.out
     folder = trained.run / "eval/test-tta"

@@ -97,7 +97,7 @@ def test_an_onnx_file_from_outside(cli):
         ("x.onnx", b"", "x.onnx: not an ONNX file"),
         ("x.onnx", b"\x99garbage", "x.onnx: not an ONNX file"),
         ("x.pt", b"", "cnnkit info reads a run directory, a .safetensors or an .onnx file"),
-        ("x.safetensors", b"{}", "x.safetensors: not a whole safetensors file"),
+        ("x.safetensors", b"{}", "x.safetensors: not a complete safetensors file"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(cli, name, content, said):

@@ -81,7 +81,7 @@ def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read
         (("--classes", "ants"), "one class, 'ants'; a classifier needs at least two"),
         (("--weights", "nowhere.pth"), "nowhere.pth"),
         (("--weights", "pretrained"), "custom-cnn has no published weights"),
-        (("--device", "mps"), "--device mps: there is none that torch"),
+        (("--device", "mps"), "finds no such device here; usable: "),
         (("--precision", "fp16"), "--precision fp16 needs a CUDA GPU"),
     ],
 )
@@ -97,7 +97,7 @@ def test_what_auto_found_is_said(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL, "--lr", "auto", "--batch-size", "auto")
     assert result.code == 0, result.err
     assert "batches of 32; best epoch by" in result.err
-    assert "note    --batch-size auto: batches of 32 (25 training images leave larger ones fewer than" in result.err
+    assert "note    --batch-size auto: batches of 32 (with 25 training images, larger batches leave fewer than" in result.err
     said = result.err.split("steps suggests ")[1].split()[0]
     assert f"adamw, lr {said}, batches of 32" in result.err
 
@@ -225,7 +225,7 @@ def test_a_diverged_training_names_the_step_and_exits_3(cli, image_folder):
     result = cli("train", "--data", data, "--epochs", 3, "--optimizer", "sgd", "--lr", "1e30", "--warmup-epochs", "0", *SMALL)
     assert result.code == 3
     assert "in epoch 1 at step" in result.err
-    assert "try a smaller rate" in result.err
+    assert "try a smaller learning rate" in result.err
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
 
 

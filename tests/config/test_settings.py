@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cnnkit.config import settings as room
+from cnnkit.config import settings as module
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import recipe_names, resolve, to_toml, with_tier
 from cnnkit.config.settings import SECTIONS, DataConfig, OptimConfig, OptimSettings, TrainConfig, by_section, validated
 from cnnkit.data.augment.augment import resolve_augmentation
 from cnnkit.errors import ConfigError
 
-RECIPES = Path(room.__file__).parent / "recipes"
+RECIPES = Path(module.__file__).parent / "recipes"
 SETTINGS = [(section, field) for section, kind in SECTIONS.items() for field in kind.model_fields]
 
 
@@ -29,7 +29,7 @@ def write(text: str, name: str = "my.toml") -> Path:
     return Path(name)
 
 
-# --- the words of a refusal -------------------------------------------------------------------------------------------
+# --- error messages ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def write(text: str, name: str = "my.toml") -> Path:
         ({"freeze_epochs": 9, "epochs": 3, "weights": "pretrained"}, "`--freeze-epochs` (=9) must not exceed --epochs (=3)"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_with_what_is_allowed(flags: dict[str, Any], message: str) -> None:
+def test_the_error_for_a_wrong_value_names_the_allowed_values(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settle(**flags)
     assert str(caught.value) == message
@@ -80,7 +80,7 @@ def test_shares_that_do_not_add_up_are_refused(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", ["a/b", "0.7,0.3", ""])
-def test_shares_that_are_no_numbers_are_refused(split: str) -> None:
+def test_shares_that_are_not_numbers_are_refused(split: str) -> None:
     with pytest.raises(ConfigError, match=r"`--split` .* must be numbers separated by '/'"):
         settle(split=split)
 
@@ -99,12 +99,12 @@ def test_several_problems_are_all_named() -> None:
     assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == ["`--epochs`", "`--lr`"]
 
 
-def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_setting_names_the_closest() -> None:
     with pytest.raises(ConfigError, match="'epoch' is not a setting of a training; did you mean 'epochs'"):
         by_section({"epoch": 3})
 
 
-def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
+def test_the_error_for_an_unknown_recipe_names_the_closest() -> None:
     with pytest.raises(
         ConfigError, match=r"--recipe finetun: no such recipe; did you mean 'finetune'\? Known: case-study, default, fast, finetune$"
     ):
@@ -116,7 +116,7 @@ def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--config gone\.toml: cannot be read: No such file or directory"):
         resolve({}, file=Path("gone.toml"))
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
@@ -124,12 +124,12 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["lr: 0.1", "[optim\nlr=1", "epochs = "])
-def test_a_file_that_is_no_toml_is_named(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--config my\.toml: not a TOML file: .*; --print-config shows what one looks like"):
+def test_the_error_for_a_file_that_is_not_toml_names_it(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--config my\.toml: not a TOML file: .*; for an example, type: cnnkit train --print-config$"):
         resolve({}, file=write(text))
 
 
-def test_a_file_that_is_no_text_is_named() -> None:
+def test_the_error_for_a_file_that_is_not_text_names_it() -> None:
     Path("my.toml").write_bytes(b"\xff\xfe\0")
     with pytest.raises(ConfigError, match=r"--config my\.toml: not a TOML file"):
         resolve({}, file=Path("my.toml"))
@@ -148,13 +148,13 @@ def test_a_file_that_is_no_text_is_named() -> None:
         ("[data]\nsplit = ['a', 'b']", "`--split` .=a. must be a valid number"),
     ],
 )
-def test_what_a_file_should_not_hold_is_named(text: str, message: str) -> None:
+def test_the_error_for_wrong_content_names_it(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve({}, file=write(text))
 
 
-def test_later_layers_win_and_leave_what_they_do_not_mention() -> None:
-    """Default < recipe < file < flags."""
+def test_later_layers_win_setting_by_setting() -> None:
+    """The order is default, recipe, file, flags."""
     default, recipe = OptimConfig(), resolve({}, recipe="case-study").optim
     assert (recipe.batch_size, recipe.lr) == (64, 1e-3)
     assert (recipe.batch_size, recipe.lr) != (default.batch_size, default.lr)
@@ -165,7 +165,7 @@ def test_later_layers_win_and_leave_what_they_do_not_mention() -> None:
     assert config.optim.clip_grad == default.clip_grad
 
 
-def test_a_recipe_that_is_asked_for_wins_over_the_files() -> None:
+def test_the_given_recipe_wins_over_the_recipe_of_a_file() -> None:
     file = write("recipe = 'case-study'")
     assert resolve({}, file=file).recipe == "case-study"
     assert resolve({}, file=file).optim.optimizer == "adam"
@@ -201,7 +201,7 @@ EVERYTHING = {
 
 def test_every_setting_can_be_set() -> None:
     config = settle(**EVERYTHING)
-    assert set(EVERYTHING) | {"epochs"} == {field for _, field in SETTINGS}  # a budget takes the place of epochs
+    assert set(EVERYTHING) | {"epochs"} == {field for _, field in SETTINGS}  # a budget replaces epochs
     assert all(
         getattr(getattr(config, section), field) != kind.model_fields[field].default
         for section, kind in SECTIONS.items()
@@ -212,14 +212,14 @@ def test_every_setting_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("flags", [{}, {"weights": "pretrained"}, {"seed": 3, "out": "a b"}, {"set": ("a='é\"\\'",)}, EVERYTHING])
-def test_a_printed_configuration_reads_back_as_it_was(flags: dict[str, Any]) -> None:
+def test_a_printed_configuration_is_read_back_unchanged(flags: dict[str, Any]) -> None:
     config = settle(**flags)
     printed = to_toml(config)
     assert resolve({}, file=write(printed)) == config
     assert to_toml(resolve({}, file=write(printed))) == printed
 
 
-def test_a_printed_configuration_bends_to_flags() -> None:
+def test_flags_win_over_a_printed_configuration() -> None:
     file = write(to_toml(settle(epochs=3)))
     assert resolve({"optim": {"epochs": 5}}, file=file).optim.epochs == 5
 
@@ -239,20 +239,20 @@ def test_every_recipe_sets_known_settings_that_can_be_used(name: str) -> None:
     config = resolve({"model": {"weights": "pretrained"}}, recipe=name)
     assert config.recipe == name
     assert [larger.images for larger in config.larger] == [table["images"] for table in longer]
-    for tables, told in ((content, config), *((table, with_tier(config, config.larger[at])) for at, table in enumerate(longer))):
+    for tables, resolved in ((content, config), *((table, with_tier(config, config.larger[at])) for at, table in enumerate(longer))):
         tables.pop("images", None)
         assert set(tables) <= set(SECTIONS)
         for section, values in tables.items():
             assert set(values) <= set(SECTIONS[section].model_fields)
             for field, value in values.items():
-                assert getattr(getattr(told, section), field) == (tuple(value) if isinstance(value, list) else value)
+                assert getattr(getattr(resolved, section), field) == (tuple(value) if isinstance(value, list) else value)
 
 
-def test_the_default_recipe_is_the_defaults() -> None:
+def test_the_default_recipe_changes_no_default() -> None:
     assert resolve({}, recipe="default") == TrainConfig()
 
 
-def test_a_setting_has_one_home_and_a_description() -> None:
+def test_a_setting_has_one_section_and_a_description() -> None:
     fields = [field for _, field in SETTINGS]
     assert len(set(fields)) == len(fields)
     for section, field in SETTINGS:
@@ -266,7 +266,7 @@ def test_flat_settings_are_sorted_into_their_sections() -> None:
     assert by_section({"lr": 1, "seed": 2, "epochs": 3}) == {"optim": {"lr": 1, "epochs": 3}, "run": {"seed": 2}}
 
 
-def test_auto_reads_back_and_settles_to_numbers() -> None:
+def test_auto_is_read_back_and_can_be_settled_to_numbers() -> None:
     config = settle(lr="auto", batch_size="auto", epochs=3)
     assert (config.optim.lr, config.optim.batch_size) == ("auto", "auto")
     assert resolve({}, file=write(to_toml(config))) == config
@@ -287,7 +287,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         config.recipe = "other"
 
 
-def test_it_needs_neither_torch_nor_numpy() -> None:
+def test_the_settings_import_neither_torch_nor_numpy() -> None:
     program = "import sys, cnnkit.config.settings; print([name for name in ('torch', 'numpy', 'typer', 'rich') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -299,18 +299,20 @@ def test_it_needs_neither_torch_nor_numpy() -> None:
     ("given", "seconds"),
     [("90s", 90), ("90", 90), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("1.5m", 90), (" 2M0s", 120), (45, 45)],
 )
-def test_a_budget_is_a_time(given: Any, seconds: float) -> None:
+def test_a_budget_is_read_as_a_duration(given: Any, seconds: float) -> None:
     assert settle(budget=given).optim.budget == seconds
 
 
 @pytest.mark.parametrize("given", ["soon", "", "10 minutes", "m", "1m1h"])
-def test_a_budget_that_is_no_time_is_refused_with_examples(given: str) -> None:
+def test_the_error_for_a_wrong_budget_has_examples(given: str) -> None:
     with pytest.raises(ConfigError, match=rf"`--budget` \(={given}\) must be a time such as 90s, 10m or 1h30m"):
         settle(budget=given)
 
 
 def test_epochs_and_a_budget_together_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--epochs \(=3\) has no say with --budget \(=2m\), which trains until the time is up"):
+    with pytest.raises(
+        ConfigError, match=r"--epochs \(=3\) cannot be used with --budget \(=2m\), which trains until the time is up; leave one out"
+    ):
         settle(epochs=3, budget="2m")
     assert settle(epochs=3, budget=0).optim.epochs == 3
 
@@ -322,7 +324,7 @@ def test_epochs_replace_the_budget_of_a_recipe() -> None:
     assert resolve({"optim": {"budget": 60}}, recipe="fast").optim.budget == 60
 
 
-def test_a_recipe_may_want_a_larger_network_where_the_time_is_enough() -> None:
+def test_a_recipe_may_have_a_larger_network_for_longer_budgets() -> None:
     config = resolve({}, recipe="fast")
     (larger,) = config.larger
     long = with_tier(config, larger)
@@ -330,13 +332,13 @@ def test_a_recipe_may_want_a_larger_network_where_the_time_is_enough() -> None:
     assert (config.optim.start_size, long.optim.start_size) == (0, 24)
     assert (long.larger, long.recipe, long.optim.budget) == ((), "fast", config.optim.budget)
     assert resolve({"optim": {"budget": 120}}, recipe="fast").larger == (larger,)
-    assert resolve({"optim": {"epochs": 3}}, recipe="fast").larger == ()  # no time, no question
+    assert resolve({"optim": {"epochs": 3}}, recipe="fast").larger == ()  # without a budget there are no tiers
     assert resolve({"model": {"arch": "residual-cnn"}}, recipe="fast").larger == ()
     with pytest.raises(ConfigError, match=r"`--budget` \(=soon\) must be a time"):
         resolve({"optim": {"budget": "soon"}}, recipe="fast")
 
 
-def test_flags_win_over_what_is_larger() -> None:
+def test_flags_win_over_tiers() -> None:
     asked = resolve({"model": {"set": ("width=48",)}, "optim": {"batch_size": 100}}, recipe="fast")
     long = with_tier(asked, asked.larger[0])
     assert (long.model.set, long.optim.batch_size, long.optim.start_size) == (("width=48", "middle=4"), 100, 24)
@@ -344,7 +346,7 @@ def test_flags_win_over_what_is_larger() -> None:
     assert resolve(everything, recipe="fast").larger == ()
 
 
-def test_a_file_may_have_larger_settings_of_its_own() -> None:
+def test_a_file_may_have_its_own_tiers() -> None:
     text = "[optim]\nbudget = 60\nlr = 0.1\n[[larger]]\nimages = 20\noptim.lr = 0.2\n[[larger]]\nimages = 5\nmodel.set = ['width=9']\n"
     config = resolve({"optim": {"budget": "2m"}}, file=write(text))
     assert [larger.images for larger in config.larger] == [5, 20]
@@ -352,9 +354,9 @@ def test_a_file_may_have_larger_settings_of_its_own() -> None:
     assert with_tier(config, config.larger[0]).model.set == ("width=9",)
 
 
-def test_larger_settings_without_a_budget_are_refused_unless_epochs_take_its_place() -> None:
+def test_tiers_need_a_budget_unless_epochs_are_given() -> None:
     file = write("[[larger]]\nimages = 5\noptim.lr = 0.2\n")
-    with pytest.raises(ConfigError, match=r"\[\[larger\]\] has no say without a time budget; add one, such as --budget 10m"):
+    with pytest.raises(ConfigError, match=r"\[\[larger\]\] needs a time budget; add one, such as --budget 10m, or leave it out$"):
         resolve({}, file=file)
     assert resolve({"optim": {"budget": 60}}, file=file).larger[0].optim == {"lr": 0.2}
     assert resolve({"optim": {"epochs": 2}}, file=file).larger == ()
@@ -370,12 +372,12 @@ def test_larger_settings_without_a_budget_are_refused_unless_epochs_take_its_pla
         ("images = 3\noptim.lr = -1", r"`--lr` \(=-1\) must be a number above 0"),
     ],
 )
-def test_larger_settings_are_checked_before_anything_is_measured(text: str, message: str) -> None:
+def test_tiers_are_checked_before_a_speed_is_measured(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve({}, file=write(f"[optim]\nbudget = 60\n[[larger]]\n{text}\n"))
 
 
-def test_an_option_of_the_architecture_replaces_its_namesake_alone() -> None:
+def test_options_of_the_architecture_are_layered_one_by_one() -> None:
     config = resolve({"model": {"set": ("dropout=0.1", "width=8")}, "optim": {"budget": 600}}, recipe="fast")
     assert config.model.set == ("width=8", "dropout=0.1")
     assert with_tier(config, config.larger[0]).model.set == ("width=8", "dropout=0.1", "middle=4")
@@ -385,15 +387,15 @@ def test_an_option_of_the_architecture_replaces_its_namesake_alone() -> None:
     assert resolve({"model": {"set": ("dense=3",)}}, file=file).model.set == ("width=8", "dense=3")
 
 
-def test_a_printed_budget_reads_back() -> None:
+def test_a_printed_budget_is_read_back() -> None:
     config = resolve({}, recipe="fast")
     assert resolve({}, file=write(to_toml(config))) == config
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_neither_divides_the_data_nor_mirrors_what_must_not_be(name: str) -> None:
+def test_a_recipe_neither_splits_the_data_nor_mirrors_digits(name: str) -> None:
     given = "some.safetensors" if name == "finetune" else "none"
     config = resolve({"model": {"weights": given}}, recipe=name)
-    assert config.data == DataConfig()  # data that comes divided would refuse another --split
+    assert config.data == DataConfig()  # data with its own split would refuse another --split
     assert resolve_augmentation(config.augment, ("cats", "dogs"))[0].flip == "h"
     assert resolve_augmentation(config.augment, ("6", "9"))[0].flip == "none"

@@ -1,4 +1,4 @@
-"""What the tests of the loop train on: a few fixed images."""
+"""Fixed images and batches for the tests of the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-K, SIDE = 4, 8  # classes, pixels
+K, SIZE = 4, 8  # classes, pixels
 
 
 @dataclass
@@ -35,5 +35,5 @@ class Fixed:
 @pytest.fixture
 def fixed() -> Fixed:
     """Sixteen images of noise, four of each class, in four batches."""
-    images = torch.randn((16, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+    images = torch.randn((16, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     return Fixed(images, torch.arange(16) % K, (4, 4, 4, 4))

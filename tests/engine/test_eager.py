@@ -1,4 +1,4 @@
-"""The optimizers without torch's compiler: the same steps, and it is not imported."""
+"""Optimizers without torch's compiler: the steps equal torch's, and the compiler is not imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnkit.engine.eager import eager
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
-def test_the_steps_are_those_of_torch(name: str) -> None:
+def test_the_steps_equal_those_of_torch(name: str) -> None:
     plain = getattr(torch.optim, name)
     ends = []
     for kind in (plain, eager(plain)):

@@ -35,7 +35,7 @@ def test_a_tie_is_never_best(monitor: str) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
-def test_what_is_no_finite_number_is_never_best(monitor: str, value: float) -> None:
+def test_a_value_that_is_not_finite_is_never_best(monitor: str, value: float) -> None:
     stopping = EarlyStopping(monitor, 5)
     assert follow(stopping, [value, 0.5, value]) == [False, True, False]
     assert (stopping.best_epoch, stopping.best_value, stopping.waited) == (2, 0.5, 1)
@@ -48,11 +48,11 @@ def test_an_improvement_must_exceed_min_delta() -> None:
 
 
 def test_min_delta_counts_from_the_best_and_not_from_the_last() -> None:
-    """Small steps add up: a slow descent is an improvement once it has gone far enough."""
+    """Small steps add up: a slow descent becomes an improvement."""
     assert follow(EarlyStopping("val_loss", 5, min_delta=0.25), [1.0, 0.9, 0.8, 0.7]) == [True, False, False, True]
 
 
-def test_patience_is_the_number_of_epochs_without_a_better_one() -> None:
+def test_patience_counts_the_epochs_without_a_better_value() -> None:
     stopping = EarlyStopping("val_loss", 2)
     for epoch, (value, exhausted) in enumerate([(3.0, False), (4.0, False), (2.0, False), (2.0, False), (5.0, True)], 1):
         assert not stopping.exhausted
@@ -83,6 +83,6 @@ def test_the_state_is_restored_from_plain_values() -> None:
     assert restored == stopping
 
 
-def test_it_needs_neither_torch_nor_numpy() -> None:
+def test_early_stopping_imports_neither_torch_nor_numpy() -> None:
     program = "import sys, cnnkit.engine.early_stopping; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

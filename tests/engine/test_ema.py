@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.ema import MovingAverage, decay_at
-from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
 from cnnkit.engine.progress import Clock
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import validate
@@ -25,7 +25,7 @@ STEADY: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "schedule": "constant"
 
 
 def network(seed: int = 0) -> nn.Sequential:
-    """A convolution, a normalisation and a head named ``5``."""
+    """Return a convolution, a normalisation and a head named ``5``."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(512, K))
 
@@ -34,7 +34,7 @@ def trained(
     model: nn.Module, batches: BatchSource, runtime: Runtime = PLAIN, clock: Clock = time.perf_counter, **given: Any
 ) -> tuple[list[EpochResult], TrainingState]:
     config = OptimConfig(**{**STEADY, **given})
-    state = start(model, config, StopConfig(patience=0))
+    state = initial_state(model, config, StopConfig(patience=0))
     return list(fit(model, batches, batches, config, runtime, state, num_classes=K, head=HEAD, clock=clock)), state
 
 
@@ -48,7 +48,7 @@ def averaged(state: TrainingState) -> nn.Module:
 
 
 class Numbers(nn.Module):
-    """One parameter, one statistic, one counter, one constant with an infinity; `write` gives the first three new values."""
+    """One parameter, one statistic, one counter and one infinite constant; `write` sets the first three."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Numbers(nn.Module):
 
     def write(self, weight: list[float], mean: float, seen: int) -> None:
         self.weight.data.copy_(torch.tensor(weight))
-        self.mean = torch.tensor([mean])  # another tensor in its place, as some modules do it
+        self.mean = torch.tensor([mean])  # a new tensor, as in some modules
         self.seen = torch.tensor(seen)
 
 
@@ -67,7 +67,7 @@ class Numbers(nn.Module):
 
 
 @pytest.mark.parametrize("decay", [0.25, 0.9, 0.999])
-def test_the_average_is_that_of_the_formula(decay: float) -> None:
+def test_the_average_follows_the_formula(decay: float) -> None:
     random = np.random.default_rng(0)
     model = Numbers()
     average = MovingAverage(model, decay)
@@ -92,7 +92,7 @@ def test_counters_and_infinite_constants_are_copied() -> None:
     assert average.module.get_buffer("mask").tolist() == [0.0, -math.inf]
 
 
-def test_what_does_not_change_stays_equal_to_the_bit() -> None:
+def test_constant_weights_stay_bit_equal() -> None:
     model = network()
     average = MovingAverage(model, 0.9)
     for step in range(1, 200):
@@ -100,7 +100,7 @@ def test_what_does_not_change_stays_equal_to_the_bit() -> None:
     assert all(torch.equal(value, values(model)[name]) for name, value in average.module.state_dict().items())
 
 
-def test_the_model_is_only_read_and_shares_nothing() -> None:
+def test_an_update_only_reads_the_model_and_shares_no_memory() -> None:
     model = network().train()
     average = MovingAverage(model, 0.9)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_the_model_is_only_read_and_shares_nothing() -> None:
 
 def test_the_first_updates_forget_the_random_start() -> None:
     assert decay_at(1, 0.999) == pytest.approx(2 / 11)
-    assert math.prod(decay_at(step, 0.999) for step in range(1, 20)) < 1e-6  # what is left of the start
+    assert math.prod(decay_at(step, 0.999) for step in range(1, 20)) < 1e-6  # the remaining share of the start
     assert decay_at(8_989, 0.999) < decay_at(8_990, 0.999) == decay_at(10**6, 0.999) == 0.999
     assert decay_at(1, 0.1) == 0.1
 
@@ -125,16 +125,16 @@ def test_the_first_updates_forget_the_random_start() -> None:
 # --- in the training --------------------------------------------------------------------------------------------------
 
 
-def test_the_average_is_what_is_validated(fixed) -> None:
+def test_the_loop_validates_the_average(fixed) -> None:
     model = network()
     results, state = trained(model, fixed, ema=0.9)
     assert results[-1].val_loss == validate(averaged(state), fixed, PLAIN, K).loss
     assert results[-1].val_loss != validate(model, fixed, PLAIN, K).loss
-    assert state.result(model) is averaged(state)
+    assert state.network_to_keep(model) is averaged(state)
 
 
-def test_it_averages_the_weights_after_every_update(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside an average that is worked out here; accumulated batches make one update."""
+def test_the_loop_averages_the_weights_after_every_update(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The expected average is computed here; accumulated batches make one update."""
     model, seen = network(), [values(network())]
     step = torch.optim.SGD.step
 
@@ -154,16 +154,16 @@ def test_it_averages_the_weights_after_every_update(fixed, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("given", [{}, {"accumulate": 2}, {"freeze_epochs": 1}, {"clip_grad": 0.1}], ids=str)
-def test_the_raw_weights_train_as_without_it(fixed, given: dict[str, Any]) -> None:
+def test_the_raw_weights_train_as_without_an_average(fixed, given: dict[str, Any]) -> None:
     models = network(), network()
     (plain, off), (with_average, _) = trained(models[0], fixed, **given), trained(models[1], fixed, ema=0.9, **given)
     assert [result.train_loss for result in plain] == [result.train_loss for result in with_average]
     assert all(torch.equal(value, models[1].state_dict()[name]) for name, value in models[0].state_dict().items())
     assert off.average is None
-    assert off.result(models[0]) is models[0]
+    assert off.network_to_keep(models[0]) is models[0]
 
 
-def test_frozen_layers_are_kept_as_they_are(fixed) -> None:
+def test_frozen_layers_do_not_change(fixed) -> None:
     model = network()
     before = values(model)
     _, state = trained(model, fixed, ema=0.9, epochs=2, freeze_epochs=2)
@@ -171,7 +171,7 @@ def test_frozen_layers_are_kept_as_they_are(fixed) -> None:
     assert changed == HEAD
 
 
-def test_it_follows_in_bf16_and_channels_last(fixed) -> None:
+def test_the_average_is_fp32_and_channels_last_in_a_bf16_training(fixed) -> None:
     runtime = Runtime(torch.device("cpu"), "bf16", channels_last=True)
     model = network()
     model[0] = nn.Conv2d(1, 8, 3, padding=1)

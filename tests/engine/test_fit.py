@@ -14,21 +14,21 @@ from torch.nn import functional
 
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
-from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
 from cnnkit.engine.optim import learning_rate
-from cnnkit.engine.progress import ByEpochs
+from cnnkit.engine.progress import EpochProgress
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import validate
 from cnnkit.errors import TrainingStoppedError
 
-K, SIDE = 4, 8
+K, SIZE = 4, 8
 HEAD = frozenset({"6.weight", "6.bias"})
 PLAIN = Runtime(torch.device("cpu"))
 STEADY: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "schedule": "constant", "warmup_epochs": 0, "weight_decay": 0.0}
 
 
 def network(seed: int = 0, *, dropout: float = 0.0, norm: bool = True) -> nn.Sequential:
-    """Convolution, normalisation, ReLU, dropout and a head named ``6``."""
+    """Return convolution, normalisation, ReLU, dropout and a head named ``6``."""
     torch.manual_seed(seed)
     middle = nn.BatchNorm2d(8) if norm else nn.Identity()
     return nn.Sequential(
@@ -45,10 +45,10 @@ def training(
     stop: dict[str, Any] | None = None,
     **given: Any,
 ) -> Iterator[EpochResult]:
-    """The loop with little to say; `given` are settings of the optimizer and what else `fit` takes."""
+    """Return the loop with defaults; `given` are settings of the optimizer and other arguments of `fit`."""
     others = {name: given.pop(name) for name in ("seed", "class_weights", "head", "runtime", "clock") if name in given}
     config = OptimConfig(**{**STEADY, **given})
-    state = state or start(model, config, StopConfig(**(stop or {"patience": 0})))
+    state = state or initial_state(model, config, StopConfig(**(stop or {"patience": 0})))
     return fit(model, batches, val or batches, config, others.pop("runtime", PLAIN), state, num_classes=K, **others)
 
 
@@ -61,7 +61,7 @@ def figures(result: EpochResult) -> tuple[float | None, ...]:
 
 
 class Values(nn.Module):
-    """A model that gives fixed logits, whatever it is shown; `scores` is a row for every call."""
+    """A model whose logits do not depend on the images; `scores` has one row of logits per call."""
 
     def __init__(self, scores: list[list[float]]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Values(nn.Module):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_sixteen_images_are_learned_by_heart(fixed, optimizer: str) -> None:
+def test_the_loop_learns_sixteen_images_by_heart(fixed, optimizer: str) -> None:
     lr = 0.05 if optimizer == "sgd" else 0.01
     *_, last = training(network(), fixed, epochs=20, optimizer=optimizer, lr=lr)
     assert (last.train_accuracy, last.val_accuracy, last.val_macro_f1) == (1.0, 1.0, 1.0)
@@ -87,7 +87,7 @@ def test_sixteen_images_are_learned_by_heart(fixed, optimizer: str) -> None:
     assert last.val_loss < 0.1
 
 
-def test_they_are_learned_in_bf16_and_channels_last_too(fixed) -> None:
+def test_the_loop_learns_in_bf16_and_channels_last_too(fixed) -> None:
     runtime = Runtime(torch.device("cpu"), "bf16", channels_last=True)
     *_, last = training(runtime.prepare(network()), fixed, epochs=20, runtime=runtime)
     assert (last.train_accuracy, last.val_accuracy) == (1.0, 1.0)
@@ -108,22 +108,22 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(fixed) -
 
 
 def test_dropout_differs_from_epoch_to_epoch(fixed) -> None:
-    """With a rate of (nearly) nothing only dropout can change the training loss."""
+    """With a learning rate near 0, only dropout can change the training loss."""
     losses = [result.train_loss for result in training(network(dropout=0.5), fixed, epochs=3, lr=1e-30)]
     assert len(set(losses)) == 3
 
 
-def test_small_images_come_first_and_evaluation_sees_whole_ones(fixed) -> None:
-    """Five epochs of four steps: the first twelve, 0.6 of them, see small images."""
+def test_training_starts_with_small_images_and_evaluation_sees_full_size(fixed) -> None:
+    """Of five epochs with four steps, the first twelve steps (0.6 of them) see small images."""
     model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, K))
     seen: dict[bool, list[int]] = {True: [], False: []}
     model.register_forward_pre_hook(lambda module, images: seen[module.training].append(images[0].shape[-1]))
     list(training(model, fixed, epochs=5, start_size=4))
-    assert seen[True] == [4] * 12 + [SIDE] * 8
-    assert set(seen[False]) == {SIDE}
+    assert seen[True] == [4] * 12 + [SIZE] * 8
+    assert set(seen[False]) == {SIZE}
 
 
-# --- what an epoch gives ----------------------------------------------------------------------------------------------
+# --- the result of an epoch -------------------------------------------------------------------------------------------
 
 
 def test_steps_and_rates_are_counted_over_epochs(fixed) -> None:
@@ -131,7 +131,7 @@ def test_steps_and_rates_are_counted_over_epochs(fixed) -> None:
     results = list(training(network(), fixed, **config))
     assert [(result.epoch, result.step) for result in results] == [(1, 4), (2, 8), (3, 12)]
     settings = OptimConfig(**config)
-    assert [result.lr for result in results] == [learning_rate(step, ByEpochs(settings, 4), settings) for step in (3, 7, 11)]
+    assert [result.lr for result in results] == [learning_rate(step, EpochProgress(settings, 4), settings) for step in (3, 7, 11)]
     assert all(result.seconds > 0 for result in results)
     assert [result.images_per_second * result.seconds for result in results] == pytest.approx([16] * 3)
 
@@ -148,10 +148,10 @@ def test_every_step_has_the_rate_of_the_schedule(fixed, monkeypatch: pytest.Monk
     config: dict[str, Any] = {"schedule": "linear", "warmup_epochs": 1.0, "lr": 0.08, "epochs": 2}
     list(training(network(), fixed, **config))
     settings = OptimConfig(**config)
-    assert used == [learning_rate(step, ByEpochs(settings, 4), settings) for step in range(8)]
+    assert used == [learning_rate(step, EpochProgress(settings, 4), settings) for step in range(8)]
 
 
-def test_training_figures_are_sums_over_images_and_not_means_of_batches(fixed) -> None:
+def test_training_metrics_are_sums_over_images_and_not_means_of_batches(fixed) -> None:
     sizes = (1, 2, 3, 10)
     model = network(norm=False)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_training_figures_are_sums_over_images_and_not_means_of_batches(fixed) -
     assert result.val_loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_validation_figures_equal_a_computation_by_hand(fixed) -> None:
+def test_validation_metrics_equal_a_computation_by_hand(fixed) -> None:
     model = network()
     result = next(training(model, fixed, fixed.batched(1, 6, 9), epochs=1))
     model.eval()
@@ -176,14 +176,14 @@ def test_validation_figures_equal_a_computation_by_hand(fixed) -> None:
     assert result.val_macro_f1 == pytest.approx(f1_score(fixed.labels, predicted, average="macro"))
 
 
-def test_validation_knows_neither_smoothing_nor_class_weights(fixed) -> None:
+def test_validation_uses_neither_smoothing_nor_class_weights(fixed) -> None:
     plain = next(training(network(), fixed, epochs=1, lr=1e-30))
     odd = next(training(network(), fixed, epochs=1, lr=1e-30, label_smoothing=0.3, class_weights=torch.tensor([9.0, 1, 1, 1])))
     assert odd.val_loss == plain.val_loss
     assert odd.train_loss != plain.train_loss
 
 
-def test_smoothing_and_class_weights_are_those_of_torch(fixed) -> None:
+def test_smoothing_and_class_weights_equal_torch(fixed) -> None:
     model = network(norm=False)
     class_weights = torch.tensor([5.0, 1, 1, 1])
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_two_batches_accumulated_equal_one_of_twice_the_size(fixed) -> None:
     assert [result.train_loss for result in results[0]] == pytest.approx([result.train_loss for result in results[1]], rel=1e-5)
 
 
-def test_a_rest_of_batches_makes_a_step_of_its_own(fixed) -> None:
+def test_leftover_batches_make_a_step_of_their_own(fixed) -> None:
     models = network(norm=False), network(norm=False)
     *_, one = training(models[0], fixed.batched(4, 4, 4, 4), accumulate=3, epochs=2)
     *_, other = training(models[1], fixed.batched(12, 4), epochs=2)
@@ -280,10 +280,10 @@ def test_a_generous_limit_clips_nothing(fixed) -> None:
     ("accumulate", "call", "step", "epoch"),
     [(1, 3, 3, 1), (1, 1, 1, 1), (2, 3, 2, 1), (2, 4, 2, 1), (3, 4, 2, 1), (1, 8 + 2, 6, 2), (2, 8 + 4, 4, 2)],
 )
-def test_a_loss_that_is_no_number_stops_with_the_number_of_its_step(
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(
     fixed, bad: float, accumulate: int, call: int, step: int, epoch: int
 ) -> None:
-    """Of four training and four validation batches an epoch, the model gives one bad answer at `call`."""
+    """The model returns one bad logit at `call`; an epoch has four training and four validation batches."""
     good, broken = [1.0, 0, 0, 0], [bad, 0, 0, 0]
     model = Values([broken if index == call else good for index in range(1, 17)])
     seen: list[EpochResult] = []
@@ -292,39 +292,39 @@ def test_a_loss_that_is_no_number_stops_with_the_number_of_its_step(
     message = str(caught.value)
     assert f" in epoch {epoch} at step {step} (learning rate 0.02);" in message
     assert message.startswith("the loss became nan" if math.isnan(bad) else "the loss became ")
-    assert ("no epoch was finished" in message) == (epoch == 1)
-    assert ("the best model, of epoch 1, is kept" in message) == (epoch == 2)
-    assert message.endswith("try a smaller rate, such as --lr 0.002, or --clip-grad 1")
+    assert ("; no model was kept; " in message) == (epoch == 1)
+    assert ("; the best model, of epoch 1, is kept; " in message) == (epoch == 2)
+    assert message.endswith("try a smaller learning rate, such as --lr 0.002, or --clip-grad 1")
     assert caught.value.exit_code == 3
 
 
-def test_the_step_is_found_at_the_end_of_the_epoch_where_nothing_looked_before(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU the losses are looked at once per epoch."""
+def test_the_check_at_the_end_of_an_epoch_names_the_step_too(fixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, the losses are checked once per epoch."""
     model = Values([[math.nan, 0, 0, 0] if index == 8 + 4 else [1.0, 0, 0, 0] for index in range(1, 17)])
     loop = training(model, fixed, accumulate=2, epochs=2)
     next(loop)
-    looks: list[int] = []
+    checked: list[int] = []
     check = fit.__globals__["_stop_if_diverged"]
 
     def only_whole_epochs(losses: list[Tensor], *given: Any) -> None:
-        looks.append(len(losses))
+        checked.append(len(losses))
         if len(losses) == 4:
             check(losses, *given)
 
     monkeypatch.setitem(fit.__globals__, "_stop_if_diverged", only_whole_epochs)
     with pytest.raises(TrainingStoppedError, match="in epoch 2 at step 4 "):
         next(loop)
-    assert looks == [2, 2, 4]
+    assert checked == [2, 2, 4]
 
 
-def test_no_step_is_made_on_a_loss_that_is_no_number(fixed) -> None:
+def test_a_loss_that_is_not_finite_makes_no_update(fixed) -> None:
     model = Values([[1.0, 0, 0, 0], [math.nan, 0, 0, 0]])
     with pytest.raises(TrainingStoppedError):
         list(training(model, fixed, epochs=1))
     assert bool(torch.isfinite(model.weight).all())
 
 
-def test_a_rate_far_too_large_is_stopped(fixed) -> None:
+def test_a_far_too_large_learning_rate_stops_the_training(fixed) -> None:
     with pytest.raises(TrainingStoppedError, match=r"at step \d+ \(learning rate 1e\+30\)"):
         list(training(network(norm=False), fixed, lr=1e30, epochs=5))
 
@@ -354,7 +354,7 @@ def test_frozen_batch_normalisation_uses_its_own_statistics(fixed) -> None:
     assert result.train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_what_an_architecture_keeps_fixed_stays_fixed_after_frozen_epochs(fixed) -> None:
+def test_fixed_parameters_of_an_architecture_stay_fixed_after_frozen_epochs(fixed) -> None:
     model = network()
     model[0].weight.requires_grad_(False)
     before = weights(model)
@@ -369,10 +369,9 @@ def test_what_an_architecture_keeps_fixed_stays_fixed_after_frozen_epochs(fixed)
 
 
 def scored(*val_losses: float) -> Values:
-    """A model whose validation loss is the given one in each epoch; one training and one validation batch an epoch."""
+    """Return a model with these validation losses, one per epoch of one training and one validation batch of class 0."""
     rows: list[list[float]] = []
     for loss in val_losses:
-        # the share of class 0 that gives this loss for images of class 0
         rows += [[1.0, 0, 0, 0], [0.0, *[math.log((math.exp(loss) - 1) / 3)] * 3]]
     return Values(rows)
 
@@ -396,7 +395,7 @@ def test_without_patience_all_epochs_are_trained_and_the_best_are_marked(fixed) 
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "val_macro_f1"])
-def test_the_best_epoch_is_that_of_the_monitored_figure(fixed, monitor: str) -> None:
+def test_the_monitored_metric_chooses_the_best_epoch(fixed, monitor: str) -> None:
     results = list(training(network(), fixed, epochs=6, lr=0.02, stop={"monitor": monitor}))
     best = math.inf if monitor == "val_loss" else -math.inf
     for result in results:
@@ -413,10 +412,10 @@ def test_an_infinite_validation_loss_is_not_the_best(fixed) -> None:
     assert [result.is_best for result in results] == [False, True]
 
 
-def test_a_state_that_stands_at_the_end_trains_no_more(fixed) -> None:
+def test_a_finished_state_trains_no_more(fixed) -> None:
     model = network()
     config = OptimConfig(**STEADY, epochs=2)
-    state = start(model, config, StopConfig())
+    state = initial_state(model, config, StopConfig())
     assert len(list(fit(model, fixed, fixed, config, PLAIN, state, num_classes=K))) == 2
     assert list(fit(model, fixed, fixed, config, PLAIN, state, num_classes=K)) == []
 
@@ -433,7 +432,7 @@ def test_a_result_cannot_be_changed(fixed) -> None:
 
 
 class Machine:
-    """A clock that a step and an evaluation move on; `noise` makes every second step slower."""
+    """A clock that advances with every step and evaluation; `noise` makes every second step slower."""
 
     def __init__(self, step: float, evaluation: float, noise: float = 0.0) -> None:
         self.now, self.steps = 0.0, 0
@@ -451,7 +450,7 @@ class Machine:
 
 
 class Slow:
-    """Batches that take the time of a `Machine`."""
+    """Batches that advance the clock of a `Machine`."""
 
     def __init__(self, source: BatchSource, machine: Machine, *, validation: bool) -> None:
         self._source, self._machine, self._validation = source, machine, validation
@@ -481,7 +480,7 @@ def test_a_budget_ends_on_time_at_the_end_of_its_schedule(fixed, step: float, ev
 
 @pytest.mark.parametrize(("evaluation", "least", "most"), [(0.1, 45, 50), (2.0, 4, 7), (20.0, 2, 2)])
 def test_evaluations_take_no_more_than_their_share_of_a_budget(fixed, evaluation: float, least: int, most: int) -> None:
-    """Epochs of four seconds: all are evaluated where that is cheap, else the first, the last and what a twentieth of the time allows."""
+    """An epoch takes four seconds. Cheap evaluations follow every epoch; others follow the first, the last and a few between."""
     machine = Machine(1.0, evaluation)
     results = list(training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), budget=200.0, clock=machine))
     evaluated = [result for result in results if result.val_loss is not None]
@@ -504,17 +503,17 @@ def test_a_slower_machine_trains_less_on_the_same_schedule(fixed) -> None:
     assert passes[0] >= 3 * passes[1]
 
 
-def test_a_budget_too_small_for_an_epoch_still_gives_one_model(fixed) -> None:
+def test_a_budget_too_small_for_an_epoch_still_yields_one_model(fixed) -> None:
     machine = Machine(10.0, 10.0)
     (only,) = training(network(), machine.batches(fixed), machine.batches(fixed, validation=True), budget=5.0, clock=machine)
     assert only.step < 4
     assert only.is_best
 
 
-def test_a_resumed_budget_goes_on_with_what_is_left(fixed) -> None:
+def test_a_resumed_run_uses_the_rest_of_its_budget(fixed) -> None:
     machine = Machine(1.0, 2.0)
     model = network()
-    state = start(model, OptimConfig(**STEADY, budget=100.0), StopConfig(patience=0))
+    state = initial_state(model, OptimConfig(**STEADY, budget=100.0), StopConfig(patience=0))
     loop = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=state, budget=100.0, clock=machine)
     for _ in range(5):
         next(loop)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig
-from cnnkit.engine.lr_range import CLEAR, REBOUND, RangeTest, range_test, smooth, suggest
+from cnnkit.engine.lr_range import DIVERGENCE_FACTOR, MIN_FALL, RangeTest, range_test, smooth, suggest
 from cnnkit.engine.runtime import Runtime
 
 PLAIN = Runtime(torch.device("cpu"))
@@ -26,8 +26,8 @@ def network(*, dropout: float = 0.0) -> nn.Sequential:
 
 
 @dataclass
-class Taught:
-    """New images of noise in every epoch, labelled by a fixed linear rule: to be learned, but not by heart."""
+class LinearRule:
+    """New images of noise in every epoch, labelled by a fixed linear rule, so that a network cannot learn them by heart."""
 
     steps: int = 10
 
@@ -40,7 +40,7 @@ class Taught:
 
 
 def tried(model: nn.Module, batches: Any, **given: Any) -> RangeTest:
-    """A range test with little to say; `given` are settings of the optimizer and what else `range_test` takes."""
+    """Return a range test with defaults; `given` are settings of the optimizer and other arguments of `range_test`."""
     others = {name: given.pop(name) for name in ("low", "high", "steps", "class_weights", "seed", "progress") if name in given}
     runtime = given.pop("runtime", PLAIN)
     settings: dict[str, Any] = {"weight_decay": 0.0, **given}
@@ -48,8 +48,8 @@ def tried(model: nn.Module, batches: Any, **given: Any) -> RangeTest:
 
 
 @dataclass
-class Told:
-    """Batches that tell which were asked for, and whether the last epoch was left in good order."""
+class Recorded:
+    """Batches that record the epochs asked for, and the number of epochs that were closed."""
 
     fixed: Any
     epochs: list[int]
@@ -68,7 +68,7 @@ class Told:
 
 
 class Scripted(nn.Module):
-    """A model whose loss over two classes is what `script` says, call by call."""
+    """A model whose loss over two classes follows `script`, call by call."""
 
     def __init__(self, script: list[float]) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Zeros:
 
 
 def played(script: list[float]) -> RangeTest:
-    """The test of a model that is copied with its script, and whose one weight hardly moves."""
+    """Return the range test of a `Scripted` model, with rates too small to move its weight."""
     return tried(Scripted(script), Zeros(), high=1e-5, optimizer="sgd")
 
 
@@ -103,7 +103,7 @@ def played(script: list[float]) -> RangeTest:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_the_loss_falls_and_diverges_and_the_suggestion_lies_between(optimizer):
-    test = tried(network(), Taught(), optimizer=optimizer)
+    test = tried(network(), LinearRule(), optimizer=optimizer)
     assert test.suggestion is not None
     assert test.diverged_at is not None
     assert 1e-4 < test.suggestion < test.rates[int(np.argmin(test.smoothed))] < test.diverged_at
@@ -117,7 +117,7 @@ def test_rates_rise_by_a_constant_factor_from_low_to_high(fixed):
     assert test.diverged_at is None
 
 
-def test_losses_are_those_of_plain_steps_with_these_rates(fixed):
+def test_losses_equal_those_of_plain_steps_with_these_rates(fixed):
     model = network()
     twin = copy.deepcopy(model)
     test = tried(model, fixed, optimizer="sgd", low=1e-3, high=1e-1, steps=20)
@@ -134,7 +134,7 @@ def test_losses_are_those_of_plain_steps_with_these_rates(fixed):
     np.testing.assert_allclose(test.losses, expected, rtol=1e-5)
 
 
-def test_model_and_random_state_are_left_as_they_were(fixed):
+def test_model_and_random_state_do_not_change(fixed):
     model = network(dropout=0.5).eval()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     first = tried(model, fixed, seed=1)
@@ -147,7 +147,7 @@ def test_model_and_random_state_are_left_as_they_were(fixed):
     assert tried(model, fixed, seed=2) != first
 
 
-def test_the_configured_rate_plays_no_part(fixed):
+def test_the_configured_rate_is_not_used(fixed):
     assert tried(network(), fixed, lr=1e-5) == tried(network(), fixed, lr=3.0)
 
 
@@ -163,11 +163,11 @@ def test_the_configured_rate_plays_no_part(fixed):
     ],
     ids=lambda given: next(iter(given)),
 )
-def test_what_shapes_a_step_is_heeded(fixed, given):
+def test_the_settings_of_a_step_are_used(fixed, given):
     assert tried(network(), fixed, **given).losses != tried(network(), fixed).losses
 
 
-def test_channels_last_changes_the_layout_alone(fixed):
+def test_channels_last_does_not_change_the_losses(fixed):
     def convolutional() -> nn.Sequential:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
@@ -178,14 +178,14 @@ def test_channels_last_changes_the_layout_alone(fixed):
 
 
 def test_epochs_follow_one_another_and_are_closed_when_the_test_ends(fixed):
-    batches = Told(fixed, [])
+    batches = Recorded(fixed, [])
     tried(network(), batches, steps=22, high=1e-3)
     assert batches.epochs == [1, 2, 3, 4, 5, 6]
     assert batches.closed == 6
 
 
 def test_accumulated_batches_make_one_update(fixed):
-    batches = Told(fixed, [])
+    batches = Recorded(fixed, [])
     seen: list[tuple[int, int]] = []
     two = tried(network(), batches, steps=20, high=1e-3, accumulate=2, progress=lambda done, total: seen.append((done, total)))
     assert len(batches.epochs) == 10
@@ -197,27 +197,27 @@ def test_accumulated_batches_make_one_update(fixed):
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_learned_and_lost_ends_the_test():
+def test_a_large_rise_of_the_loss_ends_the_test():
     script = [1.0] * 30 + [0.4] * 30 + [3.0] * 40
     test = played(script)
     assert test.diverged_at == test.rates[-1]
     assert 60 < len(test.rates) < 70
-    assert test.smoothed[-1] > max(1.0, REBOUND * min(test.smoothed))
+    assert test.smoothed[-1] > max(1.0, DIVERGENCE_FACTOR * min(test.smoothed))
 
 
-def test_a_rise_that_stays_below_the_start_does_not():
+def test_a_rise_that_stays_below_the_start_does_not_end_the_test():
     assert played([1.0] * 30 + [0.01] * 30 + [0.5] * 40).diverged_at is None
 
 
 @pytest.mark.parametrize("end", [math.inf, math.nan])
-def test_a_loss_that_is_not_finite_ends_it_and_is_left_out(end):
+def test_a_loss_that_is_not_finite_ends_the_test_and_is_left_out(end):
     test = played([1.0] * 30 + [0.5] * 10 + [end])
     assert test.diverged_at == pytest.approx(1e-6 * 10 ** (40 / 99))
     assert len(test.rates) == len(test.losses) == len(test.smoothed) == 40
     assert test.suggestion is not None
 
 
-def test_without_one_finite_loss_there_is_nothing():
+def test_without_a_finite_loss_the_test_is_empty():
     test = played([math.nan])
     assert (test.rates, test.losses, test.smoothed, test.suggestion) == ((), (), (), None)
     assert test.diverged_at == 1e-6
@@ -233,7 +233,7 @@ def test_smoothing_is_a_mean_with_weights_that_fall_exponentially():
         assert smooth(losses, 4)[last - 1] == pytest.approx(np.average(losses[:last], weights=weights))
 
 
-def test_the_suggestion_is_where_two_thirds_of_the_fall_are_done():
+def test_the_suggestion_is_the_rate_at_two_thirds_of_the_fall():
     losses = np.interp(np.arange(100), [0, 40, 70, 100], [2.0, 2.0, 0.5, 4.0])
     smoothed = np.array(smooth(list(losses), SPAN))
     bottom = int(smoothed.argmin())
@@ -244,7 +244,7 @@ def test_the_suggestion_is_where_two_thirds_of_the_fall_are_done():
     assert rate == float(f"{rate:.1e}")
 
 
-def test_a_shift_of_the_curve_shifts_the_suggestion_by_as_much():
+def test_a_shift_of_the_curve_shifts_the_suggestion_equally():
     first, second = (
         suggest(list(RATES), list(np.interp(np.arange(100), [40 + shift, 70 + shift, 90 + shift], [2.0, 0.5, 4.0])), SPAN)
         for shift in (0, 10)
@@ -274,5 +274,5 @@ def test_noise_alone_rarely_suggests_anything_and_a_clear_fall_always_does():
     random = np.random.default_rng(0)
     noise = random.normal(2.3, 0.1, (400, 100))
     assert sum(suggest(list(RATES), list(losses), SPAN) is not None for losses in noise) < 0.1 * 400
-    fall = np.interp(np.arange(100), [30, 80], [0, 0.1 * 2 * CLEAR / math.sqrt(2 * SPAN - 1)])
+    fall = np.interp(np.arange(100), [30, 80], [0, 0.1 * 2 * MIN_FALL / math.sqrt(2 * SPAN - 1)])
     assert sum(suggest(list(RATES), list(losses - fall), SPAN) is not None for losses in noise) > 0.95 * 400

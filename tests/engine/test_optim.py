@@ -10,14 +10,14 @@ from torch import nn
 
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from cnnkit.engine.progress import ByEpochs
+from cnnkit.engine.progress import EpochProgress
 
 
 def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
 
 
-def test_vectors_are_spared_weight_decay() -> None:
+def test_vectors_get_no_weight_decay() -> None:
     model = network()
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1))
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
@@ -25,7 +25,7 @@ def test_vectors_are_spared_weight_decay() -> None:
     assert named == {"0.weight": 0.1, "0.bias": 0, "1.weight": 0, "1.bias": 0, "3.weight": 0.1, "3.bias": 0}
 
 
-def test_what_an_architecture_keeps_fixed_is_not_optimized() -> None:
+def test_fixed_parameters_of_an_architecture_are_not_optimized() -> None:
     model = network()
     model[0].weight.requires_grad_(False)
     for config in (OptimConfig(), OptimConfig(layer_decay=0.5)):
@@ -41,7 +41,7 @@ def test_what_an_architecture_keeps_fixed_is_not_optimized() -> None:
         ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999)}),
     ],
 )
-def test_the_optimizer_is_the_one_that_was_named(name: Any, kind: type, options: dict[str, object]) -> None:
+def test_the_name_chooses_the_optimizer(name: Any, kind: type, options: dict[str, object]) -> None:
     optimizer = build_optimizer(network(), OptimConfig(optimizer=name, lr=0.5))
     assert type(optimizer).__bases__ == (kind,)  # see `eager`
     for group in optimizer.param_groups:
@@ -58,7 +58,7 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors() -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for name, parameter in model.named_parameters():
-        # Nesterov's step from zero momentum: the gradient (the decay) counts 1 + 0.9 times
+        # Nesterov's first step: 1 + 0.9 times the gradient, which is the decay
         factor = 1 - 0.1 * 0.5 * 1.9 if parameter.ndim > 1 else 1
         torch.testing.assert_close(parameter, before[name] * factor)
 
@@ -73,15 +73,15 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors() -> None:
 )
 def test_the_rate_follows_the_schedule_after_a_linear_warmup(schedule: Any, rates: list[float]) -> None:
     config = OptimConfig(lr=2.0, schedule=schedule, epochs=2, warmup_epochs=1)
-    pace = ByEpochs(config, 4)
-    assert [learning_rate(step, pace, config) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
-    assert [learning_rate(step, pace, config) for step in range(4, 8)] == pytest.approx([2 * rate for rate in rates])
+    progress = EpochProgress(config, 4)
+    assert [learning_rate(step, progress, config) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert [learning_rate(step, progress, config) for step in range(4, 8)] == pytest.approx([2 * rate for rate in rates])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_the_rate_ends_near_zero_and_never_below(schedule: Any) -> None:
     config = OptimConfig(lr=1.0, schedule=schedule, epochs=10, warmup_epochs=1)
-    rates = [learning_rate(step, ByEpochs(config, 100), config) for step in range(1000)]
+    rates = [learning_rate(step, EpochProgress(config, 100), config) for step in range(1000)]
     assert 0 < rates[-1] < 0.002
     assert max(rates) == rates[99] == rates[100] == 1
     assert all(later <= earlier for earlier, later in pairwise(rates[100:]))
@@ -89,14 +89,14 @@ def test_the_rate_ends_near_zero_and_never_below(schedule: Any) -> None:
 
 def test_without_warmup_the_first_rate_is_the_peak() -> None:
     config = OptimConfig(lr=0.3, epochs=1, warmup_epochs=0)
-    assert learning_rate(0, ByEpochs(config, 10), config) == 0.3
+    assert learning_rate(0, EpochProgress(config, 10), config) == 0.3
 
 
 def test_a_training_that_is_all_warmup_ends_at_the_peak() -> None:
     config = OptimConfig(lr=1.0, epochs=1, warmup_epochs=1)
-    assert [learning_rate(step, ByEpochs(config, 4), config) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [learning_rate(step, EpochProgress(config, 4), config) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     longer = OptimConfig(lr=1.0, epochs=1, warmup_epochs=2)
-    assert learning_rate(3, ByEpochs(longer, 4), longer) == 0.5
+    assert learning_rate(3, EpochProgress(longer, 4), longer) == 0.5
 
 
 def test_setting_the_rate_respects_the_scale_of_a_group() -> None:
@@ -130,7 +130,7 @@ def test_a_normalisation_before_the_first_layer_belongs_to_it() -> None:
     }  # fmt: skip
 
 
-def test_a_network_may_say_itself_what_its_layers_are() -> None:
+def test_a_network_may_define_its_own_layers() -> None:
     class Grouped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -144,5 +144,5 @@ def test_a_network_may_say_itself_what_its_layers_are() -> None:
     assert [found[f"{name}.weight"] for name in ("stem", "body.0", "body.1", "head")] == [0.125, 0.25, 0.5, 1.0]
 
 
-def test_layer_decay_of_one_is_no_layer_decay() -> None:
+def test_a_layer_decay_of_1_is_off() -> None:
     assert all("lr_scale" not in group for group in build_optimizer(network(), OptimConfig()).param_groups)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.engine import probe as room
-from cnnkit.engine.probe import check_compiler, choose_runtime, pick, pick_divided, take_turns, training_speed
+from cnnkit.engine import probe as module
+from cnnkit.engine.probe import check_compiler, choose_runtime, pick_replicas, pick_runtime, take_turns, training_speed
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
@@ -16,7 +16,7 @@ SHAPE = (3, 8, 8)
 
 
 class Watched(nn.Module):
-    """A small network that notes what it was shown."""
+    """A small network that records its batches and modes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Watched(nn.Module):
         self.seen.append((len(images), self.training))
         return self.layers(images)
 
-    def __deepcopy__(self, _: object) -> Watched:  # trials are copies; let them write to one list
+    def __deepcopy__(self, _: object) -> Watched:  # trials use copies, which share one list
         copy = Watched()
         copy.load_state_dict(self.state_dict())
         copy.seen = self.seen
@@ -40,7 +40,7 @@ def probe(model: nn.Module, **options: object) -> Runtime:
 
 
 def ticking(*seconds: float) -> Iterator[float]:
-    """A clock that is read before and after every step; the steps take so many seconds each."""
+    """Yield the times before and after steps that take `seconds`."""
     now = 0.0
     for took in seconds:
         yield now
@@ -58,22 +58,22 @@ def ticking(*seconds: float) -> Iterator[float]:
         ([1.0, 2.0, 3.0], ("fp32", False), "fastest in the probe"),
     ],
 )
-def test_the_fastest_wins_if_it_is_worth_it(seconds: list[float], expected: tuple[str, bool], reason: str) -> None:
+def test_the_fastest_wins_if_it_gains_enough(seconds: list[float], expected: tuple[str, bool], reason: str) -> None:
     candidates = [Runtime(CPU), Runtime(CPU, channels_last=True), Runtime(CPU, "bf16", channels_last=True)]
-    won = pick(candidates, seconds)
+    won = pick_runtime(candidates, seconds)
     assert (won.precision, won.channels_last) == expected
     assert won.reason == reason
     assert won.device == CPU
 
 
-def test_a_tenth_faster_is_where_it_begins_to_be_worth_it() -> None:
+def test_a_tenth_is_enough_to_gain() -> None:
     candidates = [Runtime(CPU), Runtime(CPU, "bf16")]
-    assert pick(candidates, [1.1001, 1.0]).precision == "bf16"
-    assert pick(candidates, [1.0999, 1.0]).precision == "fp32"
+    assert pick_runtime(candidates, [1.1001, 1.0]).precision == "bf16"
+    assert pick_runtime(candidates, [1.0999, 1.0]).precision == "fp32"
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, *seconds: list[float]) -> list[int]:
-    """Let the turns come out as `seconds`; returns how many candidates there were each time."""
+def fake_turns(monkeypatch: pytest.MonkeyPatch, *seconds: list[float]) -> list[int]:
+    """Make `take_turns` return `seconds`, call by call; return the list of the numbers of candidates."""
     left, asked = iter(seconds), list[int]()
 
     def take(steps: Sequence[Callable[[], object]], clock: object) -> list[float]:
@@ -83,7 +83,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *seconds: list[float]) -> list[int]
             step()
         return next(left)
 
-    monkeypatch.setattr(room, "take_turns", take)
+    monkeypatch.setattr(module, "take_turns", take)
     return asked
 
 
@@ -92,8 +92,8 @@ def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
 
 
-def test_the_probe_takes_the_arithmetic_that_the_clock_favours(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, [1.0, 0.9, 0.3], [1.0, 1.0, 1.0])
+def test_the_probe_chooses_the_arithmetic_that_the_clock_favours(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_turns(monkeypatch, [1.0, 0.9, 0.3], [1.0, 1.0, 1.0])
     chosen = probe(Watched())
     assert (chosen.precision, chosen.channels_last) == ("bf16", True)
     assert "3.3x as fast" in chosen.reason
@@ -101,9 +101,9 @@ def test_the_probe_takes_the_arithmetic_that_the_clock_favours(monkeypatch: pyte
     assert (chosen.precision, chosen.channels_last) == ("fp32", False)
 
 
-def test_bf16_is_not_tried_on_a_cpu_that_cannot_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bf16_does_not_try_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    asked = answers(monkeypatch, [1.0, 0.5])
+    asked = fake_turns(monkeypatch, [1.0, 0.5])
     assert probe(Watched()).precision == "fp32"
     assert asked == [2]
 
@@ -117,7 +117,7 @@ def test_the_least_of_several_turns_counts_and_not_the_first() -> None:
     assert list(clock) == []
 
 
-def test_a_hopeless_candidate_has_no_turn() -> None:
+def test_a_hopeless_candidate_gets_no_turn() -> None:
     log: list[str] = []
     clock = ticking(1.0, 3.0, *[0.5] * 4)
     best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
@@ -125,7 +125,7 @@ def test_a_hopeless_candidate_has_no_turn() -> None:
     assert log == ["a", "b", *"aaaa"]
 
 
-def test_the_speed_is_of_the_fastest_of_a_few_steps() -> None:
+def test_the_training_speed_comes_from_the_fastest_step() -> None:
     model = Watched()
     clock = ticking(9, 2.0, 1.0, 0.5, 4.0)
     speed = training_speed(model, Runtime(CPU), image_shape=(3, 8, 8), batch_size=16, clock=clock.__next__)
@@ -149,13 +149,13 @@ def test_the_probe_trains_copies_on_a_batch_of_bounded_size(monkeypatch: pytest.
     assert set(model.seen) == {(16, True)}
     model.seen.clear()
     probe(model, batch_size=10**6)
-    assert set(model.seen) == {(room.PROBE_PIXELS // 64, True)}
+    assert set(model.seen) == {(module.MAX_PROBE_PIXELS // 64, True)}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_precision_that_is_asked_for_is_not_probed(precision: str) -> None:
+def test_a_given_precision_is_not_probed(precision: str) -> None:
     model = Watched()
     chosen = probe(model, precision=precision)
     assert chosen == Runtime(CPU, precision, channels_last=precision == "bf16", reason="--precision")
@@ -168,7 +168,7 @@ def test_deterministic_is_plain_fp32_without_a_probe() -> None:
     assert model.seen == []
 
 
-def test_deterministic_keeps_a_precision_that_is_asked_for() -> None:
+def test_deterministic_keeps_a_given_precision() -> None:
     assert probe(Watched(), deterministic=True, precision="bf16").precision == "bf16"
 
 
@@ -190,8 +190,8 @@ def four_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_replicas_are_tried_with_the_arithmetic_that_won(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, *([1.0, 0.8, 1.0], [0.8, 0.4]) * 2, [1.0, 0.8, 1.0], [0.8, 0.75])
+def test_replicas_are_tried_with_the_fastest_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_turns(monkeypatch, *([1.0, 0.8, 1.0], [0.8, 0.4]) * 2, [1.0, 0.8, 1.0], [0.8, 0.75])
     chosen = probe(Watched(), batch_size=64)
     assert (chosen.channels_last, chosen.replicas, chosen.threads) == (True, 2, 2)  # 64 images: 32 for each of two
     assert chosen.reason == "1.2x as fast as plain fp32 in the probe; replicas 2.0x as fast as one"
@@ -202,8 +202,8 @@ def test_replicas_are_tried_with_the_arithmetic_that_won(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_no_replicas_where_they_would_see_too_few_images_or_not_repeat_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answers(monkeypatch, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+def test_replicas_need_enough_images_and_repeatable_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fake_turns(monkeypatch, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     assert probe(Watched(), batch_size=63).replicas == 1
     noisy = nn.Sequential(Noise(), nn.Flatten(), nn.Linear(192, 2))
     assert probe(noisy, batch_size=64).replicas == 1
@@ -211,16 +211,16 @@ def test_no_replicas_where_they_would_see_too_few_images_or_not_repeat_themselve
 
 
 class Noise(nn.Module):
-    """Draws from torch's own generator."""
+    """A layer that draws from torch's own generator."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images + torch.rand_like(images)
 
 
-def test_replicas_must_be_worth_it() -> None:
-    whole, divided = Runtime(CPU, reason="fastest"), Runtime(CPU, replicas=2)
-    assert pick_divided(whole, 1.0, divided, 0.92) == whole
-    assert pick_divided(whole, 1.0, divided, 0.9).replicas == 2
+def test_replicas_must_gain_enough() -> None:
+    single, replicated = Runtime(CPU, reason="fastest"), Runtime(CPU, replicas=2)
+    assert pick_replicas(single, 1.0, replicated, 0.92) == single
+    assert pick_replicas(single, 1.0, replicated, 0.9).replicas == 2
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,16 +228,16 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler, and none of .* is on the PATH; install one, or leave it out"):
         probe(Watched(), compiled=True)
-    with pytest.raises(ConfigError, match="leave it out on mps"):
+    with pytest.raises(ConfigError, match="--compile supports cpu and cuda, not mps; leave it out"):
         check_compiler(torch.device("mps"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="pip install triton"):
+    with pytest.raises(ConfigError, match="--compile needs Triton on a GPU; type: pip install triton; or leave it out"):
         check_compiler(torch.device("cuda"))
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_a_compiled_network_is_probed_uncompiled_and_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_network_is_probed_uncompiled_and_without_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: name)
-    answers(monkeypatch, [1.0, 0.5, 1.0])
+    fake_turns(monkeypatch, [1.0, 0.5, 1.0])
     chosen = probe(Watched(), compiled=True, batch_size=64)
     assert (chosen.compiled, chosen.channels_last, chosen.replicas) == (True, True, 1)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from cnnkit.config.settings import OptimConfig
-from cnnkit.engine.progress import WARMUP_SHARE, ByEpochs, ByTime, choose_pace
+from cnnkit.engine.progress import MAX_WARMUP_SHARE, BudgetProgress, EpochProgress, choose_progress
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that a test sets."""
 
     now = 0.0
 
@@ -20,94 +20,108 @@ def clock() -> Clock:
     return Clock()
 
 
-def by_time(
+def budget_progress(
     clock: Clock, *, budget: float = 100.0, steps: int = 10, warmup: float = 1.0, validation: int = 4, spent: float = 0.0
-) -> ByTime:
-    return ByTime(OptimConfig(budget=budget, warmup_epochs=warmup), steps, validation=validation, spent=spent, clock=clock)
+) -> BudgetProgress:
+    return BudgetProgress(OptimConfig(budget=budget, warmup_epochs=warmup), steps, validation=validation, spent=spent, clock=clock)
 
 
-def test_the_configuration_chooses() -> None:
-    assert isinstance(choose_pace(OptimConfig(), 5, validation=1), ByEpochs)
-    assert isinstance(choose_pace(OptimConfig(budget=60), 5, validation=1), ByTime)
+def test_a_budget_chooses_progress_by_time() -> None:
+    assert isinstance(choose_progress(OptimConfig(), 5, validation=1), EpochProgress)
+    assert isinstance(choose_progress(OptimConfig(budget=60), 5, validation=1), BudgetProgress)
 
 
-def test_epochs_are_whole_and_counted() -> None:
-    pace = ByEpochs(OptimConfig(epochs=3), 10)
-    assert [pace.over(epoch) for epoch in range(5)] == [False, False, False, True, True]
-    assert not any(pace.stop(step) for step in range(40))
+def test_epochs_are_counted_and_never_cut_short() -> None:
+    progress = EpochProgress(OptimConfig(epochs=3), 10)
+    assert [progress.is_finished(epoch) for epoch in range(5)] == [False, False, False, True, True]
+    assert not any(progress.should_end_epoch(step) for step in range(40))
 
 
-def test_the_rise_is_by_steps_and_the_fall_by_the_clock(clock: Clock) -> None:
-    pace = by_time(clock)
-    assert [pace.rise(step) for step in (0, 4)] == [0.1, 0.5]
-    assert pace.fall(5) == 0
+def test_warmup_follows_the_steps_and_decay_the_clock(clock: Clock) -> None:
+    progress = budget_progress(clock)
+    assert [progress.warmup_factor(step) for step in (0, 4)] == [0.1, 0.5]
+    assert progress.decay_progress(5) == 0
     clock.now = 10.0
-    assert pace.rise(9) == 1
-    assert pace.fall(10) == 0
+    assert progress.warmup_factor(9) == 1
+    assert progress.decay_progress(10) == 0
     clock.now = 55.0
-    assert (pace.rise(50), pace.fall(50)) == (1, pytest.approx(0.5))
+    assert (progress.warmup_factor(50), progress.decay_progress(50)) == (1, pytest.approx(0.5))
     clock.now = 130.0
-    assert pace.fall(90) == 1
+    assert progress.decay_progress(90) == 1
 
 
-def test_a_slow_machine_does_not_spend_its_time_on_warming_up(clock: Clock) -> None:
-    pace = by_time(clock, steps=1000)
-    clock.now = 100 * WARMUP_SHARE / 2
-    assert pace.rise(3) == pytest.approx(0.5)
-    clock.now = 100 * WARMUP_SHARE
-    assert pace.rise(6) == 1
+def test_a_slow_machine_does_not_spend_its_budget_on_warmup(clock: Clock) -> None:
+    progress = budget_progress(clock, steps=1000)
+    clock.now = 100 * MAX_WARMUP_SHARE / 2
+    assert progress.warmup_factor(3) == pytest.approx(0.5)
+    clock.now = 100 * MAX_WARMUP_SHARE
+    assert progress.warmup_factor(6) == 1
 
 
-def test_without_warmup_the_fall_begins_at_once(clock: Clock) -> None:
-    pace = by_time(clock, warmup=0)
+def test_without_warmup_the_decay_begins_at_once(clock: Clock) -> None:
+    progress = budget_progress(clock, warmup=0)
     clock.now = 25.0
-    assert (pace.rise(0), pace.fall(0)) == (1, 0.25)
+    assert (progress.warmup_factor(0), progress.decay_progress(0)) == (1, 0.25)
 
 
-def test_the_last_evaluation_fits_in(clock: Clock) -> None:
-    pace = by_time(clock)
-    pace.evaluated(10.0)
+def test_the_last_evaluation_fits_into_the_budget(clock: Clock) -> None:
+    progress = budget_progress(clock)
+    progress.record_evaluation(10.0)
     clock.now = 88.9
-    assert not pace.stop(50)
-    clock.now = 89.1  # 11 s are kept back: a tenth more than the last one took
-    assert pace.stop(51)
-    assert pace.over(1)
+    assert not progress.should_end_epoch(50)
+    clock.now = 89.1  # the reserve is 11 s: a tenth more than the last evaluation took
+    assert progress.should_end_epoch(51)
+    assert progress.is_finished(1)
 
 
-def test_before_the_first_evaluation_one_is_guessed_from_the_steps(clock: Clock) -> None:
-    pace = by_time(clock, validation=10)
-    assert not pace.stop(1)
+def test_the_time_of_the_first_evaluation_is_estimated_from_the_steps(clock: Clock) -> None:
+    progress = budget_progress(clock, validation=10)
+    assert not progress.should_end_epoch(1)
     clock.now = 8.0
-    assert not pace.stop(2)  # 4 s a step, so an evaluation of 10 batches may take 16 s
+    assert not progress.should_end_epoch(2)  # 4 s per step, so an evaluation of 10 batches may take 16 s
     clock.now = 80.0
-    assert not pace.stop(20)
+    assert not progress.should_end_epoch(20)
     clock.now = 84.1
-    assert pace.stop(21)
+    assert progress.should_end_epoch(21)
 
 
-def test_an_evaluation_is_due_when_twenty_times_its_length_was_trained_and_is_left(clock: Clock) -> None:
-    pace = by_time(clock)
-    assert pace.due()  # nobody knows what one takes
+def test_twenty_times_the_time_of_an_evaluation_lies_between_two_evaluations(clock: Clock) -> None:
+    progress = budget_progress(clock)
+    assert progress.should_evaluate()  # its time is unknown
     clock.now = 10.0
-    pace.evaluated(1.0)
-    for now, due in ((29.9, False), (30.1, True), (78.8, True), (78.95, False), (98.8, False), (98.95, True)):
+    progress.record_evaluation(1.0)
+    for now, expected in ((29.9, False), (30.1, True), (78.8, True), (78.95, False), (98.8, False), (98.95, True)):
         clock.now = now
-        assert pace.due() is due, now
+        assert progress.should_evaluate() is expected, now
 
 
-def test_epochs_that_are_counted_are_all_evaluated() -> None:
-    pace = ByEpochs(OptimConfig(epochs=3), 10)
-    pace.evaluated(1000.0)
-    assert pace.due()
+def test_without_a_budget_every_epoch_is_evaluated() -> None:
+    progress = EpochProgress(OptimConfig(epochs=3), 10)
+    progress.record_evaluation(1000.0)
+    assert progress.should_evaluate()
 
 
-def test_one_epoch_is_begun_whatever_the_budget(clock: Clock) -> None:
-    pace = by_time(clock, budget=1.0)
+def test_the_smallest_budget_begins_one_epoch(clock: Clock) -> None:
+    progress = budget_progress(clock, budget=1.0)
     clock.now = 5.0
-    assert (pace.over(0), pace.over(1)) == (False, True)
+    assert (progress.is_finished(0), progress.is_finished(1)) == (False, True)
 
 
-def test_time_that_was_spent_before_counts(clock: Clock) -> None:
+@pytest.mark.parametrize("step", [60, 8])  # warm-up ended by steps on a fast machine, by time on a slow one
+def test_a_resume_after_warmup_continues_the_decay(clock: Clock, step: int) -> None:
+    progress = budget_progress(clock, spent=60.0)
+    assert progress.warmup_factor(step) == 1
+    assert progress.decay_progress(step) == pytest.approx({60: (0.6 - 0.1) / 0.9, 8: (0.6 - 0.2) / 0.8}[step], abs=0.01)
+
+
+def test_the_time_before_a_resume_does_not_count_as_time_of_steps(clock: Clock) -> None:
+    progress = budget_progress(clock, validation=10, spent=60.0)
+    assert not progress.should_end_epoch(61)
+    clock.now = 2.0
+    assert not progress.should_end_epoch(62)  # 1 s per step, so an evaluation of 10 batches may take 4 s
+
+
+def test_the_time_before_a_resume_counts(clock: Clock) -> None:
     clock.now = 1000.0
-    pace = by_time(clock, spent=60.0, warmup=0)
-    assert (pace.spent, pace.fall(0)) == (60, 0.6)
+    progress = budget_progress(clock, spent=60.0, warmup=0)
+    assert (progress.spent, progress.decay_progress(0)) == (60, 0.6)

@@ -32,7 +32,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def gradients(model: nn.Module, runtime: Runtime, batches: list[tuple[Tensor, Tensor]], weights: Tensor | None = None) -> list[Tensor]:
-    """The gradients of one step over `batches`; the losses and logits it yields are checked on the way."""
+    """Return the gradients of one step over `batches`, and check its losses and logits."""
     config = OptimConfig(label_smoothing=0.1)
     step = Step(model, build_optimizer(model, config), config, runtime, weights)
     criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)
@@ -48,7 +48,7 @@ def gradients(model: nn.Module, runtime: Runtime, batches: list[tuple[Tensor, Te
 @pytest.mark.parametrize("replicas", [2, 3, 20])  # 20: more than there are images
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 3.0])])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_gradients_are_those_of_the_whole_batch(
+def test_the_gradients_equal_those_of_the_whole_batch(
     batch: tuple[Tensor, Tensor], replicas: int, weights: Tensor | None, mixed: bool
 ) -> None:
     images, labels = batch
@@ -63,7 +63,7 @@ def test_the_gradients_are_those_of_the_whole_batch(
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_after_an_update_the_replicas_go_on_with_the_new_weights(batch: tuple[Tensor, Tensor]) -> None:
+def test_replicas_use_the_new_weights_after_an_update(batch: tuple[Tensor, Tensor]) -> None:
     results: list[dict[str, Tensor]] = []
     for count in (1, 2):
         model = network()
@@ -117,7 +117,7 @@ def test_dropout_is_off_in_eval_mode() -> None:
     torch.testing.assert_close(logits, model(images).detach())
 
 
-def test_what_is_frozen_stays_so(batch: tuple[Tensor, Tensor]) -> None:
+def test_frozen_parameters_and_statistics_do_not_change(batch: tuple[Tensor, Tensor]) -> None:
     model = network(nn.BatchNorm2d(4))
     model[0].requires_grad_(False)
     model[2].eval()
@@ -133,14 +133,14 @@ def test_what_is_frozen_stays_so(batch: tuple[Tensor, Tensor]) -> None:
 
 
 class Noise(nn.Module):
-    """Draws from torch's own generator."""
+    """A layer that draws from torch's own generator."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images + torch.rand_like(images)
 
 
 @pytest.mark.parametrize(("layer", "expected"), [(nn.Dropout(0.5), False), (Noise(), True), (nn.Dropout2d(0.5), True)])
-def test_what_draws_by_itself_is_found(layer: nn.Module, expected: bool) -> None:
+def test_random_draws_outside_dropout_are_found(layer: nn.Module, expected: bool) -> None:
     model = network(layer).eval()
     before = torch.get_rng_state()
     assert draws_by_itself(model, torch.zeros(2, 1, 8, 8)) is expected

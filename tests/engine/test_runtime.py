@@ -13,12 +13,12 @@ from cnnkit.errors import ConfigError
 CPU = torch.device("cpu")
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
     for name in ("cuda", "mps"):
-        with pytest.raises(ConfigError, match=rf"--device {name}: there is none that torch .* can use; here: cpu$"):
+        with pytest.raises(ConfigError, match=rf"^--device {name}: torch .* finds no such device here; usable: cpu$"):
             choose_device(name)
 
 
@@ -46,19 +46,19 @@ def test_autocast_computes_in_the_precision() -> None:
             assert layer(images).dtype == dtype
 
 
-def test_a_runtime_says_what_was_chosen() -> None:
+def test_a_runtime_describes_itself() -> None:
     assert Runtime(CPU).describe() == "cpu, fp32"
     assert Runtime(CPU, "bf16", channels_last=True, reason="asked for").describe() == "cpu, bf16, channels last (asked for)"
     assert Runtime(CPU, replicas=2).describe() == "cpu, fp32, 2 replicas"
     assert Runtime(CPU, compiled=True).describe() == "cpu, fp32, compiled"
 
 
-def test_what_is_recorded_gives_the_runtime_back() -> None:
+def test_the_runtime_is_restored_from_its_facts() -> None:
     runtime = Runtime(CPU, "bf16", channels_last=True, reason="in the probe", replicas=2, threads=3, compiled=True)
-    back = Runtime.recorded(json.loads(json.dumps(runtime.facts())), "as before")
+    back = Runtime.from_facts(json.loads(json.dumps(runtime.facts())), "as before")
     assert back == replace(runtime, reason="as before")
-    old = {"device": "cpu", "precision": "fp32", "channels_last": True}  # of a run from before there were replicas
-    assert Runtime.recorded(old, "as before") == Runtime(CPU, channels_last=True, reason="as before")
+    old = {"device": "cpu", "precision": "fp32", "channels_last": True}  # of a run of a version without replicas
+    assert Runtime.from_facts(old, "as before") == Runtime(CPU, channels_last=True, reason="as before")
 
 
 def test_a_compiled_network_is_called_in_place_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from cnnkit.config.settings import OptimConfig, StopConfig
-from cnnkit.engine.fit import EpochResult, TrainingState, fit, start
+from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.state import NAME, load_state, save_state
+from cnnkit.engine.state import FILE_NAME, load_state, save_state
 from cnnkit.errors import ModelFileError
 
 PLAIN = Runtime(torch.device("cpu"))
@@ -25,7 +25,7 @@ def network(seed: int, width: int = 8) -> nn.Sequential:
 
 def begin(config: OptimConfig, seed: int = 0, width: int = 8) -> tuple[nn.Module, TrainingState]:
     model = network(seed, width)
-    return model, start(model, config, StopConfig(patience=3))
+    return model, initial_state(model, config, StopConfig(patience=3))
 
 
 def comparable(result: EpochResult) -> dict[str, object]:
@@ -35,7 +35,7 @@ def comparable(result: EpochResult) -> dict[str, object]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
 @pytest.mark.parametrize(("layer_decay", "ema"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.9)])
 @pytest.mark.parametrize("runtime", [PLAIN, Runtime(torch.device("cpu"), replicas=2)], ids=["plain", "replicas"])
-def test_two_epochs_and_two_resumed_are_four_bit_by_bit(
+def test_two_epochs_and_two_resumed_ones_equal_four_bit_by_bit(
     fixed, tmp_path: Path, optimizer: str, layer_decay: float, ema: float, runtime: Runtime
 ) -> None:
     head = frozenset({"5.weight", "5.bias"})
@@ -52,20 +52,20 @@ def test_two_epochs_and_two_resumed_are_four_bit_by_bit(
 
     straight = begin(config)
     whole = run(*straight)
-    torch.rand(7)  # whatever else has drawn random numbers meanwhile
+    torch.rand(7)  # another program part draws random numbers
     resumed = begin(config, seed=99)
     load_state(tmp_path / "epoch-2", *resumed)
     assert (resumed[1].epoch, resumed[1].step) == (2, 4)
     rest = run(*resumed)
     assert [comparable(result) for result in rest] == [comparable(result) for result in whole[2:]]
-    pairs = [(straight[0], resumed[0]), (straight[1].result(straight[0]), resumed[1].result(resumed[0]))]
+    pairs = [(straight[0], resumed[0]), (straight[1].network_to_keep(straight[0]), resumed[1].network_to_keep(resumed[0]))]
     for one, other in pairs:
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert (straight[1].average is not None) is bool(ema)
     assert resumed[1].stopping == straight[1].stopping
 
 
-def test_patience_goes_on_where_it_stood(fixed, tmp_path: Path) -> None:
+def test_a_resume_restores_the_patience(fixed, tmp_path: Path) -> None:
     config = OptimConfig(epochs=9)
     model, state = begin(config)
     state.stopping.update(1, 0.5)
@@ -78,23 +78,23 @@ def test_patience_goes_on_where_it_stood(fixed, tmp_path: Path) -> None:
     assert resumed.stopping.patience == 3
 
 
-def test_a_state_without_the_average_that_is_wanted_is_refused(tmp_path: Path) -> None:
+def test_a_state_without_the_wanted_average_is_refused(tmp_path: Path) -> None:
     save_state(tmp_path, *begin(OptimConfig()))
-    with pytest.raises(ModelFileError, match=r"state\.pt: cannot resume from it, it does not fit this run: .*state_dict"):
+    with pytest.raises(ModelFileError, match=r"state\.pt: does not fit this run, so the run cannot be resumed; .* \(.*state_dict"):
         load_state(tmp_path, *begin(OptimConfig(ema=0.9)))
 
 
-def test_the_folder_is_made_and_holds_one_file(tmp_path: Path) -> None:
+def test_saving_makes_the_folder_with_one_file(tmp_path: Path) -> None:
     model, state = begin(OptimConfig())
     for _ in range(2):
         save_state(tmp_path / "last", model, state)
-        assert [path.name for path in (tmp_path / "last").iterdir()] == [NAME]
+        assert [path.name for path in (tmp_path / "last").iterdir()] == [FILE_NAME]
 
 
 def test_a_failure_while_saving_keeps_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, state = begin(OptimConfig())
     save_state(tmp_path, model, state)
-    before = (tmp_path / NAME).read_bytes()
+    before = (tmp_path / FILE_NAME).read_bytes()
 
     def half(_: object, path: Path) -> None:
         path.write_bytes(b"half")
@@ -103,42 +103,41 @@ def test_a_failure_while_saving_keeps_the_older_state(tmp_path: Path, monkeypatc
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="No space left"):
         save_state(tmp_path, model, state)
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
-    assert (tmp_path / NAME).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_no_state_is_said_in_words(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelFileError, match=r"state\.pt: no state to resume from; the run stopped before its first epoch ended: start it anew"
-    ):
+def test_a_missing_state_is_an_error_with_a_next_step(tmp_path: Path) -> None:
+    reason = r"state\.pt: no such file, .*: it stopped before its first epoch ended; start it again with cnnkit train$"
+    with pytest.raises(ModelFileError, match=reason):
         load_state(tmp_path / "last", *begin(OptimConfig()))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_damaged_state_is_said_in_words(tmp_path: Path, share: float) -> None:
+def test_a_damaged_state_is_an_error_with_a_next_step(tmp_path: Path, share: float) -> None:
     model, state = begin(OptimConfig())
     save_state(tmp_path, model, state)
-    data = (tmp_path / NAME).read_bytes()
-    (tmp_path / NAME).write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ModelFileError, match=r"state\.pt: damaged, so the run cannot be resumed; start it anew$"):
+    data = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ModelFileError, match=r"state\.pt: damaged, so the run cannot be resumed; start it again with cnnkit train$"):
         load_state(tmp_path, model, state)
 
 
 @pytest.mark.parametrize("data", [b"abc", b"PK", b"\x80\x02.", b"cos\nsystem\n(S'exit'\ntR."])
 def test_a_state_of_other_bytes_is_refused(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / NAME).write_bytes(data)
+    (tmp_path / FILE_NAME).write_bytes(data)
     with pytest.raises(ModelFileError, match="damaged"):
         load_state(tmp_path, *begin(OptimConfig()))
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     save_state(tmp_path, *begin(OptimConfig()))
-    with pytest.raises(ModelFileError, match=r"state\.pt: cannot resume from it, it does not fit this run: .*size mismatch"):
+    with pytest.raises(ModelFileError, match=r"state\.pt: does not fit this run, so the run cannot be resumed; .* \(.*size mismatch"):
         load_state(tmp_path, *begin(OptimConfig(), width=4))
 
 
 @pytest.mark.parametrize("content", [{}, {"model": {}}, 7, None])
 def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / NAME)
+    torch.save(content, tmp_path / FILE_NAME)
     with pytest.raises(ModelFileError, match="does not fit this run"):
         load_state(tmp_path, *begin(OptimConfig()))

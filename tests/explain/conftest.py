@@ -1,4 +1,4 @@
-"""Networks as models, without training: what is explained is known beforehand."""
+"""Models of hand-made networks, whose explanations are known in advance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnkit.model.preprocessing import Preprocessing
 
 @pytest.fixture
 def model_of() -> Callable[..., Model]:
-    """Return a function that makes a `Model` of a network; its images are canvases divided by 255 unless told."""
+    """Return a function that makes a `Model` of a network; its preprocessing divides canvases by 255."""
 
     def make(module: nn.Module, classes: int = 2, *, size: int = 8, channels: int = 3, arch: str = "custom-cnn") -> Model:
         preprocessing = Preprocessing(image_size=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
     ("before", "shape", "expected"),
     [
         ((), (2, 16, 8, 8), Grid(8, 16)),
-        ((), (2, 16, 33, 33), Grid(33, 16)),  # a border adds a place
+        ((), (2, 16, 33, 33), Grid(33, 16)),  # a border adds a position
         ((), (2, 7, 7, 96), Grid(7, 96, "last")),
         ((), (2, 7, 7, 7), Grid(7, 7)),
         ((2, 14, 14, 7), (2, 7, 7, 7), Grid(7, 7, "last")),
@@ -32,21 +32,21 @@ Shape = tuple[int, ...]
         ((2, 12, 8, 8), (2, 3, 20), None),
     ],
 )
-def test_what_is_a_grid(before: Shape, shape: Shape, expected: Grid | None):
+def test_only_outputs_over_image_positions_are_grids(before: Shape, shape: Shape, expected: Grid | None):
     reader = GridReader(2, 96 if 65 in shape or 64 in shape else 32)
     if before:
         assert reader.read(torch.zeros(before)) is not None
     assert reader.read(torch.zeros(shape)) == expected
 
 
-def test_a_grid_may_come_back_after_a_smaller_one():
-    """Attention that reads a reduced copy of its maps goes on with the whole ones."""
+def test_a_larger_grid_may_follow_a_smaller_one():
+    """Attention may read a reduced copy of its maps and then continue with the full ones."""
     reader = GridReader(2, 96)
     for shape in ((2, 8, 24, 24), (2, 9, 8), (2, 576, 8), (2, 16, 12, 12)):
         assert reader.read(torch.zeros(shape)) is not None
 
 
-def test_maps_have_places_last_whatever_the_layout():
+def test_every_layout_becomes_maps():
     maps = torch.randn(2, 5, 3, 3)
     last = maps.permute(0, 2, 3, 1)
     tokens = torch.cat([torch.randn(2, 1, 5), last.flatten(1, 2)], 1)

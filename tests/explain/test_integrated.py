@@ -10,13 +10,13 @@ from cnnkit.errors import MissingExtraError
 from cnnkit.explain.methods import open_method
 
 
-def test_without_captum_one_sentence_says_what_to_install(model_of, monkeypatch):
+def test_the_error_without_captum_names_the_install_command(model_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingExtraError, match=r"^--method integrated-gradients needs .* type: pip install 'cnnkit\[explain\]'$"):
         open_method("integrated-gradients", model_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 2))))
 
 
-def test_of_a_linear_network_it_is_weight_times_pixel(model_of, noise):
+def test_the_evidence_of_a_linear_network_is_weight_times_pixel(model_of, noise):
     pytest.importorskip("captum.attr")
     layer = nn.Linear(192, 2)
     canvases = noise(2, 8)

@@ -9,7 +9,7 @@ from cnnkit.explain.occlusion import Occlusion
 
 
 class Bright(nn.Module):
-    """Class 0 for a bright upper left quarter, and nothing else."""
+    """A network whose class 0 depends on the brightness of the upper left quarter alone."""
 
     def forward(self, images: Tensor) -> Tensor:
         seen = images[..., :4, :4].mean((1, 2, 3))
@@ -18,13 +18,13 @@ class Bright(nn.Module):
 
 @pytest.fixture
 def canvas() -> Tensor:
-    """A white quarter on black: the mean colour is 64."""
+    """Return a white quarter on black, with mean colour 64."""
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     image[..., :4, :4] = 255
     return image
 
 
-def test_drops_are_those_of_the_probability_under_a_patch_of_the_mean_colour(model_of, canvas):
+def test_a_drop_is_that_of_the_probability_under_a_patch_of_the_mean_colour(model_of, canvas):
     model = model_of(Bright())
     occlusion = Occlusion(model)
     assert (occlusion.patch, occlusion.step) == (2, 1)
@@ -40,7 +40,7 @@ def test_drops_are_those_of_the_probability_under_a_patch_of_the_mean_colour(mod
     np.testing.assert_allclose(occlusion.drops(canvas, [1]), -drops, atol=1e-6)
 
 
-def test_heat_is_where_hiding_costs_most(model_of, canvas):
+def test_heat_is_highest_where_the_drop_is_largest(model_of, canvas):
     occlusion = Occlusion(model_of(Bright()))
     heat = occlusion.heat_maps(canvas, [0])[0]
     assert heat[1:3, 1:3].min() == heat.max() == 1
@@ -48,7 +48,7 @@ def test_heat_is_where_hiding_costs_most(model_of, canvas):
     assert not occlusion.heat_maps(canvas, [1]).any()
 
 
-def test_agreement_is_the_rank_correlation_over_the_places(model_of, canvas):
+def test_agreement_is_the_rank_correlation_over_the_positions(model_of, canvas):
     occlusion = Occlusion(model_of(Bright()))
     drops = occlusion.drops(canvas, [0])[0]
     right = np.zeros((8, 8), np.float32)

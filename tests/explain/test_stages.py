@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.architecture import parse_options
-from cnnkit.explain.stages import CHANNELS, FeatureMaps
+from cnnkit.explain.stages import MAX_CHANNELS, FeatureMaps
 from cnnkit.registry import load_architecture
 
 
@@ -29,18 +29,18 @@ def build(name: str, *settings: str, image_size: int = 0) -> nn.Module:
 )
 def test_a_stage_is_the_last_block_before_its_maps_get_smaller(name, settings, size, expected, model_of):
     layers = FeatureMaps(model_of(build(name, *settings), size=size)).layers
-    assert [(layer.grid.side, layer.name) for layer in layers] == expected
+    assert [(layer.grid.size, layer.name) for layer in layers] == expected
 
 
 def test_a_transformer_is_shown_at_four_depths(model_of, noise):
     features = FeatureMaps(model_of(build("timm/vit_tiny_patch16_224", image_size=64), size=64))
     assert [layer.name for layer in features.layers] == ["blocks.0", "blocks.4", "blocks.7", "blocks.11"]
     (stages,) = features.stages(noise(1, 64))
-    assert [stage.maps.shape for stage in stages] == [(CHANNELS, 4, 4)] * 4
+    assert [stage.maps.shape for stage in stages] == [(MAX_CHANNELS, 4, 4)] * 4
 
 
-def test_channels_that_vary_most_come_first_with_their_own_maps(model_of, noise):
-    """Channel c is the red canvas times c, but the fourth, which is the same large number everywhere."""
+def test_the_channels_that_vary_most_come_first_with_their_own_maps(model_of, noise):
+    """Channels are multiples of the red canvas, except for the fourth, which is constant."""
     layer = nn.Conv2d(3, 4, 1)
     layer.weight.data.zero_()
     layer.weight.data[:, 0, 0, 0] = torch.tensor([1.0, 3.0, 2.0, 0.0])
@@ -50,13 +50,13 @@ def test_channels_that_vary_most_come_first_with_their_own_maps(model_of, noise)
     features = FeatureMaps(model_of(network))
     for canvas, stages in zip(canvases, features.stages(canvases), strict=True):
         (stage,) = stages
-        assert (stage.layer, stage.side, stage.channels, stage.shown) == ("1", 8, 4, (1, 2, 0, 3))
+        assert (stage.layer, stage.size, stage.channels, stage.shown) == ("1", 8, 4, (1, 2, 0, 3))
         np.testing.assert_allclose(stage.maps[0], 3 * canvas[0].float() / 255, rtol=1e-6)
     assert not any(part._forward_hooks for part in network.modules())
 
 
-def test_weights_of_attention_are_no_maps(model_of):
-    """Attention among channels: its 6 x 6 weights are as square as an image."""
+def test_attention_weights_are_not_maps(model_of):
+    """The 6 x 6 weights of attention among channels are square, like an image."""
 
     class Attention(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A small trained-looking model and what it exports to."""
+"""A small model with the statistics of a trained one, and its exported file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
-    """Return a function that makes a model whose BatchNorm statistics and output are far from trivial.
+    """Return a function that makes a model with non-trivial BatchNorm statistics and outputs.
 
-    ``make_model(channels=1, resize_mode="pad")``: keywords are those of `Preprocessing`, or `classes` and `temperature`.
+    Its keywords are those of `Preprocessing`, `classes` and `temperature`: ``make_model(channels=1, resize_mode="pad")``.
     """
     import torch
     from torch import nn
@@ -62,13 +62,13 @@ def make_model() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def model(make_model):
-    """A model of three classes with an umlaut, three channels, 24 pixels, temperature 1.7."""
+    """Return a model of three classes, one with an umlaut, three channels, 24 pixels and temperature 1.7."""
     return make_model(classes=("ant", "bee", "Käfer"))
 
 
 @pytest.fixture(scope="session")
 def exported(model, tmp_path_factory) -> Path:
-    """The ONNX file of `model`."""
+    """Return the path of the ONNX file of `model`."""
     from cnnkit.exporters.onnx import write_onnx
 
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"

@@ -28,13 +28,13 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def test_the_registry_knows_it():
+def test_the_exporter_is_registered():
     found, entry = load(EXPORTERS, "onnx")
     assert found is onnx_exporter
     assert (found.name, found.suffix, entry.package) == ("onnx", ".onnx", "cnnkit")
 
 
-def test_the_face_of_the_file_is_the_contract(exported):
+def test_inputs_and_outputs_follow_the_contract(exported):
     session = onnxruntime.InferenceSession(exported)
     assert [(node.name, node.type, node.shape) for node in session.get_inputs()] == [("images", "tensor(uint8)", ["N", "H", "W", 3])]
     assert [(node.name, node.type, node.shape) for node in session.get_outputs()] == [
@@ -43,7 +43,7 @@ def test_the_face_of_the_file_is_the_contract(exported):
     ]
 
 
-def test_the_metadata_tell_what_the_model_file_tells(exported, model):
+def test_the_metadata_agree_with_the_model_file(exported, model):
     found = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
     assert json.loads(found["classes"]) == ["ant", "bee", "Käfer"]
     assert json.loads(found["preprocessing"]) == model.header.preprocessing.model_dump(mode="json")
@@ -53,7 +53,7 @@ def test_the_metadata_tell_what_the_model_file_tells(exported, model):
     assert (found["arch"], found["cnnkit_version"]) == ("tiny", version("cnnkit"))
 
 
-def test_the_opened_file_knows_its_temperature_and_where_it_comes_from(exported, model):
+def test_the_opened_file_has_the_temperature_and_its_calibration(exported, model):
     opened = OnnxClassifier(exported)
     assert (opened.rules.temperature, opened.rules.calibration) == (1.7, model.header.calibration)
 
@@ -69,7 +69,7 @@ def test_a_temperature_far_from_one_survives(make_model, tmp_path, temperature):
     assert shown > plain + 0.01 if temperature < 1 else shown < plain - 0.01
 
 
-def test_it_is_one_valid_file_that_tells_nothing_of_the_machine(exported):
+def test_the_export_is_one_valid_file_without_paths_of_the_machine(exported):
     onnx.checker.check_model(str(exported), full_check=True)
     assert [file.name for file in exported.parent.iterdir()] == ["model.onnx"]
     content = exported.read_bytes()
@@ -79,7 +79,7 @@ def test_it_is_one_valid_file_that_tells_nothing_of_the_machine(exported):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("count", [1, 5])
-def test_it_takes_any_number_of_images_of_any_size(exported, model, size, count):
+def test_the_file_accepts_any_number_of_images_of_any_size(exported, model, size, count):
     images = noise(count, *size)
     outputs = onnxruntime.InferenceSession(exported).run(None, {"images": images})
     probabilities, labels = map(np.asarray, outputs)
@@ -89,13 +89,13 @@ def test_it_takes_any_number_of_images_of_any_size(exported, model, size, count)
     assert probabilities.dtype == np.float32
 
 
-def test_the_model_under_test_is_worth_testing(model):
+def test_the_model_under_test_predicts_every_class(model):
     probabilities = TorchClassifier(model).probabilities(sample_photos(40))
     assert set(probabilities.argmax(1)) == {0, 1, 2}
     assert probabilities.std(0).min() > 0.05
 
 
-def test_a_script_without_cnnkit_gets_the_same_answers(exported, model, tmp_path):
+def test_a_script_without_cnnkit_gets_the_same_predictions(exported, model, tmp_path):
     np.save(tmp_path / "image.npy", sample_photos(1)[0])
     script = """
 import json, sys, numpy, onnxruntime
@@ -113,7 +113,7 @@ print(ascii(classes[labels[0]]), *probabilities[0])
 
 
 @pytest.mark.slow
-def test_the_same_model_gives_the_same_bytes_and_stays_as_it_was(exported, model, tmp_path, capfd):
+def test_an_export_is_repeatable_and_does_not_change_the_model(exported, model, tmp_path, capfd):
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
     write_onnx(model, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
@@ -133,14 +133,14 @@ def test_every_preprocessing_survives_the_translation(make_model, tmp_path, mode
     write_onnx(model, tmp_path / "m.onnx")
     images = [*sample_photos(10), *(noise(*size) for size in SIZES)]
     parity = check_parity(TorchClassifier(model), OnnxClassifier(tmp_path / "m.onnx"), images)
-    assert parity.max_abs_probability_difference < 1e-5  # the pixels are equal: what remains is the sums of the network
+    assert parity.max_abs_probability_difference < 1e-5  # the pixels are equal, only sums in the network differ
     assert parity.top1_agreement == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["crop", "pad"])
-def test_pixels_are_equal_to_the_bit(make_model, tmp_path, mode):
-    """A network that passes two pixels on: any difference of a level shows."""
+def test_pixels_are_bit_equal(make_model, tmp_path, mode):
+    """The logits are two pixels, so a difference of one level is visible."""
     pick = nn.Sequential(nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten())
     model = make_model(image_size=2, resize_mode=mode, channels=1, mean=(0.0,), std=(1.0,), classes=("a", "b"), interpolation="bicubic")
     write_onnx(replace(model, module=pick), tmp_path / "m.onnx")
@@ -149,7 +149,7 @@ def test_pixels_are_equal_to_the_bit(make_model, tmp_path, mode):
     np.testing.assert_allclose(OnnxClassifier(tmp_path / "m.onnx").probabilities(images), ours, rtol=0, atol=1.2e-7)  # a level: 6e-4
 
 
-def test_more_than_one_file_can_hold_is_refused_before_the_work(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "MAX_BYTES", 1000)
+def test_weights_that_exceed_one_file_are_refused_before_the_export(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "MAX_WEIGHT_BYTES", 1000)
     with pytest.raises(ModelFileError, match=r"best\.safetensors: its weights take 0\.0 GiB; one ONNX file holds at most 2 GiB"):
         write_onnx(model, tmp_path / "m.onnx")

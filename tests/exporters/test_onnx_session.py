@@ -43,13 +43,13 @@ def foreign(path: Path, *, name: str = "images", kind: int = TensorProto.UINT8, 
     return path
 
 
-def test_images_of_differing_sizes_come_back_in_order(exported, monkeypatch):
+def test_images_of_differing_sizes_keep_their_order(exported, monkeypatch):
     classifier = OnnxClassifier(exported)
     photos = sample_photos(8)
     mixed = [photos[0], photos[1], photos[0][:, ::-1], photos[2], photos[1], photos[0]]
     alone = np.concatenate([classifier.probabilities([image]) for image in mixed])
     np.testing.assert_allclose(classifier.probabilities(mixed), alone, rtol=0, atol=1e-6)
-    monkeypatch.setattr(onnx_session, "PIXELS", 1)
+    monkeypatch.setattr(onnx_session, "MAX_BATCH_PIXELS", 1)
     np.testing.assert_array_equal(classifier.probabilities(mixed), alone)
 
 
@@ -59,30 +59,30 @@ def test_no_images_give_no_rows(exported):
     assert classifier.probabilities([]).shape == (0, 3)
 
 
-def test_batches_hold_one_size_and_a_bounded_number_of_pixels():
+def test_batches_hold_images_of_one_size_and_limited_pixels():
     images = [np.zeros((size, size, 3), np.uint8) for size in (8, 9, 8, 3000, 3000)] + [np.zeros((8, 8, 3), np.uint8)] * 70
-    batches = onnx_session._same_size(images)
+    batches = onnx_session._batches_of_one_size(images)
     assert sorted(row for batch in batches for row in batch) == list(range(75))
     assert [len(batch) for batch in batches] == [64, 8, 1, 1, 1]
 
 
-def test_a_missing_file_says_how_to_write_one(tmp_path, capfd):
+def test_the_error_for_a_missing_file_names_the_command_that_writes_it(tmp_path, capfd):
     assert "no such file; write one with: cnnkit export --onnx" in refusal(tmp_path / "model.onnx", capfd)
 
 
-def test_a_text_file_named_onnx(tmp_path, capfd):
+def test_a_text_file_named_onnx_is_refused(tmp_path, capfd):
     path = tmp_path / "model.onnx"
     path.write_text("not a graph")
     assert "not an ONNX file that onnxruntime" in refusal(path, capfd)
 
 
-def test_half_a_file(exported, tmp_path, capfd):
+def test_half_a_file_is_refused(exported, tmp_path, capfd):
     path = tmp_path / "half.onnx"
     path.write_bytes(exported.read_bytes()[:2000])
     assert "not an ONNX file that onnxruntime" in refusal(path, capfd)
 
 
-def test_a_file_that_fits_is_taken(tmp_path):
+def test_a_file_of_another_program_is_accepted_if_it_fits(tmp_path):
     classifier = OnnxClassifier(foreign(tmp_path / "m.onnx", classes=json.dumps(["r", "g", "b"])))
     np.testing.assert_array_equal(classifier.probabilities([np.full((2, 5, 3), 7, np.uint8)]), [[7, 7, 7]])
 
@@ -100,7 +100,7 @@ def test_a_file_that_fits_is_taken(tmp_path):
         ({"classes": "a, b, c"}, "its metadata names 0 classes, its output has 3"),
     ],
 )
-def test_a_foreign_file_is_refused_with_what_is_wrong(tmp_path, capfd, settings, problem):
+def test_the_error_for_a_foreign_file_names_the_problem(tmp_path, capfd, settings, problem):
     message = refusal(foreign(tmp_path / "m.onnx", **settings), capfd)
-    assert "an ONNX file, but not one that cnnkit export wrote" in message
-    assert problem in message
+    assert f"an ONNX file that cnnkit export did not write: {problem}" in message
+    assert message.endswith("; write one with: cnnkit export --onnx")

@@ -30,7 +30,7 @@ def model() -> Model:
     return Model(network, HEADER, Path("best.safetensors"))
 
 
-def test_open_takes_a_model_file_by_its_content(model, tmp_path):
+def test_a_model_file_is_opened_as_a_torch_classifier(model, tmp_path):
     path = tmp_path / "best.safetensors"
     save_model(path, model.module, HEADER)
     opened = open_classifier(path)
@@ -41,13 +41,13 @@ def test_open_takes_a_model_file_by_its_content(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX"])
-def test_open_gives_an_exported_file_to_its_exporter(tmp_path, name):
+def test_the_exporter_opens_its_exported_file(tmp_path, name):
     (tmp_path / name).write_text("no graph")
     with pytest.raises(ModelFileError, match="not an ONNX file that onnxruntime"):
         open_classifier(tmp_path / name)
 
 
-def test_open_refuses_what_is_neither(tmp_path):
+def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"\x89HDF")
     with pytest.raises(ModelFileError, match=r"model\.h5: not a cnnkit model file"):
         open_classifier(tmp_path / "model.h5")

@@ -17,7 +17,7 @@ from cnnkit.model.torch_classifier import TorchClassifier
 
 @dataclass
 class Table:
-    """A classifier that answers row i of a table for an image of value i."""
+    """A classifier whose probabilities for an image of value i are row i of a table."""
 
     rows: Sequence[Sequence[float]]
     classes: tuple[str, ...] = ("a", "b")
@@ -32,7 +32,7 @@ def images(count: int) -> list[np.ndarray]:
     return [np.full((2 + index, 3, 3), index, np.uint8) for index in range(count)]
 
 
-def test_equal_answers_pass():
+def test_equal_probabilities_pass():
     rows = [[0.9, 0.1], [0.2, 0.8]]
     parity = check_parity(Table(rows), Table(rows), images(2))
     assert parity.passed
@@ -40,7 +40,7 @@ def test_equal_answers_pass():
     json.dumps(parity.to_dict(), allow_nan=False)
 
 
-def test_a_small_difference_is_measured_and_passes_and_a_larger_one_does_not():
+def test_a_small_difference_passes_and_a_larger_one_fails():
     small = check_parity(Table([[0.9, 0.1]]), Table([[0.9 - TOLERANCE / 2, 0.1]]), images(1))
     assert small.passed
     assert small.max_abs_probability_difference == pytest.approx(TOLERANCE / 2, rel=1e-3)
@@ -65,33 +65,33 @@ def test_a_tie_between_two_other_classes_excuses_nothing():
     assert (parity.ties, parity.passed) == (0, False)
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_nan_never_passes(side):
+@pytest.mark.parametrize("index", [0, 1])
+def test_nan_never_passes(index):
     tables = Table([[0.9, 0.1]]), Table([[0.9, 0.1]])
-    tables[side].rows = [[float("nan"), float("nan")]]
+    tables[index].rows = [[float("nan"), float("nan")]]
     assert not check_parity(*tables, images(1)).passed
 
 
-def test_the_worst_image_is_named_another_top_class_before_a_larger_difference():
+def test_another_top_class_is_worse_than_a_larger_difference():
     model = Table([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])
     file = Table([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
     worst = check_parity(model, file, images(3)).worst
     assert worst == "image 2 of 3 (3 × 3 px): model 'a' 0.600000, file 'b' 0.600000"
 
 
-def test_images_are_taken_in_batches():
+def test_images_are_compared_in_batches():
     file = Table([[0.9, 0.1]] * 5)
     check_parity(Table([[0.9, 0.1]] * 5), file, iter(images(5)), batch=2)
     assert file.asked == [2, 2, 1]
 
 
-def test_other_class_names_fail_whatever_the_numbers():
+def test_other_class_names_always_fail():
     with pytest.raises(CheckFailedError, match=r"names the classes \('b', 'a'\), the model \('a', 'b'\)"):
         check_parity(Table([[1, 0]]), Table([[1, 0]], ("b", "a")), images(1))
 
 
-def test_no_image_is_an_error():
-    with pytest.raises(DataError, match="no image to check"):
+def test_no_images_are_an_error():
+    with pytest.raises(DataError, match="there are no images to check the exported file on; name a folder of images with --data"):
         check_parity(Table([]), Table([]), [])
 
 
@@ -106,7 +106,7 @@ def test_an_export_is_kept_after_the_check(model, exported, tmp_path):
 
 @pytest.fixture
 def wrong(make_model, exported) -> Exporter:
-    """An exporter that forgets the temperature: same top class, other probabilities."""
+    """Return an exporter that ignores the temperature, so that the top classes agree and the probabilities differ."""
 
     def open_cold(_):
         return TorchClassifier(make_model(classes=("ant", "bee", "Käfer"), temperature=1.0))
@@ -114,15 +114,16 @@ def wrong(make_model, exported) -> Exporter:
     return Exporter(name="wrong", summary="", write=lambda _, path: path.write_bytes(b"new"), open=open_cold)
 
 
-def test_an_export_that_answers_differently_is_removed_and_explained(model, wrong, tmp_path):
+def test_an_export_with_other_predictions_is_removed_and_explained(model, wrong, tmp_path):
     path = tmp_path / "m.wrong"
     path.write_bytes(b"old and good")
     with pytest.raises(CheckFailedError) as caught:
         export_checked(model, wrong, path, sample_photos(7))
     message = str(caught.value)
-    assert message.startswith(f"{path}: not kept, since it does not answer as best.safetensors does: 0 of 7 images have another top class")
-    assert "(allowed 0.001); worst: image " in message
-    assert "the exporter 'wrong'" in message
+    reason = "not kept, as its predictions differ from those of best.safetensors: 0 of 7 images have another top class"
+    assert message.startswith(f"{path}: {reason}")
+    assert "(allowed: 0.001); worst: image " in message
+    assert "The fault is in the exporter 'wrong'" in message
     assert caught.value.exit_code == 1
     assert [file.name for file in tmp_path.iterdir()] == ["m.wrong"]
     assert path.read_bytes() == b"old and good"
@@ -139,16 +140,16 @@ def test_an_interrupted_export_leaves_nothing(model, wrong, tmp_path):
 
 
 def test_without_images_nothing_is_exported(model, wrong, tmp_path):
-    with pytest.raises(DataError, match="there is no image to check it on; name a folder of images with --data"):
+    with pytest.raises(DataError, match="not exported, as there are no images to check it on; name a folder of images with --data"):
         export_checked(model, replace(wrong, write=None), tmp_path / "m.wrong", [])
 
 
-def test_a_folder_that_is_not_there(model, wrong, tmp_path):
+def test_a_missing_folder_is_an_error(model, wrong, tmp_path):
     with pytest.raises(ModelFileError, match=r"m\.wrong: cannot be written: No such file or directory; choose another file with --out"):
         export_checked(model, wrong, tmp_path / "gone/m.wrong", sample_photos(1))
 
 
-def test_sample_photos_are_real_varied_and_always_the_same():
+def test_sample_photos_are_real_and_varied_and_repeatable():
     photos = sample_photos(20)
     assert len(photos) == 20
     assert len({photo.shape for photo in photos}) == 20

@@ -24,7 +24,7 @@ from cnnkit.model.torch_classifier import TorchClassifier
 
 
 def with_metadata(exported: Path, path: Path, **changed: str) -> Path:
-    """Write a copy of an exported file with other metadata; what a new export would write, without its cost."""
+    """Write a copy of an exported file with other metadata, which is faster than a new export."""
     proto = onnx.load(exported)
     known = {entry.key: entry.value for entry in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**known, **changed})
@@ -34,7 +34,7 @@ def with_metadata(exported: Path, path: Path, **changed: str) -> Path:
 
 @pytest.fixture
 def ruled(model) -> Model:
-    """`model` with all three rules; the threshold parts its answers to the sample photographs."""
+    """Return `model` with all three rules; it abstains on about half of the sample photographs."""
     photos = sample_photos(10)
     classifier = TorchClassifier(model)
     probabilities = classifier.probabilities(photos)
@@ -53,30 +53,30 @@ def test_the_metadata_hold_the_rules_as_json(ruled, model):
     assert {"abstention", "label_sets", "fingerprint"}.isdisjoint(metadata(model.header))
 
 
-def test_the_exported_file_obeys_as_the_model_does(ruled, exported, tmp_path):
+def test_the_exported_file_applies_the_same_rules_as_the_model(ruled, exported, tmp_path):
     files = [tmp_path / f"{index:02d}.png" for index in range(40)]
     for file, photo in zip(files, sample_photos(40), strict=True):
         Image.fromarray(photo).save(file)
     onnx_file = OnnxClassifier(with_metadata(exported, tmp_path / "m.onnx", **metadata(ruled.header)))
     assert rules_of(onnx_file).abstention == ruled.header.abstention
     watches = DriftWatch(), DriftWatch()
-    answers = [list(predictions(each, files, watch)) for each, watch in zip((onnx_file, TorchClassifier(ruled)), watches, strict=True)]
-    assert {answer.abstained for answer in answers[0]} == {True, False}
-    for ours, theirs in zip(*answers, strict=True):
+    pair = [list(predictions(each, files, watch)) for each, watch in zip((onnx_file, TorchClassifier(ruled)), watches, strict=True)]
+    assert {prediction.abstained for prediction in pair[0]} == {True, False}
+    for ours, theirs in zip(*pair, strict=True):
         assert (ours.abstained, ours.label_set, ours.top(1)[0][0]) == (theirs.abstained, theirs.label_set, theirs.top(1)[0][0])
     found = [watch.result() for watch in watches]
     shifts = [{shift.feature: shift.distance for shift in drift.shifts} for drift in found if drift]
-    assert shifts[0] == pytest.approx(shifts[1], abs=0.03)  # a probability on the edge of a bin may round either way
+    assert shifts[0] == pytest.approx(shifts[1], abs=0.03)  # a probability at the edge of a bin may fall into either
 
 
-def test_a_file_without_rules_answers_everything(exported, model, tmp_path):
+def test_a_file_without_rules_never_abstains(exported, model, tmp_path):
     Image.fromarray(sample_photos(1)[0]).save(tmp_path / "a.png")
-    (answer,) = predictions(OnnxClassifier(exported), [tmp_path / "a.png"])
-    assert (answer.abstained, answer.label_set) == (False, None)
+    (prediction,) = predictions(OnnxClassifier(exported), [tmp_path / "a.png"])
+    assert (prediction.abstained, prediction.label_set) == (False, None)
     assert rules_of(OnnxClassifier(exported)) == Rules(temperature=1.7, calibration=model.header.calibration)
 
 
-def test_rules_that_cannot_be_read_are_no_rules_to_pass_over(exported, tmp_path):
+def test_unreadable_rules_are_an_error(exported, tmp_path):
     path = with_metadata(exported, tmp_path / "m.onnx", abstention='{"threshold": "high"}')
-    with pytest.raises(ModelFileError, match=r"m\.onnx: its metadata cannot be read by this version of cnnkit .*; export the model again"):
+    with pytest.raises(ModelFileError, match=r"m\.onnx: this version of cnnkit cannot read its metadata .*; export the model again$"):
         OnnxClassifier(path)

@@ -13,7 +13,7 @@ from cnnkit.errors import ModelFileError
 from cnnkit.model.facts import read_facts
 
 
-def test_it_counts_what_torch_counts(trained):
+def test_the_facts_agree_with_torch(trained):
     import cnnkit
 
     file = trained.run / "best.safetensors"
@@ -50,7 +50,7 @@ def test_a_header_that_is_no_object_is_refused_by_name(header):
         b"PK\3\4" + b"x" * 50,
     ],
 )
-def test_what_is_no_model_file_is_refused_by_name(content):
+def test_a_file_that_is_not_a_model_file_is_refused_by_name(content):
     Path("x.safetensors").write_bytes(content)
     with pytest.raises(ModelFileError, match=r"x.safetensors: not a .*safetensors file"):
         read_facts(Path("x.safetensors"))

@@ -38,7 +38,7 @@ def build(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Sequentia
 
 @pytest.fixture(autouse=True)
 def tiny_plugin(monkeypatch):
-    """Make `tiny` an installed architecture; any other name is not."""
+    """Make `tiny` the only installed architecture."""
     entry = Entry("cnnkit.architectures", "tiny", "some_plugin:tiny", "some-plugin", "0.4")
 
     def load(name: str) -> tuple[Architecture, Entry]:
@@ -51,7 +51,7 @@ def tiny_plugin(monkeypatch):
 
 @pytest.fixture
 def saved(tmp_path) -> tuple[Path, nn.Module]:
-    """A model file and the module in it, none of its tensors at its initial value."""
+    """Return a model file and its module, with no tensor at its initial value."""
     module = build(3, 1, width=6).eval()
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -69,7 +69,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_what_was_saved_comes_back_to_the_bit(saved):
+def test_a_saved_model_is_loaded_bit_by_bit(saved):
     path, module = saved
     model = load_model(str(path))
     assert model.header == HEADER
@@ -88,7 +88,7 @@ def test_saving_again_gives_the_same_bytes(saved, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
-def test_weights_that_share_memory_or_lie_in_another_layout_are_saved(tmp_path):
+def test_weights_with_shared_memory_or_another_layout_are_saved(tmp_path):
     module = build(3, 1).to(memory_format=torch.channels_last)
     column = nn.Parameter(module.get_parameter("4.weight").detach()[:, 0])
     module.get_submodule("4").bias = column
@@ -96,7 +96,7 @@ def test_weights_that_share_memory_or_lie_in_another_layout_are_saved(tmp_path):
     assert torch.equal(load_model(tmp_path / "m.safetensors").module.state_dict()["4.bias"], column)
 
 
-def test_the_header_is_one_json_document_that_other_programs_can_read(saved):
+def test_other_programs_can_read_the_header_as_one_json_document(saved):
     raw = saved[0].read_bytes()
     head = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     document = json.loads(head["__metadata__"]["cnnkit"])
@@ -106,7 +106,7 @@ def test_the_header_is_one_json_document_that_other_programs_can_read(saved):
     assert document["calibration"]["ece_after"] == {"value": 0.02, "low": 0.0, "high": 0.06}
 
 
-def test_a_file_of_before_there_was_calibration_says_temperature_1(tmp_path):
+def test_a_file_without_calibration_has_temperature_1(tmp_path):
     path = tmp_path / "old.safetensors"
     document = json.loads(HEADER.model_dump_json(exclude={"calibration", "temperature"}))
     save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
@@ -114,7 +114,7 @@ def test_a_file_of_before_there_was_calibration_says_temperature_1(tmp_path):
     assert (header.temperature, header.calibration) == (1.0, None)
 
 
-def test_a_temperature_that_divides_by_nothing_is_refused(tmp_path):
+def test_a_temperature_of_0_is_refused(tmp_path):
     path = tmp_path / "odd.safetensors"
     write_with(path, temperature=0.0)
     assert "temperature: Input should be greater than 0" in refusal(path)
@@ -125,7 +125,7 @@ def test_reading_the_header_needs_no_architecture(saved, monkeypatch):
     assert read_header(saved[0]) == HEADER
 
 
-def test_a_file_saved_over_another_replaces_it_whole_or_not_at_all(saved, monkeypatch):
+def test_a_failed_save_keeps_the_older_file(saved, monkeypatch):
     path, module = saved
     before = path.read_bytes()
 
@@ -141,7 +141,7 @@ def test_a_file_saved_over_another_replaces_it_whole_or_not_at_all(saved, monkey
     assert [file.name for file in path.parent.glob("*.safetensors*")] == [path.name]
 
 
-def test_a_new_header_leaves_the_weights_as_they_are(saved):
+def test_a_new_header_does_not_change_the_weights(saved):
     path, module = saved
     before = path.read_bytes()
     rewrite_header(path, HEADER.model_copy(update={"temperature": 0.25}))
@@ -153,7 +153,7 @@ def test_a_new_header_leaves_the_weights_as_they_are(saved):
     assert path.read_bytes() == before
 
 
-def test_a_header_that_cannot_be_written_leaves_the_file(saved, monkeypatch):
+def test_a_failed_write_of_a_header_keeps_the_file(saved, monkeypatch):
     path = saved[0]
     before = path.read_bytes()
 
@@ -166,7 +166,7 @@ def test_a_header_that_cannot_be_written_leaves_the_file(saved, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_no_header_is_put_on_a_file_that_is_not_ours(tmp_path):
+def test_bare_weights_get_no_header(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
     before = path.read_bytes()
@@ -175,15 +175,16 @@ def test_no_header_is_put_on_a_file_that_is_not_ours(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_missing_file(tmp_path):
-    assert "no such model file" in refusal(tmp_path / "nowhere.safetensors")
+def test_a_missing_file_is_refused_with_a_next_step(tmp_path):
+    message = refusal(tmp_path / "nowhere.safetensors")
+    assert "no such model file; name a run, its folder or a best.safetensors (list runs with: cnnkit runs)" in message
 
 
-def test_a_folder(tmp_path):
-    assert "no such model file" in refusal(tmp_path)
+def test_a_folder_is_refused(tmp_path):
+    assert "no such model file; name a run" in refusal(tmp_path)
 
 
-def test_a_text_file(tmp_path):
+def test_a_text_file_is_refused(tmp_path):
     path = tmp_path / "notes.safetensors"
     path.write_text("these are not weights")
     message = refusal(path)
@@ -191,20 +192,20 @@ def test_a_text_file(tmp_path):
     assert "expected a best.safetensors written by cnnkit train" in message
 
 
-def test_an_empty_file(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "empty.safetensors"
     path.touch()
     assert "not a cnnkit model file" in refusal(path)
 
 
 @pytest.mark.parametrize("kept", [4, 100, -1])
-def test_a_truncated_file(saved, kept):
+def test_a_truncated_file_is_refused(saved, kept):
     path = saved[0]
     path.write_bytes(path.read_bytes()[:kept])
     assert "not a cnnkit model file" in refusal(path)
 
 
-def test_bare_weights_name_the_flag_that_takes_them(tmp_path):
+def test_the_error_for_bare_weights_names_the_flag_for_them(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path, {"format": "pt"})
     message = refusal(path)
@@ -217,15 +218,15 @@ def write_with(path: Path, **changes: object) -> None:
     save_file(build(3, 1, width=6).state_dict(), path, {"cnnkit": json.dumps(document)})
 
 
-def test_a_newer_format(tmp_path):
+def test_a_newer_format_is_refused(tmp_path):
     path = tmp_path / "new.safetensors"
     write_with(path, format=2)
     message = refusal(path)
-    assert "knows formats up to 1 (format: Input should be less than or equal to 1)" in message
+    assert "cannot read the header; it knows formats up to 1 (format: Input should be less than or equal to 1)" in message
     assert "pip install --upgrade cnnkit" in message
 
 
-def test_a_header_with_an_unknown_field_or_without_classes(tmp_path):
+def test_a_header_with_an_unknown_field_or_without_classes_is_refused(tmp_path):
     path = tmp_path / "odd.safetensors"
     write_with(path, colour="blue", classes=None)
     message = refusal(path)
@@ -233,14 +234,14 @@ def test_a_header_with_an_unknown_field_or_without_classes(tmp_path):
     assert "classes: Input should be a valid array" in message
 
 
-def test_an_architecture_that_is_not_installed(tmp_path):
+def test_an_architecture_that_is_not_installed_is_an_error(tmp_path):
     path = tmp_path / "m.safetensors"
     write_with(path, arch="gone")
     with pytest.raises(PluginError, match="no architecture named 'gone' is installed"):
         load_model(path)
 
 
-def test_weights_that_do_not_fit_name_the_versions(tmp_path):
+def test_the_error_for_weights_that_do_not_fit_names_the_versions(tmp_path):
     path = tmp_path / "m.safetensors"
     write_with(path, options={"width": 5})
     with pytest.raises(ModelFileError) as caught:

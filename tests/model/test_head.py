@@ -9,7 +9,7 @@ from cnnkit.model.head import head_parameters, start_head
 
 
 class Network(nn.Module):
-    """Features are the image's first four pixels; the head reads them."""
+    """A network whose features are the four pixels of the image."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Network(nn.Module):
         return self.head(self.body(images))
 
 
-# An old head that tells four directions apart, sharply: class k is the pixel that is lit.
+# An old head of four classes: class k is an image whose pixel k is lit.
 OLD = {"head.weight": 20 * torch.eye(4), "head.bias": torch.zeros(4)}
 FRESH = frozenset({"head.weight", "head.bias"})
 
@@ -29,19 +29,18 @@ def lit(pixels: list[int]) -> torch.Tensor:
     return torch.eye(4)[pixels].view(-1, 1, 2, 2)
 
 
-def test_a_new_class_starts_as_the_mixture_of_old_ones_seen_in_its_images():
+def test_a_new_class_starts_as_a_mixture_of_the_old_classes_predicted_for_its_images():
     network = Network(2)
     examples = [(lit([0, 1, 2]), torch.tensor([0, 0, 1])), (lit([2, 1]), torch.tensor([1, 0]))]
     said = start_head(network, 2, FRESH, OLD, iter(examples))
-    assert said is not None
-    assert "mixture of the old one's classes" in said
-    # class 0 was seen as the old class 1 twice and as 0 once, class 1 as 2 always
+    assert said == "the new last layer starts as a mixture of the old classes, by their probabilities on training images"
+    # the images of class 0 were predicted as the old class 1 twice and 0 once, those of class 1 always as 2
     torch.testing.assert_close(network.head.weight.detach(), 20 * torch.tensor([[1 / 3, 2 / 3, 0, 0], [0, 0, 1.0, 0]]), atol=1e-3, rtol=0)
     assert network(lit([0, 1, 2])).argmax(1).tolist() == [0, 0, 1]
     assert network.training
 
 
-def test_an_old_class_that_speaks_for_all_new_ones_counts_less_than_one_that_tells_them_apart():
+def test_an_old_class_predicted_for_all_new_classes_counts_less_than_a_specific_one():
     network = Network(2)
     start_head(network, 2, FRESH, OLD, [(lit([3, 0, 3, 1]), torch.tensor([0, 0, 1, 1]))])
     shared, own = network.head.weight[0, 3], network.head.weight[0, 0]
@@ -49,27 +48,27 @@ def test_an_old_class_that_speaks_for_all_new_ones_counts_less_than_one_that_tel
 
 
 @pytest.mark.parametrize("old", [{}, {"head.weight": torch.ones(7, 9), "head.bias": torch.ones(7)}])
-def test_without_a_fitting_old_layer_it_starts_at_zero(old):
+def test_without_a_fitting_old_layer_the_head_starts_at_zero(old):
     network = Network(2)
     assert start_head(network, 2, FRESH, old, [(lit([0, 1]), torch.tensor([0, 1]))]) == "the new last layer starts at zero"
     assert not network.head.weight.any()
     assert not network.head.bias.any()
 
 
-def test_a_loaded_head_is_left_alone():
+def test_a_loaded_head_does_not_change():
     network = Network(2)
     before = network.head.weight.clone()
     assert start_head(network, 2, frozenset({"body.weight"}), OLD, []) is None
     assert torch.equal(network.head.weight, before)
 
 
-def test_an_old_head_without_bias():
+def test_an_old_head_may_lack_a_bias():
     network = Network(2)
     start_head(network, 2, FRESH, {"head.weight": OLD["head.weight"]}, [(lit([0, 1]), torch.tensor([0, 1]))])
     assert not network.head.bias.any()
     assert network.head.weight.any()
 
 
-def test_freezing_needs_a_head_that_can_be_told():
-    with pytest.raises(ConfigError, match="no Linear or Conv2d layer with 5 outputs"):
+def test_freezing_needs_a_head_that_can_be_found():
+    with pytest.raises(ConfigError, match="no Linear or Conv2d layer with 5 outputs, so its head cannot be found; use --freeze-epochs 0"):
         head_parameters(Network(2), 5)

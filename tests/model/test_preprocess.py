@@ -19,7 +19,7 @@ def preprocess(size: int, **settings) -> Preprocess:
 
 @pytest.fixture(params=["china.jpg", "flower.jpg"])
 def photo(request) -> torch.Tensor:
-    """A real photograph, uint8 (1, 427, 640, 3)."""
+    """Return a real photograph, uint8 (1, 427, 640, 3)."""
     return torch.tensor(load_sample_image(request.param))[None]
 
 
@@ -29,15 +29,15 @@ def noise(height: int, width: int, count: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [32, 100, 224, 800])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_squash_is_the_antialiased_resize_of_torchvision(photo, size, interpolation):
+def test_squash_equals_the_antialiased_resize_of_torchvision(photo, size, interpolation):
     ours = preprocess(size, resize_mode="squash", interpolation=interpolation).canvas(photo)
     theirs = functional.resize(photo.permute(0, 3, 1, 2), [size, size], InterpolationMode(interpolation), antialias=True)
     difference = (ours.int() - theirs.int()).abs()
-    assert difference.max() <= 2  # one in each of the two passes, where a cubic enlarges
+    assert difference.max() <= 2  # one level per pass, where a cubic enlarges
     assert difference.float().mean() < 0.02
 
 
-def test_squash_is_the_resize_of_pillow(photo):
+def test_squash_equals_the_resize_of_pillow(photo):
     ours = preprocess(96, resize_mode="squash", interpolation="bicubic").canvas(photo)
     theirs = Image.fromarray(photo[0].numpy()).resize((96, 96), Image.Resampling.BICUBIC)
     difference = np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs))
@@ -48,7 +48,7 @@ def test_squash_is_the_resize_of_pillow(photo):
 def test_crop_keeps_the_middle_of_the_short_side_resize(photo):
     ours = preprocess(61, interpolation="bilinear", crop=1.0).canvas(photo[:, :, : 427 + 2 * 42])
     theirs = functional.resize(photo[:, :, 42 : 427 + 42].permute(0, 3, 1, 2), [61, 61], antialias=True)
-    inner = (ours.int() - theirs.int()).abs()[..., 2:-2]  # at the left and right edge ours sees what lies beyond the crop
+    inner = (ours.int() - theirs.int()).abs()[..., 2:-2]  # at the left and right edge, ours also reads pixels outside the crop
     assert inner.max() <= 1
 
 
@@ -66,7 +66,7 @@ def test_an_image_of_the_right_size_passes_bit_by_bit(mode, interpolation):
     module = preprocess(32, resize_mode=mode, interpolation=interpolation)
     expected = images.permute(0, 3, 1, 2)
     assert torch.equal(module.canvas(images), expected)
-    assert torch.equal(module._resample(images), expected.float())  # the way the exported graph takes
+    assert torch.equal(module._resample(images), expected.float())  # as in the exported graph
 
 
 @pytest.mark.parametrize(("shape", "rows", "columns"), [((50, 100), (8, 24), (0, 32)), ((100, 50), (0, 32), (8, 24))])
@@ -94,7 +94,7 @@ def test_a_flat_image_stays_flat(mode, interpolation, shape):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_filter_weights_are_whole_so_that_no_order_of_summation_matters(photo, interpolation):
+def test_whole_filter_weights_make_the_order_of_summation_irrelevant(photo, interpolation):
     module = preprocess(48, interpolation=interpolation)
     alone = module.canvas(photo)
     batch = module.canvas(torch.cat([photo.flip(1), photo, photo.flip(2)]))
@@ -103,13 +103,13 @@ def test_filter_weights_are_whole_so_that_no_order_of_summation_matters(photo, i
     assert torch.equal(double.to(torch.uint8), alone)
 
 
-def test_one_channel_is_the_gray_of_pillow():
+def test_one_channel_equals_the_gray_of_pillow():
     images = noise(32, 32)
     gray = Image.fromarray(images[0].numpy()).convert("L")
     assert torch.equal(preprocess(32, channels=1).canvas(images)[0, 0], torch.tensor(np.asarray(gray)))
 
 
-def test_normalise_gives_mean_zero_and_unit_scale_per_channel():
+def test_normalise_subtracts_the_mean_and_divides_by_the_std_per_channel():
     module = Preprocess(Preprocessing(image_size=2, mean=(0.0, 0.2, 0.4), std=(1.0, 0.5, 0.25)))
     images = module(torch.full((1, 2, 2, 3), 51, dtype=torch.uint8))
     assert images.dtype == torch.float32
@@ -125,20 +125,20 @@ def test_unknown_settings_are_refused():
         preprocess(32, sharpen=True)
 
 
-def test_images_of_many_shapes_come_out_as_each_alone_in_the_order_given():
+def test_canvases_of_many_shapes_equal_those_of_each_image_alone():
     module = preprocess(32, interpolation="bicubic")
     shapes = [(40, 30), (32, 32), (30, 40), (40, 30), (500, 375), (40, 30), (32, 32)]
-    images = [noise(*shape, count=place + 1)[place].numpy() for place, shape in enumerate(shapes)]
+    images = [noise(*shape, count=index + 1)[index].numpy() for index, shape in enumerate(shapes)]
     images[3].flags.writeable = False
-    images[5] = images[5][:, ::-1]  # not in one piece
+    images[5] = images[5][:, ::-1]  # not contiguous
     alone = torch.cat([module.canvas(torch.tensor(image.copy())[None]) for image in images])
     assert torch.equal(module.canvases(images), alone)
     assert len({canvas.numpy().tobytes() for canvas in alone}) == len(shapes)
 
 
-def test_small_images_of_one_shape_are_resized_together_and_large_ones_one_by_one(monkeypatch):
+def test_small_images_of_one_shape_are_resized_in_groups_and_large_ones_one_by_one(monkeypatch):
     module = preprocess(32)
-    monkeypatch.setattr("cnnkit.model.preprocess.TOGETHER", 3 * 40 * 30)
+    monkeypatch.setattr("cnnkit.model.preprocess.MAX_GROUP_PIXELS", 3 * 40 * 30)
     seen = []
     resized = module.canvas
     monkeypatch.setattr(module, "canvas", lambda images: seen.append(tuple(images.shape[:3])) or resized(images))
@@ -146,5 +146,5 @@ def test_small_images_of_one_shape_are_resized_together_and_large_ones_one_by_on
     assert sorted(seen) == [(1, 8, 8), (1, 100, 90), (1, 100, 90), (2, 40, 30), (3, 8, 8), (3, 40, 30)]
 
 
-def test_no_image_makes_no_canvas():
+def test_no_images_give_no_canvases():
     assert preprocess(32).canvases([]).shape == (0, 3, 32, 32)

@@ -24,22 +24,22 @@ HEADER = ModelHeader(
 )
 
 
-def test_rules_come_back_from_a_header_as_they_were():
+def test_a_header_restores_its_rules():
     header = HEADER.model_copy(update=dict(RULES))
     again = ModelHeader.model_validate_json(header.model_dump_json())
     assert (again.abstention, again.label_sets, again.fingerprint) == (RULES.abstention, RULES.label_sets, RULES.fingerprint)
     assert again == header
     assert again.fingerprint is not None
-    assert compare(again.fingerprint, VALUES, PREDICTED).shifts[0].distance < 1e-12  # the very images: no histogram has moved
+    assert compare(again.fingerprint, VALUES, PREDICTED).shifts[0].distance < 1e-12  # the same images: no histogram has moved
 
 
-def test_headers_of_before_have_no_rules():
+def test_headers_of_older_versions_have_no_rules():
     old = {name: value for name, value in json.loads(HEADER.model_dump_json()).items() if name not in Rules.model_fields}
     header = ModelHeader.model_validate(old)
     assert (header.abstention, header.label_sets, header.fingerprint) == (None, None, None)
 
 
-def test_rules_come_back_from_metadata_which_hold_only_those_that_are_there():
+def test_metadata_hold_and_restore_only_the_rules_that_are_set():
     metadata = to_metadata(HEADER.model_copy(update=dict(RULES)))
     assert set(metadata) == {"temperature", "abstention", "label_sets", "fingerprint"}
     assert json.loads(metadata["abstention"])["threshold"] == 0.7
@@ -49,11 +49,11 @@ def test_rules_come_back_from_metadata_which_hold_only_those_that_are_there():
 
 
 @pytest.mark.parametrize("text", ["no JSON", '{"threshold": 0.5}', '{"threshold": "high"}'])
-def test_metadata_that_are_no_rules(text):
-    with pytest.raises(ValueError):  # noqa: PT011 (whatever JSON or pydantic says of it)
+def test_unreadable_metadata_are_an_error(text):
+    with pytest.raises(ValueError):  # noqa: PT011 (the text is JSON's or pydantic's)
         from_metadata({"abstention": text})
 
 
-def test_rules_of_a_newer_cnnkit_are_not_passed_over():
+def test_rules_of_a_newer_cnnkit_are_refused():
     with pytest.raises(ValidationError, match="Extra inputs"):
         Rules.model_validate({"refusal": {}})

@@ -13,13 +13,13 @@ def build(num_classes: int, in_channels: int, *, image_size: int = 0) -> nn.Modu
     )
 
 
-def test_counts_parameters_and_multiply_adds() -> None:
+def test_the_size_counts_parameters_and_multiply_adds() -> None:
     size = measure(Architecture(build=build, summary="one convolution", image_size=8), {}, num_classes=4)
     assert size.parameters == 3 * 5 * 9 + 5 * 4 + 4
     assert size.macs == 8 * 8 * 3 * 5 * 9 + 5 * 4
 
 
-def test_an_option_image_size_is_the_size_measured_at() -> None:
+def test_the_option_image_size_sets_the_measured_size() -> None:
     size = measure(Architecture(build=build, summary="one convolution", image_size=8), {"image_size": 16}, num_classes=4)
     assert size.image_size == 16
     assert size.macs == 16 * 16 * 3 * 5 * 9 + 5 * 4

@@ -27,13 +27,13 @@ HEADER = ModelHeader(
 
 @pytest.fixture
 def model() -> Model:
-    """A small model with dropout."""
+    """Return a small model with dropout."""
     torch.manual_seed(0)
     network = load_architecture("custom-cnn")[0].build(3, 3, **HEADER.options)
     return Model(network, HEADER, Path("best.safetensors"))  # in training mode: a classifier must not rely on the caller
 
 
-def test_probabilities_are_the_softmax_of_logits_over_temperature(model):
+def test_probabilities_are_the_softmax_of_logits_divided_by_temperature(model):
     photos = sample_photos(5)
     found = TorchClassifier(model).probabilities(photos)
     preprocess = Preprocess(HEADER.preprocessing)
@@ -46,7 +46,7 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(model):
 
 
 @pytest.mark.parametrize(("device", "image_size", "images"), [("cpu", 32, 256), ("cpu", 224, 20), ("cpu", 4096, 1), ("cuda", 224, 256)])
-def test_a_batch_on_a_cpu_is_bounded_by_its_pixels(device, image_size, images):
+def test_the_pixels_of_a_batch_on_a_cpu_are_limited(device, image_size, images):
     assert inference_batch(image_size, torch.device(device)) == images
 
 
@@ -56,7 +56,7 @@ def test_dropout_is_off(model):
     np.testing.assert_array_equal(classifier.probabilities(photos), classifier.probabilities(photos))
 
 
-def test_decoded_images_and_stored_canvases_take_one_path(model):
+def test_decoded_images_and_stored_canvases_give_the_same_probabilities(model):
     photos = sample_photos(6)
     classifier = TorchClassifier(model)
     preprocess = Preprocess(HEADER.preprocessing)
@@ -64,30 +64,30 @@ def test_decoded_images_and_stored_canvases_take_one_path(model):
     np.testing.assert_array_equal(classifier.canvas_probabilities(canvases), classifier.probabilities(photos))
 
 
-def test_many_images_are_taken_in_batches(model, monkeypatch):
+def test_many_images_are_split_into_batches(model, monkeypatch):
     photos = sample_photos(7)
     classifier = TorchClassifier(model)
     at_once = classifier.probabilities(photos)
     sizes: list[int] = []
     model.module.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(module, "BATCH", 3)
+    monkeypatch.setattr(module, "MAX_BATCH_SIZE", 3)
     np.testing.assert_allclose(classifier.probabilities(photos), at_once, rtol=0, atol=1e-6)
     assert sizes == [3, 3, 1]
 
 
-def test_probabilities_are_those_of_the_mean_logits_of_all_views(model):
+def test_the_logits_are_averaged_over_all_views(model):
     canvases = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     views = Views("h", 1)
     found = TorchClassifier(model, views=views).canvas_probabilities(canvases)
     plain = TorchClassifier(model)
-    # softmax of a mean of logits: the weighted geometric mean of the views' probabilities, made to sum to 1
+    # the softmax of mean logits is the weighted geometric mean of the probabilities, normalised to sum to 1
     logs = sum(weight * np.log(plain.canvas_probabilities(view).astype(np.float64)) for weight, view in views.of(canvases))
     expected = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert np.abs(found - plain.canvas_probabilities(canvases)).max() > 1e-4
 
 
-def test_decoded_images_are_seen_in_all_views_too(model):
+def test_decoded_images_get_all_views_too(model):
     photos = sample_photos(3)
     several = TorchClassifier(model, views=Views("h", 1))
     preprocess = Preprocess(HEADER.preprocessing)
@@ -95,7 +95,7 @@ def test_decoded_images_are_seen_in_all_views_too(model):
     np.testing.assert_array_equal(several.probabilities(photos), several.canvas_probabilities(canvases))
 
 
-def test_features_are_those_of_the_plain_view(model):
+def test_features_come_from_the_plain_view(model):
     canvases = torch.zeros((2, 3, 16, 16), dtype=torch.uint8)
     found = TorchClassifier(model, views=Views("h", 1)).canvas_features(canvases)
     np.testing.assert_array_equal(found, TorchClassifier(model).canvas_features(canvases))
@@ -105,13 +105,13 @@ def test_no_images_give_no_rows(model):
     assert TorchClassifier(model).probabilities([]).shape == (0, 3)
 
 
-def test_images_that_may_not_be_written_to_are_fine(model):
+def test_read_only_images_are_accepted(model):
     photo = sample_photos(1)[0]
     photo.flags.writeable = False
     assert TorchClassifier(model).probabilities([photo[:, ::-1]]).shape == (1, 3)
 
 
-def test_arithmetic_is_true_fp32_and_the_setting_is_put_back(model):
+def test_arithmetic_is_true_fp32_and_the_setting_is_restored(model):
     seen: list[tuple[bool, torch.dtype, bool]] = []
     model.module.register_forward_hook(
         lambda _, inputs, __: seen.append((torch.backends.cudnn.allow_tf32, inputs[0].dtype, torch.is_inference_mode_enabled()))
@@ -122,7 +122,7 @@ def test_arithmetic_is_true_fp32_and_the_setting_is_put_back(model):
     assert torch.backends.cudnn.allow_tf32 == before
 
 
-def test_a_half_precision_network_still_answers_in_float32():
+def test_a_half_precision_network_gives_float32_probabilities():
     class Half(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.mean((2, 3)).bfloat16()

@@ -1,4 +1,4 @@
-"""Weights from files: what is loaded, what is not, and that both are said."""
+"""Weights from files: loading, adapting, reporting and refusing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: torch.full_like(tensor, 3) for name, tensor in module.state_dict().items()}
 
 
-def test_everything_is_loaded_where_everything_fits() -> None:
+def test_all_tensors_are_loaded_if_all_fit() -> None:
     module = network()
     report = load_weights(module, weights(module))
     assert (report.loaded, report.skipped, report.missing, report.unexpected) == (len(module.state_dict()), (), (), ())
@@ -52,7 +52,7 @@ def test_a_head_of_another_shape_stays_as_built() -> None:
     assert report.describe("net.pth") == "net.pth: loaded 9 tensors; 2 left as built, other shape or classes (head.weight, head.bias)"
 
 
-def test_names_on_one_side_only_are_reported() -> None:
+def test_names_in_model_or_file_alone_are_reported() -> None:
     module = network()
     given = weights(module)
     given["aux.weight"] = given.pop("body.bias")
@@ -64,7 +64,7 @@ def test_names_on_one_side_only_are_reported() -> None:
     )
 
 
-def test_a_batchnorm_counter_is_not_missed() -> None:
+def test_a_batchnorm_counter_is_never_missing() -> None:
     given = weights(network())
     del given["norm.num_batches_tracked"]
     assert load_weights(network(), given).missing == ()
@@ -86,14 +86,14 @@ def test_wrapped_state_dicts_are_unwrapped(key: str) -> None:
     assert load_weights(network(), {key: weights(network()), "epoch": 3}).loaded == 11
 
 
-def test_one_channel_gets_the_sum_over_three() -> None:
+def test_a_gray_model_gets_the_sum_over_rgb_weights() -> None:
     gray, rgb = network(channels=1), network(channels=3)
     assert load_weights(gray, rgb.state_dict()).skipped == ()
     image = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(gray.eval()(image), rgb.eval()(image.expand(-1, 3, -1, -1)))
 
 
-def test_three_channels_get_their_share_of_one() -> None:
+def test_an_rgb_model_gets_a_third_of_gray_weights_per_channel() -> None:
     gray, rgb = network(channels=1), network(channels=3)
     assert load_weights(rgb, gray.state_dict()).skipped == ()
     image = torch.randn(2, 1, 8, 8)
@@ -101,14 +101,14 @@ def test_three_channels_get_their_share_of_one() -> None:
 
 
 class Positions(nn.Module):
-    """A body large enough to load, and position embeddings of a grid with one class token."""
+    """A linear layer, and position embeddings of a grid with one class token."""
 
     num_prefix_tokens = 1
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.body = nn.Linear(4, 4)
-        self.pos_embed = nn.Parameter(torch.zeros(1, side**2 + 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, size**2 + 1, 4))
 
 
 def test_position_embeddings_are_resized_to_another_image_size() -> None:
@@ -119,7 +119,7 @@ def test_position_embeddings_are_resized_to_another_image_size() -> None:
     torch.testing.assert_close(module.pos_embed[:, 1:], torch.full((1, 16, 4), 2.0))
 
 
-def test_weights_of_another_architecture_are_refused_with_names_of_both() -> None:
+def test_weights_of_another_architecture_are_refused_with_the_names_of_both() -> None:
     with pytest.raises(ConfigError) as refused:
         load_weights(network(), {f"layer{index}.weight": torch.zeros(2) for index in range(5)})
     text = str(refused.value)
@@ -138,7 +138,7 @@ def test_a_refused_load_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.pt", "W.PTH"])
-def test_weights_come_back_from_their_file(tmp_path: Path, name: str) -> None:
+def test_weights_are_read_from_their_file(tmp_path: Path, name: str) -> None:
     given = weights(network())
     path = tmp_path / name
     save_file(given, path) if path.suffix == ".safetensors" else torch.save(given, path)
@@ -147,14 +147,14 @@ def test_weights_come_back_from_their_file(tmp_path: Path, name: str) -> None:
     assert all(torch.equal(read[key], given[key]) for key in given)
 
 
-def test_a_checkpoint_gives_its_state_dict_alone(tmp_path: Path) -> None:
+def test_only_the_state_dict_of_a_checkpoint_is_read(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
     torch.save({"state_dict": weights(network()), "optimizer": {"state": {}}, "epoch": 7}, path)
     assert read_weights(path).keys() == network().state_dict().keys()
 
 
 class Unknown:
-    """A class that a tensors-only reader must not import."""
+    """A class that the weights-only mode must not import."""
 
 
 def unreadable(folder: Path) -> dict[str, Path]:
@@ -173,14 +173,14 @@ def unreadable(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.pth", "no such weights file"),
+        ("absent.pth", "no such weights file; --weights takes a .safetensors, .pth or .pt file, or the word pretrained"),
         ("notes.txt", "weights are read from .safetensors, .pth or .pt files, not .txt"),
         ("text.pth", "not a weights file written by torch.save, or damaged"),
         ("text.safetensors", "not a safetensors file"),
         ("object.pth", "holds pickled Python objects beside tensors; loading them could run code, so it is refused"),
         ("object.pth", "torch.save(model.state_dict(), 'weights.pth')"),
         ("cut.pth", "not a weights file written by torch.save, or damaged"),
-        ("list.pth", "holds no tensors by name; expected a state dict"),
+        ("list.pth", "holds no named tensors; expected a state dict"),
     ],
 )
 def test_a_file_without_weights_is_refused_by_name(tmp_path: Path, name: str, message: str) -> None:
@@ -190,7 +190,7 @@ def test_a_file_without_weights_is_refused_by_name(tmp_path: Path, name: str, me
     assert message in str(refused.value)
 
 
-def test_the_head_is_the_last_layer_with_that_many_outputs() -> None:
+def test_the_head_is_the_last_layer_with_one_output_per_class() -> None:
     assert head_parameters(network(num_classes=10), 10) == {"head.weight", "head.bias"}
     assert head_parameters(network(num_classes=6), 6) == {"head.weight", "head.bias"}
 
@@ -200,22 +200,22 @@ def test_the_head_may_be_a_convolution() -> None:
     assert head_parameters(module, 2) == {"1.weight", "1.bias"}
 
 
-def test_a_network_may_say_what_its_head_is() -> None:
-    class Told(nn.Module):
+def test_a_network_may_name_its_head() -> None:
+    class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.one, self.two, self.decoy = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(4, 2)
-            self.answer: Any = (self.one, self.two)
+            self.classifier: Any = (self.one, self.two)
 
         def get_classifier(self) -> Any:
-            return self.answer
+            return self.classifier
 
-    told = Told()
-    assert head_parameters(told, 2) == {"one.weight", "one.bias", "two.weight", "two.bias"}
-    told.answer = told.one
-    assert head_parameters(told, 2) == {"one.weight", "one.bias"}
-    told.answer = nn.Identity()
-    assert head_parameters(told, 2) == {"decoy.weight", "decoy.bias"}
+    named = Named()
+    assert head_parameters(named, 2) == {"one.weight", "one.bias", "two.weight", "two.bias"}
+    named.classifier = named.one
+    assert head_parameters(named, 2) == {"one.weight", "one.bias"}
+    named.classifier = nn.Identity()
+    assert head_parameters(named, 2) == {"decoy.weight", "decoy.bias"}
 
 
 def test_a_network_without_a_head_is_refused() -> None:
@@ -223,7 +223,7 @@ def test_a_network_without_a_head_is_refused() -> None:
         head_parameters(network(num_classes=10), 7)
 
 
-def test_the_head_of_a_timm_network() -> None:
+def test_the_head_of_a_timm_network_is_found() -> None:
     from cnnkit.architectures.timm_family import get
 
     assert head_parameters(get("mobilenetv3_small_050").build(7, 3), 7) == {"classifier.weight", "classifier.bias"}

@@ -13,7 +13,7 @@ from cnnkit.errors import MissingExtraError, PluginError
 from cnnkit.registry import Entry
 from cnnkit.trackers import following
 from cnnkit.trackers.following import Followers
-from cnnkit.trackers.protocol import figures, settings
+from cnnkit.trackers.protocol import epoch_metrics, settings
 
 EPOCH = EpochResult(3, 30, 1e-3, 0.5, 0.8, 0.6, 0.75, 0.7, 2.0, 500.0, is_best=True)
 
@@ -45,7 +45,7 @@ def follow(followers: Followers) -> None:
     assert followers.end("finished") == (len(followers.notes) > before)
 
 
-def test_every_tracker_is_told_everything():
+def test_every_tracker_gets_all_calls():
     one, other = Recorder(), Recorder()
     followers = Followers({"one": one, "other": other})
     follow(followers)
@@ -54,16 +54,16 @@ def test_every_tracker_is_told_everything():
 
 
 @pytest.mark.parametrize(("fails", "when", "calls"), [("start", "at the start", 1), ("epoch", "in epoch 3", 2), ("end", "at the end", 3)])
-def test_one_that_fails_is_let_go_with_a_note_and_the_other_goes_on(fails, when, calls):
+def test_a_tracker_that_fails_is_switched_off_with_a_note_and_others_continue(fails, when, calls):
     bad, good = Recorder(fails), Recorder()
     followers = Followers({"bad": bad, "good": good})
     follow(followers)
     assert len(bad.calls) == calls
     assert len(good.calls) == 3
-    assert followers.notes == [f"--log bad failed {when} and has followed no further: OSError: disk full"]
+    assert followers.notes == [f"--log bad failed {when} and was switched off: OSError: disk full"]
 
 
-def test_ctrl_c_is_no_failure_of_a_tracker():
+def test_ctrl_c_is_not_a_failure_of_a_tracker():
     class Stopped(Recorder):
         def epoch(self, result):
             raise KeyboardInterrupt(result.epoch)
@@ -72,7 +72,7 @@ def test_ctrl_c_is_no_failure_of_a_tracker():
         follow(Followers({"x": Stopped()}))
 
 
-def test_an_unknown_name_lists_those_that_are_there():
+def test_the_error_for_an_unknown_name_lists_the_trackers():
     with pytest.raises(PluginError, match=r"no tracker named 'tensorbord' is installed.*Known: .*"):
         Followers.named(("tensorbord",))
 
@@ -93,34 +93,38 @@ def test_a_name_given_twice_is_one_tracker(monkeypatch):
     assert [len(each.calls) for each in made] == [3]
 
 
-def test_a_stranger_that_does_not_start_is_named_with_its_package(monkeypatch):
+def test_the_error_for_a_third_party_tracker_names_its_package(monkeypatch):
     def broken():
         raise RuntimeError("no server")
 
     made_by(monkeypatch, broken)
-    with pytest.raises(PluginError, match=r"--log x: the tracker of cnnkit-strange 0.3 does not start: RuntimeError: no server"):
+    with pytest.raises(
+        PluginError, match=r"--log x: the tracker of cnnkit-strange 0.3 does not start: RuntimeError: no server; leave out --log x$"
+    ):
         Followers.named(("x",))
     made_by(monkeypatch, lambda: SimpleNamespace(start=print))
-    with pytest.raises(PluginError, match=r"--log x: strange:Tracker of cnnkit-strange 0.3 is no tracker: it has no epoch, end"):
+    with pytest.raises(
+        PluginError, match=r"--log x: strange:Tracker of cnnkit-strange 0.3 is not a tracker: it lacks epoch, end; leave out --log x$"
+    ):
         Followers.named(("x",))
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow"), ("wandb", "wandb")])
-def test_a_missing_package_is_refused_with_what_to_type(name, module, monkeypatch):
+def test_the_error_for_a_missing_package_names_the_install_command(name, module, monkeypatch):
     from cnnkit.trackers.mlflow import MlflowTracker
     from cnnkit.trackers.tensorboard import TensorBoardTracker
     from cnnkit.trackers.wandb import WandbTracker
 
     monkeypatch.setitem(sys.modules, module, None)
     made_by(monkeypatch, {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker, "wandb": WandbTracker}[name])
-    with pytest.raises(MissingExtraError, match=rf"--log {name} needs the package {name}: pip install 'cnnkit\[{name}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"--log {name} needs the package {name}; type: pip install 'cnnkit\[{name}\]'"):
         Followers.named((name,))
 
 
-def test_what_is_told_of_an_epoch_and_of_the_settings():
-    assert figures(EPOCH)["loss/train"] == 0.5
-    assert figures(EPOCH)["learning_rate"] == 1e-3
-    assert figures(replace(EPOCH, val_loss=None, val_accuracy=None, val_macro_f1=None)).keys() == {
+def test_metrics_and_settings_have_names():
+    assert epoch_metrics(EPOCH)["loss/train"] == 0.5
+    assert epoch_metrics(EPOCH)["learning_rate"] == 1e-3
+    assert epoch_metrics(replace(EPOCH, val_loss=None, val_accuracy=None, val_macro_f1=None)).keys() == {
         "loss/train", "accuracy/train", "learning_rate", "images_per_second",
     }  # fmt: skip
     facts = {"config": {"recipe": "fast", "optim": {"lr": 0.1, "ema": True}, "data": {"split": [0.8, 0.2], "split_file": None}}}

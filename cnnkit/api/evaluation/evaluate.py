@@ -28,7 +28,7 @@ from cnnkit.metrics.warnings import remarks
 from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
-from cnnkit.model.tta import PLAIN, Views, trained_views
+from cnnkit.model.tta import PLAIN_VIEW, Views, trained_views
 from cnnkit.run_dir import StoredMetrics, write_metrics
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
@@ -56,17 +56,17 @@ class Evaluation:
     effect: TemperatureEffect
     strangers: Strangers | None = None
     opened: int = 0
-    views: Views = PLAIN
+    views: Views = PLAIN_VIEW
     normalize: Normalize = "none"
 
     @property
     def heading(self) -> str:
         """What must stand above the figures: that they are not those of the plain images; else empty."""
-        return "" if self.views == PLAIN else str(self.views)
+        return "" if self.views == PLAIN_VIEW else str(self.views)
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
-        tta = {} if self.views == PLAIN else {"tta": self.views.to_dict()}
+        tta = {} if self.views == PLAIN_VIEW else {"tta": self.views.to_dict()}
         ood = {"ood": self.strangers.to_dict()} if self.strangers else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
@@ -125,7 +125,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     asked of a model that knows no other view.
     """
     target = find_target(model)
-    classifier, views = open_classifier(target.path), PLAIN
+    classifier, views = open_classifier(target.path), PLAIN_VIEW
     if tta:
         classifier, views = _with_views(classifier, target)
     names = classifier.classes
@@ -244,7 +244,7 @@ def _with_views(classifier: Classifier, target: Target) -> tuple[TorchClassifier
 
 def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
     """Return those of the model's `rules` that its figures obey, and a note; with views there are none, as they were found without."""
-    if views == PLAIN or not (rules.abstention or rules.label_sets):
+    if views == PLAIN_VIEW or not (rules.abstention or rules.label_sets):
         return rules, ()
     return Rules(), ("the model's threshold and label sets were found without --tta, and are left out of these figures",)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
 from cnnkit.metrics.drift import FEWEST, Drift, Fingerprint, compare, fingerprint
-from cnnkit.model.classifier import Classifier, Limited
+from cnnkit.model.classifier import Classifier, ClassifierWithRules
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -33,7 +33,7 @@ class DriftWatch:
 
     def answers(self, classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the probabilities (N, K) of decoded images, N > 0, and remember how these look."""
-        if not isinstance(classifier, Limited) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
+        if not isinstance(classifier, ClassifierWithRules) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
             return classifier.probabilities(images)
         self._known = classifier.rules.fingerprint
         if isinstance(classifier, TorchClassifier):  # one preprocessing serves both

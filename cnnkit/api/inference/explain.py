@@ -14,7 +14,7 @@ from cnnkit.api.inference.predict import image_paths
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.image import read_image
 from cnnkit.errors import ConfigError, DataError, ModelFileError, closest, listed
-from cnnkit.explain.explanation import SIDE, Explanation, Pictures
+from cnnkit.explain.explanation import MAX_PHOTO_SIZE, Explanation, Pictures
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.methods import Method, MethodName, open_method
 from cnnkit.explain.occlusion import Occlusion
@@ -86,7 +86,7 @@ class Explainer:
     def _shown(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
         from cnnkit.report.pictures.thumbnail import shrunk
 
-        photo = shrunk(image, SIDE)
+        photo = shrunk(image, MAX_PHOTO_SIZE)
         top, left, bottom, right = self.model.header.preprocessing.window(*image.shape[:2])
         down, across = (small / large for small, large in zip(photo.shape[:2], image.shape[:2], strict=True))
         return photo, (top * down, left * across, bottom * down, right * across)
@@ -136,7 +136,7 @@ def open_explainer(
     return Explainer(
         model,
         method,
-        *((way.layer.name, way.layer.grid.side) if isinstance(way, GradCam) else (None, None)),
+        *((way.layer.name, way.layer.grid.size) if isinstance(way, GradCam) else (None, None)),
         label,
         occlusion.patch if occlusion else None,
         occlusion.step if occlusion else None,

@@ -22,7 +22,7 @@ from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.pool import DecodingPool
 from cnnkit.data.store.stream import StreamedCanvases, gather
-from cnnkit.engine.fit import fit, start
+from cnnkit.engine.fit import fit, initial_state
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device
 from cnnkit.engine.validation import validate
@@ -129,7 +129,7 @@ class TrainingBench:
         spec = job.header.preprocessing
         image = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=runtime.device)
         val = Ready(((image, torch.zeros(1, dtype=torch.int64, device=runtime.device)),))
-        state = start(model, optim, job.config.stop)
+        state = initial_state(model, optim, job.config.stop)
         classes = len(job.header.classes)
         feed = Feed(epochs, watch, self.meter.wall)
         next(iter(fit(model, feed, val, optim, runtime, state, num_classes=classes, class_weights=job.weights)))

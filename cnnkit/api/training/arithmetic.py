@@ -36,7 +36,7 @@ def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch)
         batch_size=batch.size,
         deterministic=config.run.deterministic,
         compiled=config.optim.compile,
-        remember=cached_probe(batch.folder),
+        cache=cached_probe(batch.folder),
     )
 
 

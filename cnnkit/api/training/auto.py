@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from cnnkit.config.settings import OptimConfig, OptimSettings
 from cnnkit.data.batches import Batches
 from cnnkit.data.store.scan import Progress, free_memory
-from cnnkit.engine.batch_size import choose_batch_size, most_images
-from cnnkit.engine.lr_range import LOW, range_test
+from cnnkit.engine.batch_size import choose_batch_size, max_batch_size
+from cnnkit.engine.lr_range import MIN_RATE, range_test
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
@@ -36,7 +36,7 @@ class AutoSettings:
         """Return the images per step for what must be chosen before: as asked for, else the default if that suits so many `images`."""
         if self._asked.batch_size != "auto":
             return self._asked.batch_size
-        return min(TYPICAL.batch_size, most_images(images, self._asked.accumulate).images)
+        return min(TYPICAL.batch_size, max_batch_size(images, self._asked.accumulate).images)
 
     def batch_size(self, model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], *, classes: int, images: int) -> int:
         """Return the batch size, finding one for `model` and so many training `images` of `image_shape` (C, H, W) if it is auto."""
@@ -45,7 +45,7 @@ class AutoSettings:
         began = self._clock()
         found = choose_batch_size(
             model,
-            self._asked.settled(batch_size=self.presumed_batch_size(images), lr=LOW),
+            self._asked.settled(batch_size=self.presumed_batch_size(images), lr=MIN_RATE),
             runtime,
             image_shape=image_shape,
             classes=classes,
@@ -78,10 +78,10 @@ class AutoSettings:
             if tell is not None:
                 tell(done, total)
 
-        config = self._asked.settled(batch_size=batches.batch_size, lr=LOW)
+        config = self._asked.settled(batch_size=batches.batch_size, lr=MIN_RATE)
         test = range_test(model, batches, config, runtime, class_weights=class_weights, seed=seed, progress=going)
         if test.suggestion is None:
-            raise ConfigError(f"--lr auto: {test.why_none}; give a rate, such as --lr {instead}; cnnkit lr-find draws the test")
+            raise ConfigError(f"--lr auto: {test.no_suggestion_reason}; give a rate, such as --lr {instead}; cnnkit lr-find draws the test")
         self.notes.append(f"--lr auto: a range test over {len(test.rates)} steps suggests {test.suggestion:g}")
         return test.suggestion
 

@@ -94,7 +94,7 @@ class TrainingJob:
                     header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
                     assert self.state.validation is not None  # noqa: S101 (by it the epoch is the best)
                     header = fingerprints.added(calibrated(header, self.state.validation), self.state.validation)
-                    save_model(run.best, self.state.result(self.model), header)
+                    save_model(run.best, self.state.network_to_keep(self.model), header)
                 run.append_history(HistoryRow.model_validate(epoch))
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)

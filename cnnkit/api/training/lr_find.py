@@ -8,7 +8,7 @@ from cnnkit.api.training.auto import in_images
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.store.scan import Progress
-from cnnkit.engine.lr_range import LEAST_STEPS, STEPS, RangeTest, range_test
+from cnnkit.engine.lr_range import DEFAULT_STEPS, MIN_STEPS, RangeTest, range_test
 from cnnkit.errors import ConfigError
 
 
@@ -33,18 +33,18 @@ class LrFinding:
 def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress | None = None) -> LrFinding:
     """Prepare the training that `config` describes and try `steps` learning rates on a copy of its network.
 
-    Writes nothing. `steps` is `STEPS` if None. `progress(done, total)` follows the reading of the images, then their training.
+    Writes nothing. `steps` is `DEFAULT_STEPS` if None. `progress(done, total)` follows the reading of the images, then their training.
     Raises `ConfigError` for too few steps and `CnnkitError` as `prepare` does. A suggestion of None is no error here.
     """
-    if steps is not None and steps < LEAST_STEPS:
-        raise ConfigError(f"`--steps` (={steps}) must be at least {LEAST_STEPS}: each tries one learning rate")
+    if steps is not None and steps < MIN_STEPS:
+        raise ConfigError(f"`--steps` (={steps}) must be at least {MIN_STEPS}: each tries one learning rate")
     job = prepare(config, progress=progress, dry_run=True)
     test = range_test(
         job.model,
         job.batches,
         job.optim,
         job.runtime,
-        steps=steps or STEPS,
+        steps=steps or DEFAULT_STEPS,
         class_weights=job.weights,
         seed=job.config.run.seed,
         progress=in_images(progress, job.batches, job.optim.accumulate),

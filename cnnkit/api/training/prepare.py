@@ -16,8 +16,8 @@ from cnnkit.api.training.network import Network, build_network, check_start_size
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
 from cnnkit.data.source import TRAIN
-from cnnkit.engine.fit import start
-from cnnkit.engine.lr_range import LOW
+from cnnkit.engine.fit import initial_state
+from cnnkit.engine.lr_range import MIN_RATE
 from cnnkit.engine.runtime import choose_device
 from cnnkit.files import check_writable
 from cnnkit.model.file import ModelHeader
@@ -75,7 +75,7 @@ def prepare(
         runtime=runtime,
         batches=batches.train,
         val_batches=batches.val,
-        state=start(module, optim, config.stop),
+        state=initial_state(module, optim, config.stop),
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
@@ -134,4 +134,4 @@ def _header(config: TrainConfig, images: TrainingImages, network: Network) -> Mo
 
 def _settled(settings: OptimSettings, batch_size: int) -> OptimConfig:
     """Return the engine's settings; a learning rate that is still auto (a dry run) begins where a range test begins."""
-    return settings.settled(batch_size=batch_size, lr=LOW if settings.lr == "auto" else settings.lr)
+    return settings.settled(batch_size=batch_size, lr=MIN_RATE if settings.lr == "auto" else settings.lr)

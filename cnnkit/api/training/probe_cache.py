@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cnnkit.data.store.cached_results import cached_result
-from cnnkit.engine.probe import Remember, described, training_speed
+from cnnkit.engine.probe import ProbeCache, speed_key, training_speed
 from cnnkit.engine.runtime import Runtime
 from cnnkit.speed.stopwatch import BUSY, Meter, Others
 
@@ -20,7 +20,7 @@ Measure = Callable[..., float]  # `training_speed`
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
 
 
-def cached_probe(folder: Path | None, meter: Meter | None = None) -> Remember:
+def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:
     """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
 
     A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
@@ -37,7 +37,7 @@ def cached_probe(folder: Path | None, meter: Meter | None = None) -> Remember:
 
         answer = cached_result(folder, "probe", (_machine(), asked), work, should_keep=lambda: others.share() <= BUSY)
         then = "" if answer["day"] == today else f", on {answer['day']}"
-        return Runtime.recorded(answer["runtime"], answer["reason"] + then)
+        return Runtime.from_facts(answer["runtime"], answer["reason"] + then)
 
     return remember
 
@@ -54,7 +54,7 @@ def cached_speed(
 ) -> float:
     """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
     others = Others(meter or Meter())
-    asked = (_machine(), *described(model), runtime.facts(), image_shape, batch_size)
+    asked = (_machine(), *speed_key(model), runtime.facts(), image_shape, batch_size)
 
     def work() -> dict[str, Any]:
         return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}

@@ -26,7 +26,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     record = directory.read_record()
     if record.status == "finished":
         raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
-    runtime = Runtime.recorded(record.runtime.model_dump(), "as before")
+    runtime = Runtime.from_facts(record.runtime.model_dump(), "as before")
     job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)

@@ -30,7 +30,7 @@ _MOST_NUMBERED = 30  # classes: beyond, a count no longer fits its cell
 _MOST_LABELS = 120  # of an axis: beyond, names of 6 points would touch
 _SIDE = 13.0  # inches of a matrix without numbers, at least
 _CELL = 2  # px, at least
-_DETAILS, _DETAIL = 6, 15  # parts that are with_tier where not every class is named, and the classes in each
+_DETAILS, _DETAIL = 6, 15  # parts that are enlarged where not every class is named, and the classes in each
 
 # Where most cells are empty these stay white, and one image in a thousand must still be seen beside them.
 _FROM_LIGHT = LinearSegmentedColormap.from_list("blues from light", colormaps["Blues"](np.linspace(0.3, 1.0, 256)))
@@ -42,7 +42,7 @@ def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize:
     With `normalize` true, pred or all the numbers are percent of the row, the column or all images, and so is the colour (see
     `cnnkit.metrics.confusion`). Up to 30 classes the cells carry their numbers. Of more, classes that are taken for each other stand
     side by side, so that groups of them show as blocks. Beyond 120 only one class in n is named, and the parts with the most mistakes
-    are with_tier below, with every name. The colour scale is a square root, so that a confusion of a few percent shows. A name that
+    are enlarged below, with every name. The colour scale is a square root, so that a confusion of a few percent shows. A name that
     no installed font can write appears as ``class`` and its index.
     """
     share_of = "true" if normalize == "none" else normalize

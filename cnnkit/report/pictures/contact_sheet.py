@@ -45,7 +45,7 @@ def contact_sheet(
     """Return a PNG of `rows` of tiles, which need not be of one length.
 
     `labels` stand before the rows (one each), `heads` above the columns. A tile is at most `side` px a side: larger images are
-    averaged down, smaller ones with_tier by a whole factor with every pixel a square. Rows that would make the sheet larger
+    averaged down, smaller ones enlarged by a whole factor with every pixel a square. Rows that would make the sheet larger
     than `MOST_PIXELS` are left out, and the title says so. Texts are cut where they would not fit.
     """
     columns = max((len(row) for row in rows), default=1)

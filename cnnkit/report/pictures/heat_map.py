@@ -14,7 +14,7 @@ from cnnkit.report.pictures.overlay import COLOURS, overlay
 
 if TYPE_CHECKING:
     from cnnkit.explain.explanation import Explanation, Pictures
-    from cnnkit.explain.stages import Stage
+    from cnnkit.explain.stages import FeatureStage
 
 SIDE = 256  # px of a tile of one image
 SMALL = 128  # px of a tile among many
@@ -54,7 +54,7 @@ def explanations_sheet(explanations: Sequence[Explanation], *, title: str) -> by
 def features_png(pictures: Pictures, *, title: str) -> bytes:
     """Return the feature maps as a PNG: a row for each stage, the canvas before them, each channel from its least to its most."""
     rows = [[Tile(pictures.canvas), *_channels(stage)] for stage in pictures.stages]
-    labels = [f"{stage.side} x {stage.side}, layer {stage.layer}" for stage in pictures.stages]
+    labels = [f"{stage.size} x {stage.size}, layer {stage.layer}" for stage in pictures.stages]
     return contact_sheet(rows, labels=labels, title=title, side=SMALL)
 
 
@@ -74,7 +74,7 @@ def with_window(photo: NDArray[np.uint8], window: tuple[float, float, float, flo
     return shown.astype(np.uint8)
 
 
-def _channels(stage: Stage) -> list[Tile]:
+def _channels(stage: FeatureStage) -> list[Tile]:
     tiles: list[Tile] = []
     for channel, values in zip(stage.shown, stage.maps, strict=True):
         spread = float(np.ptp(values))

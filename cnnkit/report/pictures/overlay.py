@@ -16,7 +16,7 @@ _HALF = 0.5  # of the most: where the line is drawn
 
 
 def overlay(canvas: NDArray[np.uint8], heat: NDArray[np.float32], side: int = 0) -> NDArray[np.uint8]:
-    """Return `heat` (S, S) in [0, 1] in colour over the gray `canvas` (S, S, 3), small ones with_tier to nearly `side` px.
+    """Return `heat` (S, S) in [0, 1] in colour over the gray `canvas` (S, S, 3), small ones enlarged to nearly `side` px.
 
     Gray because the colours of an image would pass for heat, and not too dark or light to be tinted; the line at half of
     the most has a white and a black edge, so that it shows on any image.

@@ -1,4 +1,4 @@
-"""What a plugin has to show: it keeps the contract, and an installed cnnkit finds it."""
+"""Tests of the plugin: it keeps the contract, and an installed cnnkit finds it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cnnkit.registry import load_architecture
 from cnnkit.testing import check_architecture
 
 
-def test_it_keeps_the_contract() -> None:
+def test_convmixer_keeps_the_contract() -> None:
     check_architecture(convmixer, "convmixer")
 
 
-def test_cnnkit_finds_it_by_name() -> None:
+def test_cnnkit_finds_convmixer_by_name() -> None:
     architecture, entry = load_architecture("convmixer")
     assert architecture is convmixer
     assert entry.package == "cnnkit-convmixer"

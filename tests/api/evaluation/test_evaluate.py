@@ -8,12 +8,12 @@ import pytest
 import cnnkit
 from cnnkit.errors import CheckFailedError
 from cnnkit.metrics.intervals import Estimate
-from cnnkit.model.tta import PLAIN, Views
+from cnnkit.model.tta import PLAIN_VIEW, Views
 
 
 def test_views_are_asked_for_by_name_and_change_the_answers(trained):
     plain, several = cnnkit.evaluate(trained.run), cnnkit.evaluate(trained.run, tta=True)
-    assert (plain.views, several.views) == (PLAIN, Views("h", 1))
+    assert (plain.views, several.views) == (PLAIN_VIEW, Views("h", 1))
     assert plain.heading == ""
     assert plain.paths == several.paths
     assert 1e-5 < np.abs(plain.probabilities - several.probabilities).max() < 1

@@ -28,7 +28,7 @@ def test_pictures_are_of_what_the_network_saw(trained):
     assert one.pictures.heat.max() == 1
     assert one.pictures.photo.shape == (32, 40, 3)
     assert one.pictures.window == (0, 4, 32, 36)  # the middle of 40 x 32 pixels
-    sides = [stage.side for stage in one.pictures.stages]
+    sides = [stage.size for stage in one.pictures.stages]
     assert sides == sorted(sides, reverse=True)
     assert one.agreement is not None
     assert -1 <= one.agreement <= 1

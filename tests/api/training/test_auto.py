@@ -17,7 +17,7 @@ from cnnkit.api.training.resume import resume
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig, by_section
 from cnnkit.engine.batch_size import BatchSize
-from cnnkit.engine.lr_range import LOW, range_test
+from cnnkit.engine.lr_range import MIN_RATE, range_test
 from cnnkit.errors import ConfigError
 
 SMALL: dict[str, Any] = {
@@ -73,7 +73,7 @@ def test_a_dry_run_tests_no_rates(data, monkeypatch):
     monkeypatch.delattr(room, "range_test")
     made = prepare(settings(data, lr="auto"), dry_run=True)
     assert made.config.optim.lr == "auto"
-    assert made.optim.lr == LOW
+    assert made.optim.lr == MIN_RATE
     assert not any("--lr" in note for note in made.notes)
 
 
@@ -87,7 +87,7 @@ def test_a_loss_that_never_falls_is_refused_with_a_rate_to_type(data, monkeypatc
     monkeypatch.setattr(room, "range_test", partial(range_test, high=2e-6))
     with pytest.raises(ConfigError) as refused:
         job(data, lr="auto")
-    assert "--lr auto: with rates from 1e-06 to 2e-06 the smoothed loss never fell clearly below" in str(refused.value)
+    assert "--lr auto: with rates from 1e-06 to 2e-06 the smoothed loss never fell clearly below its first value" in str(refused.value)
     assert "give a rate, such as --lr 0.002; cnnkit lr-find draws the test" in str(refused.value)
     assert not list(Path("runs").glob("*-custom-cnn"))
 
@@ -99,7 +99,7 @@ def test_a_loss_that_is_never_finite_is_refused(data, monkeypatch):
         return range_test(model, *arguments, **others)
 
     monkeypatch.setattr(room, "range_test", broken)
-    with pytest.raises(ConfigError, match="--lr auto: the very first loss was not finite; give a rate"):
+    with pytest.raises(ConfigError, match="--lr auto: the first loss was not finite; give a rate"):
         job(data, lr="auto")
 
 
@@ -135,7 +135,7 @@ def test_the_batch_size_is_found_and_recorded(data, monkeypatch):
 def test_few_images_make_small_batches_without_a_trial(data):
     made = prepare(settings(data, batch_size="auto", lr="auto"), dry_run=True)
     assert made.batches.batch_size == 32
-    assert "--batch-size auto: batches of 32 (25 training images leave larger ones fewer than 16 steps an epoch)" in made.notes
+    assert "--batch-size auto: batches of 32 (with 25 training images, larger batches leave fewer than 16 steps per epoch)" in made.notes
 
 
 def test_what_is_chosen_before_presumes_a_size_that_may_be_chosen():

@@ -8,7 +8,7 @@ from cnnkit.api.training.lr_find import find_lr
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import TrainConfig, by_section
-from cnnkit.engine.lr_range import STEPS, range_test
+from cnnkit.engine.lr_range import DEFAULT_STEPS, range_test
 from cnnkit.errors import ConfigError
 
 SMALL = {"set": ("width=8", "blocks=2", "dense=32", "dropout=0.1"), "precision": "fp32", "batch_size": 16}
@@ -34,7 +34,7 @@ def test_progress_follows_the_reading_and_then_the_steps(image_folder):
     seen: list[tuple[int, int]] = []
     finding = find_lr(settings(image_folder(images=12)), progress=lambda done, total: seen.append((done, total)))
     assert (36, 36) in seen
-    total = round(finding.images / 2 * STEPS)  # 25 images are two batches
+    total = round(finding.images / 2 * DEFAULT_STEPS)  # 25 images are two batches
     assert next(each for each in seen if each[1] == total) == (round(finding.images / 2), total)
 
 

@@ -27,8 +27,8 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.append(asked)
         return Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
 
-    monkeypatch.setattr(probe, "_fastest", fastest)
-    monkeypatch.setattr(probe, "_divided", lambda *_: None)
+    monkeypatch.setattr(probe, "_fastest_runtime", fastest)
+    monkeypatch.setattr(probe, "_with_replicas", lambda *_: None)
     monkeypatch.setattr(probe, "check_compiler", lambda _: None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     return made
@@ -47,7 +47,7 @@ def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | N
         "deterministic": False,
         "compiled": False,
     }
-    return choose_runtime(model or nn.Linear(3, 2), remember=cached_probe(folder, meter or quiet()), **settings | changed)
+    return choose_runtime(model or nn.Linear(3, 2), cache=cached_probe(folder, meter or quiet()), **settings | changed)
 
 
 def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from cnnkit.explain.explanation import Explanation, Pictures
-from cnnkit.explain.stages import Stage
+from cnnkit.explain.stages import FeatureStage
 from cnnkit.report.pictures.heat_map import explanation_png, explanations_sheet, features_png, with_window
 
 
@@ -25,7 +25,7 @@ def half_hot(size: int) -> np.ndarray[Any, Any]:
 
 def pictures(photo: np.ndarray[Any, Any] | None = None, window: tuple[float, float, float, float] = (0, 0, 32, 32)) -> Pictures:
     canvas = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    stage = Stage("1", 5, (4, 0), np.stack([np.zeros((8, 8), np.float32), np.arange(64, dtype=np.float32).reshape(8, 8)]))
+    stage = FeatureStage("1", 5, (4, 0), np.stack([np.zeros((8, 8), np.float32), np.arange(64, dtype=np.float32).reshape(8, 8)]))
     return Pictures(canvas if photo is None else photo, window, canvas, half_hot(32), (stage,))
 
 
