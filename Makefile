@@ -3,7 +3,7 @@
 export PYTHON
 
 bin := .venv/bin
-# A process for every core: a share of the tests each, and who is done takes from the others.
+# One process per core; each has its share of the tests and, once it has finished, takes some of another's.
 workers := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""The mirror: the tests of cnnkit/data/split/split.py stand in tests/data/split/test_split.py, so nobody has to look for them."""
+"""The layout of the tests: those of cnnkit/data/split/split.py stand in tests/data/split/test_split.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import cnnkit
 
 PACKAGE, TESTS = Path(cnnkit.__file__).parent, Path(__file__).parent
-# Test files that are about no single module, with the reason.
+# Test files without a module of their own, with the reason.
 WITHOUT_MODULE = {
     "architectures/test_builtin_architectures.py": "all built-in architectures keep one contract",
     "data/test_selection.py": "data/dataset.py before any image is decoded; its own file for its size",

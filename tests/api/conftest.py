@@ -1,4 +1,4 @@
-"""A classifier whose answers are known, for tests that need no network."""
+"""A classifier of known predictions, for tests without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = Preprocessing(image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 @dataclass
 class BrightnessClassifier:
-    """Answers the second of two classes with the brightness of an image, on the [0, 1] scale, as its probability."""
+    """Predicts the second of two classes with the brightness of an image, on the [0, 1] scale, as its probability."""
 
     classes: tuple[str, ...] = ("dark", "light")
     rules: Rules = field(default_factory=Rules)
@@ -34,7 +34,7 @@ class BrightnessClassifier:
 
 @pytest.fixture
 def brightness() -> Callable[..., BrightnessClassifier]:
-    """Return the class of classifiers that answer with the brightness: ``brightness(rules=Rules(...))``."""
+    """Return the class of classifiers that predict by brightness: ``brightness(rules=Rules(...))``."""
     return BrightnessClassifier
 
 

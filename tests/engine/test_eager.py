@@ -44,7 +44,7 @@ def test_hooks_are_called() -> None:
     assert calls == ["after"]
 
 
-# In one process, as its start takes longer than the trainings; what one has imported counts against those after it.
+# One process runs all, because its start takes longer than the trainings; an import counts against the later ones too.
 TRAIN = """
 import json, sys
 from cnnkit.cli.app import main

@@ -114,7 +114,7 @@ def test_a_missing_package_is_refused_with_what_to_type(name, module, monkeypatc
 
     parent, _, child = module.rpartition(".")
     if parent:
-        monkeypatch.delattr(import_module(parent), child, raising=False)  # where a test that needs the package has left it
+        monkeypatch.delattr(import_module(parent), child, raising=False)  # an earlier import has set it
     monkeypatch.setitem(sys.modules, module, None)
     made_by(monkeypatch, {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker, "wandb": WandbTracker}[name])
     with pytest.raises(MissingExtraError, match=rf"--log {name} needs the package {name}: pip install 'cnnkit\[{name}\]'"):

@@ -48,7 +48,7 @@ def test_hues_of_their_own_tell_the_classes_apart(samples):
     assert found.difference.value == pytest.approx(-2 / 9)
 
 
-def test_where_the_store_of_the_training_is_gone_its_images_are_looked_at_and_not_stored(samples):
+def test_without_the_store_of_the_training_its_images_are_decoded_and_not_stored(samples):
     labels = labels_of(samples.records)
     whole = colour_baseline(samples, answers(samples.records, samples), CLASSES, labels, labels)
     (kept,) = stores()
@@ -66,14 +66,14 @@ def test_an_exported_file_is_compared_by_the_thumbnails_of_the_store(samples):
     assert found.trained_on == 14
 
 
-def test_there_is_none_on_what_it_learned_from_or_if_that_is_not_known(samples):
+def test_the_train_split_and_unknown_training_images_give_no_baseline(samples):
     labels = labels_of(samples.records)
     given = answers(samples.records, samples)
     for other in (replace(samples, split="train"), replace(samples, trained=())):
         assert colour_baseline(other, given, CLASSES, labels, labels) is None
 
 
-def test_there_is_none_if_an_image_has_no_thumbnail_or_no_image_of_the_training_can_be_read(samples):
+def test_a_missing_thumbnail_or_training_image_gives_no_baseline(samples):
     labels = labels_of(samples.records)
     few = replace(samples, scope=samples.records[1:])
     assert colour_baseline(samples, answers(samples.records, few), CLASSES, labels, labels) is None

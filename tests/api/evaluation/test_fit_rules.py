@@ -19,7 +19,7 @@ CLASSES = ("ants", "bees", "wasps")
 
 @pytest.fixture
 def val(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of 400 val images, 30 of them wrong: what every model answers."""
+    """Labels and probabilities of 400 val images, 30 of them wrong; every model predicts these."""
     random = np.random.default_rng(0)
     labels = np.arange(400) % 3
     probabilities = np.full((400, 3), 0.02)
@@ -61,7 +61,7 @@ def test_a_rule_that_is_not_named_stays_and_none_takes_one_away(trained, val, mo
     assert read_header(trained.run / "best.safetensors").label_sets is None
 
 
-def test_a_risk_that_val_cannot_show_is_said_with_what_it_can_and_changes_nothing(trained, val):
+def test_a_risk_beyond_val_names_a_reachable_one_and_changes_nothing(trained, val):
     labels, probabilities = val
     shortfall = find_threshold(probabilities.max(1), probabilities.argmax(1) != labels, 0.001, split="val")
     assert isinstance(shortfall, Shortfall)
@@ -85,7 +85,7 @@ def test_a_model_that_is_wrong_where_it_is_surest_needs_to_be_better(trained, va
         decide(trained.run, abstain_risk=0.1)
 
 
-def test_the_models_own_val_images_are_asked(trained):
+def test_the_rules_come_from_the_val_images_of_the_run(trained):
     decide(trained.run, abstain_risk=0.6, sets=0.8)
     header = read_header(trained.run / "best.safetensors")
     assert header.abstention is not None
@@ -93,7 +93,7 @@ def test_the_models_own_val_images_are_asked(trained):
     assert (header.abstention.n, header.label_sets.n, header.label_sets.split) == (12, 12, "val")
 
 
-def test_exported_files_are_told_to_be_older(trained):
+def test_exported_files_are_outdated_and_keep_their_rules(trained):
     for name in ("model.onnx", "parity.json", "model.other"):
         (trained.run / "export").mkdir(exist_ok=True)
         (trained.run / "export" / name).touch()
@@ -103,7 +103,7 @@ def test_exported_files_are_told_to_be_older(trained):
         decide(trained.run / "export/model.onnx", sets=0.9)
 
 
-def test_without_val_images_there_is_nothing_to_find(trained, tmp_path, monkeypatch):
+def test_rules_need_readable_val_images(trained, tmp_path, monkeypatch):
     lone = shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors")
     with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, .*name the run: --model RUN"):
         decide(lone, sets=0.9)

@@ -40,7 +40,7 @@ def test_the_models_own_rule_decides(brightness, gray_images):
     assert [answer.abstained for answer in found.answers] == [False, True, True, True]
 
 
-def test_unreadable_ones_are_named_and_not_counted(brightness, gray_images, read_rows):
+def test_unreadable_images_are_named_and_not_counted(brightness, gray_images, read_rows):
     files = gray_images(255, 128)
     files.append(Path("broken.png"))
     files[2].write_bytes(b"no image")
@@ -58,7 +58,7 @@ def test_unreadable_ones_are_named_and_not_counted(brightness, gray_images, read
     ]
 
 
-def test_a_folder_of_nothing_readable_is_refused(brightness):
+def test_a_folder_without_a_readable_image_is_refused(brightness):
     Path("broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"--ood: not one of 1 images can be read, such as broken\.png: not an image"):
         meet_strangers(brightness(), [Path("broken.png")], OWN, None)

@@ -14,7 +14,7 @@ from cnnkit.run_dir import RunDir
 
 @pytest.fixture
 def run(answered_run) -> RunDir:
-    """A run whose evaluation on test lies there: two right answers and a wrong one, the last."""
+    """A run with an evaluation on test: two right predictions and a wrong one, the last."""
     return RunDir(answered_run("001-a", [True, True, False], trained=range(3, 6)))
 
 
@@ -31,7 +31,7 @@ def asked(monkeypatch) -> list[tuple[object, object, object]]:
     return found
 
 
-def test_what_lies_there_is_read_and_the_model_not_asked(run, asked):
+def test_a_stored_evaluation_is_read_without_the_model(run, asked):
     found = evaluated(run)
     assert (found.folder, found.fresh, found.notes) == (run.path / "eval/test", False, ())
     assert [(row["path"], row["predicted"]) for row in found.rows] == [
@@ -42,7 +42,7 @@ def test_what_lies_there_is_read_and_the_model_not_asked(run, asked):
     assert asked == []
 
 
-def test_its_answers_by_path(run):
+def test_a_record_holds_the_predictions_by_path(run):
     record = of_files(evaluated(run))
     assert record.answers == {
         "ants/0000.jpg": Answer("ants", 0.9, 0.1),
@@ -52,7 +52,7 @@ def test_its_answers_by_path(run):
     assert (record.unreadable, record.fresh, record.notes) == ({}, False, ())
 
 
-def test_images_that_could_not_be_read_are_answers_too(run, asked):
+def test_unreadable_images_complete_an_evaluation(run, asked):
     folder = run.path / "eval/test"
     rows = (folder / "predictions.csv").read_text().splitlines()
     (folder / "predictions.csv").write_text("\n".join(rows[:-1]))
@@ -65,7 +65,7 @@ def test_images_that_could_not_be_read_are_answers_too(run, asked):
 
 
 @pytest.mark.parametrize("damage", ["metrics.json", "predictions.csv", "columns"])
-def test_files_that_say_nothing_are_made_again(run, asked, damage):
+def test_damaged_files_are_evaluated_again(run, asked, damage):
     file = run.path / "eval/test" / ("predictions.csv" if damage == "columns" else damage)
     file.write_text("path,true\nants/0000.jpg,ants\n" if damage == "columns" else "")
     with pytest.raises(DataError, match="asked to evaluate"):
@@ -85,7 +85,7 @@ def test_another_file_of_the_run_has_a_place_of_its_own(run, asked):
     assert place_beside(run, exported, "val") == run.path / "eval/val-model.onnx"
 
 
-def test_what_is_evaluated_now_gives_the_answers_that_its_files_hold(trained):
+def test_a_fresh_evaluation_has_the_predictions_of_its_files(trained):
     run = RunDir(trained.run)
     first = evaluated(run)
     assert first.fresh

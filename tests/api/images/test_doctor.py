@@ -16,7 +16,7 @@ def found(health: Health, finding: str) -> tuple[tuple[str, ...], ...] | None:
     return next((each.files for each in health.findings if each.id == finding), None)
 
 
-def test_what_is_planted_is_found(image_folder):
+def test_planted_faults_are_found(image_folder):
     data: Path = image_folder(images=20)
     (data / "ants/broken.jpg").write_bytes((data / "ants/ants-000.jpg").read_bytes()[:300])
     shutil.copy(data / "ants/ants-001.jpg", data / "ants/ants-001-copy.jpg")
@@ -30,7 +30,7 @@ def test_what_is_planted_is_found(image_folder):
     assert {finding.id for finding in health.findings} <= set(IDS)
 
 
-def test_only_the_classes_that_are_named_are_looked_at(image_folder):
+def test_named_classes_alone_are_examined(image_folder):
     data: Path = image_folder(images=8)
     (data / "ants/broken.jpg").write_bytes(b"no image")
     health = examine(data, classes=["bees", "wasps"])
@@ -39,7 +39,7 @@ def test_only_the_classes_that_are_named_are_looked_at(image_folder):
         examine(data, classes=["ants", "bess"])
 
 
-def test_images_of_one_group_on_two_sides_are_a_leak_only_where_groups_are_known(image_folder):
+def test_a_group_in_two_splits_is_a_leak_where_groups_are_known(image_folder):
     image_folder(["ants", "bees"], images=6, folder="data/train", seed=1)
     data = image_folder(["ants", "bees"], images=6, folder="data/test", seed=2).parent
     assert found(examine(data), "leak") is None

@@ -15,7 +15,7 @@ from cnnkit.errors import ConfigError, DataError
 
 @pytest.fixture
 def training_split():
-    """Return a function that gives the split of a training with a seed: its paths with their sides."""
+    """Return a function that gives the split of each path in a training with a seed."""
 
     def split(data: Path, seed: int) -> dict[str, str]:
         dataset = load_dataset(open_source(str(data)), DataConfig(data=str(data)), None, seed)
@@ -29,7 +29,7 @@ def divided(data: Path, **given: object) -> Division:
     return divide(DataConfig(data=str(data), **config), **given)  # pyright: ignore[reportArgumentType]
 
 
-def test_the_file_holds_the_samples_and_the_counts_are_of_them(image_folder, read_rows):
+def test_file_and_counts_agree_with_the_samples(image_folder, read_rows):
     data = image_folder(images=20)
     found = divided(data, split=(0.5, 0.25, 0.25), out="here/split.csv")
     assert (found.path, found.bad) == (Path("here/split.csv"), ())
@@ -49,7 +49,7 @@ def test_the_split_is_that_of_a_training(image_folder, training_split):
         assert {s.path: s.split for s in divided(data, seed=seed).samples} == training_split(data, seed)
 
 
-def test_by_path_no_image_is_opened_and_copies_are_not_seen(image_folder):
+def test_a_split_by_path_opens_no_image_and_sees_no_copies(image_folder):
     data = image_folder(images=20)
     for number in range(20):
         shutil.copy(data / "ants/ants-000.jpg", data / f"ants/copy-{number}.jpg")
@@ -64,7 +64,7 @@ def test_by_path_no_image_is_opened_and_copies_are_not_seen(image_folder):
 
 
 @pytest.mark.parametrize("by", ["content", "path"])
-def test_an_earlier_file_is_kept_to(image_folder, by):
+def test_an_earlier_split_file_is_obeyed(image_folder, by):
     data = image_folder(images=10)
     old = {s.path: s.split for s in divided(data, seed=3, out="old.csv", by=by).samples}
     image_folder(images=20)
@@ -74,7 +74,7 @@ def test_an_earlier_file_is_kept_to(image_folder, by):
 
 
 @pytest.mark.parametrize("by", ["content", "path"])
-def test_images_of_one_group_land_on_one_side(image_folder, by):
+def test_images_of_one_group_land_in_one_split(image_folder, by):
     found = divided(image_folder(images=40), group_by=r"(\d)\d\.jpg", classes=("ants", "bees"), by=by)
     sides: dict[tuple[str, str], set[str]] = {}
     for sample in found.samples:
@@ -89,7 +89,7 @@ def test_progress_follows_the_scan(image_folder):
     assert seen[-1] == (12, 12)
 
 
-def test_what_is_refused_writes_nothing(image_folder):
+def test_a_refused_split_writes_nothing(image_folder):
     data = image_folder(images=4)
     Path("file").touch()
     with pytest.raises(ConfigError, match="--out file: cannot write there"):

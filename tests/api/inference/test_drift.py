@@ -32,7 +32,7 @@ def watched(brightness):
     ("channels", "names"),
     [(1, ("brightness", "contrast", "sharpness")), (3, ("brightness", "contrast", "sharpness", "saturation", "warmth"))],
 )
-def test_a_fingerprint_has_what_images_look_like_and_the_confidence(channels, names):
+def test_a_fingerprint_holds_appearance_and_confidence(channels, names):
     random = np.random.default_rng(0)
     looks = appearance(random.integers(0, 256, (50, channels, 8, 8)).astype(np.uint8))
     probabilities = random.dirichlet((1, 1), 50).astype(np.float32)
@@ -45,7 +45,7 @@ def test_a_fingerprint_has_what_images_look_like_and_the_confidence(channels, na
     assert np.array(found.counts).sum(axis=2).tolist() == [per_class.tolist()] * len(found.features)
 
 
-def test_images_like_those_of_the_fingerprint_ring_no_alarm_and_dark_ones_do(watched):
+def test_dark_images_alert_and_usual_ones_do_not(watched):
     watch, other = DriftWatch(), DriftWatch()
     watch.answers(watched, noise(100, seed=1))
     other.answers(watched, noise(100, high=60, seed=1))
@@ -57,7 +57,7 @@ def test_images_like_those_of_the_fingerprint_ring_no_alarm_and_dark_ones_do(wat
     assert (dark.n, dark.reference, dark.split) == (100, 200, "val")
 
 
-def test_the_answers_are_those_of_the_classifier_and_portions_add_up(watched, brightness):
+def test_a_watch_returns_the_predictions_of_the_classifier_and_adds_up_portions(watched, brightness):
     images = noise(100, seed=2)
     watch, whole = DriftWatch(), DriftWatch()
     parts = [watch.answers(watched, images[:70]), watch.answers(watched, images[70:])]
@@ -66,7 +66,7 @@ def test_the_answers_are_those_of_the_classifier_and_portions_add_up(watched, br
     assert watch.result() == whole.result()
 
 
-def test_too_few_images_tell_nothing(watched):
+def test_too_few_images_give_no_result(watched):
     watch = DriftWatch()
     watch.answers(watched, noise(FEWEST - 1, high=40))
     assert watch.result() is None
@@ -75,7 +75,7 @@ def test_too_few_images_tell_nothing(watched):
 
 
 @pytest.mark.parametrize("lacking", ["fingerprint", "preprocessing", "rules"])
-def test_a_file_that_knows_no_images_is_asked_and_not_watched(watched, brightness, lacking):
+def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, lacking):
     class Bare:
         classes = ("dark", "light")
         probabilities = brightness().probabilities
@@ -86,7 +86,7 @@ def test_a_file_that_knows_no_images_is_asked_and_not_watched(watched, brightnes
     assert watch.result() is None
 
 
-def test_a_model_file_is_watched_on_the_canvases_it_answers(trained):
+def test_a_model_file_is_watched_on_its_canvases(trained):
     classifier = open_classifier(trained.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)
     images, watch = noise(FEWEST, high=30), DriftWatch()

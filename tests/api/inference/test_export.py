@@ -18,7 +18,7 @@ from cnnkit.model.torch_classifier import TorchClassifier
 
 
 class Shown(TorchClassifier):
-    """A file that was exported; counts the images it is asked about."""
+    """An exported file that counts the images it classifies."""
 
     asked = 0
 
@@ -52,14 +52,14 @@ def test_a_run_keeps_the_file_with_its_parity_on_val(trained):
     assert Shown.asked == 12
 
 
-def test_the_newest_run_is_taken_and_the_file_goes_where_it_is_asked_to(trained, tmp_path):
+def test_the_newest_run_is_exported_to_a_named_file(trained, tmp_path):
     found = export(to="toy", out=tmp_path / "deep/er/leaf.toy")
     assert (found.path, found.target.chosen) == (tmp_path / "deep/er/leaf.toy", True)
     assert sorted(path.name for path in found.path.parent.iterdir()) == ["leaf.toy", "parity.json"]
     assert not (trained.run / "export").exists()
 
 
-def test_other_data_are_the_images_of_the_check_and_unreadable_ones_are_passed_over(trained):
+def test_other_data_serve_the_check_without_their_unreadable_images(trained):
     found = export(trained.run, to="toy", data=str(trained.data))
     assert (found.parity.n, found.images) == (60, f"all images of {trained.data}")
 
@@ -85,7 +85,7 @@ def test_a_file_that_answers_differently_is_not_kept(trained, monkeypatch):
     assert list((trained.run / "export").iterdir()) == []
 
 
-def test_what_is_no_model_file_or_has_other_classes_is_refused(trained, image_folder, monkeypatch):
+def test_exported_files_unknown_classes_and_unwritable_folders_are_refused(trained, image_folder, monkeypatch):
     exported = trained.run / "export/model.onnx"
     exported.parent.mkdir()
     exported.touch()

@@ -41,7 +41,7 @@ def test_bare_weights_have_sizes_alone():
     }
 
 
-def test_an_onnx_file_tells_its_face_and_its_metadata_as_values():
+def test_an_onnx_file_has_inputs_outputs_and_metadata():
     value, answer = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in (("x", ["N", 3]), ("y", ["N", 3]))
     )
@@ -69,7 +69,7 @@ def test_an_onnx_file_tells_its_face_and_its_metadata_as_values():
         ("x.safetensors", "x.safetensors: not a safetensors file"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(name, said):
+def test_an_unreadable_file_is_refused_by_name(name, said):
     Path(name).write_bytes(b"")
     with pytest.raises(ModelFileError, match=said):
         inspect(Target(Path(name), None))

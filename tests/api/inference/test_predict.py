@@ -48,7 +48,7 @@ def test_the_row_of_an_error_has_no_answer():
     assert (row["error"], row["predicted"], row["probability"], row["bees"]) == ("truncated", None, None, None)
 
 
-def test_files_are_answered_in_their_order_in_portions_and_unreadable_ones_are_rows(brightness, gray_images, monkeypatch):
+def test_every_file_is_a_row_in_its_order_also_an_unreadable_one(brightness, gray_images, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
     files = gray_images(255, 0, 51)
     files[1:1] = [Path("missing.png"), Path("broken.png")]
@@ -71,7 +71,7 @@ def test_the_rules_of_the_file_are_obeyed(brightness, gray_images):
     assert [one.label_set for one in found] == [("dark",), ("dark", "light"), ("light",), ()]
 
 
-def test_a_watch_sees_what_is_answered(brightness, gray_images):
+def test_a_watch_sees_every_image(brightness, gray_images):
     class Watch:
         def answers(self, classifier, images):
             self.seen = len(images)

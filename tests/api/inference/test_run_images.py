@@ -25,7 +25,7 @@ def three() -> Shown:
     return Shown({"a": 0, "c": 1, "b": 2}, canvases, stored=True)
 
 
-def test_what_cannot_be_shown_is_counted_and_one_is_named(three):
+def test_missing_images_are_counted_and_one_is_named(three):
     assert three.known(["b", "x", "a"]) == ["b", "a"]
     assert three.missing(["a", "b"]) == ()
     assert three.missing(["a", "y", "x"]) == ("2 of 3 images cannot be shown: they are gone or unreadable, such as y",)
@@ -49,7 +49,7 @@ def test_a_canvas_is_turned_into_a_picture(channels):
     np.testing.assert_array_equal(image[..., channels - 1], canvas[-1])
 
 
-def test_the_store_serves_if_there_is_one_else_only_what_is_asked_for_is_decoded(image_folder):
+def test_the_store_serves_or_only_the_named_images_are_decoded(image_folder):
     data: Path = image_folder(images=4)
     (data / "ants/ants-001.jpg").write_bytes(b"no image")
     source, asked = open_source(str(data)), ["ants/ants-001.jpg", "wasps/wasps-002.jpg", "gone.jpg"]

@@ -63,7 +63,7 @@ def test_runs_are_looked_for_where_they_are_made_unless_a_folder_is_named(traine
     assert numbers(list_runs(folder=trained.run.parent)) == [1]
 
 
-def test_the_highest_accuracy_comes_first_and_what_was_not_measured_last():
+def test_the_highest_accuracy_comes_first_and_unmeasured_runs_last():
     half, most = Estimate(0.5, 0.4, 0.6), Estimate(0.9, 0.8, 1.0)
     rows = [row(4), row(3, test_accuracy=half), row(2, val_accuracy=half), row(1, test_accuracy=most, val_accuracy=most)]
     assert numbers(ordered(rows, "test")) == [1, 3, 4, 2]

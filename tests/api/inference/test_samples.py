@@ -31,7 +31,7 @@ def test_test_is_evaluated_or_else_val(splits, chosen):
     assert evaluated_split([{"split": split} for split in splits.split()]) == chosen
 
 
-def test_a_split_of_a_run_comes_with_what_it_was_drawn_from_and_what_it_learned(run, trained):
+def test_samples_of_a_run_know_their_scope_hashes_and_training_images(run, trained):
     rows = run.read_split()
     found = run_samples(run, None)
     assert (found.split, found.source.name) == ("test", str(trained.data))

@@ -23,7 +23,7 @@ def samples(gray_images, tmp_path) -> Samples:
     return other_samples(str(tmp_path / "images"), None, ("dark", "light"))
 
 
-def test_a_classifier_of_any_kind_answers_every_readable_image_in_portions(brightness, samples, monkeypatch):
+def test_a_classifier_of_any_kind_predicts_every_readable_image_in_portions(brightness, samples, monkeypatch):
     monkeypatch.setattr(room, "BATCH", 2)
     seen: list[tuple[int, int]] = []
     classifier = brightness()
@@ -43,12 +43,12 @@ def test_images_that_changed_since_the_training_are_noted(brightness, samples):
     assert found.notes == ["2 images have changed since the training, such as dark/0-0.png"]
 
 
-def test_where_nothing_can_be_read_there_are_no_answers(brightness, samples):
+def test_unreadable_images_alone_give_no_predictions(brightness, samples):
     found = classified(brightness(), replace(samples, records=samples.records[-1:]))
     assert (len(found.records), found.probabilities.shape, len(found.bad)) == (0, (0, 2), 1)
 
 
-def test_a_model_file_answers_from_the_store_of_its_training_as_it_does_from_the_files(trained):
+def test_a_model_file_predicts_the_same_from_the_store_as_from_the_files(trained):
     samples = run_samples(RunDir(trained.run), None)
     before = stores()
     found = classified(open_classifier(trained.run / "best.safetensors"), samples)
@@ -71,7 +71,7 @@ def test_without_that_store_only_the_images_of_the_split_are_decoded(trained, tm
     np.testing.assert_array_equal(cold.probabilities, warm.probabilities)
 
 
-def test_a_model_file_names_what_cannot_be_read_and_what_changed(trained):
+def test_a_model_file_names_unreadable_and_changed_images(trained):
     whole = other_samples(str(trained.data), None, ("ants", "bees", "wasps"))
     found = classified(open_classifier(trained.run / "best.safetensors"), replace(whole, hashes={"ants/ants-000.jpg": "of another"}))
     assert [path for path, _ in found.bad] == ["bees/broken.jpg"]

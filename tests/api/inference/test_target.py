@@ -10,7 +10,7 @@ from cnnkit.errors import ModelFileError
 from cnnkit.run_dir import RunDir
 
 
-def test_without_a_name_it_is_the_newest_finished_run_and_that_is_known(trained):
+def test_the_newest_finished_run_is_the_default(trained):
     newest = RunDir(Path("runs/002-custom-cnn"))
     shutil.copytree(trained.run, newest.path)
     found = find_target(None)

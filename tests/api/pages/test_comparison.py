@@ -21,7 +21,7 @@ def two(trained) -> tuple[Path, Path]:
     return trained.run, other
 
 
-def test_the_page_lies_in_the_first_run_with_what_it_says_it_holds(two):
+def test_the_page_in_the_first_run_agrees_with_the_report(two):
     found = report_comparison(two)
     source = (two[0] / "comparison.html").read_text("utf-8")
     assert (found.path, found.names, found.split) == (two[0] / "comparison.html", ("001-custom-cnn", "002-custom-cnn"), "test")

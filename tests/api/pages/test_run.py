@@ -20,7 +20,7 @@ def point_at(run: Path, folder: Path | str) -> None:
     (run / "config.json").write_text(json.dumps(config))
 
 
-def test_the_page_lies_in_the_run_with_what_it_says_it_holds(trained):
+def test_the_page_in_the_run_agrees_with_the_report(trained):
     found = report()
     source = (trained.run / "report.html").read_text("utf-8")
     assert (found.path, found.split, found.target.chosen) == (Path("runs/001-custom-cnn/report.html"), "test", True)
@@ -37,7 +37,7 @@ def test_the_page_lies_in_the_run_with_what_it_says_it_holds(trained):
     assert (document["run"], document["evaluated_now"], document["notes"]) == ("runs/001-custom-cnn", True, list(found.notes))
 
 
-def test_an_evaluation_that_lies_there_is_taken(trained):
+def test_a_stored_evaluation_is_used(trained):
     figures = evaluate(trained.run, split="val")
     found = report(trained.run, split="val", out=trained.run / "deep/page.html")
     assert (found.split, found.fresh, found.evaluation_seconds, found.notes) == ("val", False, 0, ())
@@ -47,7 +47,7 @@ def test_an_evaluation_that_lies_there_is_taken(trained):
     assert not (trained.run / "eval/test").exists()
 
 
-def test_without_images_the_page_says_so_and_a_split_that_was_asked_for_is_an_error(trained):
+def test_a_page_without_images_says_so_and_a_named_split_is_an_error(trained):
     point_at(trained.run, "gone")
     found = report(trained.run)
     assert (found.split, found.pictures, found.heat_maps, found.findings) == (None, 0, 0, None)
@@ -79,7 +79,7 @@ def test_a_network_that_cannot_be_explained_is_a_note(trained, monkeypatch):
     assert (found.heat_maps, found.notes) == (0, ("without heat maps: it has no maps",))
 
 
-def test_the_doctor_is_asked_only_if_nothing_must_be_decoded_for_it(trained, tmp_path, monkeypatch):
+def test_findings_need_the_decoded_images(trained, tmp_path, monkeypatch):
     evaluate(trained.run)
     monkeypatch.delattr(room, "examine")
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))

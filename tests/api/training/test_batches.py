@@ -48,7 +48,7 @@ def test_train_is_shuffled_and_varied_val_and_plain_are_in_order_and_untouched(i
     assert made.class_weights is None
 
 
-def test_plain_images_are_those_that_evaluation_would_see(image_folder, loaded):
+def test_plain_batches_are_normalised_canvases(image_folder, loaded):
     images = loaded(image_folder(images=6))
     made = batches(images)
     (pictures, _), *_ = made.plain.epoch(0)
@@ -57,7 +57,7 @@ def test_plain_images_are_those_that_evaluation_would_see(image_folder, loaded):
     torch.testing.assert_close(pictures, (canvases - mean) / std)
 
 
-def test_images_that_nobody_learns_from_go_through_as_many_at_a_time_as_suits_their_size(image_folder, loaded):
+def test_evaluation_batches_fit_the_image_size(image_folder, loaded):
     made = batches(loaded(image_folder(images=6), image_size=512))
     assert (made.val.batch_size, made.plain.batch_size) == (4, 4)  # 2**20 pixels of a CPU
     assert batches(loaded(image_folder(images=6), image_size=16)).val.batch_size == 256

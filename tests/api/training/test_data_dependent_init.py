@@ -16,7 +16,7 @@ SPEC = Preprocessing(image_size=2, channels=1, mean=(0.0,), std=(1.0,))
 
 
 class Curious(nn.Module):
-    """A network that wants to see images first; keeps what it was shown."""
+    """A network that asks for images first and keeps them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -128,7 +128,7 @@ def test_an_architecture_that_cannot_be_built_is_a_message(small_config):
         built(small_config("x", set=("blocks=0",)))
 
 
-def test_what_a_strangers_build_raises_is_a_message_that_names_its_package(installed, small_config):
+def test_an_error_of_a_strangers_build_names_its_package(installed, small_config):
     def broken(num_classes: int, in_channels: int, *, width: int = 3) -> nn.Module:
         raise RuntimeError("no such width")
 

@@ -42,7 +42,7 @@ def test_the_stages_meet_in_the_job(image_folder, small_config):
     assert made.run is None
 
 
-def test_what_costs_nothing_to_refuse_is_refused_before_any_image_is_read(small_config, monkeypatch):
+def test_cheap_refusals_come_before_any_image_is_read(small_config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("file").write_text("x")
     with pytest.raises(PluginError, match="no tracker named 'tensorbord' is installed; did you mean 'tensorboard'"):
@@ -52,7 +52,7 @@ def test_what_costs_nothing_to_refuse_is_refused_before_any_image_is_read(small_
     with pytest.raises(ConfigError, match="--out file: cannot write there"):
         prepare(small_config("nowhere", out="file"))
     with pytest.raises(DataError, match="--data nowhere: no such file or folder"):
-        prepare(small_config("nowhere", out="file"), dry_run=True)  # which writes nothing
+        prepare(small_config("nowhere", out="file"), dry_run=True)  # a dry run writes nothing
 
 
 def test_a_dry_run_makes_no_folder(image_folder, small_config):
@@ -71,7 +71,7 @@ def test_only_a_dry_run_leaves_the_rate_open(image_folder, small_config, monkeyp
     assert (real.config.optim.lr, real.optim.lr) == (0.125, 0.125)
 
 
-def test_a_runtime_that_is_given_takes_the_place_of_the_probe_and_of_the_device(image_folder, small_config, monkeypatch):
+def test_a_given_runtime_replaces_the_probe_and_the_device(image_folder, small_config, monkeypatch):
     monkeypatch.delattr(arithmetic, "choose_runtime")
     given = Runtime(torch.device("cpu"), "bf16", channels_last=True, reason="as before")
     made = prepare(small_config(image_folder(images=6), precision="auto", device="mps"), runtime=given)
@@ -89,7 +89,7 @@ def test_a_source_and_its_images_are_taken_as_they_are(image_folder, small_confi
     assert again.header.training["data"]["name"] == str(data)
 
 
-def test_whatever_is_refused_is_an_error_of_cnnkit(image_folder, small_config):
+def test_every_refusal_is_an_error_of_cnnkit(image_folder, small_config):
     data = image_folder(images=4)
     for flags, said in (
         ({"arch": "custom-cmm"}, "did you mean 'custom-cnn'"),

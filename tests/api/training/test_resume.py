@@ -24,7 +24,7 @@ def stopped(image_folder, small_config) -> TrainingJob:
     return job
 
 
-def test_the_newest_run_goes_on_after_its_last_epoch_with_what_it_had(stopped):
+def test_the_newest_run_continues_after_its_last_epoch_with_its_settings(stopped):
     job = resume()
     assert job.run is not None
     assert job.run.path == Path("runs/001-custom-cnn")
@@ -37,7 +37,7 @@ def test_the_newest_run_goes_on_after_its_last_epoch_with_what_it_had(stopped):
     assert [row["epoch"] for row in job.run.read_history()] == ["1", "2", "3"]
 
 
-def test_rows_of_epochs_that_will_come_again_are_cut_off(stopped):
+def test_history_rows_after_the_state_are_cut_off(stopped):
     assert stopped.run is not None
     stopped.run.append_history(dict.fromkeys(stopped.run.read_history()[0], "9"))
     resume()
