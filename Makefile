@@ -3,6 +3,8 @@
 export PYTHON
 
 bin := .venv/bin
+# One process per core; each has its share of the tests and, once it has finished, takes some of another's.
+workers := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint fix docs clean
@@ -18,11 +20,11 @@ demo:  ## Train on handwritten digits, evaluate, export to ONNX
 
 test:  ## Run the tests, without the slow ones
 	@.ci/venv test
-	$(bin)/python -m pytest -m "not slow"
+	$(bin)/python -m pytest $(workers) -m "not slow"
 
 test-all:  ## Run every test
 	@.ci/venv test
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest $(workers)
 
 lint:  ## Check style, format, types and scripts
 	@.ci/venv dev

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import psutil
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -30,15 +33,27 @@ if TYPE_CHECKING:
 OLD_RUN = Path(__file__).parent / "run_dir" / "format1"
 
 # Read by torch and the hub's client when they are first imported, in this process or in one a test starts.
-os.environ["OMP_NUM_THREADS"] = "2"  # the same sums, in the same order, on every machine
+os.environ["OMP_NUM_THREADS"] = "1"  # the same sums, in the same order, on every machine; each worker of pytest-xdist has one core
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not take the cores from those that work
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests use no GPU: its sums have another order, and not every worker finds room on it
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORKER_BYTES = 2**31  # memory for a worker: it peaks at 1.4 GB (measured), and some tests start processes of their own
 
 # A machine that is slow at the moment is no failure; CI tries the same examples every time, so that main does not turn
 # red by chance, while everybody else's runs keep searching.
 settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("any"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "any")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return what ``-n auto`` stands for: a worker for every core that this process may use, as far as the memory goes."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # the default hook reads it
+        return None
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
 
 
 @pytest.fixture(autouse=True)
@@ -145,18 +160,45 @@ def read_rows() -> Callable[[str | Path], list[dict[str, str]]]:
     return read
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function ``made_once(name, make)``: the folder that `make` filled, called once for all workers of a test run.
+
+    The worker that comes first works, the others wait for it. Tests read the folder and never write into it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    return partial(make_once, base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+def make_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    folder, whole = base / "shared" / name, base / "shared" / f"{name}.whole"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @dataclass(frozen=True)
 class TrainedRun:
-    """One small finished training that tests may read: its data folder and its run directory."""
+    """One small finished training that tests may read: its data folder, its run directory and the cache that it filled."""
 
     data: Path
     run: Path
+    cache: Path
 
 
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+def trained_once(made_once: Callable[..., Path]) -> TrainedRun:
     """Train a small network once on 3 classes of 20 striped images, one of which is a truncated JPEG."""
-    base = tmp_path_factory.mktemp("trained")
+    base = made_once("trained", _train)
+    return TrainedRun(base / "images", base / "runs" / "001-custom-cnn", base / "cache")
+
+
+def _train(base: Path) -> None:
     data = write_images(base, images=20)
     whole = data / "bees" / "bees-000.jpg"
     (data / "bees" / "broken.jpg").write_bytes(whole.read_bytes()[:300])
@@ -164,8 +206,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
         patch.setenv("CNNKIT_CACHE", str(base / "cache"))
         from cnnkit.api.training.train import train
 
-        result = train(data, epochs=6, batch_size=16, set=SMALL, precision="fp32", out=base / "runs")
-    return TrainedRun(data, result.run.path)
+        train(data, epochs=6, batch_size=16, set=SMALL, precision="fp32", out=base / "runs", device="cpu")
 
 
 @pytest.fixture
@@ -264,9 +305,22 @@ SMALL = ("width=8", "blocks=2", "dense=32", "dropout=0.1")
 
 
 @pytest.fixture
-def trained(trained_once: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedRun:
-    """A copy of the small finished training as the newest run under ./runs, so that a test may write into it."""
-    run = tmp_path / "runs" / trained_once.run.name
+def trained(trained_once: TrainedRun, tmp_path: Path) -> TrainedRun:
+    """A copy of the small finished training as the newest run under ./runs, with its cache, so that a test may write into both."""
+    run, cache = tmp_path / "runs" / trained_once.run.name, tmp_path / "cache"
     shutil.copytree(trained_once.run, run)
-    monkeypatch.setenv("CNNKIT_CACHE", str(trained_once.data.parent / "cache"))
-    return TrainedRun(trained_once.data, run)
+    shutil.copytree(trained_once.cache, cache)
+    return TrainedRun(trained_once.data, run, cache)
+
+
+@pytest.fixture
+def trained_export(trained: TrainedRun, made_once: Callable[..., Path]) -> Path:
+    """The exported file of `trained` in its run, as ``cnnkit export --onnx`` leaves it; exported once for all tests."""
+    shutil.copytree(made_once("exported", partial(_export, trained)), trained.run / "export")
+    return trained.run / "export" / "model.onnx"
+
+
+def _export(trained: TrainedRun, folder: Path) -> None:
+    from cnnkit.api import export
+
+    export(trained.run, out=folder / "model.onnx")

@@ -97,10 +97,8 @@ def test_a_model_is_evaluated_if_it_was_not_and_the_next_time_read(cli, trained)
 
 
 @pytest.mark.slow
-def test_a_run_and_its_exported_file(cli, trained) -> None:
-    assert cli("export", "--onnx").code == 0
-    exported = trained.run / "export/model.onnx"
-    result = cli("compare", trained.run, exported, "--json")
+def test_a_run_and_its_exported_file(cli, trained, trained_export) -> None:
+    result = cli("compare", trained.run, trained_export, "--json")
     assert result.code == 0, result.err
     document = result.json()
     assert [run["name"] for run in document["runs"]] == ["001-custom-cnn", "001-custom-cnn/export/model.onnx"]
@@ -108,7 +106,7 @@ def test_a_run_and_its_exported_file(cli, trained) -> None:
         "no difference can be told: 001-custom-cnn/export/model.onnx and 001-custom-cnn are right"
     )
     assert (trained.run / "eval/test-model.onnx/predictions.csv").is_file()
-    assert cli("compare", trained.run, exported).err == ""
+    assert cli("compare", trained.run, trained_export).err == ""
 
 
 def test_lone_models_are_compared_on_data_that_is_named(cli, trained, image_folder, read_rows) -> None:

@@ -93,12 +93,11 @@ def test_eval_says_what_the_temperature_does(cli, trained):
     assert "without the temperature of 1.50, " in (trained.run / "eval/test/report.txt").read_text().replace("\n", " ")
 
 
-def test_the_exported_file_gives_the_same_numbers_and_takes_no_other_views(cli, trained):
-    assert cli("export", "--onnx").code == 0
-    torch, onnx = cli("eval", "--json").json(), cli("eval", "--json", "--model", trained.run / "export/model.onnx").json()
+def test_the_exported_file_gives_the_same_numbers_and_takes_no_other_views(cli, trained_export):
+    torch, onnx = cli("eval", "--json").json(), cli("eval", "--json", "--model", trained_export).json()
     assert onnx["confusion"] == torch["confusion"]
     assert onnx["loss"]["value"] == pytest.approx(torch["loss"]["value"], rel=1e-4)
-    refused = cli("eval", "--tta", "--model", trained.run / "export/model.onnx")
+    refused = cli("eval", "--tta", "--model", trained_export)
     assert refused.code == 2
     assert "model.onnx resizes every image by itself" in refused.err
     assert "cnnkit eval --tta --model" in refused.err
@@ -294,9 +293,8 @@ def test_colours_alone_are_a_baseline_wherever_the_thumbnails_come_from(cli, tra
     assert [one["name"] for one in cli("eval", "--split", "train", "--json").json()["baselines"]] == ["majority"]
 
 
-def test_the_exported_file_is_compared_with_colours_too(cli, trained):
-    assert cli("export", "--onnx").code == 0
-    onnx = cli("eval", "--json", "--model", trained.run / "export/model.onnx").json()["baselines"]
+def test_the_exported_file_is_compared_with_colours_too(cli, trained_export):
+    onnx = cli("eval", "--json", "--model", trained_export).json()["baselines"]
     assert onnx[1] == cli("eval", "--json").json()["baselines"][1]
 
 

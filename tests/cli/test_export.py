@@ -42,9 +42,8 @@ def test_a_lone_model_file_is_checked_on_sample_photographs(cli, trained, tmp_pa
     assert (tmp_path / "alone/model.onnx").is_file()
 
 
-def test_refusals(cli, trained):
+def test_refusals(cli, trained_export):
     assert "cnnkit export --onnx" in cli("export").err
-    cli("export", "--onnx")
-    result = cli("export", "--onnx", "--model", trained.run / "export/model.onnx")
+    result = cli("export", "--onnx", "--model", trained_export)
     assert result.code == 2
     assert "only a model file can be exported" in result.err

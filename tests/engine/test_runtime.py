@@ -31,6 +31,11 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu").type == "cpu"
 
 
+def test_no_test_finds_a_gpu_even_where_there_is_one() -> None:
+    assert torch.cuda._parse_visible_devices() == []  # so torch counts none, whatever the driver knows
+    assert not torch.cuda.is_available()
+
+
 def test_preparing_moves_the_model_into_the_memory_format() -> None:
     model = nn.Conv2d(3, 4, 3)
     assert Runtime(CPU).prepare(model) is model

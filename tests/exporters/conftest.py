@@ -67,10 +67,8 @@ def model(make_model):
 
 
 @pytest.fixture(scope="session")
-def exported(model, tmp_path_factory) -> Path:
+def exported(model, made_once) -> Path:
     """Return the path of the ONNX file of `model`."""
     from cnnkit.exporters.onnx import write_onnx
 
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    write_onnx(model, path)
-    return path
+    return made_once("onnx", lambda folder: write_onnx(model, folder / "model.onnx")) / "model.onnx"

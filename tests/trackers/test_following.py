@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +116,9 @@ def test_the_error_for_a_missing_package_names_the_install_command(name, module,
     from cnnkit.trackers.tensorboard import TensorBoardTracker
     from cnnkit.trackers.wandb import WandbTracker
 
+    parent, _, child = module.rpartition(".")
+    if parent:
+        monkeypatch.delattr(import_module(parent), child, raising=False)  # an earlier import has set it
     monkeypatch.setitem(sys.modules, module, None)
     made_by(monkeypatch, {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker, "wandb": WandbTracker}[name])
     with pytest.raises(MissingExtraError, match=rf"--log {name} needs the package {name}; type: pip install 'cnnkit\[{name}\]'"):

@@ -34,13 +34,12 @@ def test_data_alone_measures_the_training_and_the_untrained_network():
 
 
 @pytest.mark.slow
-def test_a_run_is_measured_with_its_exports_and_its_training(trained, cli):
-    assert cli("export", "--onnx").code == 0
+def test_a_run_is_measured_with_its_exports_and_its_training(trained_export):
     found = BRIEF.model(find_target(None))
     assert [Path(model.file).name for model in found.models] == ["best.safetensors", "model.onnx"]
     assert found.training is not None
     assert found.training.batch_size == 16
-    alone = BRIEF.model(find_target(trained.run / "export/model.onnx"))
+    alone = BRIEF.model(find_target(trained_export))
     assert alone.training is None
     assert [model.format for model in alone.models] == ["onnx"]
 

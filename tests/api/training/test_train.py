@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import cnnkit
 from cnnkit.errors import CnnkitError, ConfigError
@@ -41,3 +42,27 @@ def test_train_takes_data_or_images_with_labels(given):
 def test_a_setting_that_does_not_exist_is_refused_with_the_closest(image_folder):
     with pytest.raises(ConfigError, match="'learning_rate' is not a setting of a training"):
         cnnkit.train(image_folder(), learning_rate=1.0)
+
+
+def test_a_file_name_that_is_no_text_survives(image_folder):
+    data = image_folder(images=12)
+    odd = data / "ants" / b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    try:
+        (data / "ants" / "ants-000.jpg").rename(odd)
+    except OSError:
+        pytest.skip("this file system knows names in UTF-8 only")
+    result = cnnkit.train(data, epochs=1, **SMALL)
+    evaluation = cnnkit.evaluate(result.run.path, split="train")
+    assert any("\udce9" in row["path"] for row in result.run.read_split())
+    assert evaluation.report.n == sum(row["split"] == "train" for row in result.run.read_split())
+
+
+def test_streaming_memory_and_disk_train_the_same_model(image_folder):
+    data = image_folder(images=16)
+    heads = [
+        torch.load(cnnkit.train(data, epochs=2, cache=cache, **SMALL).run.last / "state.pt", weights_only=True)["model"]
+        for cache in ("disk", "ram", "none")
+    ]
+    for name, weights in heads[0].items():
+        assert torch.equal(weights, heads[1][name])
+        assert torch.equal(weights, heads[2][name])

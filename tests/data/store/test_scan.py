@@ -277,15 +277,14 @@ scan(source, source.records, workers=2, progress=lambda done, total: (print(done
 
 def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up(image_folder) -> None:
     image_folder(images=20)
-    before = {process.pid for process in psutil.process_iter()}
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == -signal.SIGKILL
     assert int(done.stdout) < 60
     assert [".part-" in name for name in stores()] == [True]
     patience = time.monotonic() + 10
-    while _workers_of(before) and time.monotonic() < patience:
+    while _workers_of_this_test() and time.monotonic() < patience:
         time.sleep(0.1)
-    assert _workers_of(before) == []
+    assert _workers_of_this_test() == []
     found = look(FolderSource(Path("images")))
     assert found.folder is not None
     assert stores() == [found.folder.name]
@@ -306,13 +305,14 @@ def _server() -> int | None:
     return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
 
 
-def _workers_of(before: set[int]) -> list[str]:
-    """Return the command lines of servers and workers that are not in `before` and run in the folder of this test."""
-    found, folder = [], str(Path.cwd())
+def _workers_of_this_test() -> list[str]:
+    """Processes that were forked from a server and have the test's own cache in their environment; other tests run beside this one."""
+    found: list[str] = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in before and process.cwd() == folder and any("forkserver" in word for word in process.cmdline()):
-                found.append(" ".join(process.cmdline())[:80])
+            words = process.cmdline()
+            if any("forkserver" in word for word in words) and process.environ().get("CNNKIT_CACHE") == os.environ["CNNKIT_CACHE"]:
+                found.append(" ".join(words)[:80])
         except psutil.Error:
             continue
     return found

@@ -1,0 +1,52 @@
+"""A classifier of known predictions, for tests without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.rules import Rules
+
+SPEC = Preprocessing(image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+@dataclass
+class BrightnessClassifier:
+    """Predicts the second of two classes with the brightness of an image, on the [0, 1] scale, as its probability."""
+
+    classes: tuple[str, ...] = ("dark", "light")
+    rules: Rules = field(default_factory=Rules)
+    preprocessing: Preprocessing | None = SPEC
+    batches: list[int] = field(default_factory=list[int])
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        self.batches.append(len(images))
+        light = np.array([image.mean() / 255 for image in images], np.float32)
+        return np.stack([1 - light, light], axis=1)
+
+
+@pytest.fixture
+def brightness() -> Callable[..., BrightnessClassifier]:
+    """Return the class of classifiers that predict by brightness: ``brightness(rules=Rules(...))``."""
+    return BrightnessClassifier
+
+
+@pytest.fixture
+def gray_images(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Return a function that writes one PNG per gray level: ``gray_images(10, 200, folder="odd")`` gives 0-10.png and 1-200.png in it."""
+
+    def write(*levels: int, folder: str = "gray") -> list[Path]:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        files = [tmp_path / folder / f"{place}-{level}.png" for place, level in enumerate(levels)]
+        for file, level in zip(files, levels, strict=True):
+            Image.new("RGB", (20, 16), (level, level, level)).save(file)
+        return files
+
+    return write

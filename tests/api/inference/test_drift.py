@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnkit.api.inference.drift import DriftWatch, take_fingerprint
+from cnnkit.data.appearance import appearance
+from cnnkit.exporters.opening import open_classifier
+from cnnkit.metrics.drift import FEWEST
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.rules import Rules
+from cnnkit.model.torch_classifier import TorchClassifier
+
+
+def noise(number: int, high: int = 256, seed: int = 0) -> list[np.ndarray]:
+    """Images of 16 px, each with a level of its own below `high`."""
+    random = np.random.default_rng(seed)
+    levels = random.integers(0, high, number)
+    return [np.clip(random.normal(level, 12, (16, 16, 3)), 0, 255).astype(np.uint8) for level in levels]
+
+
+@pytest.fixture
+def watched(brightness):
+    """A classifier whose file has the fingerprint of 200 images of every brightness."""
+    plain, images = brightness(), noise(200)
+    looks = appearance(Preprocess(plain.preprocessing).canvases(images).numpy())
+    known = take_fingerprint(looks, plain.probabilities(images), split="val")
+    return brightness(rules=Rules(fingerprint=known))
+
+
+@pytest.mark.parametrize(
+    ("channels", "names"),
+    [(1, ("brightness", "contrast", "sharpness")), (3, ("brightness", "contrast", "sharpness", "saturation", "warmth"))],
+)
+def test_a_fingerprint_holds_appearance_and_confidence(channels, names):
+    random = np.random.default_rng(0)
+    looks = appearance(random.integers(0, 256, (50, channels, 8, 8)).astype(np.uint8))
+    probabilities = random.dirichlet((1, 1), 50).astype(np.float32)
+    found = take_fingerprint(looks, probabilities, split="train")
+    assert found.features == (*names, "confidence")
+    assert (found.n, found.split, len(found.counts[0])) == (50, "train", 2)
+    edges = np.quantile(probabilities.max(1), np.arange(1, 20) / 20)
+    np.testing.assert_allclose(found.edges[-1], edges, rtol=1e-4)
+    per_class = np.bincount(probabilities.argmax(1), minlength=2)
+    assert np.array(found.counts).sum(axis=2).tolist() == [per_class.tolist()] * len(found.features)
+
+
+def test_dark_images_alert_and_usual_ones_do_not(watched):
+    watch, other = DriftWatch(), DriftWatch()
+    watch.answers(watched, noise(100, seed=1))
+    other.answers(watched, noise(100, high=60, seed=1))
+    usual, dark = watch.result(), other.result()
+    assert usual is not None
+    assert dark is not None
+    assert (usual.alarm, dark.alarm) == (False, True)
+    assert next(shift for shift in dark.shifts if shift.feature == "brightness").shifted
+    assert (dark.n, dark.reference, dark.split) == (100, 200, "val")
+
+
+def test_a_watch_returns_the_predictions_of_the_classifier_and_adds_up_portions(watched, brightness):
+    images = noise(100, seed=2)
+    watch, whole = DriftWatch(), DriftWatch()
+    parts = [watch.answers(watched, images[:70]), watch.answers(watched, images[70:])]
+    np.testing.assert_array_equal(np.concatenate(parts), brightness().probabilities(images))
+    whole.answers(watched, images)
+    assert watch.result() == whole.result()
+
+
+def test_too_few_images_give_no_result(watched):
+    watch = DriftWatch()
+    watch.answers(watched, noise(FEWEST - 1, high=40))
+    assert watch.result() is None
+    watch.answers(watched, noise(1, high=40))
+    assert watch.result() is not None
+
+
+@pytest.mark.parametrize("lacking", ["fingerprint", "preprocessing", "rules"])
+def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, lacking):
+    class Bare:
+        classes = ("dark", "light")
+        probabilities = brightness().probabilities
+
+    files = {"fingerprint": brightness(), "preprocessing": brightness(rules=watched.rules, preprocessing=None), "rules": Bare()}
+    watch, images = DriftWatch(), noise(FEWEST + 1)
+    np.testing.assert_array_equal(watch.answers(files[lacking], images), brightness().probabilities(images))
+    assert watch.result() is None
+
+
+def test_a_model_file_is_watched_on_its_canvases(trained):
+    classifier = open_classifier(trained.run / "best.safetensors")
+    assert isinstance(classifier, TorchClassifier)
+    images, watch = noise(FEWEST, high=30), DriftWatch()
+    np.testing.assert_array_equal(watch.answers(classifier, images), classifier.probabilities(images))
+    found = watch.result()
+    assert found is not None
+    assert (found.n, found.reference) == (FEWEST, 12)
+    looks = appearance(classifier.canvases(images).numpy())
+    medians = {shift.feature: shift.median for shift in found.shifts}
+    assert medians["brightness"] == pytest.approx(np.median(looks[:, 0]))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cnnkit.api.inference.target import find_target
+from cnnkit.errors import ModelFileError
+from cnnkit.run_dir import RunDir
+
+
+def test_the_newest_finished_run_is_the_default(trained):
+    newest = RunDir(Path("runs/002-custom-cnn"))
+    shutil.copytree(trained.run, newest.path)
+    found = find_target(None)
+    assert (found.path, found.run, found.chosen) == (newest.best, newest, True)
+
+
+def test_a_run_stands_for_its_best_model(trained):
+    found = find_target(str(trained.run))
+    assert (found.path, found.run, found.chosen) == (trained.run / "best.safetensors", RunDir(trained.run), False)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "export/model.onnx"])
+def test_a_file_in_a_run_belongs_to_it(trained, name):
+    file = trained.run / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    found = find_target(file)
+    assert (found.path, found.run) == (file, RunDir(trained.run))
+
+
+def test_a_file_elsewhere_belongs_to_no_run(trained):
+    (trained.run / "deep/er").mkdir(parents=True)
+    for place in ("lone.safetensors", trained.run / "deep/er/lone.safetensors"):
+        shutil.copy(trained.run / "best.safetensors", place)
+        assert find_target(place).run is None
+
+
+def test_a_run_that_has_finished_no_epoch_says_how_to_go_on(trained):
+    (trained.run / "best.safetensors").unlink()
+    with pytest.raises(ModelFileError) as refused:
+        find_target(trained.run)
+    assert str(refused.value) == (
+        f"{trained.run}: the run has no best.safetensors yet: no epoch was finished; continue it: cnnkit resume {trained.run}"
+    )
+
+
+def test_a_folder_that_is_no_run_and_a_name_of_nothing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelFileError, match=r"folder: not a run directory"):
+        find_target(tmp_path / "folder")
+    with pytest.raises(ModelFileError, match="--model nowhere: no such file or run directory; left out, the newest finished run is taken"):
+        find_target("nowhere")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnnkit.api.training import data_dependent_init as room
+from cnnkit.api.training.data_dependent_init import StartsFromImages, start_from_images
+from cnnkit.data.batches import Batches
+from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.weights import WeightsReport
+
+SPEC = Preprocessing(image_size=2, channels=1, mean=(0.0,), std=(1.0,))
+
+
+class Curious(nn.Module):
+    """A network that asks for images first and keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def start_from(self, images: Tensor) -> None:
+        self.shown.append(images)
+
+
+class Reader(nn.Module):
+    """The features are the four pixels of an image; the last layer reads them."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, classes)
+        self.counts: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.counts.append(len(images))
+        return self.head(images.flatten(1))
+
+
+@pytest.fixture
+def images() -> Batches:
+    """Ten images, numbered by their gray level; rows 1 to 9 are trained on, in batches of four."""
+    canvases = np.arange(10, dtype=np.uint8).repeat(4).reshape(10, 1, 2, 2)
+    rows = np.arange(1, 10)
+    return Batches(canvases, rows, rows % 3, 4, Preprocess(SPEC), torch.device("cpu"))
+
+
+def test_a_network_that_asks_sees_normalised_images_spread_over_the_training_images(images, monkeypatch):
+    network = Curious()
+    assert isinstance(network, StartsFromImages)
+    assert start_from_images(network, None, images, 3) is None
+    (shown,) = network.shown
+    assert (255 * shown[:, 0, 0, 0]).round().tolist() == list(range(1, 10))
+    monkeypatch.setattr(room, "STARTERS", 3)
+    start_from_images(network, None, images, 3)
+    assert (255 * network.shown[1][:, 0, 0, 0]).round().tolist() == [1, 5, 9]
+
+
+def test_a_network_with_weights_is_not_made_from_images(images):
+    network = Curious()
+    report = WeightsReport(loaded=1, skipped=(), missing=(), unexpected=())
+    assert start_from_images(network, report, images, 3) is None
+    assert network.shown == []
+
+
+def test_a_network_that_starts_at_random_and_does_not_ask_is_left_alone(images):
+    network = Reader(3)
+    before = network.head.weight.clone()
+    assert start_from_images(network, None, images, 3) is None
+    assert torch.equal(network.head.weight, before)
+    assert network.counts == []
+
+
+def test_a_new_last_layer_is_mixed_from_a_few_images_of_every_class(images, monkeypatch):
+    monkeypatch.setattr(room, "EXAMPLES", 2)
+    network = Reader(3)
+    old = {"head.weight": torch.ones(5, 4), "head.bias": torch.zeros(5)}
+    report = WeightsReport(loaded=0, skipped=("head.weight", "head.bias"), missing=(), unexpected=(), spare=old)
+    said = start_from_images(network, report, images, 3)
+    assert said == "the new last layer starts as a mixture of the old one's classes, by what it sees in the training images"
+    torch.testing.assert_close(network.head.weight.detach(), torch.ones(3, 4))
+    assert sum(network.counts) == 6
+    assert network.training

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnkit.api.training import images as room
+from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
+from cnnkit.api.training.network import draw_up
+from cnnkit.config.settings import DataConfig, TrainConfig
+from cnnkit.data.store.stream import gather
+from cnnkit.errors import CnnkitError, DataError
+from cnnkit.model.preprocessing import Preprocessing
+
+OWN = Preprocessing(image_size=24, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
+
+
+@pytest.fixture
+def loaded(small_config: Callable[..., TrainConfig]) -> Callable[..., TrainingImages]:
+    """Return a function that passes the first stage: ``loaded(data, image_size=16)``; `weights` stand for those with a preprocessing."""
+
+    def load(data: Path, *, weights: Preprocessing | None = None, **flags: Any) -> TrainingImages:
+        more = {name: flags.pop(name) for name in ("dataset", "progress") if name in flags}
+        config = small_config(data, **flags)
+        blueprint = replace(draw_up(config.model), preprocessing=weights)
+        return load_images(config, blueprint, source=open_training_source(config.data), **more)
+
+    return load
+
+
+def test_images_lie_decoded_in_their_splits_at_the_size_of_the_network(image_folder, loaded):
+    images = loaded(image_folder(images=12), image_size=16)
+    assert images.classes == ("ants", "bees", "wasps")
+    assert {split: images.count(split) for split in ("train", "val", "test")} == {"train": 25, "val": 5, "test": 6}
+    assert (images.shape, images.canvases.shape) == ((3, 16, 16), (36, 3, 16, 16))
+    assert (images.augmentation.flip, images.augmentation.rotate) == ("h", 10)
+    assert images.notes == images.dataset.notes
+
+
+def test_mean_and_std_are_those_of_the_training_images_alone(image_folder, loaded):
+    images = loaded(image_folder(images=12))
+    rows, _ = images.dataset.arrays("train")
+    levels = next(gather(images.canvases, [rows])).astype(np.float64) / 255
+    assert images.preprocessing.mean == pytest.approx(levels.mean(axis=(0, 2, 3)))
+    assert images.preprocessing.std == pytest.approx(levels.std(axis=(0, 2, 3)))
+
+
+def test_mean_and_std_that_come_with_weights_are_kept(image_folder, loaded):
+    images = loaded(image_folder(images=6), weights=OWN)
+    assert images.preprocessing == OWN
+    assert images.shape == (3, 24, 24)
+
+
+def test_the_notes_tell_of_the_image_size_and_of_a_flip_that_is_left_out(image_folder, loaded):
+    images = loaded(image_folder(["left", "right"], images=8))
+    *of_data, size, flip = images.notes
+    assert tuple(of_data) == images.dataset.notes
+    assert size == "images are 32 px (median of the shorter side): --image-size 32"
+    assert flip.startswith("no mirroring: class 'left' looks like one that a mirror would change")
+
+
+def test_known_images_are_not_decoded_again_unless_their_canvases_are_lacking(image_folder, loaded, monkeypatch):
+    data = image_folder(images=6)
+    known = loaded(data)
+    decoded: list[object] = []
+    decode = room.load_dataset
+    monkeypatch.setattr(room, "load_dataset", lambda *given: decoded.append(given) or decode(*given))
+    again = loaded(data, dataset=known.dataset)
+    assert again.dataset is known.dataset
+    assert again.preprocessing == known.preprocessing
+    assert decoded == []
+    without = known.dataset.stored_in(replace(known.dataset.store, canvases=None, folder=None))
+    assert loaded(data, dataset=without).dataset.store.canvases is not None
+    assert len(decoded) == 1
+
+
+def test_progress_follows_the_scan(image_folder, loaded):
+    seen: list[tuple[int, int]] = []
+    loaded(image_folder(images=4), progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (12, 12)
+
+
+def test_a_class_name_that_is_no_text_is_refused_before_training(image_folder, loaded):
+    data = image_folder(images=12)
+    try:
+        (data / "ants").rename(data / b"caf\xe9".decode("utf-8", "surrogateescape"))
+    except OSError:
+        pytest.skip("this file system knows names in UTF-8 only")
+    with pytest.raises(CnnkitError, match=r"class b'caf\\xe9': its name is not valid UTF-8 text; rename the folder"):
+        loaded(data)
+
+
+def test_data_without_an_image_to_validate_with_are_refused(image_folder, loaded, monkeypatch):
+    data = image_folder(images=6)
+    whole = room.load_dataset
+
+    def without_val(*given: Any) -> Any:
+        dataset = whole(*given)
+        return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.split != "val"))
+
+    monkeypatch.setattr(room, "load_dataset", without_val)
+    with pytest.raises(DataError, match=rf"^{data}: no images to validate with; see --split$"):
+        loaded(data)
+
+
+def test_a_table_is_opened_with_its_groups(image_folder):
+    data = image_folder(["ants", "bees"], images=1)
+    Path("images.csv").write_text(
+        f"path,label,patient\n{data}/ants/ants-000.jpg,ants,p1\n{data}/bees/bees-000.jpg,bees,p2\n",
+    )
+    source = open_training_source(DataConfig(data="images.csv", group_by="patient"))
+    assert [record.group for record in source.records] == ["p1", "p2"]
+    with pytest.raises(DataError, match="--data is missing: name a folder of class folders"):
+        open_training_source(DataConfig())

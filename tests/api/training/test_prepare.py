@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+import cnnkit
+from cnnkit.api.training import arithmetic, auto
+from cnnkit.api.training.prepare import prepare
+from cnnkit.data.source import open_source
+from cnnkit.engine.lr_range import MIN_RATE
+from cnnkit.engine.runtime import Runtime
+from cnnkit.errors import CnnkitError, ConfigError, DataError, PluginError
+
+
+def test_the_model_file_alone_says_how_it_came_to_be(trained):
+    header = cnnkit.load_model(trained.run / "best.safetensors").header
+    assert header.arch == "custom-cnn"
+    assert header.options["width"] == 8
+    assert header.versions["cnnkit"] == metadata.version("cnnkit")
+    assert header.training["data"]["images"] == {"train": 37, "val": 12, "test": 11}
+    assert (header.training["augmentation"]["flip"], header.training["augmentation"]["shift"]) == ("h", 0.1)
+    assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
+
+
+def test_the_stages_meet_in_the_job(image_folder, small_config):
+    config = small_config(image_folder(images=12), seed=5, epochs=3, channels=1)
+    made = prepare(config)
+    assert made.config == config
+    assert (made.optim.epochs, made.optim.batch_size) == (3, 16)
+    assert made.counts == {"train": 28, "val": 4, "test": 4}
+    assert (made.header.arch, made.header.options["width"], made.header.classes) == ("custom-cnn", 8, ("ants", "bees", "wasps"))
+    assert (made.header.training["recipe"], made.header.training["seed"]) == ("default", 5)
+    assert made.header.training["data"]["sha256"] == made.dataset.fingerprint
+    assert (made.header.preprocessing.channels, made.batches.seed, made.batches.images) == (1, 5, 28)
+    assert made.runtime == Runtime(made.runtime.device, "fp32", reason="--precision")
+    assert made.notes == ("images are 32 px (median of the shorter side): --image-size 32",)
+    assert made.state.epoch == 0
+    assert made.run is None
+
+
+def test_cheap_refusals_come_before_any_image_is_read(small_config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Path("file").write_text("x")
+    with pytest.raises(PluginError, match="no tracker named 'tensorbord' is installed; did you mean 'tensorboard'"):
+        prepare(small_config("nowhere", log=("tensorbord",), device="cuda", out="file"))
+    with pytest.raises(ConfigError, match="--device cuda: there is none that torch"):
+        prepare(small_config("nowhere", device="cuda", out="file"))
+    with pytest.raises(ConfigError, match="--out file: cannot write there"):
+        prepare(small_config("nowhere", out="file"))
+    with pytest.raises(DataError, match="--data nowhere: no such file or folder"):
+        prepare(small_config("nowhere", out="file"), dry_run=True)  # a dry run writes nothing
+
+
+def test_a_dry_run_makes_no_folder(image_folder, small_config):
+    data = image_folder(images=6)
+    prepare(small_config(data), dry_run=True)
+    assert not Path("runs").exists()
+    prepare(small_config(data))
+    assert Path("runs").is_dir()
+
+
+def test_only_a_dry_run_leaves_the_rate_open(image_folder, small_config, monkeypatch):
+    monkeypatch.setattr(auto.AutoSettings, "lr", lambda *_, **__: 0.125)
+    data = image_folder(images=6)
+    dry, real = prepare(small_config(data, lr="auto"), dry_run=True), prepare(small_config(data, lr="auto"))
+    assert (dry.config.optim.lr, dry.optim.lr) == ("auto", MIN_RATE)
+    assert (real.config.optim.lr, real.optim.lr) == (0.125, 0.125)
+
+
+def test_a_given_runtime_replaces_the_probe_and_the_device(image_folder, small_config, monkeypatch):
+    monkeypatch.delattr(arithmetic, "choose_runtime")
+    given = Runtime(torch.device("cpu"), "bf16", channels_last=True, reason="as before")
+    made = prepare(small_config(image_folder(images=6), precision="auto", device="mps"), runtime=given)
+    assert made.runtime == given
+    assert next(made.model.parameters()).device == given.device
+    assert next(p for p in made.model.parameters() if p.ndim == 4).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_source_and_its_images_are_taken_as_they_are(image_folder, small_config):
+    data = image_folder(images=6)
+    source = open_source(str(data))
+    first = prepare(small_config(data), source=source, dry_run=True)
+    again = prepare(small_config("elsewhere"), source=source, dataset=first.dataset, dry_run=True)
+    assert again.dataset is first.dataset
+    assert again.header.training["data"]["name"] == str(data)
+
+
+def test_every_refusal_is_an_error_of_cnnkit(image_folder, small_config):
+    data = image_folder(images=4)
+    for flags, said in (
+        ({"arch": "custom-cmm"}, "did you mean 'custom-cnn'"),
+        ({"set": ("blocks=0",)}, "--set blocks=0: must be at least 1"),
+        ({"classes": ("ants", "bess")}, "did you mean 'bees'"),
+        ({"start_size": 32}, r"--start-size \(=32\) must be below --image-size"),
+    ):
+        with pytest.raises(CnnkitError, match=said):
+            prepare(small_config(data, **flags), dry_run=True)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import cnnkit.api
+from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.prepare import prepare
+from cnnkit.api.training.resume import recorded_config, resume
+from cnnkit.errors import DataError, ModelFileError
+from cnnkit.run_dir import RunDir
+
+
+@pytest.fixture
+def stopped(image_folder, small_config) -> TrainingJob:
+    """A training of three epochs that was left after the first."""
+    job = prepare(small_config(image_folder(images=12), epochs=3, patience=0, seed=7))
+    epochs = job.epochs()
+    next(epochs)
+    epochs.close()  # pyright: ignore[reportAttributeAccessIssue]  # a generator
+    return job
+
+
+def test_the_newest_run_continues_after_its_last_epoch_with_its_settings(stopped):
+    job = resume()
+    assert job.run is not None
+    assert job.run.path == Path("runs/001-custom-cnn")
+    assert job.state.epoch == 1
+    assert job.config.optim == stopped.config.optim
+    assert (job.config.run.seed, job.runtime.precision, job.runtime.reason) == (7, "fp32", "as before")
+    learned = stopped.model.state_dict()
+    assert all(torch.equal(value, learned[name]) for name, value in job.model.state_dict().items())
+    assert [epoch.epoch for epoch in job.epochs()] == [2, 3]
+    assert [row.epoch for row in job.run.read_history()] == [1, 2, 3]
+
+
+def test_history_rows_after_the_state_are_cut_off(stopped):
+    assert stopped.run is not None
+    stopped.run.append_history(dict.fromkeys(stopped.run.read_history()[0], "9"))
+    resume()
+    assert [row["epoch"] for row in stopped.run.read_history()] == ["1"]
+
+
+def test_a_finished_run_is_not_resumed(trained):
+    with pytest.raises(ModelFileError) as refused:
+        resume(trained.run)
+    assert str(refused.value) == (
+        f"{trained.run}: this run is finished; to train further, start from it: --weights {trained.run / 'best.safetensors'}"
+    )
+
+
+def test_images_that_changed_are_counted_and_one_is_named(stopped):
+    assert stopped.run is not None
+    data = Path(stopped.config.data.data)
+    (data / "ants/ants-003.jpg").unlink()
+    (data / "bees/bees-000.jpg").write_bytes((data / "bees/bees-000.jpg").read_bytes() + b"\0")
+    shutil.copy(data / "wasps/wasps-001.jpg", data / "wasps/wasps-100.jpg")
+    with pytest.raises(DataError, match=r"images of .* are not as they were when the run began, such as ants/ants-003\.jpg; restore them"):
+        resume(stopped.run.path)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelFileError, match="folder: not a run directory"):
+        resume(tmp_path / "folder")
+
+
+def test_the_recorded_settings_name_their_data_from_anywhere(stopped, tmp_path, monkeypatch):
+    assert stopped.run is not None
+    run = RunDir(stopped.run.path.resolve())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = recorded_config(run)
+    assert Path(config.data.data) == tmp_path / "images"
+    assert (config.run.seed, config.optim.epochs, config.model.set) == (7, 3, ("width=8", "blocks=2", "dense=32"))
+    assert config.data.split_file is None
+
+
+def test_a_split_file_survives_a_resume_from_another_folder(image_folder, small_config, tmp_path, monkeypatch):
+    data = image_folder(images=16)
+    first = prepare(small_config(data)).begin()
+    shutil.copy(first.split_file, tmp_path / "mine.csv")
+    stopped = prepare(small_config(data, epochs=2, seed=5, split_file="mine.csv"))
+    run = stopped.begin()
+    next(stopped.epochs())
+    assert run.read_split() == first.read_split()
+    stopped.record("stopped")
+    (tmp_path / "mine.csv").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    run_path = run.path.resolve()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(list(cnnkit.api.resume(run_path).epochs())) == 1
