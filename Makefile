@@ -1,4 +1,4 @@
-# Every target makes what it needs, in a virtual environment of its own (.venv); nothing is installed outside.
+# Every target installs its packages into a virtual environment of its own (.venv); nothing is installed outside.
 # Another interpreter: make test PYTHON=python3.12
 export PYTHON
 
@@ -33,7 +33,7 @@ lint:  ## Check style, format, types and scripts
 	$(bin)/python -m pyright
 	$(bin)/shellcheck .ci/venv .ci/run
 
-fix:  ## Repair style and format where a machine can
+fix:  ## Repair style and format where a machine can do it
 	@.ci/venv dev
 	$(bin)/python -m ruff check --fix .
 	$(bin)/python -m ruff format .
@@ -42,6 +42,6 @@ docs:  ## Build the documentation into build/docs
 	@.ci/venv docs
 	$(bin)/zensical build --strict --config-file .zensical.toml
 
-clean:  ## Remove what was built; .venv and runs/ stay
+clean:  ## Remove built files and caches; .venv and runs/ stay
 	rm -rf build dist .cache .pytest_cache .ruff_cache .hypothesis
 	find cnnkit tests plugins -name __pycache__ -type d -prune -exec rm -rf {} +

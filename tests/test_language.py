@@ -30,6 +30,7 @@ FORBIDDEN = {
     r"kin": "cluster",
     r"rings?": "alerts",
     r"circles?": "reference cycle",
+    r"places?": "index, row, position, cell, cache",
     r"so many": "N, at least",
     r"(that|those) which": "a noun",
     r"one who": "a noun",
@@ -55,7 +56,8 @@ def help_texts() -> dict[str, str]:
     for name, command in group.commands.items():
         commands |= {f"{name} {below}": inner for below, inner in getattr(command, "commands", {}).items()}
     for name, command in commands.items():
-        found[name] = " ".join((command.help or "").split())
+        paragraphs = [each for each in (command.help or "").split("\n\n") if not each.startswith("\b")]  # examples stand after \b
+        found[name] = " ".join(" ".join(paragraphs).split())
         found |= {f"{name} {param.name}": getattr(param, "help", "") or "" for param in command.params}
     return found
 
