@@ -11,20 +11,28 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store import store
-from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
-from cnnkit.data.store.store import ArrayWriter, Store, canvas_file, canvas_shape
+from cnnkit.data.store.store import (
+    ScanStore,
+    Sink,
+    Store,
+    canvas_shape,
+    facts_nbytes,
+    open_canvases,
+    open_thumbnails,
+    thumbnail_shape,
+)
 from cnnkit.data.store.stream import Canvases, StreamedCanvases
 from cnnkit.errors import DataError
 
@@ -68,14 +76,6 @@ class Scan:
         return f"{size}, {'found' if self.reused else 'now'} in the cache"
 
 
-class Sink(Protocol):
-    """A target for decoded rows."""
-
-    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, ...) as `rows` (n,)."""
-        ...
-
-
 class MemorySink:
     """A sink in memory."""
 
@@ -100,25 +100,22 @@ def scan(
 
     `progress(done, total)` is called during decoding. Raises `DataError` if the canvases do not fit into the storage `cache`.
     """
-    keys = [(record.path, source.stamp(record)) for record in records]
-    folder = store.store_folder(source, records, [stamp for _, stamp in keys])
-    found = store.open_store(folder)
+    store = ScanStore(source, records)
+    found, kept = store.content, store.canvases(geometry)
     size = math.prod(canvas_shape(len(records), geometry)) if geometry else 0
-    storage = _choose_storage(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
-    kept = found.canvases(geometry) if found and geometry else None
-    if found:
-        store.mark_used(folder)
-    if found and (geometry is None or kept is not None or storage == "none"):
-        if storage == "none" and geometry and kept is None:
-            return Scan(
-                found.facts, found.thumbnails, StreamedCanvases(source, records, found.facts, geometry, workers), folder, reused=False
-            )
+    storage = _choose_storage(cache, store.folder, size + (0 if found else facts_nbytes(len(records))), size)
+    if found and (geometry is None or kept is not None):
         canvases = np.array(kept) if cache == "ram" and kept is not None else kept
-        return Scan(found.facts, found.thumbnails, canvases, folder, reused=True)
-    work = _ScanPass(source, records, keys, geometry, workers, progress)
-    if storage == "disk":
-        return work.to_disk(folder, found)
-    return work.to_memory(with_canvases=storage == "ram")
+        return Scan(found.facts, found.thumbnails, canvases, store.folder, reused=True)
+    if found and geometry and storage == "none":
+        streamed = StreamedCanvases(source, records, found.facts, geometry, workers)
+        return Scan(found.facts, found.thumbnails, streamed, store.folder, reused=False)
+    work = _ScanPass(source, records, store.keys, geometry, workers, progress)
+    if storage != "disk":
+        return work.to_memory(with_canvases=storage == "ram")
+    with _disk_errors(store.folder, size):
+        made = store.write(geometry, work.fill)
+    return Scan(made.facts, made.thumbnails, made.canvases(geometry) if geometry else None, store.folder, reused=False)
 
 
 def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing | None = None) -> Scan | None:
@@ -126,21 +123,18 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
 
     With a `geometry`, the cache must hold their canvases too.
     """
-    folder = store.store_folder(source, records, [source.stamp(record) for record in records])
-    found = store.open_store(folder)
-    kept = found.canvases(geometry) if found and geometry else None
+    store = ScanStore(source, records)
+    found, kept = store.content, store.canvases(geometry)
     if found is None or (geometry and kept is None):
         return None
-    store.mark_used(folder)
-    return Scan(found.facts, found.thumbnails, kept, folder, reused=True)
+    return Scan(found.facts, found.thumbnails, kept, store.folder, reused=True)
 
 
 def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:
     """Return `known` with the thumbnails and the canvases of `geometry` from its store; None if the store lacks them."""
     if known.folder is None:
         return None
-    thumbnails = store.open_thumbnails(known.folder, len(known.facts))
-    canvases = store.open_canvases(known.folder, len(known.facts), geometry)
+    thumbnails, canvases = open_thumbnails(known.folder, len(known.facts)), open_canvases(known.folder, len(known.facts), geometry)
     return None if thumbnails is None or canvases is None else replace(known, thumbnails=thumbnails, canvases=canvases)
 
 
@@ -150,57 +144,22 @@ class _ScanPass:
 
     source: Source
     records: Sequence[Record]
-    keys: list[tuple[str, str]]
+    keys: Sequence[tuple[str, str]]
     geometry: Preprocessing | None
     workers: int
     progress: Progress | None
 
-    def to_disk(self, folder: Path, found: Store | None) -> Scan:
-        """Write a store, or add canvases to the store `found`."""
-        assert self.geometry is not None or found is None  # noqa: S101 (a whole store has facts)
-        total = 0 if self.geometry is None else math.prod(canvas_shape(len(self.records), self.geometry))
-        with _disk_errors(folder, total):
-            part = store.new_part(folder)
-            try:
-                facts = self._write(part, store.earlier_stores(folder) if found is None else ())
-                if found and self.geometry:
-                    (part / canvas_file(self.geometry)).replace(folder / canvas_file(self.geometry))
-                else:
-                    store.write_facts(part, self.source, self.keys, facts)
-                    store.publish(part, folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-        made = store.open_store(folder)
-        kept = made.canvases(self.geometry) if made and self.geometry else None
-        if made is None or (self.geometry and kept is None):
-            raise DataError(f"{folder}: the new store of decoded images cannot be read back; use --cache ram")
-        return Scan(made.facts, made.thumbnails, kept, folder, reused=False)
-
-    def _write(self, part: Path, earlier: Iterable[Store]) -> list[Facts]:
-        """Write thumbnails and canvases into the folder `part`."""
-        with ExitStack() as files:
-            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS_FILE, self._thumbnail_shape()))
-            canvases = None
-            if self.geometry:
-                canvases = files.enter_context(
-                    ArrayWriter(part / canvas_file(self.geometry), canvas_shape(len(self.records), self.geometry))
-                )
-            return self._fill(thumbnails, canvases, earlier)
-
     def to_memory(self, *, with_canvases: bool) -> Scan:
         """Keep facts, thumbnails and, if `with_canvases`, the canvases in memory; write nothing."""
-        thumbnails = MemorySink(self._thumbnail_shape())
+        thumbnails = MemorySink(thumbnail_shape(len(self.records)))
         canvases = MemorySink(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
-        facts = tuple(self._fill(thumbnails, canvases, ()))
+        facts = tuple(self.fill(thumbnails, canvases, ()))
         if canvases:
             return Scan(facts, thumbnails.array, canvases.array, None, reused=False)
         streamed = StreamedCanvases(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
         return Scan(facts, thumbnails.array, streamed, None, reused=False)
 
-    def _thumbnail_shape(self) -> tuple[int, int, int, int]:
-        return len(self.records), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
-
-    def _fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
+    def fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
         """Put every row into the sinks, from an `earlier` store if it has the row, else by decoding; return the facts."""
         facts = [Facts()] * len(self.records)
         todo = np.arange(len(self.records))

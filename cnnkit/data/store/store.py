@@ -14,11 +14,11 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import platformdirs
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
@@ -66,16 +67,6 @@ class StoreInfo:
     used: float
 
 
-def store_folder(source: Source, records: Sequence[Record], stamps: Sequence[str]) -> Path:
-    """Return the folder of the store of `records` in their present state, given by `stamps`."""
-    origin = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
-    origin_hash = hashlib.sha256(_bytes(origin)).hexdigest()[:12]
-    digest = hashlib.sha256(str(DECODER_VERSION).encode())
-    for record, stamp in zip(records, stamps, strict=True):
-        digest.update(_bytes(f"\0{record.path}\0{stamp}"))
-    return cache_folder() / "stores" / f"{origin_hash}-{digest.hexdigest()[:20]}"
-
-
 def canvas_file(geometry: Preprocessing) -> str:
     """Return the name of the file of canvases of `geometry`, which does not depend on mean and std."""
     text = geometry.model_dump_json(exclude={"mean", "std"})
@@ -103,20 +94,19 @@ def open_store(folder: Path) -> Store | None:
     return Store(folder, facts, thumbnails, keys)
 
 
+def thumbnail_shape(images: int) -> tuple[int, int, int, int]:
+    """Return the shape (N, T, T, 3) of the thumbnails of N `images`."""
+    return images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
+
+
 def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
     """Return the thumbnails (N, T, T, 3) of a store of N `images`, memory-mapped, or None."""
-    return open_array(folder / THUMBNAILS_FILE, (images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3))
+    return open_array(folder / THUMBNAILS_FILE, thumbnail_shape(images))
 
 
 def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
     """Return the canvases (N, C, S, S) of `geometry` of a store of N `images`, memory-mapped, or None."""
     return open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
-
-
-def mark_used(folder: Path) -> None:
-    """Set the time of a store's last use. The oldest stores are removed first."""
-    with suppress(OSError):
-        os.utime(folder)
 
 
 def open_array(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -128,20 +118,12 @@ def open_array(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     return array if array.shape == shape and array.dtype == np.uint8 else None
 
 
-def earlier_stores(folder: Path) -> Iterator[Store]:
-    """Yield the other stores of the same source, last used first, since most of their images may be unchanged."""
-    for sibling in _siblings(folder):
-        store = open_store(sibling)
-        if store is not None:
-            yield store
+class Sink(Protocol):
+    """A target for decoded rows."""
 
-
-def write_facts(folder: Path, source: Source, keys: Sequence[tuple[str, str]], facts: Sequence[Facts]) -> None:
-    """Write the facts of images with the (path, stamp) `keys` into `folder`, by columns."""
-    columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
-    paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
-    index = {"decoder": DECODER_VERSION, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
-    (folder / FACTS_FILE).write_text(json.dumps(index), "utf-8")
+    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+        """Store `values` (n, ...) as `rows` (n,)."""
+        ...
 
 
 class ArrayWriter:
@@ -173,27 +155,6 @@ class ArrayWriter:
         self._file.close()
 
 
-def publish(part: Path, folder: Path) -> None:
-    """Rename the finished store `part` to `folder`, and remove the oldest stores of its source."""
-    if open_store(folder) is None:  # another process may have finished the same store
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-    for old in _siblings(folder)[MAX_STORES - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def new_part(folder: Path) -> Path:
-    """Return a new folder in which a store is written, after removing the folders of interrupted scans."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob("*.part-*"):
-        owner = left.name.rpartition(".part-")[2].partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    part.mkdir()
-    return part
-
-
 def stores() -> list[StoreInfo]:
     """Return all stores, last used first; the folder of an interrupted scan counts as a store without images."""
     found: list[StoreInfo] = []
@@ -213,6 +174,98 @@ def clear() -> int:
     freed = sum(info.bytes for info in stores())
     shutil.rmtree(cache_folder() / "stores", ignore_errors=True)
     return freed
+
+
+Fill = Callable[[Sink, Sink | None, Iterable[Store]], list[Facts]]  # thumbnails, canvases, earlier stores of the source
+
+
+class ScanStore:
+    """The store of the scan of `records` in their present state: `content` is an earlier scan's, or None."""
+
+    def __init__(self, source: Source, records: Sequence[Record]) -> None:
+        self.keys = tuple((record.path, source.stamp(record)) for record in records)
+        self.folder = _store_folder(source, self.keys)
+        self.content = open_store(self.folder)
+        self._source = source.name
+        if self.content is not None:
+            with suppress(OSError):
+                os.utime(self.folder)  # the time of the last use: the oldest stores are removed first
+
+    def canvases(self, geometry: Preprocessing | None) -> NDArray[np.uint8] | None:
+        """Return the canvases of `geometry`, memory-mapped, or None if there are none."""
+        return self.content.canvases(geometry) if self.content is not None and geometry is not None else None
+
+    def write(self, geometry: Preprocessing | None, fill: Fill) -> Store:
+        """Write what `fill` puts into the sinks, and return the store: a new one, or the known one with canvases of `geometry`.
+
+        Raises `OSError` if the disk is full or may not be written, `DataError` if the store cannot be read back.
+        """
+        part = _new_part(self.folder)
+        try:
+            with ExitStack() as files:
+                thumbnails = files.enter_context(ArrayWriter(part / THUMBNAILS_FILE, thumbnail_shape(len(self.keys))))
+                canvases = None
+                if geometry is not None:
+                    shape = canvas_shape(len(self.keys), geometry)
+                    canvases = files.enter_context(ArrayWriter(part / canvas_file(geometry), shape))
+                facts = fill(thumbnails, canvases, () if self.content else _earlier_stores(self.folder))
+            if self.content is not None and geometry is not None:
+                (part / canvas_file(geometry)).replace(self.folder / canvas_file(geometry))
+            else:
+                _write_facts(part, self._source, self.keys, facts)
+                _publish(part, self.folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        made = open_store(self.folder)
+        if made is None or (geometry is not None and made.canvases(geometry) is None):
+            raise DataError(f"{self.folder}: the new store of decoded images cannot be read back; use --cache ram")
+        return made
+
+
+def _store_folder(source: Source, keys: Sequence[tuple[str, str]]) -> Path:
+    origin = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
+    origin_hash = hashlib.sha256(_bytes(origin)).hexdigest()[:12]
+    digest = hashlib.sha256(str(DECODER_VERSION).encode())
+    for path, stamp in keys:
+        digest.update(_bytes(f"\0{path}\0{stamp}"))
+    return cache_folder() / "stores" / f"{origin_hash}-{digest.hexdigest()[:20]}"
+
+
+def _earlier_stores(folder: Path) -> Iterator[Store]:
+    """Yield the other stores of the same source, last used first: most of their images may be unchanged."""
+    for sibling in _siblings(folder):
+        store = open_store(sibling)
+        if store is not None:
+            yield store
+
+
+def _write_facts(folder: Path, source: str, keys: Sequence[tuple[str, str]], facts: Sequence[Facts]) -> None:
+    """Write the facts of images into `folder`, in columns."""
+    columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
+    paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
+    index = {"decoder": DECODER_VERSION, "source": source, "path": paths, "stamp": stamps, "facts": columns}
+    (folder / FACTS_FILE).write_text(json.dumps(index), "utf-8")
+
+
+def _publish(part: Path, folder: Path) -> None:
+    """Give the complete store `part` its name, and remove the oldest stores of its source."""
+    if open_store(folder) is None:  # another process may have made it meanwhile
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    for old in _siblings(folder)[MAX_STORES - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _new_part(folder: Path) -> Path:
+    """Return a new folder in which a store is written, after removing the folders of interrupted scans."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob("*.part-*"):
+        owner = left.name.rpartition(".part-")[2].partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    part.mkdir()
+    return part
 
 
 def _siblings(folder: Path) -> list[Path]:

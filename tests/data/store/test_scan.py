@@ -333,7 +333,7 @@ class FullDisk(ArrayWriter):
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])
 def test_a_full_disk_is_an_error_with_advice(noise_source, monkeypatch: pytest.MonkeyPatch, number: int, reason: str) -> None:
-    monkeypatch.setattr(scanning, "ArrayWriter", FullDisk)
+    monkeypatch.setattr(storing, "ArrayWriter", FullDisk)
     monkeypatch.setattr(FullDisk, "left", 3000)
     monkeypatch.setattr(FullDisk, "number", number)
     threads = threading.active_count()
