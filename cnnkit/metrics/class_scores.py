@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnkit.metrics.counts import Margins
-from cnnkit.metrics.intervals import Estimate, f1_interval, finite, wilson
+from cnnkit.metrics.intervals import Estimate, f1_interval, wilson
+from cnnkit.metrics.proportion import finite
 from cnnkit.metrics.scores import f1_of, precision_of, recall_of
 
 FEW_IMAGES = 30  # below, the 95 % interval of a recall near 0.9 is wider than 20 points (Wilson, 27 of 30: 74 to 97 %)

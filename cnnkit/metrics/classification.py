@@ -14,7 +14,8 @@ from cnnkit.metrics.baselines import MAJORITY, Baseline, baseline
 from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration_error, reliability_bins
 from cnnkit.metrics.class_scores import ClassScore, class_scores
 from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts, margins
-from cnnkit.metrics.intervals import Estimate, bootstrap_counts, finite, wilson
+from cnnkit.metrics.intervals import Estimate, bootstrap_counts, wilson
+from cnnkit.metrics.proportion import finite
 from cnnkit.metrics.ranking import area_interval, rank
 from cnnkit.metrics.resampling import bootstrap_rows
 from cnnkit.metrics.scores import Scores, balanced_accuracy_of, macro_f1_of, weighted_f1_of
