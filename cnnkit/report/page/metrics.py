@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from cnnkit.metrics.class_scores import FEW_IMAGES
+from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate, wilson
 from cnnkit.report.terminal.numbers import UNDEFINED, percent
@@ -125,7 +125,7 @@ def class_rows(metrics: Mapping[str, Any], table: Counts) -> list[ClassRow]:
                 recall=_share(scores["recall"]),
                 f1=_share(scores["f1"]),
                 bar=wilson(hits, support),
-                few=support < FEW_IMAGES,
+                few=support < MIN_CLASS_IMAGES,
                 missed=support - hits,
                 false_alarms=predicted - hits,
             )
