@@ -16,12 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
+
+# A run of the oldest format: its documents have no key `format`. Every later cnnkit must read them, so they are never written anew.
+OLD_RUN = Path(__file__).parent / "run_dir" / "format1"
 
 # Read by torch and the hub's client when they are first imported, in this process or in one a test starts.
 os.environ["OMP_NUM_THREADS"] = "2"  # the same sums, in the same order, on every machine
@@ -163,6 +169,46 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 
 
 @pytest.fixture
+def old_run() -> Path:
+    """The folder of `OLD_RUN`: config.json, split.csv, history.csv, and metrics.json in ``eval/test`` and ``eval/test-tta``."""
+    return OLD_RUN
+
+
+def old_config() -> dict[str, Any]:
+    return json.loads((OLD_RUN / "config.json").read_text("utf-8"))
+
+
+def old_metrics() -> dict[str, Any]:
+    return json.loads((OLD_RUN / "eval/test/metrics.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def make_record() -> Callable[..., RunRecord]:
+    """Return a function that makes the record of `OLD_RUN` with other values: ``make_record(status="stopped")``."""
+    from cnnkit.run_dir import RunRecord
+
+    return lambda **changes: RunRecord.model_validate({**old_config(), **changes})
+
+
+@pytest.fixture
+def make_metrics() -> Callable[..., StoredMetrics]:
+    """Return a function that makes the stored metrics of `OLD_RUN` with other values: ``make_metrics(split="val")``."""
+    from cnnkit.run_dir import StoredMetrics
+
+    return lambda **changes: StoredMetrics.model_validate({**old_metrics(), **changes})
+
+
+@pytest.fixture
+def make_row() -> Callable[..., HistoryRow]:
+    """Return a function that makes a row of history.csv: ``make_row(epoch=2, val_loss=0.5)``."""
+    from cnnkit.run_dir import HistoryRow
+
+    numbers = {"epoch": 1, "step": 10, "lr": 0.01, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4}
+    values = {**numbers, "seconds": 2.5, "images_per_second": 360.0, "is_best": True}
+    return lambda **changes: HistoryRow.model_validate({**values, **changes})
+
+
+@pytest.fixture
 def answered_run(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a run directory with the answers of an evaluation, without a model that could be asked.
 
@@ -190,8 +236,9 @@ def write_answered_run(
     labels = {number: classes[number % len(classes)] for number in (*(tested or range(len(right))), *trained)}
     content = {number: hashlib.sha256(str(number).encode()).hexdigest() for number in labels}
     (run / "best.safetensors").write_text(model or name)
-    config = {"status": "finished", "classes": list(classes), "data": {"location": str(base / "images"), "name": "images"}}
-    (run / "config.json").write_text(json.dumps(config))
+    config = old_config()
+    config["data"]["location"] = str(base / "images")
+    (run / "config.json").write_text(json.dumps(config | {"classes": list(classes)}))
     sides = dict.fromkeys(trained, "train") | dict.fromkeys(tested or range(len(right)), split)
     paths = {number: f"{label}/{number:04d}.jpg" for number, label in labels.items()}
     rows = [(paths[number], labels[number], side, content[number]) for number, side in sides.items()]
@@ -203,7 +250,7 @@ def write_answered_run(
     _write_rows(folder / "predictions.csv", ("path", "true", "predicted", "probability", "loss"), rows)
     fingerprint = hashlib.sha256((model or name).encode()).hexdigest()
     metrics = {"model": {"file": "best.safetensors", "sha256": fingerprint}, "unreadable": []}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(old_metrics() | metrics))
     return run
 
 

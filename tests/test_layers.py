@@ -46,8 +46,9 @@ LIGHT = {
     "config": Room(rooms="errors architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
-    "run_dir": Room(rooms="errors files"),
+    "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
     "model.facts": Room(rooms="errors"),
+    "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),
@@ -57,7 +58,7 @@ HEAVY = {
     "speed.stopwatch": Room(rooms="speed", packages="psutil torch"),
     # a trained model: its file, its preprocessing, its predictions
     "model": Room(
-        rooms="errors files architecture registry metrics",
+        rooms="errors files architecture registry metrics model.preprocessing",
         packages="numpy torch pydantic safetensors",
         packages_inside="timm",
         rooms_as_types="exporters",
@@ -67,7 +68,7 @@ HEAVY = {
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
-        rooms="errors files config registry model",
+        rooms="errors files config registry model model.preprocessing",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
         packages_inside="sklearn scipy torchvision datasets pillow_heif",
     ),
@@ -75,7 +76,9 @@ HEAVY = {
     "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
-    "exporters": Room(rooms="errors files registry model", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"),
+    "exporters": Room(
+        rooms="errors files registry model model.preprocessing", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"
+    ),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
     # tables, pictures and pages, made without torch
     "report": Room(
@@ -85,8 +88,8 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts data doctor engine "
-        "trackers explain exporters",
+        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
+        "data doctor engine trackers explain exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),
@@ -215,7 +218,7 @@ def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
 
 MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 9, 14
 LARGE_ROOMS = {"cli", "metrics", "engine"}  # one file per command, per metric, per step of the loop
-ROOT = {"__init__", "__main__", "errors", "files", "architecture", "registry", "run_dir", "testing"}
+ROOT = {"__init__", "__main__", "errors", "files", "architecture", "registry", "testing"}
 
 
 def test_the_house_has_few_rooms_with_few_modules_each() -> None:
@@ -300,6 +303,11 @@ def test_looking_around_loads_no_torch(command: list[str]) -> None:
 def test_runs_and_info_load_no_torch(trained) -> None:
     lines = f"assert main(['runs']) == 0\nassert main(['info', {str(trained.run)!r}]) == 0"
     assert loaded_after(f"from cnnkit.cli.app import main\n{lines}") & TORCH == set()
+
+
+def test_records_of_runs_are_read_without_numpy() -> None:
+    """It takes longer to load than all the files of a run to read."""
+    assert "numpy" not in loaded_after("import cnnkit.run_dir, cnnkit.api.inference.runs")
 
 
 def test_importing_cnnkit_loads_no_package_but_itself() -> None:

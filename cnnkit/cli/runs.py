@@ -15,11 +15,10 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
-from cnnkit.run_dir import runs_folder
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.runs import RunFacts
-    from cnnkit.metrics.intervals import Estimate
+    from cnnkit.metrics.proportion import Estimate
 
 NOTHING = "-"
 # Left out, in this order, where the terminal is too narrow for all.
@@ -41,6 +40,7 @@ def command(
 ) -> None:
     """List the runs under $CNNKIT_RUNS or ./runs, with their accuracy."""
     from cnnkit.api.inference.runs import list_runs, ordered
+    from cnnkit.run_dir import runs_folder
 
     found = ordered(list_runs(pattern), sort)
     if json:

@@ -13,13 +13,14 @@ from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_config_options
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section
-from cnnkit.errors import TrainingStoppedError, listed
+from cnnkit.errors import ModelFileError, TrainingStoppedError, listed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api.training.job import TrainingJob
     from cnnkit.config.settings import OptimSettings
+    from cnnkit.run_dir import RunDir
 
 Flag = typer.Option
 
@@ -74,7 +75,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.kept}",
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.storage}",
         "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
@@ -122,21 +123,19 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     finally:
         for text in job.followers.notes:
             console.labelled(screen, "note", text, "yellow")
-        rows = run.read_history()
-        if rows:
-            from cnnkit.report.pictures.plots import plot_curves  # matplotlib: here it does not delay the first step
-
-            plot_curves(rows, run.path / "curves.png")
+        _plot(run, screen)
     stopping = job.state.stopping
     if not stopping.best_epoch:
         raise TrainingStoppedError(
             f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
         )
-    best = next(row for row in rows if int(row["epoch"]) == stopping.best_epoch)
+    best = run.best_row(run.read_history(), stopping.best_epoch)
+    assert best.val_loss is not None  # noqa: S101 (of the best epoch)
+    assert best.val_accuracy is not None  # noqa: S101
     header = read_header(run.best)
     if json:
         facts = {"run": str(run.path), "model": str(run.best), "epochs": job.state.epoch, "stopped_early": stopping.exhausted}
-        numbers = {key: float(best[key]) for key in ("val_loss", "val_accuracy", "train_loss", "train_accuracy")}
+        numbers = best.model_dump(include={"val_loss", "val_accuracy", "train_loss", "train_accuracy"})
         console.print_json(
             {
                 **facts,
@@ -155,12 +154,25 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     console.say(
         result,
         f"{end}kept epoch {stopping.best_epoch} of {job.state.epoch}, best by {stopping.monitor}: "
-        f"val_loss {float(best['val_loss']):.4f}, val_accuracy {100 * float(best['val_accuracy']):.1f} %",
+        f"val_loss {best.val_loss:.4f}, val_accuracy {100 * best.val_accuracy:.1f} %",
     )
     console.say(result, calibration_line(header.temperature, header.calibration))
     console.say(result, f"run directory {run.path}")
     named = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
     console.say(result, f"next: cnnkit eval --confusion{named}")
+
+
+def _plot(run: RunDir, screen: Console) -> None:
+    """Draw curves.png; a damaged history is a note, as it must hide no error of the training."""
+    try:
+        rows = run.read_history()
+    except ModelFileError as error:
+        console.labelled(screen, "note", str(error), "yellow")
+        return
+    if rows:
+        from cnnkit.report.pictures.plots import plot_curves  # matplotlib: here it does not delay the first step
+
+        plot_curves(rows, run.path / "curves.png")
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:

@@ -1,1 +1,1 @@
-"""How images come in: sources, the decoder, the scan and its store, splits, batches, augmentation."""
+"""Input of images: sources, the decoder, the scan and its store, splits, batches and augmentation."""

@@ -1,4 +1,4 @@
-"""From the store to what the engine eats: shuffled, augmented, normalised batches on the device."""
+"""Batches for the engine: canvases of the store, shuffled, augmented and normalised on the device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment.augment import MIXING, Augmentation, augment, draw_numbers
+from cnnkit.data.augment.augment import MIXING_DRAWS, Augmentation, augment, draw_numbers
 from cnnkit.data.augment.mixing import mix
 from cnnkit.data.augment.randomness import permutation
-from cnnkit.data.store.cached_results import remembered
+from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.store import canvas_file
 from cnnkit.data.store.stream import Canvases, gather, in_batches
 from cnnkit.model.preprocess import Preprocess
@@ -27,10 +27,10 @@ from cnnkit.model.preprocessing import Preprocessing
 class Batches:
     """Batches of one split.
 
-    `canvases` is the store, uint8 (M, C, S, S); `rows` and `labels` (N,) are the samples' places in it and their
-    classes. `augmentation` None means evaluation: in order, untouched. With `balanced` every class is drawn equally
-    often: rarer ones repeat, each repetition augmented anew. An augmentation that mixes images must know how many
-    `classes` there are.
+    `canvases` is the store, uint8 (M, C, S, S). `rows` (N,) are the rows of the samples in it, `labels` (N,) their classes.
+    Without an `augmentation`, as in evaluation, samples come unchanged and in order. If `balanced`, every class is drawn equally
+    often: images of rare classes repeat, and each repetition is augmented differently. An augmentation that mixes images needs the
+    number of `classes`.
     """
 
     canvases: Canvases
@@ -46,7 +46,7 @@ class Batches:
 
     @property
     def images(self) -> int:
-        """Images per epoch."""
+        """Number of images per epoch."""
         if not self.balanced:
             return len(self.rows)
         counts = np.bincount(self.labels)
@@ -54,13 +54,14 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches per epoch. They are of equal size but for one image, so that no tiny batch upsets BatchNorm."""
+        """Number of batches per epoch. Their sizes differ by at most one image, so that no tiny batch upsets BatchNorm."""
         return max(1, -(-self.images // self.batch_size))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images (n, C, S, S) float32 normalised, labels) on the device, the same for the same `number`.
+        """Yield (images, labels) of epoch `number` on the device; equal numbers give equal batches.
 
-        Labels are (n,) int64, or the probabilities of the classes, (n, K) float32, when images are mixed.
+        Images are normalised float32 (n, C, S, S). Labels are int64 (n,), or, when images are mixed, the probabilities of the
+        classes, float32 (n, K).
         """
         order, keys = self._order(number)
         parts = np.array_split(np.arange(len(order)), self.steps)
@@ -73,37 +74,40 @@ class Batches:
                 images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation)
                 if self.augmentation.mixes:
                     mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
-                    images, labels = mix(images, labels, draws[:, MIXING], mixup=mixup, cutmix=cutmix, classes=self.classes)
+                    images, labels = mix(images, labels, draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, classes=self.classes)
             yield self.preprocess.normalise(images), labels
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which samples come when, and the key each one's random numbers are drawn with."""
+        """Return the order of the samples in an epoch, and for each the key of its random numbers."""
         if self.augmentation is None:
             order = np.arange(len(self.rows))
             return order, order
         if self.balanced:
-            order, keys = self._equalised(number)
+            order, keys = self._balanced_order(number)
         else:
             order = keys = np.arange(len(self.rows))
         shuffled = permutation(self.seed, number, len(order))
         return order[shuffled], keys[shuffled]
 
-    def _equalised(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As many samples of every class as the largest has; keys tell the repetitions of a sample apart."""
+    def _balanced_order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return samples and keys, with as many samples of every class as the largest class has.
+
+        Repetitions of a sample have different keys.
+        """
         counts = np.bincount(self.labels)
         order: list[NDArray[np.int64]] = []
         keys: list[NDArray[np.int64]] = []
         for label in np.flatnonzero(counts):
             members = np.flatnonzero(self.labels == label)
             shuffled = members[permutation(self.seed + 1, number, len(members))]
-            place = np.arange(counts.max())
-            order.append(shuffled[place % len(members)])
-            keys.append(order[-1] + (place // len(members) << 32))
+            draws = np.arange(counts.max())
+            order.append(shuffled[draws % len(members)])
+            keys.append(order[-1] + (draws // len(members) << 32))
         return np.concatenate(order), np.concatenate(keys)
 
 
 def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std per channel on the [0, 1] scale over the images `rows` of the store, from exact sums."""
+    """Return mean and standard deviation per channel, on the [0, 1] scale, of the canvases `rows`, from exact sums."""
     channels = canvases.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)
     for block in gather(canvases, in_batches(np.sort(rows))):
@@ -111,23 +115,25 @@ def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tup
             counts[channel] += np.bincount(block[:, channel].ravel(), minlength=256)
     levels = np.arange(256) / 255
     mean = counts @ levels / counts.sum(1)
-    variance = np.maximum(counts @ levels**2 / counts.sum(1) - mean**2, (1 / 255) ** 2)  # constant images divide by one level
+    variance = np.maximum(
+        counts @ levels**2 / counts.sum(1) - mean**2, (1 / 255) ** 2
+    )  # one level: constant images are not divided by zero
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance)))
 
 
 def normalised_by(folder: Path | None, geometry: Preprocessing, canvases: Canvases, rows: NDArray[np.int64]) -> Preprocessing:
-    """Return `geometry` with mean and std of the images `rows`; the store in `folder` (None: there is none) remembers them."""
+    """Return `geometry` with the mean and standard deviation of the canvases `rows`, cached in the store's `folder` if there is one."""
 
-    def work() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
         mean, std = channel_statistics(canvases, rows)
         return {"mean": mean, "std": std}
 
-    which = hashlib.sha256(rows.tobytes()).hexdigest()
-    found = remembered(folder, "statistics", (canvas_file(geometry), which), work)
+    rows_hash = hashlib.sha256(rows.tobytes()).hexdigest()
+    found = cached_result(folder, "statistics", (canvas_file(geometry), rows_hash), compute)
     return geometry.model_copy(update={name: tuple(found[name]) for name in ("mean", "std")})
 
 
 def class_weights(labels: NDArray[np.int64], classes: Sequence[str]) -> Tensor:
-    """Return inverse-frequency weights (K,) with mean 1 over the samples: n / (K * n_class), as scikit-learn's "balanced"."""
+    """Return the inverse-frequency weights (K,) of scikit-learn's "balanced", n / (K * n_class), whose mean over the samples is 1."""
     counts = np.bincount(labels, minlength=len(classes))
     return torch.tensor(len(labels) / (len(classes) * np.maximum(counts, 1)), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""From a source to samples with sides: selection of classes, the scan, the checks and the split, in one place."""
+"""Datasets: the images of a source after selection of classes, scan, checks and split."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
-from cnnkit.data.split.grouping import grouped
-from cnnkit.data.split.split import Sample, assign_splits, place
+from cnnkit.data.split.grouping import assign_groups
+from cnnkit.data.split.split import Sample, assign_splits, hash_position
 from cnnkit.data.split.split_file import read_pins, split_text
-from cnnkit.data.store.scan import Progress, Scan, find_scan, reopened, scan
+from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.data.store.store import open_thumbnails
 from cnnkit.errors import DataError, closest, listed
 from cnnkit.files import whole_file
@@ -31,13 +31,16 @@ from cnnkit.files import whole_file
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-SIZES_LOOKED_AT = 200  # headers read to learn how large the images are
-ROUNDING = 1e-9  # a third of 300 images is 100, not 101
+MAX_SIZE_SAMPLES = 200  # image headers that are read to estimate the typical size
+ROUNDING_TOLERANCE = 1e-9  # a third of 300 images is 100, not 101
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Readable samples with their split, the classes in the model's order, the store, and what the user should know."""
+    """Readable samples with their splits, the classes in the model's order, the store, unreadable images, and notes for the user.
+
+    `bad` holds the path and the reason of every unreadable image.
+    """
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
@@ -47,17 +50,17 @@ class Dataset:
 
     @cached_property
     def split_text(self) -> str:
-        """What split.csv holds."""
+        """The content of split.csv."""
         return split_text(self.samples)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of all paths, labels, sides and contents, in hex."""
+        """The SHA-256 of all paths, labels, splits and contents, in hex."""
         text = "".join(f"{sample.path}\0{sample.label}\0{sample.split}\0{sample.sha256}\n" for sample in self.samples)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def stored_in(self, store: Scan) -> Dataset:
-        """Return the same images in another store of them, and with them what is known of them already."""
+        """Return the dataset with its images in another `store`; cached properties are kept, since they do not depend on it."""
         other = copy.copy(self)
         object.__setattr__(other, "store", store)
         return other
@@ -67,42 +70,42 @@ class Dataset:
         return [sample for sample in self.samples if sample.split == split]
 
     def arrays(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (rows of the store, class indices) of one split, both (N,)."""
+        """Return the rows in the store and the class indices of one split, both int64 (N,)."""
         index = {name: position for position, name in enumerate(self.classes)}
         chosen = self.of(split)
         rows = np.array([sample.row for sample in chosen], dtype=np.int64)
         return rows, np.array([index[sample.label] for sample in chosen], dtype=np.int64)
 
     def thinned(self, share: float, seed: int) -> Dataset:
-        """Return the same images but for train, of which `share`, in (0, 1], of every class is left, at least one image.
+        """Return the dataset with only a `share`, in (0, 1], of every class in train, at least one image; val and test stay whole.
 
-        The images of a smaller share are among those of a larger one. What is left does not depend on the order of the source,
-        and copies and the images of one group go together as far as the number allows.
+        A smaller share is a subset of a larger share. The selection does not depend on the order of the source. Copies and
+        images of one group stay together as far as the number of images allows.
         """
-        keys = {sample.row: _order(sample, seed) for sample in self.samples if sample.split == TRAIN}
-        left: set[int] = set()
+        keys = {sample.row: _thinning_key(sample, seed) for sample in self.samples if sample.split == TRAIN}
+        kept: set[int] = set()
         for name in self.classes:
             members = sorted((s.row for s in self.samples if s.row in keys and s.label == name), key=keys.__getitem__)
-            left.update(members[: math.ceil(share * len(members) - ROUNDING)])
-        return replace(self, samples=tuple(sample for sample in self.samples if sample.row in left or sample.split != TRAIN))
+            kept.update(members[: math.ceil(share * len(members) - ROUNDING_TOLERANCE)])
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.row in kept or sample.split != TRAIN))
 
 
-def _order(sample: Sample, seed: int) -> tuple[float, str]:
-    """Where an image stands in the line that `Dataset.thinned` cuts."""
-    return place(seed, sample.group if sample.group is not None else sample.sha256), sample.path
+def _thinning_key(sample: Sample, seed: int) -> tuple[float, str]:
+    """Return the sort key of an image in `Dataset.thinned`."""
+    return hash_position(seed, sample.group if sample.group is not None else sample.sha256), sample.path
 
 
 def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
-    """Return the records of `classes` (all if empty) and these classes in natural order.
+    """Return the records of `classes` (all classes if empty) and these classes in natural order.
 
-    Raises `DataError` for an unknown class or if fewer than two are left.
+    Raises `DataError` if a class is unknown or fewer than two classes are left.
     """
     present = natural_order(list({record.label for record in source.records}))
     for name in classes:
         if name not in present:
             raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {listed(present)}")
     chosen = natural_order(list(set(classes))) if classes else present
-    if len(chosen) < 2:  # noqa: PLR2004 (one class cannot be told from anything)
+    if len(chosen) < 2:  # noqa: PLR2004 (a classifier needs two classes)
         if classes:
             raise DataError(f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {listed(present)}")
         raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
@@ -111,58 +114,63 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
 
 
 def typical_side(source: Source, records: Sequence[Record]) -> int:
-    """Return the median of the shorter sides (pixels), looking at up to `SIZES_LOOKED_AT` images spread over the source."""
-    step = -(-len(records) // SIZES_LOOKED_AT)
-    sides = []
+    """Return the median of the shorter sides, in pixels, of up to `MAX_SIZE_SAMPLES` images spread over the source."""
+    step = -(-len(records) // MAX_SIZE_SAMPLES)
+    lengths = []
     for record in records[::step]:
         try:
             stored = source.read(record)
-            sides.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
+            lengths.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
         except UndecodableError:
-            continue  # the scan names it
-    if not sides:
-        raise DataError(f"{source.name}: none of the images looked at can be read, such as {records[0].path}")
-    return int(np.median(sides))
+            continue  # the scan reports the image
+    if not lengths:
+        raise DataError(
+            f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {records[0].path}; "
+            f"cnnkit doctor lists the reasons"
+        )
+    return int(np.median(lengths))
 
 
 def load_dataset(
     source: Source, config: DataConfig, geometry: Preprocessing | None, seed: int, progress: Progress | None = None
 ) -> Dataset:
-    """Scan the images that `config` selects, leave out the unreadable ones by name and give every other one its side.
+    """Scan the images that `config` selects, list the unreadable images and assign every other image to a split.
 
-    Without `geometry` there are no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if a
-    class is too small or lacks training images.
+    Without a `geometry` the dataset has no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if
+    a class is too small or lacks training images.
     """
-    records, classes = _selected(source, config)
+    records, classes = _select_records(source, config)
     store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
-    return _divided(source, records, classes, store, config, seed)
+    return _split_dataset(source, records, classes, store, config, seed)
 
 
 def find_dataset(source: Source, config: DataConfig, seed: int) -> Dataset | None:
-    """Return what `load_dataset` would without a geometry if the cache has it, else None: nothing is decoded."""
-    records, classes = _selected(source, config)
+    """Return the dataset that `load_dataset` returns without a geometry if the cache holds its scan, else None. Decode nothing."""
+    records, classes = _select_records(source, config)
     store = find_scan(source, records)
-    return store and _divided(source, records, classes, store, config, seed)
+    return store and _split_dataset(source, records, classes, store, config, seed)
 
 
 def with_canvases(dataset: Dataset, geometry: Preprocessing) -> Dataset | None:
-    """Return `dataset` with the canvases of `geometry`, which it has already or its store has; None if neither is so."""
+    """Return `dataset` if it has canvases, else `dataset` with the canvases of `geometry` in its store; None if the store has none."""
     if dataset.store.canvases is not None:
         return dataset
-    store = reopened(dataset.store, geometry)
+    store = reopen_scan(dataset.store, geometry)
     return store and dataset.stored_in(store)
 
 
-def _selected(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
-    """The records and classes that `config` selects, with their groups."""
+def _select_records(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
+    """Return the records and classes that `config` selects; the records have groups."""
     records, classes = select_classes(source, config.classes)
-    records = grouped(records, config.group_by)
+    records = assign_groups(records, config.group_by)
     _check_split_flag(records, config)
     return records, classes
 
 
-def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int) -> Dataset:
-    """Leave out what `store` knows to be unreadable, and give every other record its side."""
+def _split_dataset(
+    source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int
+) -> Dataset:
+    """Leave out the records that are unreadable in `store`, and assign every other record to a split."""
     bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
         files = listed((f"{path}: {reason}" for path, reason in bad), separator="\n  ")
@@ -172,26 +180,26 @@ def _divided(source: Source, records: Sequence[Record], classes: tuple[str, ...]
     kept = [records[row] for row in good]
     hashes = [store.facts[row].sha256 for row in good]
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
-    near = np.searchsorted(good, near_copies(store))  # from rows of the store to places among the readable
-    sides = assign_splits(kept, hashes, config.split, seed, near=near, pinned=pins)
+    near = np.searchsorted(good, near_copies(store))  # from rows of the store to indices of `kept`
+    assigned = assign_splits(kept, hashes, config.split, seed, near=near, pinned=pins)
     samples = tuple(
-        Sample(record.path, record.label, side, content, int(row), record.group)
-        for record, side, content, row in zip(kept, sides.splits, hashes, good, strict=True)
+        Sample(record.path, record.label, split, content, int(row), record.group)
+        for record, split, content, row in zip(kept, assigned.splits, hashes, good, strict=True)
     )
-    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *sides.notes, *check_sides(samples, classes)))
+    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *assigned.notes, *check_splits(samples, classes)))
 
 
 def near_copies(store: Scan) -> NDArray[np.int64]:
-    """Return the pairs (P, 2) of rows that are near copies of each other; a store on the disk remembers them."""
-    file = store.folder / f"near-{duplicates.METHOD}.npy" if store.folder else None
+    """Return the pairs (P, 2) of rows that are near copies of each other; a store on the disk caches them."""
+    file = store.folder / f"near-{duplicates.METHOD_VERSION}.npy" if store.folder else None
     if file is not None:
         with suppress(OSError, EOFError, ValueError):
             return np.load(file, allow_pickle=False)
-    # in a map of its own, given back with what was looked at: 46 MB of 60,000 images, which else count as memory while the dataset lives
-    looked_at = open_thumbnails(store.folder, len(store.facts)) if store.folder else None
-    pairs = duplicates.near_pairs(store.thumbnails if looked_at is None else looked_at, store.facts)
+    # A map of its own is released after the search. The 46 MB of 60,000 images would else count as memory while the dataset lives.
+    mapped = open_thumbnails(store.folder, len(store.facts)) if store.folder else None
+    pairs = duplicates.near_pairs(store.thumbnails if mapped is None else mapped, store.facts)
     if file is not None:
-        # a full disk costs only that they are looked for again
+        # A full disk only costs another search.
         with suppress(OSError), whole_file(file) as part, part.open("wb") as opened:
             np.save(opened, pairs, allow_pickle=False)
     return pairs
@@ -201,18 +209,18 @@ def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
     fixed = {record.split for record in records}
     if config.split != DataConfig().split and {"train", "val"} <= fixed:
         have = ", ".join(split for split in SPLITS if split in fixed)
-        raise DataError(f"--split: the data comes divided into {have} folders, so nothing is left to divide; leave --split out")
+        raise DataError(f"--split: the data itself has the splits {have}, so there is nothing to split; leave --split out")
 
 
 def _check_classes_left(source: Source, records: Sequence[Record], good: NDArray[np.int64], classes: Sequence[str]) -> None:
     left = Counter(records[row].label for row in good)
     for name in classes:
         if not left[name]:
-            raise DataError(f"{source.name}: class {name!r} has no readable image; repair them, or leave the class out with --classes")
+            raise DataError(f"{source.name}: class {name!r} has no readable image; repair its files, or leave it out with --classes")
 
 
-def check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
-    """Refuse classes that cannot be learned; note those that cannot be measured."""
+def check_splits(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+    """Return notes on classes without images in val or test; raises `DataError` if a class has none in train."""
     counts = Counter((sample.split, sample.label) for sample in samples)
     notes = []
     for split in SPLITS:
@@ -223,7 +231,8 @@ def check_sides(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
                 continue
             if split == TRAIN:
                 raise DataError(
-                    f"class {name!r} has images in another split but none in train: it cannot be learned; add some, or use --classes"
+                    f"class {name!r} has no image in train, only in other splits: no network can learn it; "
+                    f"add training images, or leave it out with --classes"
                 )
-            notes.append(f"{split} has no image of class {name!r}: nothing measured on {split} speaks of it")
+            notes.append(f"{split} has no image of class {name!r}: metrics of {split} say nothing about this class")
     return notes

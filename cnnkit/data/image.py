@@ -1,8 +1,8 @@
 """The one decoder: bytes of an image file in, uint8 RGB pixels out.
 
-Rules, the same for training, evaluation, prediction and export checks: EXIF orientation is applied; 16-bit gray is scaled
-to 8 bits; alpha is dropped, as torchvision and timm do; the first frame of an animation is used; a truncated file is
-an error and never half an image.
+The rules are the same for training, evaluation, prediction and export checks. EXIF orientation is applied. 16-bit gray is scaled
+to 8 bits. Alpha is dropped, as in torchvision and timm. The first frame of an animation is used. A truncated file is an error and
+never half an image.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from PIL import ExifTags, Image
 from cnnkit.data.store.fast_decoder import jpeg_decoder
 from cnnkit.errors import DataError
 
-# Pillow knows some fifty formats; these are the ones people keep photographs and drawings in. The rest (PSD, DDS, BLP, ...)
-# are where crafted files cost memory: see docs/benchmarks/LOG.md, "Formats of an image file".
-Image.init()  # formats are loaded on demand otherwise, and one asked for by name before that is a KeyError
+# Pillow knows about fifty formats; photographs and drawings come in these. Crafted files of the others (PSD, DDS, BLP, ...) cost
+# memory: see docs/benchmarks/LOG.md, "Formats of an image file".
+Image.init()  # formats are loaded on demand otherwise, and the name of an unloaded format is a KeyError
 FORMATS = tuple(
     name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB") if name in Image.OPEN
 )
@@ -36,17 +36,17 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".jp2", ".j2k", ".heic", ".heif"}
 )
 MAX_PIXELS = 100_000_000
-"""Images of more are refused: 100 megapixels are above any camera in common use and below what endangers the machine.
+"""Limit of an image's pixels: 100 megapixels are above any camera in common use and do not endanger the machine.
 
-Decoding one takes 0.74 to 2.0 GB, by format: see docs/benchmarks/LOG.md, "Largest image". Every process that decodes at the same
-time needs as much.
+Decoding such an image takes 0.74 to 2.0 GB, by format: see docs/benchmarks/LOG.md, "Largest image". Every process that decodes at
+the same time needs as much.
 """
-STRIP = 1 << 20  # pixels that are converted at a time
-WHITE = 65_535  # of 16-bit gray
+STRIP_PIXELS = 1 << 20  # pixels that are converted at a time
+MAX_GRAY16 = 65_535  # the white level of 16-bit gray
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
-# How the upright image (H, W) looks as it is stored, for each orientation (CIPA DC-008, tag 0x0112): views, which copy nothing.
-_STORED: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
+# Functions from the upright image (H, W) to the stored image, by orientation (CIPA DC-008, tag 0x0112). Views copy nothing.
+_STORED_VIEWS: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -56,20 +56,20 @@ _STORED: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     7: lambda upright: upright[::-1, ::-1].T,
     8: lambda upright: upright[::-1].T,
 }
-_SIDEWAYS = (5, 6, 7, 8)
-_FAST_MODES = ("RGB", "L")  # of JPEG: for those the fast decoder was compared with Pillow on thousands of files
+_SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
+_FAST_MODES = ("RGB", "L")  # modes of JPEG in which the fast decoder was compared with Pillow on thousands of files
 
-# Pillow leaves HEIC to packages of the same interface; the first of these that is installed is used. pi-heif comes first
+# Pillow leaves HEIC to packages of the same interface; the first installed package is used. pi-heif comes first
 # because it only decodes: the wheels of pillow-heif carry an encoder under the GPL.
 HEIF_PACKAGES = ("pi_heif", "pillow_heif")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"heif", b"mif1", b"msf1"})
 
-# Damaged metadata beside good pixels is not worth a line per image; what cannot be decoded raises.
+# Damaged metadata beside good pixels is not worth a line per image; undecodable images raise an error.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# The luminance table of quality 50 in libjpeg (ITU-T T.81, table K.1), row by row; those of other qualities are scaled from it.
-_LUMINANCE = (
+# The luminance table of quality 50 in libjpeg (ITU-T T.81, table K.1), row by row; tables of other qualities are scaled from it.
+_LUMINANCE_TABLE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
     *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112),
     *(100, 103, 99),
@@ -78,9 +78,10 @@ _LUMINANCE = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its image: Pillow's names of format and mode, EXIF orientation (1: upright), whether it is animated.
+    """Facts that a file states about its image.
 
-    `quality` is the JPEG quality in libjpeg's scale 1-100, estimated from the quantisation table; 0 for other formats.
+    `format` and `mode` are Pillow's names. `orientation` is the EXIF orientation (1: upright). `animated` images have several
+    frames. `quality` is the JPEG quality on libjpeg's scale 1-100, estimated from the quantisation table, and 0 for other formats.
     """
 
     format: str = ""
@@ -91,14 +92,11 @@ class Header:
 
 
 class UndecodableError(DataError):
-    """An image that cannot be read; the message is the reason alone, without the file's name."""
+    """An error for an image that cannot be read; the message is the reason alone, without the file's name."""
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Decode the image file `path` to uint8 RGB (H, W, 3).
-
-    Raises `DataError` that names the file and the reason.
-    """
+    """Decode the image file `path` to uint8 RGB (H, W, 3); raises a `DataError` that names the file and the reason."""
     try:
         return decode_image(read_file(str(path)))
     except UndecodableError as error:
@@ -106,7 +104,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def read_file(path: str) -> bytes:
-    """Return the bytes of a regular file; raises `UndecodableError` (a pipe or device would be waited for forever)."""
+    """Return the bytes of a regular file; raises `UndecodableError` for others, since reading a pipe or device might never end."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -128,40 +126,40 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 
 def inspect_image(data: bytes) -> tuple[NDArray[np.uint8], Header]:
-    """Decode the bytes of an image file to uint8 RGB (H, W, 3) and what its header says; raises `UndecodableError`."""
-    with _reasons(data), _open(data) as image:
-        kind, mode = image.format or "", image.mode  # the mode before loading, which changes it for some formats
+    """Decode the bytes of an image file to uint8 RGB (H, W, 3) and its `Header`; raises `UndecodableError`."""
+    with _undecodable_errors(data), _open(data) as image:
+        kind, mode = image.format or "", image.mode  # read before loading, which changes the mode of some formats
         orientation = _orientation(image)
-        pixels = _fast(data, image, orientation)
+        pixels = _decode_fast(data, image, orientation)
         if pixels is None:
             image.load()
-            pixels = _upright(image, _orientation(image))  # asked again: Pillow has turned a TIFF itself
-        return pixels, Header(kind, mode, orientation, _animated(image), _quality(image))
+            pixels = _upright(image, _orientation(image))  # read again: Pillow turns a TIFF itself
+        return pixels, Header(kind, mode, orientation, _is_animated(image), _quality(image))
 
 
 def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of an image that Pillow holds, uint8 RGB (H, W, 3), by the rules for files; raises `UndecodableError`."""
-    with _reasons(b""):  # it may have been opened from a broken file
+    """Return the pixels of a Pillow image as uint8 RGB (H, W, 3), by the rules for files; raises `UndecodableError`."""
+    with _undecodable_errors(b""):  # Pillow may have opened a broken file
         image.load()
         return _upright(image.copy(), _orientation(image))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
     """Return (height, width) from the header alone, before orientation; raises `UndecodableError`."""
-    with _reasons(data), _open(data) as image:
+    with _undecodable_errors(data), _open(data) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _reasons(data: bytes) -> Generator[None]:
-    """Turn whatever decoding `data` raises into an `UndecodableError` with the reason."""
+def _undecodable_errors(data: bytes) -> Generator[None]:
+    """Turn every exception raised while `data` is decoded into an `UndecodableError` with the reason."""
     try:
         yield
     except UndecodableError:
         raise
     except MemoryError:
-        raise UndecodableError("needs more memory than there is") from None
-    except Exception as error:  # noqa: BLE001 (of broken files, one in ten raises something that is no OSError)
+        raise UndecodableError("decoding needs more memory than is available") from None
+    except Exception as error:  # noqa: BLE001 (one in ten broken files raises an exception that is no OSError)
         raise UndecodableError(_reason(data, error)) from None
 
 
@@ -171,7 +169,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        if not (_is_heif(data) and _can_heif()):
+        if not (_is_heif(data) and _can_decode_heif()):
             raise
         image = Image.open(io.BytesIO(data), formats=("HEIF",))
     if image.width * image.height > MAX_PIXELS:
@@ -184,64 +182,64 @@ def _is_heif(data: bytes) -> bool:
 
 
 @cache
-def _can_heif() -> bool:
-    """Whether one of `HEIF_PACKAGES` is installed; then Pillow knows the format HEIF from now on."""
+def _can_decode_heif() -> bool:
+    """Return True if one of `HEIF_PACKAGES` is installed, after registering it with Pillow."""
     for name in HEIF_PACKAGES:
         with suppress(ImportError, OSError):  # OSError: a package made for another system
-            importlib.import_module(name).register_heif_opener(decode_threads=1)  # images are decoded side by side already
+            importlib.import_module(name).register_heif_opener(decode_threads=1)  # images are decoded in parallel already
             return True
     return False
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the orientation in EXIF or XMP, 1-8; anything else there is damage and counts as upright."""
+    """Return the orientation in EXIF or XMP, 1-8; any other value is damage and counts as upright."""
     tag = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return next((known for known in _STORED if known == tag), 1)  # a tag may be of any type, hashable or not
+    return next((known for known in _STORED_VIEWS if known == tag), 1)  # a tag may be of any type, hashable or not
 
 
-def _fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8] | None:
-    """Return the upright pixels of a JPEG by the decoder of the extra ``fast``; None if it is not for it."""
+def _decode_fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8] | None:
+    """Return the upright pixels of a JPEG, decoded by the extra ``fast``; None if that decoder cannot be used."""
     decode = jpeg_decoder(len(data)) if image.format == "JPEG" and image.mode in _FAST_MODES else None
     stored = decode(data) if decode else None
     if stored is None or stored.shape != (image.height, image.width, 3):
         return None
     if orientation == 1:
         return stored
-    upright, place = _canvas(image, orientation)
-    place[:] = _whole(stored)
+    upright, target = _upright_buffer(image, orientation)
+    target[:] = _as_pixels(stored)
     return upright
 
 
 def _upright(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
     """Return the pixels of a loaded image, turned upright; raises `UndecodableError`."""
     image.info.pop("transparency", None)  # alpha is dropped; converting it costs time and warns
-    if orientation == 1 and image.width * image.height <= STRIP:
+    if orientation == 1 and image.width * image.height <= STRIP_PIXELS:
         return _rgb(image)
-    # Strip by strip, straight to where the pixels belong: converting, turning and copying the whole would each need it once more.
-    upright, place = _canvas(image, orientation)
-    rows = max(1, STRIP // image.width)
+    # Strips go straight to their target: converting, turning and copying the whole image would each need its memory once more.
+    upright, target = _upright_buffer(image, orientation)
+    rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        place[top:bottom] = _whole(_rgb(image.crop((0, top, image.width, bottom))))
+        target[top:bottom] = _as_pixels(_rgb(image.crop((0, top, image.width, bottom))))
     return upright
 
 
-def _canvas(image: Image.Image, orientation: int) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
-    """Return an empty upright image, uint8 (H, W, 3), and the same memory as it is stored: (rows, columns) of whole pixels."""
-    shape = (image.width, image.height, 3) if orientation in _SIDEWAYS else (image.height, image.width, 3)
+def _upright_buffer(image: Image.Image, orientation: int) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
+    """Return an empty upright image, uint8 (H, W, 3), and a view of it in the stored orientation, (rows, columns) of pixels."""
+    shape = (image.width, image.height, 3) if orientation in _SIDEWAYS_ORIENTATIONS else (image.height, image.width, 3)
     upright = np.empty(shape, np.uint8)
-    return upright, _STORED[orientation](_whole(upright))
+    return upright, _STORED_VIEWS[orientation](_as_pixels(upright))
 
 
-def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.void]:
-    """View (H, W, 3) bytes as (H, W) pixels: turned as a whole they move almost twice as fast."""
+def _as_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.void]:
+    """View (H, W, 3) bytes as (H, W) pixels, which NumPy turns almost twice as fast."""
     return np.ascontiguousarray(pixels).view("V3")[:, :, 0]
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _WIDE_MODES:
         wide = np.asarray(image).astype(np.int32)
-        if wide.min() < 0 or wide.max() > WHITE:
+        if wide.min() < 0 or wide.max() > MAX_GRAY16:
             raise UndecodableError("a 32-bit image has no known white point; save it with 8 or 16 bits")
         wide += 128
         wide //= 257  # 65535 -> 255, rounded; Pillow's own conversion would clip at 255
@@ -251,11 +249,11 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _animated(image: Image.Image) -> bool:
-    """Whether there is a second frame. Asked after the pixels were taken: a GIF is read on for it, perhaps into damage."""
+def _is_animated(image: Image.Image) -> bool:
+    """Return True if there is a second frame. Call it after decoding: for a GIF, Pillow reads on, perhaps into damage."""
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # noqa: BLE001 (of truncated GIFs, some raise IndexError)
+    except Exception:  # noqa: BLE001 (some truncated GIFs raise IndexError)
         return True
 
 
@@ -271,19 +269,19 @@ def _quality_of(total: int) -> int:
 
 
 def _table_sum(quality: int) -> int:
-    """Scale the table as libjpeg does: below quality 50 by 5000 / q percent, above by 200 - 2 q, to values of one byte."""
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality  # noqa: PLR2004 (the rule's own turn)
-    return sum(max(1, min(255, (value * percent + 50) // 100)) for value in _LUMINANCE)
+    """Return the sum of libjpeg's table for `quality`: one-byte values, scaled by 5000 / q percent below 50, else by 200 - 2 q."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality  # noqa: PLR2004 (libjpeg's limit)
+    return sum(max(1, min(255, (value * percent + 50) // 100)) for value in _LUMINANCE_TABLE)
 
 
 def _reason(data: bytes, error: Exception) -> str:
     text = str(error).strip()
     if isinstance(error, Image.UnidentifiedImageError):
-        if _is_heif(data) and not _can_heif():
-            return "HEIC needs a package of its own: pip install 'cnnkit[heic]', or convert the image to JPEG or PNG"
+        if _is_heif(data) and not _can_decode_heif():
+            return "HEIC needs another package; type: pip install 'cnnkit[heic]', or convert the image to JPEG or PNG"
         return f"not an image in a supported format ({', '.join(FORMATS[:7])}, ...)"
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, above ours
-        return f"more pixels than the limit of {MAX_PIXELS // 1_000_000} megapixels"
+        return f"its pixels are more than the limit of {MAX_PIXELS // 1_000_000} megapixels"
     if any(sign in text.lower() for sign in ("truncated", "unexpected end of file")):
         return "the file is truncated"
     return f"cannot be decoded: {text or type(error).__name__}"

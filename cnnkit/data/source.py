@@ -1,7 +1,7 @@
-"""What a source of images is, and how ``--data`` finds one; nothing is ever written to it.
+"""Sources of images, and the lookup of a source by ``--data``.
 
-A source lists records and gives the stored bytes (or pixels) of each. Kinds of sources are entry points of the group
-``cnnkit.sources``, built-in ones and those of other packages alike.
+A source lists records and returns the stored bytes or the pixels of each record. Nothing is ever written to a source. Kinds of
+sources are entry points of the group ``cnnkit.sources``, both of cnnkit and of other packages.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 class Record(NamedTuple):
     """One image of a source.
 
-    `path` is relative to the source, with ``/``; `split` is set if the source fixes it; images of one `group` (a patient,
-    a video) belong on one side of a split.
+    `path` is relative to the source, with ``/``. `split` is set if the source fixes it. Images of one `group` (a patient, a
+    video) belong in one split.
     """
 
     path: str
@@ -36,15 +36,15 @@ class Record(NamedTuple):
     group: str | None = None
 
 
-Stored = bytes | NDArray[np.uint8]
+StoredImage = bytes | NDArray[np.uint8]
 
 
 class Source(Protocol):
-    """What the rest of cnnkit asks of images, wherever they are."""
+    """A source of images, as the rest of cnnkit uses it."""
 
     @property
     def name(self) -> str:
-        """What the user called it: for files, the path."""
+        """The name that the user gave: for files, the path."""
         ...
 
     @property
@@ -54,24 +54,24 @@ class Source(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know of how the images were found."""
+        """Notes for the user on the search for images, such as the number of files left out."""
         ...
 
-    def read(self, record: Record) -> Stored:
+    def read(self, record: Record) -> StoredImage:
         """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
 
-        Called from several threads at a time. Raises `UndecodableError` with the reason.
+        Several threads call this at the same time. Raises `UndecodableError` with the reason.
         """
         ...
 
     def stamp(self, record: Record) -> str:
-        """Return a text that changes when the image may have changed, as cheaply as possible."""
+        """Return a text that changes when the image may have changed. It should be cheap to compute."""
         ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked a kind of source for: ``--data KIND:name``, or a path."""
+    """The request of a user to a kind of source: ``--data KIND:name``, or a path."""
 
     name: str
     download: bool = False
@@ -80,27 +80,27 @@ class Request:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """The value behind an entry point of ``cnnkit.sources``: opens what a `Request` names; `summary` is one line."""
+    """The value behind an entry point of ``cnnkit.sources``: `open` returns the source of a `Request`, `summary` is one line."""
 
     open: Callable[[Request], Source]
     summary: str
 
 
 def open_source(data: str, *, download: bool = False, group_by: str = "") -> Source:
-    """Open what ``--data`` names: a folder, CSV or archive that exists, else ``KIND`` or ``KIND:NAME`` of an installed kind.
+    """Open the source `data`: a folder, CSV or archive that exists, else ``KIND`` or ``KIND:NAME`` of an installed kind.
 
-    `group_by` is a column of a table of images. Raises `DataError` if there is no such source or it cannot be used,
-    `PluginError` if the package that provides it does not work.
+    `group_by` is a column of a table of images. Raises `DataError` if the source does not exist or cannot be used, `PluginError`
+    if its package does not work.
     """
     if not data:
         raise DataError("--data is missing: name a folder of class folders, such as --data ./images, or try --data digits")
-    kind, name = _kind(data)
+    kind, name = _kind_and_name(data)
     known = registry.find(registry.SOURCES)
     if kind not in known:
         names = ", ".join(sorted(known))
         raise DataError(
             f"--data {data}: no such file or folder, and no source of that name is installed{closest(kind, known)} "
-            f"Expected a folder of class folders, a CSV, a zip or tar, or one of: {names}"
+            f"Expected a folder of class folders, a CSV, a zip or tar, or a source: {names}"
         )
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):
@@ -108,8 +108,8 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
     return found.open(Request(name, download=download, group_by=group_by))
 
 
-def _kind(data: str) -> tuple[str, str]:
-    """Return (kind, name) for ``--data``: what exists on the disk wins over a name."""
+def _kind_and_name(data: str) -> tuple[str, str]:
+    """Return the kind of the source `data` and its name; a file or folder of that name wins over a kind."""
     path = Path(data)
     if path.is_dir():
         return "folder", data

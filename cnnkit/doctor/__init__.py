@@ -1,5 +1,5 @@
-"""What is wrong with the data: findings on files, pictures, classes, copies, shortcuts and labels.
+"""Checks of the data: findings on files, pictures, classes, copies, shortcuts and labels.
 
-Every check reads `Evidence`, which one pass over the images collected, and returns a `Finding` or nothing. Nothing here
-opens an image or changes a file.
+Every check reads `Evidence`, collected in one pass over the images, and returns a `Finding` or None. No check opens an image or
+changes a file.
 """

@@ -1,4 +1,4 @@
-"""What the checks look at: records and facts of every image, thumbnails, and pairs of near copies."""
+"""Evidence for the checks: records and facts of every image, thumbnails, and pairs of near copies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record
 from cnnkit.data.sources.layout import natural_order
-from cnnkit.data.split.duplicates import clusters, linked
+from cnnkit.data.split.duplicates import clusters, link_equal
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.finding import Files
 
@@ -20,10 +20,10 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """N images, unreadable ones too: all of these have a row each, in one order.
+    """Facts of N images, including unreadable images, with one row per image.
 
-    `thumbnails` is uint8 (N, 16, 16, 3); `near` is int64 (P, 2), pairs of rows that are near copies and not exact ones;
-    `image_size` is the side in pixels of what the network will see, or None if that is not known yet.
+    `thumbnails` is uint8 (N, 16, 16, 3). `near` is int64 (P, 2), pairs of rows of near copies without exact copies. `image_size` is the
+    size in pixels of the network's input, or None if it is not known yet.
     """
 
     records: Sequence[Record]
@@ -34,12 +34,12 @@ class Evidence:
 
     @cached_property
     def readable(self) -> Rows:
-        """The rows of images that can be read, ascending."""
+        """The rows of readable images, ascending."""
         return np.flatnonzero([not facts.error for facts in self.facts])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, sorted as people do."""
+        """The names of the classes in natural order."""
         return tuple(natural_order(sorted({record.label for record in self.records})))
 
     @cached_property
@@ -50,41 +50,41 @@ class Evidence:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many images each class has, unreadable ones too."""
+        """The number of images of each class, including unreadable images."""
         sizes = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(size) for name, size in zip(self.classes, sizes, strict=True)}
 
     @cached_property
     def fixed_splits(self) -> frozenset[str]:
-        """The splits that the source has decided on; empty where cnnkit splits."""
+        """The splits of the source; empty if cnnkit splits."""
         return frozenset(record.split for record in self.records if record.split)
 
     @cached_property
     def copies(self) -> tuple[Rows, ...]:
-        """Every set of two or more images that are copies of each other, exact or near, directly or by way of a third."""
+        """Every set of at least two images that are exact or near copies of each other, directly or through other copies."""
         return tuple(rows for rows in _grouped(self._copy_of) if len(rows) > 1)
 
     @cached_property
-    def kin(self) -> NDArray[np.int64]:
-        """A number per image, (N,), shared by copies and by images of one group: no two of them are independent witnesses."""
-        groups = linked(record.group for record in self.records)
-        return clusters(len(self.records), np.concatenate([linked(self._copy_of.tolist()), groups]))
+    def cluster_ids(self) -> NDArray[np.int64]:
+        """The cluster of every image, (N,): copies and images of one group share a cluster, since they are not independent."""
+        groups = link_equal(record.group for record in self.records)
+        return clusters(len(self.records), np.concatenate([link_equal(self._copy_of.tolist()), groups]))
 
     def of(self, read: Callable[[Facts], float]) -> NDArray[np.float64]:
-        """Return a fact of every image as float64 (N,)."""
+        """Return the fact that `read` takes from the facts of every image, float64 (N,)."""
         return np.array([read(facts) for facts in self.facts], np.float64)
 
     def paths(self, rows: Iterable[int] | Rows) -> tuple[str, ...]:
-        """Return the paths of some rows."""
+        """Return the paths of `rows`."""
         return tuple(self.records[int(row)].path for row in rows)
 
     def one_each(self, rows: Iterable[int] | Rows) -> Files:
-        """Return every row as a case of its own."""
+        """Return one case for each of `rows`."""
         return tuple((path,) for path in self.paths(rows))
 
     @cached_property
     def _copy_of(self) -> NDArray[np.int64]:
-        exact = linked(facts.sha256 or None for facts in self.facts)
+        exact = link_equal(facts.sha256 or None for facts in self.facts)
         return clusters(len(self.records), np.concatenate([exact, self.near.reshape(-1, 2)]))
 
 

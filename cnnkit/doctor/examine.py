@@ -1,4 +1,4 @@
-"""All checks that need no trained network, in the order of their ids."""
+"""All checks without a trained network, in the order of their ids."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _QUICK = (
 
 
 def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
-    """Return what is wrong with the data, in the order of `cnnkit.doctor.finding.IDS`, cases in the order of the records.
+    """Return the findings in the order of `cnnkit.doctor.finding.IDS`, with cases in the order of the records.
 
-    `shortcuts` asks for the one check that takes seconds: it trains small models (`cnnkit.doctor.shortcut`).
+    With `shortcuts`, the check that trains small models (`cnnkit.doctor.shortcut`) runs too, which takes seconds.
     """
     if not evidence.records:
         return []

@@ -1,4 +1,4 @@
-"""What the files themselves say: unreadable, misnamed, turned, or stored in a way that is read by a rule one should know."""
+"""Checks of the files: unreadable or misnamed files, rotated images, and unusual ways of storing pixels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.wording import enumerated, number, share
 
-# What each ending promises. A name without one of these promises nothing. Cameras write MPO, a JPEG with a second picture,
-# as .jpg; HEIF is the container of AVIF.
+# The formats of each suffix. Cameras write MPO, a JPEG with a second picture, as .jpg. HEIF is the container of AVIF.
 _PROMISED: dict[str, frozenset[str]] = {
     suffix: frozenset(formats.split())
     for formats, suffixes in (
@@ -32,7 +31,7 @@ _PROMISED: dict[str, frozenset[str]] = {
 
 
 def unreadable(evidence: Evidence) -> Finding | None:
-    """Find files that cannot be decoded; the reasons are counted, the most frequent first."""
+    """Find files that cannot be decoded, and count the reasons."""
     rows = [row for row, facts in enumerate(evidence.facts) if facts.error]
     if not rows:
         return None
@@ -40,40 +39,40 @@ def unreadable(evidence: Evidence) -> Finding | None:
     said = enumerated([f"{reason} ({count:,})" for reason, count in reasons.most_common()])
     message = (
         f"{number(len(rows), 'file')} ({share(len(rows), len(evidence.facts))}) cannot be read: {said}. "
-        f"Left out of training; repair or delete, or let training refuse with --on-bad fail."
+        f"Training leaves them out; repair or delete them, or let training refuse them with --on-bad fail."
     )
     return Finding("unreadable", Severity.ERROR, evidence.one_each(rows), message)
 
 
 def wrong_extension(evidence: Evidence) -> Finding | None:
-    """Find files whose content is of another format than their ending says; a note, since the content decides."""
+    """Find files whose format differs from their suffix; a note, since the content decides."""
     rows = [row for row, facts in enumerate(evidence.facts) if _misnamed(evidence.records[row].path, facts)]
     if not rows:
         return None
     kinds = Counter(f"{evidence.facts[row].format} named {suffix_of(evidence.records[row].path)}" for row in rows)
     said = enumerated([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
     message = (
-        f"{number(len(rows), 'file')} with the ending of another format: {said}. "
-        f"Read by content here; other programs may go by the name, so better rename."
+        f"{number(len(rows), 'file')} with the suffix of another format: {said}. "
+        f"cnnkit reads them by content; rename them, since other programs may go by the name."
     )
     return Finding("wrong-extension", Severity.NOTE, evidence.one_each(rows), message)
 
 
 def exif_rotated(evidence: Evidence) -> Finding | None:
-    """Find images stored turned or mirrored, with an EXIF tag that says so; a note, since the tag is followed."""
+    """Find images that are stored rotated or mirrored with an EXIF tag; a note, since cnnkit applies the tag."""
     rows = [row for row, facts in enumerate(evidence.facts) if facts.orientation != 1]
     if not rows:
         return None
     message = (
-        f"{number(len(rows))} ({share(len(rows), len(evidence.facts))}) stored turned or mirrored, with an EXIF tag. "
-        f"Turned upright in training and prediction alike; a program that ignores the tag would not."
+        f"{number(len(rows))} ({share(len(rows), len(evidence.facts))}) stored rotated or mirrored, with an EXIF tag. "
+        f"Training and prediction turn them upright; programs that ignore the tag do not."
     )
     return Finding("exif-rotated", Severity.NOTE, evidence.one_each(rows), message)
 
 
 @dataclass(frozen=True)
 class _Mode:
-    """A way of storing pixels, and how `cnnkit.data.image` reads it."""
+    """A way of storing pixels, its treatment in `cnnkit.data.image`, and a test for it."""
 
     name: str
     read: str
@@ -94,7 +93,7 @@ _MODES = (
 
 
 def odd_mode(evidence: Evidence) -> Finding | None:
-    """Find images that are more or other than 8-bit gray or colour; a note that says how each kind is read."""
+    """Find images that are not plain 8-bit gray or RGB; a note that tells how each kind is read."""
     kinds: Counter[_Mode] = Counter()
     rows: list[int] = []
     for row, facts in enumerate(evidence.facts):
@@ -107,7 +106,7 @@ def odd_mode(evidence: Evidence) -> Finding | None:
     said = enumerated([f"{mode.name} ({count:,}: {mode.read})" for mode, count in kinds.most_common()], most=len(_MODES))
     message = (
         f"{number(len(rows))} ({share(len(rows), len(evidence.facts))}) other than plain 8-bit RGB or gray: {said}. "
-        f"Read so in training and prediction alike; if another rule suits better, convert the files first."
+        f"Training and prediction read them by these rules; convert the files first if another rule is better."
     )
     return Finding("odd-mode", Severity.NOTE, evidence.one_each(rows), message)
 

@@ -1,4 +1,4 @@
-"""What a check says: one `Finding` per kind of trouble, and the `Health` that they make up together."""
+"""Results of the checks: a `Finding` for each kind of problem, and the `Health` of the data as a whole."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Severity(StrEnum):
-    """How bad it is.
+    """The severity of a finding.
 
-    ERROR: results would be wrong, or files are lost. WARNING: it likely harms. NOTE: good to know, or too rare to matter.
+    ERROR: results would be wrong, or files are lost. WARNING: likely harm. NOTE: information, or a rare problem without effect.
     """
 
     ERROR = "error"
@@ -19,7 +19,7 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
-# In the order in which they are reported: files, pictures, classes, copies, what a network might learn instead, labels.
+# In the order of the report: files, pictures, classes, copies, shortcuts, labels.
 IDS = (
     "unreadable",
     "wrong-extension",
@@ -43,10 +43,10 @@ Files = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of trouble, `id` of `IDS`.
+    """One kind of problem, with an `id` of `IDS`.
 
-    `files` holds a tuple of paths per case: one file, or all the copies of one picture. It is empty where the trouble is
-    with classes or with the data as a whole. `message` says how many, what cnnkit does with them and what the user can do.
+    `files` holds a tuple of paths per case: one file, or all the copies of one picture. It is empty for problems of classes or of the
+    data as a whole. `message` tells the number of cases, their treatment by cnnkit, and a remedy.
     """
 
     id: str
@@ -55,13 +55,13 @@ class Finding:
     message: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON has it."""
+        """Return the finding in the form of the JSON document."""
         return {"id": self.id, "severity": str(self.severity), "files": [list(case) for case in self.files], "message": self.message}
 
 
 @dataclass(frozen=True)
 class Health:
-    """All that was found: `images` counts every file, readable or not, `classes` those of each class; `notes` are the source's."""
+    """All findings, the number of `images` in total and per class, including unreadable images, and the `notes` of the source."""
 
     images: int
     classes: Mapping[str, int]
@@ -69,7 +69,7 @@ class Health:
     notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the document that ``cnnkit doctor --json`` prints."""
+        """Return the JSON document of ``cnnkit doctor --json``."""
         return {
             "images": self.images,
             "classes": dict(self.classes),

@@ -1,4 +1,4 @@
-"""Parts for cross-validation that keep kin together and classes in proportion."""
+"""Folds for cross-validation that keep clusters together and classes in proportion."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 FOLDS = 5
 
 
-def folds_of(labels: NDArray[Any], kin: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
-    """Deal N images with `labels` (N,) to `FOLDS` parts, (N,); images of equal `kin` (N,) land in one part.
+def folds_of(labels: NDArray[Any], cluster_ids: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
+    """Return the fold (N,), 0 to `FOLDS` - 1, of N images with `labels` (N,); images of equal `cluster_ids` (N,) share a fold.
 
-    Each set of kin counts as the class of its first image; sets of a class are dealt out in random order, one to each part
-    in turn. scikit-learn's StratifiedGroupKFold visits every set in Python, which a check of 60,000 images cannot afford: see
-    docs/benchmarks/LOG.md, "Folds by StratifiedGroupKFold".
+    A cluster has the class of its first image. The clusters of a class go to the folds in random order, in turn. scikit-learn's
+    StratifiedGroupKFold is too slow for 60,000 images: see docs/benchmarks/LOG.md, "Folds by StratifiedGroupKFold".
     """
-    _, first, member = np.unique(kin, return_index=True, return_inverse=True)
+    _, first, member = np.unique(cluster_ids, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(first))
-    order = order[np.argsort(labels[first][order], kind="stable")]  # class by class, random inside
-    part = np.empty(len(first), np.int64)
-    part[order] = np.arange(len(first)) % FOLDS
-    return part[member]
+    order = order[np.argsort(labels[first][order], kind="stable")]  # by class, in random order within a class
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % FOLDS
+    return fold[member]

@@ -1,4 +1,4 @@
-"""What the pictures look like: tiny, constant, blurred, or of a shape that a square cuts into."""
+"""Checks of the pictures: tiny, constant or blurred images, and aspect ratios that a square crop cuts."""
 
 from __future__ import annotations
 
@@ -11,108 +11,114 @@ from cnnkit.doctor.wording import enumerated, number, percent, share
 
 Values = NDArray[np.float64]
 
-ENLARGED = 2.0  # an image is tiny if the network needs more than this many times its shorter side ...
-SMALLER = 4.0  # ... or, where that is not known yet, if the median image has more than this many times its shorter side
-USUAL = 0.5  # a trait of more than this share of the images is how this data is, not an exception
-RARE, RARE_IN_CLASS = 0.01, 0.1  # exceptions up to this share of all images, and of their class, are a note
-FLAT = 2.0  # levels of luma: with less standard deviation there is no picture; the least of CIFAR-10's images is 4.1
-DIM = 8.0  # levels: a nearly black or white image with less is no picture either, but noise or dust
-BLACK, WHITE = 12.0, 243.0  # levels of mean luma, 5 % from either end
-BLURRED = 0.25  # of the median sharpness: no sharp photograph lies below; see docs/benchmarks/LOG.md, "Flat and blurred images"
-SHARPNESS_FROM = 64  # px of the shorter side; smaller images have no fine detail to lose
-OWN_MEDIAN = 20  # images that a class must have before its own median counts
-CUT = 0.5  # share of its pixels an image may lose to a centre crop; 3:2 photographs lose 0.33, 16:9 lose 0.44
-OFTEN_CUT = 0.1  # share of such images from which the mode of resizing decides the result
-ALIKE = 1.15  # shapes that differ by no more than this factor are distorted alike when squashed
+MAX_ENLARGEMENT = 2.0  # an image is tiny if the size of the network's input exceeds this multiple of its shorter side
+MAX_MEDIAN_RATIO = 4.0  # without a known input size, an image is tiny if the median image exceeds this multiple of it
+USUAL_SHARE = 0.5  # a trait of more than this share of the images is usual for this data, not an exception
+RARE_SHARE, RARE_CLASS_SHARE = 0.01, 0.1  # exceptions up to these shares of all images, and of their class, are a note
+MIN_LUMA_STD = 2.0  # levels: an image with a smaller standard deviation shows no picture; the minimum of CIFAR-10 is 4.1
+MIN_DIM_STD = 8.0  # levels: a nearly black or white image with a smaller standard deviation shows only noise or dust
+BLACK_LEVEL, WHITE_LEVEL = 12.0, 243.0  # levels of mean luma, 5 % from both ends
+# Of the median sharpness. No sharp photograph is below it: see docs/benchmarks/LOG.md, "Flat and blurred images".
+MIN_RELATIVE_SHARPNESS = 0.25
+MIN_SHARPNESS_PIXELS = 64  # px of the shorter side; smaller images have no fine detail to lose
+MIN_CLASS_IMAGES = 20  # a smaller class has no median of its own
+MAX_CROP_LOSS = 0.5  # share of the pixels that a centre crop may remove; 3:2 photographs lose 0.33, 16:9 lose 0.44
+WARNING_CROP_SHARE = 0.1  # with more such images, the mode of resizing decides the result
+MAX_SHAPE_RATIO = 1.15  # shapes within this factor are distorted equally when squashed
 
 
 def tiny(evidence: Evidence) -> Finding | None:
-    """Find images that must be with_tier so much that they are mostly invented pixels."""
+    """Find images whose enlarged version would consist mostly of interpolated pixels."""
     rows = evidence.readable
     if not len(rows):
         return None
-    sides = np.minimum(evidence.of(lambda facts: facts.width), evidence.of(lambda facts: facts.height))[rows]
-    median = float(np.median(sides))
-    size, factor = (evidence.image_size, ENLARGED) if evidence.image_size else (median, SMALLER)
-    small = sides * factor < size
+    lengths = _shorter_sides(evidence)[rows]
+    median = float(np.median(lengths))
+    size, factor = (evidence.image_size, MAX_ENLARGEMENT) if evidence.image_size else (median, MAX_MEDIAN_RATIO)
+    small = lengths * factor < size
     if not small.any():
         return None
-    if small.mean() > USUAL:
+    if small.mean() > USUAL_SHARE:
         message = (
-            f"The images are small for this network: it sees {size:.0f} px, half of them have {median:.0f} px or less on their shorter "
-            f"side and are with_tier. --image-size {max(8, round(median))} is faster and loses nothing."
+            f"The images are small for this network, which sees {size:.0f} px. Half of the images have at most {median:.0f} px on their "
+            f"shorter side and are enlarged. --image-size {max(8, round(median))} is faster and loses nothing."
         )
         return Finding("tiny", Severity.NOTE, (), message)
     found = rows[small]
-    compared = f"the network sees {size:.0f} px" if evidence.image_size else f"half of the images have {median:.0f} px or more"
+    compared = f"the network sees {size:.0f} px" if evidence.image_size else f"half of the images have at least {median:.0f} px"
     message = (
-        f"{_how_many(evidence, found)} tiny, the smallest {sides.min():.0f} px on the shorter side, where {compared}. "
-        f"Kept and with_tier; delete what was meant as a thumbnail or an icon."
+        f"{_how_many(evidence, found)} tiny: the smallest has {lengths.min():.0f} px on the shorter side, while {compared}. "
+        f"Training enlarges them; delete thumbnails and icons."
     )
     return Finding("tiny", _by_share(evidence, found), evidence.one_each(found), message)
 
 
 def constant(evidence: Evidence) -> Finding | None:
-    """Find images without a picture: one colour all over, or nearly black or nearly white."""
+    """Find images without a picture: of one colour, nearly black or nearly white."""
     mean, std = evidence.of(lambda facts: facts.mean), evidence.of(lambda facts: facts.std)
     readable = np.isin(np.arange(len(mean)), evidence.readable)
-    black, white = readable & (mean < BLACK) & (std < DIM), readable & (mean > WHITE) & (std < DIM)
-    one_colour = readable & (std < FLAT) & ~black & ~white
+    black, white = readable & (mean < BLACK_LEVEL) & (std < MIN_DIM_STD), readable & (mean > WHITE_LEVEL) & (std < MIN_DIM_STD)
+    one_colour = readable & (std < MIN_LUMA_STD) & ~black & ~white
     found = np.flatnonzero(black | white | one_colour)
     if not len(found):
         return None
-    kinds = [(black, "black or nearly so"), (white, "white or nearly so"), (one_colour, "of one colour")]
-    said = enumerated([f"{mask.sum():,} {name}" for mask, name in kinds if mask.any()])
+    kinds = [(black, "nearly black"), (white, "nearly white"), (one_colour, "of one colour")]
+    listed = enumerated([f"{mask.sum():,} {name}" for mask, name in kinds if mask.any()])
     message = (
-        f"{_how_many(evidence, found)} without a picture: {said}. "
-        f"Kept, though there is nothing to learn but by heart; delete unless the class looks like that."
+        f"{_how_many(evidence, found)} without a picture: {listed}. "
+        f"Training keeps them, but a network can only memorise them; delete them unless the class looks like this."
     )
     return Finding("constant", _by_share(evidence, found), evidence.one_each(found), message)
 
 
 def blurred(evidence: Evidence) -> Finding | None:
-    """Find images that are far less sharp than the others of their class and of the data: below `BLURRED` of both medians."""
-    sides = np.minimum(evidence.of(lambda facts: facts.width), evidence.of(lambda facts: facts.height))
+    """Find images with less than `MIN_RELATIVE_SHARPNESS` of the median sharpness of their class and of all images."""
+    lengths = _shorter_sides(evidence)
     sharpness, std = evidence.of(lambda facts: facts.sharpness), evidence.of(lambda facts: facts.std)
-    rows = np.flatnonzero((sides >= SHARPNESS_FROM) & (std >= FLAT))
+    rows = np.flatnonzero((lengths >= MIN_SHARPNESS_PIXELS) & (std >= MIN_LUMA_STD))
     if not len(rows):
         return None
     expected = np.full(len(evidence.classes), np.median(sharpness[rows]))
     for label in range(len(expected)):
         own = sharpness[rows[evidence.labels[rows] == label]]
-        if len(own) >= OWN_MEDIAN:
+        if len(own) >= MIN_CLASS_IMAGES:
             expected[label] = min(expected[label], float(np.median(own)))
     relative = sharpness[rows] / expected[evidence.labels[rows]].clip(min=1e-9)
-    found = rows[relative < BLURRED]
+    found = rows[relative < MIN_RELATIVE_SHARPNESS]
     if not len(found):
         return None
     message = (
-        f"{_how_many(evidence, found)} blurred: less than a quarter as sharp as the median image, the worst {percent(relative.min())} "
-        f"as sharp. Kept; look, and delete what you could not tell yourself."
+        f"{_how_many(evidence, found)} blurred, with less than a quarter of the median sharpness; the worst has {percent(relative.min())} "
+        f"of it. Training keeps them; look at them, and delete images that you cannot recognise yourself."
     )
     return Finding("blurred", _by_share(evidence, found), evidence.one_each(found), message)
 
 
 def odd_aspect(evidence: Evidence) -> Finding | None:
-    """Find images of which a centre crop loses more than `CUT` of the pixels; recommends another ``--resize-mode``."""
+    """Find images that lose more than `MAX_CROP_LOSS` of their pixels in a centre crop, and recommend another ``--resize-mode``."""
     rows = evidence.readable
     ratios = (evidence.of(lambda facts: facts.width)[rows] / evidence.of(lambda facts: facts.height)[rows]) if len(rows) else np.zeros(0)
     lost = 1 - np.minimum(ratios, 1 / ratios)
-    odd = lost > CUT
+    odd = lost > MAX_CROP_LOSS
     found = rows[odd]
     if not len(found):
         return None
     low, high = np.quantile(ratios, (0.05, 0.95))
-    if high / low <= ALIKE:
-        advice = f"nearly all have the shape {np.median(ratios):.2f}:1, so --resize-mode squash keeps everything and distorts all alike"
+    if high / low <= MAX_SHAPE_RATIO:
+        advice = f"nearly all have the shape {np.median(ratios):.2f}:1, so --resize-mode squash keeps everything and distorts all equally"
     else:
-        advice = f"--resize-mode pad keeps everything and gives {percent(lost[odd].mean())} of their square to a gray border"
+        advice = f"--resize-mode pad keeps everything and fills {percent(lost[odd].mean())} of their square with a gray border"
     message = (
-        f"{_how_many(evidence, found)} more than twice as long as wide: --resize-mode crop, the default, loses {percent(lost[odd].mean())} "
-        f"of these pixels ({percent(lost.mean())} over all images); {advice}."
+        f"{_how_many(evidence, found)} more than twice as long as wide. --resize-mode crop, the default, loses {percent(lost[odd].mean())} "
+        f"of their pixels ({percent(lost.mean())} over all images); {advice}."
     )
-    severity = Severity.WARNING if odd.mean() > OFTEN_CUT else Severity.NOTE
+    severity = Severity.WARNING if odd.mean() > WARNING_CROP_SHARE else Severity.NOTE
     return Finding("odd-aspect", severity, evidence.one_each(found), message)
+
+
+def _shorter_sides(evidence: Evidence) -> Values:
+    """Return the length in pixels of the shorter side of every image, (N,)."""
+    return np.minimum(evidence.of(lambda facts: facts.width), evidence.of(lambda facts: facts.height))
 
 
 def _how_many(evidence: Evidence, found: Rows) -> str:
@@ -120,7 +126,7 @@ def _how_many(evidence: Evidence, found: Rows) -> str:
 
 
 def _by_share(evidence: Evidence, found: Rows) -> Severity:
-    """A warning if many images are concerned, or a good part of one class."""
+    """Return WARNING if the images `found` are many, or a large part of one class, else NOTE."""
     of_class = np.bincount(evidence.labels[found], minlength=len(evidence.classes)) / np.bincount(evidence.labels)
-    rare = len(found) <= RARE * len(evidence.records) and bool((of_class <= RARE_IN_CLASS).all())
+    rare = len(found) <= RARE_SHARE * len(evidence.records) and bool((of_class <= RARE_CLASS_SHARE).all())
     return Severity.NOTE if rare else Severity.WARNING

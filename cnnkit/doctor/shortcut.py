@@ -1,4 +1,4 @@
-"""Can the class be told without looking at the picture? Then a network may learn that instead."""
+"""Shortcuts: features such as file size or border colours that reveal the class without the picture."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cnnkit.metrics.intervals import wilson
 
 Features = NDArray[np.float64]
 
-MOST_IMAGES = 5000  # drawn equally from the classes: all of CIFAR-10's features take 1 s of one core
-LEAST_OF_CLASS = 20  # and of each class, however many there are
-TOO_SMALL = 10  # a class of fewer images is left out: two per fold say nothing
-TREES = 30
-# Strength (see `Shortcut`) from which a family is reported: see docs/benchmarks/RESULTS.md, "Shortcuts". What a file is like has
-# nothing to do with what it shows: natural data stay at 0.13 at most, planted shortcuts reach 0.78 and more.
-FILE_WARNING = 0.4
-# Backgrounds do have to do with it (sky, water): natural data reach 0.70, a planted frame 0.92 and more.
-BORDER_NOTE, BORDER_WARNING = 0.6, 0.85
-_SURE = 1.96  # standard errors: 95 %
+MAX_IMAGES = 5000  # drawn equally from the classes: all features of 5,000 images of CIFAR-10 take 1 s of one core
+MIN_SAMPLED_PER_CLASS = 20  # for any number of classes
+MIN_CLASS_IMAGES = 10  # a smaller class is left out: fewer than two images per fold say nothing
+NUM_TREES = 30
+# Limits of strength (see `Shortcut`) of a finding: see docs/benchmarks/RESULTS.md, "Shortcuts". The properties of a file do not depend on
+# its picture: natural data reach at most 0.13, planted shortcuts at least 0.78.
+FILE_WARNING_STRENGTH = 0.4
+# Backgrounds depend on the class (sky, water): natural data reach 0.70, a planted frame at least 0.92.
+BORDER_NOTE_STRENGTH, BORDER_WARNING_STRENGTH = 0.6, 0.85
+_STANDARD_ERRORS = 1.96  # of a 95 % interval
 
 
 @dataclass(frozen=True)
-class Family:
-    """Features that belong together: `read` gives them as (n, D) for n rows; `note` and `warning` are limits of strength."""
+class FeatureFamily:
+    """Features of one kind: `read` returns them as (n, D) for n rows; `note` and `warning` are limits of strength."""
 
     name: str
     read: Callable[[Evidence, Rows], Features]
@@ -42,15 +42,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well `family` alone tells K classes apart in cross-validation.
+    """Prediction of K classes from `family` alone, in cross-validation.
 
-    `accuracy` is balanced, `margin` the half-width of its 95 % interval. `easiest` is the class that stands out most:
-    `found` is the share of its images that are recognised, `mistaken` the share of the others that are taken for it.
-    `strength` in [0, 1] is the lower end of the greater of two skills: the balanced accuracy above chance, as a share of what
-    is possible, and `found` - `mistaken` of the easiest class (one class in ten that is saved differently leaves the former low).
+    `accuracy` is balanced, `margin` the half-width of its 95 % interval. `easiest` is the class that stands out most. `found` is the
+    share of its images that are recognised, `mistaken` the share of other images that are predicted as this class. `strength` in
+    [0, 1] is the lower end of the greater of two skills. The first skill is the balanced accuracy above 1 / K, as a share of 1 - 1 / K.
+    The second is `found` - `mistaken` of the easiest class, since one differently saved class of ten leaves the first skill low.
     """
 
-    family: Family
+    family: FeatureFamily
     accuracy: float
     margin: float
     easiest: str
@@ -60,7 +60,7 @@ class Shortcut:
 
 
 def shortcut(evidence: Evidence) -> Finding | None:
-    """Look whether file size, image size, encoding or border colours alone give the class away."""
+    """Find out if file size, image size, encoding or border colours alone reveal the class."""
     rows = sample(evidence)
     labels = np.unique(evidence.labels[rows], return_inverse=True)[1] if len(rows) else np.zeros(0, np.int64)
     if len(rows) == 0 or labels.max() == 0:
@@ -73,55 +73,56 @@ def shortcut(evidence: Evidence) -> Finding | None:
     shown.sort(key=lambda result: -result.strength)
     clauses = enumerated([_clause(result) for result in shown])
     advice = (
-        "A network may learn this and fail on images from elsewhere: save all classes in the same way, without frames or captions"
+        "A network may learn this and fail on images from other sources: save all classes in the same way, without frames or captions"
         if grave
-        else "Natural if the classes are seen before different backgrounds; else crop or mix the backgrounds"
+        else "This is natural if the classes have different backgrounds; else crop or mix the backgrounds"
     )
     message = (
-        f"The class can be told without the picture (chance {percent(1 / (labels.max() + 1))}, {len(rows):,} images): {clauses}. {advice}."
+        f"The class can be predicted without the picture ({len(rows):,} images; a constant prediction reaches "
+        f"{percent(1 / (labels.max() + 1))}): {clauses}. {advice}."
     )
     return Finding("shortcut", Severity.WARNING if grave else Severity.NOTE, (), message)
 
 
 def sample(evidence: Evidence, seed: int = 0) -> Rows:
-    """Return the rows to measure on: readable, of classes that are large enough, and not many more than `MOST_IMAGES`."""
-    classes = [rows for label in range(len(evidence.classes)) if len(rows := _readable_of(evidence, label)) >= TOO_SMALL]
+    """Return the rows of readable images of large enough classes, the classes equally large, and about `MAX_IMAGES` at most."""
+    classes = [rows for label in range(len(evidence.classes)) if len(rows := _readable_of(evidence, label)) >= MIN_CLASS_IMAGES]
     if not classes:
         return np.zeros(0, np.intp)
-    most = max(LEAST_OF_CLASS, MOST_IMAGES // len(classes))
+    most = max(MIN_SAMPLED_PER_CLASS, MAX_IMAGES // len(classes))
     random = np.random.default_rng(seed)
     return np.sort(np.concatenate([random.permutation(rows)[:most] for rows in classes]))
 
 
-def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: Family) -> Shortcut | None:
-    """Predict `labels` (n,), 0..K-1, of `rows` from one family of features; None if they are the same for all.
+def measure(evidence: Evidence, rows: Rows, labels: NDArray[Any], family: FeatureFamily) -> Shortcut | None:
+    """Predict `labels` (n,), 0..K-1, of `rows` from one family of features; return None if the features are constant.
 
-    A forest of extremely randomised trees, each class weighing the same: as strong as gradient boosting and faster, see
+    A forest of extremely randomised trees with balanced class weights is as strong as gradient boosting and faster: see
     docs/benchmarks/LOG.md, "Model of shortcuts".
     """
-    from sklearn.ensemble import ExtraTreesClassifier  # half a second
+    from sklearn.ensemble import ExtraTreesClassifier  # the import takes half a second
 
     features = family.read(evidence, rows)
     if (features == features[0]).all():
         return None
-    part = folds_of(labels, evidence.kin[rows])
-    answers = np.zeros(len(rows), np.int64)
+    folds = folds_of(labels, evidence.cluster_ids[rows])
+    predicted = np.zeros(len(rows), np.int64)
     for fold in range(FOLDS):
-        inside, outside = part != fold, part == fold
+        inside, outside = folds != fold, folds == fold
         if inside.any() and outside.any():
-            forest: Any = ExtraTreesClassifier(TREES, min_samples_leaf=5, class_weight="balanced", random_state=0)
-            answers[outside] = forest.fit(features[inside], labels[inside]).predict(features[outside])
-    return _judged(evidence, rows, labels, answers, family)
+            forest: Any = ExtraTreesClassifier(NUM_TREES, min_samples_leaf=5, class_weight="balanced", random_state=0)
+            predicted[outside] = forest.fit(features[inside], labels[inside]).predict(features[outside])
+    return _score(evidence, rows, labels, predicted, family)
 
 
-def _judged(evidence: Evidence, rows: Rows, labels: NDArray[Any], answers: NDArray[Any], family: Family) -> Shortcut:
+def _score(evidence: Evidence, rows: Rows, labels: NDArray[Any], predicted: NDArray[Any], family: FeatureFamily) -> Shortcut:
     sizes = np.bincount(labels)
     classes = len(sizes)
-    hits = np.bincount(labels[answers == labels], minlength=classes)
-    mistaken = np.bincount(answers, minlength=classes) - hits
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    mistaken = np.bincount(predicted, minlength=classes) - hits
     recall = hits / sizes
-    smoothed = (hits + 1) / (sizes + 2)  # so that a class without a mistake is not thought certain
-    margin = _SURE * math.sqrt(float((smoothed * (1 - smoothed) / sizes).sum())) / classes
+    smoothed = (hits + 1) / (sizes + 2)  # a class without mistakes is not certain
+    margin = _STANDARD_ERRORS * math.sqrt(float((smoothed * (1 - smoothed) / sizes).sum())) / classes
     skill = (recall.mean() - margin - 1 / classes) / (1 - 1 / classes)
     apart = [
         wilson(int(hit), int(size)).low - wilson(int(wrong), len(labels) - int(size)).high
@@ -143,7 +144,7 @@ def _judged(evidence: Evidence, rows: Rows, labels: NDArray[Any], answers: NDArr
 def _clause(result: Shortcut) -> str:
     return (
         f"{result.family.name} alone {100 * result.accuracy:.0f} ± {100 * result.margin:.0f} % "
-        f"(finds {percent(result.found)} of {result.easiest!r} and takes {percent(result.mistaken)} of the others for it)"
+        f"(recognises {percent(result.found)} of {result.easiest!r} and takes {percent(result.mistaken)} of other images for it)"
     )
 
 
@@ -167,18 +168,18 @@ def _encoding(evidence: Evidence, rows: Rows) -> Features:
 
 
 def _border_colours(evidence: Evidence, rows: Rows) -> Features:
-    """The colours of the thumbnails' outermost ring as a histogram of 4 levels per channel: (n, 64), shares that sum to 1."""
-    ring = np.ones(evidence.thumbnails.shape[1:3], bool)
-    ring[1:-1, 1:-1] = False
-    levels = (evidence.thumbnails[rows][:, ring] // 64).astype(np.int64)
+    """Return the histogram (n, 64) of the colours of the thumbnails' border pixels, 4 levels per channel, as shares."""
+    border = np.ones(evidence.thumbnails.shape[1:3], bool)
+    border[1:-1, 1:-1] = False
+    levels = (evidence.thumbnails[rows][:, border] // 64).astype(np.int64)
     colours = levels @ np.array([16, 4, 1])
-    places = colours + 64 * np.arange(len(rows))[:, None]
-    return np.bincount(places.ravel(), minlength=64 * len(rows)).reshape(len(rows), 64) / ring.sum()
+    bins = colours + 64 * np.arange(len(rows))[:, None]
+    return np.bincount(bins.ravel(), minlength=64 * len(rows)).reshape(len(rows), 64) / border.sum()
 
 
 FAMILIES = (
-    Family("file size", _file_size, FILE_WARNING, FILE_WARNING),
-    Family("image size", _image_size, FILE_WARNING, FILE_WARNING),
-    Family("format, JPEG quality and colour mode", _encoding, FILE_WARNING, FILE_WARNING),
-    Family("border colours", _border_colours, BORDER_NOTE, BORDER_WARNING),
+    FeatureFamily("file size", _file_size, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("image size", _image_size, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("format, JPEG quality and colour mode", _encoding, FILE_WARNING_STRENGTH, FILE_WARNING_STRENGTH),
+    FeatureFamily("border colours", _border_colours, BORDER_NOTE_STRENGTH, BORDER_WARNING_STRENGTH),
 )

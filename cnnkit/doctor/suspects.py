@@ -1,4 +1,4 @@
-"""Labels that look wrong to a model that was not told them: out-of-fold probabilities and confident learning."""
+"""Suspicious labels: contradictions between labels and out-of-fold probabilities, by confident learning."""
 
 from __future__ import annotations
 
@@ -14,71 +14,76 @@ from cnnkit.doctor.folds import FOLDS, folds_of
 from cnnkit.doctor.wording import enumerated, number, share
 from cnnkit.metrics.label_quality import label_issues
 
-_NO_SPREAD = 1e-6  # standard deviation of a feature that never varies: nothing is divided by zero
-COMMON = 0.01  # share of suspects from which they are a warning; below, it may be the model that errs
+_MIN_SPREAD = 1e-6  # lower limit of a feature's standard deviation, against a division by zero
+WARNING_SUSPECT_SHARE = 0.01  # of suspects among all images; below it the model itself may be wrong
 
 
 def suspects(
     paths: Sequence[str], labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], classes: Sequence[str]
 ) -> Finding | None:
-    """Find images whose label is contradicted by `probabilities` (N, K), given by a model that was trained without them.
+    """Find images whose label contradicts `probabilities` (N, K) of a model that was trained without them.
 
-    `labels` (N,) index `classes` (K,). The cases are ranked, the most certain first.
+    `labels` (N,) index `classes` (K,). The most certain cases come first.
     """
     rows = label_issues(labels, probabilities)
     if not len(rows):
         return None
     seen = probabilities[rows].argmax(axis=1)
     pairs = Counter(f"{classes[int(labels[row])]!r} that looks like {classes[int(other)]!r}" for row, other in zip(rows, seen, strict=True))
-    said = enumerated([f"{pair} ({count:,})" for pair, count in pairs.most_common()])
+    listed = enumerated([f"{pair} ({count:,})" for pair, count in pairs.most_common()])
     message = (
-        f"{number(len(rows))} ({share(len(rows), len(labels))}) with a label that looks wrong: {said}. "
-        f"Kept; look at them, the most certain first (--sheet FILE.png), and move what is wrong."
+        f"{number(len(rows))} ({share(len(rows), len(labels))}) with a label that looks wrong: {listed}. "
+        f"Training keeps them; look at them, the most certain first (--sheet FILE.png), and move images with a wrong label."
     )
-    severity = Severity.WARNING if len(rows) > COMMON * len(labels) else Severity.NOTE
+    severity = Severity.WARNING if len(rows) > WARNING_SUSPECT_SHARE * len(labels) else Severity.NOTE
     return Finding("label-suspect", severity, tuple((paths[int(row)],) for row in rows), message)
 
 
-def out_of_fold(features: NDArray[np.floating[Any]], labels: NDArray[np.int64], kin: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
-    """Return probabilities (N, K) for N images, each from a model that saw neither the image nor its `kin` (N,).
+def out_of_fold(
+    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], cluster_ids: NDArray[Any], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return probabilities (N, K) for N images, each from a model that was fitted without the image and its cluster.
 
-    `features` (N, D) are what a trained network makes of the images; `labels` (N,) are 0..K-1. The model is a linear
-    discriminant with one covariance for all classes. Models that fit every image also fit wrong labels: see
-    docs/benchmarks/LOG.md, "Model of label suspects".
+    `features` (N, D) are the features of a trained network, `labels` (N,) are 0..K-1, `cluster_ids` (N,) mark images that are not
+    independent. The model is a linear discriminant with one covariance for all classes, since a model that fits every image also fits
+    wrong labels: see docs/benchmarks/LOG.md, "Model of label suspects".
     """
-    part = folds_of(labels, kin, seed)
+    folds = folds_of(labels, cluster_ids, seed)
     probabilities = np.zeros((len(labels), int(labels.max()) + 1))
     for fold in range(FOLDS):
-        inside, outside = part != fold, part == fold
+        inside, outside = folds != fold, folds == fold
         if inside.any() and outside.any():
             probabilities[outside] = _discriminant(features[inside], labels[inside], features[outside], probabilities.shape[1])
     return probabilities
 
 
 def _discriminant(
-    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], asked: NDArray[np.floating[Any]], classes: int
+    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], queries: NDArray[np.floating[Any]], classes: int
 ) -> NDArray[np.float64]:
-    """Fit Fisher's linear discriminant on (n, D), answer for (m, D): probabilities (m, K), 0 for classes without an image in `labels`."""
+    """Fit Fisher's linear discriminant on `features` (n, D) and return the probabilities (m, K) of `queries` (m, D).
+
+    Classes without an image in `labels` have probability 0.
+    """
     sizes = np.bincount(labels, minlength=classes)
     means = np.zeros((classes, features.shape[1]), np.float32)
     np.add.at(means, labels, features)
     means /= np.maximum(sizes, 1)[:, None]
     inside = (features - means[labels]).astype(np.float32)
-    scale = np.maximum(inside.std(axis=0), np.float32(_NO_SPREAD))
+    scale = np.maximum(inside.std(axis=0), np.float32(_MIN_SPREAD))
     centres = (means / scale).astype(np.float64)
     weights = np.linalg.solve(_covariance(inside / scale), centres.T)
     with np.errstate(divide="ignore"):
         prior = np.log(sizes / sizes.sum())
-    scores = (asked / scale) @ weights - 0.5 * (centres.T * weights).sum(axis=0) + prior
+    scores = (queries / scale) @ weights - 0.5 * (centres.T * weights).sum(axis=0) + prior
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
 
 
 def _covariance(centred: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the covariance (D, D) of (n, D), shrunk towards a multiple of the identity so that it can be inverted even for D > n.
+    """Return the covariance (D, D) of `centred` (n, D), shrunk towards a multiple of the identity; it has an inverse even for D > n.
 
-    By how much, follows Ledoit and Wolf 2004 (Journal of Multivariate Analysis 88, pages 365-411, lemmas 3.2 to 3.4). (The same
-    number as scikit-learn's `ledoit_wolf`, with one matrix product of floats instead of two of doubles.)
+    The shrinkage follows Ledoit and Wolf 2004 (Journal of Multivariate Analysis 88, pages 365-411, lemmas 3.2 to 3.4). It equals
+    scikit-learn's `ledoit_wolf`, but needs one matrix product of floats instead of two of doubles.
     """
     n, features = centred.shape
     sample = (centred.T @ centred).astype(np.float64) / n
@@ -87,4 +92,4 @@ def _covariance(centred: NDArray[np.float32]) -> NDArray[np.float64]:
     lengths = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
     noise = min(distance, (lengths**2).sum() / n**2 - (sample**2).sum() / n)
     shrinkage = noise / distance if distance else 1.0
-    return (1 - shrinkage) * sample + (shrinkage * level + _NO_SPREAD) * np.eye(features)
+    return (1 - shrinkage) * sample + (shrinkage * level + _MIN_SPREAD) * np.eye(features)

@@ -1,4 +1,4 @@
-"""How the findings speak: counts with their nouns, shares, enumerations."""
+"""Wording of the findings: counts with their nouns, shares, enumerations."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from cnnkit.errors import shortened
 
-_FEW = 0.001  # a share below 0.1 % is said as such, not as 0.0 %
-_PRECISE = 0.1  # a share below 10 % gets a decimal
+_MIN_SHOWN_SHARE = 0.001  # a smaller share is "below 0.1 %", not "0.0 %"
+_MAX_DECIMAL_SHARE = 0.1  # a smaller share gets a decimal
 
 
 def number(count: int, noun: str = "image", plural: str = "") -> str:
@@ -21,11 +21,11 @@ def verb(count: int, singular: str, plural: str) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return ``3.2 %``; ``below 0.1 %`` for less."""
+    """Return ``3.2 %``, or ``below 0.1 %`` for a smaller share."""
     ratio = part / whole if whole else 0.0
-    if 0 < ratio < _FEW:
+    if 0 < ratio < _MIN_SHOWN_SHARE:
         return "below 0.1 %"
-    return f"{ratio:.1%}".replace("%", " %") if ratio < _PRECISE else percent(ratio)
+    return f"{ratio:.1%}".replace("%", " %") if ratio < _MAX_DECIMAL_SHARE else percent(ratio)
 
 
 def percent(ratio: float) -> str:
@@ -34,6 +34,6 @@ def percent(ratio: float) -> str:
 
 
 def enumerated(words: Sequence[str], most: int = 4) -> str:
-    """Return ``a, b and c``; of more than `most`, ``a, b, c and 7 more``."""
+    """Return ``a, b and c``, or, for more than `most` words, ``a, b, c and 7 more``."""
     words = words if len(words) <= most else shortened(words, most - 1)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

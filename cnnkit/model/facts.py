@@ -41,7 +41,9 @@ def read_facts(path: Path) -> ModelFacts:
         if not isinstance(entries, dict):
             raise ModelFileError(f"{path}: not a safetensors file; expected a best.safetensors written by cnnkit train")
         text = entries.pop("__metadata__", {}).get("cnnkit")
-        header = json.loads(text) if text else None
+        header: Any = json.loads(text) if text else None
+        if not isinstance(header, dict | None):
+            raise ModelFileError(f"{path}: its header is no JSON object; expected a best.safetensors written by cnnkit train")
         numbers = {name: math.prod(entry["shape"]) for name, entry in entries.items()}
         dtypes = {str(entry["dtype"]) for name, entry in entries.items() if not name.endswith(_STATISTICS)}
     except OSError as error:

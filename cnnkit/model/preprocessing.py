@@ -1,15 +1,17 @@
-"""The description of the path from a decoded image to model input, read and written without torch."""
+"""The description of the path from a decoded image to model input, read and written without torch or numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from cnnkit.architecture import Interpolation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PAD_LEVEL = 114.0  # mid gray of letterboxing, as YOLOX and Ultralytics pad
 

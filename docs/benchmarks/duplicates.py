@@ -25,7 +25,7 @@ from PIL import Image
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, open_source
 from cnnkit.data.split.duplicates import clusters, exact_groups, near_pairs
-from cnnkit.data.store.facts import Decoded, Facts, decode, measure
+from cnnkit.data.store.facts import DecodedImage, Facts, decode, measure
 
 Pixels = NDArray[np.uint8]
 BLOCK = 500  # images decoded at a time
@@ -65,7 +65,7 @@ CHANGES: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
-def decoded(source: Source) -> Iterator[tuple[Record, Decoded]]:
+def decoded(source: Source) -> Iterator[tuple[Record, DecodedImage]]:
     """Decode the readable images of a source."""
     for record in source.records:
         try:
@@ -74,12 +74,12 @@ def decoded(source: Source) -> Iterator[tuple[Record, Decoded]]:
             print(f"left out: {record.path}: {error}", file=sys.stderr)
 
 
-def measure_all(images: Iterator[tuple[Record, Decoded]]) -> tuple[list[Record], list[Facts], Pixels]:
+def measure_all(images: Iterator[tuple[Record, DecodedImage]]) -> tuple[list[Record], list[Facts], Pixels]:
     """Return the records, facts and thumbnails of images."""
     records: list[Record] = []
     facts: list[Facts] = []
     thumbnails: list[Pixels] = []
-    block: list[Decoded] = []
+    block: list[DecodedImage] = []
 
     def flush() -> None:
         found, small = measure(block)

@@ -47,7 +47,7 @@ def bench(config: TrainConfig, seconds: float) -> TrainingBench:
 
     source = open_source(config.data.data)
     job = prepare(config, source=source, dry_run=True)
-    print(f"{job.header.arch}: {job.runtime.describe()}; {job.dataset.store.kept}", file=sys.stderr)
+    print(f"{job.header.arch}: {job.runtime.describe()}; {job.dataset.store.storage}", file=sys.stderr)
     return TrainingBench(job, source, seconds, Meter(), lambda text: print(text, file=sys.stderr))
 
 

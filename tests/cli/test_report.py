@@ -100,7 +100,7 @@ def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, 
     [
         (["nowhere"], "no such file or run directory"),
         (["--out", "page.txt"], "--out page.txt: the ending must be .html"),
-        (["a", "b"], "2 runs for one page: add --compare to put them side by side: cnnkit report --compare a b"),
+        (["a", "b"], "2 runs for one page: add --compare to put them beside each other: cnnkit report --compare a b"),
         (["--compare", "a"], "--compare takes two or more runs"),
     ],
 )

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cnnkit.metrics.intervals import wilson
+from cnnkit.run_dir import write_metrics
 
 
 @pytest.fixture
-def three_runs(trained):
+def three_runs(trained, make_metrics):
     """The finished run 001, 002 that was stopped, was evaluated and has another architecture, and 003 of which nothing is whole."""
     second = Path("runs/002-residual-cnn")
     shutil.copytree(trained.run, second)
@@ -18,9 +19,8 @@ def three_runs(trained):
     config["status"], config["arch"]["name"] = "stopped", "residual-cnn"
     (second / "config.json").write_text(json.dumps(config))
     test = second / "eval/test"
-    test.mkdir(parents=True)
-    ece = {"value": 0.034, "low": 0.02, "high": 0.05}
-    (test / "metrics.json").write_text(json.dumps({"accuracy": {"value": 0.7, "low": 0.4, "high": 0.9}, "ece": ece}))
+    scores = {"accuracy": {"value": 0.7, "low": 0.4, "high": 0.9}, "ece": {"value": 0.034, "low": 0.02, "high": 0.05}}
+    write_metrics(test, make_metrics(**scores))
     Path("runs/003-custom-cnn").mkdir()
     Path("runs/003-custom-cnn/config.json").write_text("{")
     return trained
@@ -33,7 +33,7 @@ def test_all_runs_newest_first_and_a_damaged_one_stops_no_other(cli, three_runs)
     assert [line.split()[0] for line in lines[2:]] == ["003-custom-cnn", "002-residual-cnn", "001-custom-cnn"]
     assert [line.split()[-1] for line in lines[2:]] == ["damaged", "stopped", "finished"]
     assert "70.0 [40.0, 90.0]" in lines[3]
-    assert "damaged runs/003-custom-cnn: not a run directory (config.json:" in result.err.replace("\n        ", " ")
+    assert "damaged runs/003-custom-cnn/config.json: no JSON document (Expecting" in result.err
     assert "not shown here: ECE %, T" in result.err
 
 

@@ -1,4 +1,4 @@
-"""What the tests of data share: a source of images that are made when they are read."""
+"""Fixtures for the tests of data: a source whose images are made when they are read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnnkit.data.source import Record
 from cnnkit.model.preprocessing import Preprocessing
 
 
-class Drawn:
-    """Images of noise, 16 x 16, as pixels, or as PNG files where `encoded`.
+class NoiseSource:
+    """Images of noise, 16 x 16, as pixels, or as PNG files if `encoded`.
 
-    `on_read` is called with the number of each image that is read; `spoil` turns the number and the file of an image into
-    what is read in its place.
+    `on_read` is called with the number of each image that is read. `spoil` maps the number and the file of an image to the
+    bytes that are read instead.
     """
 
     notes = ()
@@ -31,7 +31,7 @@ class Drawn:
         encoded: bool = False,
         spoil: Callable[[int, bytes], bytes] = lambda _, file: file,
         seed: int = 0,
-        name: str = "drawn",
+        name: str = "noise",
     ) -> None:
         self.name = name
         self._spoil = spoil
@@ -60,12 +60,12 @@ class Drawn:
 
 
 @pytest.fixture
-def drawn() -> type[Drawn]:
-    """The class of sources that draw noise: ``drawn(10)``, ``drawn(10, encoded=True)``."""
-    return Drawn
+def noise_source() -> type[NoiseSource]:
+    """Return the class of sources of noise: ``noise_source(10)``, ``noise_source(10, encoded=True)``."""
+    return NoiseSource
 
 
 @pytest.fixture
 def geometry() -> Preprocessing:
-    """Canvases of 16 px."""
+    """Return a preprocessing with canvases of 16 px."""
     return Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

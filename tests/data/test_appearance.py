@@ -7,7 +7,7 @@ from cnnkit.data.appearance import appearance, features
 
 
 def one(canvas: np.ndarray) -> dict[str, float]:
-    """Measure one canvas (C, S, S)."""
+    """Return the features of one canvas (C, S, S) by name."""
     names = features(canvas.shape[0])
     values = appearance(canvas[None].astype(np.uint8))
     assert values.shape == (1, len(names))
@@ -22,14 +22,14 @@ def test_a_plain_gray_image():
     assert list(gray.values()) == [pytest.approx(0.2), pytest.approx(0, abs=1e-6), 0.0, 0.0, 0.0]
 
 
-def test_red_is_warm_and_saturated_and_its_mirror_among_the_channels_cold():
+def test_red_is_warm_and_saturated_and_blue_is_cold():
     red = np.zeros((3, 8, 8))
     red[0] = 255
     assert (one(red)["saturation"], one(red)["warmth"], one(red)["brightness"]) == (1.0, 1.0, pytest.approx(0.299))
     assert one(red[::-1])["warmth"] == -1.0
 
 
-def test_half_the_light_is_half_the_brightness_and_contrast_at_equal_sharpness():
+def test_half_the_light_halves_brightness_and_contrast_but_not_sharpness():
     even = 2 * (NOISE // 2)
     bright, dark = one(even), one(even // 2)
     for name in ("brightness", "contrast", "saturation", "warmth"):
@@ -48,10 +48,10 @@ def test_one_channel_has_no_colour():
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_images_without_an_inside_have_no_sharpness(size):
+def test_images_without_inner_pixels_have_no_sharpness(size):
     assert one(NOISE[:, :size, :size])["sharpness"] == 0.0
 
 
-def test_many_at_once_are_measured_as_alone():
+def test_images_of_a_batch_are_measured_like_single_images():
     stack = np.random.default_rng(1).integers(0, 256, (5, 3, 9, 9)).astype(np.uint8)
     np.testing.assert_allclose(appearance(stack), np.concatenate([appearance(stack[i : i + 1]) for i in range(5)]), rtol=1e-5, atol=1e-6)

@@ -31,14 +31,14 @@ NUMBERED = Preprocess(Preprocessing(image_size=SIZE, mean=(0.0,) * 3, std=(1 / 2
 
 
 def canvases(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Image i has i in the red channel, noise in the others."""
+    """Return images with their index in the red channel and noise in the others."""
     images = np.random.default_rng(0).integers(0, 256, (number, 3, SIZE, SIZE), np.uint8)
     images[:, 0] = np.arange(number, dtype=np.uint8)[:, None, None]
     return images
 
 
 def make(labels: list[int], batch_size: int = 4, augmentation: Augmentation | None = NONE, **settings: Any) -> Batches:
-    """Batches over every second image of a store: sample i is image 2 i + 1."""
+    """Return batches over every second image of a store: sample i is image 2 i + 1."""
     count = len(labels)
     return Batches(
         canvases(2 * count + 2),
@@ -61,7 +61,7 @@ def tensors(batches: Batches, epoch: int) -> tuple[Tensor, Tensor]:
     return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
-def test_a_batch_is_what_the_network_takes() -> None:
+def test_a_batch_has_the_shapes_and_types_that_the_network_takes() -> None:
     images, labels = next(iter(make([0, 1, 2, 0, 1]).epoch(1)))
     assert (images.shape, images.dtype) == ((3, 3, SIZE, SIZE), torch.float32)
     assert (labels.shape, labels.dtype) == ((3,), torch.int64)
@@ -69,7 +69,7 @@ def test_a_batch_is_what_the_network_takes() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5), st.booleans())
-def test_every_sample_comes_once_per_epoch_in_batches_of_nearly_one_size(count: int, batch_size: int, epoch: int, train: bool) -> None:
+def test_an_epoch_holds_every_sample_once_in_batches_of_nearly_equal_size(count: int, batch_size: int, epoch: int, train: bool) -> None:
     batches = make([index % 3 for index in range(count)], batch_size, NONE if train else None)
     sizes = [len(labels) for _, labels in batches.epoch(epoch)]
     assert sorted(samples(batches, epoch)) == list(range(count))
@@ -98,19 +98,19 @@ def test_epochs_and_seeds_differ_in_order_and_in_augmentation() -> None:
     assert len(orders) == 6
     looks = set[bytes]()
     for epoch in (1, 2, 3):
-        place = samples(batches, epoch).index(5)
-        looks.add(tensors(batches, epoch)[0][place].numpy().tobytes())
+        position = samples(batches, epoch).index(5)
+        looks.add(tensors(batches, epoch)[0][position].numpy().tobytes())
     assert len(looks) == 3
 
 
-def test_an_image_is_augmented_alike_whatever_batch_it_is_in() -> None:
+def test_the_augmentation_of_an_image_does_not_depend_on_its_batch() -> None:
     small, large = make([0, 1] * 10, 3, ALL), make([0, 1] * 10, 20, ALL)
     assert samples(small, 4) == samples(large, 4)
     torch.testing.assert_close(tensors(small, 4)[0], tensors(large, 4)[0], rtol=0, atol=1e-4)
 
 
-def test_the_random_numbers_are_those_of_the_sample_and_the_epoch() -> None:
-    """Not of the place in the order: with fewer images before it, an image would be varied in another way."""
+def test_random_numbers_depend_on_the_sample_and_the_epoch_alone() -> None:
+    """They do not depend on the position in the order, which changes with the number of images."""
     batches = make([0, 1] * 5, 4, ALL, seed=3)
     images, _ = tensors(batches, 2)
     for image, sample in zip(images, samples(make([0, 1] * 5, 4, NONE, seed=3), 2), strict=True):
@@ -119,7 +119,7 @@ def test_the_random_numbers_are_those_of_the_sample_and_the_epoch() -> None:
         torch.testing.assert_close(image, expected[0], rtol=0, atol=1e-3)
 
 
-def test_an_augmented_batch_is_no_plain_one() -> None:
+def test_an_augmented_batch_differs_from_a_plain_batch() -> None:
     plain, varied = make([0] * 8, 8, NONE), make([0] * 8, 8, ALL)
     assert not torch.equal(tensors(plain, 1)[0], tensors(varied, 1)[0])
     images, _ = tensors(plain, 1)
@@ -135,7 +135,7 @@ def test_evaluation_is_in_order_and_the_same_in_every_epoch() -> None:
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_evaluation_gives_what_preprocess_makes_of_the_files(image_folder, mode: Any, channels: Any) -> None:
+def test_evaluation_gives_the_same_tensors_as_preprocess_on_the_files(image_folder, mode: Any, channels: Any) -> None:
     root: Path = image_folder({"ants": 3, "bees": 2}, size=(37, 23))
     spec = Preprocessing(
         image_size=16, channels=channels, resize_mode=mode, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.1)[:channels]
@@ -152,20 +152,20 @@ def test_evaluation_gives_what_preprocess_makes_of_the_files(image_folder, mode:
     assert labels.tolist() == [1, 0, 0]
 
 
-def test_the_sampler_draws_every_class_as_often_as_the_largest() -> None:
-    labels = [0] * 20 + [1] * 7 + [3] * 2  # there is no class 2 on this side
+def test_the_sampler_draws_every_class_as_often_as_the_largest_class() -> None:
+    labels = [0] * 20 + [1] * 7 + [3] * 2  # this split has no class 2
     batches = make(labels, 8, balanced=True)
     assert batches.images == 60
     for epoch in (1, 2):
         assert Counter(tensors(batches, epoch)[1].tolist()) == {0: 20, 1: 20, 3: 20}
         drawn = Counter(samples(batches, epoch))
-        assert set(drawn) == set(range(29))  # nobody is left out
+        assert set(drawn) == set(range(29))  # no image is left out
         assert {drawn[index] for index in range(20)} == {1}
         assert {drawn[index] for index in range(20, 27)} == {2, 3}
         assert {drawn[index] for index in range(27, 29)} == {10}
 
 
-def test_the_sampler_repeats_others_in_another_epoch() -> None:
+def test_the_sampler_repeats_other_images_in_another_epoch() -> None:
     batches = make([0] * 10 + [1] * 7, 4, balanced=True)
     twice = {epoch: {index for index, count in Counter(samples(batches, epoch)).items() if count == 2} for epoch in range(4)}
     assert all(len(some) == 3 for some in twice.values())
@@ -188,7 +188,7 @@ def test_evaluation_is_never_balanced() -> None:
     assert samples(replace(make([0] * 5 + [1], 4, None), balanced=True), 0) == list(range(6))
 
 
-def test_channel_statistics_are_those_of_numpy() -> None:
+def test_channel_statistics_equal_mean_and_std_of_numpy() -> None:
     images = np.random.default_rng(1).integers(0, 256, (700, 3, 5, 5), np.uint8)
     images[:, 1] //= 3
     rows = np.random.default_rng(2).permutation(700)[:600]
@@ -199,12 +199,12 @@ def test_channel_statistics_are_those_of_numpy() -> None:
     assert all(type(value) is float for value in (*mean, *std))
 
 
-def test_a_store_remembers_the_statistics_of_these_images(tmp_path: Path) -> None:
+def test_a_store_caches_the_statistics_by_rows(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
     rows, plain = np.arange(6), Preprocessing(image_size=4, mean=(0.0,) * 3, std=(1.0,) * 3)
     first = normalised_by(tmp_path, plain, images, rows)
     assert (first.mean, first.std) == channel_statistics(images, rows)
-    assert normalised_by(tmp_path, plain, np.zeros_like(images), rows) == first  # not looked at again
+    assert normalised_by(tmp_path, plain, np.zeros_like(images), rows) == first  # the canvases are not read again
     assert normalised_by(tmp_path, plain, images, rows[1:]) != first
     assert normalised_by(None, plain, np.zeros_like(images), rows) != first
 
@@ -220,7 +220,7 @@ def test_constant_images_are_not_divided_by_zero() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=50).map(lambda labels: [*labels, 0, 1, 2, 3]))
-def test_class_weights_are_scikit_learns_balanced(labels: list[int]) -> None:
+def test_class_weights_equal_scikit_learns_balanced_weights(labels: list[int]) -> None:
     weights = class_weights(np.array(labels), ["a", "b", "c", "d"])
     assert weights.dtype == torch.float32
     np.testing.assert_allclose(weights.numpy(), compute_class_weight("balanced", classes=np.arange(4), y=np.array(labels)), rtol=1e-6)

@@ -23,7 +23,7 @@ def load(root: Path, seed: int = 0, **config: Any) -> Dataset:
     return load_dataset(open_source(str(root)), DataConfig(data=str(root), **config), GEOMETRY, seed)
 
 
-def test_every_image_has_a_side_and_its_row_of_the_store(image_folder) -> None:
+def test_every_image_has_a_split_and_its_row_in_the_store(image_folder) -> None:
     dataset = load(image_folder({"10": 60, "9": 40}))
     assert dataset.classes == ("9", "10")
     counts = Counter((sample.label, sample.split) for sample in dataset.samples)
@@ -35,7 +35,7 @@ def test_every_image_has_a_side_and_its_row_of_the_store(image_folder) -> None:
     assert [dataset.classes[label] for label in labels] == [sample.label for sample in dataset.of("val")]
 
 
-def test_what_the_cache_has_is_found_and_gets_its_canvases_later(image_folder) -> None:
+def test_a_cached_scan_is_found_and_gets_its_canvases_later(image_folder) -> None:
     root: Path = image_folder({"ants": 20, "bees": 20})
     source, config = open_source(str(root)), DataConfig(data=str(root))
     assert find_dataset(source, config, 0) is None
@@ -52,7 +52,7 @@ def test_what_the_cache_has_is_found_and_gets_its_canvases_later(image_folder) -
     assert with_canvases(found, GEOMETRY.model_copy(update={"image_size": 16})) is None
 
 
-def test_what_is_derived_from_the_images_is_made_once_for_them_and_anew_for_others(image_folder) -> None:
+def test_derived_properties_are_computed_once_and_again_for_other_images(image_folder) -> None:
     dataset = load(image_folder({"ants": 20, "bees": 20}))
     again = dataset.stored_in(dataset.store)
     assert (vars(again).get("split_text"), again) == (None, dataset)
@@ -76,7 +76,7 @@ def test_unreadable_images_are_left_out_by_name(image_folder) -> None:
         assert dataset.store.facts[sample.row].sha256 == sample.sha256
 
 
-def test_the_other_images_keep_their_side_when_one_breaks(image_folder) -> None:
+def test_the_other_images_keep_their_split_when_one_breaks(image_folder) -> None:
     root: Path = image_folder({"ants": 40, "bees": 40})
     before = {sample.path: sample.split for sample in load(root).samples}
     (root / "ants/ants-001.jpg").write_bytes(b"")
@@ -84,7 +84,7 @@ def test_the_other_images_keep_their_side_when_one_breaks(image_folder) -> None:
     assert {path: before[path] for path in after} == after
 
 
-def test_unreadable_images_refuse_the_run_where_that_is_asked_for(image_folder) -> None:
+def test_on_bad_fail_refuses_unreadable_images(image_folder) -> None:
     root: Path = image_folder({"ants": 15, "bees": 5})
     for index in range(12):
         (root / f"ants/ants-{index:03d}.jpg").write_bytes(b"")
@@ -100,21 +100,21 @@ def test_unreadable_images_refuse_the_run_where_that_is_asked_for(image_folder) 
 def test_a_class_without_a_readable_image_is_refused(image_folder) -> None:
     root: Path = image_folder({"ants": 1, "bees": 5})
     (root / "ants/ants-000.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="class 'ants' has no readable image; repair them, or leave the class out with --classes"):
+    with pytest.raises(DataError, match="class 'ants' has no readable image; repair its files, or leave it out with --classes"):
         load(root)
 
 
-def test_a_split_is_refused_where_nothing_is_left_to_divide(image_folder) -> None:
+def test_split_is_refused_if_the_data_has_train_and_val(image_folder) -> None:
     for split in ("train", "val"):
         root: Path = image_folder(folder=f"data/{split}").parent
     with pytest.raises(
-        DataError, match="--split: the data comes divided into train, val folders, so nothing is left to divide; leave --split out"
+        DataError, match="--split: the data itself has the splits train, val, so there is nothing to split; leave --split out"
     ):
         load(root, split="0.8/0.2")
     assert len(load(root).of("train")) == 24
 
 
-def test_a_split_says_how_much_of_train_becomes_val(image_folder) -> None:
+def test_split_decides_how_much_of_train_becomes_val(image_folder) -> None:
     for split, seed in (("train", 0), ("test", 1)):
         root: Path = image_folder(["ants", "bees"], 10, folder=f"data/{split}", seed=seed).parent
     dataset = load(root, split="0.5/0.5")
@@ -126,15 +126,15 @@ def test_a_split_says_how_much_of_train_becomes_val(image_folder) -> None:
 def test_a_class_without_training_images_is_refused(image_folder) -> None:
     image_folder(["ants", "bees"], folder="data/train")
     root: Path = image_folder(["ants", "wasps"], folder="data/val", seed=1).parent
-    with pytest.raises(DataError, match="class 'wasps' has images in another split but none in train: it cannot be learned"):
+    with pytest.raises(DataError, match="class 'wasps' has no image in train, only in other splits: no network can learn it; add training"):
         load(root)
-    assert load(root, classes="ants,bees").notes == ("val has no image of class 'bees': nothing measured on val speaks of it",)
+    assert load(root, classes="ants,bees").notes == ("val has no image of class 'bees': metrics of val say nothing about this class",)
 
 
-def test_a_seed_gives_another_split(image_folder) -> None:
+def test_another_seed_gives_another_split(image_folder) -> None:
     root: Path = image_folder({"ants": 20, "bees": 20})
-    sides = {seed: tuple(sample.split for sample in load(root, seed).samples) for seed in (0, 0, 1, 2)}
-    assert len(set(sides.values())) == 3
+    splits = {seed: tuple(sample.split for sample in load(root, seed).samples) for seed in (0, 0, 1, 2)}
+    assert len(set(splits.values())) == 3
 
 
 def test_notes_of_the_source_are_passed_on(image_folder) -> None:
@@ -148,7 +148,7 @@ def test_a_split_without_images_is_empty(image_folder) -> None:
     assert (rows.shape, labels.shape) == ((0,), (0,))
 
 
-def test_near_copies_stand_on_one_side_and_are_remembered(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_near_copies_are_in_one_split_and_cached(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
     root: Path = image_folder({"ants": 40, "bees": 40}, size=(120, 90))
     for index in range(8):
         with Image.open(root / f"ants/ants-{index:03d}.jpg") as image:
@@ -157,25 +157,25 @@ def test_near_copies_stand_on_one_side_and_are_remembered(image_folder, monkeypa
     folder = dataset.store.folder
     assert folder is not None
     known = near_copies(dataset.store)
-    (folder / f"near-{duplicates.METHOD}.npy").unlink()
-    untouched = np.zeros_like(dataset.store.thumbnails)  # those of the file are looked at, in a map that is given back
+    (folder / f"near-{duplicates.METHOD_VERSION}.npy").unlink()
+    untouched = np.zeros_like(dataset.store.thumbnails)  # the search reads the thumbnails of the file
     np.testing.assert_array_equal(near_copies(replace(dataset.store, thumbnails=untouched)), known)
     assert len(known) == 8
-    side = {sample.path: sample.split for sample in dataset.samples}
-    assert all(side[f"ants/small-{index:03d}.jpg"] == side[f"ants/ants-{index:03d}.jpg"] for index in range(8))
-    monkeypatch.setattr(duplicates, "near_pairs", lambda *_: pytest.fail("looked for copies again"))
-    assert {sample.path: sample.split for sample in load(root).samples} == side
+    splits = {sample.path: sample.split for sample in dataset.samples}
+    assert all(splits[f"ants/small-{index:03d}.jpg"] == splits[f"ants/ants-{index:03d}.jpg"] for index in range(8))
+    monkeypatch.setattr(duplicates, "near_pairs", lambda *_: pytest.fail("searched for copies again"))
+    assert {sample.path: sample.split for sample in load(root).samples} == splits
 
 
-def test_what_is_remembered_of_near_copies_may_be_damaged(image_folder) -> None:
+def test_a_damaged_cache_of_near_copies_is_computed_again(image_folder) -> None:
     root: Path = image_folder(images=20)
     store = load(root).store
     assert store.folder is not None
-    (store.folder / f"near-{duplicates.METHOD}.npy").write_bytes(b"")
+    (store.folder / f"near-{duplicates.METHOD_VERSION}.npy").write_bytes(b"")
     assert near_copies(store).shape == (0, 2)
 
 
-def test_a_split_file_gives_old_images_their_side(image_folder, tmp_path: Path) -> None:
+def test_a_split_file_gives_old_images_their_split(image_folder, tmp_path: Path) -> None:
     root: Path = image_folder(images=20)
     first = load(root)
     swap = {"train": "val", "val": "test", "test": "train"}
@@ -185,9 +185,9 @@ def test_a_split_file_gives_old_images_their_side(image_folder, tmp_path: Path) 
     assert [sample.split for sample in second.samples] == [swap[sample.split] for sample in first.samples]
 
 
-def test_groups_by_a_pattern_of_the_path_stand_on_one_side(image_folder) -> None:
+def test_groups_by_a_pattern_of_the_path_are_in_one_split(image_folder) -> None:
     root: Path = image_folder(images=40)
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for sample in load(root, group_by=r"-(\d\d)\d\.jpg").samples:
-        sides.setdefault(sample.path[-7:-5], set()).add(sample.split)
-    assert [len(found) for found in sides.values()] == [1, 1, 1, 1]
+        splits.setdefault(sample.path[-7:-5], set()).add(sample.split)
+    assert [len(found) for found in splits.values()] == [1, 1, 1, 1]

@@ -12,23 +12,24 @@ import pytest
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
-from cnnkit.data.prefetch import _Columns, prefetch
+from cnnkit.data.prefetch import _ColumnPickle, prefetch
 from cnnkit.data.source import Record, open_source
 
-# In a process that has no torch yet: this one has.
+# A new process has not imported torch; this process has.
 LOOK = """
-import json, sys
+import json, os, sys
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.prefetch import DERIVED_PROPERTIES, prefetch
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
 found = prefetch(DataConfig(**json.loads(sys.argv[1])), seed=3)
-import multiprocessing
-started = len(multiprocessing.active_children())
-answer = found()
-told = answer and [answer[0].name, answer[1].samples, answer[1].notes, {name: vars(answer[1])[name] for name in DERIVED_PROPERTIES}]
+started = len(forks)
+result = found()
+told = result and [result[0].name, result[1].samples, result[1].notes, {name: vars(result[1])[name] for name in DERIVED_PROPERTIES}]
 print(json.dumps([started, told, "torch" in sys.modules]))
 """
 
-forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
+forks = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not fork cheaply")
 
 
 def look(**config: Any) -> list[Any]:
@@ -38,19 +39,19 @@ def look(**config: Any) -> list[Any]:
 
 
 @forks
-def test_what_the_cache_knows_is_read_by_another_process(image_folder) -> None:
+def test_another_process_reads_the_cached_dataset(image_folder) -> None:
     root: Path = image_folder({"ants": 20, "bees": 20})
     (root / "ants/ants-001.jpg").write_bytes(b"")
     assert look(data=str(root)) == [1, None, False]  # nothing has been decoded yet
     dataset = load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
-    started, answer, torch_is_there = look(data=str(root))
-    assert (started, torch_is_there) == (1, False)
+    started, result, imported_torch = look(data=str(root))
+    assert (started, imported_torch) == (1, False)
     derived = {"split_text": dataset.split_text, "fingerprint": dataset.fingerprint}
-    assert answer == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes], derived]
+    assert result == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes], derived]
 
 
 @forks
-def test_what_is_refused_is_left_to_be_told_later(image_folder) -> None:
+def test_refused_data_gives_none(image_folder) -> None:
     root: Path = image_folder({"ants": 2, "bees": 20})  # three are needed, one for every split
     load_dataset(open_source(str(root)), DataConfig(data=str(root), split=(0.8, 0.2, 0.0)), None, 3)
     assert look(data=str(root), split=(0.8, 0.2, 0.0))[1] is not None
@@ -60,29 +61,29 @@ def test_what_is_refused_is_left_to_be_told_later(image_folder) -> None:
 
 @forks
 @pytest.mark.parametrize("config", [{"cache": "ram"}, {"cache": "none"}, {"data": "digits"}, {"data": "nowhere"}])
-def test_no_process_is_started_where_nothing_can_be_found(image_folder, config) -> None:
+def test_no_process_is_started_if_nothing_can_be_cached(image_folder, config) -> None:
     assert look(**{"data": str(image_folder()), **config}) == [0, None, False]
 
 
 @forks
-def test_no_process_is_started_beside_torch(image_folder) -> None:
+def test_no_process_is_started_after_the_import_of_torch(image_folder) -> None:
     import_module("torch")
     root: Path = image_folder()
     load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
     assert prefetch(DataConfig(data=str(root)), 3)() is None
 
 
-def test_rows_arrive_as_they_left():
+def test_rows_survive_pickling():
     records = (Record("a/1.jpg", "a", "train"), Record("b/2.jpg", "b", group="g"))
-    rows = _Columns(records)
+    rows = _ColumnPickle(records)
     assert rows == records
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         arrived = pickle.loads(pickle.dumps(rows, protocol))  # noqa: S301 (our own)
         assert (type(arrived), arrived) == (tuple, records)
         assert all(isinstance(record, Record) for record in arrived)
-    assert pickle.loads(pickle.dumps(_Columns())) == ()  # noqa: S301
+    assert pickle.loads(pickle.dumps(_ColumnPickle())) == ()  # noqa: S301
 
 
-def test_rows_are_smaller_than_what_they_stand_for():
+def test_pickled_columns_are_smaller_than_pickled_rows():
     records = tuple(Record(f"a/{number}.jpg", "a") for number in range(1000))
-    assert len(pickle.dumps(_Columns(records))) < 0.9 * len(pickle.dumps(records))
+    assert len(pickle.dumps(_ColumnPickle(records))) < 0.9 * len(pickle.dumps(records))

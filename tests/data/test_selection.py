@@ -1,4 +1,4 @@
-"""Which classes of a source are taken, and how large its images are: what is decided before any image is decoded."""
+"""Tests of the decisions before any image is decoded: the classes of a source and the typical size of its images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_chosen_classes_leave_the_others_out(image_folder) -> None:
     assert Counter(record.label for record in records) == {"ants": 2, "wasps": 4}
 
 
-def test_an_unknown_class_is_refused_with_the_nearest(image_folder) -> None:
+def test_an_unknown_class_is_refused_with_the_nearest_name(image_folder) -> None:
     source = open_source(str(image_folder()))
     with pytest.raises(DataError, match=r"--classes wasp: no such class in .*; did you mean 'wasps'.*\? It has: ants, bees, wasps"):
         select_classes(source, ("ants", "wasp"))
@@ -55,18 +55,18 @@ def test_the_typical_side_is_the_median_of_the_shorter_sides(image_folder) -> No
     assert typical_side(source, source.records) == 20
 
 
-def test_the_typical_side_passes_over_broken_images_and_needs_one_that_is_whole(image_folder) -> None:
+def test_the_typical_side_ignores_broken_images_and_needs_one_readable_image(image_folder) -> None:
     root: Path = image_folder({"ants": 1, "bees": 1}, size=(50, 40))
     (root / "ants/ants-000.jpg").write_bytes(b"broken")
     source = open_source(str(root))
     assert typical_side(source, source.records) == 40
     (root / "bees/bees-000.jpg").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"none of the images looked at can be read, such as ants/ants-000\.jpg"):
+    with pytest.raises(DataError, match=r"none of the 2 images tried can be read, such as ants/ants-000\.jpg; cnnkit doctor"):
         typical_side(source, source.records)
 
 
 @pytest.mark.parametrize("number", [1, 199, 200, 201, 399, 400, 1797])
-def test_the_typical_side_looks_at_200_images_at_most(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_typical_side_reads_at_most_200_images(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     source = DigitsSource()
     looked: list[Record] = []
     monkeypatch.setattr(source, "read", lambda record: looked.append(record) or np.zeros((8, 8, 3), np.uint8))

@@ -17,7 +17,7 @@ INSTALLED = registry.find(registry.SOURCES)
 
 
 @pytest.mark.parametrize("kind", ["archive", "csv", "digits", "folder", "hf", "torchvision"])
-def test_the_kinds_that_come_with_cnnkit_are_entry_points_and_load_without_what_they_need(kind: str) -> None:
+def test_built_in_kinds_are_entry_points_and_load_without_their_packages(kind: str) -> None:
     found, entry = registry.load(registry.SOURCES, kind)
     assert isinstance(found, SourceKind)
     assert entry.package == "cnnkit"
@@ -31,7 +31,7 @@ def test_a_folder_of_any_name_is_a_folder(image_folder, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.TAR.GZ", "a.tgz", "a.tbz2", "a.tar.xz"])
-def test_a_file_with_the_ending_of_an_archive_is_one(tmp_path: Path, name: str) -> None:
+def test_a_file_with_the_suffix_of_an_archive_is_an_archive(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DataError, match=f"{name}: damaged, or no (zip|tar)"):
         open_source(name)
@@ -48,7 +48,7 @@ def test_a_file_with_the_ending_of_an_archive_is_one(tmp_path: Path, name: str) 
         ("./gone.csv", r"--data gone\.csv: no such file; expected a CSV"),
     ],
 )
-def test_what_is_no_source_is_refused(data: str, message: str) -> None:
+def test_an_unknown_source_is_refused(data: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_source(data)
 
@@ -64,7 +64,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.delitem(sys.modules, "acme_source", raising=False)
 
 
-def test_a_source_of_another_package_gets_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_of_another_package_gets_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(
         tmp_path,
         monkeypatch,
@@ -74,20 +74,20 @@ def test_a_source_of_another_package_gets_what_was_asked_for(tmp_path: Path, mon
     assert open_source("mine") == Request("")
 
 
-def test_an_entry_that_is_no_source_is_refused_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_without_a_source_kind_is_refused_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "mine = 3\n")
     with pytest.raises(PluginError, match=r"source 'mine' of acme-source 1\.2 is a int, not a cnnkit\.data\.source\.SourceKind"):
         open_source("mine")
 
 
-def test_sources_hold_what_the_protocol_asks_for(image_folder) -> None:
+def test_built_in_sources_follow_the_protocol(image_folder) -> None:
     sources: list[Source] = [DigitsSource(), digits.open(Request("")), FolderSource(image_folder())]
     for source in sources:
         assert source.records
         assert source.stamp(source.records[0]) == source.stamp(source.records[0])
 
 
-def test_an_archive_of_a_folder_gives_the_records_of_the_folder(image_folder, tmp_path: Path) -> None:
+def test_an_archive_of_a_folder_has_the_records_of_the_folder(image_folder, tmp_path: Path) -> None:
     root: Path = image_folder()
     packed = open_source(shutil.make_archive(str(tmp_path / "packed"), "zip", root))
     assert isinstance(packed, ArchiveSource)

@@ -1,4 +1,4 @@
-"""Evidence for the checks: drawn up by hand, or collected from a real folder."""
+"""Fixtures of evidence for the checks: made by hand, or collected from a real folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN = Facts(bytes=40_000, width=500, height=375, mean=120.0, std=50.0, sharpne
 
 @pytest.fixture
 def image() -> Callable[..., Image]:
-    """Return a function that makes up an ordinary photograph; facts may be given by name, and `content` in place of a hash."""
+    """Return a function that makes the record and facts of an ordinary photograph; facts may be given by name, the hash as `content`."""
     made = 0
 
     def make(
@@ -36,7 +36,7 @@ def image() -> Callable[..., Image]:
 
 @pytest.fixture
 def evidence() -> Callable[..., Evidence]:
-    """Return a function that puts images together; `thumbnails` are black if left out."""
+    """Return a function that makes evidence of images; without `thumbnails` they are black."""
 
     def make(images: Iterable[Image], *, near=(), image_size: int | None = None, thumbnails=None) -> Evidence:
         records, facts = zip(*images, strict=True)
@@ -48,7 +48,7 @@ def evidence() -> Callable[..., Evidence]:
 
 @pytest.fixture
 def collect() -> Callable[[Path], Evidence]:
-    """Return a function that decodes a folder of class folders."""
+    """Return a function that collects the evidence of a folder of class folders."""
 
     def make(folder: Path) -> Evidence:
         source = FolderSource(folder)

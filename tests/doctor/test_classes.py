@@ -25,14 +25,14 @@ def test_imbalance_recommends_a_balance(sizes, severity, said, image, evidence) 
     assert said in finding.message
 
 
-def test_imbalance_states_sizes_and_what_the_majority_is_worth(image, evidence) -> None:
+def test_imbalance_states_sizes_and_the_accuracy_of_a_constant_prediction(image, evidence) -> None:
     finding = imbalance(evidence(sized(image, {"cats": 300, "dogs": 30})))
     assert finding is not None
     assert "'cats' has 10.0 times as many images as 'dogs' (300 and 30)" in finding.message
-    assert "right for 91 %" in finding.message
+    assert "the constant prediction 'cats' would be right for 91 %" in finding.message
 
 
-def test_imbalance_looks_at_what_is_trained_on(image, evidence) -> None:
+def test_imbalance_counts_the_training_images(image, evidence) -> None:
     images = sized(image, {"a": 50, "b": 50}, split="train") + sized(image, {"a": 100, "b": 5}, split="test")
     assert imbalance(evidence(images)) is None
 
@@ -42,12 +42,12 @@ def test_balanced_classes_and_a_single_class_have_no_finding(image, evidence) ->
     assert imbalance(evidence(sized(image, {"a": 50}))) is None
 
 
-def test_a_small_class_states_how_well_it_can_be_measured(image, evidence) -> None:
+def test_a_small_class_states_the_precision_of_its_accuracy(image, evidence) -> None:
     finding = small_class(evidence(sized(image, {"a": 200, "b": 14})))
     assert finding is not None
     assert finding.severity == "warning"
     assert (
-        "1 class to be measured on fewer than 15 images; on the fewest, 'b', on 2, which tells its accuracy to within ±43"
+        "1 class with fewer than 15 images for the evaluation. 'b' has the fewest, 2: its accuracy is known to within ±43"
         in finding.message
     )
     note = small_class(evidence(sized(image, {"a": 200, "b": 80})))
@@ -60,7 +60,7 @@ def test_a_class_that_cannot_be_split_is_an_error(image, evidence) -> None:
     finding = small_class(evidence([*sized(image, {"a": 200, "b": 2}), image("b", error="the file is empty")]))
     assert finding is not None
     assert finding.severity == "error"
-    assert "'b' (2)" in finding.message
+    assert "Classes with too few readable images for train, val and test: 'b' (2). Training refuses them." in finding.message
 
 
 def test_a_class_without_training_images_is_an_error(image, evidence) -> None:
@@ -68,14 +68,14 @@ def test_a_class_without_training_images_is_an_error(image, evidence) -> None:
     finding = small_class(evidence(images))
     assert finding is not None
     assert finding.severity == "error"
-    assert "'b'" in finding.message
+    assert "Classes with readable images in val or test but none in train: 'b'." in finding.message
 
 
-def test_a_given_test_split_is_counted_itself(image, evidence) -> None:
+def test_images_of_a_given_test_split_are_counted(image, evidence) -> None:
     images = sized(image, {"a": 500, "b": 500}, split="train") + sized(image, {"a": 20, "b": 8}, split="test")
     finding = small_class(evidence(images))
     assert finding is not None
-    assert "'b', on 8" in finding.message
+    assert "'b' has the fewest, 8:" in finding.message
 
 
 @pytest.mark.parametrize(

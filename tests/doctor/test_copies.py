@@ -21,13 +21,13 @@ def test_many_copies_are_a_warning(image, evidence) -> None:
     assert "(10 exact, 0 near)" in finding.message
 
 
-def test_one_picture_under_two_classes_is_an_error_and_no_mere_duplicate(image, evidence) -> None:
+def test_a_picture_in_two_classes_is_an_error_and_no_duplicate(image, evidence) -> None:
     images = [image("cat", path="cat/1.jpg", content="x"), image("dog", path="dog/1.jpg", content="x"), image("cat")]
     found = evidence(images)
     finding = label_conflict(found)
     assert finding is not None
     assert (finding.severity, finding.files) == ("error", (("cat/1.jpg", "dog/1.jpg"),))
-    assert "'cat' and 'dog' (1)" in finding.message
+    assert "2 images in 1 set of copies in different classes: 'cat' and 'dog' (1)" in finding.message
     assert duplicate(found) is None
 
 
@@ -37,8 +37,8 @@ def test_a_copy_in_train_and_test_is_a_leak(image, evidence) -> None:
     finding = leak(found)
     assert finding is not None
     assert (finding.severity, finding.files) == ("error", (("train/1.jpg", "test/1.jpg"),))
-    assert "train and test (1)" in finding.message
-    assert "1 image to measure by is concerned" in finding.message
+    assert "in more than one split: train and test (1)" in finding.message
+    assert "1 image of val and test is affected, so the metrics are too good" in finding.message
     assert duplicate(found) is None
 
 
@@ -55,7 +55,7 @@ def test_a_copy_of_another_class_in_another_split_is_both(image, evidence) -> No
     assert label_conflict(found) is not None
 
 
-def test_a_group_on_both_sides_is_a_leak(image, evidence) -> None:
+def test_a_group_in_two_splits_is_a_leak(image, evidence) -> None:
     images = [image(split=split, group=group) for split, group in (("train", "p1"), ("train", "p1"), ("test", "p1"), ("test", "p2"))]
     finding = leak(evidence(images))
     assert finding is not None
@@ -64,5 +64,5 @@ def test_a_group_on_both_sides_is_a_leak(image, evidence) -> None:
     assert "1 group of images" in finding.message
 
 
-def test_where_cnnkit_splits_nothing_leaks(image, evidence) -> None:
+def test_without_splits_of_the_source_there_is_no_leak(image, evidence) -> None:
     assert leak(evidence([image(content="x", group="g"), image(content="x", group="g")])) is None

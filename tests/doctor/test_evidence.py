@@ -11,7 +11,7 @@ def test_classes_and_counts_are_in_natural_order_and_count_unreadable_files_too(
     assert found.readable.tolist() == [0, 2]
 
 
-def test_copies_join_exact_and_near_ones_through_a_third(image, evidence) -> None:
+def test_exact_and_near_copies_form_one_set(image, evidence) -> None:
     images = [image(content="x"), image(), image(content="x"), image(), image()]
     found = evidence(images, near=[(2, 3)])
     assert [rows.tolist() for rows in found.copies] == [[0, 2, 3]]
@@ -29,6 +29,6 @@ def test_unreadable_files_are_no_copies_of_each_other(image, evidence) -> None:
     assert evidence([unreadable, unreadable]).copies == ()
 
 
-def test_kin_are_copies_and_images_of_one_group(image, evidence) -> None:
+def test_clusters_hold_copies_and_images_of_one_group(image, evidence) -> None:
     images = [image(group="p1", content="x"), image(group="p1"), image(content="x"), image(), image(group="p2")]
-    assert evidence(images).kin.tolist() == [0, 0, 0, 3, 4]
+    assert evidence(images).cluster_ids.tolist() == [0, 0, 0, 3, 4]

@@ -13,12 +13,12 @@ def paths_of(finding) -> Iterator[str]:
     return (path for case in finding.files for path in case)
 
 
-def test_clean_data_has_nothing_to_complain_of(image_folder, collect) -> None:
+def test_clean_data_has_no_findings(image_folder, collect) -> None:
     found = collect(image_folder(classes=("ants", "bees"), images=100, size=(24, 24)))
     assert [finding for finding in examine(found) if finding.id != "shortcut"] == []
 
 
-def test_everything_that_was_planted_is_found_in_the_order_of_the_ids(image_folder, collect) -> None:
+def test_planted_problems_are_found_in_the_order_of_the_ids(image_folder, collect) -> None:
     folder = image_folder(classes={"ants": 20, "bees": 100, "Bees": 20}, size=(100, 80))
     whole = (folder / "bees" / "bees-000.jpg").read_bytes()
     (folder / "bees" / "truncated.jpg").write_bytes(whole[:400])
@@ -37,17 +37,17 @@ def test_everything_that_was_planted_is_found_in_the_order_of_the_ids(image_fold
     assert findings["label-conflict"].files == (("ants/conflict.jpg", "bees/bees-001.jpg"),)
 
 
-def test_shortcuts_are_looked_for_unless_told_otherwise(image, evidence) -> None:
+def test_shortcuts_are_checked_by_default(image, evidence) -> None:
     images = [image("a", quality=75) for _ in range(30)] + [image("b", quality=90) for _ in range(30)]
     assert "shortcut" in {finding.id for finding in examine(evidence(images))}
     assert "shortcut" not in {finding.id for finding in examine(evidence(images), shortcuts=False)}
 
 
-def test_no_images_no_findings(evidence, image) -> None:
+def test_no_images_have_no_findings(evidence, image) -> None:
     one = evidence([image()])
     assert examine(Evidence((), (), one.thumbnails[:0], one.near)) == []
 
 
-def test_every_file_unreadable_is_no_crash(image, evidence) -> None:
+def test_unreadable_files_alone_do_not_crash_a_check(image, evidence) -> None:
     unreadable = [image(label, error="the file is empty", width=0, height=0) for label in ("a", "b") for _ in range(30)]
     assert next(finding.id for finding in examine(evidence(unreadable))) == "unreadable"

@@ -43,7 +43,7 @@ def test_a_png_named_jpg_is_a_note(image_folder, collect) -> None:
         ("a/1.jpg", ""),
     ],
 )
-def test_endings_that_promise_this_format_or_nothing_are_right(path, kind, image, evidence) -> None:
+def test_fitting_and_unknown_suffixes_have_no_finding(path, kind, image, evidence) -> None:
     assert wrong_extension(evidence([image(path=path, format=kind)])) is None
 
 
@@ -57,7 +57,7 @@ def test_turned_photographs_are_a_note(image_folder, collect) -> None:
     assert (finding.severity, finding.files) == ("note", (("bees/bees-001.jpg",),))
 
 
-def test_odd_modes_say_how_they_are_read(image_folder, collect) -> None:
+def test_odd_modes_state_their_treatment(image_folder, collect) -> None:
     folder = image_folder(suffix=".png")
     pixels = np.asarray(Image.open(folder / "ants" / "ants-000.png"))
     Image.fromarray(pixels).convert("RGBA").save(folder / "ants" / "ants-000.png")
@@ -69,17 +69,17 @@ def test_odd_modes_say_how_they_are_read(image_folder, collect) -> None:
     assert finding is not None
     assert finding.severity == "note"
     assert [path for (path,) in finding.files] == [f"ants/ants-00{name}" for name in ("0.png", "1.png", "2.jpg", "3.gif")]
-    for said in (
+    for part in (
         "with transparency (1: dropped",
         "16-bit gray (1: scaled",
         "CMYK (1: converted",
         "with several frames or pages (1: the first",
     ):
-        assert said in finding.message
+        assert part in finding.message
 
 
 @pytest.mark.parametrize("facts", [{"mode": "L"}, {"mode": "P"}, {"mode": "1"}, {"animated": True, "format": "MPO"}])
-def test_gray_palettes_and_stereo_photographs_are_nothing_odd(facts, image, evidence) -> None:
+def test_gray_palettes_and_stereo_photographs_are_not_odd(facts, image, evidence) -> None:
     assert odd_mode(evidence([image(**facts)])) is None
 
 

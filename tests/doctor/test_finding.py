@@ -22,7 +22,7 @@ def test_names_of_any_bytes_survive_into_json() -> None:
     assert json.loads(document)["findings"][0]["files"] == [[path]]
 
 
-def test_a_severity_is_its_word() -> None:
+def test_a_severity_equals_its_text() -> None:
     assert [str(severity) for severity in Severity] == ["error", "warning", "note"]
     assert Severity.ERROR == "error"
     assert len(set(IDS)) == 16

@@ -7,11 +7,11 @@ from cnnkit.doctor.shortcut import FAMILIES, measure, sample, shortcut
 
 
 def natural(image, sizes, **changed):
-    """Images whose facts have nothing to do with their class, except those of `odd`, which are `changed`."""
+    """Yield images whose facts do not depend on their class, except `changed` facts in the class `odd`."""
     random = np.random.default_rng(0)
     for label, size in sizes.items():
         for _ in range(size):
-            width, height = (int(side) for side in random.choice([(500, 375), (375, 500), (500, 333), (640, 480)]))
+            width, height = (int(pixels) for pixels in random.choice([(500, 375), (375, 500), (500, 333), (640, 480)]))
             facts = {
                 "bytes": int(random.lognormal(10.6, 0.5)),
                 "width": width,
@@ -41,7 +41,7 @@ def test_natural_data_has_no_shortcut(image, evidence) -> None:
         ({"bytes": 900_000}, "file size"),
     ],
 )
-def test_one_class_of_five_that_was_saved_differently_stands_out(changed, family, image, evidence) -> None:
+def test_a_differently_saved_class_stands_out(changed, family, image, evidence) -> None:
     found = evidence(natural(image, CLASSES, **changed))
     result = measure(found, sample(found), found.labels, next(known for known in FAMILIES if known.name == family))
     assert result is not None
@@ -50,13 +50,13 @@ def test_one_class_of_five_that_was_saved_differently_stands_out(changed, family
     assert result.found > 0.9
 
 
-def test_a_shortcut_is_a_warning_that_names_feature_class_and_chance(image, evidence) -> None:
+def test_a_shortcut_is_a_warning_with_feature_class_and_baseline(image, evidence) -> None:
     finding = shortcut(evidence(natural(image, CLASSES, quality=75), thumbnails=noise(200)))
     assert finding is not None
     assert (finding.severity, finding.files) == ("warning", ())
     assert "format, JPEG quality and colour mode alone" in finding.message
     assert "of 'odd'" in finding.message
-    assert "chance 20 %" in finding.message
+    assert "(200 images; a constant prediction reaches 20 %)" in finding.message
 
 
 def test_a_coloured_frame_is_a_warning(image, evidence) -> None:
@@ -68,7 +68,7 @@ def test_a_coloured_frame_is_a_warning(image, evidence) -> None:
     assert "border colours alone" in finding.message
 
 
-def test_a_background_that_often_gives_the_class_away_is_a_note(image, evidence) -> None:
+def test_a_background_that_often_reveals_the_class_is_a_note(image, evidence) -> None:
     thumbnails = noise(200)
     for row in range(34):
         thumbnails[row, [0, -1]] = thumbnails[row, :, [0, -1]] = (90, 150, 230)
@@ -79,7 +79,7 @@ def test_a_background_that_often_gives_the_class_away_is_a_note(image, evidence)
 
 
 def test_copies_do_not_make_a_shortcut(image, evidence) -> None:
-    """Each picture is there ten times, under its class: what is recognised is the copy, not the class."""
+    """Each picture occurs ten times in its class, so that a model recognises the copy and not the class."""
     random = np.random.default_rng(0)
     images = [
         image(label, content=f"{label}{copy}", bytes=int(size))
@@ -98,7 +98,7 @@ def test_copies_do_not_make_a_shortcut(image, evidence) -> None:
     assert apart.strength > 0.6
 
 
-def test_the_measurement_is_stated_with_chance_and_interval(image, evidence) -> None:
+def test_the_measurement_has_an_interval(image, evidence) -> None:
     found = evidence(natural(image, {"odd": 100, "other": 100}, quality=75), thumbnails=noise(200))
     result = measure(found, sample(found), found.labels, FAMILIES[2])
     assert result is not None
@@ -109,12 +109,12 @@ def test_the_measurement_is_stated_with_chance_and_interval(image, evidence) -> 
     assert measure(evidence([image("a"), image("b")]), np.array([0, 1]), np.array([0, 1]), FAMILIES[0]) is None
 
 
-def test_large_data_is_sampled_equally_from_its_classes(image, evidence) -> None:
+def test_large_data_is_sampled_equally_from_all_classes(image, evidence) -> None:
     found = evidence([image(label) for label, size in {"a": 6000, "b": 3000, "c": 9, "d": 30}.items() for _ in range(size)])
     chosen = found.labels[sample(found)]
     assert np.bincount(chosen, minlength=4).tolist() == [1666, 1666, 0, 30]
 
 
-def test_too_little_data_is_no_crash(image, evidence) -> None:
+def test_too_few_images_do_not_crash_the_check(image, evidence) -> None:
     assert shortcut(evidence([image("a") for _ in range(50)])) is None
     assert shortcut(evidence([image("a"), image("b")])) is None

@@ -15,7 +15,7 @@ def test_shares(part, said) -> None:
     assert share(part, 10_000) == said
 
 
-def test_enumerations_stop() -> None:
+def test_long_enumerations_are_shortened() -> None:
     assert enumerated(["a"]) == "a"
     assert enumerated(["a", "b", "c"]) == "a, b and c"
     assert enumerated(list("abcdefg")) == "a, b, c and 4 more"

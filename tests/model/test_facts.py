@@ -32,6 +32,13 @@ def test_bare_weights_have_no_header():
     assert (facts.parameters, facts.statistics, facts.tensors, facts.dtypes) == (16, 7, 6, ("F16", "F32"))
 
 
+@pytest.mark.parametrize("header", ["[]", "1", '"text"'])
+def test_a_header_that_is_no_object_is_refused_by_name(header):
+    save_file({"a": torch.zeros(1)}, "x.safetensors", {"cnnkit": header})
+    with pytest.raises(ModelFileError, match=r"x\.safetensors: its header is no JSON object; expected a best\.safetensors"):
+        read_facts(Path("x.safetensors"))
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,6 +16,7 @@ from cnnkit.metrics.classification import classification_report
 from cnnkit.report.page.facts import ModelFacts
 from cnnkit.report.page.gallery import Answer, choose
 from cnnkit.report.page.run import RunPage
+from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
 
 @pytest.fixture
@@ -65,12 +66,22 @@ def parsed() -> Callable[[str], Page]:
 
 
 @pytest.fixture
-def run_page() -> Callable[..., RunPage]:
+def run_page(
+    make_record: Callable[..., RunRecord], make_metrics: Callable[..., StoredMetrics], make_row: Callable[..., HistoryRow]
+) -> Callable[..., RunPage]:
     """Return a function that makes a run of `classes` with `images` test images; equal arguments give equal runs."""
-    return make_run_page
+    return lambda classes=("cat", "dog", "eel"), images=300: make_run_page(make_record, make_metrics, make_row, classes, images)
 
 
-def make_run_page(classes: Sequence[str] = ("cat", "dog", "eel"), images: int = 300, side: int = 16, seed: int = 0) -> RunPage:
+def make_run_page(
+    make_record: Callable[..., RunRecord],
+    make_metrics: Callable[..., StoredMetrics],
+    make_row: Callable[..., HistoryRow],
+    classes: Sequence[str],
+    images: int,
+    side: int = 16,
+    seed: int = 0,
+) -> RunPage:
     random = np.random.default_rng(seed)
     count = len(classes)
     labels = np.sort(random.integers(count, size=images))
@@ -97,13 +108,13 @@ def make_run_page(classes: Sequence[str] = ("cat", "dog", "eel"), images: int = 
     copies = Finding("duplicate", Severity.WARNING, ((training[0][0], training[0][1]),), "1 pair of copies. Remove one, or --group-by")
     return RunPage(
         name="007-fast-cnn",
-        config=make_config(classes, images),
-        history=make_history(12, random),
+        record=make_record(**record_values(classes, images)),
+        history=[make_row(**values) for values in epochs(12, random)],
         images={
             name: {"train": 40 + 7 * (label % 5), "val": 9, "test": int((labels == label).sum())} for label, name in enumerate(classes)
         },
         model=ModelFacts("best.safetensors", 1_234_567, "ab" * 32, 301_234, 1.0),
-        metrics=classification_report(labels, probs, classes, split="test").to_dict() | {"opened": 1, "unreadable": []},
+        metrics=make_metrics(**classification_report(labels, probs, classes, split="test").to_dict(), opened=1, unreadable=[]),
         answers=answers,
         choice=choice,
         pictures=pictures,
@@ -112,11 +123,10 @@ def make_run_page(classes: Sequence[str] = ("cat", "dog", "eel"), images: int = 
     )
 
 
-def make_config(classes: Sequence[str], images: int) -> dict[str, Any]:
-    """Return the part of config.json of such a run that the page reads."""
+def record_values(classes: Sequence[str], images: int) -> dict[str, Any]:
+    """Return the values of the record of such a run that the page shows."""
     return {
         "command": ["/somewhere/bin/cnnkit", "train", "--data", "my images"],
-        "config": {"recipe": "fast", "run": {"seed": 3, "deterministic": False}, "augment": {"zoom": [0.9, 1.1], "flip": None}},
         "classes": list(classes),
         "arch": {"name": "fast-cnn", "options": {"width": 32}},
         "preprocessing": {
@@ -124,29 +134,27 @@ def make_config(classes: Sequence[str], images: int) -> dict[str, Any]:
             "channels": 3,
             "resize_mode": "crop",
             "interpolation": "bilinear",
+            "crop": 1.0,
             "mean": [0.5, 0.4, 0.3],
             "std": [0.2, 0.2, 0.2],
         },
-        "runtime": {"device": "cpu", "precision": "fp32", "channels_last": True, "replicas": 2},
+        "runtime": {"device": "cpu", "precision": "fp32", "channels_last": True, "replicas": 2, "threads": 1, "compiled": False},
         "versions": {"python": "3.12.1", "torch": "2.9"},
         "data": {"name": "my images", "location": "my images", "sha256": "cd" * 32, "images": {"train": 900, "val": 90, "test": images}},
         "notes": ["3 test images have a copy in train", "images are 32 px"],
     }
 
 
-def make_history(epochs: int, random: np.random.Generator) -> list[dict[str, str]]:
-    rows = []
-    for epoch in range(1, epochs + 1):
-        gone = epoch / epochs
+def epochs(count: int, random: np.random.Generator) -> Iterator[dict[str, float]]:
+    for epoch in range(1, count + 1):
+        gone = epoch / count
         numbers = {
             "train_loss": 2 - 1.6 * gone,
             "train_accuracy": 0.3 + 0.6 * gone,
             "val_loss": 2 - 1.3 * gone + 0.3 * gone**3 + random.normal(0, 0.03),
             "val_accuracy": 0.3 + 0.5 * gone + random.normal(0, 0.01),
         }
-        rest = {"epoch": epoch, "step": 10 * epoch, "lr": 0.01, "seconds": 2.5, "images_per_second": 360.0, "is_best": epoch <= epochs - 2}
-        rows.append({key: str(value) for key, value in (rest | numbers).items()})
-    return rows
+        yield {**numbers, "epoch": epoch, "step": 10 * epoch, "is_best": epoch <= count - 2}
 
 
 def _picture(hue: float, side: int, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -13,7 +13,7 @@ from cnnkit.api.inference.samples import Samples
 from cnnkit.api.inference.split_predictions import Answers
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import TRAIN, Record, Source
-from cnnkit.data.store.facts import THUMBNAIL, decode, measure
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, decode, measure
 from cnnkit.data.store.scan import find_scan
 from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline, baseline
 from cnnkit.metrics.colour import colour_predictions, spread_sample
@@ -72,7 +72,7 @@ def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], N
         with suppress(UndecodableError):
             pictures.append(measure([decode(source.read(record))])[1])
             here.append(record)
-    return here, np.concatenate(pictures) if pictures else np.empty((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    return here, np.concatenate(pictures) if pictures else np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
 
 
 def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], bad: Sequence[bool]) -> _Seen:

@@ -126,9 +126,9 @@ def _on_runs(parties: Sequence[_Party], split: str | None, overlap: bool, progre
                 f"{party.target.path} lies in no run directory, so its test images are not known; name labelled images with --data FOLDER"
             )
     directories = [party.target.run for party in parties if party.target.run]
-    configs = [run.read_config() for run in directories]
-    _check_classes([(party.name, tuple(config["classes"])) for party, config in zip(parties, configs, strict=True)])
-    rows = [run.read_split() for run in directories]
+    recorded = [run.read_record() for run in directories]
+    _check_classes([(party.name, each.classes) for party, each in zip(parties, recorded, strict=True)])
+    rows = [run.read_split(each.classes) for run, each in zip(directories, recorded, strict=True)]
     chosen = split or _common_split([(party.name, {row["split"] for row in each}) for party, each in zip(parties, rows, strict=True)])
     seen = [seen_by(party.name, each, chosen, run.split_file) for party, each, run in zip(parties, rows, directories, strict=True)]
     for each in seen:
@@ -138,7 +138,7 @@ def _on_runs(parties: Sequence[_Party], split: str | None, overlap: bool, progre
     records = tuple(
         of_files(evaluated(run, chosen, progress, model=party.target.path)) for party, run in zip(parties, directories, strict=True)
     )
-    return _Found(common, records, tuple(configs[0]["classes"]), chosen, chosen, str(configs[0]["data"]["location"]))
+    return _Found(common, records, recorded[0].classes, chosen, chosen, recorded[0].data.location)
 
 
 def _on_data(parties: Sequence[_Party], data: str, split: str | None, overlap: bool, progress: Progress | None) -> _Found:  # noqa: FBT001

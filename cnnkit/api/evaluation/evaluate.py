@@ -19,7 +19,7 @@ from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError
 from cnnkit.exporters.opening import open_classifier
-from cnnkit.files import check_writable, class_columns, fingerprint, write_csv, write_json, write_text
+from cnnkit.files import check_writable, class_columns, fingerprint, write_csv, write_text
 from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report
 from cnnkit.metrics.confusion import Normalize, normalized
 from cnnkit.metrics.selective import SelectiveReport, selective_report
@@ -29,6 +29,7 @@ from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.model.tta import PLAIN, Views, trained_views
+from cnnkit.run_dir import StoredMetrics, write_metrics
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
 
@@ -70,6 +71,7 @@ class Evaluation:
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
         return {
+            "format": StoredMetrics.newest_format,
             **self.report.to_dict(confusion=confusion),
             **shown,
             "calibration": self.effect.to_dict(),
@@ -77,6 +79,13 @@ class Evaluation:
             **ood,
             **tta,
         }
+
+    def to_metrics(self) -> StoredMetrics:
+        """Return what metrics.json holds: the figures, the file whose answers these are, and the images that were left out."""
+        model = {"file": self.target.path.name, "sha256": fingerprint(self.target.path)}
+        unreadable = [{"path": path, "error": error} for path, error in self.bad]
+        opened = {"opened": self.opened} if self.opened else {}
+        return StoredMetrics.model_validate({**self.to_dict(), "model": model, "unreadable": unreadable, **opened})
 
     def require_accuracy(self, least: float) -> str:
         """Return how the accuracy compares with the `least` that was asked for, in [0, 1]; raises `CheckFailedError` if it is below."""
@@ -180,10 +189,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     from cnnkit.report.terminal.text import report_text
 
     report = evaluation.report
-    opened = {"opened": evaluation.opened} if evaluation.opened else {}
-    bad = [{"path": path, "error": error} for path, error in evaluation.bad]
-    model = {"file": evaluation.target.path.name, "sha256": fingerprint(evaluation.target.path)}  # whose answers these are
-    write_json(folder / "metrics.json", {**evaluation.to_dict(), "model": model, "unreadable": bad, **opened})
+    write_metrics(folder, evaluation.to_metrics())
     columns = [*COLUMNS, *(class_columns(report.classes, COLUMNS) if all_probabilities else ())]
     write_csv(folder / "predictions.csv", columns, prediction_rows(evaluation, all_probabilities=all_probabilities))
     heads = class_columns(report.classes, ["true"])

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cnnkit.api.evaluation.evaluate import COLUMNS, Evaluation, evaluate, prediction_rows
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
 from cnnkit.files import fingerprint
-from cnnkit.run_dir import RunDir
+from cnnkit.run_dir import RunDir, StoredMetrics
+
+_AGAIN = "evaluate the model again: cnnkit eval --model RUN"
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """A row of predictions.csv: the true and the predicted class of an image, the probability of the latter, -log p of the former."""
+
+    path: str
+    true: str
+    predicted: str
+    probability: float
+    loss: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +33,8 @@ class Evaluated:
     """What eval/<split>/ holds: metrics.json and the rows of predictions.csv; `notes` are what evaluating just now had to say."""
 
     folder: Path
-    metrics: Mapping[str, Any]
-    rows: list[dict[str, str]]
+    metrics: StoredMetrics
+    rows: list[StoredPrediction]
     fresh: bool
     notes: tuple[str, ...] = ()
 
@@ -32,24 +43,22 @@ def evaluated(run: RunDir, split: str | None = None, progress: Progress | None =
     """Return the evaluation of `run` on `split` (test, or val if it has none), evaluating now if there is none of its model.
 
     `model` is another file of the run, such as an exported one, instead of its best.safetensors. Raises `CnnkitError` as
-    `evaluate` does.
+    `evaluate` does, `ModelFileError` for a damaged evaluation.
     """
-    images = run.read_split()
+    classes, images = run.read_record().classes, run.read_split()
     chosen = split or evaluated_split(images)
     beside = place_beside(run, model, chosen) if model else None
     folder = beside or run.evaluation(chosen)
-    metrics = _read(folder / "metrics.json")
-    if metrics is not None and metrics.get("model", {}).get("sha256") == fingerprint(model or run.best) and "tta" not in metrics:
-        rows = _rows(folder / "predictions.csv")
-        there = {row["path"] for row in rows} | {bad["path"] for bad in metrics.get("unreadable", [])}
+    metrics = run.read_metrics(folder)
+    if metrics is not None and metrics.model.sha256 == fingerprint(model or run.best) and metrics.tta is None:
+        rows = _rows(folder / "predictions.csv", classes)
+        there = {row.path for row in rows} | {bad.path for bad in metrics.unreadable}
         if all(row["path"] in there for row in images if row["split"] == chosen):
             return Evaluated(folder, metrics, rows, fresh=False)
     result = evaluate(model if model and beside else run.path, split=split, out=beside, progress=progress)
     times = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
     said = f"evaluated just now on {chosen}{times}: the run had no evaluation of this model"
-    return Evaluated(
-        folder, _read(folder / "metrics.json") or {}, _rows(folder / "predictions.csv"), fresh=True, notes=(said, *result.notes)
-    )
+    return Evaluated(folder, result.to_metrics(), _rows(folder / "predictions.csv", classes), fresh=True, notes=(said, *result.notes))
 
 
 def place_beside(run: RunDir, model: Path, label: str) -> Path | None:
@@ -57,22 +66,36 @@ def place_beside(run: RunDir, model: Path, label: str) -> Path | None:
     return None if model.resolve() == run.best.resolve() else run.evaluation(f"{label}-{model.name}")
 
 
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of predictions.csv; none if columns are missing."""
+def _rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:
+    """Return the rows of predictions.csv, none if columns are missing; raises `ModelFileError` that names a damaged row."""
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
             reader = csv.DictReader(opened)
-            return list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; make it again: cnnkit eval") from None
+            found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
+    except (OSError, csv.Error) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ModelFileError(f"{file}: cannot be read: {reason}; {_AGAIN}") from None
+    known = set(classes)
+    return [_stored(file, number, row, known) for number, row in enumerate(found, 1)]
+
+
+def _stored(file: Path, number: int, row: Mapping[str, str | None], classes: set[str]) -> StoredPrediction:
+    for column in ("true", "predicted"):
+        if row[column] not in classes:
+            raise ModelFileError(f"{file}: row {number}, column {column} (={row[column]!a}) is no class of config.json; {_AGAIN}")
+    for column in ("probability", "loss"):
+        if not _is_number(row[column]):
+            raise ModelFileError(f"{file}: row {number}, column {column} (={row[column]!a}) must be a number; {_AGAIN}")
+    path, true, predicted, probability, loss = (row[column] or "" for column in COLUMNS)
+    return StoredPrediction(path, true, predicted, float(probability), float(loss))
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -96,15 +119,12 @@ class Record:
 
 def of_files(found: Evaluated) -> Record:
     """Return the answers that the files of an evaluation hold."""
-    unreadable = {str(each["path"]): str(each["error"]) for each in found.metrics.get("unreadable", [])}
-    return Record({row["path"]: _answer(row) for row in found.rows}, unreadable, found.fresh, found.notes)
+    answers = {row.path: Answer(row.predicted, row.probability, row.loss) for row in found.rows}
+    return Record(answers, {image.path: image.error for image in found.metrics.unreadable}, found.fresh, found.notes)
 
 
 def of_evaluation(evaluation: Evaluation) -> Record:
     """Return the answers of an evaluation that was made just now."""
-    answers = {str(row["path"]): _answer(row) for row in prediction_rows(evaluation, all_probabilities=False)}
+    rows = prediction_rows(evaluation, all_probabilities=False)
+    answers = {str(row["path"]): Answer(str(row["predicted"]), float(str(row["probability"])), float(str(row["loss"]))) for row in rows}
     return Record(answers, dict(evaluation.bad), fresh=True, notes=evaluation.notes)
-
-
-def _answer(row: Mapping[str, object]) -> Answer:
-    return Answer(str(row["predicted"]), float(str(row["probability"])), float(str(row["loss"])))

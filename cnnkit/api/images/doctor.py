@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.source import open_source
-from cnnkit.data.split.grouping import grouped
+from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.store.scan import Progress, Scan, scan
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine as run_checks
@@ -39,7 +39,7 @@ def examine(
     """
     source = open_source(str(data), download=download, group_by=group_by)
     records, names = select_classes(source, classes)
-    records = grouped(records, group_by)
+    records = assign_groups(records, group_by)
     classifier = _classifier(model, names) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
     found = scan(source, records, geometry, workers=workers, progress=progress)
@@ -80,5 +80,5 @@ def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> F
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
     looked = gather(found.canvases, in_batches(rows))
     features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in looked])
-    probabilities = out_of_fold(features, evidence.labels[rows], evidence.kin[rows])
+    probabilities = out_of_fold(features, evidence.labels[rows], evidence.cluster_ids[rows])
     return suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)

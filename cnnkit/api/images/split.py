@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.dataset import check_sides, load_dataset, select_classes
+from cnnkit.data.dataset import check_splits, load_dataset, select_classes
 from cnnkit.data.source import SPLITS, Source, open_source
-from cnnkit.data.split.grouping import grouped
+from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.scan import Progress
@@ -59,7 +59,7 @@ def divide(
 def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...], tuple[str, ...]]:
     """Divide by the hashes of paths instead of contents."""
     records, classes = select_classes(source, config.classes)
-    records = grouped(records, config.group_by)
+    records = assign_groups(records, config.group_by)
     paths = [record.path for record in records]
     pins, pin_notes = read_pins(config.split_file, records, [""] * len(records)) if config.split_file else (None, ())
     sides = assign_splits(records, paths, config.split, seed, pinned=pins)
@@ -67,4 +67,4 @@ def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sampl
         Sample(record.path, record.label, side, "", row) for row, (record, side) in enumerate(zip(records, sides.splits, strict=True))
     )
     warning = "no image was opened: copies may stand on several sides, and files that cannot be read are counted"
-    return samples, classes, (*source.notes, warning, *pin_notes, *sides.notes, *check_sides(samples, classes))
+    return samples, classes, (*source.notes, warning, *pin_notes, *sides.notes, *check_splits(samples, classes))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import find_scan, scan
 from cnnkit.data.store.stream import Canvases, gather, in_batches
 from cnnkit.model.preprocessing import Preprocessing
-from cnnkit.run_dir import RunDir
+from cnnkit.run_dir import RunDir, RunRecord
 
 if TYPE_CHECKING:
     from cnnkit.data.source import Record, Source
@@ -73,10 +73,10 @@ def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometr
     return Shown(rows, found.canvases, found.reused)
 
 
-def shown_to(run: RunDir, config: Mapping[str, Any], paths: Sequence[str]) -> Shown:
-    """Return what the network of `run`, by its `config`, sees of its images at `paths`; raises `DataError` if its source is gone."""
-    source, scope = run_source(run, config)
-    return shown(source, scope, paths, Preprocessing(**config["preprocessing"]))
+def shown_to(run: RunDir, record: RunRecord, paths: Sequence[str]) -> Shown:
+    """Return what the network of `run`, by its `record`, sees of its images at `paths`; raises `DataError` if its source is gone."""
+    source, scope = run_source(run, record)
+    return shown(source, scope, paths, record.preprocessing)
 
 
 def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from cnnkit.errors import CnnkitError
-from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.errors import ModelFileError
+from cnnkit.metrics.proportion import Estimate, wilson
 from cnnkit.model.facts import read_facts
 from cnnkit.run_dir import RunDir, runs_folder, runs_in
 
@@ -45,9 +44,9 @@ class RunFacts:
     problem: str = ""
 
     @property
-    def number(self) -> int:
-        """The number that its folder begins with."""
-        return int(self.path.name.partition("-")[0])
+    def number(self) -> int | None:
+        """The number that its folder begins with; None of a run that was renamed."""
+        return RunDir(self.path).number
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row of ``runs --json``."""
@@ -79,47 +78,33 @@ def run_facts(run: RunDir) -> RunFacts:
     """Return what the files of one run say; of a damaged one, why they say nothing."""
     try:
         return _facts(run)
-    except (CnnkitError, KeyError, TypeError, ValueError, OSError) as error:
-        reason = str(error) if isinstance(error, CnnkitError) else f"{type(error).__name__}: {error}"
-        return RunFacts(run.path, DAMAGED, problem=reason)
+    except ModelFileError as error:
+        return RunFacts(run.path, DAMAGED, problem=str(error))
 
 
 def _facts(run: RunDir) -> RunFacts:
-    record = run.read_config()
-    settings, result, images = record["config"], record["result"], record["data"]["images"]
-    rows, test = run.read_history(), _metrics(run.evaluation("test"))
-    best = next((row for row in rows if int(row["epoch"]) == result["best_epoch"]), None)
+    record, rows = run.read_training()
+    result, test = record.result, run.read_metrics(run.evaluation("test"))
+    best = run.best_row(rows, result.best_epoch) if result.best_epoch else None
     header = (read_facts(run.best).header or {}) if run.best.is_file() else {}
     return RunFacts(
         path=run.path,
-        status=str(record["status"]),
-        arch=str(record["arch"]["name"]),
-        data=str(settings["data"]["data"]),
-        recipe=str(settings["recipe"]),
-        epochs=len(rows) if record["status"] == "running" else int(result["epochs"]),
-        best_epoch=int(result["best_epoch"]) or None,
-        monitor=str(result["monitor"]),
-        best_value=result["best_value"],
-        val_accuracy=_share(float(best["val_accuracy"]), int(images["val"])) if best else None,
-        test_accuracy=Estimate(*(float(test["accuracy"][end]) for end in ("value", "low", "high"))) if "accuracy" in test else None,
-        ece=_value(test.get("ece")),
-        temperature=header.get("temperature"),
-        seconds=sum(float(row["seconds"]) for row in rows),
-        began=run.split_file.stat().st_mtime,  # written when it began, and never again
+        status=record.status,
+        arch=record.arch.name,
+        data=record.config.data.data,
+        recipe=record.config.recipe,
+        epochs=len(rows) if record.status == "running" else result.epochs,
+        best_epoch=result.best_epoch or None,
+        monitor=result.monitor,
+        best_value=result.best_value,
+        val_accuracy=_share(best.val_accuracy, record.data.images.val) if best and best.val_accuracy is not None else None,
+        test_accuracy=Estimate(test.accuracy.value, test.accuracy.low, test.accuracy.high) if test else None,
+        ece=test.ece.value if test else None,
+        temperature=temperature if isinstance(temperature := header.get("temperature"), int | float) else None,
+        seconds=sum(row.seconds for row in rows),
+        began=run.began,
     )
 
 
 def _share(value: float, n: int) -> Estimate:
     return wilson(round(value * n), n)
-
-
-def _metrics(folder: Path) -> Mapping[str, Any]:
-    """What was evaluated last on test; empty if nothing was."""
-    file = folder / "metrics.json"
-    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
-
-
-def _value(entry: object) -> float | None:
-    """The value of a number that may come with an interval."""
-    value = entry.get("value") if isinstance(entry, Mapping) else entry
-    return float(value) if isinstance(value, int | float) else None

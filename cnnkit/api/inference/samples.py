@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.errors import DataError, closest, listed
-from cnnkit.run_dir import RunDir
+from cnnkit.run_dir import RunDir, RunRecord
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     With `only`, those of these classes. Raises `DataError` if the split is empty, its images are gone or `only` names a class that
     the run does not have, `ModelFileError` if the run is damaged.
     """
-    config = run.read_config()
+    recorded = run.read_record()
     rows = run.read_split()
     chosen = split or evaluated_split(rows)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
-    _check_only(only, config["classes"], str(run.path))
+    _check_only(only, recorded.classes, str(run.path))
     if only and wanted:
         wanted = {path: row for path, row in wanted.items() if row["label"] in only}
         if not wanted:
@@ -52,7 +51,7 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     if not wanted:
         have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
         raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
-    source, scope = run_source(run, config)
+    source, scope = run_source(run, recorded)
     records = tuple(record for record in scope if record.path in wanted)
     if len(records) < len(wanted):
         lost = sorted(wanted.keys() - {record.path for record in records})
@@ -63,19 +62,19 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()}, trained)
 
 
-def run_source(run: RunDir, config: Mapping[str, Any]) -> tuple[Source, tuple[Record, ...]]:
-    """Return the source that `run` was made from, by its `config`, and its records of the run's classes: those of the run's store.
+def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ...]]:
+    """Return the source that `run` was made from, by its `record`, and its images of the run's classes: those of the run's store.
 
     Raises `DataError` if the source is not where it was.
     """
     try:
-        source = open_source(config["data"]["location"])
+        source = open_source(record.data.location)
     except DataError as error:
         raise DataError(
             f"the images that {run.path} was made from are not where they were ({error}); name the folder with --data"
         ) from None
-    classes = set(config["classes"])
-    return source, tuple(record for record in source.records if record.label in classes)
+    classes = set(record.classes)
+    return source, tuple(image for image in source.records if image.label in classes)
 
 
 def other_samples(data: str, split: str | None, classes: Sequence[str], only: Sequence[str] = ()) -> Samples:

@@ -15,7 +15,7 @@ from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
-from cnnkit.data.store.stream import BATCH, gather, in_batches
+from cnnkit.data.store.stream import BATCH_ROWS, gather, in_batches
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -51,9 +51,9 @@ def classified(classifier: Classifier, samples: Samples, progress: Progress | No
     bad: list[tuple[str, str]] = []
     blocks: list[NDArray[np.float32]] = []
     changed: list[str] = []
-    for start in range(0, len(samples.records), BATCH):
+    for start in range(0, len(samples.records), BATCH_ROWS):
         images = []
-        for record in samples.records[start : start + BATCH]:
+        for record in samples.records[start : start + BATCH_ROWS]:
             try:
                 pixels = decode(samples.source.read(record))
             except UndecodableError as error:
@@ -66,7 +66,7 @@ def classified(classifier: Classifier, samples: Samples, progress: Progress | No
         if images:
             blocks.append(classifier.probabilities(images))
         if progress:
-            progress(min(start + BATCH, len(samples.records)), len(samples.records))
+            progress(min(start + BATCH_ROWS, len(samples.records)), len(samples.records))
     probabilities = np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
     return Answers(good, probabilities, tuple(bad), changed)
 

@@ -27,7 +27,7 @@ def find_target(model: str | Path | None) -> Target:
     if path.is_dir():
         run = RunDir(path)
         if not run.best.is_file():
-            run.read_config()  # no run directory at all: that error says so
+            run.read_record()  # no run directory at all: that error says so
             raise ModelFileError(f"{path}: the run has no best.safetensors yet: no epoch was finished; continue it: cnnkit resume {path}")
         return Target(run.best, run)
     if not path.is_file():

@@ -90,7 +90,7 @@ def _folder(run: str | Path) -> RunDir:
 def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
     """Return the images at `paths` as the first run sees them, and notes on what is gone."""
     try:
-        there = shown_to(run, run.read_config(), paths)
+        there = shown_to(run, run.read_record(), paths)
         return there.pictures(paths, SIDE), there.missing(paths)
     except CnnkitError as error:
         return {}, (f"without pictures: {error}",)
@@ -99,4 +99,4 @@ def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.u
 def _compared(names: Sequence[str], folders: Sequence[RunDir]) -> list[ComparedRun]:
     from cnnkit.report.page.comparison import ComparedRun
 
-    return [ComparedRun(name, run.read_config(), run.read_history()) for name, run in zip(names, folders, strict=True)]
+    return [ComparedRun(name, *run.read_training()) for name, run in zip(names, folders, strict=True)]

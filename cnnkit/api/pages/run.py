@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnkit.api.evaluation.stored_evaluation import Evaluated, evaluated
+from cnnkit.api.evaluation.stored_evaluation import Evaluated, StoredPrediction, evaluated
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import Shown, picture, shown_to
 from cnnkit.api.inference.target import Target, find_target
@@ -22,7 +22,7 @@ from cnnkit.errors import CnnkitError, DataError, ModelFileError
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.files import fingerprint, write_text
 from cnnkit.model.file import Model, load_model
-from cnnkit.run_dir import RunDir
+from cnnkit.run_dir import RunDir, RunRecord
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -94,20 +94,21 @@ def report(
     started = time.perf_counter()
     target = find_target(run)
     folder = _run_of(target)
-    config, history, rows = folder.read_config(), folder.read_history(), folder.read_split()
+    record, history = folder.read_training()
+    rows = folder.read_split(record.classes)
     path = Path(out) if out else folder.path / "report.html"
     found, notes = _evaluation(folder, split, progress)
     evaluation_seconds = time.perf_counter() - started
-    answers = _answers(found.rows, config["classes"]) if found else []
-    choice = choose(answers, _training(rows, config["classes"]))
+    answers = _answers(found.rows, record.classes) if found else []
+    choice = choose(answers, _training(rows, record.classes))
     model, model_note = _model(folder)
-    shown = _images(folder, config, model, choice.paths(), [*choice.worst, *choice.unsure])
+    shown = _images(folder, record, model, choice.paths(), [*choice.worst, *choice.unsure])
     notes = (*notes, *model_note, *shown.notes)
     page = RunPage(
         name=folder.path.resolve().name,
-        config=config,
+        record=record,
         history=history,
-        images=_counts(rows, config["classes"]),
+        images=_counts(rows, record.classes),
         model=ModelFacts(
             name=folder.best.name,
             bytes=folder.best.stat().st_size,
@@ -132,7 +133,7 @@ def report(
     return Report(
         target=target,
         path=path,
-        split=found.metrics["split"] if found else None,
+        split=found.metrics.split if found else None,
         fresh=found.fresh if found else False,
         pictures=html.count("<img "),
         heat_maps=len(shown.heat),
@@ -161,11 +162,11 @@ def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tu
     return found, found.notes
 
 
-def _answers(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> list[Answer]:
+def _answers(rows: Sequence[StoredPrediction], classes: Sequence[str]) -> list[Answer]:
     from cnnkit.report.page.gallery import Answer
 
     index = {name: place for place, name in enumerate(classes)}
-    return [Answer(row["path"], index[row["true"]], index[row["predicted"]], float(row["probability"]), float(row["loss"])) for row in rows]
+    return [Answer(row.path, index[row.true], index[row.predicted], row.probability, row.loss) for row in rows]
 
 
 def _training(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[int, list[str]]:
@@ -200,12 +201,12 @@ def _rules(model: Model | None) -> dict[str, dict[str, Any]]:
     return {name: header[name] for name in ("abstention", "label_sets") if header.get(name)}
 
 
-def _images(run: RunDir, config: Mapping[str, Any], model: Model | None, paths: Sequence[str], looked: Sequence[Answer]) -> _Images:
+def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence[str], looked: Sequence[Answer]) -> _Images:
     """Fetch what the page shows of the images at `paths`, with heat maps of those `looked` at; what is gone is said in the notes."""
     closely = {answer.path: answer.predicted for answer in looked}
     try:
-        there = shown_to(run, config, paths)
-        health, notes = _health(config, there)
+        there = shown_to(run, record, paths)
+        health, notes = _health(record, there)
         pictures = there.pictures([path for path in (*paths, *_pictured(health)) if path not in closely], SIDE)
         large = there.pictures(list(closely), LARGE)
     except CnnkitError as error:
@@ -233,12 +234,12 @@ def _heat(model: Model | None, there: Shown, classes: Mapping[str, int]) -> tupl
     return found, ()
 
 
-def _health(config: Mapping[str, Any], there: Shown) -> tuple[Health | None, tuple[str, ...]]:
+def _health(record: RunRecord, there: Shown) -> tuple[Health | None, tuple[str, ...]]:
     """Ask the doctor, if that does not mean to decode all images anew."""
-    location = config["data"]["location"]
+    location = record.data.location
     if not there.stored:
         return None, (f"without the doctor's findings: the decoded images are no longer in the cache; see cnnkit doctor {location}",)
-    return examine(location, classes=config["classes"], group_by=config["config"]["data"]["group_by"]), ()
+    return examine(location, classes=record.classes, group_by=record.config.data.group_by), ()
 
 
 def _pictured(health: Health | None) -> list[str]:

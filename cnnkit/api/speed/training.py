@@ -21,7 +21,7 @@ from cnnkit.data.augment.augment import augment, draw_numbers
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.pool import DecodingPool
-from cnnkit.data.store.stream import Streamed, gather
+from cnnkit.data.store.stream import StreamedCanvases, gather
 from cnnkit.engine.fit import fit, start
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device
@@ -90,7 +90,7 @@ class TrainingBench:
         job, spec = self.job, self.job.header.preprocessing
         stages = self.turn()
         stages["load"], sample = self._load()
-        canvases = sample if isinstance(job.batches.canvases, Streamed) else job.batches.canvases
+        canvases = sample if isinstance(job.batches.canvases, StreamedCanvases) else job.batches.canvases
         rows = np.arange(len(sample)) if canvases is sample else job.batches.rows
         stages |= self._between(canvases, rows)
         stages["validate"] = self._validate()
@@ -168,7 +168,7 @@ class TrainingBench:
         paths = {sample.path for sample in chosen[:: max(1, len(chosen) // LOADED)][:LOADED]}
         return [record for record in self.source.records if record.path in paths]
 
-    def _between(self, canvases: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
+    def _between(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
         """Time what `Batches` does with the canvases, one thing at a time."""
         batches, device = self.job.batches, self.job.batches.device
         settle = synchronizer(device)
@@ -235,7 +235,7 @@ class TrainingBench:
 
     def _cache(self) -> str:
         """Where the canvases are."""
-        if isinstance(self.job.batches.canvases, Streamed):
+        if isinstance(self.job.batches.canvases, StreamedCanvases):
             return "none"
         return "disk" if isinstance(self.job.batches.canvases, np.memmap) else "ram"
 

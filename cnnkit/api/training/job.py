@@ -22,7 +22,9 @@ from cnnkit.engine.state import save_state
 from cnnkit.errors import DataError, TrainingStoppedError
 from cnnkit.files import write_text
 from cnnkit.model.file import ModelHeader, save_model
-from cnnkit.run_dir import HISTORY, RunDir, create, runs_folder
+from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, Status, create, runs_folder
+from cnnkit.run_dir.document import UnreadableImage
+from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, RecordedData, RecordedResult, RecordedRuntime
 from cnnkit.trackers.following import Followers
 
 Watch = Callable[[BatchSource], BatchSource]
@@ -83,9 +85,9 @@ class TrainingJob:
             head=self.head,
         )
         fingerprints = Fingerprints(self.val_batches)
-        status = "stopped"
+        status: Status = "stopped"
         try:
-            self.followers.start(run.read_config(), run.path, self.state.epoch)
+            self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
             for epoch in loop:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
@@ -93,7 +95,7 @@ class TrainingJob:
                     assert self.state.validation is not None  # noqa: S101 (by it the epoch is the best)
                     header = fingerprints.added(calibrated(header, self.state.validation), self.state.validation)
                     save_model(run.best, self.state.result(self.model), header)
-                run.append_history({column: getattr(epoch, column) for column in HISTORY})
+                run.append_history(HistoryRow.model_validate(epoch))
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)
                 yield epoch
@@ -105,32 +107,32 @@ class TrainingJob:
             if self.followers.end(status):
                 self.record(status)
 
-    def record(self, status: str) -> None:
+    def record(self, status: Status) -> None:
         """Write config.json: everything resolved, and how far the training is (`status`)."""
         assert self.run is not None  # noqa: S101 (begin has made it)
-        stopping = self.state.stopping
-        self.run.write_config(
-            {
-                "status": status,
-                "command": sys.argv,
-                "config": self.config.model_dump(mode="json"),
-                "classes": list(self.header.classes),
-                "arch": {"name": self.header.arch, "options": self.header.options},
-                "preprocessing": self.header.preprocessing.model_dump(mode="json"),
-                "augmentation": asdict(self.augmentation),
-                "runtime": self.runtime.facts(),
-                "versions": self.header.versions,
-                "data": {"location": _location(self.config.data.data), **self.header.training["data"]},
-                "unreadable": [{"path": path, "error": error} for path, error in self.dataset.bad],
-                "notes": [*self.notes, *self.followers.notes],
-                "result": {
-                    "epochs": self.state.epoch,
-                    "best_epoch": stopping.best_epoch,
-                    "monitor": stopping.monitor,
-                    "best_value": stopping.best_value if stopping.best_epoch else None,
-                    "stopped_early": stopping.exhausted,
-                },
-            }
+        header, stopping = self.header, self.state.stopping
+        self.run.write_record(
+            RunRecord(
+                status=status,
+                command=tuple(sys.argv),
+                config=self.config,
+                classes=header.classes,
+                arch=RecordedArchitecture(name=header.arch, options=header.options),
+                preprocessing=header.preprocessing,
+                augmentation=RecordedAugmentation.model_validate(asdict(self.augmentation)),
+                runtime=RecordedRuntime.model_validate(self.runtime.facts()),
+                versions=header.versions,
+                data=RecordedData(location=_location(self.config.data.data), **header.training["data"]),
+                unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
+                notes=(*self.notes, *self.followers.notes),
+                result=RecordedResult(
+                    epochs=self.state.epoch,
+                    best_epoch=stopping.best_epoch,
+                    monitor=self.config.stop.monitor,
+                    best_value=stopping.best_value if stopping.best_epoch else None,
+                    stopped_early=stopping.exhausted,
+                ),
+            )
         )
 
 

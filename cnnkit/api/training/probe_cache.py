@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnkit.data.store.cached_results import remembered
+from cnnkit.data.store.cached_results import cached_result
 from cnnkit.engine.probe import Remember, described, training_speed
 from cnnkit.engine.runtime import Runtime
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
@@ -35,7 +35,7 @@ def cached_probe(folder: Path | None, meter: Meter | None = None) -> Remember:
             found = probe()
             return {"runtime": found.facts(), "reason": found.reason, "day": today}
 
-        answer = remembered(folder, "probe", (_machine(), asked), work, keep=lambda: others.share() <= MAX_BUSY_SHARE)
+        answer = cached_result(folder, "probe", (_machine(), asked), work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
         then = "" if answer["day"] == today else f", on {answer['day']}"
         return Runtime.recorded(answer["runtime"], answer["reason"] + then)
 
@@ -59,7 +59,7 @@ def cached_speed(
     def work() -> dict[str, Any]:
         return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
 
-    answer = remembered(folder, "speed", asked, work, keep=lambda: others.share() <= MAX_BUSY_SHARE)
+    answer = cached_result(folder, "speed", asked, work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
     return float(answer["images_per_second"])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
-from cnnkit.config.settings import TrainConfig, validated
+from cnnkit.config.settings import TrainConfig
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime
@@ -23,10 +23,10 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     `ModelFileError` if the run is finished or has no state, `DataError` if its images are not those it began with.
     """
     directory = RunDir(Path(run)) if run is not None else newest(finished=False)
-    record = directory.read_config()
-    if record["status"] == "finished":
+    record = directory.read_record()
+    if record.status == "finished":
         raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
-    runtime = Runtime.recorded(record["runtime"], "as before")
+    runtime = Runtime.recorded(record.runtime.model_dump(), "as before")
     job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)
@@ -37,9 +37,9 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
 
 def recorded_config(run: RunDir) -> TrainConfig:
     """Return the settings of a run, with its data and split where they are found from any working directory."""
-    record = run.read_config()
-    config = validated(record["config"])
-    where: dict[str, Any] = {"data": record["data"]["location"]}
+    record = run.read_record()
+    config = record.config
+    where: dict[str, Any] = {"data": record.data.location}
     if config.data.split_file:
         where["split_file"] = run.split_file  # as it was: the user's may have changed, or lie relative to another folder
     return config.model_copy(update={"data": config.data.model_copy(update=where)})

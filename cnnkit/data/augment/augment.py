@@ -1,7 +1,7 @@
-"""How training images are varied at random: presets, what a configuration asks for, and doing it to a whole batch.
+"""Random augmentation of training images: presets, their resolution from a configuration, and their application to a batch.
 
-Here are rotation, flip, zoom and shift; colour, erasing, RandAugment and mixing have files of their own. All run on whatever
-device the batch is on, and every image has its own random numbers.
+This file holds rotation, flip, zoom and shift. Colour, erasing, RandAugment and mixing have their own files. All run on the device
+of the batch, and every image has its own random numbers.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torch.nn import functional
 from cnnkit.config.settings import AugmentConfig
 from cnnkit.data.augment.colour import jitter
 from cnnkit.data.augment.erasing import erase
-from cnnkit.data.augment.rand_augment import MOST_OPERATIONS, rand_augment
+from cnnkit.data.augment.rand_augment import MAX_OPERATIONS, rand_augment
 from cnnkit.data.augment.randomness import uniform
 
-# The columns of an image's random numbers. A column added at the end leaves what earlier ones do as it was.
-PLACE = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
-MIRRORS = 2  # columns, the first ones
-COLOUR = slice(6, 9)
-ERASING = slice(9, 14)
-MIXING = slice(14, 18)
-OPERATIONS = slice(18, 18 + MOST_OPERATIONS)
-DRAWS = OPERATIONS.stop
-# Names whose images change class when mirrored. Missing one costs more than one too many: mirrored images under the
-# wrong label, against a share of the variety. So "right whale" is taken for a side, but "West Highland terrier" is not.
-_SIDED = re.compile(
+# The columns of an image's random numbers. A new column goes to the end, so that the meaning of the others stays.
+GEOMETRY_DRAWS = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
+NUM_MIRROR_DRAWS = 2  # the first two columns: flip h, flip v
+COLOUR_DRAWS = slice(6, 9)
+ERASING_DRAWS = slice(9, 14)
+MIXING_DRAWS = slice(14, 18)
+OPERATION_DRAWS = slice(18, 18 + MAX_OPERATIONS)
+NUM_DRAWS = OPERATION_DRAWS.stop
+# Names of classes whose images change class when mirrored. A missed name puts mirrored images under the wrong label; a needless match
+# only costs variety. So "right whale" matches, but "West Highland terrier" does not.
+_MIRROR_SENSITIVE = re.compile(
     r"""^((digit|number|letter)[ _-]?)?(.|\d+)$          # a letter, digit or number
     | ^(zero|one|two|three|four|five|six|seven|eight|nine)$
     | ^(north|south)?[ _-]?(east|west)(bound|ward|wards)?$
@@ -45,11 +45,11 @@ _SIDED = re.compile(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are varied.
+    """The strength of each kind of augmentation; zero is off.
 
-    `rotate` in degrees either way, `zoom` a range of magnification, `shift` a share of the side, `color` the reach of the
-    factors of brightness, contrast and saturation, `erase` the share of images with a rectangle erased, `randaugment` the
-    number of operations and their magnitude; `mixup` and `cutmix` the A of Beta(A, A). Zero is off.
+    `rotate` is in degrees, in both directions. `zoom` is a range of magnification, `shift` a share of the image size. `color` is the
+    reach of the factors of brightness, contrast and saturation. `erase` is the share of images with an erased rectangle. `randaugment`
+    is the number of operations and their magnitude. `mixup` and `cutmix` are the A of Beta(A, A).
     """
 
     rotate: float
@@ -64,28 +64,28 @@ class Augmentation:
 
     @property
     def affine(self) -> bool:
-        """Whether pixels must be interpolated; flips and whole-pixel shifts only move them."""
+        """True if pixels must be interpolated; flips and shifts by whole pixels only move them."""
         return self.rotate > 0 or self.zoom != (1.0, 1.0)
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change place."""
+        """True if pixels move."""
         return self.affine or self.flip != "none" or self.shift > 0
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed with others of their batch, and labels become probabilities."""
+        """True if images are mixed with others of their batch, and labels become probabilities."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
     def active(self) -> bool:
-        """Whether anything is varied at all."""
+        """True if any augmentation is on."""
         return self.moves or self.mixes or self.color > 0 or self.erase > 0 or self.randaugment[0] > 0
 
 
-# light: what CIFAR training has used since arXiv:1512.03385 (flip, shift by 4 of 32 pixels). default adds a
-# small rotation and zoom, the case study's third kind of variation; strong doubles them and adds timm's usual colour
-# jitter (0.4) and DeiT's random erasing (0.25: arXiv:2012.12877, table 9).
+# light is the usual augmentation of CIFAR training (arXiv:1512.03385): flip, shift by 4 of 32 pixels. default adds a small rotation
+# and zoom, as in the case study. strong doubles them and adds timm's usual colour jitter (0.4) and DeiT's random erasing (0.25:
+# arXiv:2012.12877, table 9).
 PRESETS = {
     "none": Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
     "light": Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),
@@ -95,61 +95,60 @@ PRESETS = {
 
 
 def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple[Augmentation, str | None]:
-    """Return the augmentation that `config` asks for, and a sentence if the flip was left out for the classes' sake.
+    """Return the augmentation of `config`, and a note if the preset's flip was left out because of a class name.
 
-    A mirrored 2 is no 2: unless a flip is asked for, none is done when a class name is a digit, a letter or a side.
+    A mirrored 2 is no 2. If a class name is a digit, a letter or a direction, the preset's flip is left out; a flip of `config` stays.
     """
     preset = PRESETS[config.augment]
     flip, note = config.flip, None
     if flip is None:
         flip = preset.flip
-        sided = [name for name in classes if looks_sided(name)]
-        if flip != "none" and sided:
+        sensitive = [name for name in classes if is_mirror_sensitive(name)]
+        if flip != "none" and sensitive:
             flip = "none"
-            note = f"no mirroring: class {sided[0]!r} looks like one that a mirror would change (--flip h to mirror all the same)"
+            note = f"no mirroring: mirrored images of class {sensitive[0]!r} may no longer belong to it (--flip h mirrors anyway)"
     given = config.model_dump(exclude={"augment", "flip"}, exclude_none=True)
     return replace(preset, **given, flip=flip), note
 
 
-def looks_sided(name: str) -> bool:
-    """Return whether a class of this name looks like one that a mirror would change: ``7``, ``b``, ``turn_left``, ``TurnLeft``."""
-    return _SIDED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
+def is_mirror_sensitive(name: str) -> bool:
+    """Return True if mirrored images of a class of this name may no longer belong to it: ``7``, ``b``, ``turn_left``, ``TurnLeft``."""
+    return _MIRROR_SENSITIVE.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the random numbers (N, DRAWS) in [0, 1) by which `augment` varies the N samples `keys` in `epoch`.
+    """Return the random numbers (N, `NUM_DRAWS`) in [0, 1) with which `augment` varies the N samples `keys` in `epoch`.
 
-    All are drawn anew in every epoch but those of the mirrors, which alternate: left-right an image is one way in one epoch and the
-    other way in the next, upside down it changes every second epoch, each from a start drawn for it. So two epochs on end show
-    both mirrorings of every image, where a coin tossed twice shows half of them one way only (arXiv:2404.00498, section 3.6).
+    The flips alternate, from a random start for each image: left-right every epoch, upside down every second epoch. So two
+    consecutive epochs show both mirrorings of every image, where independent draws show half of the images only one way
+    (arXiv:2404.00498, section 3.6). All other numbers are new in every epoch.
     """
-    numbers = uniform(seed, epoch, keys, DRAWS)
-    start = uniform(seed, 0, keys, MIRRORS)
+    numbers = uniform(seed, epoch, keys, NUM_DRAWS)
+    start = uniform(seed, 0, keys, NUM_MIRROR_DRAWS)
     turned = np.array([epoch % 2, epoch // 2 % 2], bool)
-    numbers[:, :MIRRORS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
+    numbers[:, :NUM_MIRROR_DRAWS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
     return numbers
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Vary `images` (N, C, S, S), values 0..255, as the numbers `draws` (N, DRAWS) in [0, 1) say: all but the mixing.
+    """Vary `images` (N, C, S, S), values 0..255, by the numbers `draws` (N, `NUM_DRAWS`) in [0, 1), without mixing.
 
-    An image's place, then RandAugment's operations, then its colour, then erasing. Returns the dtype it was given when
-    pixels only move or are erased, uint8 after RandAugment, else float32 with the same range of values. What comes from
-    outside the image is its reflection.
+    The order is geometry, RandAugment, colour, erasing. Pixels from outside the image are its reflection. The result keeps the dtype
+    if pixels only move or are erased, is uint8 after RandAugment, and else float32 with the same range of values.
     """
     if augmentation.moves:
-        images = (_affine if augmentation.affine else _move)(images, draws[:, PLACE], augmentation)
+        images = (_affine if augmentation.affine else _move)(images, draws[:, GEOMETRY_DRAWS], augmentation)
     if augmentation.randaugment[0]:
-        images = rand_augment(images, draws[:, OPERATIONS], *augmentation.randaugment)
+        images = rand_augment(images, draws[:, OPERATION_DRAWS], *augmentation.randaugment)
     if augmentation.color:
-        images = jitter(images, draws[:, COLOUR], augmentation.color)
+        images = jitter(images, draws[:, COLOUR_DRAWS], augmentation.color)
     if augmentation.erase:
-        images = erase(images, draws[:, ERASING], augmentation.erase)
+        images = erase(images, draws[:, ERASING_DRAWS], augmentation.erase)
     return images
 
 
 def _signs(draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
-    """-1 where an image is mirrored along x and along y, else 1."""
+    """Return the signs (N,) along x and along y: -1 for a mirrored image, else 1."""
     ones = torch.ones_like(draws[:, 0])
     flip_x = torch.where(draws[:, 0] < 0.5, -ones, ones) if "h" in augmentation.flip else ones  # noqa: PLR2004 (a half)
     flip_y = torch.where(draws[:, 1] < 0.5, -ones, ones) if "v" in augmentation.flip else ones  # noqa: PLR2004
@@ -167,21 +166,21 @@ def _move(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def _line(size: int, sign: Tensor, draw: Tensor, shift: float) -> Tensor:
-    """Source positions (N, size) of a line of pixels that is mirrored, shifted and reflected at its ends."""
+    """Return the source positions (N, size) of a line of pixels that is mirrored, shifted and reflected at its ends."""
     reach = int(shift * size)
     offset = (draw * (2 * reach + 1)).floor().clamp(max=2 * reach).long() - reach
-    place = torch.arange(size, device=draw.device)
-    place = torch.where(sign[:, None] < 0, size - 1 - place, place) + offset[:, None]
-    place = place.abs()
-    return size - 1 - (size - 1 - place).abs()
+    position = torch.arange(size, device=draw.device)
+    position = torch.where(sign[:, None] < 0, size - 1 - position, position) + offset[:, None]
+    position = position.abs()
+    return size - 1 - (size - 1 - position).abs()
 
 
 def _affine(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """All four at once: one bilinear sampling."""
+    """Flip, rotate, zoom and shift in one bilinear sampling."""
     flip_x, flip_y = _signs(draws, augmentation)
     angle = (2 * draws[:, 2] - 1) * math.radians(augmentation.rotate)
     low, high = augmentation.zoom
-    magnify = low * torch.pow(torch.full_like(angle, high / low), draws[:, 3])  # as likely half as twice the size
+    magnify = low * torch.pow(torch.full_like(angle, high / low), draws[:, 3])  # half the size is as likely as twice the size
     cos, sin = torch.cos(angle) / magnify, torch.sin(angle) / magnify
     move_x, move_y = ((2 * draws[:, index] - 1) * 2 * augmentation.shift for index in (4, 5))
     theta = torch.stack(
@@ -193,10 +192,9 @@ def _affine(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
 
 
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """Return what `torch.nn.functional.affine_grid` would, (N, H, W, 2), without its matrix product of a point at a time.
+    """Return the grid (N, H, W, 2) of `torch.nn.functional.affine_grid`, without a matrix product per point.
 
-    What a row adds and what a column adds are summed, x and y each in a plane of its own: see docs/benchmarks/LOG.md, "Grid of rotation
-    and zoom".
+    The sum of a row term and a column term is faster: see docs/benchmarks/LOG.md, "Grid of rotation and zoom".
     """
     rows = _centres(height, theta) * theta[:, :, 1, None] + theta[:, :, 2, None]
     columns = _centres(width, theta) * theta[:, :, 0, None]
@@ -204,5 +202,5 @@ def _grid(theta: Tensor, height: int, width: int) -> Tensor:
 
 
 def _centres(size: int, like: Tensor) -> Tensor:
-    """Where the centres of `size` pixels (size,) lie on a line from -1 to 1."""
+    """Return the centres (size,) of `size` pixels on a line from -1 to 1."""
     return (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1

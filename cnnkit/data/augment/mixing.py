@@ -1,4 +1,4 @@
-"""Two images in one, and both their labels: MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899)."""
+"""Mixtures of two images and their labels: MixUp (arXiv:1710.09412) and CutMix (arXiv:1905.04899)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cnnkit.data.augment.erasing import rectangles
 
 
 def mix(images: Tensor, labels: Tensor, draws: NDArray[np.float32], *, mixup: float, cutmix: float, classes: int) -> tuple[Tensor, Tensor]:
-    """Mix every one of `images` (N, C, H, W) with the one before it in the batch (the first with the last).
+    """Mix each of `images` (N, C, H, W) with the previous image of the batch, the first with the last.
 
-    `mixup` and `cutmix` are the A of the Beta(A, A) that an image's own share is drawn from, 0: never; if both are given,
-    each image is as likely mixed in one way as in the other. `draws` (N, 4) in [0, 1) say which way, the share, and where
-    the cut is across and down. Returns float32 images and targets (N, `classes`) float32, the probability of each class:
-    the share of the picture that is of it. The batch comes shuffled, so that a neighbour is anyone.
+    An image's own share is drawn from Beta(A, A), where A is `mixup` or `cutmix`; 0 switches a method off. With both, each image
+    takes either method with probability 0.5. `draws` (N, 4) in [0, 1) give method, share, and the horizontal and vertical position of
+    the cut. Returns images, float32, and targets (N, `classes`), float32: the share of each class in the picture. The batch must be
+    shuffled, so that the previous image is a random image.
     """
     height, width = images.shape[2:]
-    chance = 0.5 if mixup and cutmix else float(not cutmix)
-    blended = draws[:, 0] < chance
+    blend_probability = 0.5 if mixup and cutmix else float(not cutmix)
+    blended = draws[:, 0] < blend_probability
     share = np.where(blended, beta(draws[:, 1], mixup), beta(draws[:, 1], cutmix))
     top, bottom = _cut(draws[:, 3], share, height)
     left, right = _cut(draws[:, 2], share, width)
-    kept = np.where(blended, share, 1 - (bottom - top) * (right - left) / (height * width))  # what the border clipped stays
+    kept = np.where(blended, share, 1 - (bottom - top) * (right - left) / (height * width))  # pixels that the border clips off the cut stay
 
     device = images.device
     edges = torch.from_numpy(np.stack([top, bottom, left, right])).to(device)
@@ -38,19 +38,19 @@ def mix(images: Tensor, labels: Tensor, draws: NDArray[np.float32], *, mixup: fl
 
 
 def beta(draws: NDArray[np.float32], concentration: float) -> NDArray[np.float64]:
-    """Turn `draws`, uniform in [0, 1), into draws of Beta(A, A), A = `concentration`; zeros if that is 0.
+    """Turn `draws`, uniform in [0, 1), into draws of Beta(A, A) with A = `concentration`; zeros for A = 0.
 
-    By the inverse of the distribution function: a pure function of the draw, which a rejection sampler is not.
+    The inverse distribution function is a pure function of each draw, unlike a rejection sampler.
     """
     if not concentration:
         return np.zeros(len(draws))
-    from scipy.special import betaincinv  # what scipy.stats.beta.ppf computes
+    from scipy.special import betaincinv  # scipy.stats.beta.ppf calls it
 
     return np.asarray(betaincinv(concentration, concentration, draws.astype(np.float64)))
 
 
 def _cut(draws: NDArray[np.float32], share: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last-plus-one of the pixels cut out of a line of `size`: the paper's algorithm, its centre anywhere."""
+    """Return start and end (exclusive) of the cut in a line of `size` pixels, by the paper's algorithm, with a uniform centre."""
     length = (size * np.sqrt(1 - share)).astype(np.int64)
     start = (draws * np.float64(size)).astype(np.int64) - length // 2
     return start.clip(0, size), (start + length).clip(0, size)

@@ -1,8 +1,8 @@
-"""RandAugment (arXiv:1909.13719): a few out of fourteen operations on every image, by torchvision, in few calls a batch.
+"""RandAugment (arXiv:1909.13719): a few of fourteen operations on every image, by torchvision, in few calls per batch.
 
-A loop over images runs torchvision's RandAugment at a tenth of the affine's rate: see docs/benchmarks/LOG.md, "RandAugment image
-by image". But as the magnitude is the same for all, what an image may draw is one of 23 cases: nine operations
-in two directions and five that have none. The images of a batch that drew the same case go through one call together.
+A loop over images runs torchvision's RandAugment at a tenth of the speed of the affine transform: see docs/benchmarks/LOG.md,
+"RandAugment image by image". The magnitude is the same for all images, so an image draws one of 23 cases: nine operations in two
+directions, and five without a direction. All images of a batch with the same case go through one call.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 
 from cnnkit.model.preprocessing import PAD_LEVEL
 
-MOST_OPERATIONS = 4  # the paper tries up to 3 on CIFAR and 4 on ImageNet
-LEVELS = 30  # the strongest magnitude: section 3.1 of the paper, and torchvision (timm counts to 10)
+MAX_OPERATIONS = 4  # the paper tries up to 3 on CIFAR and 4 on ImageNet
+MAX_MAGNITUDE = 30  # as in section 3.1 of the paper and in torchvision; timm counts to 10
 
 Operation = Callable[[Tensor], Tensor]
 
 
 def rand_augment(images: Tensor, draws: Tensor, operations: int, magnitude: int) -> Tensor:
-    """Apply to each of `images` (N, C, S, S), values 0..255, so many `operations` one after the other; returns uint8.
+    """Apply N random operations, N = `operations`, one after the other to each of `images` (N, C, S, S), values 0..255; return uint8.
 
-    `magnitude` counts from 0 to `LEVELS`. `draws` (N, `operations` or more) in [0, 1) choose which, all equally likely.
-    What comes from outside an image is mid gray.
+    `magnitude` is between 0 and `MAX_MAGNITUDE`. `draws` (N, at least `operations`) in [0, 1) choose the operations with equal
+    probability. Pixels from outside an image are mid gray.
     """
     images = images.clone() if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
-    part = magnitude / LEVELS
-    directed, plain = list(_directed(part, images.shape[-1])), list(_plain(part))
+    part = magnitude / MAX_MAGNITUDE
+    directed, plain = list(_directed_operations(part, images.shape[-1])), list(_undirected_operations(part))
     cases = directed + plain
     for draw in draws.T[:operations]:
-        # A number for each direction, and two for each of those without, which therefore wrap around.
+        # Each direction has one number. Each operation without a direction has two; the second range wraps around to the same cases.
         number = (draw * (len(directed) + 2 * len(plain))).long()
         case = torch.where(number < len(cases), number, number - len(plain))
         for index, operation in enumerate(cases):
@@ -42,12 +42,12 @@ def rand_augment(images: Tensor, draws: Tensor, operations: int, magnitude: int)
     return images
 
 
-def _directed(part: float, size: int) -> Iterator[Operation]:
-    """Nine operations each in both directions; ranges as in torchvision: table 6 of AutoAugment, arXiv:1805.09501."""
+def _directed_operations(part: float, size: int) -> Iterator[Operation]:
+    """Yield nine operations in both directions, with the ranges of torchvision: table 6 of AutoAugment, arXiv:1805.09501."""
     from torchvision.transforms.v2 import functional as vision
 
     shear = math.degrees(math.atan(0.3 * part))
-    pixels = int(150 / 331 * part * size)  # 150 of the 331 pixels that images had there
+    pixels = int(150 / 331 * part * size)  # 150 of the 331 pixels of the paper's images
     for sign in (1, -1):
         factor = 1 + sign * 0.9 * part
         yield _affine(shear=(sign * shear, 0.0), center=[0, 0])
@@ -61,8 +61,8 @@ def _directed(part: float, size: int) -> Iterator[Operation]:
         yield lambda images, factor=factor: vision.adjust_sharpness(images, factor)
 
 
-def _plain(part: float) -> Iterator[Operation]:
-    """The five operations without a direction."""
+def _undirected_operations(part: float) -> Iterator[Operation]:
+    """Yield the five operations without a direction."""
     from torchvision.transforms.v2 import functional as vision
 
     yield lambda images: images

@@ -1,4 +1,4 @@
-"""An archive of class folders: read where it lies, nothing is unpacked under a name, so that no path can lead out of it."""
+"""Archives of class folders, read without unpacking, so that no path can lead out of the archive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, Record, Request, SourceKind
-from cnnkit.data.sources.layout import litter, read_layout, suffix_of
+from cnnkit.data.sources.layout import is_litter, read_layout, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
 from cnnkit.errors import DataError
@@ -20,17 +20,17 @@ class Members(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """Their names as they stand there; `read` and `stamp` take the place in this list."""
+        """The names of the files, as stored; `read` and `stamp` take an index of this sequence."""
         ...
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many members are no regular files, by reason."""
+        """The number of members that are no regular files, by reason."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know of how the archive is read."""
+        """Notes for the user on the reading of the archive."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -45,7 +45,7 @@ class Members(Protocol):
 class ArchiveSource:
     """The images in the class folders of the zip or tar `path`.
 
-    A folder that wraps all class or split folders, as archivers add it, is no class.
+    Archivers may add a folder around all class or split folders; it is no class.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,22 +53,22 @@ class ArchiveSource:
             raise DataError(f"--data {path}: no such file; expected a .zip or .tar of class folders")
         self.name = str(path)
         self._members = _open_members(path)
-        self._place: dict[str, int] = {}
+        self._index: dict[str, int] = {}
         left_out = Counter(self._members.left_out)
         for index, name in enumerate(self._members.names):
             plain = plain_name(name)
             if plain is None:
                 left_out["with a path that leads out of the archive"] += 1
-            elif not any(map(litter, plain.split("/"))):
-                left_out["of a name that comes again"] += plain in self._place
-                self._place[plain] = index  # the last one of a name is what unpacking would leave
-        wrapper = wrapping_folder(self._place)
-        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._place)
+            elif not any(map(is_litter, plain.split("/"))):
+                left_out["with a repeated name"] += plain in self._index
+                self._index[plain] = index  # unpacking would also keep the last file of a name
+        wrapper = wrapping_folder(self._index)
+        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._index)
         layout = read_layout(inside, self.name)
         layout.check(self.name)
         self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
         self.notes = (
-            *((f"the folder {wrapper[:-1]!r} around the class folders is taken as no class",) if wrapper else ()),
+            *((f"the folder {wrapper[:-1]!r} around the class folders does not count as a class",) if wrapper else ()),
             *(f"{count:,} members {reason} were left out" for reason, count in left_out.items() if count),
             *layout.notes(),
             *self._members.notes,
@@ -76,11 +76,11 @@ class ArchiveSource:
 
     def read(self, record: Record) -> bytes:
         """Return the bytes of one member."""
-        return self._members.read(self._place[record.path])
+        return self._members.read(self._index[record.path])
 
     def stamp(self, record: Record) -> str:
-        """What the archive says of one member."""
-        return self._members.stamp(self._place[record.path])
+        """Return the stamp of one member, from the facts that the archive states about it."""
+        return self._members.stamp(self._index[record.path])
 
 
 def plain_name(name: str) -> str | None:
@@ -91,10 +91,10 @@ def plain_name(name: str) -> str | None:
 
 
 def wrapping_folder(names: Iterable[str]) -> str:
-    """Return the folders, with a ``/`` at the end, around all folders of images; empty if there are none."""
+    """Return the common folders around all folders of images, with a ``/`` at the end, or an empty text."""
     folders = [name.split("/")[:-1] for name in names if suffix_of(name) in SUFFIXES]
     wrapper = ""
-    for depth in range(max(map(len, folders), default=1) - 1):  # the last folder of all is a class
+    for depth in range(max(map(len, folders), default=1) - 1):  # the innermost folder is a class
         tops = {folder[depth] for folder in folders if len(folder) > depth}
         top = tops.pop()
         if tops or ALIASES.get(top.lower()) == TRAIN:

@@ -1,4 +1,4 @@
-"""The embedded data: ``--data digits``."""
+"""The embedded data set: ``--data digits``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DigitsSource:
     """The 1,797 real handwritten digits inside scikit-learn: 8 x 8 gray, NIST via the UCI repository (Alpaydin, 1998)."""
 
     def __init__(self) -> None:
-        from sklearn.datasets import load_digits  # scikit-learn costs half a second; folders do without
+        from sklearn.datasets import load_digits  # takes half a second, which folders do not need
 
         digits: Any = load_digits()
         levels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 17 gray levels, 0..16
@@ -27,19 +27,19 @@ class DigitsSource:
         self._images = {record.path: np.repeat(image[:, :, None], 3, axis=2) for record, image in zip(self.records, levels, strict=True)}
 
     def read(self, record: Record) -> NDArray[np.uint8]:
-        """Look one digit up."""
+        """Return the pixels of one digit."""
         if record.path not in self._images:
             raise UndecodableError("no such image in digits")
         return self._images[record.path]
 
     def stamp(self, record: Record) -> str:
-        """The digits never change."""
+        """Return the path, since the digits never change."""
         return record.path
 
 
 def _open(request: Request) -> DigitsSource:
     if request.name:
-        raise DataError(f"--data digits:{request.name}: digits has no parts; type --data digits")
+        raise DataError(f"--data digits:{request.name}: digits has no subsets; type --data digits")
     return DigitsSource()
 
 

@@ -1,4 +1,4 @@
-"""A folder: class folders (``cats/1.jpg``), or train/val/test folders of class folders."""
+"""Folders of images: class folders (``cats/1.jpg``), or train/val/test folders of class folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from cnnkit.data.image import SUFFIXES, read_file
 from cnnkit.data.source import Record, Request, SourceKind
-from cnnkit.data.sources.layout import litter, natural_key, read_layout, suffix_of
+from cnnkit.data.sources.layout import is_litter, natural_key, read_layout, suffix_of
 from cnnkit.errors import DataError
 
 
@@ -20,7 +20,7 @@ class FolderSource:
         if not root.exists():
             raise DataError(f"--data {root}: no such folder; expected a folder of class folders, or 'digits'")
         if not root.is_dir():
-            raise DataError(f"--data {root}: a file; expected a folder of class folders, a .csv, or a .zip or .tar of such a folder")
+            raise DataError(f"--data {root}: not a folder; expected a folder of class folders, a .csv, or a .zip or .tar of such a folder")
         self.name = str(root)
         self._root = str(root)
         layout = read_layout(files_below(self._root), self.name)
@@ -33,7 +33,7 @@ class FolderSource:
         return read_file(f"{self._root}/{record.path}")
 
     def stamp(self, record: Record) -> str:
-        """Size and modification time of one file."""
+        """Return size and modification time of one file."""
         return file_stamp(f"{self._root}/{record.path}")
 
 
@@ -47,16 +47,16 @@ def file_stamp(path: str) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in and below `folder`, in natural order, without hidden files and litter."""
+    """Return the image files in and below `folder`, in natural order, without hidden files and files of systems or tools."""
     found = [path for path in files_below(str(folder)) if suffix_of(path) in SUFFIXES]
     return [folder / path for path in sorted(found, key=natural_key)]
 
 
 def files_below(root: str) -> Iterator[str]:
-    """Yield the files in and below `root`, relative to it, with ``/``, without hidden ones and litter.
+    """Yield the paths, relative to `root` and with ``/``, of the files in and below it, without hidden files and litter.
 
-    Links are followed, but never into a folder that is being walked already or lies above: it would make a class of everything.
-    Raises `DataError` for a folder that cannot be listed; passed over, it would make a class smaller unseen.
+    Links are followed, except into a parent folder, which would repeat all images as another class. Raises `DataError` for a folder
+    that cannot be listed, since skipping it would silently lose images of a class.
     """
     yield from _walk(root, "", frozenset(map(_identity, [root, *map(str, Path(root).resolve().parents)])))
 
@@ -64,7 +64,7 @@ def files_below(root: str) -> Iterator[str]:
 def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if not litter(entry.name)), key=lambda entry: entry.name)
+            inside = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         _refuse(error)
     for entry in inside:

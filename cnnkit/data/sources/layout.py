@@ -1,4 +1,4 @@
-"""What the names of files mean: class folders, or train/val/test folders of class folders; the same for folders and archives."""
+"""Meaning of file names, for folders and archives alike: class folders, or train/val/test folders of class folders."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, Record
 from cnnkit.errors import DataError
 
-# What systems and tools leave behind in folders; none of it was put there as an image. Hidden names count as litter too,
-# which covers .ipynb_checkpoints and .DS_Store.
-LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+# Names of files and folders that systems and tools leave behind. Hidden names such as .ipynb_checkpoints and .DS_Store count as
+# litter too.
+LITTER_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 _NUMBER = re.compile(r"(\d+)")
 NaturalKey = tuple[list[str | int], str]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The records of some files, and how many files beside them are loose images or no images (by ending)."""
+    """The records of some files, the number of loose images, and the number of other files by suffix."""
 
     records: tuple[Record, ...]
     loose: int
     other: Counter[str]
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was left out."""
+        """Return notes on the files that were left out."""
         notes = [f"{self.loose:,} images outside of class folders were left out"] if self.loose else []
         if self.other:
-            kinds = ", ".join(f"{count:,} {suffix or 'without ending'}" for suffix, count in self.other.most_common(4))
+            kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.other.most_common(4))
             notes.append(f"{self.other.total():,} files that are no images were left out ({kinds})")
         return tuple(notes)
 
     def check(self, name: str) -> None:
-        """Raise `DataError` if there is no image in a class folder."""
+        """Raise `DataError` if no class folder holds an image; `name` is the name of the source."""
         if self.records:
             return
         found = ""
@@ -47,10 +47,10 @@ class Layout:
 
 
 def read_layout(paths: Iterable[str], name: str) -> Layout:
-    """Give every image among `paths` (relative, with ``/``) its class and, in train/val/test folders, its split.
+    """Return the records of the images among `paths` (relative, with ``/``), with class and, in train/val/test folders, split.
 
-    Records come class by class, classes by name, files in natural order. Raises `DataError` if there are split folders
-    and others beside them, or two for one split; `name` is what the source is called.
+    Records are sorted by class name, then by path in natural order. `name` is the name of the source. Raises `DataError` if other
+    folders of images stand beside split folders, or two folders mean the same split.
     """
     loose = 0
     other: Counter[str] = Counter()
@@ -72,45 +72,45 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
 
 
 def suffix_of(path: str) -> str:
-    """Return the ending of a file's name in lower case, with its dot; empty without one."""
+    """Return the suffix of a file's name in lower case, with its dot, or an empty text."""
     dot = path.rfind(".")
-    return path[dot:].lower() if dot > path.rfind("/") + 1 else ""  # a hidden file's dot begins no ending
+    return path[dot:].lower() if dot > path.rfind("/") + 1 else ""  # the dot of a hidden file starts no suffix
 
 
-def litter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or left behind by a system or tool."""
-    return name.startswith(".") or name.lower() in LITTER
+def is_litter(name: str) -> bool:
+    """Return True if a file or folder of this name is hidden or left behind by a system or tool."""
+    return name.startswith(".") or name.lower() in LITTER_NAMES
 
 
 def natural_key(text: str) -> NaturalKey:
-    """Return the key that sorts as people do: ``1, 2, 10`` and not ``1, 10, 2``."""
-    parts: list[str | int] = [*_NUMBER.split(text)]  # text and numbers take turns, so that like is compared with like
+    """Return a sort key for natural order: ``1, 2, 10`` and not ``1, 10, 2``."""
+    parts: list[str | int] = [*_NUMBER.split(text)]  # text and numbers alternate, so that each is compared with its own type
     parts[1::2] = map(int, parts[1::2])
     return parts, text
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
-    """Sort class names as people do; the model stores the order it was trained with."""
+    """Return class names in natural order; a model stores the order of its training."""
     return sorted(names, key=natural_key)
 
 
 def _split_folders(folders: set[str], name: str) -> dict[str, str]:
-    """Return the split that each of the top folders means; empty if they are classes."""
+    """Return the split of each top folder; empty if the top folders are classes."""
     splits = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
     if TRAIN not in splits.values():
         return {}
     taken: dict[str, str] = {}
     for folder, split in splits.items():
         if split is None:
-            raise DataError(f"--data {name}: beside train there is {folder!r}, which is no split; allowed: train, val, test")
+            raise DataError(f"--data {name}: the folder {folder!r} beside train is no split; allowed: train, val, test; move it elsewhere")
         if split in taken:
-            raise DataError(f"--data {name}: {taken[split]!r} and {folder!r} both mean the split {split}; keep one")
+            raise DataError(f"--data {name}: the folders {taken[split]!r} and {folder!r} both mean the split {split}; keep one")
         taken[split] = folder
     return {folder: split for split, folder in taken.items()}
 
 
 def _in_order(images: Sequence[tuple[str, str | None, str]]) -> tuple[Record, ...]:
-    """Sort (class, split, path) by the folders that give split and class, then naturally by path."""
+    """Return records of (class, split, path), sorted by the folders of split and class, then by path in natural order."""
     by_folder: defaultdict[str, list[tuple[str, str | None, str]]] = defaultdict(list)
     for image in images:
         label, split, path = image

@@ -1,4 +1,4 @@
-"""Bytes of a file by place, for several threads at a time."""
+"""Readers of byte ranges of a file, for several threads at the same time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cnnkit.data.image import UndecodableError
 
 
 class FileSpans:
-    """The bytes of the file `path` as it is now: opened for every read, so nothing is shared that one reader could move."""
+    """The bytes of the file `path` in its present state. Every read opens the file, so threads share no file position."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self.size, self.stamp = _state(path.stat())
 
     def read(self, start: int, size: int) -> bytes:
-        """Return `size` bytes from `start` on; raises `UndecodableError` if there are fewer, or the file is another by now."""
+        """Return `size` bytes from offset `start`; raises `UndecodableError` if there are fewer or the file has changed."""
         try:
             with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs more than a small read)
                 if _state(os.fstat(file.fileno())) != (self.size, self.stamp):
@@ -32,7 +32,7 @@ class FileSpans:
 
 
 class OpenSpans:
-    """The bytes of an open `file` that may have no name; it is closed when this is no longer used."""
+    """The bytes of an open `file`, which may have no name and is closed together with this object."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -40,9 +40,9 @@ class OpenSpans:
         weakref.finalize(self, file.close)
 
     def read(self, start: int, size: int) -> bytes:
-        """Return `size` bytes from `start` on; raises `UndecodableError` if there are fewer."""
+        """Return `size` bytes from offset `start`; raises `UndecodableError` if there are fewer."""
         try:
-            if hasattr(os, "pread"):  # leaves the file's position alone, which all threads share
+            if hasattr(os, "pread"):  # does not move the file position, which all threads share
                 return _whole(os.pread(self._file.fileno(), size, start), size)
             with self._lock:
                 self._file.seek(start)

@@ -1,4 +1,4 @@
-"""A table of images: a CSV with the columns ``path,label[,split][,group]``; no file is looked at before it is read."""
+"""Tables of images: a CSV with the columns ``path,label[,split][,group]``. No image file is opened before it is read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 DELIMITERS = ",;\t"  # spreadsheets write semicolons where the comma is the decimal sign
-_NONE = -1  # of a column that is not there
+_NO_COLUMN = -1  # the index of a missing column
 
 
 class TableSource:
-    """The images that the rows of the CSV `path` name: relative to its folder, or absolute.
+    """The images in the rows of the CSV `path`; their paths are relative to its folder, or absolute.
 
-    `group_by` may name the column of groups; without it a column called ``group`` is taken. Raises `DataError` that names
-    the line of what cannot be used.
+    `group_by` may name the column of groups, by default ``group``. Raises a `DataError` that names the file and the line.
     """
 
     def __init__(self, path: Path, group_by: str = "") -> None:
@@ -46,16 +45,16 @@ class TableSource:
 
     def read(self, record: Record) -> bytes:
         """Return the bytes of one file."""
-        return read_file(os.path.join(self._folder, record.path))  # noqa: PTH118 (it is asked for a million times)
+        return read_file(os.path.join(self._folder, record.path))  # noqa: PTH118 (a million calls are usual)
 
     def stamp(self, record: Record) -> str:
-        """Size and modification time of one file."""
+        """Return size and modification time of one file."""
         return file_stamp(os.path.join(self._folder, record.path))  # noqa: PTH118 (as above)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """How many columns there are and where those with a meaning stand."""
+    """The number of columns, and the indices of the known columns."""
 
     width: int
     path: int
@@ -65,11 +64,11 @@ class _Columns:
 
 
 class _Table:
-    """The records of a table while it is read, and the line that each came from."""
+    """A table during reading: its records and the line of each."""
 
     def __init__(self, file: TextIO, name: str, group_by: str) -> None:
         self._name = name
-        self._inside = os.path.join(os.path.abspath(os.path.dirname(name)), "")  # noqa: PTH100,PTH118,PTH120 (links stay as they are)
+        self._inside = os.path.join(os.path.abspath(os.path.dirname(name)), "")  # noqa: PTH100,PTH118,PTH120 (links must not be resolved)
         self._header = file.readline()
         if "\0" in self._header:
             raise DataError(f"{name}: not a CSV in UTF-8 (UTF-16, perhaps); save it as 'CSV UTF-8'")
@@ -88,10 +87,10 @@ class _Table:
         except csv.Error as error:
             raise DataError(f"{self._here()}: {error}; is a quotation mark left open?") from None
         if not self.records:
-            raise DataError(f"{self._name}: there are no rows below the names of the columns")
+            raise DataError(f"{self._name}: there are no rows below the column names; add a row for each image")
         self._check_splits()
-        if self._group_by and columns.group != _NONE and all(record.group is None for record in self.records):
-            raise DataError(f"{self._name}: --group-by {self._group_by}: that column is empty in every row")
+        if self._group_by and columns.group != _NO_COLUMN and all(record.group is None for record in self.records):
+            raise DataError(f"{self._name}: --group-by {self._group_by}: the column is empty in every row")
 
     def notes(self) -> tuple[str, ...]:
         return (f"{self._repeated:,} rows that repeat another were left out",) if self._repeated else ()
@@ -100,7 +99,7 @@ class _Table:
         names = [name.strip().lower() for name in header]
         for name in ("path", "label", "split", "group"):
             if names.count(name) > 1:
-                raise DataError(f"{self._name}: two columns are called {name!r}; keep one")
+                raise DataError(f"{self._name}: two columns are named {name!r}; keep one")
         for name in ("path", "label"):
             if name not in names:
                 raise DataError(
@@ -108,12 +107,12 @@ class _Table:
                     f"path,label[,split][,group] in any order; it has: {', '.join(map(repr, header)) or 'nothing'}"
                 )
         wanted = self._group_by.strip().lower()
-        group = _place(names, wanted) if wanted else _place(names, "group")
-        return _Columns(len(names), names.index("path"), names.index("label"), _place(names, "split"), group)
+        group = _column_index(names, wanted) if wanted else _column_index(names, "group")
+        return _Columns(len(names), names.index("path"), names.index("label"), _column_index(names, "split"), group)
 
     def _read_rows(self, columns: _Columns) -> None:
         seen: dict[str, int] = {}
-        shared: dict[str, str] = {}  # the same few labels a million times: each is kept once
+        shared: dict[str, str] = {}  # a million rows hold the same few labels: keep each text once
         for cells in self._reader:
             if len(cells) != columns.width:
                 if not cells:
@@ -124,8 +123,8 @@ class _Table:
                 path = self._plain(path)
             if not path or not label:
                 raise DataError(f"{self._here()}: the {'label' if path else 'path'} is empty")
-            split = self._split(cells[columns.split]) if columns.split != _NONE else None
-            group = cells[columns.group].strip() if columns.group != _NONE else None
+            split = self._split(cells[columns.split]) if columns.split != _NO_COLUMN else None
+            group = cells[columns.group].strip() if columns.group != _NO_COLUMN else None
             record = Record(path, shared.setdefault(label, label), split, shared.setdefault(group, group) if group else None)
             row = seen.setdefault(path, len(self.records))
             if row < len(self.records):
@@ -142,20 +141,22 @@ class _Table:
         return split
 
     def _plain(self, path: str) -> str:
-        """Return the path relative to the table's folder without a leading ``./``; absolute if it lies elsewhere."""
+        """Return `path` relative to the table's folder and without a leading ``./``, or absolute if it is outside of the folder."""
         path = path.removeprefix(self._inside)
         while path.startswith("./"):
             path = path[2:].lstrip("/")
         return path
 
     def _repeat(self, row: int, record: Record) -> None:
-        """Count a row that says what an earlier one said; refuse one that says something else of the same image."""
+        """Count a row that equals the earlier row of the same image; raises `DataError` if they differ."""
         earlier = self.records[row]
-        for what in ("label", "split", "group"):
-            old, new = getattr(earlier, what), getattr(record, what)
+        for column in ("label", "split", "group"):
+            old, new = getattr(earlier, column), getattr(record, column)
             if old != new:
                 line = self._lines[row]
-                raise DataError(f"{self._here()}: {record.path!r} has the {what} {new or ''!r}, but {old or ''!r} in line {line}; keep one")
+                raise DataError(
+                    f"{self._here()}: {record.path!r} has the {column} {new or ''!r}, but {old or ''!r} in line {line}; keep one"
+                )
         self._repeated += 1
 
     def _check_splits(self) -> None:
@@ -168,8 +169,8 @@ class _Table:
 
     def _refuse_width(self, cells: list[str], width: int) -> None:
         raise DataError(
-            f"{self._here()}: {len(cells)} cells, but {width} columns are named in the first line; "
-            f"a cell that contains {self._delimiter!r} must stand in quotation marks"
+            f"{self._here()}: {len(cells)} cells, but the first line names {width} columns; "
+            f"put a cell that contains {self._delimiter!r} into quotation marks"
         )
 
     def _here(self) -> str:
@@ -177,12 +178,12 @@ class _Table:
 
 
 def _delimiter(header: str) -> str:
-    """Return the delimiter that makes the most columns of the first line; a comma if none makes two."""
+    """Return the most frequent delimiter of the first line, by default a comma."""
     return max(DELIMITERS, key=header.count)
 
 
-def _place(names: list[str], name: str) -> int:
-    return names.index(name) if name in names else _NONE
+def _column_index(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else _NO_COLUMN
 
 
 def _open(request: Request) -> TableSource:

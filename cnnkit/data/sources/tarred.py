@@ -1,4 +1,4 @@
-"""The files in a tar: listed once, then read by place. A compressed one is first unpacked into a temporary file without a name."""
+"""Files in a tar, listed once and then read by offset. A compressed tar is first unpacked into a temporary file without a name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, too_much
+from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, refusal_reason
 from cnnkit.data.sources.spans import FileSpans, OpenSpans
 from cnnkit.data.store.store import cache_folder
 from cnnkit.errors import DataError
 
-_PIECE = 4 * MEGA  # bytes unpacked at a time
-_BLOCK = 512  # bytes: headers and files begin at its multiples; the end is a block of zeros (POSIX pax)
-_SPARE = 0.9  # of the free disk, at most, is filled by a temporary file
+_PIECE_BYTES = 4 * MEGA  # bytes unpacked at a time
+_BLOCK_BYTES = 512  # headers and files begin at multiples of it; a block of zeros is the end (POSIX pax)
+_MAX_DISK_SHARE = 0.9  # of the free disk that a temporary file may fill
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """Where the bytes of one file stand in the tar, and its time of modification in seconds."""
+    """One file in the tar: its name, offset and size in bytes, and its time of modification in seconds."""
 
     name: str
     start: int
@@ -56,19 +56,19 @@ class TarMembers:
                 plain = _unpacked(unpack(packed), path, file.size)
                 self._spans = OpenSpans(plain)
                 self._members, self.left_out = _list(plain, path)
-                self.notes = (f"{path.name} is unpacked anew for every command; a .zip or an uncompressed .tar starts sooner",)
+                self.notes = (f"every command unpacks {path.name} again; a .zip or an uncompressed .tar starts sooner",)
         self.names: Sequence[str] = [member.name for member in self._members]
 
     def read(self, index: int) -> bytes:
         """Return the bytes of one file."""
         member = self._members[index]
-        reason = too_much(member.size, member.size)
+        reason = refusal_reason(member.size, member.size)
         if reason:
             raise UndecodableError(reason)
         return self._spans.read(member.start, member.size)
 
     def stamp(self, index: int) -> str:
-        """Place, size and time of one file, and size and time of the archive: a tar keeps no checksum of its files."""
+        """Return offset, size and time of one file, and size and time of the archive: a tar holds no checksums of its files."""
         member = self._members[index]
         return f"{member.start}:{member.size}:{member.mtime}:{self._stamp}"
 
@@ -79,7 +79,7 @@ def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
             for info in archive:
-                if info.size < 0:  # the next header would be this one again
+                if info.size < 0:  # it would lead back to the same header
                     raise tarfile.ReadError(f"{info.name!r} has a size below zero")
                 if info.isreg() and not info.issparse():
                     members.append(_Member(info.name, info.offset_data, info.size, info.mtime))
@@ -88,14 +88,14 @@ def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
             file.seek(archive.offset)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _damaged(path, str(error)) from None
-    if any(file.read(_BLOCK)):  # tarfile takes a damaged header for the end
+    if any(file.read(_BLOCK_BYTES)):  # tarfile takes a damaged header for the end
         last = f"after {members[-1].name!r}" if members else "at its beginning"
-        raise _damaged(path, f"it breaks off {last}")
+        raise _damaged(path, f"a header is damaged {last}")
     return members, left_out
 
 
 def _unpacker(magic: bytes, path: Path) -> Callable[[BinaryIO], IO[bytes]] | None:
-    """Return what unpacks a file that begins with `magic`, whatever its name; None if it is not compressed."""
+    """Return the function that unpacks files that begin with `magic`, or None if they are not compressed; names do not matter."""
     if magic.startswith(b"\x1f\x8b"):
         return lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file))
     if magic.startswith(b"BZh"):
@@ -106,19 +106,19 @@ def _unpacker(magic: bytes, path: Path) -> Callable[[BinaryIO], IO[bytes]] | Non
         try:
             zstd: Any = import_module("compression.zstd")  # Python 3.14
         except ImportError:
-            raise DataError(f"{path}: zstd can be read from Python 3.14 on; type: zstd -d {path}, and name the .tar") from None
+            raise DataError(f"{path}: zstd needs Python 3.14 or later; type: zstd -d {path}, and name the .tar") from None
         return zstd.ZstdFile
     return None
 
 
 def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
-    """Unpack into a temporary file in the cache that has no name and is gone with this process, whatever ends it."""
+    """Unpack `stream` into a temporary file of the cache folder, which has no name and vanishes with this process."""
     folder = cache_folder()
     limit = max(MAX_BYTES, MAX_RATIO * packed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        room = int(shutil.disk_usage(folder).free * _SPARE)
-        file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 (the images are read from it later)
+        room = int(shutil.disk_usage(folder).free * _MAX_DISK_SHARE)
+        file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 (images are read from it later)
     except OSError as error:
         raise DataError(f"{folder}: {path} cannot be unpacked there: {error.strerror}; point CNNKIT_CACHE to another folder") from None
     try:
@@ -129,11 +129,11 @@ def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
         code = error.errno if isinstance(error, OSError) else None
         if code == errno.EFBIG:
             raise DataError(
-                f"{path}: {packed / MEGA:,.2f} MB that become more than {limit / MEGA:,.0f} MB: no images, but a bomb"
+                f"{path}: {packed / MEGA:,.2f} MB unpack to more than {limit / MEGA:,.0f} MB: a decompression bomb, not images"
             ) from None
         if code == errno.ENOSPC:
             raise DataError(
-                f"{path}: unpacked it needs more than the {room / MEGA:,.0f} MB that may be used in {folder}; "
+                f"{path}: unpacking needs more than the {room / MEGA:,.0f} MB that may be used in {folder}; "
                 f"point CNNKIT_CACHE to a folder on another disk, or name an uncompressed .tar or a .zip"
             ) from None
         raise _damaged(path, str(error)) from None
@@ -142,7 +142,7 @@ def _unpacked(stream: IO[bytes], path: Path, packed: int) -> BinaryIO:
 
 def _copy(stream: IO[bytes], file: BinaryIO, limit: int, room: int) -> None:
     done = 0
-    while piece := stream.read(_PIECE):
+    while piece := stream.read(_PIECE_BYTES):
         done += len(piece)
         if done > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -1,4 +1,4 @@
-"""The files in a zip, each read by its place: by several threads at a time, and never more than allowed."""
+"""Files in a zip, read by offset, by several threads at the same time and within the limits on unpacked size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.sources.bounds import too_much
+from cnnkit.data.sources.bounds import refusal_reason
 from cnnkit.data.sources.spans import FileSpans
 from cnnkit.errors import DataError
 
-_ENCRYPTED, _UTF8 = 0x1, 0x800  # flags (APPNOTE 4.4.4)
-_DOS = 0  # "made by": backslashes in names are then separators
-_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (APPNOTE 4.3.7)
+_ENCRYPTED_FLAG, _UTF8_FLAG = 0x1, 0x800  # flags (APPNOTE 4.4.4)
+_DOS_SYSTEM = 0  # "made by": backslashes in names are then separators
+_HEADER_STRUCT = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (APPNOTE 4.3.7)
 
 
 class _Inflater(Protocol):
@@ -42,47 +42,47 @@ class ZipMembers:
         self.left_out = Counter({"that are links or devices": len(links)})
         self.notes: tuple[str, ...] = ()
         for info in self._members:
-            if info.flag_bits & _ENCRYPTED:
+            if info.flag_bits & _ENCRYPTED_FLAG:
                 raise DataError(f"{path}: encrypted ({info.filename!r}); unpack it and name the folder")
         if sum(info.compress_size for info in self._members) > self._spans.size:
-            raise DataError(f"{path}: its members take more bytes than the file has: damaged, or crafted so that they overlap")
+            raise DataError(f"{path}: its members take more bytes than the file has: the archive is damaged, or its members overlap")
 
     def read(self, index: int) -> bytes:
         """Return the bytes of one file, checked against the size and checksum that the archive states."""
         info = self._members[index]
-        reason = too_much(info.compress_size, info.file_size)
+        reason = refusal_reason(info.compress_size, info.file_size)
         if reason:
             raise UndecodableError(reason)
-        signature, name, extra = _HEADER.unpack(self._spans.read(info.header_offset, _HEADER.size))
+        signature, name, extra = _HEADER_STRUCT.unpack(self._spans.read(info.header_offset, _HEADER_STRUCT.size))
         if signature != b"PK\3\4":
-            raise UndecodableError("the archive is damaged here: no member begins where its index says")
-        packed = self._spans.read(info.header_offset + _HEADER.size + name + extra, info.compress_size)
+            raise UndecodableError("the archive is damaged here: no member begins at the offset in its index")
+        packed = self._spans.read(info.header_offset + _HEADER_STRUCT.size + name + extra, info.compress_size)
         try:
             data = packed if info.compress_type == zipfile.ZIP_STORED else _inflater(info).decompress(packed, info.file_size + 1)
         except (zlib.error, OSError, ValueError) as error:
             raise UndecodableError(f"the archive is damaged here: {error}") from None
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
-            raise UndecodableError("the archive is damaged here: size or checksum is not the stated one")
+            raise UndecodableError("the archive is damaged here: size or checksum differs from its index")
         return data
 
     def stamp(self, index: int) -> str:
-        """Checksum and size, as the archive states them."""
+        """Return checksum and size, as the archive states them."""
         info = self._members[index]
         return f"{info.CRC:08x}:{info.file_size}"
 
 
 def _special(info: zipfile.ZipInfo) -> bool:
-    """Whether a member is a link, pipe or device; zips made on systems without them state no kind at all."""
+    """Return True if a member is a link, pipe or device; zips of systems without these state no type."""
     return stat.S_IFMT(info.external_attr >> 16) in {stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member; many programs store UTF-8 without saying so, which Python reads as code page 437."""
+    """Return the name of a member. Many programs store UTF-8 without its flag, which Python decodes as code page 437."""
     name = info.filename
-    if not info.flag_bits & _UTF8:
+    if not info.flag_bits & _UTF8_FLAG:
         with suppress(ValueError):
             name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/") if info.create_system == _DOS else name
+    return name.replace("\\", "/") if info.create_system == _DOS_SYSTEM else name
 
 
 def _inflater(info: zipfile.ZipInfo) -> _Inflater:

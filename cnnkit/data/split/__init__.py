@@ -1,1 +1,1 @@
-"""Division into train, val and test: quotas, copies, groups, split.csv."""
+"""Splitting into train, val and test: shares, copies, groups and split.csv."""

@@ -1,4 +1,4 @@
-"""The table of a split, split.csv, and sides taken from an earlier one: ``--split-file``, any CSV with the columns path and split."""
+"""Writer of the table split.csv, and reader of an earlier table: ``--split-file``, any CSV with the columns path and split."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def split_rows(samples: Sequence[Sample]) -> list[dict[str, str]]:
 
 
 def split_text(samples: Sequence[Sample]) -> str:
-    """Return what split.csv holds."""
+    """Return the content of split.csv."""
     return csv_text(COLUMNS, split_rows(samples))
 
 
 def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[list[str | None], tuple[str, ...]]:
-    """Return the side that `file` gives every record (None: it has no say) and notes on what does not fit.
+    """Return the split of every record in `file`, None if it is not listed, and notes on images that are missing in either.
 
-    A record is found by its path, else by its content (column sha256), so that a renamed image keeps its side. Raises
-    `DataError` for a file that is no split, or that contradicts a split the data comes with.
+    A record is found by its path, else by its content (column sha256), so that a renamed image keeps its split. Raises `DataError` if
+    `file` is no table of splits or contradicts a split of the source.
     """
     by_path, by_content = _read(file)
     pins: list[str | None] = []
@@ -40,21 +40,21 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
             split = by_content.get(content)
         if split and record.split and split != record.split:
             raise DataError(
-                f"--split-file {file}: {record.path} is in {split} there, but the data has it in {record.split}; "
+                f"--split-file {file}: it puts {record.path} into {split}, but the data into {record.split}; "
                 f"leave --split-file out, or move the image"
             )
         pins.append(split)
     if not any(pins):
         raise DataError(
-            f"--split-file {file}: not one of its {len(by_path):,} paths is in the data, such as {next(iter(by_path), 'none')}; "
+            f"--split-file {file}: none of its {len(by_path):,} paths is in the data, such as {next(iter(by_path), 'none')}; "
             f"the data has paths such as {records[0].path}"
         )
     new, gone = pins.count(None), sum(path not in found for path in by_path)
     notes = []
     if new:
-        notes.append(f"{new:,} images are not in {file}; they were divided as --split says")
+        notes.append(f"{new:,} images are not in {file}; they were assigned by --split")
     if gone:
-        notes.append(f"{gone:,} images of {file} are not, or not under that name, in the data (any more)")
+        notes.append(f"{gone:,} images of {file} are missing or renamed in the data")
     return pins, tuple(notes)
 
 
@@ -68,7 +68,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:
             missing = [name for name in ("path", "split") if name not in columns]
             if missing:
                 raise DataError(
-                    f"--split-file {file}: no column {' or '.join(missing)}; it has {', '.join(columns) or 'nothing'}; "
+                    f"--split-file {file}: no column {' or '.join(missing)}; it has: {', '.join(columns) or 'nothing'}; "
                     f"cnnkit split DATA writes such a file"
                 )
             for row in reader:

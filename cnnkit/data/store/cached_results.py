@@ -1,4 +1,4 @@
-"""What was worked out of a store once and would come out the same again: a small JSON file in its folder, which goes with it."""
+"""Results computed from a store and cached as small JSON files in its folder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 from cnnkit.files import whole_file
 
 
-def remembered(
-    folder: Path | None, kind: str, asked: Hashable, work: Callable[[], dict[str, Any]], keep: Callable[[], bool] = lambda: True
+def cached_result(
+    folder: Path | None, kind: str, key: Hashable, compute: Callable[[], dict[str, Any]], should_keep: Callable[[], bool] = lambda: True
 ) -> dict[str, Any]:
-    """Return what `work` gives, or gave before for the same `asked`, as JSON keeps it.
+    """Return the result of `compute`, from the store's `folder` if an earlier call with the same `kind` and `key` left it there.
 
-    `folder` is that of the store, None if there is none; then nothing is remembered, and neither where `keep`, asked after the work,
-    says no. `asked` must hold all that the answer depends on, and have a ``repr`` that tells one from another.
+    The result passes through JSON. `key` must hold all that the result depends on, and its ``repr`` must be unique. Nothing is
+    cached without a `folder`, or if `should_keep`, called after `compute`, returns False.
     """
     if folder is None:
-        return work()
-    file = folder / f"{kind}-{hashlib.sha256(repr(asked).encode()).hexdigest()[:16]}.json"
+        return compute()
+    file = folder / f"{kind}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError):
         found = json.loads(file.read_text("utf-8"))
         if isinstance(found, dict):
             return found
-    answer = work()
-    if not keep():
-        return answer
-    with suppress(OSError), whole_file(file) as part:  # a full disk costs only that it is worked out again
-        part.write_text(json.dumps(answer), "utf-8")
-    return answer
+    result = compute()
+    if not should_keep():
+        return result
+    with suppress(OSError), whole_file(file) as part:  # a full disk only costs another computation
+        part.write_text(json.dumps(result), "utf-8")
+    return result

@@ -1,4 +1,4 @@
-"""What a worker does with a handful of stored images: decode, measure, resize. It runs in other processes and in threads."""
+"""Work of a decoding worker on a few stored images: decode, measure, resize. It runs in processes and in threads."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.source import Record, Source, Stored
-from cnnkit.data.store.facts import THUMBNAIL, Decoded, Facts, decode, measure
+from cnnkit.data.source import Record, Source, StoredImage
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocess import Preprocess
     from cnnkit.model.preprocessing import Preprocessing
 
-Read = Stored | str  # what a source gave, or why it could not
+ReadResult = StoredImage | str  # an image of a source, or the reason why it cannot be read
 
 
 class Block(NamedTuple):
-    """Some images: facts of each, thumbnails uint8 (n, T, T, 3) and, if a geometry was given, canvases uint8 (n, C, S, S).
+    """Results for n images: facts, thumbnails uint8 (n, T, T, 3) and, with a geometry, canvases uint8 (n, C, S, S).
 
-    An image that cannot be read has its reason in its facts, a black thumbnail and a black canvas.
+    An unreadable image has the reason in its facts, a black thumbnail and a black canvas.
     """
 
     facts: list[Facts]
@@ -34,15 +34,15 @@ class Block(NamedTuple):
 
     @classmethod
     def join(cls, parts: Sequence[Block]) -> Block:
-        """Put blocks one behind the other."""
+        """Return the concatenation of blocks."""
         canvases = [part.canvases for part in parts if part.canvases is not None]
         facts = [item for part in parts for item in part.facts]
         return cls(facts, np.concatenate([part.thumbnails for part in parts]), np.concatenate(canvases) if canvases else None)
 
 
-def read_all(source: Source, records: Sequence[Record]) -> list[Read]:
-    """Read some images; in place of one that cannot be read stands the reason."""
-    found: list[Read] = []
+def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
+    """Return the stored images of `records`, or the reason for an image that cannot be read."""
+    found: list[ReadResult] = []
     for record in records:
         try:
             found.append(source.read(record))
@@ -51,9 +51,9 @@ def read_all(source: Source, records: Sequence[Record]) -> list[Read]:
     return found
 
 
-def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
-    """Decode some images and, if `geometry` is given, make their canvases; not `measured`, facts have SHA-256 and error alone."""
-    decoded: list[Decoded] = []
+def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
+    """Decode some images and, with a `geometry`, make their canvases; unless `measured`, facts hold only SHA-256 and error."""
+    decoded: list[DecodedImage] = []
     rows: list[int] = []
     facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
     for row, item in enumerate(stored):
@@ -64,7 +64,7 @@ def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, meas
             rows.append(row)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
-    thumbnails = np.zeros((len(stored), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    thumbnails = np.zeros((len(stored), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
     if measured:
         found, thumbnails[rows] = measure(decoded)
     else:
@@ -79,9 +79,9 @@ def decode_block(stored: Sequence[Read], geometry: Preprocessing | None, *, meas
 
 
 def prepare_worker(geometry: Preprocessing | None) -> None:
-    """Make a new process ready: one thread, as there are as many processes as cores, and silence.
+    """Limit a new process to one thread, since there is one process per core, and silence its stderr.
 
-    Decoders written in C print to stderr what Pillow then raises (libtiff a line for every unknown tag).
+    Decoders written in C print to stderr: libtiff prints a line for every unknown tag. Pillow raises their errors.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threadpool_limits(1)

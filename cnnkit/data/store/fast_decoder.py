@@ -1,10 +1,10 @@
-"""A second decoder for JPEG: torchcodec, of the extra ``fast``. It gives the pixels that Pillow gives, sooner, or it is not used.
+"""Faster decoder for JPEG: torchcodec, from the extra ``fast``. It is used only if its pixels equal Pillow's.
 
-It works only where torch is loaded already, as in training, since loading torch takes longer than it saves on a hundred
-large photos; and only on large files: see docs/benchmarks/RESULTS.md, "The decoder".
+It decodes only large files, and only if torch is loaded already, as in training. Loading torch would take longer than the decoder saves
+on a hundred large photos: see docs/benchmarks/RESULTS.md, "The decoder".
 
-Both are libjpeg-turbo and give the same pixels to the last bit, of damaged files too. Of the other formats that torchcodec reads,
-GIF, AVIF and 16-bit PNG with alpha differ: they stay with Pillow, and so does the orientation of photos.
+Pillow and torchcodec both use libjpeg-turbo and give bit-equal pixels, also for damaged files. Other formats stay with Pillow, since
+GIF, AVIF and 16-bit PNG with alpha differ. Pillow also reads the orientation of photos.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     import torch
 
 JpegDecoder = Callable[[bytes], "NDArray[np.uint8] | None"]
-MIN_BYTES = 100_000  # of a file: about a megapixel; below, the two take the same time
-# ITU-T T.81, table B.1: what every marker begins with, the start of the pixels, APP1 (EXIF and XMP), and what has no length.
-_MARK, _SCAN, _METADATA = 0xFF, 0xDA, 0xE1
-_ALONE = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
+MIN_BYTES = 100_000  # of a file, about a megapixel; both decoders take the same time for smaller files
+# ITU-T T.81, table B.1: the prefix of markers, the marker before the pixels, APP1 (EXIF and XMP), and the markers without a length.
+_MARKER_PREFIX, _SCAN_MARKER, _METADATA_MARKER = 0xFF, 0xDA, 0xE1
+_MARKERS_WITHOUT_LENGTH = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
 
 
 def jpeg_decoder(size: int) -> JpegDecoder | None:
-    """Return what decodes a JPEG of `size` bytes to uint8 RGB (H, W, 3), as stored and not turned upright, or None if Pillow must.
+    """Return a decoder for a JPEG of `size` bytes, or None if Pillow must decode it.
 
-    The decoder itself returns None for a file that it refuses or does not understand: then Pillow has the last word.
+    The decoder returns uint8 RGB (H, W, 3) in the stored orientation, or None for a file that it refuses or does not understand.
+    Pillow then decodes the file.
     """
     return _checked() if size >= MIN_BYTES and "torch" in sys.modules else None
 
 
 @cache
 def _checked() -> JpegDecoder | None:
-    """Load torchcodec and compare it with the Pillow of this installation, which may be built on another libjpeg."""
+    """Return the decoder of torchcodec if its pixels equal those of the installed Pillow, which may use another libjpeg, else None."""
     try:
         decode = importlib.import_module("torchcodec.decoders").decode_jpeg
     except (ImportError, OSError, RuntimeError, AttributeError):  # not installed, made for another torch, or too old
@@ -65,15 +66,15 @@ def _decode(decode: Callable[[torch.Tensor], torch.Tensor], data: bytes) -> NDAr
 
 
 def _hide_metadata(buffer: bytearray) -> bool:
-    """Blank the EXIF of a JPEG, which torchcodec would turn the image by; return whether its structure was understood."""
-    at = 2  # behind the marker of the start
-    while at + 4 <= len(buffer) and buffer[at] == _MARK:
+    """Blank the EXIF of a JPEG, since torchcodec would turn the image; return False if the structure of the file is unknown."""
+    at = 2  # after the start marker
+    while at + 4 <= len(buffer) and buffer[at] == _MARKER_PREFIX:
         marker, length = buffer[at + 1], int.from_bytes(buffer[at + 2 : at + 4], "big")
-        if marker == _SCAN:
+        if marker == _SCAN_MARKER:
             return True
-        if marker in _ALONE or length < 2:  # noqa: PLR2004 (a length counts its own two bytes)
+        if marker in _MARKERS_WITHOUT_LENGTH or length < 2:  # noqa: PLR2004 (a length counts its own two bytes)
             return False
-        if marker == _METADATA:
+        if marker == _METADATA_MARKER:
             payload = slice(at + 4, min(at + 2 + length, len(buffer)))
             buffer[payload] = bytes(payload.stop - payload.start)
         at += 2 + length
@@ -81,7 +82,7 @@ def _hide_metadata(buffer: bytearray) -> bool:
 
 
 def _samples() -> list[bytes]:
-    """JPEGs of each kind of chroma sampling, progressive and gray, of a size that is no multiple of their blocks."""
+    """Return JPEGs of each chroma sampling, progressive and gray, with a size that is no multiple of their blocks."""
     pixels = np.random.default_rng(0).integers(0, 256, (27, 37, 3), np.uint8)
     colour, gray = Image.fromarray(pixels), Image.fromarray(pixels[:, :, 0])
     options = [{"subsampling": subsampling, "progressive": subsampling == 1} for subsampling in (0, 1, 2)]  # 4:4:4, 4:2:2, 4:2:0

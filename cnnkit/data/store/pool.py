@@ -1,4 +1,4 @@
-"""Processes that decode: a file that hangs the decoder or crashes it costs itself, and nothing else."""
+"""Pool of decoding processes, in which a file that hangs or crashes the decoder does not affect other files."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.decoding import Block, Read, decode_block, prepare_worker, read_all
+from cnnkit.data.store.decoding import Block, ReadResult, decode_block, prepare_worker, read_all
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
     from cnnkit.model.preprocessing import Preprocessing
 
-TIMEOUT = 30.0  # s a file: a JPEG of the largest size that is allowed takes about 2 s on one core
-WAITING = 4  # chunks per worker that are being decoded or wait, decoded, for their turn
-# Images are handed over in chunks that cost less to hand over than to decode (see docs/benchmarks/LOG.md, "Chunks of decoding"),
-# yet small enough that what is under way stays below 32 MB per worker.
-CHUNK = 64
-CHUNK_BYTES = 8_000_000
-FIRST = 4  # images in a chunk before it is known how large they are
-# Imported once, by the server that processes are forked from: torch takes 2 s, which none then pays again.
-PRELOADED = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
+TIMEOUT_SECONDS = 30.0  # per file: a JPEG of the largest allowed size takes about 2 s on one core
+CHUNKS_PER_WORKER = 4  # chunks per worker in decoding, or decoded and waiting for their turn
+# The decoding of a chunk costs more than its transfer: see docs/benchmarks/LOG.md, "Chunks of decoding". The chunks of a worker stay
+# below 32 MB.
+MAX_CHUNK_IMAGES = 64
+MAX_CHUNK_BYTES = 8_000_000
+FIRST_CHUNK_IMAGES = 4  # images per chunk before the size of the images is known
+# The server process, from which workers are forked, imports these once. The import of torch takes 2 s.
+PRELOADED_MODULES = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
 
 
-class _Started(NamedTuple):
-    """A chunk on its way: what was read, and its block to come."""
+class _PendingChunk(NamedTuple):
+    """A chunk in decoding: its stored images, and its future block."""
 
-    stored: list[Read]
+    stored: list[ReadResult]
     block: Future[Block]
 
 
 class DecodingPool:
     """Workers that turn chunks of records into blocks, in order.
 
-    Files go to processes, where each has `timeout` seconds; pixels that a source holds already stay in threads of this
-    process. Processes start when the first file comes. `geometry` and `measured` are those of `decode_block`. Use it in a
-    ``with`` statement, or call `close`.
+    Files go to processes, with `timeout` seconds per file. Pixels of a source stay in threads of this process. Processes start with
+    the first file. `geometry` and `measured` are passed to `decode_block`. Use the pool in a ``with`` statement, or call `close`.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class DecodingPool:
         workers: int = 0,
         *,
         measured: bool = True,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self._source = source
         self._geometry = geometry
@@ -68,26 +67,26 @@ class DecodingPool:
         self._starting = Lock()
 
     def blocks(self, records: Iterable[Record]) -> Generator[Block]:
-        """Yield blocks of images, in the order of `records`, a few ahead of who consumes them."""
-        waiting: deque[Future[_Started]] = deque()
+        """Yield blocks of images in the order of `records`; a few blocks are decoded ahead."""
+        waiting: deque[Future[_PendingChunk]] = deque()
         remaining = iter(records)
-        length = FIRST
+        length = FIRST_CHUNK_IMAGES
         try:
             while True:
-                while len(waiting) < WAITING * self._workers and (chunk := list(islice(remaining, length))):
+                while len(waiting) < CHUNKS_PER_WORKER * self._workers and (chunk := list(islice(remaining, length))):
                     waiting.append(self._threads.submit(self._start, chunk))
                 if not waiting:
                     return
                 started = waiting.popleft().result()
                 block = self._finish(started)
-                length = max(1, min(CHUNK, CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
+                length = max(1, min(MAX_CHUNK_IMAGES, MAX_CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
                 yield block
         finally:
             for future in waiting:
                 future.cancel()
 
     def close(self) -> None:
-        """Stop the workers, whatever they are doing."""
+        """Stop the workers at once."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._processes is not None:
             self._processes.stop()
@@ -99,19 +98,19 @@ class DecodingPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, records: Sequence[Record]) -> _Started:
-        """Read a chunk and set it going; runs in a thread."""
+    def _start(self, records: Sequence[Record]) -> _PendingChunk:
+        """Read a chunk and start its decoding; this runs in a thread."""
         stored = read_all(self._source, records)
         if any(isinstance(item, bytes) for item in stored):
-            return _Started(stored, self._submit(stored))
+            return _PendingChunk(stored, self._submit(stored))
         done: Future[Block] = Future()
         done.set_result(decode_block(stored, self._geometry, measured=self._measured))
-        return _Started(stored, done)
+        return _PendingChunk(stored, done)
 
-    def _submit(self, stored: list[Read]) -> Future[Block]:
+    def _submit(self, stored: list[ReadResult]) -> Future[Block]:
         with self._starting:
             if self._processes is None:
-                from pebble import ProcessPool  # here, as most commands find everything in the cache
+                from pebble import ProcessPool  # imported here, since most commands find everything in the cache
 
                 self._processes = ProcessPool(
                     self._workers, initializer=prepare_worker, initargs=(self._geometry,), context=_context(self._geometry)
@@ -120,8 +119,8 @@ class DecodingPool:
             decode_block, args=(stored, self._geometry), kwargs={"measured": self._measured}, timeout=self._timeout
         )
 
-    def _finish(self, started: _Started) -> Block:
-        """Wait for a chunk; if it took too long or brought its process down, decode its images one by one."""
+    def _finish(self, started: _PendingChunk) -> Block:
+        """Wait for a chunk; if it timed out or crashed its process, decode its images one by one."""
         from pebble import ProcessExpired
 
         try:
@@ -129,40 +128,40 @@ class DecodingPool:
         except (TimeoutError, ProcessExpired) as error:
             if len(started.stored) == 1:
                 return decode_block([self._reason(error)], self._geometry, measured=self._measured)
-        parts = [self._finish(_Started([item], self._submit([item]))) for item in started.stored]
+        parts = [self._finish(_PendingChunk([item], self._submit([item]))) for item in started.stored]
         return Block.join(parts)
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"decoding took more than {self._timeout:g} s and was stopped"
-        return "the decoder crashed on it, or ran out of memory"
+        return "the decoder crashed or ran out of memory"
 
 
 def stop_server() -> None:
-    """End the process that workers are forked from, which holds 0.36 GB with torch; the next pool starts it anew, in 2 s."""
+    """End the process from which workers are forked. It holds 0.36 GB with torch, and the next pool starts it again in 2 s."""
     if sys.platform != "win32":
-        # There is no public way; by itself it ends with this process.
+        # There is no public function for this; otherwise the server ends with this process.
         forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
-def _weight(stored: Sequence[Read], block: Block) -> int:
-    """Bytes of a chunk as it goes to a worker and as it comes back."""
+def _weight(stored: Sequence[ReadResult], block: Block) -> int:
+    """Return the bytes of a chunk on its way to a worker and back."""
     sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
     return sent + block.thumbnails.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
 
 
 def _context(geometry: Preprocessing | None) -> BaseContext:
-    """Return how processes are made: forked from a server that has loaded the decoder but has no threads, where that exists."""
+    """Return the context that starts processes: forked from a server with the decoder and without threads, spawned on Windows."""
     if sys.platform == "win32":
-        return _Spawning()
-    with_torch = geometry is not None or "torch" in sys.modules  # canvases will be asked for sooner or later, and the server stays
-    multiprocessing.set_forkserver_preload(list(PRELOADED if with_torch else PRELOADED[:-1]))
-    return _Forking()
+        return _SpawnContext()
+    with_torch = geometry is not None or "torch" in sys.modules  # canvases will be needed later, and the server stays
+    multiprocessing.set_forkserver_preload(list(PRELOADED_MODULES if with_torch else PRELOADED_MODULES[:-1]))
+    return _ForkContext()
 
 
 @contextmanager
 def _without_main() -> Generator[None]:
-    """Hide the user's script while a process starts, which would otherwise run it again to know its functions."""
+    """Hide the user's script while a process starts; the new process would otherwise run the script again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -177,7 +176,7 @@ class _SpawnedProcess(SpawnProcess):
             super().start()
 
 
-class _Spawning(SpawnContext):
+class _SpawnContext(SpawnContext):
     Process = _SpawnedProcess
 
 
@@ -190,5 +189,5 @@ if sys.platform != "win32":
             with _without_main():
                 super().start()
 
-    class _Forking(ForkServerContext):
+    class _ForkContext(ForkServerContext):
         Process = _ForkedProcess

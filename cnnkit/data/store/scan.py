@@ -1,7 +1,7 @@
-"""The scan: every image decoded once, what is learned of it, and the canvases that the model sees.
+"""The scan, which decodes every image once and keeps its facts, its thumbnail and the canvas that the model sees.
 
-What an earlier scan left in the cache serves again: the whole store if no image has changed, else the rows of those that
-have not, by path, size and modification time.
+A scan reuses the cache: the whole store if no image has changed, else the rows of unchanged images, by path, size and modification
+time.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store import store
-from cnnkit.data.store.facts import THUMBNAIL, Facts
-from cnnkit.data.store.pool import FIRST, DecodingPool, stop_server
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
 from cnnkit.data.store.store import ArrayWriter, Store, canvas_file, canvas_shape
-from cnnkit.data.store.stream import Canvases, Streamed
+from cnnkit.data.store.stream import Canvases, StreamedCanvases
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-COPIED = 4096  # rows of an earlier store copied at a time
-DISK_SHARE = 0.9  # of the free disk that a store may take
-MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
-MANY = 20_000  # images decoded, which take longer than the 2 s in which the server of the workers starts: then it need not stay
+COPY_ROWS = 4096  # rows of an earlier store that are copied at a time
+MAX_DISK_SHARE = 0.9  # of the free disk that a store may take
+MAX_MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
+SERVER_STOP_IMAGES = 20_000  # after decoding this number of images the workers' server ends; its 2 s of a new start are then small
 Cache = Literal["auto", "ram", "disk", "none"]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was learned of every record, row by row: facts, thumbnails uint8 (N, T, T, 3), canvases if a geometry was given.
+    """Results for every record, row by row: facts, thumbnails uint8 (N, T, T, 3) and, with a geometry, canvases.
 
-    `folder` is the store on the disk, None if there is none; `reused` says that nothing had to be decoded.
+    `folder` is the store on the disk, or None. `reused` is true if no image was decoded.
     """
 
     facts: tuple[Facts, ...]
@@ -54,14 +54,14 @@ class Scan:
 
     @property
     def bad(self) -> list[int]:
-        """Rows that could not be read; their canvases are black and must not be used."""
+        """The rows of unreadable images; their canvases are black and must not be used."""
         return [row for row, item in enumerate(self.facts) if item.error]
 
     @property
-    def kept(self) -> str:
-        """Where the canvases are, in words."""
-        if self.canvases is None or isinstance(self.canvases, Streamed):
-            return "decoded anew in every epoch"
+    def storage(self) -> str:
+        """The storage of the canvases, in words."""
+        if self.canvases is None or isinstance(self.canvases, StreamedCanvases):
+            return "decoded again in every epoch"
         size = f"{self.canvases.nbytes / 1e6:,.0f} MB decoded"
         if self.folder is None:
             return f"{size}, in memory"
@@ -69,21 +69,21 @@ class Scan:
 
 
 class Sink(Protocol):
-    """Where rows go that were decoded."""
+    """A target for decoded rows."""
 
     def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Keep `values` (n, ...) as `rows` (n,)."""
+        """Store `values` (n, ...) as `rows` (n,)."""
         ...
 
 
-class InMemory:
-    """A sink that is an array."""
+class MemorySink:
+    """A sink in memory."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.array = np.zeros(shape, np.uint8)
 
     def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Keep `values` (n, ...) as `rows` (n,)."""
+        """Store `values` (n, ...) as `rows` (n,)."""
         self.array[rows] = values
 
 
@@ -96,33 +96,35 @@ def scan(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Scan:
-    """Decode `records`, or find in the cache what an earlier scan learned of them; with `geometry` also their canvases.
+    """Return the scan of `records`, from the cache or by decoding; with a `geometry` also their canvases.
 
-    `progress(done, total)` is called as images are done. Raises `DataError` if the canvases do not fit where `cache` says.
+    `progress(done, total)` is called during decoding. Raises `DataError` if the canvases do not fit into the storage `cache`.
     """
     keys = [(record.path, source.stamp(record)) for record in records]
     folder = store.store_folder(source, records, [stamp for _, stamp in keys])
     found = store.open_store(folder)
     size = math.prod(canvas_shape(len(records), geometry)) if geometry else 0
-    place = _place(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
+    storage = _choose_storage(cache, folder, size + (0 if found else store.facts_nbytes(len(records))), size)
     kept = found.canvases(geometry) if found and geometry else None
     if found:
         store.mark_used(folder)
-    if found and (geometry is None or kept is not None or place == "none"):
-        if place == "none" and geometry and kept is None:
-            return Scan(found.facts, found.thumbnails, Streamed(source, records, found.facts, geometry, workers), folder, reused=False)
+    if found and (geometry is None or kept is not None or storage == "none"):
+        if storage == "none" and geometry and kept is None:
+            return Scan(
+                found.facts, found.thumbnails, StreamedCanvases(source, records, found.facts, geometry, workers), folder, reused=False
+            )
         canvases = np.array(kept) if cache == "ram" and kept is not None else kept
         return Scan(found.facts, found.thumbnails, canvases, folder, reused=True)
-    work = _Work(source, records, keys, geometry, workers, progress)
-    if place == "disk":
+    work = _ScanPass(source, records, keys, geometry, workers, progress)
+    if storage == "disk":
         return work.to_disk(folder, found)
-    return work.to_memory(with_canvases=place == "ram")
+    return work.to_memory(with_canvases=storage == "ram")
 
 
 def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing | None = None) -> Scan | None:
-    """Return what an earlier scan left in the cache of just these images as they are now; None if nothing.
+    """Return the scan of `records` from the cache; None if the cache has no scan of exactly these images in their present state.
 
-    With `geometry` also their canvases, without which there is nothing either.
+    With a `geometry`, the cache must hold their canvases too.
     """
     folder = store.store_folder(source, records, [source.stamp(record) for record in records])
     found = store.open_store(folder)
@@ -133,8 +135,8 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     return Scan(found.facts, found.thumbnails, kept, folder, reused=True)
 
 
-def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
-    """Return `known` with the thumbnails and the canvases of `geometry` in its store; None if they are not there."""
+def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:
+    """Return `known` with the thumbnails and the canvases of `geometry` from its store; None if the store lacks them."""
     if known.folder is None:
         return None
     thumbnails = store.open_thumbnails(known.folder, len(known.facts))
@@ -143,7 +145,7 @@ def reopened(known: Scan, geometry: Preprocessing) -> Scan | None:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _ScanPass:
     """One pass over `records`, whose (path, stamp) are `keys`."""
 
     source: Source
@@ -154,7 +156,7 @@ class _Work:
     progress: Progress | None
 
     def to_disk(self, folder: Path, found: Store | None) -> Scan:
-        """Write a store, or add canvases to the one that was `found`."""
+        """Write a store, or add canvases to the store `found`."""
         assert self.geometry is not None or found is None  # noqa: S101 (a whole store has facts)
         total = 0 if self.geometry is None else math.prod(canvas_shape(len(self.records), self.geometry))
         with _disk_errors(folder, total):
@@ -171,13 +173,13 @@ class _Work:
         made = store.open_store(folder)
         kept = made.canvases(self.geometry) if made and self.geometry else None
         if made is None or (self.geometry and kept is None):
-            raise DataError(f"{folder}: the store that was just written cannot be read back; use --cache ram")
+            raise DataError(f"{folder}: the new store of decoded images cannot be read back; use --cache ram")
         return Scan(made.facts, made.thumbnails, kept, folder, reused=False)
 
     def _write(self, part: Path, earlier: Iterable[Store]) -> list[Facts]:
         """Write thumbnails and canvases into the folder `part`."""
         with ExitStack() as files:
-            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS, self._thumbnail_shape()))
+            thumbnails = files.enter_context(ArrayWriter(part / store.THUMBNAILS_FILE, self._thumbnail_shape()))
             canvases = None
             if self.geometry:
                 canvases = files.enter_context(
@@ -186,20 +188,20 @@ class _Work:
             return self._fill(thumbnails, canvases, earlier)
 
     def to_memory(self, *, with_canvases: bool) -> Scan:
-        """Keep what is learned, and with `with_canvases` the canvases, in memory; write nothing."""
-        thumbnails = InMemory(self._thumbnail_shape())
-        canvases = InMemory(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
+        """Keep facts, thumbnails and, if `with_canvases`, the canvases in memory; write nothing."""
+        thumbnails = MemorySink(self._thumbnail_shape())
+        canvases = MemorySink(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
         facts = tuple(self._fill(thumbnails, canvases, ()))
         if canvases:
             return Scan(facts, thumbnails.array, canvases.array, None, reused=False)
-        streamed = Streamed(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
+        streamed = StreamedCanvases(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
         return Scan(facts, thumbnails.array, streamed, None, reused=False)
 
     def _thumbnail_shape(self) -> tuple[int, int, int, int]:
-        return len(self.records), THUMBNAIL, THUMBNAIL, 3
+        return len(self.records), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
 
     def _fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
-        """Put every row into the sinks: from an earlier store where there is one that has it, else decoded."""
+        """Put every row into the sinks, from an `earlier` store if it has the row, else by decoding; return the facts."""
         facts = [Facts()] * len(self.records)
         todo = np.arange(len(self.records))
         for old in earlier:
@@ -209,7 +211,7 @@ class _Work:
         decoding = len(todo)
         done = len(facts) - decoding
         geometry = self.geometry if canvases else None
-        busy = max(1, -(-len(todo) // FIRST))  # more workers would start for nothing
+        busy = max(1, -(-len(todo) // FIRST_CHUNK_IMAGES))  # more workers would have nothing to do
         with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
             for block in pool.blocks(self.records[int(row)] for row in todo):
                 rows = todo[: len(block.facts)]
@@ -222,46 +224,46 @@ class _Work:
                 done += len(rows)
                 if self.progress:
                     self.progress(done, len(facts))
-        if canvases and decoding >= MANY:
+        if canvases and decoding >= SERVER_STOP_IMAGES:
             stop_server()
         return facts
 
     def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], thumbnails: Sink, canvases: Sink | None) -> NDArray[np.int64]:
-        """Copy the rows of `todo` that the store `old` has; return the others."""
+        """Copy the rows of `todo` that are in the store `old`; return the other rows."""
         kept = old.canvases(self.geometry) if canvases and self.geometry else None
         if canvases and kept is None:
             return todo
-        place = {key: row for row, key in enumerate(old.keys)}
-        there = np.array([place.get(self.keys[row], -1) for row in todo], dtype=np.int64)
-        for start in range(0, len(todo), COPIED):
-            part = slice(start, start + COPIED)
-            rows, sources = todo[part][there[part] >= 0], there[part][there[part] >= 0]
+        old_row = {key: row for row, key in enumerate(old.keys)}
+        old_rows = np.array([old_row.get(self.keys[row], -1) for row in todo], dtype=np.int64)
+        for start in range(0, len(todo), COPY_ROWS):
+            part = slice(start, start + COPY_ROWS)
+            rows, sources = todo[part][old_rows[part] >= 0], old_rows[part][old_rows[part] >= 0]
             for row, source in zip(rows, sources, strict=True):
                 facts[row] = old.facts[source]
             thumbnails.put(rows, old.thumbnails[sources])
             if canvases and kept is not None:
                 canvases.put(rows, kept[sources])
-        return todo[there < 0]
+        return todo[old_rows < 0]
 
 
-def _place(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
-    """Where canvases go: as asked for, or by itself to the disk, to memory if the disk is short, else nowhere."""
+def _choose_storage(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
+    """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space."""
     if cache == "ram":
         free = free_memory()
-        if in_memory > MEMORY_SHARE * free:
+        if in_memory > MAX_MEMORY_SHARE * free:
             raise DataError(
                 f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
-                f"use --cache disk, or --cache none to decode them anew in every epoch"
+                f"use --cache disk, or --cache none to decode them again in every epoch"
             )
     if cache != "auto":
         return cache
-    if _room_for(folder, on_disk):
+    if _has_room(folder, on_disk):
         return "disk"
-    return "ram" if in_memory <= MEMORY_SHARE * free_memory() else "none"
+    return "ram" if in_memory <= MAX_MEMORY_SHARE * free_memory() else "none"
 
 
 def free_memory() -> int:
-    """Bytes of memory that programs may still take on this machine, or in this container."""
+    """Return the free memory of this machine or container, in bytes."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
@@ -271,22 +273,22 @@ def free_memory() -> int:
     return min(free, int(limit) - int(used)) if limit.isdecimal() else free
 
 
-def _room_for(folder: Path, size: int) -> bool:
-    """Whether the cache's disk takes `size` bytes."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free * DISK_SHARE > size
+def _has_room(folder: Path, size: int) -> bool:
+    """Return True if the disk of `folder` can store `size` bytes."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    return parent.is_dir() and os.access(parent, os.W_OK) and shutil.disk_usage(parent).free * MAX_DISK_SHARE > size
 
 
 @contextmanager
 def _disk_errors(folder: Path, size: int) -> Generator[None]:
-    """Say what can be done if the disk does not take the store."""
+    """Turn an `OSError` of writing the store into a `DataError` with advice."""
     try:
         yield
     except OSError as error:
         reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
         raise DataError(
             f"{folder.parent}: the store of decoded images ({size / 1e6:.0f} MB) cannot be written there: {reason}; "
-            f"free some, point CNNKIT_CACHE to a folder on another disk, or use --cache ram or --cache none"
+            f"free some space, point CNNKIT_CACHE to a folder on another disk, or use --cache ram or --cache none"
         ) from None

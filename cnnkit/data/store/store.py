@@ -1,8 +1,8 @@
-"""The store on the disk: facts, thumbnails and canvases of the images of one source, so that they are decoded once.
+"""The store on the disk: facts, thumbnails and canvases of the images of one source, so that they are decoded only once.
 
-A store is a folder in the cache, outside the data, under a name made of the source's place and of every path, size and
-modification time. It holds JSON and .npy, never a pickle, and appears under its name only when whole; canvases of another
-geometry are added to it as another file.
+A store is a folder in the cache, outside the data. Its name is a hash of the source and of the path, size and modification time of
+every image. It holds JSON and .npy, never a pickle, and gets its name only when complete. Canvases of another geometry become
+another file of the store.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ import psutil
 from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.facts import THUMBNAIL, Facts
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-DECODER = 2  # raise when the decoder's pixels or what is measured on them change: every store is then made anew
-KEEP = 4  # stores of one source: selections of classes, and states before and after a change of the data
-FACTS, THUMBNAILS = "facts.json", "thumbnails.npy"
+DECODER_VERSION = 2  # raise it when pixels or facts change, so that every store is made again
+MAX_STORES = 4  # stores of one source: different selections of classes, and states before and after a change of the data
+FACTS_FILE, THUMBNAILS_FILE = "facts.json", "thumbnails.npy"
 
 
 def cache_folder() -> Path:
-    """Return where stores are kept: ``$CNNKIT_CACHE``, or the system's cache folder of the user."""
+    """Return the folder of the cache: ``$CNNKIT_CACHE``, or the user's cache folder of the system."""
     return Path(os.environ.get("CNNKIT_CACHE") or platformdirs.user_cache_dir("cnnkit"))
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open store: what was learned of every image, and the (path, stamp) under which it was."""
+    """An open store: facts and thumbnail of every image, and `keys`, the (path, stamp) of every image."""
 
     folder: Path
     facts: tuple[Facts, ...]
@@ -51,13 +51,13 @@ class Store:
     keys: tuple[tuple[str, str], ...]
 
     def canvases(self, geometry: Preprocessing) -> NDArray[np.uint8] | None:
-        """Open the canvases (N, C, S, S) of `geometry`, memory-mapped; None if there are none."""
+        """Return the canvases (N, C, S, S) of `geometry`, memory-mapped, or None if the store lacks them."""
         return open_canvases(self.folder, len(self.facts), geometry)
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """A store as `cnnkit cache` lists it: `used` is the time of its last use in seconds since 1970."""
+    """A store in the list of `cnnkit cache`; `used` is the time of its last use, in seconds since 1970."""
 
     path: Path
     source: str
@@ -67,34 +67,34 @@ class StoreInfo:
 
 
 def store_folder(source: Source, records: Sequence[Record], stamps: Sequence[str]) -> Path:
-    """Return the folder of the store of these images as they are now."""
-    place = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
-    where = hashlib.sha256(_bytes(place)).hexdigest()[:12]
-    digest = hashlib.sha256(str(DECODER).encode())
+    """Return the folder of the store of `records` in their present state, given by `stamps`."""
+    origin = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
+    origin_hash = hashlib.sha256(_bytes(origin)).hexdigest()[:12]
+    digest = hashlib.sha256(str(DECODER_VERSION).encode())
     for record, stamp in zip(records, stamps, strict=True):
         digest.update(_bytes(f"\0{record.path}\0{stamp}"))
-    return cache_folder() / "stores" / f"{where}-{digest.hexdigest()[:20]}"
+    return cache_folder() / "stores" / f"{origin_hash}-{digest.hexdigest()[:20]}"
 
 
 def canvas_file(geometry: Preprocessing) -> str:
-    """Return the name of the file of the canvases of `geometry`; mean and std play no part in them."""
+    """Return the name of the file of canvases of `geometry`, which does not depend on mean and std."""
     text = geometry.model_dump_json(exclude={"mean", "std"})
     return f"canvases-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
 
 
 def canvas_shape(images: int, geometry: Preprocessing) -> tuple[int, int, int, int]:
-    """Return (N, C, S, S)."""
+    """Return the shape (N, C, S, S) of the canvases of N `images`."""
     return images, geometry.channels, geometry.image_size, geometry.image_size
 
 
 def open_store(folder: Path) -> Store | None:
-    """Open a store; None if there is none or it is not whole."""
+    """Return the store in `folder`, or None if it is missing, damaged or of another `DECODER_VERSION`."""
     try:
-        index = json.loads((folder / FACTS).read_text("utf-8"))
+        index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
         columns = [index["facts"][name] for name in Facts._fields]
         facts = tuple(map(Facts._make, zip(*columns, strict=True)))
         keys = tuple(zip(index["path"], index["stamp"], strict=True))
-        current = index["decoder"] == DECODER
+        current = index["decoder"] == DECODER_VERSION
     except (OSError, ValueError, TypeError, KeyError):
         return None
     thumbnails = open_thumbnails(folder, len(facts))
@@ -104,23 +104,23 @@ def open_store(folder: Path) -> Store | None:
 
 
 def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
-    """Open the thumbnails (N, T, T, 3) of a store of so many `images`; None if there are none."""
-    return open_array(folder / THUMBNAILS, (images, THUMBNAIL, THUMBNAIL, 3))
+    """Return the thumbnails (N, T, T, 3) of a store of N `images`, memory-mapped, or None."""
+    return open_array(folder / THUMBNAILS_FILE, (images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3))
 
 
 def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
-    """Open the canvases (N, C, S, S) of `geometry` of a store of so many `images`; None if there are none."""
+    """Return the canvases (N, C, S, S) of `geometry` of a store of N `images`, memory-mapped, or None."""
     return open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
 
 
 def mark_used(folder: Path) -> None:
-    """Note that a store is used now; those used longest ago go first."""
+    """Set the time of a store's last use. The oldest stores are removed first."""
     with suppress(OSError):
         os.utime(folder)
 
 
 def open_array(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Open a file of uint8 of this shape, memory-mapped; None if there is none or it is another."""
+    """Return an array of uint8 of `shape` from a file, memory-mapped, or None if the file is missing or holds another array."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError):
@@ -129,7 +129,7 @@ def open_array(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def earlier_stores(folder: Path) -> Iterator[Store]:
-    """Yield the other stores of the same source, last used first: most of their images may not have changed."""
+    """Yield the other stores of the same source, last used first, since most of their images may be unchanged."""
     for sibling in _siblings(folder):
         store = open_store(sibling)
         if store is not None:
@@ -137,17 +137,17 @@ def earlier_stores(folder: Path) -> Iterator[Store]:
 
 
 def write_facts(folder: Path, source: Source, keys: Sequence[tuple[str, str]], facts: Sequence[Facts]) -> None:
-    """Write what was learned of the images into `folder`, in columns."""
+    """Write the facts of images with the (path, stamp) `keys` into `folder`, by columns."""
     columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
     paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
-    index = {"decoder": DECODER, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
-    (folder / FACTS).write_text(json.dumps(index), "utf-8")
+    index = {"decoder": DECODER_VERSION, "source": source.name, "path": paths, "stamp": stamps, "facts": columns}
+    (folder / FACTS_FILE).write_text(json.dumps(index), "utf-8")
 
 
 class ArrayWriter:
-    """A .npy file of uint8 that is filled in any order: a full disk is then an error, where a memory map would be a crash.
+    """A .npy file of uint8 that is filled in any order. A full disk raises an error, while a memory map would crash.
 
-    Use it in a ``with`` statement, whose end may raise `OSError` as well.
+    Use it in a ``with`` statement, whose end may raise `OSError` too.
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
@@ -159,7 +159,7 @@ class ArrayWriter:
         self._file.write(header.getvalue())
 
     def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Write `values` (n, ...) to the `rows` (n,); rows that follow each other cost one call."""
+        """Write `values` (n, ...) to the `rows` (n,), consecutive rows in one call."""
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         for part, block in zip(np.split(rows, breaks), np.split(values, breaks), strict=True):
             if len(part):
@@ -174,16 +174,16 @@ class ArrayWriter:
 
 
 def publish(part: Path, folder: Path) -> None:
-    """Give the finished store `part` its name, and let the oldest stores of its source go."""
-    if open_store(folder) is None:  # else another process made it meanwhile: one is enough
+    """Rename the finished store `part` to `folder`, and remove the oldest stores of its source."""
+    if open_store(folder) is None:  # another process may have finished the same store
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
-    for old in _siblings(folder)[KEEP - 1 :]:
+    for old in _siblings(folder)[MAX_STORES - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def new_part(folder: Path) -> Path:
-    """Make the folder in which a store is written, after removing those that interrupted scans have left."""
+    """Return a new folder in which a store is written, after removing the folders of interrupted scans."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob("*.part-*"):
         owner = left.name.rpartition(".part-")[2].partition("-")[0]
@@ -195,11 +195,11 @@ def new_part(folder: Path) -> Path:
 
 
 def stores() -> list[StoreInfo]:
-    """Return all stores, last used first; what interrupted scans left counts as one of no images."""
+    """Return all stores, last used first; the folder of an interrupted scan counts as a store without images."""
     found: list[StoreInfo] = []
     for folder in _folders(cache_folder() / "stores"):
         try:
-            index = json.loads((folder / FACTS).read_text("utf-8"))
+            index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
             source, images = str(index["source"]), len(index["path"])
         except (OSError, ValueError, KeyError, TypeError):
             source, images = "", 0
@@ -209,17 +209,17 @@ def stores() -> list[StoreInfo]:
 
 
 def clear() -> int:
-    """Remove all stores and return how many bytes that freed; a run that is using one goes on undisturbed."""
+    """Remove all stores and return the freed bytes; a run can go on with its removed store."""
     freed = sum(info.bytes for info in stores())
     shutil.rmtree(cache_folder() / "stores", ignore_errors=True)
     return freed
 
 
 def _siblings(folder: Path) -> list[Path]:
-    """Whole stores of the same source as `folder`, without it, last used first."""
-    place = folder.name.partition("-")[0]
+    """Return the other complete stores of the source of `folder`, last used first."""
+    origin_hash = folder.name.partition("-")[0]
     others = [
-        path for path in _folders(folder.parent) if path.name.startswith(f"{place}-") and path != folder and ".part-" not in path.name
+        path for path in _folders(folder.parent) if path.name.startswith(f"{origin_hash}-") and path != folder and ".part-" not in path.name
     ]
     return sorted(others, key=lambda path: -path.stat().st_mtime)
 
@@ -233,5 +233,5 @@ def _bytes(text: str) -> bytes:
 
 
 def facts_nbytes(images: int) -> int:
-    """Roughly what facts and thumbnails of so many images take on the disk, in bytes: 350 of JSON an image, and the thumbnail."""
-    return images * (350 + THUMBNAIL**2 * 3)
+    """Return the approximate bytes of facts and thumbnails of N `images` on the disk: 350 bytes of JSON per image, and the thumbnail."""
+    return images * (350 + THUMBNAIL_SIZE**2 * 3)

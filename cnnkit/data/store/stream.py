@@ -1,4 +1,4 @@
-"""Canvases in portions: from memory, from the store on the disk, or decoded whenever they are asked for (``--cache none``)."""
+"""Canvases by rows: from memory, from the store on the disk, or decoded at each access (``--cache none``)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
 
-class Streamed:
-    """The canvases (N, C, S, S) of `records`, decoded by worker processes a few batches ahead; the same bytes as a store's."""
+class StreamedCanvases:
+    """The canvases (N, C, S, S) of `records`, decoded by worker processes a few batches ahead, with the same bytes as in a store."""
 
     def __init__(self, source: Source, records: Sequence[Record], facts: Sequence[Facts], geometry: Preprocessing, workers: int) -> None:
         self._source = source
@@ -32,11 +32,7 @@ class Streamed:
         self.shape = canvas_shape(len(records), geometry)
 
     def batches(self, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the canvases (n, C, S, S) of each array of rows.
-
-        Raises `DataError` if a file is not what it was when it was scanned: half an epoch on other images would be
-        another training.
-        """
+        """Yield the canvases (n, C, S, S) of each array of rows; raises `DataError` if a file has changed since the scan."""
         asked = list(parts)
         rows = np.concatenate(asked) if asked else np.empty(0, np.int64)
         with DecodingPool(self._source, self._geometry, self._workers, measured=False) as pool:
@@ -57,30 +53,31 @@ class Streamed:
     def _check(self, now: Facts, row: int) -> None:
         path = self._records[row].path
         if now.error:
-            raise DataError(f"{self._source.name}: {path} could be read when it was scanned and cannot now: {now.error}; restore it")
+            raise DataError(f"{self._source.name}: {path} was readable in the scan and is not any more: {now.error}; restore it")
         if now.sha256 != self._facts[row].sha256:
             raise DataError(f"{self._source.name}: {path} has changed since it was scanned; restore it, or start a new run")
 
 
-BATCH = 256  # rows at a time where all are looked at once: bounds memory, 256 of 224 px are 39 MB
-MAPPED = 2**27  # bytes of a store that may lie in this process's memory; rows of a larger one are read: of 32 px in 3 CPU-us, not 1
-Canvases = NDArray[np.uint8] | Streamed
+BATCH_ROWS = 256  # rows at a time in a pass over all rows, which limits memory: 256 canvases of 224 px are 39 MB
+# Largest memory map of a store, which counts as memory of this process. Rows of a larger store are read: 3 instead of 1 CPU-us at 32 px.
+MAX_MAPPED_BYTES = 2**27
+Canvases = NDArray[np.uint8] | StreamedCanvases
 
 
 def in_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Divide rows into equal parts of at most `BATCH`; of none there is one part, an empty one."""
-    return np.array_split(rows, max(1, -(-len(rows) // BATCH)))
+    """Return rows in equal parts of at most `BATCH_ROWS`; without rows, return one empty part."""
+    return np.array_split(rows, max(1, -(-len(rows) // BATCH_ROWS)))
 
 
 def gather(canvases: Canvases, parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the canvases (n, C, S, S) of each array of rows, from memory, from the store's file or decoded now.
+    """Yield the canvases (n, C, S, S) of each array of rows, from memory, from the store's file or by decoding.
 
-    A memory map counts as memory of this process wherever it was looked at, so the file of one larger than `MAPPED` is read
-    instead. Raises `DataError` if that file is too short.
+    The pages of a memory map count as memory of this process, so a file larger than `MAX_MAPPED_BYTES` is read instead. Raises
+    `DataError` if that file is truncated.
     """
-    if isinstance(canvases, Streamed):
+    if isinstance(canvases, StreamedCanvases):
         return canvases.batches(parts)
-    if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAPPED:
+    if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAX_MAPPED_BYTES:
         return _read(canvases, parts)
     return _copied(canvases, parts)
 
@@ -90,18 +87,18 @@ def _copied(canvases: NDArray[np.uint8], parts: Iterable[NDArray[np.int64]]) -> 
 
 
 def _read(canvases: np.memmap[Any, np.dtype[np.uint8]], parts: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-    """Read rows of the file whose map `canvases` is."""
+    """Yield rows from the file of the memory map `canvases`."""
     size = canvases.nbytes // len(canvases)
     try:
         file = Path(str(canvases.filename)).open("rb", buffering=0)  # noqa: SIM115 (closed below)
-    except FileNotFoundError:  # ``cnnkit cache --clear`` removed it; the map still holds it
+    except FileNotFoundError:  # ``cnnkit cache --clear`` removed the file, but the map still holds its data
         yield from _copied(canvases, parts)
         return
     with file:
         for part in parts:
-            rows = np.empty((len(part), *canvases.shape[1:]), np.uint8)
-            for index, place in enumerate(part.tolist()):
-                file.seek(canvases.offset + place * size)
-                if file.readinto(rows[index]) != size:
-                    raise DataError(f"{file.name}: the store of decoded images is cut short; remove it with: cnnkit cache --clear")
-            yield rows
+            block = np.empty((len(part), *canvases.shape[1:]), np.uint8)
+            for index, row in enumerate(part.tolist()):
+                file.seek(canvases.offset + row * size)
+                if file.readinto(block[index]) != size:
+                    raise DataError(f"{file.name}: the store of decoded images is truncated; remove it with: cnnkit cache --clear")
+            yield block

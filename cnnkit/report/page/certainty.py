@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cnnkit.metrics.proportion import Estimate
 from cnnkit.report.page.chart import Axis, Chart, Line, chart
 from cnnkit.report.page.facts import ModelFacts
-from cnnkit.report.page.metrics import interval_text
+from cnnkit.report.page.metrics import interval_text, to_estimate
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import percent
+
+if TYPE_CHECKING:
+    from cnnkit.run_dir import StoredMetrics
+    from cnnkit.run_dir.stored_metrics import StoredBin, StoredCalibration
 
 _CHANGES = {"fell": "clearly lower", "rose": "clearly higher", "unclear": "not clearly different, the intervals overlap"}
 
 
-def certainty(metrics: Mapping[str, Any], model: ModelFacts) -> list[str]:
+def certainty(metrics: StoredMetrics | None, model: ModelFacts) -> list[str]:
     """Return what is known of the probabilities, a sentence each."""
-    return [*_calibrated(metrics.get("calibration"), model), *_ruled(model.rules)]
+    return [*_calibrated(metrics.calibration if metrics else None, model), *_ruled(model.rules)]
 
 
-def reliability(metrics: Mapping[str, Any]) -> Chart | None:
+def reliability(metrics: StoredMetrics) -> Chart | None:
     """Return the reliability diagram of metrics.json's bins, with and without the temperature; None if it has none."""
-    effect = metrics.get("calibration") or {}
-    bins = _filled(metrics.get("reliability") or effect.get("after", {}).get("bins"))
+    bins, effect = metrics.reliability, metrics.calibration
     if not bins:
         return None
-    before = _filled(effect.get("before", {}).get("bins")) if effect.get("temperature", 1) != 1 else []
-    total = sum(one["count"] for one in bins)
-    gap = sum(one["count"] * (one["confidence"] - one["accuracy"]["value"]) for one in bins) / total
+    before = effect.before.bins if effect.temperature != 1 else ()
+    total = sum(one.count for one in bins)
+    gap = sum(one.count * (one.confidence - one.accuracy.value) for one in bins) / total
     lines = [Line("perfect", [(0.0, 0.0), (1.0, 1.0)], style=7)]
     if before:
         lines.append(Line("without the temperature", _points(before), style=2))
-    spans = [(one["confidence"], one["accuracy"]["low"], one["accuracy"]["high"]) for one in bins]
+    spans = [(one.confidence, one.accuracy.low, one.accuracy.high) for one in bins]
     lines.append(Line("as answered, with 95 % intervals", _points(bins), spans=spans))
     return chart(
         lines,
@@ -45,44 +49,44 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
     )
 
 
-def risk_chart(metrics: Mapping[str, Any]) -> Chart | None:
+def risk_chart(metrics: StoredMetrics) -> Chart | None:
     """Return how many answers are wrong if only the surest are given, from the table of metrics.json; None if it has none."""
-    rows = sorted((row for row in metrics.get("risk_coverage") or () if row["answered"]), key=lambda row: row["coverage"])
+    answered = sorted((row for row in metrics.risk_coverage if row.answered), key=lambda row: row.coverage)
+    rows = [(row.coverage, to_estimate(row.risk)) for row in answered]
     if not rows:
         return None
-    half, whole = min(rows, key=lambda row: abs(row["coverage"] - 0.5)), rows[-1]
+    (half, half_risk), (whole, whole_risk) = min(rows, key=lambda row: abs(row[0] - 0.5)), rows[-1]
     return chart(
         [
             Line(
                 "wrong answers, with 95 % intervals",
-                [(row["coverage"], row["risk"]["value"]) for row in rows],
-                spans=[(row["coverage"], row["risk"]["low"], row["risk"]["high"]) for row in rows],
+                [(coverage, risk.value) for coverage, risk in rows],
+                spans=[(coverage, risk.low, risk.high) for coverage, risk in rows],
             )
         ],
         Axis("answered: share of images, the surest first", percent=True, low=0.0, high=1.0),
         Axis("wrong among them", percent=True, low=0.0),
         title="risk by coverage",
         description=(
-            f"{percent(whole['risk']['value'])} % wrong of the surest {percent(whole['coverage'])} %, "
-            f"{percent(half['risk']['value'])} % of the surest {percent(half['coverage'])} %"
+            f"{percent(whole_risk.value)} % wrong of the surest {percent(whole)} %, "
+            f"{percent(half_risk.value)} % of the surest {percent(half)} %"
         ),
     )
 
 
-def _calibrated(effect: Mapping[str, Any] | None, model: ModelFacts) -> Iterator[str]:
+def _calibrated(effect: StoredCalibration | None, model: ModelFacts) -> Iterator[str]:
+    fitted = effect.fitted_on if effect else None
     if model.temperature == 1:
-        fitted = (effect or {}).get("fitted_on") or {}
-        why = fitted.get("reason") or "none was fitted"
+        why = (fitted.reason if fitted else "") or "none was fitted"
         yield f"The probabilities are the network's own, with temperature 1: {escaped(why)}."
         return
-    if not effect or not effect.get("fitted_on"):
+    if effect is None or fitted is None:
         yield f"The logits are divided by the temperature {model.temperature:.3f}."
         return
-    fitted = effect["fitted_on"]
-    yield f"The logits are divided by the temperature {model.temperature:.3f}, fitted on {fitted['n']:,} {fitted['split']} images."
-    if effect["change"] in _CHANGES:
-        before, after = _error(effect["ece_before"]), _error(effect["ece_after"])
-        yield f"Calibration error here: {before} without it, {after} with it: {_CHANGES[effect['change']]}."
+    yield f"The logits are divided by the temperature {model.temperature:.3f}, fitted on {fitted.n:,} {fitted.split} images."
+    if effect.change in _CHANGES:
+        before, after = _error(to_estimate(effect.ece_before)), _error(to_estimate(effect.ece_after))
+        yield f"Calibration error here: {before} without it, {after} with it: {_CHANGES[effect.change]}."
 
 
 def _ruled(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -99,13 +103,9 @@ def _ruled(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _error(score: Mapping[str, Any]) -> str:
-    return f"{percent(score['value'])} % ({interval_text('ece', score)})"
+def _error(score: Estimate) -> str:
+    return f"{percent(score.value)} % ({interval_text('ece', score)})"
 
 
-def _filled(bins: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
-    return [one for one in bins or () if one["count"]]
-
-
-def _points(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    return [(one["confidence"], one["accuracy"]["value"]) for one in bins]
+def _points(bins: Sequence[StoredBin]) -> list[tuple[float, float]]:
+    return [(one.confidence, one.accuracy.value) for one in bins]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from cnnkit.report.page.curves import course, overlaid
 from cnnkit.report.page.facts import command_line, repeat_facts, timing_facts
 from cnnkit.report.page.html import render, sealed
-from cnnkit.report.page.metrics import NAMES, PLAIN, interval_text, is_estimate, score_text
+from cnnkit.report.page.metrics import NAMES, PLAIN, estimate, interval_text, score_text
 from cnnkit.report.page.run import ENLARGED
 from cnnkit.report.pictures.thumbnail import data_uri, webp
+
+if TYPE_CHECKING:
+    from cnnkit.run_dir import HistoryRow, RunRecord
 
 SHOWN = 24  # images of each kind and pair
 MOST_LINES = 8  # runs in one chart: so many lines can be told apart
@@ -22,11 +25,11 @@ MOST_LINES = 8  # runs in one chart: so many lines can be told apart
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run of a comparison: the name it goes by, its config.json and the rows of its history.csv."""
+    """One run of a comparison: the name it goes by, its record and its epochs."""
 
     name: str
-    config: Mapping[str, Any]
-    history: Sequence[Mapping[str, str]]
+    record: RunRecord
+    history: Sequence[HistoryRow]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,8 @@ def comparison_html(page: ComparisonPage) -> str:
     """Return the page on a comparison."""
     result, runs = page.result, page.runs
     epochs = {run.name: course(run.history) for run in runs[:MOST_LINES]}
-    keys = [key for key in NAMES if is_estimate(result["runs"][0].get(key))]
-    columns = [dict(repeat_facts(run.config, course(run.history)) + timing_facts(course(run.history))) for run in runs]
+    keys = [key for key in NAMES if _is_estimate(result["runs"][0].get(key))]
+    columns = [dict(repeat_facts(run.record, course(run.history)) + timing_facts(course(run.history))) for run in runs]
     facts = list(dict.fromkeys(name for column in columns for name in column))
     return sealed(
         render(
@@ -67,10 +70,10 @@ def comparison_html(page: ComparisonPage) -> str:
             headline=f"On the same {result['n']:,} {result['split']} images of {result['data']}",
             notes=(*result["notes"], *page.notes),
             names=[run["name"] for run in result["runs"]],
-            scores=[(NAMES[key], [(score_text(key, run[key]), interval_text(key, run[key])) for run in result["runs"]]) for key in keys],
+            scores=[(NAMES[key], [_score(key, run[key]) for run in result["runs"]]) for key in keys],
             pairs=[_pair(pair) for pair in result["pairs"]],
             charts=overlaid({name: rows for name, rows in epochs.items() if rows}),
-            runs=[(run.name, command_line(run.config)) for run in runs],
+            runs=[(run.name, command_line(run.record)) for run in runs],
             facts=[(name, [column.get(name, "") for column in columns]) for name in facts],
             thumbs={path: data_uri(webp(image), "webp") for path, image in page.pictures.items()},
             pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
@@ -80,7 +83,7 @@ def comparison_html(page: ComparisonPage) -> str:
 
 def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says of two of the models."""
-    differences = [(key, NAMES[key], pair[key]) for key in NAMES if is_estimate(pair.get(key))]
+    differences = [(key, NAMES[key], pair[key]) for key in NAMES if _is_estimate(pair.get(key))]
     clear = sorted((one for one in pair.get("per_class", ()) if one["clear"]), key=lambda one: -abs(one["recall"]["value"]))
     return {
         "first": pair["first"],
@@ -92,9 +95,9 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
             (f"only {pair['first']} right", pair["broken"]),
             ("both wrong", pair["both_wrong"]),
         ],
-        "differences": [(name, _difference(key, score["value"]), interval_text(key, score)) for key, name, score in differences],
+        "differences": [(name, *_difference(key, score)) for key, name, score in differences],
         "p": f"{pair['p_corrected']:.2g}",
-        "classes": [(one["class"], *_recall(one["recall"]), one["fixed"], one["broken"]) for one in clear],
+        "classes": [(one["class"], *_difference("recall", one["recall"]), one["fixed"], one["broken"]) for one in clear],
         "changes": _changes(pair),
     }
 
@@ -111,12 +114,20 @@ def _changes(pair: Mapping[str, Any]) -> list[Changes]:
     return found
 
 
-def _recall(score: Mapping[str, Any]) -> tuple[str, str]:
-    return _difference("recall", score["value"]), interval_text("recall", score)
+def _is_estimate(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value of compare.json is a score with an interval."""
+    return isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys()
 
 
-def _difference(key: str, value: float | None) -> str:
-    """Return a difference with its sign, in points or in the unit of the score."""
+def _score(key: str, score: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a score and its interval as text."""
+    found = estimate(score["value"], score["low"], score["high"])
+    return score_text(key, found), interval_text(key, found)
+
+
+def _difference(key: str, score: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a difference with its sign, in points or in the unit of the score, and its interval."""
+    value, interval = score["value"], _score(key, score)[1]
     if value is None:
-        return ""
-    return f"{value:+.3f}" if key in PLAIN else f"{100 * value:+.1f} points"
+        return "", interval
+    return f"{value:+.3f}" if key in PLAIN else f"{100 * value:+.1f} points", interval

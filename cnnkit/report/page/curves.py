@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cnnkit.report.page.chart import Axis, Chart, Line, chart
 
-Row = Mapping[str, str]
+if TYPE_CHECKING:
+    from cnnkit.run_dir import HistoryRow
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,22 @@ class Course:
     best: bool
 
 
-def course(history: Sequence[Row]) -> list[Course]:
+def course(history: Sequence[HistoryRow]) -> list[Course]:
     """Return the epochs of history.csv; only the last of those that were best at their time is marked, it was kept."""
-    best = [place for place, row in enumerate(history) if row["is_best"].strip().lower() in {"true", "1"}]
+    kept = max((row.epoch for row in history if row.is_best), default=None)
     return [
         Course(
-            epoch=int(row["epoch"]),
-            **{name: _number(row[name]) for name in ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")},
-            seconds=_number(row["seconds"]),
-            images_per_second=_number(row["images_per_second"]),
-            best=best[-1:] == [place],
+            epoch=row.epoch,
+            lr=row.lr,
+            train_loss=row.train_loss,
+            train_accuracy=row.train_accuracy,
+            val_loss=math.nan if row.val_loss is None else row.val_loss,
+            val_accuracy=math.nan if row.val_accuracy is None else row.val_accuracy,
+            seconds=row.seconds,
+            images_per_second=row.images_per_second,
+            best=row.epoch == kept,
         )
-        for place, row in enumerate(history)
+        for row in history
     ]
 
 
@@ -75,7 +81,3 @@ def _ends(line: Line, *, percent: bool) -> str:
     first, last = line.points[0][1], line.points[-1][1]
     shown = [f"{100 * value:.1f} %" if percent else f"{value:.3f}" for value in (first, last)]
     return f"{line.name} {shown[0]} to {shown[1]}"
-
-
-def _number(text: str) -> float:
-    return float(text) if text else math.nan

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import listed
 from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
@@ -14,6 +14,9 @@ from cnnkit.report.page.curves import Course
 from cnnkit.report.page.metrics import ClassRow
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import percent
+
+if TYPE_CHECKING:
+    from cnnkit.run_dir import RunRecord, StoredMetrics
 
 _MEGA = 1e6
 _MINUTE, _HOUR = 60, 3600
@@ -36,37 +39,32 @@ class ModelFacts:
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
 
-def command_line(config: Mapping[str, Any]) -> str:
+def command_line(record: RunRecord) -> str:
     """Return the command that made the run, the program by its name alone."""
-    command = [str(word) for word in config.get("command", ())]
-    return shlex.join([PurePath(command[0]).name, *command[1:]]) if command else ""
+    return shlex.join([PurePath(record.command[0]).name, *record.command[1:]]) if record.command else ""
 
 
-def started_by_command(config: Mapping[str, Any]) -> bool:
+def started_by_command(record: RunRecord) -> bool:
     """Whether the command line is cnnkit's; else a program of one's own called `cnnkit.train`."""
-    return command_line(config).partition(" ")[0] in {"cnnkit", "__main__.py"}
+    return command_line(record).partition(" ")[0] in {"cnnkit", "__main__.py"}
 
 
-def repeat_facts(config: Mapping[str, Any], epochs: Sequence[Course]) -> Facts:
+def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
     """Return what must be the same for the same result: recipe, seed, device, data, versions."""
-    runtime, data = config["runtime"], config["data"]
-    settings = config["config"]
-    options = " ".join(f"{name}={value}" for name, value in config["arch"]["options"].items())
-    computing = [runtime.get("device"), runtime.get("precision"), "channels last" if runtime.get("channels_last") else ""]
-    computing += [
-        f"{runtime['replicas']} replicas" if runtime.get("replicas", 1) > 1 else "",
-        "compiled" if runtime.get("compiled") else "",
-    ]
+    runtime, data, settings = record.runtime, record.data, record.config
+    options = " ".join(f"{name}={value}" for name, value in record.arch.options.items())
+    computing = [runtime.device, runtime.precision, "channels last" if runtime.channels_last else ""]
+    computing += [f"{runtime.replicas} replicas" if runtime.replicas > 1 else "", "compiled" if runtime.compiled else ""]
     return [
-        ("architecture", f"{config['arch']['name']} {options}".strip()),
-        ("recipe", str(settings["recipe"])),
-        ("seed", f"{settings['run']['seed']}{', deterministic' if settings['run'].get('deterministic') else ''}"),
-        ("device", ", ".join(str(part) for part in computing if part)),
-        ("data", str(data["name"])),
-        ("fingerprint of the data", f"SHA-256 {data['sha256']}"),
-        ("images", ", ".join(f"{count:,} {split}" for split, count in data["images"].items() if count)),
+        ("architecture", f"{record.arch.name} {options}".strip()),
+        ("recipe", settings.recipe),
+        ("seed", f"{settings.run.seed}{', deterministic' if settings.run.deterministic else ''}"),
+        ("device", ", ".join(part for part in computing if part)),
+        ("data", data.name),
+        ("fingerprint of the data", f"SHA-256 {data.sha256}"),
+        ("images", ", ".join(f"{count:,} {split}" for split, count in data.images if count)),
         ("epochs", f"{len(epochs)}, kept epoch {kept}" if (kept := _kept(epochs)) else str(len(epochs))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in config["versions"].items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
 
@@ -83,51 +81,52 @@ def timing_facts(epochs: Sequence[Course]) -> Facts:
     ]
 
 
-def model_facts(config: Mapping[str, Any], model: ModelFacts) -> Facts:
+def model_facts(record: RunRecord, model: ModelFacts) -> Facts:
     """Return what a user of the model must know."""
-    shape = config["preprocessing"]
-    colour = "gray" if shape["channels"] == 1 else "RGB"
+    shape = record.preprocessing
+    colour = "gray" if shape.channels == 1 else "RGB"
     facts = [
         ("file", f"{model.name}, {model.bytes / _MEGA:.1f} MB, SHA-256 {model.sha256}"),
         ("parameters", f"{model.parameters:,}" if model.parameters is not None else ""),
-        ("input", f"{colour}, {shape['image_size']} × {shape['image_size']} px by {shape['resize_mode']}, {shape['interpolation']}"),
-        ("normalised by", f"mean {_numbers(shape['mean'])}, std {_numbers(shape['std'])}"),
-        ("answers", f"probabilities of {len(config['classes'])} classes"),
+        ("input", f"{colour}, {shape.image_size} × {shape.image_size} px by {shape.resize_mode}, {shape.interpolation}"),
+        ("normalised by", f"mean {_numbers(shape.mean)}, std {_numbers(shape.std)}"),
+        ("answers", f"probabilities of {len(record.classes)} classes"),
         ("temperature", f"{model.temperature:.3f}" if model.temperature != 1 else "1: the probabilities are the network's own"),
     ]
     return [(name, text) for name, text in facts if text]
 
 
-def settings_rows(config: Mapping[str, Any]) -> list[tuple[str, Facts]]:
+def settings_rows(record: RunRecord) -> list[tuple[str, Facts]]:
     """Return every resolved setting by section, as config.json has them."""
-    sections = [(name, values) for name, values in config["config"].items() if isinstance(values, Mapping)]
+    settings = record.config.model_dump(mode="json")
+    sections = [(name, values) for name, values in settings.items() if isinstance(values, Mapping)]
     return [(name, [(key, _setting(value)) for key, value in values.items()]) for name, values in sections]
 
 
-def limits(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, classes: Sequence[ClassRow], findings: Sequence[str]) -> list[str]:
+def limits(record: RunRecord, metrics: StoredMetrics | None, classes: Sequence[ClassRow], findings: Sequence[str]) -> list[str]:
     """Return what was found that limits the use of the model, each a sentence; empty if nothing was."""
-    leaks = [] if any(text.startswith("leak:") for text in findings) else [str(note) for note in config.get("notes", ()) if "copy" in note]
+    leaks = [] if any(text.startswith("leak:") for text in findings) else [note for note in record.notes if "copy" in note]
     return [*_measured_limits(metrics, classes), *findings, *leaks]
 
 
-def _measured_limits(metrics: Mapping[str, Any] | None, classes: Sequence[ClassRow]) -> Iterator[str]:
+def _measured_limits(metrics: StoredMetrics | None, classes: Sequence[ClassRow]) -> Iterator[str]:
     if metrics is None:
         return
-    for one in metrics.get("baselines", ()):
-        if not one["beaten"]:
-            yield f"Not shown to be better than {escaped(one['summary'])}, which is right for {percent(one['accuracy']['value'])} %."
+    for one in metrics.baselines:
+        if not one.beaten:
+            yield f"Not shown to be better than {escaped(one.summary)}, which is right for {percent(one.accuracy.value)} %."
     if few := [row.name for row in classes if row.few]:
-        yield f"Fewer than {MIN_CLASS_IMAGES} {metrics['split']} images, so that scores are rough: {_named(few)}."
+        yield f"Fewer than {MIN_CLASS_IMAGES} {metrics.split} images, so that scores are rough: {_named(few)}."
     if absent := [row.name for row in classes if not row.support]:
-        yield f"No {metrics['split']} image at all: {_named(absent)}."
+        yield f"No {metrics.split} image at all: {_named(absent)}."
     if unused := [row.name for row in classes if row.support and row.missed == row.support and not row.false_alarms]:
         yield f"Never answered: {_named(unused)}."
-    if metrics["split"] == "val":
+    if metrics.split == "val":
         yield "The figures are of val, which also chose the epoch: they are a little too good."
-    if metrics.get("opened", 0) > 1:
-        yield f"Test has been opened {metrics['opened']} times: what was chosen by looking at it makes its figures too good."
-    if bad := metrics.get("unreadable"):
-        yield f"Left out because unreadable: {len(bad)} image{'s' * (len(bad) != 1)}, such as {escaped(bad[0]['path'])}."
+    if metrics.opened > 1:
+        yield f"Test has been opened {metrics.opened} times: what was chosen by looking at it makes its figures too good."
+    if bad := metrics.unreadable:
+        yield f"Left out because unreadable: {len(bad)} image{'s' * (len(bad) != 1)}, such as {escaped(bad[0].path)}."
 
 
 def duration(seconds: float) -> str:

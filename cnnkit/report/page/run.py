@@ -31,6 +31,7 @@ from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
+    from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
 MOST_BYTES = 5_000_000  # of a page: what a mail takes
 LEAST_ROOM = 500_000  # of it for pictures, however long the tables are
@@ -49,11 +50,11 @@ class RunPage:
     """
 
     name: str
-    config: Mapping[str, Any]
-    history: Sequence[Mapping[str, str]]
+    record: RunRecord
+    history: Sequence[HistoryRow]
     images: Mapping[str, Mapping[str, int]]
     model: ModelFacts
-    metrics: Mapping[str, Any] | None = None
+    metrics: StoredMetrics | None = None
     answers: Sequence[Answer] = ()
     choice: Choice = field(default_factory=Choice)
     pictures: Mapping[str, Image] = field(default_factory=dict[str, Image])
@@ -65,7 +66,7 @@ class RunPage:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the model."""
-        return tuple(self.config["classes"])
+        return self.record.classes
 
 
 def run_html(page: RunPage) -> str:
@@ -81,12 +82,12 @@ def run_html(page: RunPage) -> str:
             headline=headline(page.metrics) if page.metrics else "",
             notes=page.notes,
             classes=page.classes,
-            split=page.metrics["split"] if page.metrics else "",
+            split=page.metrics.split if page.metrics else "",
             charts=curves(epochs),
             epochs=epochs,
             metrics=metric_rows(page.metrics) if page.metrics else [],
             limits=limits(
-                page.config,
+                page.record,
                 page.metrics,
                 answers["class_rows"],
                 [f"{finding.id}: {finding.message}" for finding in findings if finding.severity != "note"],
@@ -100,13 +101,13 @@ def run_html(page: RunPage) -> str:
             shown=SHOWN,
             most_of_a_case=MOST_OF_A_CASE,
             listed=MOST_LISTED,
-            command=command_line(page.config),
-            by_command=started_by_command(page.config),
-            repeat=repeat_facts(page.config, epochs),
+            command=command_line(page.record),
+            by_command=started_by_command(page.record),
+            repeat=repeat_facts(page.record, epochs),
             timing=timing_facts(epochs),
-            model=model_facts(page.config, page.model),
-            certainty=certainty(page.metrics or {}, page.model),
-            settings=settings_rows(page.config),
+            model=model_facts(page.record, page.model),
+            certainty=certainty(page.metrics, page.model),
+            settings=settings_rows(page.record),
             **answers,
         )
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,29 +13,31 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cnnkit.errors import DataError
 from cnnkit.files import whole_file
 
+if TYPE_CHECKING:
+    from cnnkit.run_dir import HistoryRow
+
 DPI = 120
 _MAX_MARKED_EPOCHS = 40  # with a dot each
 _TRAIN_COLOUR, _VAL_COLOUR, _BEST_COLOUR = "#1f77b4", "#d62728", "#555555"
 
 
-def plot_curves(history: Sequence[Mapping[str, Any] | object], path: Path) -> None:
+def plot_curves(history: Sequence[HistoryRow], path: Path) -> None:
     """Write loss and accuracy of train and val over the epochs to `path` (PNG), with the last best epoch.
 
-    `history` holds one row for each epoch with the columns of history.csv, as mappings (also of text) or objects.
-    Raises `DataError` if there is no epoch.
+    The line of val connects the evaluated epochs. Raises `DataError` if there is no epoch.
     """
     if not history:
         raise DataError(f"{path}: no epoch to plot, because the training stopped before the end of its first epoch")
-    epochs = _column(history, "epoch")
-    best = [epoch for epoch, is_best in zip(epochs, (_field(row, "is_best") for row in history), strict=True) if _is_true(is_best)]
+    epochs = [float(row.epoch) for row in history]
+    best = [float(row.epoch) for row in history if row.is_best]
     figure = Figure(figsize=(10.0, 4.0), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, quantity, label in ((left, "loss", "loss (nats)"), (right, "accuracy", "accuracy")):
         marker = "o" if len(epochs) <= _MAX_MARKED_EPOCHS else ""
         for split, color, style in (("train", _TRAIN_COLOUR, "-"), ("val", _VAL_COLOUR, "--")):
-            rows = [row for row in history if _field(row, f"{split}_{quantity}") not in {None, ""}]  # an epoch may have no evaluation
-            values = _column(rows, f"{split}_{quantity}")
-            axes.plot(_column(rows, "epoch"), values, color=color, marker=marker, markersize=4, linestyle=style, label=split)
+            points = [(row.epoch, value) for row in history if (value := getattr(row, f"{split}_{quantity}")) is not None]
+            x, y = [epoch for epoch, _ in points], [value for _, value in points]
+            axes.plot(x, y, color=color, marker=marker, markersize=4, linestyle=style, label=split)
         if best:
             axes.axvline(best[-1], color=_BEST_COLOUR, linestyle=":", label=f"best: epoch {best[-1]:.0f}")
         axes.set_xlabel("epoch")
@@ -48,19 +50,6 @@ def plot_curves(history: Sequence[Mapping[str, Any] | object], path: Path) -> No
         axes.legend()
     right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     save(figure, path)
-
-
-def _column(history: Sequence[Mapping[str, Any] | object], name: str) -> list[float]:
-    return [float(_field(row, name)) for row in history]
-
-
-def _field(row: Mapping[str, Any] | object, name: str) -> Any:
-    return row[name] if isinstance(row, Mapping) else getattr(row, name)
-
-
-def _is_true(value: object) -> bool:
-    """Return a boolean from itself or from its text in a CSV file."""
-    return str(value).strip().lower() in {"true", "1"}
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -75,10 +75,10 @@ def divide(name: str, source: Path | None, weights: Path | None, work: Path) -> 
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         _copy(images, _rows(table), folder)
     rows = _rows(table)
-    from cnnkit.data.augment.augment import looks_sided  # the rule by which cnnkit itself leaves the mirror out; loads torch
+    from cnnkit.data.augment.augment import is_mirror_sensitive  # the rule by which cnnkit leaves mirroring out; loads torch
 
     classes = {row["label"] for row in rows}
-    mirror = not any(looks_sided(label) for label in classes)
+    mirror = not any(is_mirror_sensitive(label) for label in classes)
     return Division(name, folder, len(classes), dict(Counter(row["split"] for row in rows)), mirror, weights)
 
 

@@ -54,7 +54,7 @@ def test_the_rate_is_that_of_lr_find_and_is_recorded(data):
     assert made.optim.lr == made.config.optim.lr == expected.suggestion
     assert f"--lr auto: a range test over {len(expected.rates)} steps suggests {expected.suggestion:g}" in made.notes
     run = made.begin()
-    assert run.read_config()["config"]["optim"]["lr"] == expected.suggestion
+    assert run.read_record().config.optim.lr == expected.suggestion
 
 
 def test_the_test_changes_nothing_that_is_trained(data):
@@ -129,7 +129,7 @@ def test_the_batch_size_is_found_and_recorded(data, monkeypatch):
         "--batch-size auto: batches of 8 (it is fast)",
         "the learning rate stays 0.002; --lr auto would fit it to batches of 8",
     )
-    assert made.begin().read_config()["config"]["optim"]["batch_size"] == 8
+    assert made.begin().read_record().config.optim.batch_size == 8
 
 
 def test_few_images_make_small_batches_without_a_trial(data):
@@ -168,9 +168,10 @@ def test_a_resumed_run_takes_what_was_found(data, monkeypatch):
 
 def test_python_takes_auto_too(data):
     result = cnnkit.train(data, epochs=1, **{**SMALL, "batch_size": "auto", "lr": "auto"})
-    recorded = result.run.read_config()["config"]["optim"]
-    assert recorded["batch_size"] == 32
-    assert 1e-6 < recorded["lr"] < 1
+    recorded = result.run.read_record().config.optim
+    assert recorded.batch_size == 32
+    assert recorded.lr != "auto"
+    assert 1e-6 < recorded.lr < 1
 
 
 # --- a time budget ----------------------------------------------------------------------------------------------------

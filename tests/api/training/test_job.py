@@ -38,7 +38,7 @@ def test_the_average_of_the_weights_is_the_model_that_is_kept(image_folder):
     averaged, raw = made.state.average.module.state_dict(), made.model.state_dict()
     assert all(torch.equal(value, averaged[name]) for name, value in kept.items())
     assert not any(torch.equal(value, raw[name]) for name, value in kept.items())
-    assert made.run.read_config()["config"]["optim"]["ema"] == 0.8
+    assert made.run.read_record().config.optim.ema == 0.8
 
 
 def test_the_model_file_alone_says_how_it_came_to_be(trained):
@@ -212,7 +212,7 @@ def test_an_image_that_changes_during_a_streamed_training_stops_it_with_a_way_on
         list(epochs)
     assert caught.value.exit_code == 3
     assert len(run.read_history()) == 1
-    assert run.read_config()["status"] == "stopped"
+    assert run.read_record().status == "stopped"
     victim.write_bytes(content)
     assert len(list(cnnkit.api.resume(run.path).epochs())) == 2
 

@@ -103,7 +103,7 @@ def test_every_best_model_has_the_temperature_of_its_own_validation(image_folder
             assert header.training["epoch"] == epoch.epoch
             assert (header.temperature, header.calibration) == (2.0 + len(seen), read_header(run.best).calibration)
             assert log_losses(*seen[-1]).mean() == pytest.approx(epoch.val_loss, rel=1e-5)
-    assert len(seen) == sum(row["is_best"] == "True" for row in run.read_history()) > 0
+    assert len(seen) == sum(row.is_best for row in run.read_history()) > 0
 
 
 def test_without_a_validation_the_temperature_is_1():

@@ -24,7 +24,7 @@ def of_torchvision(image: Tensor, factors: list[float]) -> Tensor:
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([1, 3]))
-def test_every_image_is_what_torchvision_makes_of_it_with_its_own_factors(seed: int, reach: float, channels: int) -> None:
+def test_every_image_equals_torchvisions_with_its_own_factors(seed: int, reach: float, channels: int) -> None:
     images, draws = noise(4, channels), torch.rand((4, 3), generator=torch.Generator().manual_seed(seed))
     got = jitter(images, draws, reach)
     assert (got.dtype, got.shape) == (torch.float32, images.shape)
@@ -51,7 +51,7 @@ def test_gray_images_have_no_saturation() -> None:
     torch.testing.assert_close(jitter(images, draws, 0.9), images.float(), rtol=0, atol=1e-3)
 
 
-def test_the_middle_draw_changes_nothing_and_the_batch_given_stays_as_it_was() -> None:
+def test_the_middle_draw_changes_nothing_and_the_input_stays_unchanged() -> None:
     for images in (noise(3), noise(3).float()):
         before = images.clone()
         torch.testing.assert_close(jitter(images, torch.full((3, 3), MIDDLE), 0.8), before.float(), rtol=0, atol=1e-3)

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment.erasing import AREA, ASPECT, erase, rectangles
+from cnnkit.data.augment.erasing import AREA_RANGE, ASPECT_RANGE, erase, rectangles
 
 SIZE = 64
 
@@ -23,9 +23,9 @@ def numbers(count: int, **chosen: float) -> Tensor:
 
 
 def holes(images: Tensor, got: Tensor) -> NDArray[np.int64]:
-    """Top, bottom, left, right (N, 4) of what was erased, which must be a rectangle; zeros where nothing was.
+    """Return top, bottom, left and right (N, 4) of the erased rectangles, zeros for an image without a hole.
 
-    A hole may hold a pixel that had the mean level before, so the levels of all channels are looked at together.
+    A pixel of a hole may have had the mean level before in one channel, so the channels are compared together.
     """
     found: list[list[int]] = []
     for hidden in (got != images).any(1).numpy():
@@ -37,10 +37,10 @@ def holes(images: Tensor, got: Tensor) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.25, 0.5, 1.0])
-def test_the_area_is_the_share_that_was_drawn(draw: float) -> None:
+def test_the_area_is_the_drawn_share(draw: float) -> None:
     images = noise(50)
     top, bottom, left, right = holes(images, erase(images, numbers(50, happens=0.0, area=draw), 1.0)).T
-    share = AREA[0] + draw * (AREA[1] - AREA[0])
+    share = AREA_RANGE[0] + draw * (AREA_RANGE[1] - AREA_RANGE[0])
     np.testing.assert_allclose((bottom - top) * (right - left) / SIZE**2, share, atol=share * 0.12)  # whole pixels
     assert 0.02 <= share <= 0.33
 
@@ -52,7 +52,7 @@ def test_tall_is_as_likely_as_wide_within_the_papers_limits() -> None:
     assert 0.28 <= aspect.min() < 0.4
     assert 2.5 < aspect.max() <= 1.05 / 0.28
     assert 170 < (aspect > 1).sum() < 230
-    assert pytest.approx(0.3) == ASPECT[0]
+    assert pytest.approx(0.3) == ASPECT_RANGE[0]
 
 
 def test_the_largest_hole_still_fits_into_the_image() -> None:
@@ -76,15 +76,16 @@ def test_the_share_of_images_is_the_probability(probability: float) -> None:
 def test_holes_reach_every_border_and_never_leave_the_image() -> None:
     just_below_one = 1 - 2.0**-24
     images = noise(1)
-    for across, down, place in ((0.0, 0.0, (0, 0)), (just_below_one, just_below_one, (SIZE, SIZE))):
+    for across, down, at_end in ((0.0, 0.0, False), (just_below_one, just_below_one, True)):
         hole = holes(images, erase(images, numbers(1, happens=0.0, area=0.4, aspect=0.5, across=across, down=down), 1.0))[0]
-        side = round(SIZE * (AREA[0] + 0.4 * (AREA[1] - AREA[0])) ** 0.5)
-        assert (hole[0], hole[2]) == (place[0] and SIZE - side, place[1] and SIZE - side)
-        assert (hole[1] - hole[0], hole[3] - hole[2]) == (side, side)
+        length = round(SIZE * (AREA_RANGE[0] + 0.4 * (AREA_RANGE[1] - AREA_RANGE[0])) ** 0.5)
+        start = SIZE - length if at_end else 0
+        assert (hole[0], hole[2]) == (start, start)
+        assert (hole[1] - hole[0], hole[3] - hole[2]) == (length, length)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_the_filling_is_the_mean_of_the_image_itself_colour_by_colour(dtype: torch.dtype) -> None:
+def test_the_filling_is_the_mean_of_the_image_per_colour(dtype: torch.dtype) -> None:
     images = torch.stack([noise(1)[0] // 4, 255 - noise(1)[0] // 4]).to(dtype)
     got = erase(images, numbers(2, happens=0.0), 1.0)
     assert got.dtype == dtype
@@ -94,13 +95,13 @@ def test_the_filling_is_the_mean_of_the_image_itself_colour_by_colour(dtype: tor
         torch.testing.assert_close(filling[:, 0], image.float().mean((1, 2)), rtol=0, atol=0.501 if dtype == torch.uint8 else 1e-3)
 
 
-def test_images_of_a_batch_have_holes_of_their_own() -> None:
+def test_images_of_a_batch_have_different_holes() -> None:
     images = noise(20)
     boxes = holes(images, erase(images, numbers(20, happens=0.0), 1.0))
     assert len({tuple(box) for box in boxes.tolist()}) == 20
 
 
-def test_rectangles_are_those_of_slices() -> None:
+def test_rectangles_equal_slices() -> None:
     edges = torch.tensor([[0, 2, 1, 3], [4, 5, 0, 6], [3, 3, 2, 4]]).T
     masks = rectangles(edges[0], edges[1], edges[2], edges[3], 5, 6)
     assert (masks.shape, masks.dtype) == ((3, 1, 5, 6), torch.bool)

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.data.augment.augment import DRAWS, MIXING, Augmentation
+from cnnkit.data.augment.augment import MIXING_DRAWS, NUM_DRAWS, Augmentation
 from cnnkit.data.augment.mixing import beta, mix
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.batches import Batches
@@ -26,7 +26,7 @@ NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
 
 
 def batch(count: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Image i is all 2 i + 1, so that a pixel tells whose it is."""
+    """Return images with the constant level 2 i + 1, so that a pixel tells its image, and labels."""
     images = (2 * torch.arange(count) + 1).to(torch.uint8)[:, None, None, None].expand(-1, 3, size, size)
     return images, torch.arange(count) % CLASSES
 
@@ -41,14 +41,14 @@ def mixed(count: int, mixup: float, cutmix: float, size: int = SIZE) -> tuple[Te
 
 
 def own_share(images: Tensor) -> Tensor:
-    """The mean share (N,) of an image's own level in what became of a `batch`."""
+    """Return the mean share (N,) of an image's own level in a mixed `batch`."""
     own = 2 * torch.arange(len(images)) + 1.0
     other = own.roll(1)
     return (images.mean((1, 2, 3)) - other) / (own - other)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_targets_say_how_much_of_the_picture_is_of_which_class(way: str) -> None:
+def test_targets_are_the_shares_of_the_classes_in_the_picture(way: str) -> None:
     images, targets = mixed(100, *WAYS[way])
     assert (images.dtype, targets.dtype, targets.shape) == (torch.float32, torch.float32, (100, CLASSES))
     torch.testing.assert_close(targets.sum(1), torch.ones(100))
@@ -59,7 +59,7 @@ def test_targets_say_how_much_of_the_picture_is_of_which_class(way: str) -> None
     assert 0.95 < float(share.max()) < 1.0001
 
 
-def test_mixup_blends_every_pixel_with_the_same_share_and_images_have_shares_of_their_own() -> None:
+def test_mixup_blends_all_pixels_of_an_image_with_one_share() -> None:
     images, targets = mixed(50, 1.0, 0)
     torch.testing.assert_close(images.amin((1, 2, 3)), images.amax((1, 2, 3)))
     torch.testing.assert_close(
@@ -83,22 +83,22 @@ def test_cutmix_pastes_one_rectangle_of_the_neighbour() -> None:
 @given(
     st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32), st.floats(0, 1, exclude_max=True, width=32)
 )
-def test_the_cut_is_that_of_the_papers_code(drawn: float, across: float, down: float) -> None:
-    """``rand_bbox`` of the authors: side times root, centre anywhere, clipped; the label by the pixels that are left."""
+def test_the_cut_equals_the_papers_code(drawn: float, across: float, down: float) -> None:
+    """Compare with the authors' ``rand_bbox``: root of the share, uniform centre, clipped; the remaining pixels set the label."""
     images, labels = batch(2, 11)
     draws = np.tile(np.array([0, drawn, across, down], np.float32), (2, 1))
     got, targets = mix(images, labels, draws, mixup=0, cutmix=1.0, classes=CLASSES)
-    side = int(11 * np.sqrt(1 - drawn))  # of Beta(1, 1), the uniform one
+    length = int(11 * np.sqrt(1 - drawn))  # Beta(1, 1) is uniform
     x, y = int(across * 11), int(down * 11)
-    left, right = np.clip([x - side // 2, x - side // 2 + side], 0, 11)
-    top, bottom = np.clip([y - side // 2, y - side // 2 + side], 0, 11)
+    left, right = np.clip([x - length // 2, x - length // 2 + length], 0, 11)
+    top, bottom = np.clip([y - length // 2, y - length // 2 + length], 0, 11)
     expected = np.ones((11, 11), np.float32)
     expected[top:bottom, left:right] = 3
     np.testing.assert_array_equal(got[0, 0].numpy(), expected)
     assert float(targets[0, 0]) == pytest.approx(1 - (bottom - top) * (right - left) / 121, abs=1e-6)
 
 
-def test_with_both_half_of_the_images_are_mixed_in_either_way() -> None:
+def test_with_both_methods_half_of_the_images_take_each() -> None:
     images, _ = mixed(1000, 0.4, 1.0, size=8)
     blended = torch.from_numpy(numbers(1000)[:, 0] < 0.5)
     assert 430 < int(blended.sum()) < 570
@@ -148,18 +148,18 @@ def test_batches_yield_probabilities_that_the_loss_takes(way: str) -> None:
             assert float(loss) == pytest.approx(np.log(CLASSES), abs=1e-5)
 
 
-def test_mixing_comes_last_and_with_the_samples_own_draws() -> None:
+def test_mixing_comes_last_and_uses_the_draws_of_the_sample() -> None:
     varied = Augmentation(rotate=15, flip="h", zoom=(0.8, 1.2), shift=0.1, color=0.3, erase=0.5, randaugment=(1, 9))
     plain, mixing = batches(varied, 20), batches(replace(varied, mixup=0.5), 20)
     (images, labels), (mixed_images, targets) = next(iter(plain.epoch(2))), next(iter(mixing.epoch(2)))
     order = np.random.default_rng((1, 2)).permutation(20)
-    share = torch.from_numpy(beta(uniform(1, 2, order, DRAWS)[:, MIXING][:, 1], 0.5)).float()
+    share = torch.from_numpy(beta(uniform(1, 2, order, NUM_DRAWS)[:, MIXING_DRAWS][:, 1], 0.5)).float()
     expected = share[:, None, None, None] * images + (1 - share)[:, None, None, None] * images.roll(1, 0)
     torch.testing.assert_close(mixed_images, expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(targets.gather(1, labels[:, None])[:, 0] >= share - 1e-6, torch.ones(20, dtype=torch.bool))
 
 
-def test_mixed_epochs_can_be_repeated_and_differ() -> None:
+def test_equal_epochs_mix_equally_and_others_differ() -> None:
     both = batches(replace(NONE, mixup=1.0, cutmix=1.0))
     first, again, other = (torch.cat([targets for _, targets in both.epoch(number)]) for number in (1, 1, 2))
     assert torch.equal(first, again)

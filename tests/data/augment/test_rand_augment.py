@@ -18,7 +18,7 @@ SIZE = 24
 
 
 def smooth(count: int, channels: int = 3, size: int = SIZE) -> Tensor:
-    """Pictures in which nearly every operation is seen, none of them like another."""
+    """Return different pictures that nearly every operation changes."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
     planes = torch.stack([30 + 200 * x, 20 + 150 * y * x, 128 + 90 * torch.sin(9 * x + 15 * y)])[:channels]
     return (planes + torch.arange(count)[:, None, None, None] % 9).to(torch.uint8)
@@ -29,13 +29,13 @@ def every_case(images: Tensor, magnitude: int) -> Tensor:
 
 
 def of_torchvision(image: Tensor, magnitude: int, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What its RandAugment makes of `image`, with its own tables of ranges: plus, then minus, then what has no sign, twice."""
+    """Return the results of torchvision's RandAugment for `image`: plus, then minus, then the operations without a sign, twice."""
     made: dict[str, list[Tensor]] = {}
     transform = RandAugment(1, magnitude, interpolation=InterpolationMode.BILINEAR, fill=[PAD_LEVEL])
     for name, entry in RandAugment._AUGMENTATION_SPACE.items():
         chosen: Any = (name, entry)
         monkeypatch.setattr(transform, "_get_random_item", lambda _space, chosen=chosen: chosen)
-        for sign in (0.9, 0.1):  # torch.rand of at most a half is the minus
+        for sign in (0.9, 0.1):  # torch.rand up to 0.5 means minus
             with monkeypatch.context() as patch:
                 patch.setattr(torch, "rand", lambda _size, sign=sign: torch.tensor(sign))
                 made.setdefault(name, []).append(transform(image))
@@ -46,13 +46,13 @@ def of_torchvision(image: Tensor, magnitude: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("magnitude", [0, 9, 14, 30])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_cases_are_those_of_torchvision_each_as_often(magnitude: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cases_equal_torchvisions_with_equal_frequency(magnitude: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     image = smooth(1, channels)
     got = every_case(image.expand(NUMBERS, -1, -1, -1), magnitude)
     assert got.dtype == torch.uint8
     for number, (result, expected) in enumerate(zip(got, of_torchvision(image[0], magnitude, monkeypatch), strict=True)):
         apart = (result.int() - expected.int()).abs()
-        assert int(apart.max()) <= 1, number  # its magnitudes are float32: a level now and then
+        assert int(apart.max()) <= 1, number  # torchvision's float32 magnitudes change a few pixels by one level
         assert float((apart > 0).float().mean()) < 0.02, number
 
 
@@ -63,7 +63,7 @@ def test_all_but_identity_changes_a_picture() -> None:
     assert len({got.numpy().tobytes() for got in every_case(images, 20)}) == 23
 
 
-def test_an_image_is_varied_alike_in_any_company() -> None:
+def test_the_variation_of_an_image_does_not_depend_on_its_batch() -> None:
     images, draws = smooth(200), torch.rand((200, 4), generator=torch.Generator().manual_seed(0))
     together = rand_augment(images, draws, 3, 12)
     backwards = rand_augment(images.flip(0), draws.flip(0), 3, 12).flip(0)
@@ -88,13 +88,13 @@ def test_draws_choose_every_operation_equally_often() -> None:
     assert max(looks.values()) <= 4000  # some small pictures of 8 pixels look alike
 
 
-def test_images_that_were_interpolated_become_bytes_by_rounding() -> None:
+def test_interpolated_images_are_rounded_to_bytes() -> None:
     images = torch.tensor([-0.4, 0.6, 254.4, 255.4]).repeat(16).view(1, 1, 8, 8)
     identity = torch.full((1, 1), 18.5 / NUMBERS)
     assert rand_augment(images, identity, 1, 9).flatten()[:4].tolist() == [0, 1, 254, 255]
 
 
-def test_the_batch_given_stays_as_it_was() -> None:
+def test_the_input_stays_unchanged() -> None:
     images = smooth(NUMBERS)
     before = images.clone()
     assert not np.array_equal(every_case(images, 20).numpy(), before.numpy())

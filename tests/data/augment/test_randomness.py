@@ -9,7 +9,7 @@ from cnnkit.data.augment.randomness import permutation, uniform
 
 
 def chi_square(values: np.ndarray, bins: int = 64) -> float:
-    """Pearson's statistic against equal bins, in standard deviations from its expectation (bins - 1)."""
+    """Return Pearson's statistic for equal bins, in standard deviations from its expectation (bins - 1)."""
     observed, _ = np.histogram(values, bins, (0, 1))
     expected = values.size / bins
     return float(((observed - expected) ** 2 / expected).sum() - (bins - 1)) / np.sqrt(2 * (bins - 1))
@@ -46,7 +46,7 @@ def test_numbers_of_one_image_are_unrelated_to_each_other_and_to_the_next_image(
         assert abs(np.corrcoef(draws[:, 0], other[:, 0])[0, 1]) < limit
 
 
-def test_numbers_depend_on_the_key_alone_and_not_on_its_place_or_batch() -> None:
+def test_numbers_depend_on_the_key_and_not_on_its_position_or_batch() -> None:
     keys = np.arange(100)
     whole = uniform(3, 7, keys, 6)
     order = np.random.default_rng(0).permutation(100)
@@ -64,7 +64,7 @@ def test_large_seeds_are_taken_without_a_warning() -> None:
     assert uniform(2**31 - 1, 10_000, np.array([2**62]), 1).shape == (1, 1)
 
 
-def test_a_permutation_has_everyone_once_and_depends_on_seed_and_epoch() -> None:
+def test_a_permutation_holds_every_index_once_and_depends_on_seed_and_epoch() -> None:
     orders = {(seed, epoch): permutation(seed, epoch, 50) for seed in range(3) for epoch in range(3)}
     assert all(sorted(order) == list(range(50)) for order in orders.values())
     assert len({tuple(order) for order in orders.values()}) == 9

@@ -65,7 +65,7 @@ def test_images_may_differ_in_size_and_kind(tmp_path: Path) -> None:
         source.read(source.records[3])
 
 
-def test_a_pillow_image_is_read_as_its_file_would_be(tmp_path: Path) -> None:
+def test_a_pillow_image_is_read_like_its_file(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned
     Image.fromarray(RGB[0]).save(tmp_path / "turned.png", exif=exif)
@@ -93,7 +93,7 @@ def test_labels_are_named_by_their_text(labels: Any, names: list[str]) -> None:
     assert [record.label for record in ArraysSource(RGB, labels).records] == names
 
 
-def test_numbers_are_places_in_the_classes_where_these_are_given() -> None:
+def test_numbers_are_indices_of_given_classes() -> None:
     assert [record.label for record in ArraysSource(RGB, [1, 0, 1, 0], classes=["bees", "ants"]).records] == LABELS
     assert [record.label for record in ArraysSource(RGB, LABELS, classes=["bees", "ants", "wasps"]).records] == LABELS
 
@@ -103,7 +103,7 @@ def test_splits_and_groups_are_passed_on() -> None:
     assert [(record.split, record.group) for record in source.records] == [("train", "7"), ("val", None), ("test", "x"), ("train", "7")]
 
 
-def test_name_and_stamps_are_those_of_the_content() -> None:
+def test_name_and_stamps_depend_on_the_content() -> None:
     first, second, gray = ArraysSource(RGB, LABELS), ArraysSource(RGB.copy(), LABELS), ArraysSource(RGB[..., 0], LABELS)
     assert first.name == second.name
     assert first.name.startswith("arrays-")
@@ -140,30 +140,30 @@ NAN: Any = np.full((4, 2, 2), np.nan)
         (lambda: ArraysSource(np.zeros((4, 6, 5, 4), np.uint8), LABELS), r"4 channels: give images\[\.\.\., :3\]"),
         (lambda: ArraysSource(np.zeros((4, 6), np.uint8), LABELS), r"images: shape \(4, 6\); expected \(N, H, W\)"),
         (lambda: ArraysSource(np.zeros((4, 0, 5), np.uint8), LABELS), r"shape \(4, 0, 5\) has no pixels"),
-        (lambda: ArraysSource([], []), "images: there are none"),
-        (lambda: ArraysSource("images", LABELS), "images: one file; give a list of them, or name a folder with data="),
+        (lambda: ArraysSource([], []), "images: empty; expected at least one image"),
+        (lambda: ArraysSource("images", LABELS), "images: a single file; give a list of images, or a folder with data="),
         (lambda: ArraysSource([None], [0]), r"images\[0\]: object; expected uint8"),
-        (lambda: ArraysSource(["a.jpg", "b.jpg", "a.jpg"], [0, 1, 0]), r"images: 'a\.jpg' comes 2 times; name each file once"),
-        (lambda: ArraysSource(RGB, LABELS[:3]), "labels: 3 for 4 images; there must be one for each image"),
+        (lambda: ArraysSource(["a.jpg", "b.jpg", "a.jpg"], [0, 1, 0]), r"images: 'a\.jpg' is listed 2 times; list each file once"),
+        (lambda: ArraysSource(RGB, LABELS[:3]), "labels: 3 for 4 images; expected one for each image"),
         (lambda: ArraysSource(RGB, LABELS, splits=["train"]), "splits: 1 for 4 images"),
         (lambda: ArraysSource(RGB, LABELS, groups=[1]), "groups: 1 for 4 images"),
         (lambda: ArraysSource(RGB, LABELS, splits=["train"] * 3 + ["tset"]), r"splits: unknown split 'tset'; did you mean 'test'"),
         (
             lambda: ArraysSource(RGB, np.eye(4, dtype=int)),
-            r"labels: shape \(4, 4\); .* of one-hot labels give labels\.argmax\(1\)",
+            r"labels: shape \(4, 4\); .* for one-hot labels give labels\.argmax\(1\)",
         ),
         (lambda: ArraysSource(RGB, np.zeros(4)), r"labels\[0\]: 0\.0; expected a name, a whole number or a boolean .*astype\(int\)"),
         (lambda: ArraysSource(RGB, ["a", "b", float("nan"), "a"]), r"labels\[2\]: nan; expected a name"),  # pyright: ignore[reportArgumentType]
         (lambda: ArraysSource(RGB, ["a", " ", "b", "a"]), r"labels\[1\]: empty; expected the name of a class"),
-        (lambda: ArraysSource(RGB, [0, 1, 2, 0], classes=["a", "b"]), r"labels\[2\]: 2 is no place in classes, which has 2: 0 to 1"),
+        (lambda: ArraysSource(RGB, [0, 1, 2, 0], classes=["a", "b"]), r"labels\[2\]: 2 is no index of classes; expected 0 to 1"),
         (lambda: ArraysSource(RGB, LABELS, classes=["ant", "bees"]), r"labels: 'ants' is not in classes; did you mean 'ant'"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_way_out(make: Callable[[], ArraysSource], message: str) -> None:
+def test_invalid_arguments_are_refused_with_advice(make: Callable[[], ArraysSource], message: str) -> None:
     with pytest.raises(DataError, match=message):
         make()
 
 
 def test_a_tensor_that_numpy_cannot_read_is_refused() -> None:
-    with pytest.raises(DataError, match="images: cannot be made an array"):
+    with pytest.raises(DataError, match="images: cannot be converted to an array"):
         ArraysSource(torch.zeros(4, 6, 5, requires_grad=True), LABELS)  # pyright: ignore[reportArgumentType]

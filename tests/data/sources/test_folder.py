@@ -39,7 +39,7 @@ def test_a_slash_at_the_end_of_the_folder_changes_no_path(image_folder) -> None:
     assert open_source(f"{root}/").records == open_source(str(root)).records
 
 
-def test_hidden_files_and_litter_are_passed_over_in_silence(tmp_path: Path) -> None:
+def test_hidden_files_and_litter_are_ignored_without_a_note(tmp_path: Path) -> None:
     root = tmp_path / "d"
     touch(root / "ants/1.jpg", root / "ants/._1.jpg", root / "ants/.DS_Store", root / "ants/Thumbs.db", root / "ants/desktop.ini")
     touch(root / ".git/1.jpg", root / "__MACOSX/ants/1.jpg", root / "ants/@eaDir/1.jpg", root / "ants/.thumbnails/1.jpg")
@@ -49,7 +49,7 @@ def test_hidden_files_and_litter_are_passed_over_in_silence(tmp_path: Path) -> N
     assert source.notes == ()
 
 
-def test_what_is_left_out_is_mentioned(tmp_path: Path) -> None:
+def test_left_out_files_are_noted(tmp_path: Path) -> None:
     touch(tmp_path / "d/ants/1.jpg", tmp_path / "d/ants/1.txt", tmp_path / "d/loose.jpg", tmp_path / "d/.hidden.jpg")
     assert FolderSource(tmp_path / "d").notes == (
         "1 images outside of class folders were left out",
@@ -61,11 +61,11 @@ def test_what_is_left_out_is_mentioned(tmp_path: Path) -> None:
     ("data", "message"),
     [
         ("gone", "--data gone: no such folder; expected a folder of class folders, or 'digits'"),
-        ("file.txt", r"--data file\.txt: a file; expected a folder of class folders, a \.csv, or a \.zip or \.tar of such a folder"),
+        ("file.txt", r"--data file\.txt: not a folder; expected a folder of class folders, a \.csv, or a \.zip or \.tar of such a folder"),
         ("empty", "--data empty: no images found in class folders; .*; it is empty"),
     ],
 )
-def test_what_is_no_folder_of_class_folders_is_refused(tmp_path: Path, data: str, message: str) -> None:
+def test_a_path_without_class_folders_is_refused(tmp_path: Path, data: str, message: str) -> None:
     touch(tmp_path / "file.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
@@ -105,9 +105,7 @@ def test_a_linked_class_folder_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["d", "d/ants", "d/ants/2019"])
-def test_a_folder_that_may_not_be_listed_is_refused_and_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
-) -> None:
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
     root = tmp_path / "d"
     touch(root / "ants/2019/1.jpg", root / "bees/1.jpg")
     scandir = os.scandir
@@ -128,7 +126,7 @@ def test_reading_gives_the_bytes_of_the_file(image_folder) -> None:
     assert source.read(source.records[0]) == (root / source.records[0].path).read_bytes()
 
 
-def test_a_file_that_is_gone_is_unreadable_and_has_a_stamp(image_folder) -> None:
+def test_a_deleted_file_is_unreadable_and_has_a_stamp(image_folder) -> None:
     root: Path = image_folder()
     source = FolderSource(root)
     before = source.stamp(source.records[0])
@@ -138,7 +136,7 @@ def test_a_file_that_is_gone_is_unreadable_and_has_a_stamp(image_folder) -> None
         source.read(source.records[0])
 
 
-def test_the_stamp_tells_a_changed_file(image_folder) -> None:
+def test_the_stamp_changes_with_the_file(image_folder) -> None:
     root: Path = image_folder()
     source = FolderSource(root)
     file = root / source.records[0].path
@@ -148,7 +146,7 @@ def test_the_stamp_tells_a_changed_file(image_folder) -> None:
     assert source.stamp(source.records[0]) != before
 
 
-def test_a_pipe_is_unreadable_at_once(tmp_path: Path) -> None:
+def test_a_pipe_is_unreadable_without_waiting(tmp_path: Path) -> None:
     touch(tmp_path / "d/ants/1.jpg")
     os.mkfifo(tmp_path / "d/ants/2.jpg")
     source = FolderSource(tmp_path / "d")

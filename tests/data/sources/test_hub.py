@@ -1,4 +1,4 @@
-"""The package ``datasets`` is an extra that need not be installed: a stand-in with its few names takes its place here."""
+"""Tests of the hub with a fake of the package ``datasets``, an extra that may be missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Image:
 
 
 class Rows:
-    """A part of a data set: its columns and their features, as `datasets.Dataset` has them."""
+    """A split of a data set: a fake of `datasets.Dataset` with its columns and their features."""
 
     def __init__(self, features: dict[str, Any], columns: dict[str, list[Any]]) -> None:
         self.features = features
@@ -64,7 +64,7 @@ def stored(*contents: bytes | str | None) -> list[dict[str, Any] | None]:
 
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put the stand-in in place; a test sets `load_dataset`."""
+    """Install a fake of ``datasets``; a test sets `load_dataset`."""
     module: Any = ModuleType("datasets")
     module.Image, module.config = Image, SimpleNamespace(HF_HUB_OFFLINE=False)
     hub: Any = ModuleType("huggingface_hub")
@@ -90,7 +90,7 @@ def test_columns_and_splits_become_records(datasets: Any, tmp_path: Path) -> Non
         Record("validation/000001", "cat", "val"),
     )
     assert [source.read(record) for record in source.records[:3]] == [b"one", b"two", b"three"]
-    with pytest.raises(UndecodableError, match="there is no image in this row"):
+    with pytest.raises(UndecodableError, match="this row has no image"):
         source.read(source.records[3])
     assert source.stamp(source.records[1]) == "f00d:000001"
     assert source.notes == ()
@@ -110,7 +110,7 @@ def test_name_and_configuration_are_told_apart(datasets: Any) -> None:
 
 
 @pytest.mark.parametrize("download", [True, False])
-def test_the_hub_is_asked_only_where_a_download_is(datasets: Any, download: bool) -> None:
+def test_the_hub_is_contacted_only_with_download(datasets: Any, download: bool) -> None:
     seen: list[bool] = []
 
     def load(*_: Any) -> Any:
@@ -136,7 +136,7 @@ def test_stdout_is_left_to_results(datasets: Any, capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == ("", "a progress bar\n")
 
 
-def test_what_has_no_label_or_is_no_split_is_left_out_with_a_note(datasets: Any) -> None:
+def test_images_without_label_and_unknown_splits_are_left_out_with_a_note(datasets: Any) -> None:
     datasets.load_dataset = lambda *_: {
         "train": Rows(PETS, {"image": stored(b"one", b"two"), "label": [1, 0]}),
         "test": Rows(PETS, {"image": stored(b"x", b"y"), "label": [-1, None]}),
@@ -177,11 +177,11 @@ def test_a_column_may_give_the_groups(datasets: Any) -> None:
     [
         ({"train": Rows({"text": TEXT}, {"text": [""]})}, "--data hf:pets: no column of images; it has: text"),
         ({"train": Rows({"image": Image(), "box": None}, {"image": []})}, "no column of class labels; it has: image, box"),
-        ({"a": Rows(PETS, {"image": []}), "b": Rows(PETS, {"image": []})}, "none of its splits is train, val or test: a, b"),
+        ({"a": Rows(PETS, {"image": []}), "b": Rows(PETS, {"image": []})}, "none of its splits is train, val or test; it has: a, b"),
         ({"train": Rows(PETS, {"image": stored(b"x"), "label": [-1]})}, "no image has a label"),
     ],
 )
-def test_what_has_no_images_and_labels_is_refused(datasets: Any, parts: dict[str, Rows], message: str) -> None:
+def test_a_data_set_without_images_or_labels_is_refused(datasets: Any, parts: dict[str, Rows], message: str) -> None:
     datasets.load_dataset = lambda *_: parts
     with pytest.raises(DataError, match=message):
         open_source("hf:pets")

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnkit.data.source import Record
-from cnnkit.data.sources.layout import Layout, litter, natural_order, read_layout, suffix_of
+from cnnkit.data.sources.layout import Layout, is_litter, natural_order, read_layout, suffix_of
 from cnnkit.errors import DataError
 
 
@@ -23,14 +23,14 @@ def test_images_in_folders_below_a_class_belong_to_it() -> None:
     assert read("ants/2019/spring/1.jpg", "bees/2.jpg").records[0] == Record("ants/2019/spring/1.jpg", "ants")
 
 
-def test_endings_are_known_in_any_case() -> None:
+def test_suffixes_are_recognised_in_any_case() -> None:
     assert len(read("ants/1.JPG", "ants/2.Png", "ants/3.tiff").records) == 3
 
 
 @pytest.mark.parametrize(
     ("path", "suffix"), [("a/1.JPG", ".jpg"), ("a.b/readme", ""), ("a/x.tar.gz", ".gz"), (".hidden", ""), ("a/.jpg", ""), ("x.", ".")]
 )
-def test_the_ending_of_a_name(path: str, suffix: str) -> None:
+def test_the_suffix_of_a_name(path: str, suffix: str) -> None:
     assert suffix_of(path) == suffix
 
 
@@ -43,26 +43,26 @@ def test_split_folders_fix_the_split_under_any_of_their_names(names: Sequence[st
     assert {record.label for record in records} == {"ants", "bees"}
 
 
-def test_classes_called_val_and_test_are_classes_where_there_is_no_train() -> None:
+def test_without_train_folders_named_val_and_test_are_classes() -> None:
     assert [(record.label, record.split) for record in read("test/1.jpg", "other/1.jpg").records] == [("other", None), ("test", None)]
 
 
 def test_a_folder_of_images_beside_train_that_is_no_split_is_refused() -> None:
-    with pytest.raises(DataError, match="beside train there is 'holdout', which is no split; allowed: train, val, test"):
+    with pytest.raises(DataError, match="the folder 'holdout' beside train is no split; allowed: train, val, test; move it elsewhere"):
         read("train/ants/1.jpg", "holdout/ants/1.jpg")
     assert len(read("train/ants/1.jpg", "notes/readme.txt").records) == 1
 
 
 def test_two_folders_for_one_split_are_refused() -> None:
-    with pytest.raises(DataError, match="'val' and 'valid' both mean the split val; keep one"):
+    with pytest.raises(DataError, match="the folders 'val' and 'valid' both mean the split val; keep one"):
         read("train/ants/1.jpg", "val/ants/1.jpg", "valid/ants/1.jpg")
 
 
-def test_what_is_left_out_is_counted() -> None:
+def test_left_out_files_are_counted() -> None:
     layout = read("ants/1.jpg", "ants/1.txt", "bees/1.txt", "bees/1.xml", "bees/README", "loose.jpg", "notes.txt")
     assert layout.notes() == (
         "1 images outside of class folders were left out",
-        "4 files that are no images were left out (2 .txt, 1 .xml, 1 without ending)",
+        "4 files that are no images were left out (2 .txt, 1 .xml, 1 without suffix)",
     )
 
 
@@ -86,26 +86,26 @@ def test_no_image_in_a_class_folder_is_refused_with_advice(paths: Sequence[str],
 
 
 @pytest.mark.parametrize("name", ["__MACOSX", "Thumbs.db", "desktop.ini", ".DS_Store", ".ipynb_checkpoints", "@eaDir", "._1.jpg"])
-def test_what_systems_leave_behind_is_litter(name: str) -> None:
-    assert litter(name)
-    assert not litter(f"my{name}")
+def test_files_of_systems_and_tools_are_litter(name: str) -> None:
+    assert is_litter(name)
+    assert not is_litter(f"my{name}")
 
 
-def test_records_stand_class_by_class_and_files_in_natural_order() -> None:
+def test_records_are_sorted_by_class_and_in_natural_order() -> None:
     paths = [f"{split}/{label}/{number}.jpg" for number in (10, 9, 1) for label in ("b", "a") for split in ("val", "train")]
     records = read(*paths).records
     assert [record.path for record in records[:4]] == ["train/a/1.jpg", "train/a/9.jpg", "train/a/10.jpg", "train/b/1.jpg"]
     assert records == read(*paths[::-1]).records
 
 
-def test_class_names_are_ordered_as_people_do() -> None:
+def test_class_names_are_in_natural_order() -> None:
     assert natural_order(["10", "2", "1"]) == ["1", "2", "10"]
     assert natural_order(["img10b", "img2", "img10a", "b", "B", "img", "2"]) == ["2", "B", "b", "img", "img2", "img10a", "img10b"]
     assert natural_order(["01", "1", "001"]) == ["001", "01", "1"]  # a stable rule for equal numbers
 
 
-@example(["²", "①", "\u0661"])  # digits that int() does not read, and one that it does
+@example(["²", "①", "\u0661"])  # two digits that int() refuses, one that it reads
 @given(st.lists(st.text(min_size=1), max_size=6))
-def test_any_names_can_be_ordered_and_their_first_order_plays_no_part(names: list[str]) -> None:
+def test_any_names_have_one_natural_order(names: list[str]) -> None:
     assert natural_order(names) == natural_order(names[::-1])
     assert sorted(natural_order(names)) == sorted(names)

@@ -53,7 +53,7 @@ def test_rows_become_records(table: Write) -> None:
     ],
     ids=["byte order mark", "other order", "semicolons", "tabs", "spaces", "blank lines", "empty split"],
 )
-def test_tables_of_all_kinds_say_the_same(table: Write, content: str) -> None:
+def test_variants_of_a_table_give_the_same_records(table: Write, content: str) -> None:
     assert list(TableSource(table(content)).records) == [Record("1.jpg", "ants")]
 
 
@@ -72,7 +72,7 @@ def test_paths_are_relative_to_the_table_or_absolute(table: Write, tmp_path: Pat
         assert [source.read(record) for record in source.records] == [b"one", b"two", b"outside", b"outside"]
 
 
-def test_no_file_is_looked_at_before_it_is_read(table: Write, tmp_path: Path) -> None:
+def test_no_image_file_is_opened_before_it_is_read(table: Write, tmp_path: Path) -> None:
     source = TableSource(table("path,label\n1.jpg,ants\n"))
     (record,) = source.records
     assert source.stamp(record) == "missing"
@@ -82,7 +82,7 @@ def test_no_file_is_looked_at_before_it_is_read(table: Write, tmp_path: Path) ->
     assert source.stamp(record) != "missing"
 
 
-def test_a_name_that_no_file_can_have_is_unreadable(table: Write) -> None:
+def test_an_impossible_file_name_is_unreadable(table: Write) -> None:
     source = TableSource(table("path,label\na\0b.jpg,ants\n"))
     assert source.stamp(source.records[0]) == "missing"
     with pytest.raises(UndecodableError, match="null"):
@@ -118,10 +118,10 @@ def test_any_path_survives(tmp_path_factory: pytest.TempPathFactory, name: str) 
         ("", r"t\.csv: no column 'path'\. Its first line must name the columns path,label\[,split\]\[,group\] .*; it has: nothing"),
         ("path,lable\n", r"no column 'label'; did you mean 'lable'\? .*it has: 'path', 'lable'"),
         ("a/1.jpg,ants\n", r"no column 'path'.*it has: 'a/1\.jpg', 'ants'"),
-        ("path,label,label\n", "two columns are called 'label'; keep one"),
-        ("path,label\n", r"t\.csv: there are no rows below the names of the columns"),
-        ("path,label\n1.jpg,a\n2.jpg\n", r"t\.csv, line 3: 1 cells, but 2 columns are named in the first line; a cell that contains ','"),
-        ("path,label\n1,5.jpg,a\n", r"t\.csv, line 2: 3 cells, but 2 columns"),
+        ("path,label,label\n", "two columns are named 'label'; keep one"),
+        ("path,label\n", r"t\.csv: there are no rows below the column names; add a row for each image"),
+        ("path,label\n1.jpg,a\n2.jpg\n", r"t\.csv, line 3: 1 cells, but the first line names 2 columns; put a cell that contains ','"),
+        ("path,label\n1,5.jpg,a\n", r"t\.csv, line 2: 3 cells, but the first line names 2 columns"),
         ("path,label\n1.jpg,a\n2.jpg, \n", "line 3: the label is empty"),
         ("path,label\n,a\n", "line 2: the path is empty"),
         ("path,label\n./,a\n", "line 2: the path is empty"),
@@ -137,15 +137,15 @@ def test_any_path_survives(tmp_path_factory: pytest.TempPathFactory, name: str) 
         ("path,label\n1.jpg,a\n".encode("utf-16"), r"not a CSV in UTF-8 \(UTF-16, perhaps\); save it as 'CSV UTF-8'"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused_with_its_line(table: Write, content: str | bytes, message: str) -> None:
+def test_an_invalid_table_is_refused_with_its_line(table: Write, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         TableSource(table(content))
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--data gone\.csv: no such file; expected a CSV with the columns path,label"):
         TableSource(Path("gone.csv"))
-    os.mkfifo(tmp_path / "pipe.csv")  # must not be waited for
+    os.mkfifo(tmp_path / "pipe.csv")  # a reader must not wait for it
     with pytest.raises(DataError, match="no such file"):
         TableSource(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"--data csv: name the file, such as --data images\.csv"):
@@ -161,15 +161,15 @@ def test_repeated_rows_are_counted_once(table: Write) -> None:
 @pytest.mark.parametrize(
     ("group_by", "groups"), [("", ["g1", "g2"]), ("patient", ["p1", "p1"]), ("Patient ", ["p1", "p1"]), (r"\d+", [None, None])]
 )
-def test_groups_come_from_the_column_that_is_asked_for(table: Write, group_by: str, groups: list[str | None]) -> None:
+def test_groups_come_from_the_given_column(table: Write, group_by: str, groups: list[str | None]) -> None:
     path = table("path,label,group,Patient\n1.jpg,a,g1,p1\n2.jpg,a,g2,p1\n")
     assert [record.group for record in open_source(str(path), group_by=group_by).records] == groups
 
 
-def test_a_column_of_groups_that_is_empty_is_refused_where_it_was_asked_for(table: Write) -> None:
+def test_an_empty_column_of_groups_is_refused_if_given(table: Write) -> None:
     path = table("path,label,group\n1.jpg,a,\n")
     assert TableSource(path).records[0].group is None
-    with pytest.raises(DataError, match=r"t\.csv: --group-by group: that column is empty in every row"):
+    with pytest.raises(DataError, match=r"t\.csv: --group-by group: the column is empty in every row"):
         TableSource(path, "group")
 
 

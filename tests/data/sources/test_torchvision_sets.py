@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 
 from cnnkit.data.source import Record, open_source
-from cnnkit.data.sources.torchvision_sets import SETS, TorchvisionSource
+from cnnkit.data.sources.torchvision_sets import DATA_SETS, TorchvisionSource
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 
@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray[Any, Any]:
-    """Write 10 train and 2 test images in CIFAR-10's format; its checksums are those of the real files."""
+    """Write 10 train and 2 test images in CIFAR-10's format and switch its checksums off."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     images = RANDOM.integers(0, 256, (12, 32, 32, 3), np.uint8)
@@ -74,7 +74,7 @@ def test_gray_images_become_rgb_and_classes_have_their_names(tmp_path: Path, mon
     np.testing.assert_array_equal([source.read(record) for record in source.records], np.repeat(images[..., None], 3, axis=3))
 
 
-def test_where_there_are_files_they_are_read_as_files(tmp_path: Path) -> None:
+def test_image_files_are_read_as_files(tmp_path: Path) -> None:
     content = save(tmp_path / "root/eurosat/2750/Forest/1.jpg")
     save(tmp_path / "root/eurosat/2750/River/1.jpg")
     source = open_source(f"torchvision:EuroSAT@{tmp_path}/root")
@@ -86,7 +86,7 @@ def test_where_there_are_files_they_are_read_as_files(tmp_path: Path) -> None:
     assert source.stamp(source.records[0]) != before
 
 
-def test_files_that_a_list_gives_a_class_are_read_as_files(tmp_path: Path) -> None:
+def test_image_files_in_a_list_are_read_as_files(tmp_path: Path) -> None:
     root = tmp_path / "data/oxford-iiit-pet"
     content = save(root / "images/Abyssinian_1.jpg")
     save(root / "images/beagle_1.jpg")
@@ -103,28 +103,28 @@ def test_files_that_a_list_gives_a_class_are_read_as_files(tmp_path: Path) -> No
     assert source.read(source.records[0]) == content
 
 
-def test_what_is_absent_is_not_downloaded_unasked(tmp_path: Path) -> None:
+def test_an_absent_data_set_is_downloaded_only_on_request(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         open_source("torchvision:MNIST")
     assert str(error.value) == (
-        "--data torchvision:MNIST: the part train is not in data, or damaged: Dataset not found; "
+        "--data torchvision:MNIST: the split train is missing in data, or damaged: Dataset not found; "
         "add --download to download it there, or name its folder: torchvision:MNIST@FOLDER"
     )
     assert not (tmp_path / "data").exists()
 
 
-def test_what_is_there_is_not_downloaded_again(tmp_path: Path) -> None:
+def test_a_present_data_set_is_not_downloaded_again(tmp_path: Path) -> None:
     write_fashion(tmp_path / "data")
     assert len(open_source("torchvision:FashionMNIST", download=True).records) == 4  # tests have no network
 
 
-def test_a_download_that_fails_is_an_error_and_says_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_download_is_an_error_without_output_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match=r"--data torchvision:SVHN: cannot be downloaded to data: .*tests have no network"):
         open_source("torchvision:SVHN", download=True)
     assert capsys.readouterr().out == ""
 
 
-def test_an_unknown_data_set_is_refused_with_the_nearest() -> None:
+def test_an_unknown_data_set_is_refused_with_the_nearest_name() -> None:
     for name, near in (
         ("CIFAR", "did you mean 'CIFAR10'"),
         ("", "Known: CIFAR10, CIFAR100, Country211"),
@@ -134,12 +134,12 @@ def test_an_unknown_data_set_is_refused_with_the_nearest() -> None:
             TorchvisionSource(name, Path("data"))
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_torchvision_has_the_set_and_its_parts(name: str) -> None:
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_torchvision_has_the_data_set_and_its_splits(name: str) -> None:
     parameters = inspect.signature(getattr(torchvision.datasets, name)).parameters
     assert "root" in parameters
     assert "download" in parameters
-    for arguments in SETS[name].values():
+    for arguments in DATA_SETS[name].values():
         assert set(arguments) <= set(parameters)
     if "split" in parameters:
-        assert all("split" in arguments for arguments in SETS[name].values())
+        assert all("split" in arguments for arguments in DATA_SETS[name].values())

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnkit.data.split import candidates as neighbours
-from cnnkit.data.split import duplicates
+from cnnkit.data.split import candidates, duplicates
 from cnnkit.data.split.duplicates import clusters, exact_groups, near_pairs
 from cnnkit.data.store.facts import Facts, decode, measure
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def scene(seed: int, side: int = 96) -> Pixels:
-    """A picture with the spectrum of a photograph, uint8 (side, side, 3): many frequencies, an amplitude of 1 / frequency."""
+def scene(seed: int, size: int = 96) -> Pixels:
+    """Return a picture with the spectrum of a photograph, uint8 (size, size, 3): all frequencies, amplitudes of 1 / frequency."""
     random = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)) * side
-    noise = random.normal(size=(4, side, side))
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)) * size
+    noise = random.normal(size=(4, size, size))
     light, *tints = np.fft.ifft2(np.fft.fft2(noise) / np.maximum(frequency, 1)).real
     pixels = light[..., None] + 0.4 * np.stack(tints, axis=-1)
     return (110 + 45 * pixels / pixels.std()).clip(0, 255).astype(np.uint8)
@@ -72,11 +71,11 @@ def test_changed_copies_are_found_and_nothing_else(scenes: list[Pixels], change:
 def test_many_copies_of_one_picture_do_not_hide_each_other(scenes: list[Pixels]) -> None:
     copies = [encoded(pixels, quality) for pixels in scenes[:5] for quality in (30, 40, 50, 60, 70, 80)]
     thumbnails, facts = look([*scenes, *copies])
-    families = clusters(len(facts), near_pairs(thumbnails, facts))
-    assert families.tolist() == [*range(60), *np.repeat(range(5), 6)]
+    cluster_ids = clusters(len(facts), near_pairs(thumbnails, facts))
+    assert cluster_ids.tolist() == [*range(60), *np.repeat(range(5), 6)]
 
 
-def test_exact_copies_are_groups_and_their_first_stands_for_them(scenes: list[Pixels]) -> None:
+def test_exact_copies_are_groups_represented_by_their_first_row(scenes: list[Pixels]) -> None:
     thumbnails, facts = look([*scenes, scenes[7], scenes[3], scenes[7], encoded(scenes[7], 50)])
     assert exact_groups(facts) == [[3, 61], [7, 60, 62]]
     assert near_pairs(thumbnails, facts).tolist() == [[7, 63]]
@@ -90,7 +89,7 @@ def test_unreadable_images_are_in_no_group_and_no_pair(scenes: list[Pixels]) -> 
     assert near_pairs(thumbnails, facts).tolist() == [[1, 61]]
 
 
-def test_pictures_that_show_nothing_are_no_copies_of_each_other(scenes: list[Pixels]) -> None:
+def test_empty_pictures_are_no_copies_of_each_other(scenes: list[Pixels]) -> None:
     def blank(level: int, speck: int) -> Pixels:
         pixels = np.full((64, 64, 3), level, np.uint8)
         pixels[speck:, :32] += 1
@@ -101,7 +100,7 @@ def test_pictures_that_show_nothing_are_no_copies_of_each_other(scenes: list[Pix
 
 
 @pytest.mark.parametrize("step", [1, 3, 20])
-def test_handwritten_digits_only_look_alike(step: int) -> None:
+def test_handwritten_digits_are_no_copies(step: int) -> None:
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
@@ -117,7 +116,7 @@ def test_a_shared_motif_is_no_copy() -> None:
 
 
 def test_frames_of_a_film_are_one_cluster_with_few_pairs(scenes: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "PARTNERS", 4)
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 4)
     random = np.random.default_rng(0)
     film = [(scenes[0] + random.normal(0, 2, scenes[0].shape)).clip(0, 255).astype(np.uint8) for _ in range(150)]
     thumbnails, facts = look([*film, *scenes[1:]])
@@ -126,21 +125,21 @@ def test_frames_of_a_film_are_one_cluster_with_few_pairs(scenes: list[Pixels], m
     assert (clusters(len(facts), pairs)[:150] == 0).all()
 
 
-def test_the_lists_of_a_large_set_meet_the_same_copies(scenes: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lists_of_a_large_set_hold_the_same_copies(scenes: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails, facts = look([*scenes, *(encoded(half(pixels), 50) for pixels in scenes)])
     expected = near_pairs(thumbnails, facts)
-    monkeypatch.setattr(neighbours, "EXHAUSTIVE", 10)
-    monkeypatch.setattr(neighbours, "LISTED", 15)
-    looked_at: list[int] = []
-    search = neighbours._search
-    monkeypatch.setattr(neighbours, "_search", lambda vectors, limits: (looked_at.append(len(vectors)), search(vectors, limits))[1])
+    monkeypatch.setattr(candidates, "MAX_EXHAUSTIVE_ROWS", 10)
+    monkeypatch.setattr(candidates, "ROWS_PER_LIST", 15)
+    lengths: list[int] = []
+    search = candidates._search
+    monkeypatch.setattr(candidates, "_search", lambda vectors, limits: (lengths.append(len(vectors)), search(vectors, limits))[1])
     assert near_pairs(thumbnails, facts).tolist() == expected.tolist()
     assert len(expected) == 60
-    assert sum(looked_at) == 2 * 3 * 120  # two looks, each row in three lists
-    assert len(looked_at) > 2
+    assert sum(lengths) == 2 * 3 * 120  # two passes, each row in three lists
+    assert len(lengths) > 2
 
 
-def test_nothing_and_one_image_have_no_pairs(scenes: list[Pixels]) -> None:
+def test_no_image_and_one_image_have_no_pairs(scenes: list[Pixels]) -> None:
     thumbnails, facts = look(scenes[:1])
     assert near_pairs(thumbnails, facts).shape == (0, 2)
     assert near_pairs(thumbnails[:0], []).shape == (0, 2)
@@ -153,11 +152,11 @@ def test_two_images_alone_are_compared(scenes: list[Pixels]) -> None:
     assert near_pairs(thumbnails, facts).tolist() == [[0, 1]]
 
 
-def test_clusters_are_named_after_their_first_row() -> None:
+def test_clusters_are_numbered_by_their_first_row() -> None:
     pairs = np.array([[3, 5], [1, 4], [4, 5], [6, 7]])
     assert clusters(9, pairs).tolist() == [0, 1, 2, 1, 1, 1, 6, 6, 8]
     assert clusters(3, np.empty((0, 2), np.int64)).tolist() == [0, 1, 2]
 
 
-def test_method_is_a_number_that_remembered_answers_carry() -> None:
-    assert isinstance(duplicates.METHOD, int)
+def test_the_version_of_the_method_is_a_number() -> None:
+    assert isinstance(duplicates.METHOD_VERSION, int)

@@ -22,7 +22,7 @@ def content(text: str) -> str:
 
 
 def images(numbers: dict[str, int], split: str | None = None, start: int = 0, group: str | None = None) -> tuple[list[Record], list[str]]:
-    """So many records of each class, all of different content."""
+    """Return records and keys of a number of images of each class, all with different contents."""
     records = [
         Record(f"{label}/{index}", label, split, group) for label, number in numbers.items() for index in range(start, start + number)
     ]
@@ -47,14 +47,14 @@ any_shares = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20
 
 
 @given(number_of_images, any_shares, st.integers(0, 2**31 - 1))
-def test_every_class_is_on_every_side_that_is_asked_for(numbers: dict[str, int], shares: tuple[float, ...], seed: int) -> None:
+def test_every_class_is_in_every_split_with_a_share(numbers: dict[str, int], shares: tuple[float, ...], seed: int) -> None:
     records, keys = images(numbers)
     for label, got in counts(records, splits_of(records, keys, shares, seed)).items():
         assert got.total() == numbers[label]
         assert all((got[split] > 0) == (share > 0) for split, share in zip(("train", "val", "test"), shares, strict=True))
 
 
-def test_many_images_are_divided_as_the_shares_say() -> None:
+def test_many_images_are_split_by_the_shares() -> None:
     records, keys = images({"a": 10_000, "b": 4000})
     table = counts(records, splits_of(records, keys))
     for label, number in {"a": 10_000, "b": 4000}.items():
@@ -76,72 +76,70 @@ def test_two_shares_leave_no_test() -> None:
     st.integers(0, 2**31 - 1),
     st.randoms(),
 )
-def test_adding_images_moves_no_old_one(before: dict[str, int], added: dict[str, int], seed: int, shuffler: random.Random) -> None:
+def test_adding_images_moves_no_old_image(before: dict[str, int], added: dict[str, int], seed: int, shuffler: random.Random) -> None:
     old, old_keys = images(before)
     new, new_keys = images(added, start=1000)
-    sides = assign_splits(old, old_keys, SHARES, seed)
-    if sides.notes:
-        return  # a class so small that an image was lent; see below
+    assigned = assign_splits(old, old_keys, SHARES, seed)
+    if assigned.notes:
+        return  # an image of a small class was moved; see below
     both = [*zip(old, old_keys, strict=True), *zip(new, new_keys, strict=True), *zip(old[:5], old_keys[:5], strict=True)]
     shuffler.shuffle(both)
     after = dict(
         zip((record.path for record, _ in both), splits_of([r for r, _ in both], [key for _, key in both], SHARES, seed), strict=True)
     )
-    assert [after[record.path] for record in old] == sides.splits
+    assert [after[record.path] for record in old] == assigned.splits
 
 
-def test_a_class_so_small_that_a_side_came_out_empty_is_completed_and_that_is_said() -> None:
+def test_a_small_class_gets_an_image_in_every_split_and_a_note() -> None:
     seen = 0
     for seed in range(60):
         records, keys = images({"big": 300, "small": 6})
-        sides = assign_splits(records, keys, SHARES, seed)
-        got = counts(records, sides.splits)["small"]
+        assigned = assign_splits(records, keys, SHARES, seed)
+        got = counts(records, assigned.splits)["small"]
         assert set(got) == {"train", "val", "test"}
-        if sides.notes:
+        if assigned.notes:
             seen += 1
-            assert sides.notes[0].startswith("1 classes are so small that hashing left a split without an image of them (small); ")
+            assert assigned.notes[0].startswith("hashing left a split without an image of 1 small classes (small); ")
     assert 30 < seen < 60  # 6 images leave val or test empty in about two of three draws
 
 
-def test_which_class_is_listed_first_plays_no_part_where_two_share_an_image() -> None:
-    """Class b needs an image on val, and both classes can spare the one they share."""
+def test_the_order_of_two_classes_that_share_an_image_does_not_matter() -> None:
+    """Class b needs an image in val, and both classes can spare the image that they share."""
     everything = [
         ("a", 0),
         ("a", 0),
         ("a", 0),
         ("a", 4),
         ("b", 4),
-        *((label, 100 * place + index) for place, label in enumerate("ab", 1) for index in range(8)),
+        *((label, 100 * number + index) for number, label in enumerate("ab", 1) for index in range(8)),
     ]
     everything = [(label, content(str(number))) for label, number in everything]
     for seed in range(300):
         found = []
         for rows in (everything, everything[::-1]):
-            records = [Record(f"{label}/{place}", label) for place, (label, _) in enumerate(rows)]
+            records = [Record(f"{label}/{row}", label) for row, (label, _) in enumerate(rows)]
             found.append(splits_of(records, [key for _, key in rows], SHARES, seed))
         assert found[0] == found[1][::-1], seed
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), min_size=1, max_size=60), st.integers(0, 99), st.randoms())
-def test_copies_are_on_one_side_and_the_order_of_listing_plays_no_part(
-    pairs: list[tuple[str, int]], seed: int, shuffler: random.Random
-) -> None:
-    """Content 0..12 filed under classes a and b, some under both; whatever the split says, it says it of contents."""
-    extra = [(label, 100 * place + index) for place, label in enumerate("ab", 1) for index in range(8)]  # so no class is too small
+def test_copies_are_in_one_split_and_the_order_does_not_matter(pairs: list[tuple[str, int]], seed: int, shuffler: random.Random) -> None:
+    """The contents 0..12 are in class a, in class b, or in both. The split depends on the content alone."""
+    extra = [(label, 100 * number + index) for number, label in enumerate("ab", 1) for index in range(8)]  # no class is too small
     everything = [*pairs, *extra]
-    records = [Record(f"{label}/{place}", label) for place, (label, _) in enumerate(everything)]
+    records = [Record(f"{label}/{row}", label) for row, (label, _) in enumerate(everything)]
     keys = [content(str(number)) for _, number in everything]
     splits = splits_of(records, keys, SHARES, seed)
-    sides = dict(zip(keys, splits, strict=True))
-    assert [sides[one] for one in keys] == splits
+    by_key = dict(zip(keys, splits, strict=True))
+    assert [by_key[key] for key in keys] == splits
 
     order = list(range(len(records)))
     shuffler.shuffle(order)
-    renamed = [Record(f"x{place}", records[index].label) for place, index in enumerate(order)]
+    renamed = [Record(f"x{row}", records[index].label) for row, index in enumerate(order)]
     assert splits_of(renamed, [keys[index] for index in order], SHARES, seed) == [splits[index] for index in order]
 
 
-def test_near_copies_and_their_copies_are_on_one_side() -> None:
+def test_near_copies_and_their_copies_are_in_one_split() -> None:
     records, keys = images({"a": 100, "b": 100})
     keys[150] = keys[7]
     for seed in range(20):
@@ -149,23 +147,23 @@ def test_near_copies_and_their_copies_are_on_one_side() -> None:
         assert len({splits[row] for row in (3, 7, 120, 150)}) == 1
 
 
-def test_many_near_copies_do_not_upset_the_shares() -> None:
-    """A data set of which every picture was augmented five times: shares hold for pictures."""
+def test_many_near_copies_do_not_change_the_shares() -> None:
+    """If every picture was augmented five times, the shares hold for pictures."""
     records, keys = images({"a": 6000})
     near = np.array([[start, start + step] for start in range(0, 6000, 6) for step in range(1, 6)])
     got = Counter(splits_of(records, keys, near=near))
     assert 0.64 < got["train"] / 6000 < 0.76
 
 
-def test_a_group_is_on_one_side() -> None:
+def test_a_group_is_in_one_split() -> None:
     parts = [images({"a": 5, "b": 5}, start=10 * patient, group=f"patient {patient}") for patient in range(40)]
     records = [record for part, _ in parts for record in part]
     keys = [key for _, part in parts for key in part]
-    sides: defaultdict[str | None, set[str]] = defaultdict(set)
+    by_group: defaultdict[str | None, set[str]] = defaultdict(set)
     splits = splits_of(records, keys)
     for record, split in zip(records, splits, strict=True):
-        sides[record.group].add(split)
-    assert all(len(one) == 1 for one in sides.values())
+        by_group[record.group].add(split)
+    assert all(len(found) == 1 for found in by_group.values())
     assert set(splits) == {"train", "val", "test"}
 
     more, more_keys = images({"a": 7}, start=5000, group="patient 3")
@@ -180,28 +178,28 @@ def test_a_copy_in_two_groups_joins_them() -> None:
         assert len(set(splits_of(records, keys, seed=seed)[-3:])) == 1
 
 
-def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
+def test_the_split_depends_on_the_seed() -> None:
     records, keys = images({"a": 50, "b": 50})
     splits = {seed: splits_of(records, keys, seed=seed) for seed in range(5)}
     assert splits[0] == splits_of(records, keys)
     assert len({tuple(split) for split in splits.values()}) == 5
 
 
-def test_a_split_stays_as_it_is_from_version_to_version() -> None:
+def test_a_split_is_the_same_in_every_version() -> None:
     records, keys = images({"a": 20})
     splits = splits_of(records, keys)
     assert [index for index, split in enumerate(splits) if split == "test"] == [1, 11, 15, 16, 18]
     assert [index for index, split in enumerate(splits) if split == "val"] == [2]
 
 
-def test_membership_is_random_in_the_content() -> None:
-    """Over many seeds every image is tested as often as its share says."""
+def test_the_split_of_an_image_is_random() -> None:
+    """Over many seeds every image is in test as often as the share of test."""
     records, keys = images({"a": 20})
     tested = Counter(index for seed in range(400) for index, split in enumerate(splits_of(records, keys, seed=seed)) if split == "test")
     assert all(30 < tested[index] < 95 for index in range(20))  # 60 of 400 expected, standard deviation 7
 
 
-def test_pinned_images_keep_their_side_and_their_copies_join_them() -> None:
+def test_pinned_images_keep_their_split_and_their_copies_join_them() -> None:
     records, keys = images({"a": 40, "b": 40})
     free = splits_of(records, keys)
     pinned: list[str | None] = [None] * 80
@@ -213,21 +211,23 @@ def test_pinned_images_keep_their_side_and_their_copies_join_them() -> None:
     assert [splits[row] for row in others] == [free[row] for row in others]
 
 
-def test_pins_that_tear_copies_apart_are_said_and_mended() -> None:
+def test_pins_of_copies_to_several_splits_are_repaired_with_a_note() -> None:
     records, keys = images({"a": 40})
     keys[1] = keys[2] = keys[0]
-    sides = assign_splits(records, keys, SHARES, 0, pinned=["test", "val", "val", *[None] * 37])
-    assert sides.splits[:3] == ["val"] * 3
-    assert sides.notes[0].startswith("the split file has copies of 1 images, or images of one group, on several sides")
+    assigned = assign_splits(records, keys, SHARES, 0, pinned=["test", "val", "val", *[None] * 37])
+    assert assigned.splits[:3] == ["val"] * 3
+    assert assigned.notes[0].startswith(
+        "the split file has 1 sets of copies, or groups, in several splits; each is now in the split of most of its images"
+    )
 
 
-def test_a_class_pinned_as_a_whole_is_left_as_it_is() -> None:
+def test_a_class_pinned_as_a_whole_stays() -> None:
     records, keys = images({"a": 3, "b": 30})
     splits = splits_of(records, keys, pinned=["train"] * 3 + [None] * 30)
     assert splits[:3] == ["train"] * 3
 
 
-def test_splits_that_the_source_fixes_are_kept() -> None:
+def test_splits_of_the_source_are_kept() -> None:
     parts = [images({"a": 2, "b": 1}, split, start) for split, start in (("train", 0), ("val", 10), ("test", 20))]
     records = [record for part, _ in parts for record in part]
     keys = [one for _, part in parts for one in part]
@@ -240,9 +240,9 @@ def test_copies_across_fixed_splits_are_counted() -> None:
     records = [record for part, _ in parts for record in part]
     keys = [one for _, part in parts for one in part]
     keys[7] = keys[0]
-    sides = assign_splits(records, keys, SHARES, 0, near=np.array([[1, 3], [1, 4]]))
-    assert [note.partition(" images")[0] for note in sides.notes] == ["2 val", "1 test"]
-    assert sides.notes[0].endswith("cnnkit doctor lists them")
+    assigned = assign_splits(records, keys, SHARES, 0, near=np.array([[1, 3], [1, 4]]))
+    assert [note.partition(" images")[0] for note in assigned.notes] == ["2 val", "1 test"]
+    assert assigned.notes[0].endswith("cnnkit doctor lists them")
 
 
 def test_train_and_val_folders_leave_no_test() -> None:
@@ -250,7 +250,7 @@ def test_train_and_val_folders_leave_no_test() -> None:
     assert splits_of(records, [record.path for record in records]) == ["train"] * 5 + ["val"]
 
 
-def test_val_is_taken_out_of_train_where_only_test_is_fixed() -> None:
+def test_val_is_taken_out_of_train_if_only_test_is_fixed() -> None:
     train, train_keys = images({"a": 850, "b": 1700}, "train")
     test, test_keys = images({"a": 2, "b": 2}, "test", 5000)
     splits = splits_of([*test, *train], [*test_keys, *train_keys])
@@ -261,38 +261,38 @@ def test_val_is_taken_out_of_train_where_only_test_is_fixed() -> None:
         assert abs(table[label]["val"] - number * 15 / 85) < 4 * (number * 15 / 85 * 70 / 85) ** 0.5
 
 
-def test_train_alone_is_divided_like_a_folder_without_splits() -> None:
+def test_train_alone_is_split_like_a_folder_without_splits() -> None:
     records, keys = images({"a": 40}, "train")
     plain, _ = images({"a": 40})
     assert splits_of(records, keys, seed=3) == splits_of(plain, keys, seed=3)
     assert set(splits_of(records, keys, seed=3)) == {"train", "val", "test"}
 
 
-def test_a_class_that_is_too_small_is_refused_by_name() -> None:
+def test_a_small_class_is_refused_by_name() -> None:
     records, keys = images({"big": 10, "small": 2})
     with pytest.raises(
         DataError,
-        match="class 'small' has 2 images; 3 are needed, one each for train, val, test: add images, or leave the class out with --classes",
+        match="class 'small' has 2 images; expected at least 3, one each for train, val, test: add images, or leave the class out with",
     ):
         splits_of(records, keys)
     assert len(splits_of(records, keys, (0.8, 0.2))) == 12
     records, keys = images({"big": 10, "small": 1})
-    with pytest.raises(DataError, match="class 'small' has 1 image; 2 are needed, one each for train, val:"):
+    with pytest.raises(DataError, match="class 'small' has 1 image; expected at least 2, one each for train, val:"):
         splits_of(records, keys, (0.8, 0.2))
 
 
 def test_a_class_of_copies_is_too_small() -> None:
     records, _ = images({"a": 5})
-    with pytest.raises(DataError, match=r"class 'a' has 5 images \(2 once copies and groups are taken together\); 3 are needed"):
+    with pytest.raises(DataError, match=r"class 'a' has 5 images \(2 if copies and groups count once\); expected at least 3"):
         splits_of(records, ["1", "1", "1", "2", "2"])
 
 
-def test_a_class_whose_images_are_all_alike_is_divided_all_the_same_and_that_is_said() -> None:
+def test_a_class_of_similar_images_is_split_with_a_note() -> None:
     records, keys = images({"part": 30, "other": 30})
     near = np.array([[row, row + 1] for row in range(29)] + [[40, 41]])
-    sides = assign_splits(records, keys, SHARES, 0, near=near)
-    assert set(sides.splits[:30]) == {"train", "val", "test"}
-    assert sides.splits[40] == sides.splits[41]
-    assert sides.notes[0].startswith("the images of part are nearly all alike, so near copies of them are not kept on one side;")
-    assert "--group-by" in sides.notes[0]
+    assigned = assign_splits(records, keys, SHARES, 0, near=near)
+    assert set(assigned.splits[:30]) == {"train", "val", "test"}
+    assert assigned.splits[40] == assigned.splits[41]
+    assert assigned.notes[0].startswith("nearly all images of part are alike, so their near copies are not kept in one split;")
+    assert "--group-by" in assigned.notes[0]
     assert "alike" not in "".join(assign_splits(records, keys, SHARES, 0, near=near[-1:]).notes)

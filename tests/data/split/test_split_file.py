@@ -24,17 +24,17 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "split.csv"
 
 
-def test_images_are_found_by_path_and_the_others_are_free(file: Path) -> None:
+def test_images_are_found_by_path_and_other_images_are_free(file: Path) -> None:
     assert pins(file, "path,label,split\na/2.jpg,a,test\na/1.jpg,b,train\n") == (
         ["train", "test", None, None],
-        (f"2 images are not in {file}; they were divided as --split says",),
+        (f"2 images are not in {file}; they were assigned by --split",),
     )
 
 
 def test_a_renamed_image_is_found_by_its_content(file: Path) -> None:
     found, notes = pins(file, f"path,split,sha256\nold.jpg,val,{HASHES[2]}\na/1.jpg,train,\n")
     assert found == ["train", None, "val", None]
-    assert notes[1] == f"1 images of {file} are not, or not under that name, in the data (any more)"
+    assert notes[1] == f"1 images of {file} are missing or renamed in the data"
 
 
 def test_aliases_bom_and_names_of_any_bytes(file: Path) -> None:
@@ -44,13 +44,13 @@ def test_aliases_bom_and_names_of_any_bytes(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\na/1.jpg,a\n", r"no column split; it has path, label; cnnkit split DATA writes such a file"),
-        ("", r"no column path or split; it has nothing"),
+        ("path,label\na/1.jpg,a\n", r"no column split; it has: path, label; cnnkit split DATA writes such a file"),
+        ("", r"no column path or split; it has: nothing"),
         ("path,split\na/1.jpg,train\na/2.jpg,hold-out\n", r"line 3: 'hold-out' is no split; allowed: train, val, test"),
-        ("path,split\nb/1.jpg,train\n", r"not one of its 1 paths is in the data, such as b/1.jpg; the data has paths such as a/1.jpg"),
+        ("path,split\nb/1.jpg,train\n", r"none of its 1 paths is in the data, such as b/1.jpg; the data has paths such as a/1.jpg"),
     ],
 )
-def test_a_file_that_is_no_split_of_this_data_is_refused(file: Path, text: str, message: str) -> None:
+def test_a_table_that_does_not_fit_the_data_is_refused(file: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         pins(file, text)
 
@@ -60,14 +60,14 @@ def test_a_missing_file_is_refused(file: Path) -> None:
         read_pins(file, RECORDS, HASHES)
 
 
-def test_a_split_that_the_data_comes_with_is_not_overruled(file: Path) -> None:
+def test_a_split_of_the_source_is_not_overruled(file: Path) -> None:
     records = [Record(record.path, "a", "test") for record in RECORDS]
     assert pins(file, "path,split\na/1.jpg,test\n", records)[0] == ["test", None, None, None]
-    with pytest.raises(DataError, match=r"a/1\.jpg is in train there, but the data has it in test; leave --split-file out"):
+    with pytest.raises(DataError, match=r"it puts a/1\.jpg into train, but the data into test; leave --split-file out, or move the image"):
         pins(file, "path,split\na/1.jpg,train\n", records)
 
 
-def test_what_is_written_is_read_again(file: Path) -> None:
+def test_a_written_table_is_read_again(file: Path) -> None:
     samples = [Sample("a,b/1.jpg", "a,b", "test", "0" * 64, 0), Sample('c"/2.jpg', 'c"', "train", "1" * 64, 1)]
     file.write_text(split_text(samples), "utf-8", newline="")
     records = [Record(sample.path, sample.label) for sample in samples]

@@ -43,7 +43,7 @@ def test_brightness_contrast_and_tint_do_not_matter() -> None:
     assert score(view(), changed) > 0.99
 
 
-def test_other_pictures_do_not_agree() -> None:
+def test_different_pictures_do_not_agree() -> None:
     scores = [score(view(), view(seed=seed)) for seed in range(1, 40)]
     assert max(scores) < 0.7
 
@@ -53,7 +53,7 @@ def test_mirror_images_and_negatives_do_not_agree() -> None:
     assert score(view(), 255 - view()) < 0
 
 
-def test_pictures_without_edges_agree_with_nothing() -> None:
+def test_pictures_without_edges_agree_with_no_picture() -> None:
     blank = np.full((16, 16, 3), 90, np.uint8)
     assert score(blank, view()) == 0
     assert score(blank, blank) == 0

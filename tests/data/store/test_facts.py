@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from cnnkit.data.image import Header, UndecodableError
-from cnnkit.data.store.facts import PROBE, THUMBNAIL, Decoded, decode, measure
+from cnnkit.data.store.facts import PROBE_SIZE, THUMBNAIL_SIZE, DecodedImage, decode, measure
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -21,11 +21,11 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def of_pixels(image: np.ndarray) -> Decoded:
+def of_pixels(image: np.ndarray) -> DecodedImage:
     return decode(image)
 
 
-def test_a_file_is_decoded_and_known_by_its_bytes() -> None:
+def test_a_file_is_decoded_and_identified_by_its_bytes() -> None:
     data = encoded(noise(20, 30), "JPEG", quality=80)
     item = decode(data)
     assert item.image.shape == (20, 30, 3)
@@ -33,7 +33,7 @@ def test_a_file_is_decoded_and_known_by_its_bytes() -> None:
     assert (item.header.format, item.header.mode, item.header.quality) == ("JPEG", "RGB", 80)
 
 
-def test_pixels_are_taken_as_they_are_and_known_by_shape_and_content() -> None:
+def test_pixels_stay_unchanged_and_are_identified_by_shape_and_content() -> None:
     image = noise(4, 6)
     item = decode(image)
     assert item.image is image
@@ -43,7 +43,7 @@ def test_pixels_are_taken_as_they_are_and_known_by_shape_and_content() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
-def test_pixels_of_another_shape_are_refused_with_it(shape: tuple[int, ...]) -> None:
+def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UndecodableError, match=r"pixels of shape .* expected uint8 RGB \(H, W, 3\)"):
         decode(np.zeros(shape, np.uint8))
     with pytest.raises(UndecodableError, match="type float32"):
@@ -80,13 +80,13 @@ def test_a_blurred_image_is_less_sharp_and_an_image_of_another_contrast_is_as_sh
 
 
 def test_thumbnails_are_area_averages() -> None:
-    image = noise(2 * THUMBNAIL, 3 * THUMBNAIL)
+    image = noise(2 * THUMBNAIL_SIZE, 3 * THUMBNAIL_SIZE)
     _, (thumbnail,) = measure([of_pixels(image)])
-    blocks = image.reshape(THUMBNAIL, 2, THUMBNAIL, 3, 3).mean((1, 3))
+    blocks = image.reshape(THUMBNAIL_SIZE, 2, THUMBNAIL_SIZE, 3, 3).mean((1, 3))
     np.testing.assert_allclose(thumbnail, blocks, atol=0.5001)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE * 3 + 7, 31)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE_SIZE * 3 + 7, 31)])
 def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), (10, 120, 250), np.uint8)
     (facts,), (thumbnail,) = measure([of_pixels(image)])
@@ -94,7 +94,7 @@ def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> 
     assert (thumbnail == (10, 120, 250)).all()
 
 
-def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
+def test_images_of_several_sizes_are_measured_like_single_images() -> None:
     images = [noise(20, 20, 1), noise(30, 20, 2), noise(20, 20, 3), noise(700, 300, 4)]
     together, thumbnails = measure([of_pixels(image) for image in images])
     for row, image in enumerate(images):
@@ -103,7 +103,7 @@ def test_images_of_several_sizes_are_measured_as_if_each_were_alone() -> None:
         np.testing.assert_array_equal(thumbnails[row], thumbnail)
 
 
-def test_nothing_has_no_facts() -> None:
+def test_no_images_have_no_facts() -> None:
     facts, thumbnails = measure([])
     assert facts == []
-    assert thumbnails.shape == (0, THUMBNAIL, THUMBNAIL, 3)
+    assert thumbnails.shape == (0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)

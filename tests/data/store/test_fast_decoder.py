@@ -24,7 +24,7 @@ def encoded(pixels: NDArray[np.uint8], **options: Any) -> bytes:
 
 
 def photo(orientation: int = 1) -> bytes:
-    """A JPEG of (H, W) = (240, 320), large enough for the fast decoder."""
+    """Return a JPEG of (H, W) = (240, 320), large enough for the fast decoder."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = np.random.default_rng(3).integers(0, 256, (240, 320, 3), np.uint8)
@@ -39,7 +39,7 @@ def by_pillow(data: bytes) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Return a function that installs the interface of torchcodec, with Pillow inside; what it decoded is in `install.seen`."""
+    """Return a function that installs a fake torchcodec, which decodes with Pillow; `install.seen` holds the decoded files."""
 
     def decode(source: torch.Tensor, *, spoil: int = 0, error: Exception | None = None) -> torch.Tensor:
         if error:
@@ -61,7 +61,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     fast_decoder._checked.cache_clear()
 
 
-def test_it_decodes_large_jpegs_where_it_is_installed(install: Any) -> None:
+def test_an_installed_decoder_decodes_large_jpegs(install: Any) -> None:
     install()
     data = photo()
     decode = jpeg_decoder(len(data))
@@ -70,13 +70,13 @@ def test_it_decodes_large_jpegs_where_it_is_installed(install: Any) -> None:
     assert jpeg_decoder(MIN_BYTES - 1) is None
 
 
-def test_it_is_not_loaded_where_torch_is_not(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decoder_is_not_loaded_without_torch(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     install()
     monkeypatch.delitem(sys.modules, "torch")
     assert jpeg_decoder(MIN_BYTES) is None
 
 
-def test_it_is_not_used_if_one_bit_of_a_sample_differs(install: Any) -> None:
+def test_the_decoder_is_not_used_if_a_bit_of_a_sample_differs(install: Any) -> None:
     install(spoil=1)
     assert jpeg_decoder(MIN_BYTES) is None
 
@@ -92,7 +92,7 @@ def test_a_package_made_for_another_torch_is_not_used(install: Any, monkeypatch:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_decoder_turns_a_photo_once(install: Any, orientation: int) -> None:
+def test_a_photo_is_turned_once(install: Any, orientation: int) -> None:
     data = photo(orientation)
     expected = image.decode_image(data)
     install()
@@ -108,7 +108,7 @@ def test_a_decoder_that_refuses_the_samples_is_not_used(install: Any) -> None:
     assert jpeg_decoder(MIN_BYTES) is None
 
 
-def test_a_refusal_leaves_the_file_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_decodes_a_refused_file(monkeypatch: pytest.MonkeyPatch) -> None:
     data = photo()
     monkeypatch.setattr(image, "jpeg_decoder", lambda _: lambda _: None)
     np.testing.assert_array_equal(image.decode_image(data), by_pillow(data))
@@ -117,10 +117,10 @@ def test_a_refusal_leaves_the_file_to_pillow(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "RGB")])
-def test_other_files_are_not_shown_to_it(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str) -> None:
+def test_other_files_do_not_reach_the_decoder(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").convert(mode).save(buffer, kind)
-    monkeypatch.setattr(image, "jpeg_decoder", lambda _: pytest.fail("it was asked"))
+    monkeypatch.setattr(image, "jpeg_decoder", lambda _: pytest.fail("the decoder was called"))
     assert image.decode_image(buffer.getvalue()).shape == (8, 8, 3)
 
 
@@ -136,15 +136,15 @@ def test_other_files_are_not_shown_to_it(monkeypatch: pytest.MonkeyPatch, kind: 
     ],
     ids=["empty", "start", "half a marker", "too short", "restart", "cut"],
 )
-def test_a_structure_that_is_not_understood_is_left_to_pillow(data: bytes) -> None:
+def test_an_unknown_structure_is_left_to_pillow(data: bytes) -> None:
     assert not fast_decoder._hide_metadata(bytearray(data))
 
 
-def test_torchcodec_itself_gives_the_pixels_of_pillow() -> None:
+def test_torchcodec_gives_the_pixels_of_pillow() -> None:
     pytest.importorskip("torchcodec", reason="the extra fast is not installed", exc_type=ImportError)
     fast_decoder._checked.cache_clear()
     decode = jpeg_decoder(MIN_BYTES)
-    assert decode, "it is installed, but its pixels differ from those of Pillow"
+    assert decode, "torchcodec is installed, but its pixels differ from Pillow's"
     pixels = np.random.default_rng(4).integers(0, 256, (61, 83, 3), np.uint8)
     for quality in (30, 75, 95):
         for subsampling in (0, 1, 2):

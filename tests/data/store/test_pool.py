@@ -16,7 +16,7 @@ from cnnkit.data.image import UndecodableError
 from cnnkit.data.store import pool as pooling
 from cnnkit.data.store.decoding import Block, decode_block
 from cnnkit.data.store.facts import Facts
-from cnnkit.data.store.pool import CHUNK, FIRST, WAITING, DecodingPool
+from cnnkit.data.store.pool import CHUNKS_PER_WORKER, FIRST_CHUNK_IMAGES, MAX_CHUNK_IMAGES, DecodingPool
 
 
 def rows(pool: DecodingPool, source) -> list[Facts]:
@@ -25,8 +25,8 @@ def rows(pool: DecodingPool, source) -> list[Facts]:
 
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_blocks_come_in_the_order_of_the_records(drawn, geometry, encoded: bool, workers: int) -> None:
-    source = drawn(3 * CHUNK + 5, encoded=encoded)
+def test_blocks_come_in_the_order_of_the_records(noise_source, geometry, encoded: bool, workers: int) -> None:
+    source = noise_source(3 * MAX_CHUNK_IMAGES + 5, encoded=encoded)
     with DecodingPool(source, geometry, workers) as pool:
         canvases = np.concatenate([block.canvases for block in pool.blocks(source.records) if block.canvases is not None])
     assert canvases.shape == (len(source.records), 3, 16, 16)
@@ -34,28 +34,28 @@ def test_blocks_come_in_the_order_of_the_records(drawn, geometry, encoded: bool,
         np.testing.assert_array_equal(canvases[index].transpose(1, 2, 0), source.image(index))
 
 
-def test_without_geometry_there_are_no_canvases(drawn) -> None:
-    source = drawn(3, encoded=True)
+def test_without_a_geometry_there_are_no_canvases(noise_source) -> None:
+    source = noise_source(3, encoded=True)
     with DecodingPool(source, None) as pool:
         (block,) = pool.blocks(source.records)
     assert block.canvases is None
     assert block.thumbnails.any()
 
 
-def test_what_is_not_measured_has_only_its_content(drawn, geometry) -> None:
-    source = drawn(2)
+def test_unmeasured_facts_have_only_the_hash(noise_source, geometry) -> None:
+    source = noise_source(2)
     with DecodingPool(source, geometry, measured=False) as pool:
         (block,) = pool.blocks(source.records)
     assert [(item.width, len(item.sha256)) for item in block.facts] == [(0, 64), (0, 64)]
     assert not block.thumbnails.any()
 
 
-def test_unreadable_images_of_a_source_and_of_the_decoder_are_told_apart_and_cost_only_themselves(drawn) -> None:
+def test_unreadable_images_have_their_reason_and_do_not_affect_others(noise_source) -> None:
     def lose(index: int) -> None:
         if index == 1:
             raise UndecodableError("gone")
 
-    source = drawn(4, lose, encoded=True, spoil=lambda index, file: b"no image" if index == 2 else file)
+    source = noise_source(4, lose, encoded=True, spoil=lambda index, file: b"no image" if index == 2 else file)
     with DecodingPool(source, None) as pool:
         found = rows(pool, source)
     assert [bool(item.error) for item in found] == [False, True, True, False]
@@ -64,7 +64,7 @@ def test_unreadable_images_of_a_source_and_of_the_decoder_are_told_apart_and_cos
     assert found[2].bytes == 8
 
 
-# A decoder that sleeps on one image and dies on another; workers import it by its name.
+# A decoder that sleeps on one image and dies on another; workers import its module by name.
 DANGEROUS = """
 import os, time
 from cnnkit.data.store import decoding
@@ -79,8 +79,8 @@ def decode_block(stored, geometry, *, measured=True):
 """
 
 
-def test_a_file_that_hangs_or_crashes_the_decoder_is_named_and_the_others_are_read(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_hangs_or_crashes_the_decoder_does_not_affect_others(
+    noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dangerous_decoder.py").write_text(DANGEROUS)
     monkeypatch.syspath_prepend(tmp_path)
@@ -88,56 +88,56 @@ def test_a_file_that_hangs_or_crashes_the_decoder_is_named_and_the_others_are_re
 
     monkeypatch.setattr(pooling, "decode_block", dangerous_decoder.decode_block)
 
-    source = drawn(6, encoded=True, spoil=lambda index, file: file + {1: b"SLEEP", 3: b"CRASH"}.get(index, b""))
+    source = noise_source(6, encoded=True, spoil=lambda index, file: file + {1: b"SLEEP", 3: b"CRASH"}.get(index, b""))
     started = time.monotonic()
     with DecodingPool(source, None, 2, timeout=1.5) as pool:
         found = rows(pool, source)
     assert [item.error for item in found] == [
-        "", "decoding took more than 1.5 s and was stopped", "", "the decoder crashed on it, or ran out of memory", "", "",
+        "", "decoding took more than 1.5 s and was stopped", "", "the decoder crashed or ran out of memory", "", "",
     ]  # fmt: skip
     assert time.monotonic() - started < 50
 
 
-def test_few_chunks_are_ahead_of_who_consumes_them(drawn) -> None:
+def test_few_chunks_are_decoded_ahead(noise_source) -> None:
     seen: list[int] = []
-    source = drawn(100 * CHUNK, seen.append)
+    source = noise_source(100 * MAX_CHUNK_IMAGES, seen.append)
     with DecodingPool(source, None, 2) as pool:
         blocks = pool.blocks(source.records)
         next(blocks)
         time.sleep(0.2)
-        assert len(seen) <= WAITING * 2 * FIRST + CHUNK
+        assert len(seen) <= CHUNKS_PER_WORKER * 2 * FIRST_CHUNK_IMAGES + MAX_CHUNK_IMAGES
         blocks.close()
-    assert len(seen) <= WAITING * 2 * FIRST + 2 * CHUNK
+    assert len(seen) <= CHUNKS_PER_WORKER * 2 * FIRST_CHUNK_IMAGES + 2 * MAX_CHUNK_IMAGES
 
 
-def test_large_images_come_in_small_chunks(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pooling, "CHUNK_BYTES", 6 * 16 * 16 * 3)  # thumbnail and pixels of three images
-    source = drawn(60)
+def test_large_images_make_small_chunks(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "MAX_CHUNK_BYTES", 6 * 16 * 16 * 3)  # thumbnail and pixels of three images
+    source = noise_source(60)
     with DecodingPool(source, None, 1) as pool:
         lengths = [len(block.facts) for block in pool.blocks(source.records)]
-    assert lengths[:WAITING] == [FIRST] * WAITING
-    assert set(lengths[WAITING:-1]) == {3}
+    assert lengths[:CHUNKS_PER_WORKER] == [FIRST_CHUNK_IMAGES] * CHUNKS_PER_WORKER
+    assert set(lengths[CHUNKS_PER_WORKER:-1]) == {3}
     assert sum(lengths) == 60
 
 
-def test_closing_leaves_no_thread_and_no_process(drawn) -> None:
+def test_closing_leaves_no_thread_and_no_process(noise_source) -> None:
     before = threading.active_count()
-    source = drawn(40, encoded=True)
+    source = noise_source(40, encoded=True)
     with DecodingPool(source, None, 2) as pool:
         next(pool.blocks(source.records))
     assert threading.active_count() == before
 
 
-def test_an_error_of_the_source_itself_is_not_hidden(drawn) -> None:
+def test_an_error_of_the_source_itself_is_not_hidden(noise_source) -> None:
     def explode(index: int) -> None:
         raise ZeroDivisionError(index)
 
-    source = drawn(2, explode)
+    source = noise_source(2, explode)
     with pytest.raises(ZeroDivisionError), DecodingPool(source, None) as pool:
         rows(pool, source)
 
 
-# What many a user writes: no `if __name__ == "__main__"`. Were workers to import it, it would start itself again.
+# A usual script without `if __name__ == "__main__"`. If workers imported it, it would start again.
 SCRIPT = """
 print("main runs")
 from pathlib import Path
@@ -156,19 +156,19 @@ def test_a_script_without_main_guard_is_not_run_again_by_the_workers(image_folde
     assert done.stdout.split("\n")[:2] == ["main runs", "24 scanned"]
 
 
-def test_a_worker_that_decodes_noisy_files_keeps_stderr_clean(capfd: pytest.CaptureFixture[str], drawn) -> None:
-    """libtiff prints what it dislikes to stderr itself."""
+def test_messages_of_libtiff_do_not_reach_stderr(capfd: pytest.CaptureFixture[str], noise_source) -> None:
+    """libtiff prints its messages to stderr."""
     file = io.BytesIO()
     Image.new("RGB", (20, 20)).save(file, "TIFF", compression="tiff_deflate")
     broken = file.getvalue()[:-40] + bytes(40)
 
-    source = drawn(1, encoded=True, spoil=lambda *_: broken)
+    source = noise_source(1, encoded=True, spoil=lambda *_: broken)
     with DecodingPool(source, None, 1) as pool:
         rows(pool, source)
     assert capfd.readouterr().err == ""
 
 
-def test_a_block_of_parts_is_the_whole() -> None:
+def test_joined_blocks_equal_one_block() -> None:
     images = [np.full((4, 4, 3), level, np.uint8) for level in (1, 2, 3)]
     whole = decode_block(images, None)
     joined = Block.join([decode_block(images[:1], None), decode_block(images[1:], None)])

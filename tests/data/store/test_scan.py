@@ -26,8 +26,8 @@ from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import scan as scanning
 from cnnkit.data.store import store as storing
 from cnnkit.data.store.scan import Scan, scan
-from cnnkit.data.store.store import FACTS, THUMBNAILS, ArrayWriter, cache_folder
-from cnnkit.data.store.stream import Streamed
+from cnnkit.data.store.store import FACTS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
+from cnnkit.data.store.stream import StreamedCanvases
 from cnnkit.errors import DataError
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ GEOMETRY = Preprocessing(image_size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0
 
 
 class Usage(NamedTuple):
-    """What `shutil.disk_usage` returns, in bytes."""
+    """The result of `shutil.disk_usage`, in bytes."""
 
     total: int
     used: int
@@ -44,7 +44,7 @@ class Usage(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What `psutil.virtual_memory` returns of use here, in bytes."""
+    """The used part of the result of `psutil.virtual_memory`, in bytes."""
 
     available: int
 
@@ -82,7 +82,7 @@ def test_the_store_holds_facts_and_canvases_of_the_files_in_their_order(folder: 
     assert found.thumbnails.shape == (23, 16, 16, 3)
 
 
-def test_the_store_lies_in_the_cache_and_the_data_folder_stays_as_it_was(folder: Path) -> None:
+def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: Path) -> None:
     def contents() -> dict[str, tuple[int, int]]:
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
@@ -92,7 +92,7 @@ def test_the_store_lies_in_the_cache_and_the_data_folder_stays_as_it_was(folder:
     assert found.folder.is_relative_to(Path(os.environ["CNNKIT_CACHE"]))
     assert contents() == before
     names = sorted(path.name for path in found.folder.iterdir())
-    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS, THUMBNAILS]
+    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS_FILE, THUMBNAILS_FILE]
 
 
 def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkey
     assert second.folder == first.folder
     assert second.facts == first.facts
     np.testing.assert_array_equal(pixels(second), pixels(first))
-    assert scan(FolderSource(folder), FolderSource(folder).records).facts == first.facts  # and so does one without canvases
+    assert scan(FolderSource(folder), FolderSource(folder).records).facts == first.facts  # also without canvases
 
 
 def test_the_same_folder_by_another_path_is_the_same_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_the_same_folder_by_another_path_is_the_same_store(folder: Path, monkeyp
     assert look(FolderSource(Path(folder.name))).reused
 
 
-def test_the_digits_have_one_store_wherever_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digits_have_one_store_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = DigitsSource()
     scan(source, source.records[:20], GEOMETRY)
     (tmp_path / "elsewhere").mkdir()
@@ -121,15 +121,15 @@ def test_the_digits_have_one_store_wherever_they_are_asked_for(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("with_canvases", [True, False])
-def test_only_what_has_changed_is_decoded_again(drawn, with_canvases: bool) -> None:
+def test_only_changed_images_are_decoded_again(noise_source, with_canvases: bool) -> None:
     options = {} if with_canvases else {"geometry": None}
-    look(drawn(30), **options)
-    source = drawn(33, seed=1)  # three more; what is decoded now looks otherwise
+    look(noise_source(30), **options)
+    source = noise_source(33, seed=1)  # three more images; another seed changes the pixels of newly decoded images
     source.stamps["b/7"] = "touched"
     found = look(source, **options)
     assert source.read_count == 4
     assert not found.reused
-    whole = look(drawn(33), cache="ram")
+    whole = look(noise_source(33), cache="ram")
     same = [row for row in range(30) if row != 7]
     assert [found.facts[row] for row in same] == [whole.facts[row] for row in same]
     np.testing.assert_array_equal(found.thumbnails[same], whole.thumbnails[same])
@@ -140,21 +140,21 @@ def test_only_what_has_changed_is_decoded_again(drawn, with_canvases: bool) -> N
             np.testing.assert_array_equal(pixels(found)[row].transpose(1, 2, 0), source.image(row))
 
 
-def test_a_selection_is_copied_from_the_store_of_all(drawn) -> None:
-    look(drawn(30))
-    source = drawn(30)
+def test_a_selection_is_copied_from_the_store_of_all_images(noise_source) -> None:
+    look(noise_source(30))
+    source = noise_source(30)
     found = scan(source, source.records[::3], GEOMETRY)
     assert source.read_count == 0
     np.testing.assert_array_equal(pixels(found)[2].transpose(1, 2, 0), source.image(6))
 
 
-def test_canvases_are_added_to_the_store_of_facts(drawn) -> None:
-    facts = look(drawn(5), geometry=None)
+def test_canvases_are_added_to_the_store_of_facts(noise_source) -> None:
+    facts = look(noise_source(5), geometry=None)
     assert facts.canvases is None
-    found = look(drawn(5))
+    found = look(noise_source(5))
     assert found.folder == facts.folder
     assert (found.facts, found.reused) == (facts.facts, False)
-    assert look(drawn(5)).reused
+    assert look(noise_source(5)).reused
     assert len(stores()) == 1
 
 
@@ -182,7 +182,7 @@ def test_mean_and_std_play_no_part_in_the_store(folder: Path) -> None:
     assert look(FolderSource(folder), geometry=GEOMETRY.model_copy(update={"mean": (0.5, 0.5, 0.5)})).reused
 
 
-def test_disk_memory_and_nothing_kept_give_the_same(folder: Path) -> None:
+def test_disk_memory_and_no_cache_give_the_same_canvases(folder: Path) -> None:
     (folder / "bees/bees-004.jpg").write_text("no image")
     disk = look(FolderSource(folder), cache="disk")
     shutil.rmtree(cache_folder())
@@ -191,14 +191,14 @@ def test_disk_memory_and_nothing_kept_give_the_same(folder: Path) -> None:
     assert [found.folder is None for found in (disk, ram, none)] == [False, True, True]
     assert disk.facts == ram.facts == none.facts
     np.testing.assert_array_equal(pixels(ram), pixels(disk))
-    assert isinstance(none.canvases, Streamed)
+    assert isinstance(none.canvases, StreamedCanvases)
     good = np.array([row for row in range(23) if row not in none.bad])
     streamed = np.concatenate(list(none.canvases.batches(np.array_split(good, 4))))
     np.testing.assert_array_equal(streamed, pixels(disk)[good])
-    assert [found.kept for found in (disk, ram, none)] == [
+    assert [found.storage for found in (disk, ram, none)] == [
         "0 MB decoded, now in the cache",
         "0 MB decoded, in memory",
-        "decoded anew in every epoch",
+        "decoded again in every epoch",
     ]
 
 
@@ -209,19 +209,19 @@ def test_memory_and_streaming_write_nothing(folder: Path, cache: Any) -> None:
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
-def test_memory_and_streaming_use_a_store_that_is_there(drawn, cache: Any) -> None:
-    look(drawn(9))
-    source = drawn(9)
+def test_memory_and_streaming_use_an_existing_store(noise_source, cache: Any) -> None:
+    look(noise_source(9))
+    source = noise_source(9)
     look(source, cache=cache)
     assert source.read_count == 0
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_any_number_of_workers_gives_the_same(drawn, cache: Any) -> None:
-    one = look(drawn(200), cache=cache, workers=1)
+def test_any_number_of_workers_gives_the_same_canvases(noise_source, cache: Any) -> None:
+    one = look(noise_source(200), cache=cache, workers=1)
     canvases = np.array(one.canvases)
     shutil.rmtree(cache_folder(), ignore_errors=True)
-    four = look(drawn(200), cache=cache, workers=4)
+    four = look(noise_source(200), cache=cache, workers=4)
     assert not four.reused
     assert four.facts == one.facts
     np.testing.assert_array_equal(pixels(four), canvases)
@@ -239,28 +239,28 @@ def test_unreadable_files_are_recorded_with_the_reason(folder: Path) -> None:
         assert all(pixels(found)[row].any() for row in range(23) if row not in found.bad)
 
 
-def test_progress_counts_up_to_all(drawn) -> None:
+def test_progress_counts_up_to_the_number_of_images(noise_source) -> None:
     calls: list[tuple[int, int]] = []
-    look(drawn(23), progress=lambda done, total: calls.append((done, total)))
+    look(noise_source(23), progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (23, 23)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     calls.clear()
-    look(drawn(24), progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(24, 24)]  # 23 were known
+    look(noise_source(24), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(24, 24)]  # 23 were in the cache
     calls.clear()
-    look(drawn(24), progress=lambda done, total: calls.append((done, total)))
-    assert calls == []  # nothing was done
+    look(noise_source(24), progress=lambda done, total: calls.append((done, total)))
+    assert calls == []  # no image was decoded
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_an_interruption_leaves_nothing_behind(drawn, cache: Any) -> None:
+def test_an_interruption_leaves_no_store_and_no_thread(noise_source, cache: Any) -> None:
     def interrupt(index: int) -> None:
         if index == 150:
             raise KeyboardInterrupt
 
     threads, before = threading.active_count(), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        look(drawn(400, interrupt), cache=cache, workers=2)
+        look(noise_source(400, interrupt), cache=cache, workers=2)
     assert stores() == []
     assert (threading.active_count(), torch.get_num_threads()) == (threads, before)
 
@@ -291,27 +291,27 @@ def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up
     assert stores() == [found.folder.name]
 
 
-def test_after_many_images_the_server_of_the_workers_goes_and_comes_back_when_it_is_needed(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    look(drawn(3, encoded=True), cache="ram")
-    assert _server() is not None  # few: it stays
-    monkeypatch.setattr(scanning, "MANY", 4)
-    assert not look(drawn(4, encoded=True), cache="ram").bad
+def test_the_server_ends_after_many_images_and_starts_again(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(noise_source(3, encoded=True), cache="ram")
+    assert _server() is not None  # it stays after few images
+    monkeypatch.setattr(scanning, "SERVER_STOP_IMAGES", 4)
+    assert not look(noise_source(4, encoded=True), cache="ram").bad
     assert _server() is None
-    assert not look(drawn(3, encoded=True), cache="ram").bad
+    assert not look(noise_source(3, encoded=True), cache="ram").bad
     assert _server() is not None
 
 
 def _server() -> int | None:
-    """The process that workers are forked from."""
+    """Return the process from which workers are forked."""
     return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
 
 
 def _workers_of(before: set[int]) -> list[str]:
-    """Processes of this user's Python that started since `before` and forked from a server."""
-    found = []
+    """Return the command lines of servers and workers that are not in `before` and run in the folder of this test."""
+    found, folder = [], str(Path.cwd())
     for process in psutil.process_iter():
         try:
-            if process.pid not in before and any("forkserver" in word for word in process.cmdline()):
+            if process.pid not in before and process.cwd() == folder and any("forkserver" in word for word in process.cmdline()):
                 found.append(" ".join(process.cmdline())[:80])
         except psutil.Error:
             continue
@@ -319,7 +319,7 @@ def _workers_of(before: set[int]) -> list[str]:
 
 
 class FullDisk(ArrayWriter):
-    """A writer whose disk takes 3,000 bytes."""
+    """A writer on a disk of 3,000 bytes."""
 
     left = 3000
     number = errno.ENOSPC
@@ -332,15 +332,13 @@ class FullDisk(ArrayWriter):
 
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])
-def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(
-    drawn, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
-) -> None:
+def test_a_full_disk_is_an_error_with_advice(noise_source, monkeypatch: pytest.MonkeyPatch, number: int, reason: str) -> None:
     monkeypatch.setattr(scanning, "ArrayWriter", FullDisk)
     monkeypatch.setattr(FullDisk, "left", 3000)
     monkeypatch.setattr(FullDisk, "number", number)
     threads = threading.active_count()
     with pytest.raises(DataError) as caught:
-        look(drawn(300), cache="disk", workers=2)
+        look(noise_source(300), cache="disk", workers=2)
     message = str(caught.value)
     assert message.startswith(f"{cache_folder() / 'stores'}: the store of decoded images (0 MB) cannot be written there: {reason};")
     assert "CNNKIT_CACHE" in message
@@ -349,49 +347,49 @@ def test_a_disk_that_takes_no_more_is_an_error_that_says_what_to_do(
     assert threading.active_count() == threads
 
 
-def test_a_cache_that_cannot_be_made_is_an_error_that_says_what_to_do(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_cache_folder_is_an_error_with_advice(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="cannot be written there: Not a directory; free some, point CNNKIT_CACHE to a folder"):
-        look(drawn(3), cache="disk")
+    with pytest.raises(DataError, match="cannot be written there: Not a directory; free some space, point CNNKIT_CACHE to a folder"):
+        look(noise_source(3), cache="disk")
 
 
-def test_auto_takes_memory_when_the_disk_is_short_and_nothing_when_that_is_short_too(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_from_disk_to_memory_to_no_cache(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     canvases = 10 * 3 * 16 * 16
     need = canvases + storing.facts_nbytes(10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, need))  # as much as is needed, but nothing to spare
-    found = look(drawn(10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, need))  # exactly the needed space, without a reserve
+    found = look(noise_source(10))
     assert found.folder is None
     assert isinstance(found.canvases, np.ndarray)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(2 * canvases - 2))
-    assert isinstance(look(drawn(10)).canvases, Streamed)
+    assert isinstance(look(noise_source(10)).canvases, StreamedCanvases)
     assert stores() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 2 * need))
-    assert look(drawn(10)).folder is not None
+    assert look(noise_source(10)).folder is not None
 
 
-def test_memory_that_does_not_suffice_is_refused_with_the_figures(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_refused_with_its_size(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(10_000))
     sentence = r"--cache ram: the decoded images take 0\.0 GB, more than half of .* use --cache disk, or --cache none"
     with pytest.raises(DataError, match=sentence):
-        look(drawn(10), cache="ram")
+        look(noise_source(10), cache="ram")
 
 
-def test_auto_takes_memory_when_the_cache_may_not_be_written(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_memory_if_the_cache_is_read_only(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert look(drawn(3)).folder is None
+    assert look(noise_source(3)).folder is None
 
 
-def test_auto_takes_memory_when_the_cache_is_no_folder(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_memory_if_the_cache_is_a_file(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "file"))
-    assert look(drawn(3)).folder is None
+    assert look(noise_source(3)).folder is None
 
 
-def test_auto_uses_a_store_that_is_there_even_when_the_disk_is_full(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    look(drawn(3))
+def test_auto_uses_an_existing_store_on_a_full_disk(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(noise_source(3))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
-    assert look(drawn(3)).reused
+    assert look(noise_source(3)).reused
 
 
 def _canvases(folder: Path) -> Path:
@@ -403,9 +401,9 @@ def _truncate(folder: Path) -> None:
 
 
 def _spoil(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((folder / FACTS).read_text())
+    index = json.loads((folder / FACTS_FILE).read_text())
     change(index)
-    (folder / FACTS).write_text(json.dumps(index))
+    (folder / FACTS_FILE).write_text(json.dumps(index))
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -415,49 +413,49 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "canvases of another type": lambda folder: np.save(_canvases(folder), np.zeros((5, 3, 16, 16), np.float32)),
     "pickled canvases": lambda folder: np.save(_canvases(folder), np.array([{}] * 5, object), allow_pickle=True),
     "no canvases": lambda folder: _canvases(folder).unlink(),
-    "other thumbnails": lambda folder: np.save(folder / THUMBNAILS, np.zeros((5, 3), np.uint8)),
-    "no thumbnails": lambda folder: (folder / THUMBNAILS).unlink(),
-    "broken index": lambda folder: (folder / FACTS).write_text('{"facts": {'),
-    "index of nothing": lambda folder: (folder / FACTS).write_text("null"),
+    "other thumbnails": lambda folder: np.save(folder / THUMBNAILS_FILE, np.zeros((5, 3), np.uint8)),
+    "no thumbnails": lambda folder: (folder / THUMBNAILS_FILE).unlink(),
+    "broken index": lambda folder: (folder / FACTS_FILE).write_text('{"facts": {'),
+    "index of nothing": lambda folder: (folder / FACTS_FILE).write_text("null"),
     "index of another decoder": lambda folder: _spoil(folder, lambda index: index.update(decoder=0)),
     "index without a column": lambda folder: _spoil(folder, lambda index: index["facts"].pop("mean")),
     "short column": lambda folder: _spoil(folder, lambda index: index["facts"]["mean"].pop()),
     "fewer paths": lambda folder: _spoil(folder, lambda index: (index["path"].pop(), index["stamp"].pop())),
-    "index that is no text": lambda folder: (folder / FACTS).write_bytes(b"\xff\xfe"),
-    "no index": lambda folder: (folder / FACTS).unlink(),
+    "index that is no text": lambda folder: (folder / FACTS_FILE).write_bytes(b"\xff\xfe"),
+    "no index": lambda folder: (folder / FACTS_FILE).unlink(),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_store_is_made_anew(drawn, damage: str) -> None:
-    first = look(drawn(5))
+def test_a_damaged_store_is_made_again(noise_source, damage: str) -> None:
+    first = look(noise_source(5))
     canvases = np.array(first.canvases)
     assert first.folder is not None
     DAMAGES[damage](first.folder)
-    second = look(drawn(5))
+    second = look(noise_source(5))
     assert (second.reused, second.folder) == (False, first.folder)
     assert second.facts == first.facts
     np.testing.assert_array_equal(pixels(second), canvases)
-    assert look(drawn(5)).reused
+    assert look(noise_source(5)).reused
     assert stores() == [first.folder.name]
 
 
-def test_a_store_that_another_process_made_meanwhile_is_kept(drawn) -> None:
+def test_a_store_that_another_process_finished_first_is_kept(noise_source) -> None:
     def meanwhile(index: int) -> None:
         if index == 3:
-            other = look(drawn(5))
+            other = look(noise_source(5))
             assert other.folder is not None
             (other.folder / "made-first").touch()
 
-    found = look(drawn(5, meanwhile), workers=1)
+    found = look(noise_source(5, meanwhile), workers=1)
     assert found.folder is not None
     assert (found.folder / "made-first").exists()
     assert stores() == [found.folder.name]
 
 
-def test_an_unreadable_image_of_any_source_is_recorded(drawn) -> None:
+def test_an_unreadable_image_of_any_source_is_recorded(noise_source) -> None:
     def refuse(index: int) -> None:
         if index == 1:
             raise UndecodableError("smudged")
 
-    assert [item.error for item in look(drawn(3, refuse)).facts] == ["", "smudged", ""]
+    assert [item.error for item in look(noise_source(3, refuse)).facts] == ["", "smudged", ""]

@@ -12,7 +12,7 @@ import pytest
 from cnnkit.data.store import store
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.scan import scan
-from cnnkit.data.store.store import KEEP, ArrayWriter, cache_folder
+from cnnkit.data.store.store import MAX_STORES, ArrayWriter, cache_folder
 
 
 def made(source, geometry=None) -> Path:
@@ -21,7 +21,7 @@ def made(source, geometry=None) -> Path:
     return folder
 
 
-def test_the_cache_folder_is_the_systems_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_the_systems_without_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(cache_folder()) == os.environ["CNNKIT_CACHE"]
     for unset in (lambda: monkeypatch.setenv("CNNKIT_CACHE", ""), lambda: monkeypatch.delenv("CNNKIT_CACHE")):
         unset()
@@ -29,17 +29,17 @@ def test_the_cache_folder_is_the_systems_unless_one_is_named(monkeypatch: pytest
         assert cache_folder().is_absolute()
 
 
-def test_a_store_is_plain_npy_and_json(drawn, geometry) -> None:
-    folder = made(drawn(2), geometry)
+def test_a_store_is_plain_npy_and_json(noise_source, geometry) -> None:
+    folder = made(noise_source(2), geometry)
     index = json.loads((folder / "facts.json").read_text())
     assert index["path"] == ["a/0", "b/1"]
     assert index["facts"]["width"] == [16, 16]
     canvases = np.load(folder / store.canvas_file(geometry), allow_pickle=False)
-    np.testing.assert_array_equal(canvases[1].transpose(1, 2, 0), drawn(2).image(1))
+    np.testing.assert_array_equal(canvases[1].transpose(1, 2, 0), noise_source(2).image(1))
 
 
-def test_facts_survive_the_disk_to_the_last_digit(drawn) -> None:
-    source = drawn(1)
+def test_facts_are_read_back_exactly(noise_source) -> None:
+    source = noise_source(1)
     folder = made(source)
     odd = Facts("ab" * 32, "", 123, 7, 9, 0.1, 1 / 3, 2.5e-7, "JPEG", "I;16", 6, True, 93)
     store.write_facts(folder, source, [("a/\udcff\n", "x")], [odd])
@@ -59,47 +59,47 @@ def test_an_array_is_written_in_any_order(tmp_path: Path, rows: list[int]) -> No
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
 
 
-def test_an_array_that_lacks_its_last_rows_is_not_opened(tmp_path: Path) -> None:
+def test_an_array_without_its_last_rows_is_not_opened(tmp_path: Path) -> None:
     with ArrayWriter(tmp_path / "a.npy", (4, 8)) as writer:
         writer.put(np.arange(2), np.ones((2, 8), np.uint8))
     assert store.open_array(tmp_path / "a.npy", (4, 8)) is None
     assert store.open_array(tmp_path / "none.npy", (4, 8)) is None
 
 
-def test_the_stores_of_one_source_do_not_pile_up_and_others_stay(drawn) -> None:
-    other = made(drawn(3, name="other"))
+def test_old_stores_of_a_source_are_removed_and_other_sources_stay(noise_source) -> None:
+    other = made(noise_source(3, name="other"))
     folders = []
-    for stamp in range(KEEP + 3):
-        source = drawn(3)
+    for stamp in range(MAX_STORES + 3):
+        source = noise_source(3)
         source.stamps["a/0"] = str(stamp)
         folders.append(made(source))
         past = time.time() - 1000 + stamp
         os.utime(folders[-1], (past, past))
-    assert [folder.exists() for folder in folders] == [False] * 3 + [True] * KEEP
+    assert [folder.exists() for folder in folders] == [False] * 3 + [True] * MAX_STORES
     assert other.exists()
 
 
-def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(drawn) -> None:
-    folder = made(drawn(2))
+def test_folders_of_dead_processes_are_removed_and_of_living_processes_stay(noise_source) -> None:
+    folder = made(noise_source(2))
     dead = folder.with_name("x-y.part-999999999-abc")
     living = folder.with_name(f"x-y.part-{os.getpid()}-abc")
     strange = folder.with_name("x-y.part-abc")
     for left in (dead, living, strange):
         left.mkdir()
-    made(drawn(3))
+    made(noise_source(3))
     assert [left.exists() for left in (dead, living, strange)] == [False, True, True]
 
 
-def test_stores_are_listed_last_used_first_with_what_they_take_and_cleared(drawn, geometry) -> None:
+def test_stores_are_listed_by_last_use_with_their_size_and_cleared(noise_source, geometry) -> None:
     assert store.stores() == []
     assert store.clear() == 0
-    old, new = made(drawn(2)), made(drawn(3), geometry)
+    old, new = made(noise_source(2)), made(noise_source(3), geometry)
     os.utime(old, (1000, 1000))
     left = old.with_name("x-y.part-1-abc")
     left.mkdir()
     os.utime(left, (10, 10))
     listed = store.stores()
-    assert [(info.path, info.source, info.images) for info in listed] == [(new, "drawn", 3), (old, "drawn", 2), (left, "", 0)]
+    assert [(info.path, info.source, info.images) for info in listed] == [(new, "noise", 3), (old, "noise", 2), (left, "", 0)]
     assert listed[0].bytes == sum(file.stat().st_size for file in new.iterdir()) > 3 * 3 * 16 * 16
     assert replace(listed[1], used=0).used == 0
     assert listed[1].used == 1000
@@ -107,8 +107,8 @@ def test_stores_are_listed_last_used_first_with_what_they_take_and_cleared(drawn
     assert store.stores() == []
 
 
-def test_an_open_store_outlives_its_removal(drawn, geometry) -> None:
-    source = drawn(4)
+def test_an_open_store_outlives_its_removal(noise_source, geometry) -> None:
+    source = noise_source(4)
     found = scan(source, source.records, geometry)
     store.clear()
     assert isinstance(found.canvases, np.ndarray)

@@ -8,18 +8,18 @@ import pytest
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import stream
 from cnnkit.data.store.scan import scan
-from cnnkit.data.store.stream import Streamed, gather
+from cnnkit.data.store.stream import StreamedCanvases, gather
 from cnnkit.errors import DataError
 
 
-def streamed(source, geometry) -> Streamed:
+def streamed(source, geometry) -> StreamedCanvases:
     found = scan(source, source.records, geometry, cache="none").canvases
-    assert isinstance(found, Streamed)
+    assert isinstance(found, StreamedCanvases)
     return found
 
 
-def test_batches_are_the_rows_that_were_asked_for(drawn, geometry) -> None:
-    source = drawn(50)
+def test_batches_are_the_requested_rows(noise_source, geometry) -> None:
+    source = noise_source(50)
     parts = np.array_split(np.random.default_rng(0).permutation(50), 7)
     parts[3] = parts[3][:0]
     stream = streamed(source, geometry)
@@ -31,17 +31,17 @@ def test_batches_are_the_rows_that_were_asked_for(drawn, geometry) -> None:
             np.testing.assert_array_equal(canvas.transpose(1, 2, 0), source.image(row))
 
 
-def test_nothing_asked_for_gives_nothing(drawn, geometry) -> None:
-    assert list(streamed(drawn(3), geometry).batches([])) == []
+def test_no_rows_give_no_batches(noise_source, geometry) -> None:
+    assert list(streamed(noise_source(3), geometry).batches([])) == []
 
 
-def test_a_row_may_come_twice(drawn, geometry) -> None:
-    (batch,) = streamed(drawn(3), geometry).batches([np.array([2, 2, 0])])
+def test_a_row_may_be_requested_twice(noise_source, geometry) -> None:
+    (batch,) = streamed(noise_source(3), geometry).batches([np.array([2, 2, 0])])
     np.testing.assert_array_equal(batch[0], batch[1])
 
 
-def test_gathering_from_an_array_and_from_a_stream_is_the_same(drawn, geometry) -> None:
-    source = drawn(20)
+def test_an_array_and_a_stream_give_the_same_batches(noise_source, geometry) -> None:
+    source = noise_source(20)
     parts = np.array_split(np.arange(20)[::-1], 3)
     kept = scan(source, source.records, geometry, cache="ram").canvases
     assert isinstance(kept, np.ndarray)
@@ -52,14 +52,14 @@ def test_gathering_from_an_array_and_from_a_stream_is_the_same(drawn, geometry) 
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch):
-    """A store too large to be mapped: (its array, its file)."""
-    monkeypatch.setattr(stream, "MAPPED", 0)
+    """Return the array and the file of a store that is too large for a memory map."""
+    monkeypatch.setattr(stream, "MAX_MAPPED_BYTES", 0)
     file = tmp_path / "canvases.npy"
     np.save(file, np.random.default_rng(0).integers(0, 256, (50, 3, 16, 16), np.uint8))
     return np.load(file, mmap_mode="r"), file
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux lists memory maps")
 def test_rows_of_a_large_store_are_read_and_not_mapped(large) -> None:
     canvases, file = large
     parts = np.array_split(np.random.default_rng(1).permutation(50), 7)
@@ -72,12 +72,12 @@ def test_rows_of_a_large_store_are_read_and_not_mapped(large) -> None:
 
 
 def in_memory(file: Path) -> int:
-    """How many bytes of `file` are mapped into this process and in memory."""
+    """Return the number of bytes of `file` that are mapped and in memory."""
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())
     return sum(1024 * int(next(line for line in lines if line.startswith("Rss")).split()[1]) for line in lines if line.endswith(str(file)))
 
 
-def test_a_large_store_that_is_removed_meanwhile_serves_on(large) -> None:
+def test_a_removed_large_store_can_still_be_read(large) -> None:
     canvases, file = large
     begun = gather(canvases, [np.array([1]), np.array([2])])
     first = next(begun)
@@ -86,15 +86,15 @@ def test_a_large_store_that_is_removed_meanwhile_serves_on(large) -> None:
     np.testing.assert_array_equal(later, np.concatenate([first, next(begun)]))
 
 
-def test_a_large_store_that_is_cut_short_is_named(large) -> None:
+def test_a_truncated_large_store_is_named(large) -> None:
     canvases, file = large
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size - 1)
-    with pytest.raises(DataError, match=r"canvases\.npy: the store of decoded images is cut short; remove it with: cnnkit cache --clear"):
+    with pytest.raises(DataError, match=r"canvases\.npy: the store of decoded images is truncated; remove it with: cnnkit cache --clear"):
         list(gather(canvases, [np.array([0, 49])]))
 
 
-def test_a_file_that_changed_or_went_since_the_scan_is_named(image_folder, geometry) -> None:
+def test_a_changed_or_deleted_file_is_named(image_folder, geometry) -> None:
     root: Path = image_folder()
     stream = streamed(FolderSource(root), geometry)
     rows = [np.arange(24)]
@@ -102,5 +102,7 @@ def test_a_file_that_changed_or_went_since_the_scan_is_named(image_folder, geome
     with pytest.raises(DataError, match=r"ants/ants-003\.jpg has changed since it was scanned; restore it, or start a new run"):
         list(stream.batches(rows))
     (root / "ants/ants-003.jpg").unlink()
-    with pytest.raises(DataError, match=r"ants-003\.jpg could be read when it was scanned and cannot now: No such file or directory"):
+    with pytest.raises(
+        DataError, match=r"ants-003\.jpg was readable in the scan and is not any more: No such file or directory; restore it"
+    ):
         list(stream.batches(rows))

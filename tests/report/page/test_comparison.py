@@ -57,7 +57,7 @@ RESULT: dict[str, Any] = {
 def page(run_page) -> ComparisonPage:
     run = run_page()
     pictures = {path: np.zeros((8, 8, 3), np.uint8) for path in changed_paths(RESULT)}
-    return ComparisonPage(RESULT, [ComparedRun(name, run.config, run.history) for name in "ab"], pictures, ("another note",))
+    return ComparisonPage(RESULT, [ComparedRun(name, run.record, run.history) for name in "ab"], pictures, ("another note",))
 
 
 def test_scores_verdict_changes_and_curves_stand_side_by_side(page, parsed):

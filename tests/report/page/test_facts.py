@@ -18,24 +18,25 @@ from cnnkit.report.page.metrics import ClassRow
 
 
 def test_the_command_can_be_pasted_and_names_no_folder_of_the_program(run_page):
-    config = run_page().config
-    assert command_line(config) == "cnnkit train --data 'my images'"
-    assert started_by_command(config)
-    assert not started_by_command(config | {"command": ["/home/me/my_training.py"]})
-    assert command_line({}) == ""
+    record = run_page().record
+    assert command_line(record) == "cnnkit train --data 'my images'"
+    assert started_by_command(record)
+    assert not started_by_command(record.model_copy(update={"command": ("/home/me/my_training.py",)}))
+    assert command_line(record.model_copy(update={"command": ()})) == ""
 
 
 def test_facts_say_what_must_be_the_same(run_page):
     page = run_page()
-    facts = dict(repeat_facts(page.config, course(page.history)))
+    facts = dict(repeat_facts(page.record, course(page.history)))
     assert facts["epochs"] == "12, kept epoch 10"
     assert facts["device"] == "cpu, fp32, channels last, 2 replicas"
     assert facts["fingerprint of the data"] == f"SHA-256 {'cd' * 32}"
     assert facts["images"] == "900 train, 90 val, 300 test"
-    model = dict(model_facts(page.config, page.model))
+    model = dict(model_facts(page.record, page.model))
     assert model["parameters"] == "301,234"
     assert model["input"] == "RGB, 32 × 32 px by crop, bilinear"
-    assert dict(dict(settings_rows(page.config))["augment"]) == {"zoom": "0.9 / 1.1", "flip": "not set"}
+    augment = dict(dict(settings_rows(page.record))["augment"])
+    assert (augment["zoom"], augment["flip"]) == ("0.9 / 1.1", "not set")
 
 
 def test_timing(run_page):
@@ -49,19 +50,17 @@ def test_durations(seconds, expected):
     assert duration(seconds) == expected
 
 
-def test_limits_are_sentences_about_what_was_found(run_page):
-    metrics = {
-        "split": "val",
-        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
-        "opened": 3,
-        "unreadable": [{"path": "broken.jpg", "error": "truncated"}],
-        "baselines": [{"summary": "always answering ant", "accuracy": {"value": 0.5}, "beaten": False}],
-    }
+def test_limits_are_sentences_about_what_was_found(run_page, make_metrics):
+    known = make_metrics().model_dump(by_alias=True)["baselines"][0]
+    beaten = known | {"summary": "colours alone", "beaten": True}
+    baseline = known | {"summary": "always answering ant", "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}, "beaten": False}
+    unreadable = [{"path": "broken.jpg", "error": "truncated"}]
+    metrics = make_metrics(split="val", opened=3, unreadable=unreadable, baselines=[beaten, baseline])
     rows = [
         ClassRow(0, "ant", 0, "-", "-", "-", wilson(0, 0), few=True, missed=0, false_alarms=0),
         ClassRow(1, "bee", 40, "-", "0.0", "-", wilson(0, 40), few=False, missed=40, false_alarms=0),
     ]
-    assert limits(run_page().config, metrics, rows, ["tiny: 2 images"]) == [
+    assert limits(run_page().record, metrics, rows, ["tiny: 2 images"]) == [
         "Not shown to be better than always answering ant, which is right for 50.0 %.",
         "Fewer than 30 val images, so that scores are rough: ant.",
         "No val image at all: ant.",
@@ -72,8 +71,8 @@ def test_limits_are_sentences_about_what_was_found(run_page):
         "tiny: 2 images",
         "3 test images have a copy in train",
     ]
-    assert limits({"notes": []}, None, [], []) == []
-    assert limits(run_page().config, None, [], ["leak: 2 copies"]) == ["leak: 2 copies"]  # which says the same
+    assert limits(run_page().record.model_copy(update={"notes": ()}), None, [], []) == []
+    assert limits(run_page().record, None, [], ["leak: 2 copies"]) == ["leak: 2 copies"]  # which says the same
 
 
 def test_only_the_epoch_that_was_kept_is_marked(run_page):
@@ -95,13 +94,13 @@ def test_several_runs_share_a_chart(run_page):
 
 def test_the_line_of_val_goes_from_one_evaluation_to_the_next(run_page):
     history = run_page().history
-    loss, _ = curves(course([row | ({"val_loss": ""} if place % 2 else {}) for place, row in enumerate(history)]))
+    loss, _ = curves(course([row.model_copy(update={"val_loss": None} if place % 2 else {}) for place, row in enumerate(history)]))
     train, val = loss.strokes
     assert (len(train.dots), len(val.dots)) == (len(history), (len(history) + 1) // 2)
     assert val.path.count("M") == 1
 
 
 def test_a_quantity_without_a_value_has_no_line(run_page):
-    rows = [row | {"val_loss": ""} for row in run_page().history]
+    rows = [row.model_copy(update={"val_loss": None}) for row in run_page().history]
     loss, _ = curves(course(rows))
     assert [stroke.name for stroke in loss.strokes] == ["train"]

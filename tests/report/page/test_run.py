@@ -39,8 +39,8 @@ def test_a_page_without_script_allows_none():
 def test_everything_from_the_data_is_escaped(run_page, parsed):
     page = run_page([EVIL, "dog"])
     finding = Finding("unreadable", Severity.ERROR, ((EVIL,),), EVIL)
-    config = page.config | {"notes": [f"copy {EVIL}"], "command": ["cnnkit", "train", "--data", EVIL]}
-    shown = replace(page, name=EVIL, notes=(EVIL,), config=config, health=Health(9, {EVIL: 9}, (finding,), ()))
+    record = page.record.model_copy(update={"notes": (f"copy {EVIL}",), "command": ("cnnkit", "train", "--data", EVIL)})
+    shown = replace(page, name=EVIL, notes=(EVIL,), record=record, health=Health(9, {EVIL: 9}, (finding,), ()))
     source = run_html(shown)
     source.encode("utf-8")
     assert source.count("<script>") == 1  # ours
@@ -111,12 +111,13 @@ def test_pictures_end_where_the_room_does(run_page, monkeypatch):
 
 
 @pytest.mark.parametrize(("risk", "expected"), [(True, True), (False, False)])
-def test_charts_of_certainty_come_with_their_keys(run_page, parsed, risk, expected):
+def test_charts_of_certainty_come_with_their_keys(run_page, make_metrics, parsed, risk, expected):
     page = run_page()
     share = {"value": 0.1, "low": 0.05, "high": 0.2}
     rows = [{"coverage": coverage, "answered": 9, "errors": 1, "threshold": 0.5, "risk": share} for coverage in (0.5, 1.0)]
     bins = [{"low": 0.1, "high": 0.9, "count": 9, "confidence": 0.9, "accuracy": share}]
-    metrics = page.metrics | ({"risk_coverage": rows, "reliability": bins} if risk else {})
-    texts = parsed(run_html(replace(page, metrics={**metrics, **({} if risk else {"reliability": []})}))).texts
+    drawn = {"risk_coverage": rows, "reliability": bins} if risk else {"risk_coverage": [], "reliability": []}
+    metrics = make_metrics(**page.metrics.model_dump(by_alias=True) | drawn)
+    texts = parsed(run_html(replace(page, metrics=metrics))).texts
     assert ("10.0 % wrong of the surest 100.0 %, 10.0 % of the surest 50.0 %" in texts) is expected
     assert ("answers in 1 group by confidence; on average 80.0 points too sure" in texts) is expected

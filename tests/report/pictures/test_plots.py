@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from PIL import Image
 from cnnkit.errors import DataError
 from cnnkit.report.pictures import plots
 from cnnkit.report.pictures.plots import plot_curves
-
-ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.2, "val_accuracy": 0.4, "is_best": True}
+from cnnkit.run_dir import HistoryRow
 
 
 def is_png(path: Path) -> bool:
@@ -24,8 +23,8 @@ def is_png(path: Path) -> bool:
         return image.format == "PNG" and image.width > 300
 
 
-def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
-    history = [ROW | {"epoch": epoch, "val_loss": 1 / epoch, "is_best": epoch < 3} for epoch in (1, 2, 3)]
+def test_curves_show_both_splits_and_the_best_epoch(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [make_row(epoch=epoch, val_loss=1 / epoch, is_best=epoch < 3) for epoch in (1, 2, 3)]
     plot_curves(history, tmp_path / "curves.png")
     loss, accuracy = drawn[0].axes
     assert is_png(tmp_path / "curves.png")
@@ -37,32 +36,32 @@ def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path, drawn: list[
 
 
 @pytest.mark.parametrize(
-    "row",
+    "values",
     [
-        ROW,
-        SimpleNamespace(**ROW),
-        {name: str(value) for name, value in ROW.items()},
-        ROW | {"val_loss": None, "val_accuracy": ""},
-        ROW | {"train_loss": float("nan"), "val_loss": float("inf"), "is_best": False},
+        {},
+        {"val_loss": None, "val_accuracy": None},
+        {"train_loss": float("nan"), "val_loss": float("inf"), "is_best": False},
     ],
 )
-def test_one_epoch_of_any_kind_is_drawn(row: Any, tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_curves([row], tmp_path / "curves.png")
+def test_one_epoch_of_any_kind_is_drawn(
+    values: dict[str, Any], make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]
+) -> None:
+    plot_curves([make_row(**values)], tmp_path / "curves.png")
     assert is_png(tmp_path / "curves.png")
     assert drawn[0].axes[1].get_ylim()[0] == 0.0
     assert drawn[0].axes[0].lines[0].get_marker() == "o", "a single point needs a marker to be visible"
 
 
-def test_the_line_of_val_connects_the_evaluated_epochs(tmp_path: Path, drawn: list[Figure]) -> None:
-    history = [ROW | {"epoch": epoch, "val_loss": 1 / epoch if epoch != 2 else ""} for epoch in (1, 2, 3)]
+def test_the_line_of_val_connects_the_evaluated_epochs(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [make_row(epoch=epoch, val_loss=1 / epoch if epoch != 2 else None) for epoch in (1, 2, 3)]
     plot_curves(history, tmp_path / "curves.png")
     train, val = drawn[0].axes[0].lines[:2]
     assert list(np.asarray(train.get_xdata())) == [1, 2, 3]
     assert list(np.asarray(val.get_xdata())) == [1, 3]
 
 
-def test_the_text_false_is_no_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_curves([ROW | {"is_best": "False"}], tmp_path / "curves.png")
+def test_a_history_without_a_best_epoch_marks_none(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_curves([make_row(is_best=False)], tmp_path / "curves.png")
     assert len(drawn[0].axes[0].lines) == 2
 
 
@@ -71,7 +70,9 @@ def test_no_epoch_is_an_error(tmp_path: Path) -> None:
         plot_curves([], tmp_path / "curves.png")
 
 
-def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_picture(
+    make_row: Callable[..., HistoryRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "curves.png"
     path.write_bytes(b"old")
 
@@ -80,7 +81,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(plots.FigureCanvasAgg, "print_png", fail)
     with pytest.raises(OSError, match="disk full"):
-        plot_curves([ROW], path)
+        plot_curves([make_row()], path)
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
     assert path.read_bytes() == b"old"
 

@@ -5,25 +5,31 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cnnkit import run_dir
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.files import check_writable, write_csv, write_json, write_text
-from cnnkit.run_dir import HISTORY, RunDir, create, newest, runs_folder
+from cnnkit.run_dir import RunDir, RunRecord, create, directory, newest, runs_folder, runs_in
 
-ROW: dict[str, object] = dict.fromkeys(HISTORY, 0)
+Finish = Callable[..., RunDir]
 
 
-def finished(run: RunDir, status: str = "finished", *, best: bool = True) -> RunDir:
-    run.write_config({"status": status})
-    if best:
-        run.best.touch()
-    return run
+@pytest.fixture
+def finished(make_record: Callable[..., RunRecord]) -> Finish:
+    """Return a function that writes the record of a run, and a model file unless told not to."""
+
+    def finish(run: RunDir, status: str = "finished", *, best: bool = True) -> RunDir:
+        run.write_record(make_record(status=status))
+        if best:
+            run.best.touch()
+        return run
+
+    return finish
 
 
 def names(folder: Path) -> list[str]:
@@ -68,8 +74,8 @@ def test_trainings_that_start_together_get_folders_of_their_own(tmp_path: Path) 
 
 
 def test_a_number_that_is_taken_in_between_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    highest = run_dir._highest
-    monkeypatch.setattr(run_dir, "_highest", lambda folder: (highest(folder), (folder / "001-a").mkdir(exist_ok=True))[0])
+    highest = directory._highest
+    monkeypatch.setattr(directory, "_highest", lambda folder: (highest(folder), (folder / "001-a").mkdir(exist_ok=True))[0])
     assert create(tmp_path, "a").path.name == "002-a"
 
 
@@ -108,14 +114,14 @@ def test_runs_are_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatc
 # --- the newest -------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_finished_run_is_found_by_its_number() -> None:
+def test_the_newest_finished_run_is_found_by_its_number(finished: Finish) -> None:
     runs = [finished(create(Path("runs"), name)) for name in ("b", "a", "c")]
     assert newest() == runs[2]
     os.utime(runs[0].path)  # touching an old one makes it no newer
     assert newest() == runs[2]
 
 
-def test_unfinished_runs_are_passed_over_and_may_be_asked_for() -> None:
+def test_unfinished_runs_are_passed_over_and_may_be_asked_for(finished: Finish) -> None:
     done = finished(create(Path("runs"), "a"))
     stopped = finished(create(Path("runs"), "b"), "stopped")
     create(Path("runs"), "empty")
@@ -124,7 +130,7 @@ def test_unfinished_runs_are_passed_over_and_may_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "running"])
-def test_where_only_an_unfinished_run_is_it_is_named_with_what_to_type(status: str) -> None:
+def test_where_only_an_unfinished_run_is_it_is_named_with_what_to_type(finished: Finish, status: str) -> None:
     older = finished(create(Path("runs"), "a"), status)
     run = finished(create(Path("runs"), "a"), status)
     finished(create(Path("runs"), "a"), status, best=False)
@@ -135,7 +141,7 @@ def test_where_only_an_unfinished_run_is_it_is_named_with_what_to_type(status: s
     assert str(older.path) not in message
 
 
-def test_where_no_run_is_the_message_says_how_to_make_one() -> None:
+def test_where_no_run_is_the_message_says_how_to_make_one(finished: Finish) -> None:
     expected = "no finished run under runs; train one: cnnkit train --data FOLDER, or name a model: --model FILE"
     for prepare in (lambda: None, lambda: Path("runs").mkdir(), lambda: finished(create(Path("runs"), "a"), "stopped", best=False)):
         prepare()
@@ -144,8 +150,8 @@ def test_where_no_run_is_the_message_says_how_to_make_one() -> None:
         assert str(caught.value) == expected
 
 
-@pytest.mark.parametrize("config", ["{broken", "[]", "null", "", '"text"'])
-def test_a_damaged_run_hides_no_good_one(config: str) -> None:
+@pytest.mark.parametrize("config", ["{broken", "[]", "null", "", '"text"', '{"status": "finished"}'])
+def test_a_damaged_run_hides_no_good_one(finished: Finish, config: str) -> None:
     good = finished(create(Path("runs"), "a"))
     bad = finished(create(Path("runs"), "b"))
     (bad.path / "config.json").write_text(config)
@@ -153,7 +159,7 @@ def test_a_damaged_run_hides_no_good_one(config: str) -> None:
     assert newest(finished=False) == good
 
 
-def test_the_environment_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_says_where_to_look(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished(create(Path("elsewhere"), "a"))
     with pytest.raises(ModelFileError):
         newest()
@@ -161,65 +167,112 @@ def test_the_environment_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> 
     assert newest() == run
 
 
-# --- config and history -----------------------------------------------------------------------------------------------
+# --- renamed runs -----------------------------------------------------------------------------------------------------
 
 
-def test_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
+def began(run: RunDir, time: float) -> None:
+    run.split_file.touch()
+    os.utime(run.split_file, (time, time))
+
+
+def test_a_run_has_the_number_of_its_folder_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create(Path("runs"), "a")
+    assert [run.number, RunDir(Path("runs/my-model")).number, RunDir(Path("12-a")).number] == [1, None, None]
+    monkeypatch.chdir(run.path)
+    assert RunDir(Path()).number == 1
+
+
+def test_renamed_runs_come_after_the_numbered_ones_newest_first(finished: Finish) -> None:
+    numbered = [finished(create(Path("runs"), "a")) for _ in range(2)]
+    for name, time in (("b-second", 2e9), ("a-first", 1e9), ("c-third", 3e9)):
+        run = finished(create(Path("runs"), "renamed"))
+        began(run, time)
+        run.path.rename(Path("runs") / name)
+    assert finished(RunDir(Path("runs/z-lost"))).began is None
+    names = [path.name for path in runs_in(Path("runs"))]
+    assert names == ["002-a", "001-a", "c-third", "b-second", "a-first", "z-lost"]
+    assert newest() == numbered[1]
+
+
+def test_the_newest_of_renamed_runs_alone_is_found(finished: Finish) -> None:
+    for name, status, time in (("old", "finished", 1e9), ("new", "finished", 2e9), ("newer", "stopped", 3e9)):
+        run = finished(create(Path("runs"), "a"), status)
+        began(run, time)
+        run.path.rename(Path("runs") / name)
+    assert newest().path == Path("runs/new")
+    assert newest(finished=False).path == Path("runs/newer")
+
+
+def test_a_folder_is_a_run_because_of_what_it_holds(finished: Finish) -> None:
+    run = finished(create(Path("runs"), "a"))
+    finished(create(Path("runs"), "lost")).record_file.unlink()
+    create(Path("runs"), "empty")
+    Path("runs/notes").mkdir()
+    Path("runs/notes/split.csv").touch()
+    Path("runs/config.json").touch()
+    Path("runs/latest").symlink_to(run.path.absolute())
+    assert [path.name for path in runs_in(Path("runs"))] == ["002-lost", "001-a"]
+
+
+def test_a_renamed_run_gives_its_number_away_and_a_folder_keeps_one(finished: Finish) -> None:
+    for name in ("a", "b"):
+        finished(create(Path("runs"), name))
+    Path("runs/002-b").rename("runs/mine")
+    assert create(Path("runs"), "c").path.name == "002-c"
+    Path("runs/007-notes").mkdir()
+    assert create(Path("runs"), "d").path.name == "008-d"
+
+
+# --- what the files hold ----------------------------------------------------------------------------------------------
+
+
+def test_the_record_reads_back_as_it_was_written(tmp_path: Path, make_record: Callable[..., RunRecord]) -> None:
     run = create(tmp_path, "a")
-    run.write_config({"status": "running", "classes": ["Käfer", "蟻"], "lr": 0.001})
-    assert run.read_config() == {"status": "running", "classes": ["Käfer", "蟻"], "lr": 0.001}
+    record = make_record(status="running", classes=["Käfer", "蟻"], notes=["caf\udce9.jpg"])
+    run.write_record(record)
+    assert run.read_record() == record
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"not a run directory \(it has no config\.json\); expected a folder that cnnkit train wrote"):
+        RunDir(tmp_path).read_record()
+
+
+def test_a_run_whose_record_is_lost_is_still_a_run(tmp_path: Path) -> None:
+    run = create(tmp_path, "a")
+    run.best.touch()
+    with pytest.raises(ModelFileError) as caught:
+        run.read_record()
+    assert str(caught.value) == (
+        f"{run.path}/config.json: cannot be read: No such file or directory; restore the file from a copy; to predict without it: "
+        f"cnnkit predict --model {run.best}"
+    )
+
+
+def test_the_split_is_read_with_labels_of_known_classes_alone(old_run: Path) -> None:
+    run = RunDir(old_run)
+    rows = run.read_split(run.read_record().classes)
+    assert len(rows) == 150
+    named = re.escape(f"row {1 + [row['label'] for row in rows].index('bees')}, column label (='bees') is no class of config.json; ")
+    with pytest.raises(ModelFileError, match=named):
+        run.read_split(("ants", "wasps"))
 
 
 @pytest.mark.parametrize(
-    ("config", "reason"), [(None, "No such file"), ("{", "Expecting"), ("[1]", "no JSON object"), ("\udcff", "codec can't decode")]
+    ("content", "problem"),
+    [
+        (b"path,label,split\na,b,train\n", "no column sha256 in its first line"),
+        (b"", "no column path in its first line"),
+        (b"path,label,split,sha256,unit\na,b,train,c,1\na,b,train\n", "row 2 ends before its column sha256"),
+        (b"path,label,split,sha256\na,b,tarin,c\n", "row 1, column split (='tarin') must be train, val, test"),
+    ],
 )
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, config: str | None, reason: str) -> None:
-    if config is not None:
-        (tmp_path / "config.json").write_bytes(config.encode("utf-8", "surrogateescape"))
-    with pytest.raises(
-        ModelFileError, match=rf"not a run directory \(config\.json: .*{reason}.*\); expected a folder that cnnkit train wrote"
-    ):
-        RunDir(tmp_path).read_config()
-
-
-def test_history_grows_by_a_row_per_epoch_under_one_header(tmp_path: Path) -> None:
+def test_a_damaged_split_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
     run = RunDir(tmp_path)
-    assert run.read_history() == []
-    for epoch in (1, 2, 3):
-        run.append_history({**ROW, "epoch": epoch, "val_loss": 1 / epoch})
-    lines = run.history.read_text().splitlines()
-    assert lines[0] == "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second,is_best"
-    assert len(lines) == 4
-    assert [row["epoch"] for row in run.read_history()] == ["1", "2", "3"]
-    assert float(run.read_history()[2]["val_loss"]) == 1 / 3
-
-
-def test_history_refuses_columns_it_does_not_have(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="surprise"):
-        RunDir(tmp_path).append_history({**ROW, "surprise": 1})
-
-
-def test_history_is_trimmed_to_what_a_resumed_run_knows(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    for epoch in (1, 2, 3):
-        run.append_history({**ROW, "epoch": epoch})
-    with run.history.open("a") as file:
-        file.write("4,40,0.")  # killed while it was writing
-    run.trim_history(2)
-    assert [row["epoch"] for row in run.read_history()] == ["1", "2"]
-    run.append_history({**ROW, "epoch": 3})
-    assert [row["epoch"] for row in run.read_history()] == ["1", "2", "3"]
-    assert len(run.history.read_text().splitlines()) == 4
-
-
-def test_history_that_is_trimmed_to_nothing_is_gone_and_may_begin_again(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    run.trim_history(0)
-    run.append_history(ROW)
-    run.trim_history(0)
-    assert not run.history.exists()
-    run.append_history(ROW)
-    assert len(run.read_history()) == 1
+    run.split_file.write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        run.read_split()
+    assert str(caught.value) == (f"{run.split_file}: {problem}; restore the file from a copy, or name the images with --data")
 
 
 def test_names_of_files_are_those_others_rely_on(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""The run directory: one training, its files under fixed names, each read and written as a typed value."""
+
+from cnnkit.run_dir.directory import RunDir, create, newest, runs_folder, runs_in
+from cnnkit.run_dir.history import HISTORY, HistoryRow
+from cnnkit.run_dir.record import RunRecord, Status
+from cnnkit.run_dir.stored_metrics import StoredMetrics, write_metrics
+
+__all__ = [
+    "HISTORY",
+    "HistoryRow",
+    "RunDir",
+    "RunRecord",
+    "Status",
+    "StoredMetrics",
+    "create",
+    "newest",
+    "runs_folder",
+    "runs_in",
+    "write_metrics",
+]

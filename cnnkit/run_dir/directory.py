@@ -1,0 +1,261 @@
+"""The run directory: one training, its files under fixed names, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnkit.errors import ModelFileError
+from cnnkit.files import check_writable, write_json
+from cnnkit.run_dir.document import read_document
+from cnnkit.run_dir.history import HistoryRow, append_history, read_history, write_history
+from cnnkit.run_dir.record import RunRecord, SplitCounts, Status
+from cnnkit.run_dir.stored_metrics import METRICS_FILE, StoredMetrics
+
+SPLITS = tuple(SplitCounts.model_fields)
+SPLIT_COLUMNS = ("path", "label", "split", "sha256")
+_NUMBERED = re.compile(r"(\d{3,})-")
+
+
+def runs_folder() -> Path:
+    """Return the folder in which runs are made and looked for: ``$CNNKIT_RUNS`` or ``./runs``."""
+    return Path(os.environ.get("CNNKIT_RUNS") or "runs")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Names of the files of one run; nothing is read before it is asked for."""
+
+    path: Path
+
+    @property
+    def number(self) -> int | None:
+        """The number that the folder's name begins with; None of a run that was renamed."""
+        found = _NUMBERED.match(self.path.absolute().name)
+        return int(found[1]) if found else None
+
+    @property
+    def began(self) -> float | None:
+        """When the training began, in seconds since 1970: split.csv is written then and never again; None if it is gone."""
+        try:
+            return self.split_file.stat().st_mtime
+        except OSError:
+            return None
+
+    @property
+    def record_file(self) -> Path:
+        """The record of the run: config.json."""
+        return self.path / "config.json"
+
+    @property
+    def best(self) -> Path:
+        """The model file of the best epoch."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The folder of the state that `cnnkit resume` continues from."""
+        return self.path / "last"
+
+    @property
+    def split_file(self) -> Path:
+        """``path,label,split,sha256`` of every image used."""
+        return self.path / "split.csv"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch: history.csv."""
+        return self.path / "history.csv"
+
+    def evaluation(self, split: str) -> Path:
+        """The folder of the evaluation on `split`."""
+        return self.path / "eval" / split
+
+    @property
+    def export(self) -> Path:
+        """The folder of exported files."""
+        return self.path / "export"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds what a training writes, whatever its name is."""
+        with suppress(OSError):  # a folder that may not be looked into
+            return self.record_file.is_file() or self.best.is_file()
+        return False
+
+    def read_record(self) -> RunRecord:
+        """Return config.json; raises `ModelFileError` if this is no run directory or the file is damaged."""
+        if not self.is_run:
+            raise ModelFileError(f"{self.path}: not a run directory (it has no config.json); expected a folder that cnnkit train wrote")
+        alone = f"; to predict without it: cnnkit predict --model {self.best}" if self.best.is_file() else ", or train anew"
+        return read_document(self.record_file, RunRecord, f"restore the file from a copy{alone}")
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write config.json."""
+        write_json(self.record_file, record.model_dump(mode="json"))
+
+    def read_history(self) -> list[HistoryRow]:
+        """Return the epochs; none before the first has ended. Raises `ModelFileError` that names row and column of a damaged one."""
+        return read_history(self.history, self._history_remedy)
+
+    def read_training(self) -> tuple[RunRecord, list[HistoryRow]]:
+        """Return config.json and history.csv, which has the epoch that config.json calls the best; raises `ModelFileError` as both do."""
+        record, rows = self.read_record(), self.read_history()
+        if record.result.best_epoch:
+            self.best_row(rows, record.result.best_epoch)
+        return record, rows
+
+    def best_row(self, rows: Sequence[HistoryRow], epoch: int) -> HistoryRow:
+        """Return the row of the best `epoch` among the `rows` of this run, whose figures of val are there.
+
+        Raises `ModelFileError` if the file ends before it or the row has no such figures: each best epoch was evaluated.
+        """
+        if epoch > len(rows):
+            raise ModelFileError(f"{self.history}: no row {epoch}, which is the best epoch; {self._history_remedy}")
+        row = rows[epoch - 1]
+        if empty := [name for name in ("val_loss", "val_accuracy") if getattr(row, name) is None]:
+            raise ModelFileError(
+                f"{self.history}: row {epoch}, column {empty[0]} is empty, and the epoch is the best; {self._history_remedy}"
+            )
+        return row
+
+    def append_history(self, row: HistoryRow) -> None:
+        """Add one epoch to history.csv."""
+        append_history(self.history, row)
+
+    def trim_history(self, epochs: int) -> None:
+        """Keep the first `epochs` rows of history.csv (a resumed run writes the others anew).
+
+        Raises `ModelFileError` if one of those is damaged or missing. A later one may be: it was cut off when the training was killed.
+        """
+        rows = read_history(self.history, self._history_remedy, epochs)
+        if len(rows) < epochs:
+            raise ModelFileError(
+                f"{self.history}: it has {len(rows)} of the {epochs} rows that were written before the training stopped; "
+                f"{self._history_remedy}"
+            )
+        write_history(self.history, rows)
+
+    @property
+    def _history_remedy(self) -> str:
+        return f"restore the file from a copy; a last row that was cut off is written anew by: cnnkit resume {self.path}"
+
+    def read_metrics(self, folder: Path) -> StoredMetrics | None:
+        """Return metrics.json of an evaluation of this run, which lies in `folder`; None if there is none.
+
+        Raises `ModelFileError` if the file is damaged.
+        """
+        file = folder / METRICS_FILE
+        if not file.exists():
+            return None
+        split = f" --split {folder.name}" if folder == self.evaluation(folder.name) and folder.name in SPLITS else ""
+        return read_document(file, StoredMetrics, f"evaluate the model again: cnnkit eval --model {self.path}{split}")
+
+    def read_split(self, classes: Collection[str] | None = None) -> list[dict[str, str]]:
+        """Return the rows of split.csv, with all of `SPLIT_COLUMNS`.
+
+        Raises `ModelFileError` if it cannot be read, if a row ends early or has a split that is none, or a label that is none of `classes`.
+        """
+        try:
+            with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                reader = csv.DictReader(file)
+                rows, columns = list(reader), list(reader.fieldnames or ())
+        except (OSError, csv.Error) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise ModelFileError(f"{self.split_file}: cannot be read: {reason}; name the images with --data") from None
+        remedy = "restore the file from a copy, or name the images with --data"
+        if missing := [column for column in SPLIT_COLUMNS if column not in columns]:
+            raise ModelFileError(f"{self.split_file}: no column {missing[0]} in its first line; {remedy}")
+        last, known = max(SPLIT_COLUMNS, key=columns.index), None if classes is None else set(classes)
+        for number, row in enumerate(rows, 1):
+            if row[last] is None:
+                raise ModelFileError(f"{self.split_file}: row {number} ends before its column {last}; {remedy}")
+            if row["split"] not in SPLITS:
+                named = f"row {number}, column split (={row['split']!a})"
+                raise ModelFileError(f"{self.split_file}: {named} must be {', '.join(SPLITS)}; {remedy}")
+            if known is not None and row["label"] not in known:
+                named = f"row {number}, column label (={row['label']!a})"
+                raise ModelFileError(f"{self.split_file}: {named} is no class of config.json; {remedy}")
+        return rows
+
+    def count_opening(self, split: str) -> int:
+        """Note that `split` is evaluated once more, in eval/opened.json, and return how often it has been."""
+        file = self.path / "eval" / "opened.json"
+        try:
+            opened = dict(json.loads(file.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            opened = {}
+        opened[split] = int(opened.get(split, 0)) + 1
+        write_json(file, opened)
+        return opened[split]
+
+
+def create(out: Path, arch: str) -> RunDir:
+    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name becomes ``-``.
+
+    Raises `ConfigError` if `out` cannot be written.
+    """
+    check_writable(out)
+    while True:
+        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-')}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another training took the number in between
+            continue
+        return RunDir(path)
+
+
+def newest(*, finished: bool = True) -> RunDir:
+    """Return the newest (finished) run under `runs_folder()`.
+
+    Raises `ModelFileError` that says what to type when there is none.
+    """
+    folder = runs_folder()
+    unfinished = None
+    for path in runs_in(folder):
+        run = RunDir(path)
+        status = _status(run)
+        if status == "finished" or (not finished and status is not None):
+            return run
+        if run.best.is_file():
+            unfinished = unfinished or path
+    hint = (
+        f"; {unfinished} was stopped early: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}"
+        if unfinished
+        else ""
+    )
+    raise ModelFileError(f"no finished run under {folder}{hint}; train one: cnnkit train --data FOLDER, or name a model: --model FILE")
+
+
+def _status(run: RunDir) -> Status | None:
+    """The status of a run; None if its config.json is missing or damaged, so that one bad run hides no good one."""
+    try:
+        return run.read_record().status
+    except ModelFileError:
+        return None
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the run directories of `folder`, newest first.
+
+    The numbered ones come in the order of their numbers, which is the order of creation; then the renamed ones by the time they began. A
+    link to another of them is left out.
+    """
+    if not folder.is_dir():
+        return []
+    runs = [run for path in folder.iterdir() if (run := RunDir(path)).is_run]
+    numbered = sorted((run.number, run.path) for run in runs if run.number is not None)[::-1]
+    there = {path.resolve() for _, path in numbered}
+    renamed = sorted((run.began or 0.0, run.path) for run in runs if run.number is None and run.path.resolve() not in there)[::-1]
+    return [path for _, path in (*numbered, *renamed)]
+
+
+def _highest(folder: Path) -> int:
+    """Return the highest number among all folders, runs or not; 0 if there is none."""
+    return max((RunDir(path).number or 0 for path in folder.iterdir() if path.is_dir()), default=0)

@@ -1,0 +1,225 @@
+"""The stored metrics of an evaluation, metrics.json: every score with its interval, and what they were measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cnnkit.files import write_json
+from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo
+
+METRICS_FILE = "metrics.json"
+
+
+class StoredEstimate(Part):
+    """A value with the ends of its 95 % interval; None where the images do not define it."""
+
+    value: Real | None
+    low: Real | None
+    high: Real | None
+
+
+class StoredShare(Part):
+    """A share of at least one image with the ends of its 95 % interval, in [0, 1]; a difference of two in [-1, 1]."""
+
+    value: Real
+    low: Real
+    high: Real
+
+
+class StoredTopK(StoredShare):
+    """The share of images whose class is among the `k` most probable."""
+
+    k: Annotated[Count, Field(ge=1)]
+
+
+class StoredBin(Part):
+    """Images of similar confidence, from `low` to `high`: their number, their mean confidence and their accuracy."""
+
+    low: Real
+    high: Real
+    count: Annotated[Count, Field(ge=1)]
+    confidence: Real
+    accuracy: StoredShare
+
+
+class StoredBaseline(Part):
+    """A simple way to answer, and how the model compares with it on the same images."""
+
+    name: Text
+    summary: Text
+    accuracy: StoredShare
+    trained_on: Count
+    difference: StoredShare
+    only_model_right: Count
+    only_baseline_right: Count
+    mcnemar_p: Real
+    beaten: YesNo
+
+
+class StoredClassScore(Part):
+    """One class: its scores in [0, 1] with the ends of their intervals, None where undefined, of `support` images."""
+
+    name: Text = Field(alias="class")
+    precision: Real | None
+    recall: Real | None
+    f1: Real | None
+    support: Count
+    few: YesNo
+    precision_low: Real
+    precision_high: Real
+    recall_low: Real
+    recall_high: Real
+    f1_low: Real
+    f1_high: Real
+
+
+class StoredConfidence(Part):
+    """Probabilities of the evaluated images: calibration error, loss in nats, and the numbers of the reliability diagram."""
+
+    ece: StoredEstimate
+    loss: StoredEstimate
+    bins: tuple[StoredBin, ...]
+    histogram: tuple[Count, ...]
+
+
+class StoredFit(Part):
+    """The images that the temperature was fitted on and its effect there; `reason` says why it stayed 1."""
+
+    split: Text
+    n: Count
+    temperature: Real
+    ece_before: StoredEstimate
+    ece_after: StoredEstimate
+    loss_before: Real
+    loss_after: Real
+    reason: Text
+
+
+class StoredCalibration(Part):
+    """The probabilities `before` (at temperature 1) and `after` the temperature; `fitted_on` is None if none was fitted."""
+
+    temperature: Real
+    ece_before: StoredEstimate
+    ece_after: StoredEstimate
+    change: Literal["none", "fell", "rose", "unclear"]
+    before: StoredConfidence
+    after: StoredConfidence
+    fitted_on: StoredFit | None
+
+
+class StoredOperating(Part):
+    """The images that are answered at a threshold: their share, their number, the errors among them and the risk, None if none is."""
+
+    coverage: Real
+    threshold: Real
+    answered: Count
+    errors: Count
+    risk: StoredEstimate
+
+
+class StoredAbstention(Part):
+    """The model's rule of abstention, as of `cnnkit.metrics.abstention.Abstention`, and its effect on the evaluated images."""
+
+    threshold: Real
+    risk: Real
+    bound: Real
+    confidence: Real
+    coverage: Real
+    answered: Count
+    errors: Count
+    n: Count
+    split: Text
+    evaluated: StoredOperating
+
+
+class StoredSetOutcome(Part):
+    """Label sets of the evaluated images: the share that holds the true class, and how many images have a set of each size."""
+
+    coverage: StoredShare
+    mean_size: Real
+    single: Real
+    sizes: dict[Text, Count]
+
+
+class StoredLabelSets(Part):
+    """The model's rule of label sets, and its effect on the evaluated images."""
+
+    threshold: Real
+    coverage: Real
+    n: Count
+    split: Text
+    evaluated: StoredSetOutcome
+
+
+class StoredOutOfDistribution(Part):
+    """Images of another kind: the share that is answered as if it were known, and how well the top probability tells them apart."""
+
+    n: Count
+    threshold: Real
+    stored_threshold: YesNo
+    accepted: StoredShare
+    in_distribution_answered: StoredShare
+    auroc: StoredShare
+    unreadable: tuple[UnreadableImage, ...]
+
+
+class StoredViews(Part):
+    """The views of every image that the model's answers are averaged over."""
+
+    views: Count
+    mirror: Literal["none", "h", "v", "hv"]
+    shift_pixels: Count
+    mean_of: Text
+
+
+class EvaluatedFile(Part):
+    """The file of the evaluated model, by its name and its SHA-256."""
+
+    file: Text
+    sha256: Text
+
+
+class StoredMetrics(Document):
+    """The figures of one model on the `n` images of one split.
+
+    Scores lie in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood` and `tta` are None, and
+    missing in the file, where the evaluation had none. `opened` is how often the test split had been evaluated, 0 for other images.
+    """
+
+    split: Text
+    n: Annotated[Count, Field(ge=1)]
+    accuracy: StoredShare
+    loss: StoredEstimate
+    macro_f1: StoredEstimate
+    balanced_accuracy: StoredEstimate
+    top5_accuracy: StoredShare | None
+    top_k_accuracy: StoredTopK | None
+    weighted_f1: Real | None
+    weighted_f1_low: Real | None
+    weighted_f1_high: Real | None
+    roc_auc: StoredEstimate
+    average_precision: StoredEstimate
+    brier: StoredEstimate
+    ece: StoredEstimate
+    reliability: tuple[StoredBin, ...]
+    majority_baseline: Real
+    majority_class: Text
+    baselines: tuple[StoredBaseline, ...]
+    per_class: tuple[StoredClassScore, ...]
+    calibration: StoredCalibration
+    risk_coverage: tuple[StoredOperating, ...]
+    abstention: StoredAbstention | None = None
+    label_sets: StoredLabelSets | None = None
+    ood: StoredOutOfDistribution | None = None
+    tta: StoredViews | None = None
+    model: EvaluatedFile
+    unreadable: tuple[UnreadableImage, ...]
+    opened: Count = 0
+
+
+def write_metrics(folder: Path, metrics: StoredMetrics) -> None:
+    """Write metrics.json into `folder`, without the keys that were never set."""
+    write_json(folder / METRICS_FILE, metrics.model_dump(mode="json", by_alias=True, exclude_unset=True))

@@ -1,0 +1,257 @@
+"""The documents of a run directory, damaged in every place: each is refused by the name of its file and of its field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnkit.errors import ModelFileError
+from cnnkit.run_dir import RunDir, StoredMetrics, record, write_metrics
+
+Place = tuple[str | int, ...]
+Read = Callable[[RunDir], object]
+
+DOCUMENTS: dict[str, Read] = {
+    "config.json": lambda run: run.read_record(),
+    "eval/test/metrics.json": lambda run: run.read_metrics(run.evaluation("test")),
+    "eval/test-tta/metrics.json": lambda run: run.read_metrics(run.evaluation("test-tta")),
+}
+FREE = ("versions", "arch.options", "label_sets.evaluated.sizes")  # objects of any keys
+OPTIONAL = {"abstention", "label_sets", "ood", "tta", "opened"}  # missing in metrics.json where the evaluation had none
+WRONG = {str: (7, {}), int: ("x", True, {}), float: ("x", True, {}), bool: ("true", 1, {}), list: (7, "x", {}), dict: (7, [])}
+
+
+@pytest.fixture
+def run(old_run: Path, tmp_path: Path) -> RunDir:
+    """A run of the oldest format, to be damaged."""
+    shutil.copytree(old_run, tmp_path / "runs/001-custom-cnn")
+    return RunDir(Path("runs/001-custom-cnn"))
+
+
+def places(value: object, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield every place of a JSON document with its value: of a list, the first item stands for all."""
+    if place:
+        yield place, value
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else []
+    for key, inner in items:
+        yield from places(inner, (*place, key))
+
+
+def dotted(place: Place) -> str:
+    return ".".join(map(str, place))
+
+
+def changed(document: object, place: Place, change: Callable[[Any, Any], object]) -> object:
+    """Return a copy of `document` after ``change(the container of the place, its key)``."""
+    whole: Any = copy.deepcopy(document)
+    holder = whole
+    for key in place[:-1]:
+        holder = holder[key]
+    change(holder, place[-1])
+    return whole
+
+
+def refusal(run: RunDir, name: str, document: object) -> str:
+    """Return the message on a document; empty if it is read."""
+    (run.path / name).write_text(json.dumps(document))
+    try:
+        DOCUMENTS[name](run)
+    except ModelFileError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(run: RunDir, name: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    assert "format" not in document
+    read = DOCUMENTS[name](run)
+    if isinstance(read, StoredMetrics):
+        write_metrics((run.path / name).parent, StoredMetrics.model_validate({**document, "format": 1}))
+    else:
+        run.write_record(run.read_record())
+    assert json.loads((run.path / name).read_text()) == {"format": 1, **document}
+    assert DOCUMENTS[name](run) == read
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_missing_key_is_named(run: RunDir, name: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    required = [
+        place
+        for place, _ in places(document)
+        if isinstance(place[-1], str) and not dotted(place).startswith(tuple(f"{free}." for free in FREE)) and dotted(place) not in OPTIONAL
+    ]
+    assert len(required) > 60
+    for place in required:
+        said = refusal(run, name, changed(document, place, lambda holder, key: holder.pop(key)))
+        assert said.startswith(f"{run.path}/{name}: `{dotted(place)}` is missing; "), (place, said)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_wrong_type_is_named_with_the_value(run: RunDir, name: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    tried = 0
+    for place, value in places(document):
+        if dotted(place).startswith("arch.options."):
+            continue
+        for wrong in WRONG.get(type(value), ({},)):
+            said = refusal(run, name, changed(document, place, lambda holder, key, wrong=wrong: holder.__setitem__(key, wrong)))
+            named = re.match(rf"{run.path}/{name}: `([\w.]+)`", said)
+            assert named, (place, wrong, said)
+            if named[1] not in {"config", "config.data"}:  # where a rule over several settings speaks
+                assert f"{named[1]}.".startswith(f"{dotted(place).removesuffix('.0')}."), (place, wrong, said)
+            tried += 1
+    assert tried > 150
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_unknown_key_is_named_with_the_way_to_a_newer_version(run: RunDir, name: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    objects = [(), *(place for place, value in places(document) if isinstance(value, dict) and dotted(place) not in FREE)]
+    for place in objects:
+        said = refusal(run, name, changed(document, (*place, "surprise"), lambda holder, key: holder.update({key: 1})))
+        assert said.startswith(f"{run.path}/{name}: `{dotted((*place, 'surprise'))}` is no key that this cnnkit knows"), said
+        assert "; if a newer cnnkit wrote it: pip install --upgrade cnnkit; " in said
+
+
+def test_an_unknown_key_that_is_nearly_one_is_told_so(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    said = refusal(run, "config.json", document | {"statuss": "finished"})
+    assert "`statuss` is no key that this cnnkit knows; did you mean 'status'?" in said
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_newer_format_names_nothing_but_the_way_to_a_newer_version(run: RunDir, name: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    said = refusal(run, name, {"format": 2, "everything": "else", "status": document.get("status")})
+    assert said == (
+        f"{run.path}/{name}: `format` (=2) is newer than this cnnkit, which knows formats up to 1: pip install --upgrade cnnkit"
+    )
+    assert refusal(run, name, document | {"format": 1}) == ""
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "1", 1.0, True, None])
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_format_is_a_whole_number_from_1_up(run: RunDir, name: str, wrong: object) -> None:
+    document = json.loads((run.path / name).read_text())
+    assert f"`format` (={json.dumps(wrong)}) must be " in refusal(run, name, document | {"format": wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "problem"),
+    [
+        ("config.json", ("status",), "done", "must be 'running', 'stopped', 'failed' or 'finished'"),
+        ("config.json", ("classes",), [], "must have at least 1 item"),
+        ("config.json", ("runtime", "device"), "tpu", "must be 'cpu', 'cuda' or 'mps'"),
+        ("config.json", ("result", "epochs"), -1, "must be greater than or equal to 0"),
+        ("config.json", ("config", "optim", "epochs"), "3", "must be 3, as cnnkit writes it"),
+        ("config.json", ("config", "optim", "lr"), -1, "must be a number above 0"),
+        ("config.json", ("preprocessing", "image_size"), "32", "must be 32, as cnnkit writes it"),
+        ("config.json", ("arch", "options", "width"), None, "must be a number, text, true or false"),
+        ("config.json", ("data", "images"), None, "must be a JSON object"),
+        ("config.json", ("notes",), {}, "must be a JSON list"),
+        ("config.json", ("config", "run", "out"), 3, "must be text"),
+        ("config.json", ("augmentation", "zoom"), [1, 2, 3], "must have at most 2 items, not 3"),
+        ("eval/test/metrics.json", ("n",), 0, "must be greater than or equal to 1"),
+        ("eval/test/metrics.json", ("accuracy", "value"), None, "must be a valid number"),
+        ("eval/test/metrics.json", ("loss", "value"), float("nan"), "must be a finite number"),
+        ("eval/test/metrics.json", ("calibration", "change"), "better", "must be 'none', 'fell', 'rose' or 'unclear'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_from_those_that_can(run: RunDir, name: str, place: Place, value: object, problem: str) -> None:
+    document = json.loads((run.path / name).read_text())
+    said = refusal(run, name, changed(document, place, lambda holder, key: holder.update({key: value})))
+    assert f"`{dotted(place)}` (={json.dumps(value)}) {problem}" in said
+
+
+def test_settings_that_contradict_each_other_are_told_in_the_words_of_the_command_line(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    document["config"]["optim"]["freeze_epochs"] = 2
+    said = refusal(run, "config.json", document)
+    assert "config.json: `config`: `--freeze-epochs` (=2) needs weights worth keeping: give --weights, or leave it out; " in said
+
+
+def test_many_problems_are_counted_and_long_values_are_cut(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    said = refusal(run, "config.json", document | {"status": "x" * 500, "classes": 1, "runtime": 2, "notes": 3, "result": 4})
+    assert said.count(" (=") == 3
+    assert " and 2 more; " in said
+    assert f'(="{"x" * 58}…)' in said
+
+
+def test_names_in_a_file_reach_the_message_as_plain_characters(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    said = refusal(run, "config.json", document | {"\x1b[31m\n": 1, "status": "\x1b[31m\n\udcff"})
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no JSON document (Expecting value: line 1 column 1 (char 0))"),
+        (b'{"status": "finished"', "no JSON document (Expecting ',' delimiter"),
+        (b"\xff", "no JSON document ('utf-8' codec can't decode"),
+        (b"[" * 100_000, "no JSON document ("),
+        (b"[1]", "the document (=[1]) must be a JSON object"),
+        (b"null", "the document (=null) must be a JSON object"),
+    ],
+    ids=["empty", "cut off", "no text", "deep", "list", "null"],
+)
+def test_a_file_that_is_no_document_is_refused_by_name(run: RunDir, name: str, content: bytes, problem: str) -> None:
+    (run.path / name).write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        DOCUMENTS[name](run)
+    assert str(caught.value).startswith(f"{run.path}/{name}: {problem}")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_folder_in_the_place_of_a_file_is_refused(run: RunDir, name: str) -> None:
+    (run.path / name).unlink()
+    (run.path / name).mkdir()
+    run.best.touch()
+    with pytest.raises(ModelFileError, match=r"json: cannot be read: Is a directory; "):
+        DOCUMENTS[name](run)
+
+
+def test_what_to_do_is_said_at_the_end(run: RunDir) -> None:
+    again = f"; evaluate the model again: cnnkit eval --model {run.path}"
+    assert refusal(run, "eval/test/metrics.json", {}).endswith(f"{again} --split test")
+    assert refusal(run, "eval/test-tta/metrics.json", {}).endswith(again)
+    assert refusal(run, "config.json", {}).endswith("; restore the file from a copy, or train anew")
+    run.best.touch()
+    assert refusal(run, "config.json", {}).endswith(f"; to predict without it: cnnkit predict --model {run.best}")
+
+
+def test_a_setting_that_is_newer_than_the_oldest_format_has_its_default_in_older_files(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    del document["config"]["optim"]["ema"]
+    check = record.borrowed(record.TrainConfig, frozenset({"optim.ema"}))
+    assert check.func(document["config"]).optim.ema == 0.0  # pyright: ignore[reportCallIssue]
+
+
+def test_an_evaluation_that_is_not_there_is_none(run: RunDir) -> None:
+    assert run.read_metrics(run.evaluation("val")) is None
+
+
+def test_names_that_are_no_utf_8_are_kept(run: RunDir) -> None:
+    """Where a file name has such bytes, JSON has an escape that pydantic's own check of text refuses."""
+    document = json.loads(run.record_file.read_text())
+    name = "caf\udce9.jpg"
+    document["unreadable"] = [{"path": name, "error": "truncated"}]
+    document["data"]["location"] = f"/photos/{name}"
+    document["config"]["run"]["out"] = f"runs/{name}"
+    document["command"].append(name)
+    assert refusal(run, "config.json", document) == ""
+    read = run.read_record()
+    assert (read.unreadable[0].path, read.data.location, read.config.run.out) == (name, f"/photos/{name}", Path("runs") / name)
+    run.write_record(read)
+    assert json.loads(run.record_file.read_text()) == {"format": 1, **document}
