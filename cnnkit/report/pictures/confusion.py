@@ -41,7 +41,7 @@ def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize:
 
     With `normalize` true, pred or all, numbers and colours are shares of the row, the column or all images (see
     `cnnkit.metrics.confusion`). The cells of up to 30 classes have numbers. With more classes, confused classes are neighbours, so that
-    groups show as blocks. With more than 120 classes, only one class in n has a label, and the parts with the most mistakes are enlarged
+    groups show as blocks. With more than 120 classes, only one class in n has a label. The parts with the most mistakes are then enlarged
     below with all labels. The colour scale is a square root, so that a confusion of a few percent shows. A name that no installed font
     can write becomes ``class`` and its index.
     """

@@ -31,8 +31,8 @@ def plot_range_test(
 ) -> None:
     """Write the loss (nats) over the learning rate (logarithmic) to `path` (PNG), with the suggestion.
 
-    `rates`, `losses` and `smoothed` have one value for each update. The vertical axis ends slightly above the first smoothed loss,
-    because the loss of a divergence may be a thousand times larger and would flatten the curve. Raises `DataError` if there is no
+    `rates`, `losses` and `smoothed` have one value for each update. The vertical axis ends slightly above the first smoothed loss:
+    the loss of a divergence may be a thousand times larger and would flatten the curve. Raises `DataError` if there is no
     update.
     """
     if not rates:
