@@ -78,21 +78,21 @@ def _check_ending(flag: str, path: Path | None, ending: str) -> None:
 def _write_page(health: Health, data: str, path: Path) -> None:
     from cnnkit.api.inference.run_images import pictures
     from cnnkit.report.page.html import health_html, pictured_files
-    from cnnkit.report.pictures.thumbnail import SIDE, png
+    from cnnkit.report.pictures.thumbnail import THUMBNAIL_SIZE, png
 
-    images = pictures(data, pictured_files(health), side=SIDE)
+    images = pictures(data, pictured_files(health), side=THUMBNAIL_SIZE)
     thumbs = {file: png(image) for file, image in images.items()}
     write_text(path, health_html(health, thumbs, title=f"Health of {data}"))
 
 
 def _write_sheet(health: Health, data: str, path: Path) -> None:
     from cnnkit.api.inference.run_images import pictures
-    from cnnkit.report.pictures.contact_sheet import SIDE
+    from cnnkit.report.pictures.contact_sheet import TILE_SIZE
     from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
 
     files = sheet_files(health)
     title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"
-    write_bytes(path, health_sheet(health, pictures(data, files, side=SIDE), title=title))
+    write_bytes(path, health_sheet(health, pictures(data, files, side=TILE_SIZE), title=title))
 
 
 def _check(health: Health) -> None:

@@ -118,15 +118,15 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
     """Print the tables."""
     from cnnkit.report.terminal.calibration import effect_line
     from cnnkit.report.terminal.confusion import confusion_table
-    from cnnkit.report.terminal.selective import risk_coverage_table, stranger_sentence
+    from cnnkit.report.terminal.selective import ood_sentence, risk_coverage_table
     from cnnkit.report.terminal.tables import metrics_table, per_class_table
 
     shown = console.out()
     if result.heading:
         console.say(shown, f"{result.heading}\n")
     shown.print(metrics_table(result.report), "", per_class_table(result.report), "", risk_coverage_table(result.selective), sep="\n")
-    if result.strangers:
-        console.say(shown, f"\n{stranger_sentence(result.strangers.report, result.report.split)}")
+    if result.ood:
+        console.say(shown, f"\n{ood_sentence(result.ood.report, result.report.split)}")
     if confusion:
         shown.print()
         shown.print(confusion_table(result.report.confusion, result.report.classes, result.normalize))

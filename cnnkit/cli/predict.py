@@ -92,7 +92,7 @@ def _tell_drift(drift: Drift | None, out: Path | None) -> None:
     """Put the comparison with the images that the model knows beside the rows, and say on stderr if these look unlike them."""
     if drift and out is not None:
         write_json(out.with_suffix(".drift.json"), drift.to_dict())
-    if drift and drift.alarm:
+    if drift and drift.has_alert:
         from cnnkit.report.terminal.selective import drift_sentence
 
         console.labelled(console.err(), "drift", drift_sentence(drift), "yellow")

@@ -1,1 +1,1 @@
-"""What a classifier is worth: counts, scores, intervals. NumPy only; no torch."""
+"""Counts, scores and intervals of a classifier, with NumPy and without torch."""

@@ -1,11 +1,12 @@
-"""When a model should say "I don't know": the threshold on its top probability that bounds the errors among its answers.
+"""Abstention: a threshold on the top probability that bounds the risk of the predictions above it.
 
-Risk is the error rate among answered images, coverage the share that is answered. The threshold is found by fixed-sequence
-testing (Angelopoulos et al., Learn then Test, arXiv:2110.01052): from the surest images downwards, each candidate is tested
-exactly (binomial) against "the risk here is above what was asked", until one fails. That spends the 5 % once, where the
-binary search of selective guaranteed risk (Geifman and El-Yaniv, arXiv:1705.08500) divides it among all its steps. One mistake
-among the surest few must not end the search, so it has several starts, each with a share of the 5 %; a passed section hands its
-share on (the fallback procedure: Wiens 2003, Pharmaceutical Statistics 2:211).
+The model abstains on an image below the threshold and accepts every other image. The risk is the error rate among the accepted
+images, the coverage their share. Fixed-sequence testing finds the threshold (Angelopoulos et al., Learn then Test, arXiv:2110.01052).
+It goes from the surest images downwards and tests each candidate exactly (binomial) against "the risk here exceeds the limit", until
+one test fails. The sequence spends the 5 % once. The binary search of selective guaranteed risk (Geifman and El-Yaniv,
+arXiv:1705.08500) divides the 5 % among all its steps. One mistake among the surest images must not end the search. The search
+therefore has several starts, each with a share of the 5 %. A section that passes hands its share on (the fallback procedure: Wiens
+2003, Pharmaceutical Statistics 2:211).
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # rows of the risk-coverage table
-STEPS = 200  # candidates: coverage is found to half a percent; more would fail sooner by chance, each being a test
+NUM_CANDIDATES = 200  # finds the coverage to half a percent; every candidate is a test, and more tests fail sooner at random
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """A rule: an image whose top probability is below `threshold` is not answered.
+    """A rule: the model abstains on an image whose top probability is below `threshold`.
 
-    `risk` is what was asked for: with probability `confidence` over the draw of the `n` images of `split`, at most this share of
-    later answers is wrong. Of those images `answered` were (`coverage` is their share), `errors` of them wrongly; `bound` is the
-    upper Clopper-Pearson bound of that share, at most `risk`.
+    `risk` is the guarantee: with probability `confidence` over the draw of the `n` images of `split`, at most this share of later
+    predictions is wrong. The rule accepted `answered` of the `n` images (`coverage` is their share), and `errors` predictions were
+    wrong. `bound` is the upper Clopper-Pearson bound of the error rate, at most `risk`.
     """
 
     threshold: float
@@ -48,17 +49,17 @@ class Abstention:
     n: int
     split: str
 
-    def answers(self, top: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Which images are answered, (N,), by their top probabilities (N,)."""
+    def accepts(self, top: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Return whether the rule accepts each image, (N,), by its top probability (N,)."""
         return top.astype(np.float64) >= self.threshold
 
 
 @dataclass(frozen=True)
 class Shortfall:
-    """No threshold can guarantee `risk` on `n` images: what can be guaranteed instead, and how many images it would take.
+    """The reason why no threshold guarantees `risk` on `n` images, and two ways out.
 
-    `best` is the rule of the smallest risk that can be guaranteed (None: not even 50 %); `needed` is about how many images would
-    show `risk`, if more images behave like these (None: their surest answers are wrong more often than that).
+    `best` is the rule of the smallest risk that these images guarantee (None if that exceeds 50 %). `needed` estimates the number of
+    similar images that would show `risk` (None if even the surest predictions are wrong more often).
     """
 
     risk: float
@@ -68,85 +69,89 @@ class Shortfall:
 
 
 @dataclass(frozen=True)
-class Operating:
-    """What a threshold does to some images: of `n`, `answered` have a top probability of at least `threshold`, `errors` of them wrong."""
+class OperatingPoint:
+    """A threshold applied to `n` images: it accepts `accepted` images, and `errors` of their predictions are wrong."""
 
     threshold: float
     n: int
-    answered: int
+    accepted: int
     errors: int
 
     @property
     def coverage(self) -> float:
-        """Share of the images that is answered."""
-        return self.answered / self.n
+        """Share of the images that the threshold accepts."""
+        return self.accepted / self.n
 
     @property
     def risk(self) -> Estimate:
-        """Share of the answers that is wrong, with Wilson's interval; NaN if nothing is answered."""
-        return wilson(self.errors, self.answered)
+        """Error rate among the accepted images, with Wilson's interval; NaN if the threshold accepts none."""
+        return wilson(self.errors, self.accepted)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a row of ``risk_coverage`` in metrics.json."""
-        counts = {"answered": self.answered, "errors": self.errors}
+        counts = {"answered": self.accepted, "errors": self.errors}
         return {"coverage": self.coverage, "threshold": self.threshold, **counts, "risk": self.risk.to_dict()}
 
 
 def find_threshold(top: ArrayLike, wrong: ArrayLike, risk: float, *, split: str, confidence: float = CONFIDENCE) -> Abstention | Shortfall:
-    """Return the rule that answers as many images as it can at no more than `risk`, or why there is none.
+    """Return the rule of highest coverage that guarantees `risk`, or the shortfall if no rule does.
 
-    `top` (N,) are top probabilities, `wrong` (N,) whether the answer is. The guarantee is for images of the same source, and
-    assumes of the model that less sure answers are on the whole not more often right: once the risk is above `risk`, it stays there as
-    the threshold falls. Where the surest answers are bad, nothing is found rather than too much. Raises `ConfigError` if `risk` is not
-    between 0 and 1, `DataError` for no image or a top probability that is none.
+    `top` (N,) are top probabilities, `wrong` (N,) tells whether each prediction is wrong. The guarantee holds for images of the same
+    source. It assumes that less sure predictions are on the whole not more often right: once the risk exceeds `risk`, it stays above
+    as the threshold falls. If the surest predictions are bad, the search returns a shortfall, not a rule that covers too much.
+    Raises `ConfigError` if `risk` is not between 0 and 1, `DataError` if there is no image or a top probability is not in [0, 1].
     """
     if not 0 < risk < 1:
-        raise ConfigError(f"a risk of {risk:g}: it must lie between 0 and 1, such as 0.02 for at most 2 wrong of 100 answers")
+        raise ConfigError(f"the risk must lie between 0 and 1, got {risk:g}; 0.02 allows at most 2 wrong predictions of 100")
     ranking = _Ranking.of(top, wrong)
     found = _search(ranking, risk, 1 - confidence)
     if found:
         return _rule(ranking, found, risk, split, confidence)
-    return Shortfall(risk, ranking.n, _least(ranking, risk, split, confidence), _images_needed(ranking, risk, 1 - confidence))
+    best = _rule_of_least_risk(ranking, risk, split, confidence)
+    return Shortfall(risk, ranking.n, best, _images_needed(ranking, risk, 1 - confidence))
 
 
-def risk_coverage(top: ArrayLike, wrong: ArrayLike, coverages: Sequence[float] = COVERAGES) -> tuple[Operating, ...]:
-    """Return what answering the surest share of the images does, for each of `coverages`; equals are answered together."""
+def risk_coverage(top: ArrayLike, wrong: ArrayLike, coverages: Sequence[float] = COVERAGES) -> tuple[OperatingPoint, ...]:
+    """Return the operating point of each of `coverages`, the surest images first; equally sure images stay together."""
     ranking = _Ranking.of(top, wrong)
     ranks = ranking.end_of_equals(np.array([math.ceil(coverage * ranking.n) for coverage in coverages]))
-    return tuple(Operating(float(ranking.top[rank - 1]), ranking.n, int(rank), int(ranking.errors[rank])) for rank in ranks)
+    return tuple(OperatingPoint(float(ranking.top[rank - 1]), ranking.n, int(rank), int(ranking.errors[rank])) for rank in ranks)
 
 
-def operating(top: ArrayLike, wrong: ArrayLike, threshold: float) -> Operating:
-    """Return what `threshold` does to these images."""
+def operating_point(top: ArrayLike, wrong: ArrayLike, threshold: float) -> OperatingPoint:
+    """Return the operating point of `threshold` on images with top probabilities `top` (N,)."""
     ranking = _Ranking.of(top, wrong)
-    answered = int((ranking.top >= threshold).sum())
-    return Operating(threshold, ranking.n, answered, int(ranking.errors[answered]))
+    accepted = int((ranking.top >= threshold).sum())
+    return OperatingPoint(threshold, ranking.n, accepted, int(ranking.errors[accepted]))
 
 
-def curve(top: ArrayLike, wrong: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return coverage and risk (N,) when the surest image, the surest two, ... all are answered."""
+def risk_coverage_curve(top: ArrayLike, wrong: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return coverage and risk, each (N,), if a threshold accepts the surest 1, 2, ... N images."""
     ranking = _Ranking.of(top, wrong)
     ranks = np.arange(1, ranking.n + 1)
     return ranks / ranking.n, ranking.errors[1:] / ranks
 
 
-def upper_bound(errors: int, answered: int, level: float) -> float:
-    """Return the one-sided Clopper-Pearson bound: the share above which so few errors have a probability below `level`."""
+def upper_bound(errors: int, accepted: int, level: float) -> float:
+    """Return the one-sided Clopper-Pearson bound of the error rate after `errors` of `accepted` predictions.
+
+    Above this rate, at most `errors` errors have a probability below `level`.
+    """
     from scipy.special import betaincinv
 
-    return 1.0 if errors >= answered else float(betaincinv(errors + 1, answered - errors, 1 - level))
+    return 1.0 if errors >= accepted else float(betaincinv(errors + 1, accepted - errors, 1 - level))
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """Images from the surest down: `top` (N,), and `errors` (N + 1,), the mistakes among the first 0, 1, ... N."""
+    """Images from the surest downwards: `top` (N,), and `errors` (N + 1,), the mistakes among the first 0, 1, ... N."""
 
     top: NDArray[np.float64]
     errors: NDArray[np.int64]
 
     @staticmethod
     def of(top: ArrayLike, wrong: ArrayLike) -> _Ranking:
-        """Sort; raises `DataError` for no image, or a top probability outside 0..1."""
+        """Sort the images; raises `DataError` if there is no image or a top probability is outside 0..1."""
         tops, mistakes = np.asarray(top, dtype=np.float64), np.asarray(wrong, dtype=np.int64)
         if tops.shape != mistakes.shape or tops.ndim != 1 or not tops.size:
             raise DataError(f"top probabilities of shape {tops.shape} and mistakes of shape {mistakes.shape}: both must be (N,), N > 0")
@@ -161,25 +166,25 @@ class _Ranking:
         return len(self.top)
 
     def end_of_equals(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rank at which the images that are as sure as the one at each of `ranks` (1 to N) end: no threshold can part them."""
+        """Return the last rank of the images as sure as the image at each of `ranks` (1 to N); no threshold separates them."""
         return np.searchsorted(-self.top, -self.top[ranks - 1], side="right")
 
 
 def _search(ranking: _Ranking, risk: float, level: float) -> int:
-    """Return how many of the surest images can be answered, 0 if none can be shown to do.
+    """Return the number of the surest images that a threshold may accept, 0 if no test passes.
 
-    A threshold lies half way to the next image, so given how many images lie above the point where the true risk passes `risk`,
-    the mistakes among these are binomial, and those among further ones more frequent: each test is exact or conservative.
+    A threshold lies half way to the next image. Mistakes above the point where the true risk passes `risk` are binomial, and mistakes
+    below that point are more frequent. Each test is therefore exact or conservative.
     """
     starts = _starts(ranking.n, risk, level)
-    step = max(1, ranking.n // STEPS)
+    step = max(1, ranking.n // NUM_CANDIDATES)
     found, budget = 0, 0.0
     for start, end in pairwise([*starts, ranking.n + 1]):
         budget += level / len(starts)
         ranks = np.arange(start, end, step)
         ranks = ranking.end_of_equals(ranks if end <= ranking.n else np.append(ranks, ranking.n))
-        passed = _chance(ranking.errors[ranks], ranks, risk) <= budget
-        until = len(ranks) if passed.all() else int(passed.argmin())  # the first that fails
+        passed = _probability_of_errors(ranking.errors[ranks], ranks, risk) <= budget
+        until = len(ranks) if passed.all() else int(passed.argmin())  # the first test that fails
         if until:
             found = int(ranks[until - 1])
         if until < len(ranks):
@@ -188,24 +193,24 @@ def _search(ranking: _Ranking, risk: float, level: float) -> int:
 
 
 def _starts(n: int, risk: float, level: float) -> list[int]:
-    """Ranks at which the search starts anew: the fewest images that can show `risk` at their share of `level`, then twice as many, ..."""
+    """Return the start ranks of the search: the fewest images that can show `risk` at their share of `level`, then 2, 4, ... times."""
     count = 1
-    while _fewest(risk, level / (count + 1)) * 2**count <= n:
+    while _min_images(risk, level / (count + 1)) * 2**count <= n:
         count += 1
-    first = _fewest(risk, level / count)
+    first = _min_images(risk, level / count)
     return [first * 2**index for index in range(count)] if first <= n else []
 
 
-def _fewest(risk: float, level: float) -> int:
-    """The number of answers, all right, that shows a risk of at most `risk`."""
+def _min_images(risk: float, level: float) -> int:
+    """Return the number of predictions, all right, that shows a risk of at most `risk`."""
     return max(1, math.ceil(math.log(level) / math.log1p(-risk)))
 
 
-def _chance(errors: ArrayLike, answered: ArrayLike, risk: float) -> Any:
-    """The probability of at most so many errors among `answered` if each has the probability `risk`; of the shape of the arguments."""
+def _probability_of_errors(errors: ArrayLike, accepted: ArrayLike, risk: float) -> Any:
+    """Return the probability of at most `errors` errors among `accepted` predictions of error rate `risk`, element by element."""
     from scipy.special import bdtr
 
-    return bdtr(errors, answered, risk)
+    return bdtr(errors, accepted, risk)
 
 
 def _rule(ranking: _Ranking, rank: int, risk: float, split: str, confidence: float) -> Abstention:
@@ -215,8 +220,8 @@ def _rule(ranking: _Ranking, rank: int, risk: float, split: str, confidence: flo
     return Abstention(threshold, risk, bound, confidence, rank / ranking.n, rank, errors, ranking.n, split)
 
 
-def _least(ranking: _Ranking, risk: float, split: str, confidence: float) -> Abstention | None:
-    """The rule of the smallest risk above `risk`, to a tenth of a percent, that these images can show; None above a half."""
+def _rule_of_least_risk(ranking: _Ranking, risk: float, split: str, confidence: float) -> Abstention | None:
+    """Return the rule of the smallest risk above `risk`, to 0.1 %, that these images can show; None if that exceeds 50 %."""
     for candidate in np.arange(math.floor(1000 * risk) + 1, 501) / 1000:
         found = _search(ranking, float(candidate), 1 - confidence)
         if found:
@@ -225,11 +230,12 @@ def _least(ranking: _Ranking, risk: float, split: str, confidence: float) -> Abs
 
 
 def _images_needed(ranking: _Ranking, risk: float, level: float) -> int | None:
-    """About how many images would show `risk`, taking the shares of mistakes seen here for the true ones."""
-    ranks = np.unique(np.linspace(min(ranking.n, 20), ranking.n, STEPS).astype(np.int64))  # of fewer, a share says nothing
+    """Estimate the number of images that would show `risk`, if the true error rates equal those of these images."""
+    first = min(ranking.n, 20)  # the error rate of fewer images says nothing
+    ranks = np.unique(np.linspace(first, ranking.n, NUM_CANDIDATES).astype(np.int64))
     shares = ranking.errors[ranks] / ranks
-    more = np.geomspace(_fewest(risk, level), 10**8, 400).astype(np.int64)
-    enough = _chance(np.floor(shares[:, None] * more), more, risk) <= level
+    more = np.geomspace(_min_images(risk, level), 10**8, 400).astype(np.int64)
+    enough = _probability_of_errors(np.floor(shares[:, None] * more), more, risk) <= level
     possible = enough.any(axis=1) & (shares < risk)
     needed = more[enough.argmax(axis=1)] * ranking.n / ranks
     return math.ceil(needed[possible].min()) if possible.any() else None

@@ -1,4 +1,4 @@
-"""What a model must beat to be worth anything: simple answers to the same images, compared image by image."""
+"""Baselines: simple predictions for the same images, compared with the model image by image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, accuracy_differenc
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAJORITY, COLOUR = "majority", "colour-histogram"
+MAJORITY_BASELINE, COLOUR_BASELINE = "majority", "colour-histogram"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simple way to answer: its accuracy, and how the model compares with it on the same images.
+    """The accuracy of a simple predictor, and its comparison with the model on the same images.
 
-    `difference` is the model's accuracy minus this one's, in [-1, 1]; `counts` has this one as the first and the model as the second;
-    `p_value` is that of the exact McNemar test. `trained_on` is the number of images it learned from.
+    `difference` is the model's accuracy minus the baseline's, in [-1, 1]. In `counts` the baseline is the first and the model the
+    second. `p_value` is the result of the exact McNemar test. `trained_on` is the number of images that trained the baseline.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Baseline:
     trained_on: int = 0
 
     @property
-    def beaten(self) -> bool:
-        """Whether the model is clearly better: right more often, and by more than chance explains."""
+    def is_beaten(self) -> bool:
+        """Tell whether the model is right significantly more often than the baseline."""
         return self.difference.value > 0 and self.p_value < SIGNIFICANCE
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,12 +48,12 @@ class Baseline:
             "only_model_right": self.counts.only_second,
             "only_baseline_right": self.counts.only_first,
             "mcnemar_p": self.p_value,
-            "beaten": self.beaten,
+            "beaten": self.is_beaten,
         }
 
 
 def baseline(name: str, summary: str, right: NDArray[np.bool_], model_right: NDArray[np.bool_], trained_on: int = 0) -> Baseline:
-    """Compare a simple answer with the model: `right` and `model_right` (N,) say on which images each is right."""
+    """Return a baseline compared with the model; `right` and `model_right` (N,) tell on which images each is right."""
     counts = paired_counts(right, model_right)
     accuracy = wilson(int(right.sum()), len(right))
     return Baseline(name, summary, accuracy, accuracy_difference(counts), counts, mcnemar(counts), trained_on)

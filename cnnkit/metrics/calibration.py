@@ -1,6 +1,6 @@
-"""Whether a probability means what it says: calibration error, Brier score, reliability bins, and the temperature that repairs it.
+"""Calibration of probabilities: calibration error, Brier score, reliability bins, and the temperature that corrects them.
 
-A model is calibrated if of the images it calls a bee with 80 % about 80 % are bees.
+A model is calibrated if about 80 % of the images that it calls a bee with probability 0.8 are bees.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BINS = 15  # as in Guo et al. 2017 (arXiv:1706.04599)
-BARS = 20  # of the histogram of confidences
-COLDEST, HOTTEST = 0.05, 20.0  # temperatures: beyond, every answer is certain, or every answer a shrug
-_ENTRIES_AT_ONCE = 4_000_000  # numbers held at a time: 32 MB, whatever the number of images or classes
-_MOST_RESAMPLED = 200_000_000  # images of all draws together, 2 s; above 200,000 images there are fewer draws, of narrower spread
+BARS = 20  # in the histogram of confidences
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # below, every prediction is certain; above, every prediction is uniform
+_MAX_ENTRIES = 4_000_000  # held in memory at a time: 32 MB for any number of images and classes
+_MAX_RESAMPLED_IMAGES = 200_000_000  # over all draws: 2 s; more than 200,000 images get fewer draws, which then spread less
 
-_FACTORS = np.linspace(0.0, 3.0, 61)  # of the differences found: the true ones may be anything from none to three times as large
+_FACTORS = np.linspace(0.0, 3.0, 61)  # a true difference may be zero to three times the measured difference
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Images of similar confidence (the probability of the predicted class), from `low` to `high`, both among them.
+    """A bin of images whose confidence (the probability of the predicted class) lies between `low` and `high`, ends included.
 
-    `count` images, their mean `confidence`, and the `accuracy` they have, with Wilson's interval. Calibrated means that the last two agree.
+    `count` is the number of images, `confidence` the mean confidence, and `accuracy` has Wilson's interval. A calibrated model has
+    equal confidence and accuracy.
     """
 
     low: float
@@ -53,7 +54,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, eq=False)
 class _Sorted:
-    """N images in ascending order of `confidence`, whether each was a `hit`, and where each of the B bins begins."""
+    """N images in ascending order of `confidence`: `hit` (N,) tells whether each is right, `starts` (B,) where each bin begins."""
 
     confidence: NDArray[np.float64]
     hit: NDArray[np.bool_]
@@ -61,20 +62,20 @@ class _Sorted:
 
     @property
     def gaps(self) -> NDArray[np.float64]:
-        """Hit (0 or 1) minus confidence: (N,); the sum over a bin is what it is too modest (or, negative, too sure) by."""
+        """Hit (0 or 1) minus confidence, (N,); its sum over a bin is negative if the model is too sure."""
         return self.hit - self.confidence
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> float:
-    """Return how far confidence and accuracy lie apart on average, in [0, 1]: 0 is calibrated.
+    """Return the mean distance between confidence and accuracy, in [0, 1]; 0 means calibrated.
 
-    Only the predicted class counts (top-label; Guo et al. 2017, arXiv:1706.04599): the images are sorted by its probability and
-    divided into `bins` of equal numbers (equal-mass, adaptive; Nguyen and O'Connor 2015, arXiv:1508.05154; Nixon et al. 2019,
-    arXiv:1904.01685), and the |accuracy - mean confidence| of the bins are averaged by their number of images. Bins of equal width would
-    leave all but a few images of a good model in the last one. Equal probabilities are never divided between bins, so the order of the
-    images does not matter. A perfectly calibrated model scores above 0 on finitely many images (about 0.01 on 10,000 of them).
+    Only the predicted class counts (top-label; Guo et al. 2017, arXiv:1706.04599). Its probability sorts the images into `bins` of
+    equal numbers (equal-mass, adaptive; Nguyen and O'Connor 2015, arXiv:1508.05154; Nixon et al. 2019, arXiv:1904.01685). The error is
+    the mean |accuracy - mean confidence| of the bins, weighted by their images. Bins of equal width would put nearly all images of a
+    good model into the last bin. Images of equal confidence share a bin, so the order of the images does not matter. A perfectly
+    calibrated model scores above 0 on a finite number of images (about 0.01 on 10,000 images).
 
-    `labels` (N,) are indices of classes, `probabilities` is (N, K). Raises `DataError` for no image, shapes that do not fit, or NaN.
+    `labels` (N,) are class indices, `probabilities` is (N, K). Raises `DataError` for no image, shapes that do not fit, or NaN.
     """
     ordered = _sorted(labels, probabilities, bins)
     return _error(ordered)
@@ -89,18 +90,18 @@ def calibration_error(
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Return `expected_calibration_error` with its interval, from images drawn anew with replacement; the bins stay where they are.
+    """Return `expected_calibration_error` with its interval, from images drawn with replacement into fixed bins.
 
-    Noise can only add to a mean of absolute differences, so percentiles of the draws miss a truth that is small (of a calibrated
-    model they held it in 30 % of cases). Instead the differences found are scaled by a factor from 0 up, the noise of the draws is
-    added, and the interval holds those factors for which the value found is none of the 2.5 % largest or smallest. Its coverage:
-    see docs/benchmarks/LOG.md, "Coverage of the calibration error".
-    If every image is right, or wrong, the draws do not show that some might not be; Wilson's bound on those is then added.
+    Noise can only add to a mean of absolute differences. Percentiles of the draws therefore miss a small true error: they held the
+    true error of a calibrated model in 30 % of cases. Instead, the measured differences are scaled by factors from 0 upwards and the
+    noise of the draws is added. The interval holds the factors for which the measured value is not among the 2.5 % largest or smallest.
+    Its coverage: see docs/benchmarks/LOG.md, "Coverage of the calibration error". If every image is right, or every image wrong, the
+    draws do not vary; Wilson's bound is then added.
     """
     ordered = _sorted(labels, probabilities, bins)
     value, n = _error(ordered), len(ordered.hit)
     gaps = np.add.reduceat(ordered.gaps, ordered.starts)
-    noise = _resampled(ordered, max(DRAWS // 10, min(draws, _MOST_RESAMPLED // n)), seed) - gaps
+    noise = _resampled(ordered, max(DRAWS // 10, min(draws, _MAX_RESAMPLED_IMAGES // n)), seed) - gaps
     levels = [(1 - confidence) / 2, (1 + confidence) / 2]
     ends = np.array([np.quantile(np.abs(factor * gaps + noise).sum(axis=1) / n, levels) for factor in _FACTORS])
     below, above = np.maximum.accumulate(ends, axis=0).T
@@ -110,7 +111,7 @@ def calibration_error(
 
 
 def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Return the bins of `expected_calibration_error`, from the least to the most confident; fewer than `bins` where numbers are tied."""
+    """Return the bins of `expected_calibration_error`, the least confident first; ties may leave fewer than `bins` bins."""
     ordered = _sorted(labels, probabilities, bins)
     ends = [*ordered.starts[1:], len(ordered.hit)]
     found: list[ReliabilityBin] = []
@@ -122,33 +123,33 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = BI
 
 
 def confidence_counts(probabilities: ArrayLike, bars: int = BARS) -> tuple[int, ...]:
-    """Return how many rows of `probabilities` (N, K) have their largest in each of `bars` equal parts of [0, 1]."""
+    """Return the number of rows of `probabilities` (N, K) whose largest value lies in each of `bars` equal parts of [0, 1]."""
     counts, _ = np.histogram(np.minimum(np.asarray(probabilities).max(axis=1), 1.0), bins=bars, range=(0.0, 1.0))
     return tuple(map(int, counts))
 
 
 def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the mean of `brier_scores`: 0 for sure and right, 2 for sure and wrong, 1 - 1/K for a shrug."""
+    """Return the mean of `brier_scores`: 0 for certain and right, 2 for certain and wrong, 1 - 1/K for uniform probabilities."""
     return float(brier_scores(labels, probabilities).mean())
 
 
 def brier_scores(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Return the squared distance of each row of probabilities from the truth, summed over the K classes (Brier 1950): (N,) in [0, 2]."""
-    true, chances = _checked(labels, probabilities)
-    chances = chances.astype(np.float64)
-    mine = chances[np.arange(len(true)), true]
-    return (chances**2).sum(axis=1) - 2 * mine + 1
+    """Return the squared distance of each row of probabilities from the true class (Brier 1950): (N,) in [0, 2]."""
+    true, probs = _checked(labels, probabilities)
+    probs = probs.astype(np.float64)
+    own = probs[np.arange(len(true)), true]
+    return (probs**2).sum(axis=1) - 2 * own + 1
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Return the T for which softmax(logits / T) has the least mean -log p of the true class (temperature scaling, arXiv:1706.04599).
+    """Return the T that minimises the mean -log p of the true class under softmax(logits / T) (temperature scaling, arXiv:1706.04599).
 
-    The loss is convex in 1/T, so its slope has one zero, which is searched between `COLDEST` and `HOTTEST`. Where the loss still falls at
-    one of these, that one is returned: the coldest if every image is right, since nothing then speaks against certainty. 1 is returned
-    where the images do not tell: one class, equal logits, no image. Images with a logit that is NaN or infinite have no loss to
-    improve and are left out.
+    The loss is convex in 1/T, so its slope has one zero, searched between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. If the loss still
+    falls at one of these bounds, the function returns that bound. It returns the minimum if every image is right, because no image
+    then speaks against certainty. It returns 1 if no temperature is better than another: one class, equal logits, no image. Images
+    with a NaN or infinite logit are left out.
 
-    `logits` is (N, K), `labels` (N,) indices of classes. Raises `DataError` for shapes that do not fit or labels out of range.
+    `logits` is (N, K), `labels` (N,) class indices. Raises `DataError` for shapes that do not fit or labels out of range.
     """
     from scipy.optimize import root_scalar
 
@@ -158,10 +159,10 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     check_indices("labels", true, scores.shape[1])
     usable = np.isfinite(scores).all(axis=1)
     scores, true = scores[usable], true[usable]
-    at_once = max(1, _ENTRIES_AT_ONCE // max(1, scores.shape[1]))
+    at_once = max(1, _MAX_ENTRIES // max(1, scores.shape[1]))
 
     def slope(log_cold: float) -> float:
-        """Derivative of the summed loss by 1/T, at 1/T = exp(`log_cold`): the expected logit minus the true class's."""
+        """Return the derivative of the summed loss by 1/T at 1/T = exp(`log_cold`): the expected logit minus the true logit."""
         cold, total = math.exp(log_cold), 0.0
         for start in range(0, len(scores), at_once):
             part, own = scores[start : start + at_once].astype(np.float64), true[start : start + at_once]
@@ -170,12 +171,12 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
             total += float(((weights * part).sum(axis=1) / weights.sum(axis=1) - part[np.arange(len(own)), own]).sum())
         return total
 
-    hot, cold = -math.log(HOTTEST), -math.log(COLDEST)
+    hot, cold = -math.log(MAX_TEMPERATURE), -math.log(MIN_TEMPERATURE)
     falls_when_hotter, falls_when_colder = slope(hot) >= 0, slope(cold) <= 0
     if falls_when_hotter and falls_when_colder:  # flat
         return 1.0
     if falls_when_hotter or falls_when_colder:
-        return HOTTEST if falls_when_hotter else COLDEST
+        return MAX_TEMPERATURE if falls_when_hotter else MIN_TEMPERATURE
     return math.exp(-float(root_scalar(slope, bracket=(hot, cold), method="brentq", xtol=1e-9).root))
 
 
@@ -183,12 +184,12 @@ def _resampled(ordered: _Sorted, draws: int, seed: int) -> NDArray[np.float64]:
     """Return the sum of the gaps in each bin when the N images are drawn with replacement: (`draws`, B)."""
     gaps, n = ordered.gaps, len(ordered.gaps)
     rng = np.random.default_rng(seed)
-    at_once = max(1, _ENTRIES_AT_ONCE // n)
+    at_once = max(1, _MAX_ENTRIES // n)
     sums: list[NDArray[np.float64]] = []
     for done in range(0, draws, at_once):
         count = min(at_once, draws - done)
-        places = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
-        times = np.bincount(places.ravel(), minlength=count * n).reshape(count, n)
+        rows = rng.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
+        times = np.bincount(rows.ravel(), minlength=count * n).reshape(count, n)
         sums.append(np.add.reduceat(times * gaps, ordered.starts, axis=1))
     return np.concatenate(sums)
 
@@ -198,26 +199,27 @@ def _error(ordered: _Sorted) -> float:
 
 
 def _sorted(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> _Sorted:
-    true, chances = _checked(labels, probabilities)
+    true, probs = _checked(labels, probabilities)
     if bins < 1:
-        raise DataError(f"{bins} bins: there must be at least 1, such as {BINS}")
-    top = chances.argmax(axis=1)
-    confidence = chances[np.arange(len(true)), top].astype(np.float64)
+        raise DataError(f"{bins} bins: a calibration error needs at least 1 bin, such as {BINS}")
+    top = probs.argmax(axis=1)
+    confidence = probs[np.arange(len(true)), top].astype(np.float64)
     order = np.argsort(confidence, kind="stable")
     confidence = confidence[order]
     starts = len(confidence) * np.arange(bins) // bins
-    starts = np.unique(np.searchsorted(confidence, confidence[starts], side="left"))  # to the first of those that are equal
+    starts = np.unique(np.searchsorted(confidence, confidence[starts], side="left"))  # back to the first equal confidence
     return _Sorted(confidence, (top == true)[order], starts)
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    true, chances = np.asarray(labels), np.asarray(probabilities)
-    if true.ndim != 1 or chances.ndim != 2 or len(true) != len(chances) or not chances.size:  # noqa: PLR2004 (rows and columns)
+    true, probs = np.asarray(labels), np.asarray(probabilities)
+    if true.ndim != 1 or probs.ndim != 2 or len(true) != len(probs) or not probs.size:  # noqa: PLR2004 (rows and columns)
         raise DataError(
-            f"labels of shape {true.shape} and probabilities of shape {chances.shape} do not fit: they must be (N,) and (N, K), "
-            f"of at least one image"
+            f"labels of shape {true.shape} and probabilities of shape {probs.shape} do not fit: they must be (N,) and (N, K), "
+            f"with at least 1 image"
         )
-    check_indices("labels", true, chances.shape[1])
-    if np.isnan(chances.max()):
-        raise DataError(f"{int(np.isnan(chances).any(axis=1).sum())} of {len(chances)} images have probabilities that are NaN")
-    return true, chances
+    check_indices("labels", true, probs.shape[1])
+    if np.isnan(probs.max()):
+        nan = int(np.isnan(probs).any(axis=1).sum())
+        raise DataError(f"{nan} of {len(probs)} images have NaN probabilities: the model's weights may be damaged")
+    return true, probs

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of every class, with the uncertainty that its few images leave."""
+"""Precision, recall and F1 of each class, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cnnkit.metrics.intervals import Estimate, f1_interval, wilson
 from cnnkit.metrics.proportion import finite
 from cnnkit.metrics.scores import f1_of, precision_of, recall_of
 
-FEW_IMAGES = 30  # below, the 95 % interval of a recall near 0.9 is wider than 20 points (Wilson, 27 of 30: 74 to 97 %)
+MIN_CLASS_IMAGES = 30  # below, the 95 % interval of a recall near 0.9 is wider than 20 points (Wilson, 27 of 30: 74 to 97 %)
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: scores in [0, 1], NaN where undefined (see `cnnkit.metrics.scores`); `support` images have this label.
+    """The scores of one class in [0, 1], NaN if undefined (see `cnnkit.metrics.scores`); `support` images have this label.
 
-    The intervals, ends of 95 %, are Wilson's: of the images called so, of the class's images, and for F1 see `f1_interval`. Where a
-    score is undefined they say so by being [0, 1].
+    Precision and recall have Wilson's 95 % intervals, over the images predicted as this class and over the class's images. F1 has
+    `f1_interval`. The interval of an undefined score is [0, 1].
     """
 
     name: str
@@ -34,9 +34,9 @@ class ClassScore:
     f1_interval: Interval = (0.0, 1.0)
 
     @property
-    def few(self) -> bool:
-        """Whether the images are too few for scores to be taken at face value."""
-        return self.support < FEW_IMAGES
+    def has_few_images(self) -> bool:
+        """Tell whether the class has fewer than `MIN_CLASS_IMAGES` images, so that its scores are rough."""
+        return self.support < MIN_CLASS_IMAGES
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row of metrics.json; an undefined score is None (null)."""
@@ -47,7 +47,7 @@ class ClassScore:
             "recall": finite(self.recall),
             "f1": finite(self.f1),
             "support": self.support,
-            "few": self.few,
+            "few": self.has_few_images,
             **{f"{name}_{end}": value for name, interval in ends for end, value in zip(("low", "high"), interval, strict=True)},
         }
 
@@ -58,16 +58,16 @@ def class_scores(sums: Margins, classes: Sequence[str]) -> tuple[ClassScore, ...
     rows = zip(sums.hits.tolist(), sums.support.tolist(), sums.predicted.tolist(), strict=True)
     return tuple(
         ClassScore(
-            name=classes[place],
-            precision=float(precision[place]),
-            recall=float(recall[place]),
-            f1=float(f1[place]),
+            name=classes[index],
+            precision=float(precision[index]),
+            recall=float(recall[index]),
+            f1=float(f1[index]),
             support=support,
             precision_interval=_ends(wilson(hits, predicted)),
             recall_interval=_ends(wilson(hits, support)),
             f1_interval=_ends(f1_interval(hits, support, predicted)),
         )
-        for place, (hits, support, predicted) in enumerate(rows)
+        for index, (hits, support, predicted) in enumerate(rows)
     )
 
 

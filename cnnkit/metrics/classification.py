@@ -1,4 +1,4 @@
-"""The report of one model on one split: every number that eval prints and metrics.json keeps."""
+"""The classification report of one model on one split: every number in metrics.json and on the screen of ``cnnkit eval``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.errors import DataError
-from cnnkit.metrics.baselines import MAJORITY, Baseline, baseline
+from cnnkit.metrics.baselines import MAJORITY_BASELINE, Baseline, baseline
 from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration_error, reliability_bins
 from cnnkit.metrics.class_scores import ClassScore, class_scores
 from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts, margins
@@ -23,18 +23,18 @@ from cnnkit.metrics.scores import Scores, balanced_accuracy_of, macro_f1_of, wei
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-TOP_K = 5  # of ImageNet, and what everybody compares
+TOP_K = 5  # the usual second score on ImageNet
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationReport:
-    """What a model scored on one split of `n` images. Scores lie in [0, 1]; `loss` is -log p in nats per image, `brier` lies in [0, 2].
+    """The scores of a model on one split of `n` images, in [0, 1]; `loss` is -log p in nats per image, `brier` lies in [0, 2].
 
-    `balanced_accuracy` is the mean recall, `macro_f1` the mean F1, over the classes that occur; `roc_auc` and `average_precision` are
-    means of every class that has images against the rest, NaN if only one has. `top5_accuracy` is None with five classes or fewer,
-    where it would be 1 by definition, and so is `top_k_accuracy` for the `top_k` that was asked for. `ece` is the calibration error
-    over the bins of `reliability`. `majority_baseline` is the accuracy of always answering `majority_class`, the most frequent
-    true class; `baselines` has it too, beside others that a model must beat. `confusion` is int64 (K, K), rows true.
+    `balanced_accuracy` is the mean recall and `macro_f1` the mean F1 over the classes that occur. `roc_auc` and `average_precision`
+    are means over the classes that have images, each against the rest; NaN if only one class has images. `top_k_accuracy` is None
+    with `top_k` classes or fewer, where it is 1 by definition; `top5_accuracy` likewise with five. `ece` is the calibration error
+    over the bins of `reliability`. `majority_baseline` is the accuracy of always predicting `majority_class`, the most frequent true
+    class. `baselines` holds it and further baselines. `confusion` is int64 (K, K), rows true.
     """
 
     split: str
@@ -102,24 +102,24 @@ def classification_report(
 ) -> ClassificationReport:
     """Score `probabilities` (N, K) against `labels` (N,), integers that index `classes` (K,).
 
-    The predicted class is the one of highest probability, the first of equals. `losses` (N,) are -log p of the true class in nats;
-    left out, they are taken from `probabilities`, where a 0 counts as the smallest positive number of their type.
-    `split` (train, val, test) is only recorded. Intervals: Wilson's for proportions, a bootstrap over the counts for means of F1 and
-    recall, a stratified bootstrap over the images for the loss and the Brier score, DeLong's for ROC-AUC and average precision.
-    Raises `DataError` for no image, shapes that do not fit, labels out of range or numbers that are no probabilities.
+    The predicted class is the first class of highest probability. `losses` (N,) are -log p of the true class in nats. By default they
+    come from `probabilities`, where a 0 counts as the smallest positive number of its type. `split` (train, val, test) is only
+    recorded. Proportions have Wilson's intervals, means of F1 and recall a bootstrap over the counts. The loss and the Brier score
+    have a stratified bootstrap over the images, ROC-AUC and average precision DeLong's intervals.
+    Raises `DataError` for no image, shapes that do not fit, labels out of range, or numbers that are not probabilities.
     """
-    true, chances = np.asarray(labels), np.asarray(probabilities)
-    _check(true, chances, classes)
-    said = chances.argmax(axis=1)
-    table = confusion_counts(true, said, len(classes))
+    true, probs = np.asarray(labels), np.asarray(probabilities)
+    _check(true, probs, classes)
+    predicted = probs.argmax(axis=1)
+    table = confusion_counts(true, predicted, len(classes))
     table.setflags(write=False)
     sums = margins(table)
     n = len(true)
     majority = int(sums.support.argmax())
-    ranks = _rank(true, chances)
+    ranks = _rank(true, probs)
     weighted_f1 = _mean_over_classes(table, weighted_f1_of)
-    ordering = rank(true, chances)
-    loss, brier = _means(true, _losses(true, chances) if losses is None else _one_per_image(losses, n), brier_scores(true, chances))
+    ordering = rank(true, probs)
+    loss, brier = _means(true, _losses(true, probs) if losses is None else _one_per_image(losses, n), brier_scores(true, probs))
     return ClassificationReport(
         split=split,
         n=n,
@@ -135,11 +135,11 @@ def classification_report(
         roc_auc=_bounded(area_interval(ordering.roc_auc, ordering.roc_auc_influence), table),
         average_precision=_bounded(area_interval(ordering.average_precision, ordering.average_precision_influence), table),
         brier=brier,
-        ece=calibration_error(true, chances),
-        reliability=reliability_bins(true, chances),
+        ece=calibration_error(true, probs),
+        reliability=reliability_bins(true, probs),
         majority_baseline=float(sums.support[majority] / n),
         majority_class=classes[majority],
-        baselines=(baseline(MAJORITY, f"always answering {classes[majority]}", true == majority, said == true),),
+        baselines=(baseline(MAJORITY_BASELINE, f"always predicting {classes[majority]}", true == majority, predicted == true),),
         per_class=class_scores(sums, classes),
         classes=tuple(classes),
         confusion=table,
@@ -153,13 +153,13 @@ def _check(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[
             f"they must be (N,), (N, {len(classes)}) and {len(classes)}"
         )
     if len(labels) == 0:
-        raise DataError("there is no image to evaluate: the split is empty; choose another with --split, or split the data anew")
+        raise DataError("no image to evaluate: the split is empty; choose another split with --split, or split the data again")
     check_indices("labels", labels, len(classes))
     wrong = ~((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all(axis=1)  # also true for NaN; half precision may round above 1
     if wrong.any():
         raise DataError(
-            f"the model gave {int(wrong.sum())} of {len(labels)} images numbers that are no probabilities (NaN, or outside 0..1), "
-            f"the first at row {int(wrong.argmax())}: its weights may be damaged, or these are logits; train again with a lower --lr"
+            f"the outputs for {int(wrong.sum())} of {len(labels)} images are not probabilities (NaN or outside 0..1), first in row "
+            f"{int(wrong.argmax())}: the model's weights may be damaged, or its outputs are logits; train again with a lower --lr"
         )
 
 
@@ -171,16 +171,16 @@ def _one_per_image(losses: ArrayLike, n: int) -> NDArray[np.float64]:
 
 
 def _losses(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    chance = probabilities[np.arange(len(labels)), labels]
-    smallest = np.finfo(chance.dtype).tiny if np.issubdtype(chance.dtype, np.floating) else np.finfo(np.float64).tiny
-    return -np.log(np.maximum(chance, smallest).astype(np.float64))
+    own = probabilities[np.arange(len(labels)), labels]
+    smallest = np.finfo(own.dtype).tiny if np.issubdtype(own.dtype, np.floating) else np.finfo(np.float64).tiny
+    return -np.log(np.maximum(own, smallest).astype(np.float64))
 
 
 def _rank(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
-    """How many classes stand before the true one, (N,); of equal probabilities the first class stands first, as in argmax."""
-    mine = probabilities[np.arange(len(labels)), labels][:, None]
+    """Return the number of classes ranked before the true class, (N,); the first of equal probabilities ranks first, as in argmax."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    return ((probabilities > mine) | ((probabilities == mine) & earlier)).sum(axis=1)
+    return ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
 
 
 def _top(ranks: NDArray[np.int64], k: int, num_classes: int) -> Estimate | None:
@@ -188,7 +188,7 @@ def _top(ranks: NDArray[np.int64], k: int, num_classes: int) -> Estimate | None:
 
 
 def _means(labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64]) -> tuple[Estimate, Estimate]:
-    """Return loss and Brier score, both from the same draws of images."""
+    """Return the loss and the Brier score with intervals from the same draws of images."""
     values = (float(losses.mean()), float(squares.mean()))
     influences = np.stack([losses - values[0], squares - values[1]], axis=1) / len(labels)
     loss, brier = bootstrap_rows(labels, values, influences)
@@ -196,15 +196,15 @@ def _means(labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[n
 
 
 def _mean_over_classes(table: Counts, statistic: Callable[[Margins], Scores]) -> Estimate:
-    """Bootstrap a mean over classes, without claiming certainty when every resample looks the same."""
+    """Return a mean over classes with its bootstrap interval, which has a width even if every resample gives the same score."""
     return _bounded(bootstrap_counts(table, statistic), table)
 
 
 def _bounded(estimate: Estimate, table: Counts) -> Estimate:
-    """Return the interval of a mean over classes inside [0, 1], and never without width.
+    """Return the estimate of a mean over classes with an interval inside [0, 1] that has a width.
 
-    A table without a mistake can only be resampled into tables without a mistake. Then the interval is Wilson's for K² / Σ(1/nₖ)
-    images: the number that gives a proportion the variance of a mean of K proportions of nₖ images each.
+    Every resample of a table without a mistake is a table without a mistake. Its interval is Wilson's for K² / Σ(1/nₖ) images. A
+    proportion of this number of images has the variance of a mean of K proportions of nₖ images each.
     """
     if math.isnan(estimate.value):
         return estimate

@@ -1,7 +1,7 @@
-"""Models compared on the same images: who is right more often, and on which images.
+"""Comparison of models on the same images, pair by pair and class by class.
 
-Differences are the second model's figure minus the first's. Each interval is a 95 % interval of its own; the p-values are
-corrected for how many pairs, or classes of pairs, are looked at (Holm).
+A difference is the second model's score minus the first model's. Intervals are 95 % intervals of one difference each. P-values are
+corrected for the number of pairs, or of classes in all pairs (Holm).
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from cnnkit.metrics.scores import macro_f1_of
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-_PAIR = 2
+_MIN_MODELS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What one model answers to N images, each (N,).
+class ModelPredictions:
+    """The predictions of one model for N images, each field (N,).
 
-    `predicted` are int64 indices of classes, `probability` theirs in [0, 1], `losses` -log p of the true class in nats.
+    `predicted` holds int64 class indices, `probability` their probabilities in [0, 1], `losses` -log p of the true class in nats.
     """
 
     predicted: NDArray[np.int64]
     probability: NDArray[np.float64]
     losses: NDArray[np.float64]
 
-    def equal(self, other: Answers) -> bool:
-        """Whether `other` gives the same classes with the same probabilities."""
+    def equals(self, other: ModelPredictions) -> bool:
+        """Tell whether `other` has the same classes with the same probabilities and losses."""
         return (
             np.array_equal(self.predicted, other.predicted)
             and np.array_equal(self.probability, other.probability)
@@ -56,16 +56,16 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """One model of a comparison: the `name` it goes by, the SHA-256 of its file, its answers."""
+    """One model of a comparison: its displayed `name`, the SHA-256 of its file, and its predictions."""
 
     name: str
     sha256: str
-    answers: Answers
+    predictions: ModelPredictions
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one model scores on the images of the comparison: shares in [0, 1], the loss in nats per image."""
+    """The scores of one model on the images of the comparison: shares in [0, 1], the loss in nats per image."""
 
     accuracy: Estimate
     macro_f1: Estimate
@@ -78,7 +78,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class in one pair: who is right on its images, the difference in recall, and p, `corrected` over all classes and pairs."""
+    """One class in one pair: counts of right predictions, the difference in recall, and p, `corrected` for all classes and pairs."""
 
     name: str
     counts: PairedCounts
@@ -87,8 +87,8 @@ class ClassDifference:
     corrected: float = 1.0
 
     @property
-    def clear(self) -> bool:
-        """Whether one of the two knows this class better."""
+    def is_clear(self) -> bool:
+        """Tell whether one model has a significantly better recall of this class."""
         return self.corrected < SIGNIFICANCE
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,19 +101,19 @@ class ClassDifference:
             "recall": self.recall.to_dict(),
             "p": self.p,
             "p_corrected": self.corrected,
-            "clear": self.clear,
+            "clear": self.is_clear,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class PairComparison:
-    """Two models, `first` and `second` by name, on N images.
+    """The comparison of two models, `first` and `second` by name, on N images.
 
-    `accuracy`, `macro_f1` (both in [-1, 1]) and `loss` (nats) are differences, second minus first. `p` is McNemar's, `corrected`
-    that for the number of pairs. `fixed` are the images (rows) on which only the second is right, `broken` those on which only the
-    first is, the largest change of the loss first. `same_model`: one file twice; `identical`: the same answers and probabilities.
-    `needed` images would tell a difference of this size, and these would tell one of `smallest` (both at 80 % power, None if
-    there is no such number).
+    `accuracy`, `macro_f1` (both in [-1, 1]) and `loss` (nats) are differences, second minus first. `p` is McNemar's p-value,
+    `corrected` the same after correction for `pairs` pairs. `fixed` holds the rows of the images on which only the second model is
+    right, `broken` the rows on which only the first is; the largest change of the loss comes first. `same_model` marks one file compared
+    with itself, `identical` equal predictions with equal probabilities. `needed` is the number of images that show a difference of
+    this size, `smallest` the difference that these images show, both at 80 % power; None if there is no such number.
     """
 
     first: str
@@ -135,13 +135,13 @@ class PairComparison:
 
     @property
     def better(self) -> str | None:
-        """The name of the model that is shown to be right more often; None if neither is."""
+        """The name of the model that is right significantly more often; None if neither is."""
         if self.corrected >= SIGNIFICANCE:
             return None
         return self.second if self.accuracy.value > 0 else self.first
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the pair of compare.json, without the words and the images."""
+        """Return the pair of compare.json, without the verdict and the images."""
         return {
             "first": self.first,
             "second": self.second,
@@ -163,26 +163,26 @@ class PairComparison:
         }
 
 
-def score(labels: NDArray[np.int64], answers: Answers, classes: int) -> Score:
-    """Score one model's answers against `labels` (N,), indices of `classes` classes."""
+def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int) -> Score:
+    """Score one model's predictions against `labels` (N,), indices of `classes` classes."""
     return Score(
-        accuracy=wilson(int((answers.predicted == labels).sum()), len(labels)),
-        macro_f1=bootstrap_counts(confusion_counts(labels, answers.predicted, classes), macro_f1_of),
-        loss=bootstrap_mean(answers.losses),
+        accuracy=wilson(int((predictions.predicted == labels).sum()), len(labels)),
+        macro_f1=bootstrap_counts(confusion_counts(labels, predictions.predicted, classes), macro_f1_of),
+        loss=bootstrap_mean(predictions.losses),
     )
 
 
 def compare_pairs(labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant]) -> tuple[PairComparison, ...]:
-    """Compare every two of `entrants`, in the order given, on images with true classes `labels` (N,), indices of `classes`.
+    """Compare every pair of `entrants`, in the given order, on images with true classes `labels` (N,), indices of `classes`.
 
     Raises `DataError` if there is no image, or fewer than two models.
     """
-    if len(entrants) < _PAIR or not len(labels):
-        raise DataError(f"{len(entrants)} models on {len(labels)} images: a comparison needs two models and an image")
+    if len(entrants) < _MIN_MODELS or not len(labels):
+        raise DataError(f"a comparison needs at least 2 models and 1 image, got {len(entrants)} and {len(labels)}")
     found = [_compare(labels, classes, first, second) for first, second in combinations(entrants, 2)]
     corrected = holm([pair.p for pair in found])
     of_classes = iter(holm([each.p for pair in found for each in pair.per_class]))
-    # Holm's smallest p is held against 0.05 over the number of pairs; so is what it takes to tell one
+    # Holm compares the smallest p with 0.05 over the number of pairs, so a power analysis must do the same
     significance = SIGNIFICANCE / len(found)
     return tuple(
         replace(
@@ -200,8 +200,8 @@ def compare_pairs(labels: NDArray[np.int64], classes: Sequence[str], entrants: S
 def macro_f1_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, classes: int) -> Estimate:
     """Return the difference in macro-F1, second minus first, with its paired bootstrap interval.
 
-    All three are class indices (N,) in [0, classes). An image is redrawn with both answers to it: a multinomial over the triples that
-    occur. The interval is NaN where no redrawn set differs from another, which says nothing of spread.
+    `labels`, `first` and `second` are class indices (N,) in [0, classes). The bootstrap draws an image together with both predictions:
+    a multinomial over the triples that occur. The interval is NaN if no draw differs from another, because it then has no spread.
     """
     triples = np.stack([np.asarray(labels), np.asarray(first), np.asarray(second)])
     (true, one, other), counts = np.unique(triples, axis=1, return_counts=True)
@@ -213,7 +213,7 @@ def macro_f1_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, 
 
 
 def loss_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Return the mean of second minus first, losses (N,) of the same images, in their unit, with its bootstrap interval."""
+    """Return the mean difference of two losses (N,) of the same images, second minus first, with its bootstrap interval."""
     return _with_spread(bootstrap_mean(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)))
 
 
@@ -222,7 +222,7 @@ def _with_spread(found: Estimate) -> Estimate:
 
 
 def _compare(labels: NDArray[np.int64], classes: Sequence[str], first: Entrant, second: Entrant) -> PairComparison:
-    one, other = first.answers, second.answers
+    one, other = first.predictions, second.predictions
     right = one.predicted == labels, other.predicted == labels
     counts = paired_counts(*right)
     change = other.losses - one.losses
@@ -239,10 +239,10 @@ def _compare(labels: NDArray[np.int64], classes: Sequence[str], first: Entrant, 
         broken=broken[np.argsort(-change[broken], kind="stable")],
         per_class=tuple(_class_difference(classes[int(index)], right, labels == index) for index in np.unique(labels)),
         same_model=first.sha256 == second.sha256,
-        identical=one.equal(other),
+        identical=one.equals(other),
     )
 
 
-def _class_difference(name: str, right: tuple[NDArray[np.bool_], NDArray[np.bool_]], mine: NDArray[np.bool_]) -> ClassDifference:
-    counts = paired_counts(right[0][mine], right[1][mine])
+def _class_difference(name: str, right: tuple[NDArray[np.bool_], NDArray[np.bool_]], members: NDArray[np.bool_]) -> ClassDifference:
+    counts = paired_counts(right[0][members], right[1][members])
     return ClassDifference(name, counts, accuracy_difference(counts), mcnemar(counts))

@@ -1,4 +1,4 @@
-"""Everything that a comparison of models says: what compare.json holds, and what the screen and a page show of it."""
+"""The report of a comparison of models: the content of compare.json, compare.csv, the screen and a page."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHANGES = (  # columns of compare.csv
+CHANGE_COLUMNS = (  # of compare.csv
     *("first", "second", "path", "true"),
     *("first_predicted", "first_probability", "second_predicted", "second_probability", "change"),
 )
 
 
 @dataclass(frozen=True)
-class Change:
-    """One image that changes sides from the first to the second model of a pair.
+class ChangedImage:
+    """An image on which exactly one model of a pair is right.
 
-    `fixed`: only the second is right; else only the first is, and the second breaks it. `first` and `second` are their answers: a
-    class and its probability.
+    The image is `fixed` if only the second model is right, and broken if only the first is. `first` and `second` are the predictions
+    of the models: a class and its probability.
     """
 
     path: str
@@ -37,14 +37,17 @@ class Change:
     fixed: bool
 
     def row(self, pair: PairComparison) -> dict[str, object]:
-        """Return the row of compare.csv, with the keys `CHANGES`."""
+        """Return the row of compare.csv, with the keys `CHANGE_COLUMNS`."""
         values = (pair.first, pair.second, self.path, self.true, *self.first, *self.second, "fixed" if self.fixed else "broken")
-        return dict(zip(CHANGES, values, strict=True))
+        return dict(zip(CHANGE_COLUMNS, values, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """One model of the comparison: its answers, its scores on these images, its file, and whether it was `evaluated` for this."""
+    """One model of the comparison: its predictions, its scores on these images and its file.
+
+    `evaluated` tells whether the comparison evaluated the model, instead of reading a stored evaluation.
+    """
 
     entrant: Entrant
     score: Score
@@ -53,11 +56,11 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """What it goes by."""
+        """The displayed name."""
         return self.entrant.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the run of compare.json."""
+        """Return the item of the list ``runs`` in compare.json."""
         facts = {"name": self.name, "model": self.model, "sha256": self.entrant.sha256, "evaluated": self.evaluated}
         return {**facts, **self.score.to_dict()}
 
@@ -66,8 +69,8 @@ class Contender:
 class Comparison:
     """Models compared on the same N images of `split`; `labels` (N,) index `classes`, in the order of `paths`.
 
-    `data` is where the images are. `left_out` are images that are not compared, with the reason. `folder` holds compare.json,
-    compare.csv and compare.png (None: not kept).
+    `data` is the source of the images. `left_out` lists images that are not compared, each with the reason. `folder` holds
+    compare.json, compare.csv and compare.png (None: not written).
     """
 
     split: str
@@ -81,16 +84,16 @@ class Comparison:
     notes: tuple[str, ...]
     folder: Path | None
 
-    def changes(self, pair: PairComparison) -> Iterator[Change]:
-        """Yield the images that change sides in `pair`: those fixed, then those broken, the largest change of the loss first."""
-        answers = {each.name: each.entrant.answers for each in self.contenders}
+    def changes(self, pair: PairComparison) -> Iterator[ChangedImage]:
+        """Yield the fixed images of `pair`, then the broken images, the largest change of the loss first."""
+        predictions = {each.name: each.entrant.predictions for each in self.contenders}
         for rows, fixed in ((pair.fixed, True), (pair.broken, False)):
             for row in rows:
                 first, second = (
-                    (self.classes[answers[name].predicted[row]], float(answers[name].probability[row]))
+                    (self.classes[predictions[name].predicted[row]], float(predictions[name].probability[row]))
                     for name in (pair.first, pair.second)
                 )
-                yield Change(self.paths[row], self.classes[self.labels[row]], first, second, fixed)
+                yield ChangedImage(self.paths[row], self.classes[self.labels[row]], first, second, fixed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of compare.json, strictly valid JSON."""

@@ -1,4 +1,4 @@
-"""What more training images would bring: for each class a curve, a gain with its band, and what may be said of it."""
+"""The forecast of accuracy and recall with more training images: a learning curve, a gain and a conclusion for each class."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.metrics.intervals import CONFIDENCE, Estimate, wilson
-from cnnkit.metrics.learning_curve import LearningCurve, Sizes, dispersion
+from cnnkit.metrics.learning_curve import CurvePoints, LearningCurve, dispersion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FURTHEST = 4  # times the images there are: Rosenfeld et al. check 16 times on hundreds of trainings, here there are a few
-LITTLE = 0.01  # a gain that is surely below one point is called little,
-FALL = -0.02  # unless recall may also fall by more than two points: that is noise, or a training that failed
-RIVALS = 3  # classes named as those that may gain most; more than that is "cannot tell"
+MAX_GROWTH_FACTOR = 4  # Rosenfeld et al. extrapolate 16 times, but from hundreds of trainings
+MAX_LITTLE_GAIN = 0.01  # the band of a little gain ends below it
+MAX_FALL = -0.02  # a band that reaches below it comes from noise or from a failed training
+MAX_NAMED_CLASSES = 3  # in a verdict, if several may gain most
 
-_NOTHING = Estimate(math.nan, math.nan, math.nan)
+_UNDEFINED = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, eq=False)
 class Growth:
-    """The share of right answers of one class (its recall), or of all images (accuracy; `name` is empty).
+    """The expected growth of the recall of one class, or of the accuracy over all images (`name` is empty).
 
-    `sizes` are what it was measured at, `now` the last of them with its Wilson interval. `later` is what the curve expects after
-    `added` more images of the class, or of every class, and `gain` how far that is from what it expects now, both with their
-    bands; NaN, and no `curve`, for a class that no image was there to measure with.
+    `points` are the measurements, `now` is the last one with its Wilson interval. `later` is the expectation of the curve after `added`
+    more images, and `gain` its difference from the curve's expectation now, both with their bands. A class without validation images
+    has NaN and no `curve`.
     """
 
     name: str
-    sizes: Sizes
+    points: CurvePoints
     added: int
     now: Estimate
     later: Estimate
@@ -42,15 +42,15 @@ class Growth:
 
     @property
     def images(self) -> int:
-        """Images of the largest training."""
-        return int(self.sizes.images[-1])
+        """Number of images of the largest training."""
+        return int(self.points.images[-1])
 
     @property
-    def says(self) -> str:
-        """What can be said of the gain: ``gains``, ``little`` or ``cannot tell``."""
-        if self.curve is None or self.images + self.added > FURTHEST * self.images:
+    def conclusion(self) -> str:
+        """The conclusion from the band of the gain: ``gains``, ``little`` or ``cannot tell``."""
+        if self.curve is None or self.images + self.added > MAX_GROWTH_FACTOR * self.images:
             return "cannot tell"
-        if self.gain.high < LITTLE and self.gain.low > FALL:
+        if self.gain.high < MAX_LITTLE_GAIN and self.gain.low > MAX_FALL:
             return "little"
         return "gains" if self.gain.low > 0 else "cannot tell"
 
@@ -60,19 +60,19 @@ class Growth:
             "class": self.name or None,
             "images": self.images,
             "added": self.added,
-            "support": self.sizes.support,
+            "support": self.points.support,
             "now": self.now.to_dict(),
             "later": self.later.to_dict(),
             "gain": self.gain.to_dict(),
-            "says": self.says,
+            "says": self.conclusion,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """The growth of all images and of each class if `added` images came to a class; `verdict` in words.
+    """The expected growth over all images and of each class after `added` more images of a class, with a `verdict` in words.
 
-    `dispersion` is how many times the variance between trainings exceeds that of drawing images (`learning_curve.dispersion`).
+    `dispersion` is the ratio of the variance between trainings to the variance of drawing images (`learning_curve.dispersion`).
     """
 
     added: int
@@ -82,7 +82,7 @@ class Forecast:
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what learning-curve.json says beside the trainings."""
+        """Return the keys of learning-curve.json, except for the trainings."""
         return {
             "verdict": self.verdict,
             "add": self.added,
@@ -95,34 +95,34 @@ class Forecast:
 def forecast(
     images: NDArray[np.float64], hits: NDArray[np.float64], support: NDArray[np.int64], names: Sequence[str], added: int
 ) -> Forecast:
-    """Say what `added` images of a class would bring, from trainings of S sizes on K classes.
+    """Return the forecast for `added` more images of a class, from trainings of S sizes on K classes.
 
-    `images` and `hits` are (S, K), training images and right answers, sizes ascending; `support` (K,) the images measured on. The
-    curve of a class is over its own images while those of the others grew in proportion, and is read so. Of all images `added`
-    are thought to come to every class.
+    `images` and `hits` are (S, K), training images and right predictions, sizes ascending; `support` (K,) counts the validation
+    images. The curve of a class is a function of its own images while the images of the other classes grow in proportion. The forecast
+    over all images assumes `added` more images of every class.
     """
-    sizes = [Sizes(images[:, k], hits[:, k], int(support[k])) for k in range(len(names))]
-    spread = dispersion([LearningCurve(each, draws=1) for each in sizes if each.support])
-    rows = [_growth(name, each, added, spread, seed) for seed, (name, each) in enumerate(zip(names, sizes, strict=True), start=1)]
-    everything = Sizes(images.sum(axis=1), hits.sum(axis=1), int(support.sum()))
+    points = [CurvePoints(images[:, k], hits[:, k], int(support[k])) for k in range(len(names))]
+    spread = dispersion([LearningCurve(each, draws=1) for each in points if each.support])
+    rows = [_growth(name, each, added, spread, seed) for seed, (name, each) in enumerate(zip(names, points, strict=True), start=1)]
+    everything = CurvePoints(images.sum(axis=1), hits.sum(axis=1), int(support.sum()))
     overall = _growth("", everything, added * len(names), spread, 0)
     return Forecast(added, spread, overall, tuple(rows), _verdict(rows, overall, added))
 
 
-def _growth(name: str, sizes: Sizes, added: int, spread: float, seed: int) -> Growth:
-    now = wilson(float(sizes.hits[-1]), sizes.support)
-    if not sizes.support:
-        return Growth(name, sizes, added, now, _NOTHING, _NOTHING, None)
-    curve = LearningCurve(sizes, dispersion=spread, seed=seed)
-    return Growth(name, sizes, added, now, curve.at(float(sizes.images[-1]) + added), curve.gain(added), curve)
+def _growth(name: str, points: CurvePoints, added: int, spread: float, seed: int) -> Growth:
+    now = wilson(float(points.hits[-1]), points.support)
+    if not points.support:
+        return Growth(name, points, added, now, _UNDEFINED, _UNDEFINED, None)
+    curve = LearningCurve(points, dispersion=spread, seed=seed)
+    return Growth(name, points, added, now, curve.at(float(points.images[-1]) + added), curve.gain(added), curve)
 
 
 def leaders(rows: Sequence[Growth], confidence: float = CONFIDENCE) -> list[Growth]:
-    """Return the rows that may gain most, likeliest first; empty if none surely gains.
+    """Return the rows that may gain most, the largest gain first; empty if no row clearly gains.
 
-    Left out are those that gain less than the first in all but (1 - `confidence`) / 2 of the draws.
+    A row is left out if it gains more than the first row in at most (1 - `confidence`) / 2 of the draws.
     """
-    sure = [row for row in rows if row.says == "gains"]
+    sure = [row for row in rows if row.conclusion == "gains"]
     if not sure:
         return []
     first = max(sure, key=lambda row: row.gain.value)
@@ -132,33 +132,33 @@ def leaders(rows: Sequence[Growth], confidence: float = CONFIDENCE) -> list[Grow
 
 
 def _gains(row: Growth) -> NDArray[np.float64]:
-    assert row.curve is not None  # noqa: S101 (asked only of rows that have one)
+    assert row.curve is not None  # noqa: S101 (the callers pass only rows with a curve)
     return row.curve.gains(row.added)
 
 
 def _verdict(rows: Sequence[Growth], overall: Growth, added: int) -> str:
-    common = max(rows, key=lambda row: row.sizes.support)
-    if overall.now.low <= common.sizes.support / overall.sizes.support:
+    common = max(rows, key=lambda row: row.points.support)
+    if overall.now.low <= common.points.support / overall.points.support:
         return (
-            f"cannot tell: trained on all images the model is not shown to be better than always answering {common.name}; "
-            f"train longer or otherwise first"
+            f"cannot tell: the model trained on all images is not clearly better than always predicting {common.name}; "
+            f"train longer or with other settings first"
         )
     first = leaders(rows)
     if not first:
-        if all(row.says == "little" for row in rows):
-            return f"{added} more images would bring less than {100 * LITTLE:.0f} point of recall in every class"
+        if all(row.conclusion == "little" for row in rows):
+            return f"{added} more images would add less than {100 * MAX_LITTLE_GAIN:.0f} point of recall in every class"
         return (
-            f"cannot tell: no class is sure to gain from {added} more images; more validation images, more seeds or larger sizes "
+            f"cannot tell: no class clearly gains from {added} more images; more validation images, more seeds or larger shares "
             f"narrow the bands"
         )
     best = first[0]
     gain = f"{100 * best.gain.value:+.1f} points of recall [{100 * best.gain.low:+.1f}, {100 * best.gain.high:+.1f}]"
     if len(first) == 1:
         return f"{best.name} would gain most from {added} more images: {gain}"
-    if len(first) <= RIVALS:
+    if len(first) <= MAX_NAMED_CLASSES:
         others = ", ".join(row.name for row in first[:-1])
-        return f"{others} or {first[-1].name} would gain most from {added} more images; which of them cannot be told. {best.name}: {gain}"
+        return f"{others} or {first[-1].name} would gain most from {added} more images; it is unclear which. {best.name}: {gain}"
     return (
-        f"{best.name} would gain from {added} more images: {gain}; cannot tell whether it gains most, {len(first) - 1} other classes "
-        f"may gain as much"
+        f"{best.name} would gain from {added} more images: {gain}; it is unclear whether it gains most, because {len(first) - 1} other "
+        f"classes may gain as much"
     )

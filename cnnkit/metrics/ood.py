@@ -1,7 +1,7 @@
-"""Images of no class the model knows: how many it answers as if it knew them, and how well its top probability tells them apart.
+"""Out-of-distribution images: the share that a model accepts, and the AUROC of its top probability.
 
-The top probability is the baseline of Hendrycks and Gimpel (arXiv:1610.02136). Largest logit and energy (arXiv:2010.03759) tell
-images apart no better, and a threshold on them would not bound the risk: see docs/benchmarks/LOG.md, "Largest logit and energy".
+The top probability is the baseline of Hendrycks and Gimpel (arXiv:1610.02136). Largest logit and energy (arXiv:2010.03759) separate
+the images no better, and a threshold on them would not bound the risk: see docs/benchmarks/LOG.md, "Largest logit and energy".
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cnnkit.metrics.intervals import CONFIDENCE, Estimate, wilson
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-KEPT = 0.95  # of the model's own images answered where the model has no threshold: the usual point of FPR@95
+DEFAULT_COVERAGE = 0.95  # of in-distribution images, for a model without a threshold: the usual point of FPR@95
 
 
 @dataclass(frozen=True)
-class StrangerReport:
-    """How a model took `n` images of another kind, with a `threshold` on the top probability.
+class OodReport:
+    """The result of a model on `n` out-of-distribution images, with a `threshold` on the top probability.
 
-    `stored` says that the threshold is the model's own rule, else it is the one that answers `KEPT` of the evaluated images. `accepted`
-    is the share of strangers that is answered, `kept` that of the evaluated images; `auroc` the probability that one of these is
-    surer than a stranger (0.5: cannot be told apart).
+    The threshold is the model's own rule if `stored`, otherwise the threshold that accepts `DEFAULT_COVERAGE` of the evaluated images.
+    `accepted` is the accepted share of the out-of-distribution images, `kept` that of the evaluated images. `auroc` is the probability
+    that an evaluated image has a higher top probability than an out-of-distribution image (0.5: no separation).
     """
 
     n: int
@@ -50,16 +50,16 @@ class StrangerReport:
         }
 
 
-def stranger_report(top: ArrayLike, strange: ArrayLike, threshold: float | None) -> StrangerReport:
-    """Compare top probabilities of the model's own images (N,) with those of strangers (M,); `threshold` is the model's rule, if any.
+def ood_report(top: ArrayLike, ood_top: ArrayLike, threshold: float | None) -> OodReport:
+    """Compare the top probabilities of the evaluated images (N,) with those of out-of-distribution images (M,).
 
-    Raises `DataError` if either has no image.
+    `threshold` is the model's rule, None if it has none. Raises `DataError` if either set has no image.
     """
-    own, others = np.sort(np.asarray(top, dtype=np.float64)), np.asarray(strange, dtype=np.float64)
+    own, others = np.sort(np.asarray(top, dtype=np.float64)), np.asarray(ood_top, dtype=np.float64)
     if not own.size or not others.size:
-        raise DataError(f"{own.size} images of the model's classes and {others.size} of another kind: both must be at least 1")
-    limit = float(own[math.floor((1 - KEPT) * len(own) + 1e-9)]) if threshold is None else threshold
-    return StrangerReport(
+        raise DataError(f"{own.size} images of the model's classes and {others.size} out-of-distribution images: both must be at least 1")
+    limit = float(own[math.floor((1 - DEFAULT_COVERAGE) * len(own) + 1e-9)]) if threshold is None else threshold
+    return OodReport(
         n=len(others),
         threshold=limit,
         stored=threshold is not None,
@@ -70,9 +70,9 @@ def stranger_report(top: ArrayLike, strange: ArrayLike, threshold: float | None)
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """Return the area under the ROC curve of two samples (N,) and (M,), equals counted half, with DeLong's interval.
+    """Return the area under the ROC curve of two samples (N,) and (M,) with DeLong's interval; ties count half.
 
-    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837: the variance of the mean rank of each sample among the other.
+    The variance comes from the ranks of each sample within the other (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837).
     """
     upper, lower = np.sort(np.asarray(positive, dtype=np.float64)), np.sort(np.asarray(negative, dtype=np.float64))
     above, below = _ranks(upper, lower), 1 - _ranks(lower, upper)
@@ -83,10 +83,10 @@ def auroc(positive: ArrayLike, negative: ArrayLike, confidence: float = CONFIDEN
 
 
 def _ranks(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of `others`, sorted, that lies below each value, equals counted half."""
+    """Return the share of the sorted `others` below each value; ties count half."""
     return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * len(others))
 
 
 def _variance(ranks: NDArray[np.float64]) -> float:
-    """Of the mean of ranks; that of a single one is not known, and taken as the largest that a share can have."""
+    """Return the variance of the mean rank; a single rank gets the largest variance of a share."""
     return float(ranks.var(ddof=1)) / len(ranks) if len(ranks) > 1 else 0.25

@@ -1,4 +1,4 @@
-"""How well the probability of a class ranks its images before the others: ROC-AUC and average precision, one class against the rest."""
+"""ROC-AUC and average precision of each class against the rest, and the influence of each image on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Means over the classes that have images, NaN if fewer than two have; and each image's influence on them, (N,), see `resampling`."""
+    """Means over the classes that have images, NaN for a single class, and the influence of each image on them, (N,).
+
+    `cnnkit.metrics.resampling` explains the influence.
+    """
 
     roc_auc: float
     average_precision: float
@@ -28,11 +31,12 @@ class Ranking:
 
 
 def area_interval(value: float, influence: Floats, confidence: float = CONFIDENCE) -> Estimate:
-    """Return an area under a curve with its interval, from each image's influence (N,) on it.
+    """Return an area under a curve with its interval, from the influence of each image (N,).
 
-    The variance is that of DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837), the interval symmetric in log(A / (1 - A)), which
-    the ends of [0, 1] are far from (Pepe 2003, section 5.2.4). The percentiles of a bootstrap over the images hold the truth more
-    rarely: see docs/benchmarks/LOG.md, "Areas under curves by a bootstrap". NaN where the area is; without width where it is 0 or 1.
+    The variance is that of DeLong, DeLong and Clarke-Pearson (1988, Biometrics 44:837). The interval is symmetric in log(A / (1 - A)),
+    which keeps it away from 0 and 1 (Pepe 2003, section 5.2.4). The percentiles of a bootstrap over the images hold the truth less
+    often: see docs/benchmarks/LOG.md, "Areas under curves by a bootstrap". The interval of a NaN area is NaN, and an area of 0 or 1 has
+    an interval without width.
     """
     if math.isnan(value) or value in {0.0, 1.0}:
         return Estimate(value, value, value)
@@ -45,11 +49,11 @@ def area_interval(value: float, influence: Floats, confidence: float = CONFIDENC
 def rank(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Ranking:
     """Rank the N images by the probability of each class in turn; `labels` (N,) index the columns of `probabilities` (N, K).
 
-    ROC-AUC is the chance that an image of the class has a higher probability of it than one of another class, a tie counting half;
-    average precision the mean, over the images of the class, of the precision at their probability. Both are those of scikit-learn for
-    every class against the rest, averaged over the classes that occur.
+    ROC-AUC is the probability that an image of the class has a higher score than an image of another class; a tie counts half. Average
+    precision is the mean precision at the scores of the images of the class. Both equal scikit-learn's values for each class against
+    the rest, averaged over the classes that occur.
 
-    The images of a class are sorted and all others looked up among them, which is the less work the more classes there are.
+    The function sorts only the images of a class and looks up all others among them, which takes less work for more classes.
     """
     n, sizes = len(labels), np.bincount(labels, minlength=probabilities.shape[1])
     areas: list[float] = []
@@ -57,9 +61,9 @@ def rank(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Ra
     area_influence, precision_influence = np.zeros(n), np.zeros(n)
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
     for label in np.flatnonzero((sizes > 0) & (sizes < n)):
-        chances = np.ascontiguousarray(probabilities[:, label])
-        members = by_class[label][np.argsort(chances[by_class[label]], kind="stable")]
-        _one_class(chances, members, areas, area_influence, precisions, precision_influence)
+        probs = np.ascontiguousarray(probabilities[:, label])
+        members = by_class[label][np.argsort(probs[by_class[label]], kind="stable")]
+        _one_class(probs, members, areas, area_influence, precisions, precision_influence)
     count = len(areas)
     if not count:
         return Ranking(np.nan, np.nan, area_influence, precision_influence)
@@ -67,19 +71,19 @@ def rank(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Ra
 
 
 def _one_class(
-    chances: NDArray[np.floating],
+    probs: NDArray[np.floating],
     members: NDArray[np.intp],
     areas: list[float],
     area_influence: Floats,
     precisions: list[float],
     precision_influence: Floats,
 ) -> None:
-    """Add one class to the sums; `members` are its images by rising probability, `chances` (N,) the probabilities of all."""
-    mine = chances[members]
-    own, others = len(members), len(chances) - len(members)
-    below, upto = np.searchsorted(mine, chances, "left"), np.searchsorted(mine, chances, "right")  # of its images, for every image
+    """Add one class to the sums; `members` are its images by rising probability, `probs` (N,) the probabilities of all images."""
+    sorted_probs = probs[members]
+    own, others = len(members), len(probs) - len(members)
+    below, upto = np.searchsorted(sorted_probs, probs, "left"), np.searchsorted(sorted_probs, probs, "right")
     lower, higher = below[members], upto[members]
-    # of the others, how many lie below each of its images, or level with it
+    # images of other classes below each image of the class, without and with ties
     less = np.cumsum(np.bincount(upto, minlength=own + 1) - np.bincount(higher, minlength=own + 1))[lower]
     as_much = np.cumsum(np.bincount(below, minlength=own + 1) - np.bincount(lower, minlength=own + 1))[lower]
 
@@ -90,11 +94,11 @@ def _one_class(
     areas.append(area)
     area_influence += moved
 
-    found, wrong = own - lower, others - less  # at or above each of its images
+    found, wrong = own - lower, others - less  # at or above each image of the class
     seen = found + wrong
     precision = found / seen
     mean = float(precision.mean())
-    # One more image of another class lowers the precision at every image of the class that it is not below; one of the class raises it.
+    # An image of another class lowers the precision at all class images that do not rank above it; a class image raises it.
     loss = np.concatenate([[0.0], np.cumsum(found / seen**2)])
     gain = np.concatenate([[0.0], np.cumsum(wrong / seen**2)])
     moved = -loss[upto] / own

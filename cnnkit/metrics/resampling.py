@@ -1,7 +1,7 @@
-"""Other test sets of the same classes: how a mean over images moves when the images of each class are drawn anew (stratified bootstrap).
+"""The stratified bootstrap: intervals of scores over test sets with the same number of images of each class.
 
-Scores are resampled through their influence, the derivative of a score with respect to an image's weight: for means (loss, Brier score)
-that is the bootstrap itself, and any number of them shares the draws.
+Scores are resampled through their influence, the derivative of a score with respect to the weight of an image. For means (loss, Brier
+score) this equals the plain bootstrap, and several scores share the draws.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate, percentiles
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STRATUM = 10  # images; a smaller class drawn from itself alone would seem to vary less than it does (none with one image)
-_ENTRIES_AT_ONCE = 1_000_000  # weights held at a time: some 30 MB with what they are made of, whatever the number of images
-_MOST_RESAMPLED = 100_000_000  # images of all draws together, 3 s; above 100,000 images there are fewer draws
+MIN_STRATUM_SIZE = 10  # a smaller stratum seems to vary too little; a stratum of one image does not vary at all
+_MAX_ENTRIES = 1_000_000  # weights held at a time: about 30 MB with the arrays behind them, for any number of images
+_MAX_RESAMPLED_IMAGES = 100_000_000  # over all draws: 3 s; more than 100,000 images get fewer draws
 
 
 def bootstrap_rows(
@@ -33,39 +33,39 @@ def bootstrap_rows(
 ) -> list[Estimate]:
     """Return M scores `values` of N images with their percentile bootstrap intervals.
 
-    `influences` (N, M) are what an image adds to a score for each time it is drawn more than once; they sum to 0 over the images.
-    Images are drawn within their class; classes of fewer than `STRATUM` images are drawn together. There are `draws` draws, of more
-    than 100,000 images 100,000,000 / N, but 200 at least. One image says nothing about spread: its intervals are NaN.
+    `influences` (N, M) is the change of a score for each additional time that an image is drawn; it sums to 0 over the images. Images
+    are drawn within their class; classes of fewer than `MIN_STRATUM_SIZE` images are drawn together. More than 100,000 images get
+    100,000,000 / N instead of `draws` draws, but at least 200. A single image has no spread, so its intervals are NaN.
     """
     if len(labels) == 1:
         return [Estimate(value, math.nan, math.nan) for value in values]
-    draws = max(min(draws, DRAWS // 5), min(draws, _MOST_RESAMPLED // len(labels)))
+    draws = max(min(draws, DRAWS // 5), min(draws, _MAX_RESAMPLED_IMAGES // len(labels)))
     moved = np.concatenate([weights @ influences for weights in _weights(_strata(labels), draws, seed)])
     return [percentiles(value, value + column, confidence) for value, column in zip(values, moved.T, strict=True)]
 
 
 def _weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each image was drawn, (d, N), for all `draws`."""
+    """Yield the number of times that each image is drawn, (d, N), in blocks until `draws` draws are complete."""
     rng = np.random.default_rng(seed)
     order = np.argsort(strata, kind="stable")
     _, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
     start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
     n = len(strata)
-    at_once = max(1, _ENTRIES_AT_ONCE // n)
+    at_once = max(1, _MAX_ENTRIES // n)
     for done in range(0, draws, at_once):
         count = min(at_once, draws - done)
-        places = start + (rng.random((count, n)) * size).astype(np.int64)
-        cells = order[places] + n * np.arange(count)[:, None]
+        drawn = start + (rng.random((count, n)) * size).astype(np.int64)
+        cells = order[drawn] + n * np.arange(count)[:, None]
         yield np.bincount(cells.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
 
 
 def _strata(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return the group that each image is drawn in: its class, or one for all classes that are small."""
+    """Return the stratum of each image: its class, or one common stratum for all small classes."""
     counts = np.bincount(labels)
     by_size = np.argsort(counts, kind="stable")
     together = np.cumsum(counts[by_size])
-    # the small ones, and the smallest of the others if all small ones together are still few
-    small = (counts[by_size] < STRATUM) | ((together - counts[by_size] < STRATUM) & (together > counts[by_size]))
+    # if the small classes together are still too few, the smallest of the others joins them
+    small = (counts[by_size] < MIN_STRATUM_SIZE) | ((together - counts[by_size] < MIN_STRATUM_SIZE) & (together > counts[by_size]))
     group = np.arange(len(counts))
     group[by_size[small]] = -1
     return group[labels].astype(np.int64)

@@ -1,4 +1,4 @@
-"""What comes of not answering everything: risk against coverage on labelled images, and how the model's own rules did there."""
+"""Selective prediction on labelled images: risk against coverage, and the outcome of the model's own rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.metrics.abstention import Abstention, Operating, operating, risk_coverage
-from cnnkit.metrics.conformal import LabelSets, SetOutcome, set_outcome
+from cnnkit.metrics.abstention import Abstention, OperatingPoint, operating_point, risk_coverage
+from cnnkit.metrics.conformal import LabelSetOutcome, LabelSets, label_set_outcome
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -16,41 +16,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SelectiveReport:
-    """Risk and coverage on N images: `top` (N,) and `wrong` (N,), a `table` of round coverages, and what the stored rules did.
+    """Risk and coverage on N images: top probabilities `top` (N,), mistakes `wrong` (N,), and a `table` of round coverages.
 
-    `abstention` and `label_sets` are the model's rules, `answered` and `sets` their outcomes here; None where there is no rule.
+    `abstention` and `label_sets` are the model's stored rules, `abstention_outcome` and `label_set_outcome` their results on these
+    images; None without such a rule.
     """
 
     top: NDArray[np.float64]
     wrong: NDArray[np.bool_]
-    table: tuple[Operating, ...]
+    table: tuple[OperatingPoint, ...]
     abstention: Abstention | None
-    answered: Operating | None
+    abstention_outcome: OperatingPoint | None
     label_sets: LabelSets | None
-    sets: SetOutcome | None
+    label_set_outcome: LabelSetOutcome | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys ``risk_coverage``, and ``abstention`` and ``label_sets`` of those rules that there are, for metrics.json."""
+        """Return the keys of metrics.json: ``risk_coverage``, and ``abstention`` and ``label_sets`` if the model has these rules."""
         result: dict[str, Any] = {"risk_coverage": [row.to_dict() for row in self.table]}
-        if self.abstention and self.answered:
-            result["abstention"] = {**asdict(self.abstention), "evaluated": self.answered.to_dict()}
-        if self.label_sets and self.sets:
-            result["label_sets"] = {**asdict(self.label_sets), "evaluated": self.sets.to_dict()}
+        if self.abstention and self.abstention_outcome:
+            result["abstention"] = {**asdict(self.abstention), "evaluated": self.abstention_outcome.to_dict()}
+        if self.label_sets and self.label_set_outcome:
+            result["label_sets"] = {**asdict(self.label_sets), "evaluated": self.label_set_outcome.to_dict()}
         return result
 
 
 def selective_report(
     labels: ArrayLike, probabilities: ArrayLike, abstention: Abstention | None = None, label_sets: LabelSets | None = None
 ) -> SelectiveReport:
-    """Return what not answering does to labels (N,) and probabilities (N, K), N > 0; raises `DataError` for NaN."""
-    true, chances = np.asarray(labels), np.asarray(probabilities)
-    top, wrong = chances.max(axis=1).astype(np.float64), chances.argmax(axis=1) != true
+    """Return the report on images with labels (N,) and probabilities (N, K), N > 0; raises `DataError` for NaN."""
+    true, probs = np.asarray(labels), np.asarray(probabilities)
+    top, wrong = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) != true
     return SelectiveReport(
         top=top,
         wrong=wrong,
         table=risk_coverage(top, wrong),
         abstention=abstention,
-        answered=operating(top, wrong, abstention.threshold) if abstention else None,
+        abstention_outcome=operating_point(top, wrong, abstention.threshold) if abstention else None,
         label_sets=label_sets,
-        sets=set_outcome(true, chances, label_sets) if label_sets else None,
+        label_set_outcome=label_set_outcome(true, probs, label_sets) if label_sets else None,
     )

@@ -1,4 +1,4 @@
-"""The temperature a model is given at the end of a training: fitted on val, and kept only if it is clearly better than none."""
+"""The temperature of a trained model, fitted on val and kept only if it clearly lowers the loss."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.metrics.calibration import COLDEST, calibration_error, fit_temperature
+from cnnkit.metrics.calibration import MIN_TEMPERATURE, calibration_error, fit_temperature
 from cnnkit.metrics.intervals import Estimate, bootstrap_mean
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Images. Simulated, 10 classes, 66 to 82 % right, the standard deviation of log T is 0.15 to 0.24 at 50, 0.10 to 0.15 at 100 and
-# 0.05 to 0.07 at 400 images.
-FEWEST = 100
-DRAWS = 200  # of each bootstrap: the best model of every epoch is calibrated, so this must cost no time that one would notice
+# The standard deviation of log T is 0.15 to 0.24 with 50 images, 0.10 to 0.15 with 100 and 0.05 to 0.07 with 400 (simulated, 10
+# classes, 66 to 82 % accuracy).
+MIN_IMAGES = 100
+DRAWS = 200  # of each bootstrap: keeps the time short, because each new best epoch is calibrated
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is known of a model's probabilities from the `n` images of `split` (val, which also chose the epoch).
+    """The calibration of a model on the `n` images of `split` (val, which also chose the epoch).
 
-    The logits are divided by `temperature`. `ece_before` and `ece_after` (expected calibration error, in [0, 1]) and `loss_before` and
-    `loss_after` (nats) are those without and with it; they are equal where `reason` says why the temperature stays 1.
+    `temperature` divides the logits. `ece_before` and `ece_after` (expected calibration error, in [0, 1]) and `loss_before` and
+    `loss_after` (nats) are measured without and with the temperature. If the temperature stays 1, they are equal and `reason` tells why.
     """
 
     split: str
@@ -42,11 +42,11 @@ class Calibration:
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val") -> Calibration | None:
-    """Return the temperature for `logits` (N, K) of the images of `split` with `labels` (N,), and what it does; None without an image.
+    """Return the temperature for `logits` (N, K) and `labels` (N,) of `split` with its effect; None without an image.
 
-    It stays 1 with fewer than `FEWEST` images, with every image right (nothing then speaks against any certainty), and unless the
-    loss falls by an amount whose 95 % interval, over the same images, lies below 0. Images with a logit that is NaN or infinite
-    are left out.
+    The temperature stays 1 with fewer than `MIN_IMAGES` images and if every image is right, because no image then speaks against
+    certainty. It also stays 1 unless the 95 % interval of the change of the loss lies below 0. Images with a NaN or infinite logit are
+    left out.
     """
     scores, true = np.asarray(logits), np.asarray(labels)
     usable = np.isfinite(scores).all(axis=1)
@@ -75,17 +75,17 @@ def log_losses(logits: NDArray[Any], labels: NDArray[Any], temperature: float = 
 
 
 def _chosen(logits: NDArray[Any], labels: NDArray[Any], split: str) -> tuple[float, str]:
-    """Return the temperature, and why it stays 1 if it does."""
+    """Return the temperature, and the reason if it stays 1."""
     n = len(labels)
-    if n < FEWEST:
-        return 1.0, f"{split} has {n} image{'s' * (n != 1)}, and fewer than {FEWEST} do not tell a temperature"
+    if n < MIN_IMAGES:
+        return 1.0, f"{split} has {n} image{'s' * (n != 1)}, and a temperature needs at least {MIN_IMAGES}"
     temperature = fit_temperature(logits, labels)
-    if temperature == COLDEST:
-        return 1.0, f"all {n} images of {split} are right, so nothing tells how sure the model may be"
+    if temperature == MIN_TEMPERATURE:
+        return 1.0, f"the model is right on all {n} images of {split}, and a temperature needs mistakes"
     change = bootstrap_mean(log_losses(logits, labels, temperature) - log_losses(logits, labels), draws=DRAWS)
     if change.high < 0:
         return temperature, ""
-    return 1.0, f"temperature {temperature:.2f} is not clearly better than none on the {n} images of {split}"
+    return 1.0, f"temperature {temperature:.2f} does not clearly lower the loss on the {n} images of {split}"
 
 
 def _below_zero(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a model's temperature does on other images than those it was fitted on: calibration error and loss without and with it."""
+"""The effect of a model's temperature on new images: calibration error and loss without and with the temperature."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Probabilities of one split: `ece` in [0, 1] and `loss` in nats with intervals, and what the reliability diagram shows of them.
+class CalibrationFigures:
+    """The calibration of probabilities on one split: `ece` in [0, 1] and `loss` in nats with intervals, and the reliability diagram.
 
-    `histogram` counts the images by confidence, in equal parts of [0, 1].
+    The diagram has `bins` and a `histogram`, which counts the images by confidence in equal parts of [0, 1].
     """
 
     ece: Estimate
@@ -37,19 +37,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class TemperatureEffect:
-    """The probabilities of one split `before` (at temperature 1) and `after` the temperature.
+    """The calibration of one split `before` (at temperature 1) and `after` the temperature.
 
-    `fitted` is what is known of the temperature; None for a model that was never calibrated.
+    `fitted` is the stored calibration of the model; None for a model without one.
     """
 
     temperature: float
     fitted: Calibration | None
-    before: Measured
-    after: Measured
+    before: CalibrationFigures
+    after: CalibrationFigures
 
     @property
     def change(self) -> Literal["none", "fell", "rose", "unclear"]:
-        """What became of the calibration error; it fell or rose only where the two intervals do not overlap."""
+        """The change of the calibration error; it fell or rose only if the two intervals do not overlap."""
         if self.temperature == 1:
             return "none"
         if self.after.ece.high < self.before.ece.low:
@@ -77,30 +77,31 @@ def temperature_effect(
     *,
     report: ClassificationReport | None = None,
 ) -> TemperatureEffect:
-    """Return what `temperature` did to the `probabilities` (N, K) it gave for images with `labels` (N,).
+    """Return the effect of `temperature` on the `probabilities` (N, K), computed with it, of images with `labels` (N,).
 
-    The probabilities without it need no second look at the images: they are the same ones to the power of the temperature, made to
-    sum to 1. A `report` has the figures of the given ones already. Raises `DataError` as `expected_calibration_error` does.
+    The probabilities at temperature 1 need no second pass over the images: they are the given probabilities to the power of the
+    temperature, scaled to sum to 1. A `report` of the given probabilities saves their evaluation. Raises the same errors as
+    `expected_calibration_error`.
     """
     true, given = np.asarray(labels), np.asarray(probabilities)
     logs = log_probabilities(given)
 
-    def measured(power: float) -> Measured:
-        chances = given if power == 1 else softmax(logs, 1 / power)
-        return Measured(
-            calibration_error(true, chances),
+    def figures(power: float) -> CalibrationFigures:
+        probs = given if power == 1 else softmax(logs, 1 / power)
+        return CalibrationFigures(
+            calibration_error(true, probs),
             bootstrap_mean(log_losses(logs, true, 1 / power)),
-            reliability_bins(true, chances),
-            confidence_counts(chances),
+            reliability_bins(true, probs),
+            confidence_counts(probs),
         )
 
-    known = report and Measured(report.ece, report.loss, report.reliability, confidence_counts(given))
-    after = known or measured(1.0)
-    return TemperatureEffect(temperature, fitted, after if temperature == 1 else measured(temperature), after)
+    known = report and CalibrationFigures(report.ece, report.loss, report.reliability, confidence_counts(given))
+    after = known or figures(1.0)
+    return TemperatureEffect(temperature, fitted, after if temperature == 1 else figures(temperature), after)
 
 
 def log_probabilities(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Return the logarithms of `probabilities` (N, K); one that underflowed to 0 counts as the least normal number of its type."""
-    chances = np.asarray(probabilities)
-    floating = chances if np.issubdtype(chances.dtype, np.floating) else chances.astype(np.float64)
+    """Return the logarithms of `probabilities` (N, K); 0 counts as the smallest normal number of its type."""
+    probs = np.asarray(probabilities)
+    floating = probs if np.issubdtype(probs.dtype, np.floating) else probs.astype(np.float64)
     return np.log(np.maximum(floating, np.finfo(floating.dtype).tiny).astype(np.float64))

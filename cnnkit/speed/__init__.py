@@ -1,1 +1,1 @@
-"""Stopwatch, benchmark values and the advice that follows from them."""
+"""Speed measurements: a stopwatch, the values of a benchmark, and advice from them."""

@@ -1,4 +1,4 @@
-"""Timing a stage of work: a warm-up, then so many seconds by the clock, CPU time and memory beside it."""
+"""The stopwatch of a stage of work: wall time after a warm-up, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from cnnkit.speed.values import Memory, Stage
+from cnnkit.speed.values import Memory, StageSpeed
 
-WARM_UP = 0.25  # of a stage's seconds that pass before it is timed: kernels are chosen, caches filled, memory fetched
-LEAST = 2  # portions that are timed, however long they take: one batch may fall on an interruption
-BUSY = 0.1  # share of the processors that other programs use from which on figures are too low
+WARM_UP_SHARE = 0.25  # of a stage's seconds, before the timing starts: the stage chooses kernels, fills caches and allocates memory
+MIN_PORTIONS = 2  # of a timing, also if they take long, because an interruption may fall on one of them
+MAX_BUSY_SHARE = 0.1  # of the processors, used by other programs; above, the figures are too low
 
 
 def cpu_seconds() -> float:
-    """CPU-seconds of this process and its children; of those that have ended only where the system remembers (not on Windows)."""
+    """Return the CPU-seconds of this process and its children; on Windows without the children that have ended."""
     total = 0.0
-    for process in _family():
-        with suppress(psutil.Error):  # it ended in between
-            total += sum(process.cpu_times()[:4])  # user, system, and the same of children that have ended
+    for process in _own_processes():
+        with suppress(psutil.Error):  # the process has just ended
+            total += sum(process.cpu_times()[:4])  # user and system, own and of ended children
     return total
 
 
 def machine_seconds() -> float:
-    """CPU-seconds of all programs of this machine since it started."""
+    """Return the CPU-seconds of all programs since the machine started."""
     times = psutil.cpu_times()
-    counted_twice_or_idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user and nice already
+    counted_twice_or_idle = ("idle", "iowait", "guest", "guest_nice")  # user and nice include the guests
     return float(sum(times) - sum(getattr(times, name, 0.0) for name in counted_twice_or_idle))
 
 
 def memory() -> Memory:
-    """Memory of this process and its children now."""
+    """Return the memory of this process and its children."""
     pss: list[int] = []
-    for process in _family():
+    for process in _own_processes():
         with suppress(psutil.Error):
             pss.append(getattr(process.memory_full_info(), "pss", 0))
     gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
@@ -47,7 +47,7 @@ def memory() -> Memory:
 
 @dataclass(frozen=True)
 class Meter:
-    """What a stopwatch reads; a test puts its own clocks here."""
+    """The clocks that a stopwatch reads; a test replaces them."""
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = cpu_seconds
@@ -56,15 +56,15 @@ class Meter:
     cores: int = psutil.cpu_count() or 1
 
 
-class Others:
-    """Watches, from its making on, what share of the processors other programs use."""
+class OtherPrograms:
+    """The load that other programs put on the processors, measured from the construction of the object."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._began = self._read()
 
     def share(self) -> float:
-        """Return it so far, 0 to 1; more than `BUSY` makes what was timed meanwhile doubtful."""
+        """Return the share of the processors that other programs used, 0 to 1; above `MAX_BUSY_SHARE` timings are doubtful."""
         wall, own, everybody = (now - then for now, then in zip(self._read(), self._began, strict=True))
         return min(1.0, max(0.0, (everybody - own) / (wall * self._meter.cores))) if wall > 0 else 0.0
 
@@ -73,66 +73,66 @@ class Others:
 
 
 class Stopwatch:
-    """Times one stage. Whoever works asks after every portion whether to go on; `settle` waits for a device that works ahead.
+    """The stopwatch of one stage, called by the worker after every portion; `synchronize` waits for a device that works ahead.
 
-    The first portion, and all until `WARM_UP` of `seconds` have passed, are not counted; then portions are, until `seconds`
-    have passed and there were `LEAST` of them.
+    The portions of the first `WARM_UP_SHARE` of `seconds`, at least one, do not count. The timing then lasts `seconds`, and at least
+    `MIN_PORTIONS` portions.
     """
 
-    def __init__(self, seconds: float, meter: Meter, settle: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, seconds: float, meter: Meter, synchronize: Callable[[], object] = lambda: None) -> None:
         self._seconds = seconds
         self._meter = meter
-        self._settle = settle
+        self._synchronize = synchronize
         self._began = meter.wall()
         self._counting = False
         self._images = self._portions = 0
         self._wall = self._cpu = self._waited = 0.0
-        self._stage: Stage | None = None
+        self._stage: StageSpeed | None = None
 
-    def going(self, images: int) -> bool:
-        """Count a portion of `images` that was just done; return whether there is to be another."""
+    def should_continue_after(self, images: int) -> bool:
+        """Count a finished portion of `images` images and tell whether the worker should do another portion."""
         if not self._counting:
-            if self._meter.wall() - self._began >= WARM_UP * self._seconds:
-                self._settle()
+            if self._meter.wall() - self._began >= WARM_UP_SHARE * self._seconds:
+                self._synchronize()
                 self._counting, self._waited = True, 0.0
                 self._cpu, self._wall = self._meter.cpu(), self._meter.wall()
             return True
         self._images += images
         self._portions += 1
-        if self._portions < LEAST or self._meter.wall() - self._wall < self._seconds:
+        if self._portions < MIN_PORTIONS or self._meter.wall() - self._wall < self._seconds:
             return True
-        self._settle()
+        self._synchronize()
         seconds, cpu = self._meter.wall() - self._wall, self._meter.cpu() - self._cpu
-        self._stage = Stage(self._images, seconds, cpu, self._meter.memory(), self._waited)
+        self._stage = StageSpeed(self._images, seconds, cpu, self._meter.memory(), self._waited)
         return False
 
-    def waited(self, seconds: float) -> None:
-        """Count time that the worker spent waiting."""
+    def add_wait(self, seconds: float) -> None:
+        """Count `seconds` that the worker spent waiting."""
         self._waited += seconds
 
     @property
-    def stage(self) -> Stage:
-        """What was measured, once `going` has said no."""
-        assert self._stage is not None  # noqa: S101 (portions never end by themselves)
+    def stage(self) -> StageSpeed:
+        """The measurement, complete once `should_continue_after` has returned False."""
+        assert self._stage is not None  # noqa: S101 (the portions are endless)
         return self._stage
 
 
-def timed(portions: Iterable[int], seconds: float, meter: Meter, settle: Callable[[], object] = lambda: None) -> Stage:
-    """Time endless `portions` of work; each is done when its number of images comes."""
-    watch = Stopwatch(seconds, meter, settle)
+def time_portions(portions: Iterable[int], seconds: float, meter: Meter, synchronize: Callable[[], object] = lambda: None) -> StageSpeed:
+    """Time endless `portions` of work; each yields its number of images when it is done."""
+    watch = Stopwatch(seconds, meter, synchronize)
     for images in portions:
-        if not watch.going(images):
+        if not watch.should_continue_after(images):
             break
     return watch.stage
 
 
-def settler(device: torch.device) -> Callable[[], object]:
-    """Return what waits until `device` has done all it was told to."""
+def synchronizer(device: torch.device) -> Callable[[], object]:
+    """Return a function that waits until `device` has finished its work."""
     waits: dict[str, Callable[[], object]] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
     return waits.get(device.type, lambda: None)
 
 
-def _family() -> list[psutil.Process]:
+def _own_processes() -> list[psutil.Process]:
     own = psutil.Process()
     return [own, *own.children(recursive=True)]
 
@@ -147,5 +147,5 @@ def _peak_rss() -> int:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

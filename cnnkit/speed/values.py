@@ -1,4 +1,4 @@
-"""How fast a training and a model are on this machine, as values: what was measured, and what follows from it by division."""
+"""The values of a benchmark: measured speed and memory of a training and of model files, and the ratios between them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-DATA_STAGES = ("gather", "augment", "normalise")  # what comes between the store and the network, in this order
+DATA_STAGES = ("gather", "augment", "normalise")  # between the store and the network, in this order
 TRAINING_STAGES = ("load", *DATA_STAGES, "step", "train", "validate")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory in bytes when a stage ended, so what earlier stages of the same process left is in it.
+    """Memory in bytes at the end of a stage, with the memory that earlier stages of the same process still hold.
 
-    `peak_rss_bytes` is the most this process has ever had in RAM, shared pages and pages of mapped files included.
-    `pss_bytes` is what this process and its children have now, each shared page divided by its users (None where the system
-    does not tell: only Linux does). `gpu_peak_bytes` is the most that tensors took on the GPU (None without one).
+    `peak_rss_bytes` is the peak RAM of this process, with shared pages and pages of mapped files. `pss_bytes` is the current memory of
+    this process and its children, each shared page divided among its users (None except on Linux). `gpu_peak_bytes` is the peak memory
+    of tensors on the GPU (None without a GPU).
     """
 
     peak_rss_bytes: int
@@ -25,11 +25,11 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One kind of work, timed after a warm-up: so many images in `seconds` of the clock.
+class StageSpeed:
+    """The speed of one kind of work after a warm-up: `images` images in `seconds` of wall time.
 
-    `cpu_seconds` are those of this process and its children. `wait_seconds` are the part of `seconds` in which the training
-    loop waited for its next batch; 0 where nothing is waited for.
+    `cpu_seconds` belong to this process and its children. `wait_seconds` are the part of `seconds` in which the training loop waited
+    for its next batch; 0 for other stages.
     """
 
     images: int
@@ -40,12 +40,12 @@ class Stage:
 
     @property
     def images_per_second(self) -> float:
-        """Images per second of the clock."""
+        """Images per second of wall time."""
         return self.images / self.seconds
 
     @property
     def cpu_seconds_per_1000_images(self) -> float:
-        """CPU-seconds, of all cores together, that 1,000 images cost."""
+        """CPU-seconds of all cores together for 1,000 images."""
         return 1000 * self.cpu_seconds / self.images
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,9 +62,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from the stored bytes of one image to its probabilities, the model being loaded; medians and 95th percentile.
+    """Milliseconds from the stored bytes of one image to its probabilities with a loaded model: median and 95th percentile.
 
-    `decode_p50_ms` is the median of the part before the model, reading and decoding.
+    `decode_p50_ms` is the median time of reading and decoding.
     """
 
     images: int
@@ -75,19 +75,18 @@ class Latency:
 
 @dataclass(frozen=True)
 class Trial:
-    """The training step once more with one setting changed, given as the flag that changes it: ``--batch-size 512``."""
+    """The training step with one changed setting, given as its flag: ``--batch-size 512``."""
 
     flag: str
-    step: Stage
+    step: StageSpeed
 
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """A training, stage by stage (`stages` has the keys `TRAINING_STAGES`).
+    """The speed of a training, stage by stage (`stages` has the keys `TRAINING_STAGES`).
 
-    `cache` says where canvases are kept (disk, ram, none) and `canvas_bytes` how much room they take or would take.
-    `interpolates` tells whether the augmentation computes new pixels or only moves them. `spare_gpu` names a GPU that is here
-    and not used.
+    `cache` is the storage of the canvases (disk, ram, none), `canvas_bytes` their size. `interpolates` tells whether the augmentation
+    computes new pixels instead of moving them. `spare_gpu` names an unused GPU of this machine.
     """
 
     arch: str
@@ -100,27 +99,26 @@ class TrainingSpeed:
     cache: str
     canvas_bytes: int
     interpolates: bool
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, StageSpeed]
     trials: tuple[Trial, ...] = ()
     spare_gpu: str = ""
 
     @property
     def efficiency(self) -> float:
-        """Images per second of the training over those of its step alone, on tensors in memory."""
+        """Speed of the training over the speed of its step alone, on tensors in memory."""
         return self.stages["train"].images_per_second / self.stages["step"].images_per_second
 
     @property
     def data_wait_share(self) -> float:
-        """Share of the training's time in which the network has nothing to compute, in [0, 1].
+        """Share of the training's time in which the network waits for data, in [0, 1].
 
-        On a CPU it is measured. A GPU computes while the loop prepares the next batch, so there it is what the training is
-        slower than its step alone.
+        On a CPU the share is measured. A GPU computes while the loop prepares the next batch, so its share is 1 minus the efficiency.
         """
         train = self.stages["train"]
         return train.wait_seconds / train.seconds if self.device == "cpu" else max(0.0, 1 - self.efficiency)
 
     def share(self, stage: str) -> float:
-        """Time of `stage` alone over the time of the training, for the same images."""
+        """Return the time of `stage` alone over the time of the training, for the same images."""
         return self.stages["train"].images_per_second / self.stages[stage].images_per_second
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,17 +135,17 @@ class TrainingSpeed:
 
 @dataclass(frozen=True)
 class ModelSpeed:
-    """A model file: `predict` from stored images, `classify` from decoded ones, both in batches, and one image at a time.
+    """The speed of a model file: `predict` from stored images and `classify` from decoded images, in batches, and `latency` of one.
 
-    `images` says which images were taken; `file` is as the user may type it, empty for a model that was made only to be
-    measured.
+    `images` describes the images. `file` is the name that a user can type, empty for an untrained model that exists only for the
+    benchmark.
     """
 
     format: str
     file: str
     images: str
-    predict: Stage
-    classify: Stage
+    predict: StageSpeed
+    classify: StageSpeed
     latency: Latency
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,9 +156,9 @@ class ModelSpeed:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything one ``cnnkit benchmark`` measured: the training (None for a lone model file) and each model file.
+    """The result of one ``cnnkit benchmark``: the training (None for model files alone) and each model file.
 
-    `busy_share` is the share of the processors that other programs used meanwhile.
+    `busy_share` is the share of the processors that other programs used during the benchmark.
     """
 
     machine: Mapping[str, str | int]

@@ -25,7 +25,7 @@ from document import Table, add_option, save, typed
 if TYPE_CHECKING:
     from cnnkit.api.speed.training import TrainingBench
     from cnnkit.config.settings import TrainConfig
-    from cnnkit.speed.values import Stage
+    from cnnkit.speed.values import StageSpeed
 
 COLUMNS = ("`cnnkit train`", "ratio", "images/s", "of the step", "CPU-s per 1,000", "of the step", "gather, augment, normalise")
 
@@ -51,7 +51,7 @@ def bench(config: TrainConfig, seconds: float) -> TrainingBench:
     return TrainingBench(job, source, seconds, Meter(), lambda text: print(text, file=sys.stderr))
 
 
-def cells(title: str, turns: list[dict[str, Stage]], between: list[Stage]) -> tuple[str, ...]:
+def cells(title: str, turns: list[dict[str, StageSpeed]], between: list[StageSpeed]) -> tuple[str, ...]:
     """Return the row of one training."""
 
     def middle(stage: str, figure: str) -> float:

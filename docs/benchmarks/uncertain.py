@@ -27,10 +27,10 @@ from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.data.image import read_image
 from cnnkit.exporters.opening import open_classifier
-from cnnkit.metrics.abstention import Abstention, find_threshold, operating
-from cnnkit.metrics.conformal import fit_label_sets, set_outcome
+from cnnkit.metrics.abstention import Abstention, find_threshold, operating_point
+from cnnkit.metrics.conformal import fit_label_sets, label_set_outcome
 from cnnkit.metrics.drift import Fingerprint, compare
-from cnnkit.metrics.ood import auroc, stranger_report
+from cnnkit.metrics.ood import auroc, ood_report
 from cnnkit.model.torch_classifier import TorchClassifier
 
 SPLITS = 100
@@ -87,7 +87,7 @@ def abstention(val: Answers, test: Answers, path: Path | None) -> None:
         if not isinstance(rule, Abstention):
             table.add(f"{risk:.0%}", f"none: {rule.needed} images would show it", *[""] * 5)
             continue
-        here = operating(seen, missed, rule.threshold)
+        here = operating_point(seen, missed, rule.threshold)
         halves, draws = [], []
         for _ in range(SPLITS):
             order = rng.permutation(len(seen))
@@ -107,8 +107,8 @@ def holds(top: Array, wrong: Array, other: Array, missed: Array, risk: float) ->
     rule = find_threshold(top, wrong, risk, split="half")
     if not isinstance(rule, Abstention):
         return True
-    here = operating(other, missed, rule.threshold)
-    return here.errors <= risk * here.answered
+    here = operating_point(other, missed, rule.threshold)
+    return here.errors <= risk * here.accepted
 
 
 def label_sets(val: Answers, test: Answers, path: Path | None) -> None:
@@ -129,7 +129,7 @@ def label_sets(val: Answers, test: Answers, path: Path | None) -> None:
         order = rng.permutation(len(test.labels))
         half, rest = order[: len(order) // 2], order[len(order) // 2 :]
         rule = fit_label_sets(test.labels[half], test.probabilities[half], 0.95, split="half")
-        outcome = set_outcome(test.labels[rest], test.probabilities[rest], rule)
+        outcome = label_set_outcome(test.labels[rest], test.probabilities[rest], rule)
         hits.append(outcome.coverage.value)
         size.append(outcome.mean_size)
     halves = f"95 % sets over {SPLITS} random halves of test: coverage {np.mean(hits):.2%} ± {np.std(hits):.2%}, size {np.mean(size):.2f}"
@@ -165,7 +165,7 @@ def out_of_distribution(val: Answers, test: Answers, others: Answers, path: Path
     own, strange = test.probabilities.max(1), others.probabilities.max(1)
     for risk in (0.01, 0.02, 0.05, None):
         rule = find_threshold(top, wrong, risk, split="val") if risk else None
-        report = stranger_report(own, strange, rule.threshold if isinstance(rule, Abstention) else None)
+        report = ood_report(own, strange, rule.threshold if isinstance(rule, Abstention) else None)
         name = f"threshold for {risk:.0%} risk" if risk else "threshold with a prediction for 95 % of test"
         refused = (1 - value for value in (report.accepted.value, report.accepted.high, report.accepted.low))
         rows.append((name, "{:.1%} ({:.1%} to {:.1%})".format(*refused)))
@@ -195,13 +195,13 @@ def drift(val: Answers, test: Answers, others: Answers | None, path: Path | None
     rng, notes = np.random.default_rng(0), list[str]()
     predicted, looks = test.probabilities.argmax(1), features(test.canvases, test.probabilities)
     for size in (30, 100, 1000):
-        alerts = [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(len(looks), size) for _ in range(1000))]
+        alerts = [compare(known, looks[rows], predicted[rows]).has_alert for rows in (rng.choice(len(looks), size) for _ in range(1000))]
         notes.append(f"{size} test images: {sum(alerts)} of 1000 batches alert")
         print(notes[-1])
     alerts = []
     for label in np.unique(test.labels):
         members = np.flatnonzero(test.labels == label)
-        alerts += [compare(known, looks[rows], predicted[rows]).alarm for rows in (rng.choice(members, 100) for _ in range(100))]
+        alerts += [compare(known, looks[rows], predicted[rows]).has_alert for rows in (rng.choice(members, 100) for _ in range(100))]
     notes.append(f"100 test images of one class: {sum(alerts)} of {len(alerts)} batches alert")
     print(notes[-1])
     some = rng.choice(len(looks), min(1000, len(looks)), replace=False)
@@ -233,7 +233,7 @@ def alerted(known: Fingerprint, looks: Array, predicted: Array, rng: np.random.G
     `predicted` is of the unchanged images, so that the model's confidence does not help.
     """
     parts = (rng.choice(len(looks), 30) for _ in range(200))
-    alerts = [compare(known, looks[rows], predicted[rows]).alarm for rows in parts]
+    alerts = [compare(known, looks[rows], predicted[rows]).has_alert for rows in parts]
     worst = compare(known, looks, predicted).shifts[0]
     return f"{np.mean(alerts):.0%}", f"{worst.feature} {worst.distance:.2f}"
 

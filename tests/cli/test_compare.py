@@ -25,7 +25,7 @@ def test_two_runs(cli, runs) -> None:
     lines = result.out.splitlines()
     assert lines[0].rstrip() == "test: the same 60 images, 3 classes"
     assert "A → B   accuracy   +10.0 points" in result.out
-    assert "verdict: no difference can be told: 002-residual-cnn against 001-custom-cnn +10.0 points" in result.out
+    assert "verdict: no significant difference: 002-residual-cnn against 001-custom-cnn +10.0 points" in result.out
     assert "A → B: 8 fixed, 2 broken; both right on 48, both wrong on 2" in result.out
     assert "broken   ants/0000.jpg" in result.out
     assert lines[-1] == "files runs/001-custom-cnn/compare/test/002-residual-cnn"
@@ -103,7 +103,7 @@ def test_a_run_and_its_exported_file(cli, trained, trained_export) -> None:
     document = result.json()
     assert [run["name"] for run in document["runs"]] == ["001-custom-cnn", "001-custom-cnn/export/model.onnx"]
     assert document["pairs"][0]["verdict"].startswith(
-        "no difference can be told: 001-custom-cnn/export/model.onnx and 001-custom-cnn are right"
+        "no significant difference: 001-custom-cnn/export/model.onnx and 001-custom-cnn are right"
     )
     assert (trained.run / "eval/test-model.onnx/predictions.csv").is_file()
     assert cli("compare", trained.run, trained_export).err == ""

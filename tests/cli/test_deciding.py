@@ -39,10 +39,10 @@ def test_eval_finds_rules_on_val_stores_them_and_takes_them_away(cli, trained):
     before = read_header(trained.run / "best.safetensors")
     result = cli("eval", "--abstain-risk", 0.6, "--sets", 0.8)
     assert result.code == 0, result.err
-    assert "with 95 % confidence at most 60 % of the answers are wrong; on val" in result.err
-    assert "the true class is in it with 80 % or more (threshold from " in " ".join(result.err.split())
-    assert "the model's threshold" in result.out
-    assert "label sets for 80.0 %: the true class is in " in result.out
+    assert "with 95 % confidence at most 60 % of its predictions are wrong. It accepted" in " ".join(result.err.split())
+    assert "it holds the true class with a probability of at least 80 % (threshold from " in " ".join(result.err.split())
+    assert "the model's own threshold" in result.out
+    assert "label sets of coverage 80.0 %: " in result.out
     header = read_header(trained.run / "best.safetensors")
     assert header.abstention is not None
     assert header.label_sets is not None
@@ -75,7 +75,7 @@ def test_the_table_is_the_same_on_the_screen_and_in_the_file(cli, trained):
     assert [row["answered"] for row in rows] == [11, 11, 10, 9, 8, 6]
     assert rows[0]["risk"]["value"] == pytest.approx(1 - result.json()["accuracy"]["value"])
     assert json.loads((trained.run / "eval/test/metrics.json").read_text())["risk_coverage"] == rows
-    assert "Answering only the surest images" in (trained.run / "eval/test/report.txt").read_text()
+    assert "Predictions for the surest images alone" in (trained.run / "eval/test/report.txt").read_text()
 
 
 def test_predict_obeys_and_still_shows_what_it_would_have_said(cli, trained, read_rows):
@@ -140,7 +140,7 @@ def test_a_lone_model_file_has_no_val_images(cli, trained, tmp_path):
     assert "so its validation images are not known; name the run: --model RUN" in " ".join(result.err.split())
 
 
-def test_strangers_are_counted(cli, trained, read_rows, tmp_path):
+def test_out_of_distribution_images_are_counted(cli, trained, read_rows, tmp_path):
     rng = np.random.default_rng(0)
     for index in range(6):
         (tmp_path / "noise/deeper").mkdir(parents=True, exist_ok=True)
@@ -156,13 +156,13 @@ def test_strangers_are_counted(cli, trained, read_rows, tmp_path):
     assert len(answered) == round(ood["accepted"]["value"] * 6)
     give(trained.run, abstention=rule(1.0))
     shown = cli("eval", "--ood", tmp_path / "noise")
-    assert "of 6 images of another kind 0.0 % [0.0, 39.0] are answered as if they were known, at the model's threshold" in shown.out
-    assert "another kind" in (trained.run / "eval/test/report.txt").read_text()
+    assert "the model accepts 0.0 % [0.0, 39.0] of 6 out-of-distribution images at the model's threshold" in " ".join(shown.out.split())
+    assert "out-of-distribution images" in (trained.run / "eval/test/report.txt").read_text()
     cli("eval")
     assert not (trained.run / "eval/test/ood.csv").exists()
 
 
-def test_a_folder_of_strangers_that_is_none(cli, trained, tmp_path):
+def test_a_folder_without_out_of_distribution_images_is_an_error(cli, trained, tmp_path):
     (tmp_path / "void").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/broken.png").write_bytes(b"no image")

@@ -85,7 +85,7 @@ def test_with_a_temperature_the_training_figures_are_those_without_it(cli, train
 def test_eval_says_what_the_temperature_does(cli, trained):
     result = cli("eval")
     assert "calibration error (ECE) " in result.out
-    assert "temperature 1: val has 12 images, and fewer than 100 do not tell a temperature" in " ".join(result.out.split())
+    assert "temperature 1: val has 12 images, and a temperature needs at least 100" in " ".join(result.out.split())
     best = trained.run / "best.safetensors"
     rewrite_header(best, read_header(best).model_copy(update={"temperature": 1.5}))
     result = cli("eval")
@@ -306,7 +306,7 @@ def test_the_classes_in_both_are_offered_and_the_offer_works(cli, trained, image
     assert "add --classes bees,wasps" in refused.err
     done = cli("eval", "--data", other, "--classes", "bees,wasps", "--json")
     assert done.json()["n"] == 16
-    assert "all has no image of the class 'ants': nothing measured on all speaks of it" in done.err
+    assert "all has no image of the class 'ants': the scores say nothing about it" in done.err
 
 
 def test_other_data_without_a_common_class(cli, trained, image_folder):

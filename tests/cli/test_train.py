@@ -41,7 +41,7 @@ def test_the_screen_says_what_is_trained_and_what_to_type_next(cli, image_folder
     assert "36 images (train 25, val 5, test 6)" in result.err
     assert "1/1" in result.err
     assert "kept epoch 1 of 1, best by val_loss" in result.out
-    assert "probabilities not calibrated: val has 5 images, and fewer than 100 do not tell a temperature; ECE " in result.out
+    assert "probabilities not calibrated: val has 5 images, and a temperature needs at least 100; ECE " in result.out
     assert "next: cnnkit eval --confusion" in result.out
     assert "\x1b" not in result.out + result.err  # a pipe gets plain text
 

@@ -1,4 +1,4 @@
-"""Answers whose honest temperature is known."""
+"""Random logits and labels with a known temperature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Drawn = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="session")
 def drawn() -> Callable[..., Drawn]:
-    """Return a function ``drawn(n, temperature)``: labels (n,) drawn from softmax(z), and the logits `temperature` * z (n, K)."""
+    """Return a function ``drawn(n, temperature)``: labels (n,) drawn from softmax(z), and logits `temperature` * z (n, K)."""
 
     def draw(n: int, temperature: float = 1.0, *, classes: int = 5, seed: int = 0, spread: float = 3.0) -> Drawn:
         rng = np.random.default_rng(seed)

@@ -7,33 +7,41 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from cnnkit.errors import ConfigError, DataError
-from cnnkit.metrics.abstention import Abstention, Shortfall, curve, find_threshold, operating, risk_coverage, upper_bound
+from cnnkit.metrics.abstention import (
+    Abstention,
+    Shortfall,
+    find_threshold,
+    operating_point,
+    risk_coverage,
+    risk_coverage_curve,
+    upper_bound,
+)
 from cnnkit.metrics.intervals import wilson
 
 
 def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Top probabilities of a calibrated model of 80 % accuracy, and whether each answer is wrong."""
+    """Return top probabilities of a calibrated model of 80 % accuracy, and whether each prediction is wrong."""
     rng = np.random.default_rng(seed)
     top = 1 - 0.6 * rng.random(n) ** 2
     return top, rng.random(n) > top
 
 
 def true_risk(threshold: float) -> float:
-    """The risk above a threshold in the world of `draw`: 0.6 u² averaged over u from 0 to where 1 - 0.6 u² is the threshold."""
+    """Return the risk of `draw` above a threshold: the mean of 0.6 u² over u from 0 to the u at which 1 - 0.6 u² is the threshold."""
     return 0.2 * min(1.0, (1 - threshold) / 0.6)
 
 
 @pytest.mark.parametrize(("n", "risk"), [(300, 0.1), (2000, 0.05)])
-def test_the_promised_risk_is_kept_in_95_of_100_draws(n, risk):
+def test_the_guaranteed_risk_holds_in_95_of_100_draws(n, risk):
     rules = [rule for seed in range(200) if isinstance(rule := find_threshold(*draw(n, seed), risk, split="val"), Abstention)]
     broken = sum(true_risk(rule.threshold) > risk for rule in rules)
     assert len(rules) > 150
     assert broken <= binom.ppf(0.99, 200, 0.05)
-    # and is worth something: at least half of what the best threshold, which nobody knows, would answer
+    # the rules are useful: they cover at least half as much as the best threshold, which no user knows
     assert np.mean([rule.coverage for rule in rules]) > 0.5 * math.sqrt(risk / 0.2)
 
 
-def test_the_bound_is_kept_on_the_other_half_of_random_splits():
+def test_the_risk_holds_on_the_other_part_of_random_splits():
     top, wrong = draw(4000, 0)
     rng, held, found = np.random.default_rng(1), 0, 0
     for _ in range(100):
@@ -42,26 +50,26 @@ def test_the_bound_is_kept_on_the_other_half_of_random_splits():
         rule = find_threshold(top[half], wrong[half], 0.1, split="val")
         if isinstance(rule, Abstention):
             found += 1
-            here = operating(top[other], wrong[other], rule.threshold)
-            held += here.errors <= 0.1 * here.answered
+            here = operating_point(top[other], wrong[other], rule.threshold)
+            held += here.errors <= 0.1 * here.accepted
     assert found >= 95
     assert held >= 0.95 * found
 
 
-def test_what_is_found_passes_the_exact_test_and_is_counted_right():
+def test_a_rule_passes_the_exact_test_and_counts_its_images():
     top, wrong = draw(2000, 7)
     rule = find_threshold(top, wrong, 0.05, split="val")
     assert isinstance(rule, Abstention)
-    answered = top >= rule.threshold
-    assert (rule.answered, rule.errors, rule.n, rule.split) == (answered.sum(), wrong[answered].sum(), 2000, "val")
-    assert rule.coverage == answered.mean()
+    accepted = top >= rule.threshold
+    assert (rule.answered, rule.errors, rule.n, rule.split) == (accepted.sum(), wrong[accepted].sum(), 2000, "val")
+    assert rule.coverage == accepted.mean()
     assert binom.cdf(rule.errors, rule.answered, 0.05) <= 0.05
     assert rule.errors / rule.answered < rule.bound <= rule.risk == 0.05
     assert rule.bound == pytest.approx(binomtest(rule.errors, rule.answered, alternative="less").proportion_ci(0.95, "exact").high)
-    np.testing.assert_array_equal(rule.answers(top.astype(np.float32)), answered)
+    np.testing.assert_array_equal(rule.accepts(top.astype(np.float32)), accepted)
 
 
-def test_a_threshold_lies_between_two_images_so_that_rounding_elsewhere_moves_none():
+def test_a_threshold_lies_half_way_between_two_images_so_that_rounding_moves_none():
     top, wrong = draw(2000, 7)
     rule = find_threshold(top, wrong, 0.05, split="val")
     assert isinstance(rule, Abstention)
@@ -69,14 +77,14 @@ def test_a_threshold_lies_between_two_images_so_that_rounding_elsewhere_moves_no
     assert above - rule.threshold == pytest.approx(rule.threshold - below)
 
 
-def test_a_model_without_mistakes_answers_everything():
+def test_the_rule_of_a_model_without_mistakes_accepts_every_image():
     rule = find_threshold(np.linspace(0.5, 1, 200), np.zeros(200), 0.02, split="val")
     assert isinstance(rule, Abstention)
     assert (rule.threshold, rule.coverage, rule.errors) == (0.0, 1.0, 0)
     assert rule.bound == pytest.approx(1 - 0.05 ** (1 / 200))
 
 
-def test_too_few_images_say_what_they_can_show_and_how_many_are_needed():
+def test_a_shortfall_of_images_has_the_smallest_risk_and_the_number_needed():
     short = find_threshold(np.linspace(0.5, 1, 100), np.zeros(100), 0.02, split="val")
     assert isinstance(short, Shortfall)
     assert short.best is not None
@@ -85,12 +93,12 @@ def test_too_few_images_say_what_they_can_show_and_how_many_are_needed():
     assert isinstance(find_threshold(np.linspace(0.5, 1, 149), np.zeros(149), 0.02, split="val"), Abstention)
 
 
-def test_a_model_that_is_always_wrong_is_past_help():
+def test_a_model_that_is_always_wrong_has_neither_a_rule_nor_a_number_needed():
     short = find_threshold(np.linspace(0.5, 1, 500), np.ones(500), 0.02, split="val")
     assert short == Shortfall(0.02, 500, None, None)
 
 
-def test_one_image_shows_nothing():
+def test_one_image_gives_a_shortfall():
     short = find_threshold([0.9], [False], 0.02, split="val")
     assert short == Shortfall(0.02, 1, None, 149)
 
@@ -103,7 +111,7 @@ def test_one_mistake_among_the_surest_does_not_end_the_search():
     assert (rule.coverage, rule.errors) == (1.0, 1)
 
 
-def test_where_the_surest_answers_are_wrong_nothing_is_promised():
+def test_wrong_predictions_of_highest_probability_give_a_shortfall():
     top, wrong = np.linspace(1, 0.5, 1000), np.zeros(1000, bool)
     wrong[:50] = True
     short = find_threshold(top, wrong, 0.02, split="val")
@@ -120,10 +128,10 @@ def test_equally_sure_images_stay_together():
     assert isinstance(rule, Abstention)
     assert rule.threshold == pytest.approx(0.7)
     assert rule.answered == 700
-    assert [row.answered for row in risk_coverage(top, wrong, [0.5, 0.71, 0.1])] == [700, 1000, 400]
+    assert [row.accepted for row in risk_coverage(top, wrong, [0.5, 0.71, 0.1])] == [700, 1000, 400]
 
 
-def test_probabilities_that_are_all_one_are_answered_together_or_not_at_all():
+def test_a_rule_accepts_images_of_probability_one_together_or_not_at_all():
     assert isinstance(find_threshold(np.ones(300), np.arange(300) < 30, 0.02, split="val"), Shortfall)
     rule = find_threshold(np.ones(300), np.zeros(300), 0.02, split="val")
     assert isinstance(rule, Abstention)
@@ -131,43 +139,43 @@ def test_probabilities_that_are_all_one_are_answered_together_or_not_at_all():
 
 
 @pytest.mark.parametrize("risk", [0.0, 1.0, -0.1, 2.0, math.nan])
-def test_a_risk_that_is_none(risk):
-    with pytest.raises(ConfigError, match=r"it must lie between 0 and 1, such as 0\.02 for at most 2 wrong of 100 answers"):
+def test_a_risk_outside_0_to_1_is_an_error(risk):
+    with pytest.raises(ConfigError, match=r"the risk must lie between 0 and 1, got .*; 0\.02 allows at most 2 wrong predictions of 100"):
         find_threshold([0.5], [True], risk, split="val")
 
 
 @pytest.mark.parametrize("top", [[0.5, math.nan], [0.5, 7.0], [0.5, -0.1]])
-def test_top_probabilities_that_are_none(top):
+def test_a_top_probability_outside_0_to_1_is_an_error(top):
     with pytest.raises(DataError, match=r"NaN or outside 0\.\.1"):
         find_threshold(top, [True, False], 0.1, split="val")
 
 
-def test_no_image_and_shapes_that_do_not_fit():
+def test_no_image_and_unequal_shapes_are_errors():
     with pytest.raises(DataError, match=r"both must be \(N,\), N > 0"):
         risk_coverage([], [])
     with pytest.raises(DataError, match=r"shape \(2,\) and mistakes of shape \(1,\)"):
         risk_coverage([0.5, 0.5], [True])
 
 
-def test_the_table_counts_what_a_threshold_answers():
+def test_the_table_counts_the_accepted_images_of_each_threshold():
     top, wrong = draw(97, 3)
     rows = risk_coverage(top, wrong)
-    assert [row.answered for row in rows] == [97, 93, 88, 78, 68, 49]
+    assert [row.accepted for row in rows] == [97, 93, 88, 78, 68, 49]
     for row in rows:
-        assert row == operating(top, wrong, row.threshold)
+        assert row == operating_point(top, wrong, row.threshold)
         assert row.errors == wrong[top >= row.threshold].sum()
-        assert row.risk == wilson(row.errors, row.answered)
+        assert row.risk == wilson(row.errors, row.accepted)
     assert rows[0].to_dict()["risk"]["value"] == pytest.approx(wrong.mean())
-    coverage, risk = curve(top, wrong)
+    coverage, risk = risk_coverage_curve(top, wrong)
     assert (coverage[-1], risk[-1]) == (1.0, pytest.approx(wrong.mean()))
     assert risk[48] == pytest.approx(rows[-1].errors / 49)
 
 
-def test_a_threshold_that_answers_nothing_has_no_risk():
-    nothing = operating([0.5, 0.6], [True, False], 0.9)
-    assert (nothing.answered, nothing.coverage) == (0, 0.0)
-    assert nothing.to_dict()["risk"] == {"value": None, "low": 0.0, "high": 1.0}
+def test_a_threshold_that_accepts_no_image_has_no_risk():
+    empty = operating_point([0.5, 0.6], [True, False], 0.9)
+    assert (empty.accepted, empty.coverage) == (0, 0.0)
+    assert empty.to_dict()["risk"] == {"value": None, "low": 0.0, "high": 1.0}
 
 
-def test_the_bound_of_nothing_and_of_nothing_but_mistakes_is_one():
+def test_the_bound_of_no_image_and_of_mistakes_alone_is_one():
     assert upper_bound(0, 0, 0.05) == upper_bound(5, 5, 0.05) == 1.0

@@ -77,7 +77,7 @@ def test_metrics_json_has_the_promised_keys() -> None:
     assert {key: full[key] for key in written} == report.to_dict()
 
 
-def test_what_is_undefined_is_null() -> None:
+def test_an_undefined_score_is_null() -> None:
     report = classification_report(LABELS, PROBABILITIES, CLASSES, split="test")
     absent = report.to_dict()["per_class"][2]
     assert {key: absent[key] for key in ("class", "precision", "recall", "f1", "support", "few")} == {
@@ -93,7 +93,7 @@ def test_what_is_undefined_is_null() -> None:
     assert report.macro_f1.value == pytest.approx(mean)
 
 
-def test_one_image_is_valid_json_too() -> None:
+def test_one_image_gives_valid_json() -> None:
     report = classification_report([1], [[0.2, 0.7, 0.1]], CLASSES, split="test")
     written = json.dumps(report.to_dict(confusion=True), allow_nan=False)
     assert json.loads(written)["loss"] == {"value": pytest.approx(-math.log(0.7)), "low": None, "high": None}
@@ -134,13 +134,13 @@ def test_one_class_alone_has_no_areas_under_curves() -> None:
     json.dumps(report, allow_nan=False)
 
 
-def test_all_answers_alike_are_scored_too() -> None:
+def test_equal_predictions_for_all_images_have_scores() -> None:
     report = classification_report([0, 1, 2], np.tile([0.5, 0.3, 0.2], (3, 1)), CLASSES, split="test")
     assert (report.roc_auc.value, report.average_precision.value) == pytest.approx((0.5, 1 / 3))
     assert [score.recall for score in report.per_class] == [1, 0, 0]
 
 
-def test_perfect_ranking_is_not_certain_either() -> None:
+def test_a_perfect_ranking_is_not_certain() -> None:
     report = classification_report([0] * 20 + [1] * 20, np.repeat(np.eye(2), 20, axis=0), ("ant", "bee"), split="test")
     assert (report.roc_auc.value, report.roc_auc.high) == (1.0, 1.0)
     assert 0.8 < report.roc_auc.low < 0.95
@@ -148,17 +148,17 @@ def test_perfect_ranking_is_not_certain_either() -> None:
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(2, 2), (5, 5), (8, None)])
-def test_top_k_is_what_was_asked_for(top_k: int, expected: int | None) -> None:
+def test_top_k_has_the_requested_k(top_k: int, expected: int | None) -> None:
     _, labels, probabilities = random_report(8, 300)
     report = classification_report(labels, probabilities, [str(i) for i in range(8)], split="test", top_k=top_k)
     written = report.to_dict()["top_k_accuracy"]
     assert (written["k"] if written else None) == expected
     if written:
         assert written["value"] == pytest.approx(sk.top_k_accuracy_score(labels, probabilities, k=top_k))
-    assert report.top5_accuracy is not None, "the key of always stays"
+    assert report.top5_accuracy is not None, "top_k must not change the key top5_accuracy"
 
 
-def test_given_losses_are_used_as_they_are() -> None:
+def test_the_report_uses_given_losses() -> None:
     report = classification_report(LABELS, PROBABILITIES, CLASSES, split="test", losses=[1, 2, 3, 4, 5])
     assert report.loss.value == 3
 
@@ -174,7 +174,7 @@ def test_top5_needs_more_than_five_classes() -> None:
     assert random_report(6, 50)[0].top5_accuracy is not None
 
 
-def test_a_model_that_cannot_decide_is_not_called_right() -> None:
+def test_uniform_probabilities_predict_the_first_class() -> None:
     report = classification_report(np.arange(10), np.full((10, 10), 0.1), [str(i) for i in range(10)], split="test")
     assert report.accuracy.value == 0.1
     assert report.top5_accuracy is not None
@@ -192,21 +192,21 @@ def test_first_rank_is_the_predicted_class_even_among_equals(rows: list[list[flo
 @pytest.mark.parametrize(
     ("labels", "probabilities", "losses", "message"),
     [
-        ([], np.zeros((0, 3)), None, "there is no image to evaluate: the split is empty; .*--split"),
+        ([], np.zeros((0, 3)), None, "no image to evaluate: the split is empty; .*--split"),
         ([0], [[0.5, 0.5]], None, r"probabilities of shape \(1, 2\) and 3 classes do not fit"),
         ([0, 1], [[1, 0, 0]], None, r"labels of shape \(2,\)"),
-        ([3], [[1, 0, 0]], None, "labels go from 3 to 3: with 3 classes"),
-        ([0, 0], [[1, 0, 0], [math.nan, 0, 0]], None, "gave 1 of 2 images numbers that are no probabilities .* the first at row 1"),
-        ([0], [[4.1, -2.0, 0.3]], None, "or these are logits"),
+        ([3], [[1, 0, 0]], None, "labels range from 3 to 3: with 3 classes"),
+        ([0, 0], [[1, 0, 0], [math.nan, 0, 0]], None, "outputs for 1 of 2 images are not probabilities .* first in row 1"),
+        ([0], [[4.1, -2.0, 0.3]], None, "or its outputs are logits"),
         ([0], [[1, 0, 0]], [1.0, 2.0], r"losses of shape \(2,\) for 1 images"),
     ],
 )
-def test_refuses_what_cannot_be_scored(labels: Any, probabilities: Any, losses: Any, message: str) -> None:
+def test_inputs_that_do_not_fit_are_errors(labels: Any, probabilities: Any, losses: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         classification_report(labels, probabilities, CLASSES, split="test", losses=losses)
 
 
-def test_the_counts_cannot_be_changed_behind_the_scores() -> None:
+def test_the_counts_of_a_report_are_read_only() -> None:
     report = classification_report(LABELS, PROBABILITIES, CLASSES, split="test")
     with pytest.raises(ValueError, match="read-only"):
         report.confusion[0, 0] = 9

@@ -25,7 +25,7 @@ def test_rows_are_true_and_columns_predicted() -> None:
     assert table.dtype == np.int64
 
 
-def test_no_image_gives_an_empty_table_that_can_be_added_to() -> None:
+def test_no_image_gives_an_empty_table() -> None:
     assert confusion_counts([], [], 2).tolist() == [[0, 0], [0, 0]]
 
 
@@ -40,11 +40,11 @@ def test_small_integer_types_do_not_overflow() -> None:
         ([0, 1], [0], r"labels of shape \(2,\) and predictions of shape \(1,\)"),
         ([[0]], [[0]], r"must be \(N,\), one per image"),
         ([0.0], [0], "labels have type float64: they must be integers"),
-        ([0], [3], r"predictions go from 3 to 3: with 3 classes they must lie in 0\.\.2"),
-        ([-1, 2], [0, 0], "labels go from -1 to 2"),
+        ([0], [3], r"predictions range from 3 to 3: with 3 classes they must lie in 0\.\.2"),
+        ([-1, 2], [0, 0], "labels range from -1 to 2"),
     ],
 )
-def test_refuses_what_cannot_be_counted(labels: list[int], predicted: list[int], message: str) -> None:
+def test_inputs_that_do_not_fit_are_errors(labels: list[int], predicted: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         confusion_counts(labels, predicted, 3)
 

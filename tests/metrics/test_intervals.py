@@ -19,7 +19,7 @@ from cnnkit.metrics.scores import Scores, accuracy_of, macro_f1, macro_f1_of
 
 @settings(deadline=None)  # a busy machine is not a failure
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_equals_scipy_but_next_to_nothing_and_all(counts: tuple[int, int]) -> None:
+def test_wilson_equals_scipy_except_near_0_and_n_successes(counts: tuple[int, int]) -> None:
     successes, n = counts
     expected = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
     ours = wilson(successes, n)
@@ -33,19 +33,19 @@ def test_wilson_equals_scipy_but_next_to_nothing_and_all(counts: tuple[int, int]
 
 @pytest.mark.parametrize("n", [50, 500, 5000])
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
-def test_the_interval_of_accuracy_holds_the_truth_as_often_as_promised(n: int, accuracy: float) -> None:
-    """The exact coverage, and that of 2,000 simulated test sets: 95 % ± 1.5, but for two cells where an interval is a little wide."""
+def test_the_interval_of_accuracy_has_its_nominal_coverage(n: int, accuracy: float) -> None:
+    """Exact and simulated coverage (2,000 test sets) are 95 % ± 1.5, except for two cells with slightly wide intervals."""
     ends = [wilson(hits, n) for hits in range(n + 1)]
     holds = np.array([end.low <= accuracy <= end.high for end in ends])
     exact = float(binom.pmf(np.arange(n + 1), n, accuracy)[holds].sum())
     simulated = float(holds[np.random.default_rng(n).binomial(n, accuracy, size=2000)].mean())
-    # 50 images at 0.9 can have 94.2 or 97.0 %, at 0.99 91.1 or 98.6 %: the counts that they can show lie so far apart
+    # the possible counts of 50 images are far apart: the coverage can be 94.2 or 97.0 % at 0.9, and 91.1 or 98.6 % at 0.99
     most = {(50, 0.9): 0.9704, (50, 0.99): 0.9863}.get((n, accuracy), 0.965)
     assert 0.935 <= exact <= most
     assert abs(simulated - exact) < 0.015
 
 
-def test_f1_is_a_proportion_in_disguise() -> None:
+def test_the_interval_of_f1_is_a_transformed_proportion() -> None:
     perfect, never, some = f1_interval(20, 20, 20), f1_interval(0, 5, 3), f1_interval(8, 10, 12)
     assert (perfect.value, perfect.high, never.value, never.low) == (1, 1, 0, 0)
     assert 0.85 < perfect.low < 0.95
@@ -55,20 +55,20 @@ def test_f1_is_a_proportion_in_disguise() -> None:
     assert math.isnan(f1_interval(0, 0, 0).value)
 
 
-def test_the_interval_of_f1_holds_the_truth_as_often_as_promised() -> None:
+def test_the_interval_of_f1_has_its_nominal_coverage() -> None:
     random, truth = np.random.default_rng(0), 2 * 0.16 / (0.2 + 0.18)
-    drawn = random.multinomial(100, [0.16, 0.04, 0.02, 0.78], size=2000)  # found, missed, called so by mistake, neither
+    drawn = random.multinomial(100, [0.16, 0.04, 0.02, 0.78], size=2000)  # found, missed, falsely predicted, neither
     ends = [f1_interval(int(hits), int(hits + missed), int(hits + false)) for hits, missed, false, _ in drawn]
     assert 0.935 <= np.mean([end.low <= truth <= end.high for end in ends]) <= 0.965
 
 
-def test_wilson_keeps_a_width_without_a_mistake() -> None:
+def test_wilson_has_a_width_without_a_mistake() -> None:
     perfect = wilson(100, 100)
     assert (round(perfect.low, 4), perfect.high) == (0.963, 1.0)
     assert wilson(0, 100).low == 0.0
 
 
-def test_wilson_of_nothing_says_nothing() -> None:
+def test_wilson_without_a_trial_is_undefined() -> None:
     nothing = wilson(0, 0)
     assert math.isnan(nothing.value)
     assert (nothing.low, nothing.high) == (0.0, 1.0)
@@ -77,25 +77,25 @@ def test_wilson_of_nothing_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("successes", "n", "confidence", "message"),
     [
-        (5, 4, 0.95, "5 successes of 4"),
-        (-1, 4, 0.95, "-1 successes of 4"),
-        (1, 4, 95, "confidence 95 must lie between 0 and 1, such as 0.95"),
+        (5, 4, 0.95, "5 successes of 4 trials: successes must lie in 0..4"),
+        (-1, 4, 0.95, "-1 successes of 4 trials"),
+        (1, 4, 95, "the confidence must lie between 0 and 1, such as 0.95, got 95"),
     ],
 )
-def test_wilson_refuses_nonsense(successes: int, n: int, confidence: float, message: str) -> None:
+def test_impossible_counts_and_confidences_are_errors(successes: int, n: int, confidence: float, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         wilson(successes, n, confidence)
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.9, 100), (0.99, 100), (0.5, 30)])
-def test_wilson_covers_the_truth_about_as_often_as_promised(share: float, n: int) -> None:
+def test_wilson_has_its_nominal_coverage(share: float, n: int) -> None:
     successes = np.random.default_rng(0).binomial(n, share, size=4000)
     covered = [wilson(int(s), n).low <= share <= wilson(int(s), n).high for s in successes]
     assert 0.92 <= np.mean(covered) <= 0.985
 
 
 @pytest.mark.parametrize(("num_classes", "n", "share"), [(3, 150, 0.8), (10, 500, 0.8), (40, 400, 0.8)])
-def test_bootstrap_of_macro_f1_covers_the_truth_about_as_often_as_promised(num_classes: int, n: int, share: float) -> None:
+def test_bootstrap_of_macro_f1_has_its_nominal_coverage(num_classes: int, n: int, share: float) -> None:
     rng = np.random.default_rng(0)
     cells = (share * np.eye(num_classes) + (1 - share) * rng.dirichlet(np.full(num_classes, 0.3), size=num_classes)) / num_classes
     truth = macro_f1((cells * 1e9).astype(np.int64))
@@ -116,7 +116,7 @@ def test_bootstrap_of_accuracy_agrees_with_wilson() -> None:
 
 
 def test_bootstrap_draws_whole_tables() -> None:
-    """The margins that a statistic is given belong to tables of N images, with nothing in a cell that was empty."""
+    """A statistic gets the margins of tables of N images whose empty cells stay empty."""
     table = np.array([[5, 0, 2], [0, 0, 0], [1, 0, 4]])
     seen: list[Margins] = []
 
@@ -136,11 +136,11 @@ def test_bootstrap_draws_whole_tables() -> None:
         np.testing.assert_allclose(ours.mean(axis=0), expected, atol=0.4)
 
 
-def test_bootstrap_is_repeatable_and_does_not_depend_on_how_much_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_is_repeatable_and_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     table = np.array([[30, 5], [8, 20]])
     values = np.random.default_rng(0).exponential(size=50)
     whole = bootstrap_counts(table, macro_f1_of), bootstrap_mean(values)
-    monkeypatch.setattr(intervals, "_ENTRIES_AT_ONCE", 100)
+    monkeypatch.setattr(intervals, "_MAX_ENTRIES", 100)
     assert (bootstrap_counts(table, macro_f1_of), bootstrap_mean(values)) == whole
     assert bootstrap_counts(table, macro_f1_of, seed=1) != whole[0]
 
@@ -158,14 +158,14 @@ def test_bootstrap_of_a_thousand_classes_keeps_memory_bounded() -> None:
 
 @settings(deadline=None)  # a busy machine is not a failure
 @given(st.lists(st.integers(0, 20), min_size=9, max_size=9).filter(any))
-def test_bootstrap_never_leaves_the_value_outside(cells: list[int]) -> None:
+def test_bootstrap_intervals_hold_the_value(cells: list[int]) -> None:
     found = bootstrap_counts(np.array(cells).reshape(3, 3), macro_f1_of, draws=20)
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 @pytest.mark.parametrize(("table", "draws"), [(np.zeros((2, 2), dtype=np.int64), 10), (np.eye(2, dtype=np.int64), 0)])
-def test_bootstrap_refuses_nothing_to_draw(table: np.ndarray, draws: int) -> None:
-    with pytest.raises(ConfigError, match="both must be at least 1"):
+def test_a_bootstrap_without_draws_or_images_is_an_error(table: np.ndarray, draws: int) -> None:
+    with pytest.raises(ConfigError, match="a bootstrap needs at least 1 draw and 1 image, got"):
         bootstrap_counts(table, macro_f1_of, draws=draws)
 
 
@@ -175,10 +175,10 @@ def test_bootstrap_mean_covers_the_mean_of_skewed_losses() -> None:
     assert 0.90 <= np.mean([each.low <= 1.0 <= each.high for each in found]) <= 0.98
 
 
-def test_normal_interval_takes_over_where_it_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_normal_interval_of_many_values_agrees_with_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).exponential(size=5000)
     drawn = bootstrap_mean(values)
-    monkeypatch.setattr(intervals, "_MOST_RESAMPLED", 1000)
+    monkeypatch.setattr(intervals, "_MAX_RESAMPLED_IMAGES", 1000)
     normal = bootstrap_mean(values)
     assert normal != drawn
     assert normal.value == drawn.value

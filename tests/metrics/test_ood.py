@@ -6,11 +6,11 @@ from sklearn.metrics import roc_auc_score
 
 from cnnkit.errors import DataError
 from cnnkit.metrics.intervals import wilson
-from cnnkit.metrics.ood import auroc, stranger_report
+from cnnkit.metrics.ood import auroc, ood_report
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
-def test_the_area_equals_scikit_learns_with_and_without_equals(decimals):
+def test_the_area_equals_scikit_learns_with_and_without_ties(decimals):
     rng = np.random.default_rng(decimals)
     own, others = rng.normal(0.6, 0.2, 300).round(decimals), rng.normal(0.5, 0.2, 200).round(decimals)
     expected = roc_auc_score(np.repeat([1, 0], [300, 200]), np.concatenate([own, others]))
@@ -27,23 +27,23 @@ def test_the_interval_of_the_area_holds_the_truth_in_95_of_100_draws():
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_the_models_own_threshold_decides():
-    report = stranger_report([0.9, 0.8, 0.7, 0.2], [0.95, 0.6, 0.1], threshold=0.7)
+def test_the_report_uses_the_threshold_of_the_model():
+    report = ood_report([0.9, 0.8, 0.7, 0.2], [0.95, 0.6, 0.1], threshold=0.7)
     assert (report.stored, report.threshold) == (True, 0.7)
     assert report.accepted == wilson(1, 3)
     assert report.kept == wilson(3, 4)
     assert report.to_dict()["auroc"]["value"] == pytest.approx(7 / 12)
 
 
-def test_without_one_it_is_the_threshold_that_keeps_95_of_100():
+def test_the_default_threshold_accepts_95_of_100_evaluated_images():
     own = np.arange(1, 101) / 100
-    report = stranger_report(own, [0.055, 0.06, 0.9], None)
+    report = ood_report(own, [0.055, 0.06, 0.9], None)
     assert (report.stored, report.threshold) == (False, 0.06)
     assert (report.kept.value, report.accepted.value) == (0.95, pytest.approx(2 / 3))
 
 
-def test_one_stranger_and_no_stranger():
-    lone = stranger_report([0.9, 0.8], [0.5], None).auroc
+def test_one_image_has_a_wide_interval_and_no_image_is_an_error():
+    lone = ood_report([0.9, 0.8], [0.5], None).auroc
     assert (lone.value, lone.low, lone.high) == (1.0, pytest.approx(0.02, abs=0.01), 1.0)
-    with pytest.raises(DataError, match="2 images of the model's classes and 0 of another kind"):
-        stranger_report([0.9, 0.8], [], None)
+    with pytest.raises(DataError, match="2 images of the model's classes and 0 out-of-distribution images: both must be at least 1"):
+        ood_report([0.9, 0.8], [], None)

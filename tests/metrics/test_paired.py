@@ -26,7 +26,7 @@ from cnnkit.metrics.paired import (
 SMALL = st.tuples(*[st.integers(0, 40)] * 4).filter(any).map(lambda cells: PairedCounts(*cells))
 
 
-def test_images_are_counted_by_who_is_right() -> None:
+def test_images_are_counted_by_the_models_that_are_right() -> None:
     first = np.array([1, 1, 1, 0, 0, 0, 0], bool)
     second = np.array([1, 1, 0, 1, 1, 1, 0], bool)
     assert paired_counts(first, second) == PairedCounts(both=2, only_first=1, only_second=3, neither=1)
@@ -34,7 +34,7 @@ def test_images_are_counted_by_who_is_right() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [([], []), ([True], [True, False])])
-def test_answers_that_cannot_be_paired(first: list[bool], second: list[bool]) -> None:
+def test_predictions_that_cannot_be_paired_are_an_error(first: list[bool], second: list[bool]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be paired: both must be \(N,\), N at least 1"):
         paired_counts(first, second)
 
@@ -63,7 +63,7 @@ def test_mcnemar_is_twice_the_smaller_tail(counts: PairedCounts) -> None:
 
 @pytest.mark.parametrize(
     ("only_first", "only_second", "n", "confidence", "low", "high"),
-    [  # scoreci.mp of PropCIs 0.3-0 (R), to the digits that were published
+    [  # scoreci.mp of PropCIs 0.3-0 (R), to the published digits
         (60, 20, 1000, 0.95, -0.0584, -0.0231),
         (20, 60, 1000, 0.95, 0.0231, 0.0584),
         (25, 28, 618, 0.90, -0.0148, 0.0247),
@@ -77,8 +77,8 @@ def test_tango_equals_r(only_first: int, only_second: int, n: int, confidence: f
 
 
 @given(SMALL)
-def test_the_ends_are_where_the_score_test_is_at_its_limit(counts: PairedCounts) -> None:
-    """By the likelihood itself, maximised numerically, not by the formula of its root."""
+def test_the_score_test_reaches_its_limit_at_the_ends(counts: PairedCounts) -> None:
+    """The test maximises the likelihood numerically, without the formula of its root."""
     n, less, more = counts.n, counts.only_first, counts.only_second
     found = accuracy_difference(counts)
     assert -1 <= found.low <= found.value <= found.high <= 1
@@ -89,7 +89,7 @@ def test_the_ends_are_where_the_score_test_is_at_its_limit(counts: PairedCounts)
 
         def unlikely(share: float, end: float = end) -> float:
             cells = ((less, share), (more, share + end), (n - less - more, 1 - 2 * share - end))
-            return -sum(count * math.log(max(chance, 1e-300)) for count, chance in cells if count)
+            return -sum(count * math.log(max(probability, 1e-300)) for count, probability in cells if count)
 
         likeliest: Any = minimize_scalar(unlikely, bounds=(max(0.0, -end), (1 - end) / 2), method="bounded", options={"xatol": 1e-12})
         share = float(likeliest.x)
@@ -97,7 +97,7 @@ def test_the_ends_are_where_the_score_test_is_at_its_limit(counts: PairedCounts)
         assert abs(score) == pytest.approx(norm.ppf(0.975), abs=0.01)
 
 
-def test_models_that_never_disagree_may_still_differ() -> None:
+def test_models_without_disagreement_have_an_interval_with_a_width() -> None:
     limit = norm.ppf(0.975) ** 2
     for n in (5, 1_000_000):
         found = accuracy_difference(PairedCounts(n, 0, 0, 0))
@@ -105,19 +105,19 @@ def test_models_that_never_disagree_may_still_differ() -> None:
         assert (-found.low, found.high) == pytest.approx((limit / (n + limit),) * 2, abs=1e-9)
 
 
-def test_one_model_always_right_the_other_never() -> None:
+def test_one_model_always_right_and_the_other_never() -> None:
     found = accuracy_difference(PairedCounts(0, 0, 5, 0))
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0 < found.low < 0.5
 
 
-def test_a_confidence_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="confidence 95 must lie between 0 and 1"):
+def test_a_confidence_outside_0_to_1_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"the confidence must lie between 0 and 1, such as 0\.95, got 95"):
         accuracy_difference(PairedCounts(1, 1, 1, 1), 95)
 
 
 @pytest.mark.parametrize(("n", "accuracy", "disagreement"), [(50, 0.9, 0.1), (500, 0.9, 0.05), (500, 0.5, 0.4), (5000, 0.99, 0.01)])
-def test_the_interval_holds_the_truth_about_as_often_as_promised(n: int, accuracy: float, disagreement: float) -> None:
+def test_the_interval_has_its_nominal_coverage(n: int, accuracy: float, disagreement: float) -> None:
     truth = -disagreement / 2
     first, second = (disagreement - truth) / 2, (disagreement + truth) / 2
     drawn = np.random.default_rng(0).multinomial(n, [accuracy - first, first, second, 1 - accuracy - second], size=2000)
@@ -126,7 +126,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_promised(n: int, accurac
     assert 0.935 <= np.mean([each.low <= truth <= each.high for each in found]) <= 0.975
 
 
-def test_the_exact_test_finds_a_difference_that_is_not_there_at_most_one_time_in_twenty() -> None:
+def test_the_exact_test_finds_a_false_difference_at_most_one_time_in_twenty() -> None:
     p_value = cache(lambda one, other: mcnemar(PairedCounts(0, one, other, 0)))
     for n, disagreement in ((50, 0.2), (500, 0.1), (5000, 0.02)):
         drawn = np.random.default_rng(0).multinomial(n, [disagreement / 2, disagreement / 2, 1 - disagreement], size=4000)
@@ -145,15 +145,15 @@ def test_connor_of_published_examples(difference: float, disagreement: float, ex
     assert math.ceil(connor(difference, disagreement)) == expected
     needed = images_needed(difference, disagreement)
     assert needed is not None
-    assert expected < needed < expected + 2.5 / abs(difference)  # the correction for exactness is about 2 images over the difference
+    assert expected < needed < expected + 2.5 / abs(difference)  # the correction for the exact test adds about 2 / difference images
 
 
-def test_no_difference_cannot_be_told() -> None:
+def test_no_number_of_images_shows_a_difference_of_zero() -> None:
     assert images_needed(0.0, 0.1) is None
 
 
 @pytest.mark.parametrize(("difference", "disagreement"), [(0.05, 0.2), (0.02, 0.1), (0.01, 0.03)])
-def test_as_many_images_as_needed_tell_four_times_in_five(difference: float, disagreement: float) -> None:
+def test_the_number_of_images_needed_has_80_percent_power(difference: float, disagreement: float) -> None:
     n = images_needed(difference, disagreement) or 0
     first, second = (disagreement - difference) / 2, (disagreement + difference) / 2
     drawn = np.random.default_rng(0).multinomial(n, [first, second, 1 - disagreement], size=3000)
@@ -172,7 +172,7 @@ def test_more_pairs_need_more_images() -> None:
 def test_the_smallest_difference_needs_just_these_images(n: int, disagreement: float) -> None:
     smallest = smallest_difference(n, disagreement)
     if smallest is None:
-        needed = images_needed(disagreement, disagreement)  # the largest difference there can be
+        needed = images_needed(disagreement, disagreement)  # the largest possible difference
         assert needed is not None
         assert needed > n
     else:
@@ -180,7 +180,7 @@ def test_the_smallest_difference_needs_just_these_images(n: int, disagreement: f
         assert images_needed(smallest, disagreement) in {n, n + 1}
 
 
-def test_models_that_never_disagree_could_show_no_difference() -> None:
+def test_models_without_disagreement_show_no_difference() -> None:
     assert smallest_difference(1000, 0.0) is None
 
 

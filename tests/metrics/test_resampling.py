@@ -29,7 +29,7 @@ def test_small_classes_are_drawn_together(sizes: tuple[int, ...], expected: list
     assert [_strata(labels)[labels == label][0] for label in np.unique(labels)] == expected
 
 
-def test_a_mean_gets_the_interval_of_its_bootstrap() -> None:
+def test_the_interval_of_a_mean_equals_a_plain_bootstrap() -> None:
     random = np.random.default_rng(0)
     labels, values = np.repeat([0, 1], 200), random.exponential(size=400)
     (found,) = bootstrap_rows(labels, [values.mean()], ((values - values.mean()) / 400)[:, None])
@@ -38,31 +38,31 @@ def test_a_mean_gets_the_interval_of_its_bootstrap() -> None:
     assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
 
 
-def test_areas_under_curves_get_nearly_the_interval_of_sorting_anew_in_every_draw() -> None:
+def test_intervals_of_areas_nearly_equal_a_bootstrap_that_sorts_every_draw() -> None:
     random = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2], 100)
-    chances = random.normal(size=(300, 3)) + 1.5 * np.eye(3)[labels]
-    found = rank(labels, chances)
+    probs = random.normal(size=(300, 3)) + 1.5 * np.eye(3)[labels]
+    found = rank(labels, probs)
     influences = np.stack([found.roc_auc_influence, found.average_precision_influence], axis=1)
     area, precision = bootstrap_rows(labels, [found.roc_auc, found.average_precision], influences)
     again = []
     for _ in range(400):
         rows = np.concatenate([random.integers(100 * k, 100 * (k + 1), 100) for k in range(3)])
-        drawn = rank(labels[rows], chances[rows])
+        drawn = rank(labels[rows], probs[rows])
         again.append((drawn.roc_auc, drawn.average_precision))
     ends = np.quantile(again, [0.025, 0.975], axis=0) - np.mean(again, axis=0)
     assert [area.low - area.value, area.high - area.value] == pytest.approx(ends[:, 0], abs=0.004)
     assert [precision.low - precision.value, precision.high - precision.value] == pytest.approx(ends[:, 1], abs=0.008)
 
 
-def test_one_image_says_nothing_about_spread() -> None:
+def test_a_single_image_has_no_interval() -> None:
     (found,) = bootstrap_rows(np.zeros(1, np.int64), [0.3], np.zeros((1, 1)))
     assert found.value == 0.3
     assert math.isnan(found.low)
     assert math.isnan(found.high)
 
 
-def test_memory_is_bounded_however_many_images_there_are() -> None:
+def test_memory_is_bounded_for_many_images() -> None:
     labels, influences = np.zeros(200_000, np.int64), np.zeros((200_000, 1))
     tracemalloc.start()
     bootstrap_rows(labels, [0.0], influences, draws=20)
@@ -71,20 +71,20 @@ def test_memory_is_bounded_however_many_images_there_are() -> None:
     assert peak < 100e6
 
 
-def test_the_intervals_hold_the_truth_about_as_often_as_promised() -> None:
+def test_the_intervals_have_their_nominal_coverage() -> None:
     def made_up(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.repeat([0, 1, 2], per_class)
         return labels, np.random.default_rng(seed).normal(size=(len(labels), 3)) + 1.5 * np.eye(3)[labels]
 
-    def scores(labels: np.ndarray, chances: np.ndarray) -> tuple[list[float], np.ndarray]:
-        ordering, losses = rank(labels, chances), np.exp(-chances[np.arange(len(labels)), labels])  # a long right tail, as losses have
+    def scores(labels: np.ndarray, probs: np.ndarray) -> tuple[list[float], np.ndarray]:
+        ordering, losses = rank(labels, probs), np.exp(-probs[np.arange(len(labels)), labels])  # a long right tail, as losses have
         influences = [ordering.roc_auc_influence, ordering.average_precision_influence, (losses - losses.mean()) / len(losses)]
         return [ordering.roc_auc, ordering.average_precision, float(losses.mean())], np.stack(influences, axis=1)
 
     truth, held = scores(*made_up(100_000, 0))[0], np.zeros(3)
     for seed in range(1, 301):
-        labels, chances = made_up(60, seed)
-        found = bootstrap_rows(labels, *scores(labels, chances), draws=300, seed=seed)
+        labels, probs = made_up(60, seed)
+        found = bootstrap_rows(labels, *scores(labels, probs), draws=300, seed=seed)
         held += [one.low <= true <= one.high for one, true in zip(found, truth, strict=True)]
     assert (held / 300 >= 0.9).all()
     assert (held / 300 <= 0.985).all()

@@ -19,7 +19,7 @@ tables = st.integers(1, 7).flatmap(lambda k: arrays(np.int64, (k, k), elements=s
 
 
 def images(table: Counts) -> tuple[list[int], list[int]]:
-    """One true and one predicted class per counted image."""
+    """Return one true and one predicted class per counted image."""
     rows, columns = np.nonzero(table)
     repeats = table[rows, columns]
     return np.repeat(rows, repeats).tolist(), np.repeat(columns, repeats).tolist()
@@ -29,26 +29,26 @@ def images(table: Counts) -> tuple[list[int], list[int]]:
 @given(tables)
 def test_every_score_equals_scikit_learn(table: Counts) -> None:
     assume(table.sum() > 0)
-    true, said = images(table)
+    true, predicted = images(table)
     every = range(len(table))
     sums = margins(table)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns of absent classes, which these tables are full of
+        warnings.simplefilter("ignore")  # scikit-learn warns of absent classes, which are common in these tables
         pairs = [
-            (scores.accuracy(table), sk.accuracy_score(true, said)),
-            (scores.macro_f1(table), sk.f1_score(true, said, average="macro")),
-            (scores.macro_f1(table), sk.f1_score(true, said, labels=every, average="macro", zero_division=np.nan)),
-            (scores.weighted_f1_of(sums), sk.f1_score(true, said, average="weighted")),
-            (scores.balanced_accuracy_of(sums), sk.balanced_accuracy_score(true, said)),
-            (scores.precision_of(sums), sk.precision_score(true, said, labels=every, average=None, zero_division=np.nan)),
-            (scores.recall_of(sums), sk.recall_score(true, said, labels=every, average=None, zero_division=np.nan)),
-            (scores.f1_of(sums), sk.f1_score(true, said, labels=every, average=None, zero_division=np.nan)),
+            (scores.accuracy(table), sk.accuracy_score(true, predicted)),
+            (scores.macro_f1(table), sk.f1_score(true, predicted, average="macro")),
+            (scores.macro_f1(table), sk.f1_score(true, predicted, labels=every, average="macro", zero_division=np.nan)),
+            (scores.weighted_f1_of(sums), sk.f1_score(true, predicted, average="weighted")),
+            (scores.balanced_accuracy_of(sums), sk.balanced_accuracy_score(true, predicted)),
+            (scores.precision_of(sums), sk.precision_score(true, predicted, labels=every, average=None, zero_division=np.nan)),
+            (scores.recall_of(sums), sk.recall_score(true, predicted, labels=every, average=None, zero_division=np.nan)),
+            (scores.f1_of(sums), sk.f1_score(true, predicted, labels=every, average=None, zero_division=np.nan)),
         ]
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
-def test_a_class_that_does_not_occur_changes_no_mean() -> None:
+def test_a_class_without_images_and_predictions_changes_no_mean() -> None:
     table = np.array([[3, 1], [2, 4]])
     wider = np.zeros((3, 3), dtype=np.int64)
     wider[:2, :2] = table
@@ -56,7 +56,7 @@ def test_a_class_that_does_not_occur_changes_no_mean() -> None:
     assert math.isnan(scores.f1_of(margins(wider))[2])
 
 
-def test_a_class_that_is_never_predicted_has_f1_zero_and_counts() -> None:
+def test_a_class_without_predictions_has_f1_zero_and_counts() -> None:
     table = np.array([[4, 0], [4, 0]])
     sums = margins(table)
     assert math.isnan(scores.precision_of(sums)[1])
@@ -70,7 +70,7 @@ def test_an_empty_table_has_no_score() -> None:
     assert math.isnan(scores.macro_f1(empty))
 
 
-def test_several_tables_at_once_score_as_one_by_one() -> None:
+def test_scores_of_several_tables_at_once_equal_those_of_each_table() -> None:
     several = np.random.default_rng(0).integers(0, 4, size=(20, 4, 4))
     expected = [scores.macro_f1(table) for table in several]
     np.testing.assert_array_equal(scores.macro_f1_of(margins(several)), expected)

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from cnnkit.metrics.calibration import COLDEST, expected_calibration_error, fit_temperature
-from cnnkit.metrics.temperature import FEWEST, Calibration, calibrate, log_losses, softmax
+from cnnkit.metrics.calibration import MIN_TEMPERATURE, expected_calibration_error, fit_temperature
+from cnnkit.metrics.temperature import MIN_IMAGES, Calibration, calibrate, log_losses, softmax
 
 
 def calibrated(logits, labels) -> Calibration:
@@ -20,7 +20,7 @@ def calibrated(logits, labels) -> Calibration:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
-def test_a_net_too_sure_or_too_modest_is_put_right(drawn, temperature):
+def test_a_model_too_sure_or_too_modest_gets_the_right_temperature(drawn, temperature):
     labels, logits = drawn(2000, temperature)
     found = calibrated(logits.astype(np.float32), labels)
     assert found.temperature == pytest.approx(temperature, rel=0.1)
@@ -31,30 +31,30 @@ def test_a_net_too_sure_or_too_modest_is_put_right(drawn, temperature):
     assert found.loss_after < found.loss_before
 
 
-def test_an_honest_net_keeps_its_probabilities(drawn):
+def test_a_calibrated_model_keeps_its_probabilities(drawn):
     labels, logits = drawn(500)
     found = calibrated(logits, labels)
     assert fit_temperature(logits, labels) != 1
     assert found.temperature == 1
-    assert found.reason.endswith("is not clearly better than none on the 500 images of val")
+    assert found.reason.endswith("does not clearly lower the loss on the 500 images of val")
     assert (found.ece_after, found.loss_after) == (found.ece_before, found.loss_before)
 
 
-@pytest.mark.parametrize(("n", "said"), [(1, "1 image,"), (3, "3 images,"), (FEWEST - 1, "99 images,")])
-def test_few_images_tell_nothing(drawn, n, said):
+@pytest.mark.parametrize(("n", "number"), [(1, "1 image,"), (3, "3 images,"), (MIN_IMAGES - 1, "99 images,")])
+def test_few_images_keep_the_temperature_at_1(drawn, n, number):
     labels, logits = drawn(n, 5.0)
     found = calibrated(logits, labels)
     assert found.temperature == 1
-    assert found.reason == f"val has {said} and fewer than 100 do not tell a temperature"
+    assert found.reason == f"val has {number} and a temperature needs at least 100"
     assert found.n == n
 
 
-def test_without_a_mistake_nothing_is_made_surer():
+def test_a_model_without_mistakes_keeps_the_temperature_at_1():
     labels = np.arange(200) % 4
     logits = np.eye(4)[labels]
-    assert fit_temperature(logits, labels) == COLDEST
+    assert fit_temperature(logits, labels) == MIN_TEMPERATURE
     found = calibrated(logits, labels)
-    assert (found.temperature, found.reason) == (1, "all 200 images of val are right, so nothing tells how sure the model may be")
+    assert (found.temperature, found.reason) == (1, "the model is right on all 200 images of val, and a temperature needs mistakes")
 
 
 def test_one_class_is_certain_at_any_temperature():
@@ -70,7 +70,7 @@ def test_logits_that_are_not_finite_are_left_out(drawn):
     assert calibrate(np.empty((0, 3)), np.empty(0, int)) is None
 
 
-def test_what_is_known_survives_json(drawn):
+def test_a_calibration_survives_json(drawn):
     labels, logits = drawn(150, 3.0)
     found = calibrated(logits, labels)
     assert (

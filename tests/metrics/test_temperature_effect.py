@@ -14,7 +14,7 @@ from cnnkit.metrics.temperature_effect import temperature_effect
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.0, 9.0])
-def test_probabilities_without_the_temperature_come_back_from_those_with_it(drawn, temperature):
+def test_probabilities_at_temperature_1_follow_from_the_given_probabilities(drawn, temperature):
     labels, logits = drawn(800, temperature)
     given = softmax(logits / temperature, axis=1).astype(np.float32)
     effect = temperature_effect(labels, given, temperature)
@@ -28,7 +28,7 @@ def test_probabilities_without_the_temperature_come_back_from_those_with_it(draw
     assert effect.after.loss.value == pytest.approx(-np.log(given[np.arange(800), labels].astype(float)).mean())
 
 
-def test_a_probability_that_underflowed_to_nothing_leaves_every_figure_finite(drawn):
+def test_a_probability_of_zero_leaves_every_figure_finite(drawn):
     labels, logits = drawn(200, 20.0)
     given = softmax(logits / 0.05, axis=1).astype(np.float32)
     assert (given[np.arange(200), labels] == 0).any()
@@ -41,7 +41,7 @@ def test_a_probability_that_underflowed_to_nothing_leaves_every_figure_finite(dr
     ("made", "temperature", "change"),
     [(2.0, 2.0, "fell"), (0.4, 0.4, "fell"), (1.0, 3.0, "rose"), (1.0, 1.02, "unclear"), (2.0, 1.0, "none")],
 )
-def test_it_fell_or_rose_only_where_the_intervals_do_not_overlap(drawn, made, temperature, change):
+def test_the_error_fell_or_rose_only_if_the_intervals_do_not_overlap(drawn, made, temperature, change):
     labels, logits = drawn(1500, made)
     effect = temperature_effect(labels, softmax(logits / temperature, axis=1), temperature)
     assert effect.change == change
@@ -60,7 +60,7 @@ def test_the_object_of_metrics_json_is_strict_and_names_its_origin(drawn):
     assert sum(part["count"] for part in document["before"]["bins"]) == sum(document["before"]["histogram"]) == 300
 
 
-def test_a_report_has_the_figures_of_the_given_probabilities_already(drawn):
+def test_a_report_provides_the_figures_of_the_given_probabilities(drawn):
     labels, logits = drawn(300, 3.0)
     given = softmax(logits / 3, axis=1)
     report = classification_report(labels, given, list("abcde"), split="test")
@@ -71,7 +71,7 @@ def test_a_report_has_the_figures_of_the_given_probabilities_already(drawn):
     assert (effect.after.ece, effect.after.bins, effect.after.histogram) == (plain.after.ece, plain.after.bins, plain.after.histogram)
 
 
-def test_a_single_image_is_no_trouble_and_none_is_refused():
+def test_a_single_image_has_an_effect_and_no_image_is_an_error():
     json.dumps(temperature_effect([0], [[0.7, 0.3]], 1.5).to_dict(), allow_nan=False)
-    with pytest.raises(DataError, match="of at least one image"):
+    with pytest.raises(DataError, match="with at least 1 image"):
         temperature_effect([], np.empty((0, 2)), 1.5)

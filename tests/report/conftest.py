@@ -1,4 +1,4 @@
-"""Pages: a run without a training, for any number of classes, and what a browser would find on a page."""
+"""Fixtures of reports: a made-up run with any number of classes, drawn figures, and a parser of pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn while the test runs, whichever module draws them."""
+    """Return the list of figures that any module draws during the test."""
     figures: list[Figure] = []
     begin = Figure.__init__
 
@@ -34,7 +34,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 class Page(HTMLParser):
-    """What a browser would find: its tags, its texts, its addresses."""
+    """The tags, texts and addresses of a page."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def parsed() -> Callable[[str], Page]:
-    """Return a function that reads a page, and fails if its tags are not closed in order."""
+    """Return a function that parses a page and fails if its tags are not closed in order."""
     return Page
 
 
@@ -69,7 +69,7 @@ def parsed() -> Callable[[str], Page]:
 def run_page(
     make_record: Callable[..., RunRecord], make_metrics: Callable[..., StoredMetrics], make_row: Callable[..., HistoryRow]
 ) -> Callable[..., RunPage]:
-    """Return a function that makes up a run of `classes` with `images` test images; the same arguments give the same run."""
+    """Return a function that makes a run of `classes` with `images` test images; equal arguments give equal runs."""
     return lambda classes=("cat", "dog", "eel"), images=300: make_run_page(make_record, make_metrics, make_row, classes, images)
 
 
@@ -88,15 +88,15 @@ def make_run_page(
     logits = random.normal(0, 1, (images, count))
     logits[np.arange(images), labels] += 2.5
     logits[np.arange(images), (labels + 1) % count] += 1.2
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    said = chances.argmax(1)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    said = probs.argmax(1)
     answers = [
         Answer(
             f"test/{classes[label]}/{row:05d}.jpg",
             int(label),
             int(answer),
-            float(chances[row, answer]),
-            float(-np.log(chances[row, label])),
+            float(probs[row, answer]),
+            float(-np.log(probs[row, label])),
         )
         for row, (label, answer) in enumerate(zip(labels, said, strict=True))
     ]
@@ -114,7 +114,7 @@ def make_run_page(
             name: {"train": 40 + 7 * (label % 5), "val": 9, "test": int((labels == label).sum())} for label, name in enumerate(classes)
         },
         model=ModelFacts("best.safetensors", 1_234_567, "ab" * 32, 301_234, 1.0),
-        metrics=make_metrics(**classification_report(labels, chances, classes, split="test").to_dict(), opened=1, unreadable=[]),
+        metrics=make_metrics(**classification_report(labels, probs, classes, split="test").to_dict(), opened=1, unreadable=[]),
         answers=answers,
         choice=choice,
         pictures=pictures,
@@ -124,7 +124,7 @@ def make_run_page(
 
 
 def record_values(classes: Sequence[str], images: int) -> dict[str, Any]:
-    """The values of the record of such a run that the page shows."""
+    """Return the values of the record of such a run that the page shows."""
     return {
         "command": ["/somewhere/bin/cnnkit", "train", "--data", "my images"],
         "classes": list(classes),

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from cnnkit.speed.values import Benchmark, Latency, Memory, ModelSpeed, Stage, TrainingSpeed
+from cnnkit.speed.values import Benchmark, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed
 
 MEMORY = Memory(900_000_000, 800_000_000)
 
 
-def stage(rate: float, wait: float = 0.0) -> Stage:
-    return Stage(images=int(2 * rate), seconds=2.0, cpu_seconds=4.0, memory=MEMORY, wait_seconds=2 * wait)
+def stage(rate: float, wait: float = 0.0) -> StageSpeed:
+    return StageSpeed(images=int(2 * rate), seconds=2.0, cpu_seconds=4.0, memory=MEMORY, wait_seconds=2 * wait)
 
 
 def training(device: str = "cpu") -> TrainingSpeed:
@@ -28,7 +28,7 @@ def test_efficiency_is_training_over_its_step():
     assert training().share("step") == pytest.approx(0.8)
 
 
-def test_a_cpu_waits_as_long_as_was_measured_and_a_gpu_as_long_as_the_step_is_faster():
+def test_the_wait_of_a_cpu_is_measured_and_that_of_a_gpu_follows_from_the_efficiency():
     assert training().data_wait_share == pytest.approx(0.15)
     assert training("cuda").data_wait_share == pytest.approx(0.2)
 

@@ -15,8 +15,8 @@ from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, decode, measure
 from cnnkit.data.store.scan import find_scan
-from cnnkit.metrics.baselines import COLOUR, Baseline, baseline
-from cnnkit.metrics.colour import colour_answers, spread_sample
+from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline, baseline
+from cnnkit.metrics.colour import colour_predictions, spread_sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ def colour_baseline(
     if not learned:
         return None
     index = {name: place for place, name in enumerate(classes)}
-    guessed = colour_answers(shown, np.array([index[record.label] for record in learned], np.int64), pictures)
-    return baseline(COLOUR, f"colours alone ({len(learned):,} training images)", guessed == labels, said == labels, len(learned))
+    guessed = colour_predictions(shown, np.array([index[record.label] for record in learned], np.int64), pictures)
+    return baseline(COLOUR_BASELINE, f"colours alone ({len(learned):,} training images)", guessed == labels, said == labels, len(learned))
 
 
 def _seen(samples: Samples, answers: Answers) -> _Seen | None:

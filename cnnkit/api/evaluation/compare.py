@@ -19,8 +19,8 @@ from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress, scan
 from cnnkit.errors import ConfigError, DataError, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
-from cnnkit.metrics.comparison import Answers, Entrant, compare_pairs, score
-from cnnkit.metrics.comparison_report import CHANGES, Comparison, Contender
+from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
+from cnnkit.metrics.comparison_report import CHANGE_COLUMNS, Comparison, Contender
 
 _FEWEST = 2
 _JOINED = 3  # names of runs that one folder's name takes
@@ -68,7 +68,7 @@ def write_files(comparison: Comparison, folder: Path) -> None:
 
     write_json(folder / "compare.json", comparison.to_dict())
     rows = (change.row(pair) for pair in comparison.pairs for change in comparison.changes(pair))
-    write_csv(folder / "compare.csv", CHANGES, rows)
+    write_csv(folder / "compare.csv", CHANGE_COLUMNS, rows)
     plot_differences(comparison, folder / "compare.png")
 
 
@@ -175,7 +175,7 @@ def _compared(parties: Sequence[_Party], found: _Found, folder: Path | None) -> 
         Entrant(party.name, party.sha256, _answers(record, images, index)) for party, record in zip(parties, found.records, strict=True)
     ]
     contenders = tuple(
-        Contender(entrant, score(labels, entrant.answers, len(index)), str(party.target.path), record.fresh)
+        Contender(entrant, score(labels, entrant.predictions, len(index)), str(party.target.path), record.fresh)
         for party, entrant, record in zip(parties, entrants, found.records, strict=True)
     )
     told = [f"{party.name}: {note}" for party, record in zip(parties, found.records, strict=True) for note in record.notes]
@@ -194,9 +194,9 @@ def _compared(parties: Sequence[_Party], found: _Found, folder: Path | None) -> 
     )
 
 
-def _answers(record: Record, images: Sequence[Image], index: dict[str, int]) -> Answers:
+def _answers(record: Record, images: Sequence[Image], index: dict[str, int]) -> ModelPredictions:
     answers = [record.answers[image.path] for image in images]
-    return Answers(
+    return ModelPredictions(
         predicted=np.array([index[answer.predicted] for answer in answers], dtype=np.int64),
         probability=np.array([answer.probability for answer in answers], dtype=np.float64),
         losses=np.array([answer.loss for answer in answers], dtype=np.float64),

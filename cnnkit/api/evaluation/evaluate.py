@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
-from cnnkit.api.evaluation.ood import Strangers, meet_strangers, stranger_files
+from cnnkit.api.evaluation.ood import OodEvaluation, evaluate_ood, ood_files
 from cnnkit.api.inference.samples import other_samples, run_samples
 from cnnkit.api.inference.split_predictions import classified
 from cnnkit.api.inference.target import Target, find_target
@@ -24,7 +24,7 @@ from cnnkit.metrics.classification import TOP_K, ClassificationReport, classific
 from cnnkit.metrics.confusion import Normalize, normalized
 from cnnkit.metrics.selective import SelectiveReport, selective_report
 from cnnkit.metrics.temperature_effect import TemperatureEffect, temperature_effect
-from cnnkit.metrics.warnings import remarks
+from cnnkit.metrics.warnings import evaluation_warnings
 from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -54,7 +54,7 @@ class Evaluation:
     folder: Path | None
     selective: SelectiveReport
     effect: TemperatureEffect
-    strangers: Strangers | None = None
+    ood: OodEvaluation | None = None
     opened: int = 0
     views: Views = PLAIN_VIEW
     normalize: Normalize = "none"
@@ -67,7 +67,7 @@ class Evaluation:
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
         tta = {} if self.views == PLAIN_VIEW else {"tta": self.views.to_dict()}
-        ood = {"ood": self.strangers.to_dict()} if self.strangers else {}
+        ood = {"ood": self.ood.to_dict()} if self.ood else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
         return {
@@ -139,7 +139,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
     if all_probabilities and folder is None:
         raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
-    strange = stranger_files(ood) if ood is not None else []
+    ood_images = ood_files(ood) if ood is not None else []
     answers = classified(classifier, samples, progress)
     if not answers.records:
         path, reason = answers.bad[0]
@@ -165,11 +165,11 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
         labels=labels,
         probabilities=answers.probabilities,
         bad=answers.bad,
-        notes=(*notes, *note, *remarks(report)),
+        notes=(*notes, *note, *evaluation_warnings(report)),
         folder=folder,
         selective=selective,
         effect=temperature_effect(labels, answers.probabilities, known.temperature, known.calibration, report=report),
-        strangers=meet_strangers(classifier, strange, selective.top, rules.abstention, progress) if strange else None,
+        ood=evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress) if ood_images else None,
         opened=opened,
         views=views,
         normalize=normalize,
@@ -185,7 +185,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     from cnnkit.report.pictures.reliability import plot_reliability
     from cnnkit.report.pictures.risk import plot_risk_coverage
     from cnnkit.report.terminal.calibration import effect_line
-    from cnnkit.report.terminal.selective import risk_coverage_table, stranger_sentence
+    from cnnkit.report.terminal.selective import ood_sentence, risk_coverage_table
     from cnnkit.report.terminal.text import report_text
 
     report = evaluation.report
@@ -202,14 +202,14 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         rows = [{"true": name, **dict(zip(heads, row, strict=True))} for name, row in zip(report.classes, shares, strict=True)]
         write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
     more = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
-    more += [stranger_sentence(evaluation.strangers.report, report.split)] if evaluation.strangers else []
+    more += [ood_sentence(evaluation.ood.report, report.split)] if evaluation.ood else []
     write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
     plot_reliability(evaluation.effect, folder / "reliability.png")
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
     (folder / "ood.csv").unlink(missing_ok=True)  # one of an earlier evaluation says nothing about this one
-    if evaluation.strangers:
-        evaluation.strangers.write(folder / "ood.csv")
+    if evaluation.ood:
+        evaluation.ood.write(folder / "ood.csv")
 
 
 def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Iterator[dict[str, object]]:

@@ -15,15 +15,15 @@ from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
 from cnnkit.files import write_csv
 from cnnkit.metrics.abstention import Abstention
-from cnnkit.metrics.ood import StrangerReport, stranger_report
+from cnnkit.metrics.ood import OodReport, ood_report
 from cnnkit.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
-class Strangers:
+class OodEvaluation:
     """The figures, and one answer per file, abstained or not by the report's threshold."""
 
-    report: StrangerReport
+    report: OodReport
     answers: tuple[Prediction, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,16 +38,16 @@ class Strangers:
         write_csv(path, columns, [{column: row[column] for column in columns} for row in rows])
 
 
-def stranger_files(folder: str | Path) -> list[Path]:
+def ood_files(folder: str | Path) -> list[Path]:
     """Return the images in and below `folder`; raises `DataError` if there is none."""
     if not Path(folder).is_dir():
         raise DataError(f"--ood {folder}: no such folder; name a folder of images that are of none of the model's classes")
     return image_paths([folder])
 
 
-def meet_strangers(
+def evaluate_ood(
     classifier: Classifier, files: Sequence[Path], top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None = None
-) -> Strangers:
+) -> OodEvaluation:
     """Show a classifier `files`, images of another kind, and compare with `top` (N,), its top probabilities on its own images.
 
     The threshold is that of `rule`, if there is one. Raises `DataError` if no file can be read.
@@ -60,8 +60,8 @@ def meet_strangers(
     tops = [share for answer in answers for _, share in answer.top(1)]
     if not tops:
         raise DataError(f"--ood: not one of {len(files)} images can be read, such as {answers[0].path}: {answers[0].error}")
-    report = stranger_report(top, tops, rule.threshold if rule else None)
-    return Strangers(report, tuple(_judged(answer, report.threshold) for answer in answers))
+    report = ood_report(top, tops, rule.threshold if rule else None)
+    return OodEvaluation(report, tuple(_judged(answer, report.threshold) for answer in answers))
 
 
 def _judged(answer: Prediction, threshold: float) -> Prediction:

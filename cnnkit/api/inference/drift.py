@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
-from cnnkit.metrics.drift import FEWEST, Drift, Fingerprint, compare, fingerprint
+from cnnkit.metrics.drift import MIN_IMAGES, Drift, Fingerprint, compare, fingerprint
 from cnnkit.model.classifier import Classifier, ClassifierWithRules
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -49,7 +49,7 @@ class DriftWatch:
 
     def result(self) -> Drift | None:
         """Compare; None if the file has no fingerprint, or too few images were seen to tell."""
-        if self._known is None or sum(map(len, self._predicted)) < FEWEST:
+        if self._known is None or sum(map(len, self._predicted)) < MIN_IMAGES:
             return None
         return compare(self._known, np.concatenate(self._looks), np.concatenate(self._predicted))
 

@@ -124,7 +124,7 @@ def _answers(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch:
 
 def _judged(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:
     """Yield an answer without a path for each row of probabilities (N, K)."""
-    answered = rules.abstention.answers(probabilities.max(1)) if rules.abstention else np.ones(len(probabilities), np.bool_)
+    answered = rules.abstention.accepts(probabilities.max(1)) if rules.abstention else np.ones(len(probabilities), np.bool_)
     inside = rules.label_sets.members(probabilities) if rules.label_sets else None
     for row, chances in enumerate(probabilities):
         members = None if inside is None else tuple(classes[k] for k in np.argsort(-chances, kind="stable") if inside[row, k])

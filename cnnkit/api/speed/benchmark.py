@@ -22,7 +22,7 @@ from cnnkit.errors import ConfigError
 from cnnkit.model.file import save_model
 from cnnkit.registry import EXPORTERS, find
 from cnnkit.run_dir import RunDir
-from cnnkit.speed.stopwatch import BUSY, Meter, Others, cores
+from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms, cores
 from cnnkit.speed.values import Benchmark, ModelSpeed, TrainingSpeed
 
 UNTRAINED = "untrained.safetensors"
@@ -41,7 +41,7 @@ class Bench:
 
         No run is written. Raises `CnnkitError` as `prepare` does.
         """
-        others = Others(self.meter)
+        others = OtherPrograms(self.meter)
         speed, model, notes = self._training(config, predict=True)
         return self._benchmark(others, speed, [model] if model else [], notes)
 
@@ -54,7 +54,7 @@ class Bench:
         run = target.run
         if data is None and run is None:
             raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name images with --data FOLDER")
-        others = Others(self.meter)
+        others = OtherPrograms(self.meter)
         if data is None and run is not None:
             samples = run_samples(run, None)
             source, records = samples.source, samples.records
@@ -89,10 +89,12 @@ class Bench:
     def _progress(self, done: int, total: int) -> None:
         self.tell(f"reading images, {done:,} of {total:,}")
 
-    def _benchmark(self, others: Others, training: TrainingSpeed | None, models: Sequence[ModelSpeed], notes: Sequence[str]) -> Benchmark:
+    def _benchmark(
+        self, others: OtherPrograms, training: TrainingSpeed | None, models: Sequence[ModelSpeed], notes: Sequence[str]
+    ) -> Benchmark:
         busy = others.share()
         too_low = f"other programs used {100 * busy:.0f} % of the processors meanwhile: without them the figures are higher"
-        noted = (*notes, *([too_low] if busy > BUSY else []))
+        noted = (*notes, *([too_low] if busy > MAX_BUSY_SHARE else []))
         return Benchmark(_machine(), self.seconds, training, tuple(models), busy, noted)
 
 

@@ -16,7 +16,7 @@ from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.model.classifier import Classifier
-from cnnkit.speed.stopwatch import Meter, timed
+from cnnkit.speed.stopwatch import Meter, time_portions
 from cnnkit.speed.values import Latency, ModelSpeed
 
 MOST_BYTES = 256_000_000  # of decoded images that are kept: 64 photos of 4 MB
@@ -41,9 +41,9 @@ def measure_model(
     readable, images = _decoded(source, records)
     kind = "torch" if path.suffix == ".safetensors" else path.suffix.removeprefix(".")
     tell(f"timing predict, {kind}")
-    predict = timed(_from_files(classifier, source, readable), seconds, meter)
+    predict = time_portions(_from_files(classifier, source, readable), seconds, meter)
     tell(f"timing classify, {kind}")
-    classify = timed(_from_pixels(classifier, images), seconds, meter)
+    classify = time_portions(_from_pixels(classifier, images), seconds, meter)
     tell(f"timing one image, {kind}")
     latency = _latency(classifier, source, readable, seconds, meter.wall)
     return ModelSpeed(kind, str(path), source.name, predict, classify, latency)

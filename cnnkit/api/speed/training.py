@@ -26,8 +26,8 @@ from cnnkit.engine.fit import fit, initial_state
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device
 from cnnkit.engine.validation import validate
-from cnnkit.speed.stopwatch import Meter, Stopwatch, settler, timed
-from cnnkit.speed.values import TRAINING_STAGES, Stage, TrainingSpeed, Trial
+from cnnkit.speed.stopwatch import Meter, Stopwatch, synchronizer, time_portions
+from cnnkit.speed.values import TRAINING_STAGES, StageSpeed, TrainingSpeed, Trial
 
 Batch = tuple[Tensor, Tensor]
 LOADED = 256  # files that are read over and over: none is read from a cold disk then, and the store is about this too
@@ -69,9 +69,9 @@ class Feed:
             while True:
                 asked = self.clock()
                 batch = next(batches)
-                self.watch.waited(self.clock() - asked)
+                self.watch.add_wait(self.clock() - asked)
                 yield batch
-                if not self.watch.going(len(batch[1])):  # who asks again is done with this one
+                if not self.watch.should_continue_after(len(batch[1])):  # the next request means that this batch is done
                     return
 
 
@@ -110,7 +110,7 @@ class TrainingBench:
             spare_gpu=_spare_gpu(job.runtime.device),
         )
 
-    def turn(self) -> dict[str, Stage]:
+    def turn(self) -> dict[str, StageSpeed]:
         """Time the training, ``train``, and its step on tensors in memory, ``step``, one after the other."""
         job = self.job
         return {
@@ -120,12 +120,12 @@ class TrainingBench:
 
     def _fit(
         self, name: str, epochs: Callable[[int], Iterable[Batch]], model: nn.Module | None = None, runtime: Runtime | None = None
-    ) -> Stage:
+    ) -> StageSpeed:
         """Time one endless epoch of `fit`, all layers learning."""
         self.tell(f"timing {name}")
         job, model, runtime = self.job, model or self.job.model, runtime or self.job.runtime
         optim = job.optim.model_copy(update={"lr": HARMLESS_LR, "epochs": 1, "budget": 0.0, "freeze_epochs": 0})
-        watch = Stopwatch(self.seconds, self.meter, settler(runtime.device))
+        watch = Stopwatch(self.seconds, self.meter, synchronizer(runtime.device))
         spec = job.header.preprocessing
         image = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=runtime.device)
         val = Ready(((image, torch.zeros(1, dtype=torch.int64, device=runtime.device)),))
@@ -135,7 +135,7 @@ class TrainingBench:
         next(iter(fit(model, feed, val, optim, runtime, state, num_classes=classes, class_weights=job.weights)))
         return watch.stage
 
-    def _step(self, name: str, model: nn.Module, runtime: Runtime, batch_size: int) -> Stage:
+    def _step(self, name: str, model: nn.Module, runtime: Runtime, batch_size: int) -> StageSpeed:
         """Time `fit` on random images that lie ready on the device."""
         spec, classes = self.job.header.preprocessing, len(self.job.header.classes)
         random = torch.Generator().manual_seed(0)
@@ -144,7 +144,7 @@ class TrainingBench:
         ready = Ready(tuple((images.to(runtime.device), labels.to(runtime.device)) for images, labels in made))
         return self._fit(name, ready.epoch, model, runtime)
 
-    def _load(self) -> tuple[Stage, NDArray[np.uint8]]:
+    def _load(self) -> tuple[StageSpeed, NDArray[np.uint8]]:
         """Time reading and decoding in worker processes; also return the canvases of the files that were read, (n, C, S, S)."""
         self.tell("timing load")
         records = self._sample()
@@ -159,7 +159,7 @@ class TrainingBench:
                 canvases.append(block.canvases)
                 if sum(map(len, canvases)) >= len(records) or self.meter.wall() - began > self.seconds:
                     break
-            stage = timed((len(block.facts) for block in blocks), self.seconds, self.meter)
+            stage = time_portions((len(block.facts) for block in blocks), self.seconds, self.meter)
         return stage, np.concatenate(canvases)
 
     def _sample(self) -> Sequence[Record]:
@@ -168,10 +168,10 @@ class TrainingBench:
         paths = {sample.path for sample in chosen[:: max(1, len(chosen) // LOADED)][:LOADED]}
         return [record for record in self.source.records if record.path in paths]
 
-    def _between(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, Stage]:
+    def _between(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
         """Time what `Batches` does with the canvases, one thing at a time."""
         batches, device = self.job.batches, self.job.batches.device
-        settle = settler(device)
+        settle = synchronizer(device)
         parts = max(1, len(rows) // batches.batch_size)
 
         def gathered() -> Iterator[Tensor]:
@@ -193,17 +193,17 @@ class TrainingBench:
             "augment": (len(augmented(number)) for number in count()),
             "normalise": (len(batches.preprocess.normalise(varied)) for _ in count()),
         }
-        stages: dict[str, Stage] = {}
+        stages: dict[str, StageSpeed] = {}
         for name, portions in work.items():
             self.tell(f"timing {name}")
-            stages[name] = timed(portions, self.seconds, self.meter, settle)
+            stages[name] = time_portions(portions, self.seconds, self.meter, settle)
         return stages
 
-    def _validate(self) -> Stage:
+    def _validate(self) -> StageSpeed:
         """Time validation on the val images, over and over."""
         self.tell("timing validate")
         job = self.job
-        watch = Stopwatch(self.seconds, self.meter, settler(job.runtime.device))
+        watch = Stopwatch(self.seconds, self.meter, synchronizer(job.runtime.device))
         validate(job.model, Feed(job.val_batches.epoch, watch, self.meter.wall), job.runtime, len(job.header.classes))
         return watch.stage
 

@@ -30,7 +30,7 @@ from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
 from cnnkit.files import check_writable, write_csv, write_json
 from cnnkit.metrics.growth import Forecast, forecast
-from cnnkit.metrics.learning_curve import LEAST_SIZES
+from cnnkit.metrics.learning_curve import MIN_SIZES
 from cnnkit.model.file import load_model
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -107,7 +107,7 @@ class MoreData:
         """Say what `added` more images of a class would bring; None before three sizes are trained."""
         by_share = {share: [each for each in self.finished if each.share == share] for share in self.shares}
         sizes = [group for group in by_share.values() if group]
-        if len(sizes) < LEAST_SIZES:
+        if len(sizes) < MIN_SIZES:
             return None
         images, right = (
             np.array([np.mean([getattr(each, name) for each in group], axis=0) for group in sizes]) for name in ("images", "right")
@@ -223,9 +223,9 @@ def _training(row: Mapping[str, Any]) -> PartTraining:
 def _checked(shares: Sequence[float]) -> tuple[float, ...]:
     """Return `shares` ascending; raises `ConfigError` if they make no curve that ends with all images."""
     chosen = tuple(sorted(set(shares)))
-    if len(chosen) < LEAST_SIZES or chosen[0] <= 0 or chosen[-1] != 1:
+    if len(chosen) < MIN_SIZES or chosen[0] <= 0 or chosen[-1] != 1:
         given = ",".join(f"{share:g}" for share in shares)
-        raise ConfigError(f"`--shares` (={given}) must be at least {LEAST_SIZES} shares above 0 that end with 1, such as 1/8,1/4,1/2,1")
+        raise ConfigError(f"`--shares` (={given}) must be at least {MIN_SIZES} shares above 0 that end with 1, such as 1/8,1/4,1/2,1")
     return chosen
 
 

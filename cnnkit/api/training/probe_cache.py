@@ -14,7 +14,7 @@ from torch import nn
 from cnnkit.data.store.cached_results import cached_result
 from cnnkit.engine.probe import ProbeCache, speed_key, training_speed
 from cnnkit.engine.runtime import Runtime
-from cnnkit.speed.stopwatch import BUSY, Meter, Others
+from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
 
 Measure = Callable[..., float]  # `training_speed`
 PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
@@ -29,13 +29,13 @@ def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:
 
     def remember(asked: Hashable, probe: Callable[[], Runtime]) -> Runtime:
         today = str(datetime.now().astimezone().date())
-        others = Others(meter or Meter())
+        others = OtherPrograms(meter or Meter())
 
         def work() -> dict[str, Any]:
             found = probe()
             return {"runtime": found.facts(), "reason": found.reason, "day": today}
 
-        answer = cached_result(folder, "probe", (_machine(), asked), work, should_keep=lambda: others.share() <= BUSY)
+        answer = cached_result(folder, "probe", (_machine(), asked), work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
         then = "" if answer["day"] == today else f", on {answer['day']}"
         return Runtime.from_facts(answer["runtime"], answer["reason"] + then)
 
@@ -53,13 +53,13 @@ def cached_speed(
     meter: Meter | None = None,
 ) -> float:
     """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
-    others = Others(meter or Meter())
+    others = OtherPrograms(meter or Meter())
     asked = (_machine(), *speed_key(model), runtime.facts(), image_shape, batch_size)
 
     def work() -> dict[str, Any]:
         return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
 
-    answer = cached_result(folder, "speed", asked, work, should_keep=lambda: others.share() <= BUSY)
+    answer = cached_result(folder, "speed", asked, work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
     return float(answer["images_per_second"])
 
 

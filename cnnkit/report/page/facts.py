@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import listed
-from cnnkit.metrics.class_scores import FEW_IMAGES
+from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.report.page.curves import Course
 from cnnkit.report.page.metrics import ClassRow
 from cnnkit.report.terminal.console import escaped
@@ -116,7 +116,7 @@ def _measured_limits(metrics: StoredMetrics | None, classes: Sequence[ClassRow])
         if not one.beaten:
             yield f"Not shown to be better than {escaped(one.summary)}, which is right for {percent(one.accuracy.value)} %."
     if few := [row.name for row in classes if row.few]:
-        yield f"Fewer than {FEW_IMAGES} {metrics.split} images, so that scores are rough: {_named(few)}."
+        yield f"Fewer than {MIN_CLASS_IMAGES} {metrics.split} images, so that scores are rough: {_named(few)}."
     if absent := [row.name for row in classes if not row.support]:
         yield f"No {metrics.split} image at all: {_named(absent)}."
     if unused := [row.name for row in classes if row.support and row.missed == row.support and not row.false_alarms]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnkit.report.pictures.thumbnail import data_uri, png, shrunk
 from cnnkit.report.terminal.console import escaped
-from cnnkit.report.terminal.health import MOST_BARS, by_severity, class_sizes, verdict, worst
+from cnnkit.report.terminal.health import MAX_BARS, by_severity, class_sizes, highest_severity, verdict
 from cnnkit.report.terminal.numbers import percent
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def health_html(health: Health, thumbs: Mapping[str, bytes], *, title: str = "He
         tests=case_tests(shown),
         title=title,
         verdict=verdict(health),
-        worst=worst(health),
+        worst=highest_severity(health),
         classes=health.classes,
         most=max(health.classes.values(), default=1) or 1,
-        sizes=class_sizes(health.classes) if len(health.classes) > MOST_BARS else "",
+        sizes=class_sizes(health.classes) if len(health.classes) > MAX_BARS else "",
         findings=by_severity(health.findings),
         notes=health.notes,
         thumbs=shown,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnkit.metrics.class_scores import FEW_IMAGES
+from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.proportion import Estimate, wilson
 from cnnkit.report.terminal.numbers import UNDEFINED, percent
@@ -147,7 +147,7 @@ def class_rows(metrics: StoredMetrics, table: Counts) -> list[ClassRow]:
                 recall=_share(scores.recall),
                 f1=_share(scores.f1),
                 bar=wilson(hits, support),
-                few=support < FEW_IMAGES,
+                few=support < MIN_CLASS_IMAGES,
                 missed=support - hits,
                 false_alarms=predicted - hits,
             )

@@ -27,7 +27,7 @@ from cnnkit.report.page.gallery import MOST_BUTTONS, Answer, Choice, matrix, pai
 from cnnkit.report.page.html import MOST_OF_A_CASE, SHOWN, case_tests, render, sealed
 from cnnkit.report.page.metrics import class_rows, headline, metric_rows
 from cnnkit.report.pictures.thumbnail import data_uri, webp
-from cnnkit.report.terminal.health import by_severity, verdict, worst
+from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
@@ -96,7 +96,7 @@ def run_html(page: RunPage) -> str:
             most_images=max((sum(counts.values()) for counts in page.images.values()), default=0) or 1,
             health=page.health,
             verdict=verdict(page.health) if page.health else "",
-            worst=worst(page.health) if page.health else "none",
+            worst=highest_severity(page.health) if page.health else "none",
             findings=findings,
             shown=SHOWN,
             most_of_a_case=MOST_OF_A_CASE,

@@ -1,4 +1,4 @@
-"""The picture of a comparison: every pair's differences with their intervals, one below the other (a forest plot)."""
+"""The forest plot of a comparison: the differences of all pairs with their intervals."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 120
-_ROW, _REST = 0.34, 2.1  # inches: of a pair, and of what stands above and below
-_WORSE, _BETTER, _UNTOLD = "#b35806", "#1f77b4", "#555555"
-_ROOM = 1.15  # of the farthest end of an interval: what is shown on both sides of 0
+_ROW_HEIGHT, _MARGIN_HEIGHT = 0.34, 2.1  # inches, of each pair and of titles and legend together
+_WORSE, _BETTER, _UNCLEAR = "#b35806", "#1f77b4", "#555555"
+_AXIS_MARGIN = 1.15  # of the farthest end of an interval, in both directions from 0
 
 
 def plot_differences(comparison: Comparison, path: Path) -> None:
     """Write the differences in accuracy, macro-F1 (points) and loss (nats) of every pair to `path` (PNG), zero in the middle.
 
-    A filled dot is a difference in accuracy that McNemar's test tells, blue where the second is better; a ring is one that it does
-    not. The other two have no test: their intervals are drawn in gray.
+    A filled dot marks a difference in accuracy that McNemar's test finds significant, blue if the second model is better. An empty dot
+    marks any other difference in accuracy. Macro-F1 and loss have no test and are gray.
     """
     pairs = comparison.pairs
-    figure = Figure(figsize=(11.0, _REST + _ROW * len(pairs)), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(11.0, _MARGIN_HEIGHT + _ROW_HEIGHT * len(pairs)), dpi=_DPI, layout="constrained")
     accuracy, macro_f1, loss = figure.subplots(1, 3, sharey=True)
-    told = [(_BETTER if pair.better == pair.second else _WORSE) if pair.better else _UNTOLD for pair in pairs]
-    _draw(accuracy, [pair.accuracy for pair in pairs], 100, told, [pair.better is not None for pair in pairs])
-    gray = [_UNTOLD] * len(pairs)
+    colours = [(_BETTER if pair.better == pair.second else _WORSE) if pair.better else _UNCLEAR for pair in pairs]
+    _draw(accuracy, [pair.accuracy for pair in pairs], 100, colours, [pair.better is not None for pair in pairs])
+    gray = [_UNCLEAR] * len(pairs)
     _draw(macro_f1, [pair.macro_f1 for pair in pairs], 100, gray, [True] * len(pairs))
     _draw(loss, [pair.loss for pair in pairs], 1, gray, [True] * len(pairs))
     for axes, title, label in (
@@ -51,7 +51,7 @@ def plot_differences(comparison: Comparison, path: Path) -> None:
     accuracy.set_yticks(range(len(pairs)), [f"{labels[pair.first]} → {labels[pair.second]}" for pair in pairs], family=families())
     accuracy.set_ylim(len(pairs) - 0.5, -0.5)
     figure.suptitle(f"{comparison.split}, {len(comparison.paths):,} images: from the first to the second, 95 % intervals", fontsize=11)
-    kinds = ((_BETTER, True, "better, p < 0.05"), (_WORSE, True, "worse, p < 0.05"), (_UNTOLD, False, "cannot be told"))
+    kinds = ((_BETTER, True, "better, p < 0.05"), (_WORSE, True, "worse, p < 0.05"), (_UNCLEAR, False, "not significant"))
     figure.legend(handles=[_key(*kind) for kind in kinds], loc="outside lower left", ncols=len(kinds), frameon=False, fontsize=8)
     with whole_file(path) as part, part.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
@@ -64,7 +64,7 @@ def _draw(axes: Axes, estimates: Sequence[Estimate], scale: float, colours: Sequ
         axes.plot([scale * estimate.value], [row], "o", color=colour, markerfacecolor=colour if full else "white", markersize=7)
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     ends = [scale * end for each in estimates for end in (each.low, each.value, each.high) if math.isfinite(end)]
-    reach = _ROOM * max(map(abs, ends)) or 1.0
+    reach = _AXIS_MARGIN * max(map(abs, ends)) or 1.0
     axes.set_xlim(-reach, reach)
     axes.grid(axis="x", alpha=0.3)
 

@@ -1,4 +1,4 @@
-"""The confusion matrix as a PNG file: numbers while they fit, then colours in an order that shows who is taken for whom."""
+"""The confusion matrix as a PNG file: with numbers, or for many classes as colours in an order that shows groups of confused classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from cnnkit.metrics.confusion import SHARE_OF, Normalize, confusion_order, crowded, normalized
+from cnnkit.metrics.confusion import SHARE_OF, Normalize, confusion_order, most_confused_ranges, normalized
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.scores import Scores
 from cnnkit.report.pictures.fonts import families, plot_labels
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
     from matplotlib.image import AxesImage
 
-_MOST_NUMBERED = 30  # classes: beyond, a count no longer fits its cell
-_MOST_LABELS = 120  # of an axis: beyond, names of 6 points would touch
-_SIDE = 13.0  # inches of a matrix without numbers, at least
-_CELL = 2  # px, at least
-_DETAILS, _DETAIL = 6, 15  # parts that are enlarged where not every class is named, and the classes in each
+_MAX_NUMBERED_CLASSES = 30  # the counts of more classes do not fit their cells
+_MAX_LABELS = 120  # more names of 6 points would touch on an axis
+_MIN_MATRIX_INCHES = 13.0  # of a matrix without numbers
+_MIN_CELL_PIXELS = 2
+_MAX_DETAILS, _DETAIL_CLASSES = 6, 15  # enlarged parts, if not every class has a label, and the classes in each part
 
-# Where most cells are empty these stay white, and one image in a thousand must still be seen beside them.
-_FROM_LIGHT = LinearSegmentedColormap.from_list("blues from light", colormaps["Blues"](np.linspace(0.3, 1.0, 256)))
+# Empty cells are white, and one image in a thousand must differ from them.
+_LIGHT_BLUES = LinearSegmentedColormap.from_list("blues from light", colormaps["Blues"](np.linspace(0.3, 1.0, 256)))
 
 
 def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize: Normalize = "none") -> None:
     """Write a (K, K) table of counts to `path` (PNG): rows true, columns predicted, coloured by the share of the row.
 
-    With `normalize` true, pred or all the numbers are percent of the row, the column or all images, and so is the colour (see
-    `cnnkit.metrics.confusion`). Up to 30 classes the cells carry their numbers. Of more, classes that are taken for each other stand
-    side by side, so that groups of them show as blocks. Beyond 120 only one class in n is named, and the parts with the most mistakes
-    are enlarged below, with every name. The colour scale is a square root, so that a confusion of a few percent shows. A name that
-    no installed font can write appears as ``class`` and its index.
+    With `normalize` true, pred or all, numbers and colours are shares of the row, the column or all images (see
+    `cnnkit.metrics.confusion`). The cells of up to 30 classes have numbers. With more classes, confused classes are neighbours, so that
+    groups show as blocks. With more than 120 classes, only one class in n has a label. The parts with the most mistakes are then enlarged
+    below with all labels. The colour scale is a square root, so that a confusion of a few percent shows. A name that no installed font
+    can write becomes ``class`` and its index.
     """
     share_of = "true" if normalize == "none" else normalize
     shares = normalized(table, share_of)
-    if len(classes) <= _MOST_NUMBERED:
+    if len(classes) <= _MAX_NUMBERED_CLASSES:
         figure = _with_numbers(table, shares, classes, f"share of {SHARE_OF[share_of]}", normalize)
     else:
         figure = _clustered(table, shares, classes, f"share of {SHARE_OF[share_of]}")
@@ -55,18 +55,18 @@ def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize:
 
 
 def _with_numbers(table: Counts, shares: Scores, classes: Sequence[str], meaning: str, normalize: Normalize) -> Figure:
-    side = 4.0 + 0.36 * len(classes)
-    figure = Figure(figsize=(side + 1.0, side), dpi=DPI, layout="compressed")
+    inches = 4.0 + 0.36 * len(classes)
+    figure = Figure(figsize=(inches + 1.0, inches), dpi=DPI, layout="compressed")
     axes = figure.add_subplot()
     image = _draw(axes, shares, colormaps["Blues"])
-    _name(axes, plot_labels(classes), range(len(classes)), 9)
+    _label(axes, plot_labels(classes), range(len(classes)), 9)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    size = 9 if normalize == "none" and table.max() < 1000 else 7  # noqa: PLR2004 - four digits are wider than a cell at 9 points
+    size = 9 if normalize == "none" and table.max() < 1000 else 7  # noqa: PLR2004 - four digits at 9 points are wider than a cell
     for row, column in zip(*np.nonzero(table), strict=True):
         share = shares[row, column]
         text = str(table[row, column]) if normalize == "none" else f"{100 * share:.1f}"
-        colour = "white" if share > 0.3 else "black"  # noqa: PLR2004 - where Blues turns dark
+        colour = "white" if share > 0.3 else "black"  # noqa: PLR2004 - Blues is dark above
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     _scale(figure, image, [axes], meaning)
     return figure
@@ -76,29 +76,29 @@ def _clustered(table: Counts, shares: Scores, classes: Sequence[str], meaning: s
     count = len(classes)
     order = confusion_order(table)
     shares = shares[np.ix_(order, order)]
-    names = [plot_labels(classes)[place] for place in order]
-    side = max(_SIDE, count * _CELL / DPI)
-    step = math.ceil(count / _MOST_LABELS)
-    details = crowded(table[np.ix_(order, order)], _DETAIL, _DETAILS) if step > 1 else []
-    below = side / 3 * math.ceil(len(details) / 3)
-    layout = "constrained" if details else "compressed"  # the latter leaves the names of axes inside, but knows no subfigures
-    figure = Figure(figsize=(side + 3.0, side + below + 1.8), dpi=DPI, layout=layout)
-    halves = figure.subfigures(2, 1, height_ratios=[side + 1.8, below], squeeze=False)[:, 0] if details else None
+    names = [plot_labels(classes)[index] for index in order]
+    inches = max(_MIN_MATRIX_INCHES, count * _MIN_CELL_PIXELS / DPI)
+    step = math.ceil(count / _MAX_LABELS)
+    details = most_confused_ranges(table[np.ix_(order, order)], _DETAIL_CLASSES, _MAX_DETAILS) if step > 1 else []
+    below = inches / 3 * math.ceil(len(details) / 3)
+    layout = "constrained" if details else "compressed"  # "compressed" keeps the names of axes inside, but has no subfigures
+    figure = Figure(figsize=(inches + 3.0, inches + below + 1.8), dpi=DPI, layout=layout)
+    halves = figure.subfigures(2, 1, height_ratios=[inches + 1.8, below], squeeze=False)[:, 0] if details else None
     whole, parts = (figure, None) if halves is None else (halves[0], halves[1])
     axes = whole.add_subplot()
-    image = _draw(axes, shares, _FROM_LIGHT)
-    _name(axes, names[::step], range(0, count, step), max(6, min(10, int(50 * side / count))))
-    named = "" if step == 1 else f"; one class in {step} is named"
+    image = _draw(axes, shares, _LIGHT_BLUES)
+    _label(axes, names[::step], range(0, count, step), max(6, min(10, int(50 * inches / count))))
+    named = "" if step == 1 else f"; one class in {step} has a label"
     axes.set_xlabel(f"predicted class, in the same order{named}", fontsize=14)
-    axes.set_ylabel("true class; classes that are taken for each other stand side by side", fontsize=14)
+    axes.set_ylabel("true class; confused classes are neighbours", fontsize=14)
     _scale(whole, image, [axes], meaning)
     if parts is not None:
-        parts.suptitle("Enlarged: where most mistakes are", fontsize=14)
+        parts.suptitle("Enlarged parts with the most mistakes", fontsize=14)
         for start, small in zip(details, parts.subplots(math.ceil(len(details) / 3), 3, squeeze=False).flat, strict=False):
-            part = slice(start, start + _DETAIL)
-            _draw(small, shares[part, part], _FROM_LIGHT)
-            _name(small, names[part], range(len(names[part])), 7)
-            axes.add_patch(Rectangle((start - 0.5, start - 0.5), _DETAIL, _DETAIL, fill=False, edgecolor="#d62728"))
+            part = slice(start, start + _DETAIL_CLASSES)
+            _draw(small, shares[part, part], _LIGHT_BLUES)
+            _label(small, names[part], range(len(names[part])), 7)
+            axes.add_patch(Rectangle((start - 0.5, start - 0.5), _DETAIL_CLASSES, _DETAIL_CLASSES, fill=False, edgecolor="#d62728"))
     return figure
 
 
@@ -106,9 +106,9 @@ def _draw(axes: Axes, shares: Scores, colours: Colormap) -> AxesImage:
     return axes.imshow(np.ma.masked_equal(shares, 0), cmap=colours, norm=PowerNorm(0.5, vmin=0.0, vmax=1.0), interpolation="nearest")
 
 
-def _name(axes: Axes, names: Sequence[str], places: Sequence[int], size: int) -> None:
-    axes.set_xticks(places, names, rotation=90, fontsize=size, family=families())
-    axes.set_yticks(places, names, fontsize=size, family=families())
+def _label(axes: Axes, names: Sequence[str], positions: Sequence[int], size: int) -> None:
+    axes.set_xticks(positions, names, rotation=90, fontsize=size, family=families())
+    axes.set_yticks(positions, names, fontsize=size, family=families())
 
 
 def _scale(figure: FigureBase, image: AxesImage, axes: Sequence[Axes], meaning: str) -> None:

@@ -1,4 +1,4 @@
-"""Many small pictures on one: rows of captioned tiles as a PNG, pixels as they are."""
+"""Contact sheets: rows of captioned tiles in one PNG that keeps their pixels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cnnkit.report.pictures import thumbnail
 from cnnkit.report.pictures.fonts import drawable, families
 
 Style = Literal["plain", "good", "bad"]
-SIDE = thumbnail.SIDE  # px of a tile; 8, 16, 32 and 64 divide it
-MOST_PIXELS = 60_000_000  # of a sheet: 180 MB while it is made; viewers begin to refuse somewhat above
+TILE_SIZE = thumbnail.THUMBNAIL_SIZE  # px; 8, 16, 32 and 64 divide it
+MAX_SHEET_PIXELS = 60_000_000  # take 180 MB in memory; many viewers refuse larger sheets
 _DPI = 100
 _POINTS = {"caption": 7.0, "label": 8.5, "title": 10.5}
 _GAP = 8  # px between tiles and around them
-_LINE = 14  # px of a line of captions
-_TITLE = 26  # px of the line above
-_EDGE = 3  # px of the frame that marks a tile
+_LINE_HEIGHT = 14  # px of a line of captions
+_TITLE_HEIGHT = 26  # px of the title line
+_FRAME_WIDTH = 3  # px around a marked tile
 _PAPER, _MAT, _INK, _FADED = (255, 255, 255), (236, 236, 236), "#111111", "#555555"
 _FRAMES: dict[Style, tuple[int, int, int]] = {"plain": _PAPER, "good": (34, 139, 34), "bad": (200, 30, 30)}
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One picture: uint8 RGB (H, W, 3), a line below it, and whether it is framed (``good`` green, ``bad`` red)."""
+    """A picture, uint8 RGB (H, W, 3), with a caption and a frame (``good`` green, ``bad`` red, ``plain`` none)."""
 
     image: NDArray[np.uint8]
     caption: str = ""
@@ -40,51 +40,51 @@ class Tile:
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), heads: Sequence[str] = (), title: str = "", side: int = SIDE
+    rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), heads: Sequence[str] = (), title: str = "", size: int = TILE_SIZE
 ) -> bytes:
-    """Return a PNG of `rows` of tiles, which need not be of one length.
+    """Return a PNG of `rows` of tiles; the rows may differ in length.
 
-    `labels` stand before the rows (one each), `heads` above the columns. A tile is at most `side` px a side: larger images are
-    averaged down, smaller ones enlarged by a whole factor with every pixel a square. Rows that would make the sheet larger
-    than `MOST_PIXELS` are left out, and the title says so. Texts are cut where they would not fit.
+    `labels` name the rows, `heads` the columns. A tile is `size` px wide and high. Larger images are averaged down, smaller images are
+    enlarged by a whole factor with every pixel a square. Rows that would make the sheet larger than `MAX_SHEET_PIXELS` are left out,
+    and the title tells their number. Texts that do not fit are cut.
     """
     columns = max((len(row) for row in rows), default=1)
-    grid = _Grid(side, columns, label=_label_width(labels), head=bool(heads), caption=any(tile.caption for row in rows for tile in row))
-    fitting = max(1, MOST_PIXELS // grid.width // grid.pitch)
+    grid = _Grid(size, columns, label=_label_width(labels), head=bool(heads), caption=any(tile.caption for row in rows for tile in row))
+    fitting = max(1, MAX_SHEET_PIXELS // grid.width // grid.pitch)
     if len(rows) > fitting:
         title = f"{title} (the first {fitting:,} of {len(rows):,} rows)".strip()
         rows = rows[:fitting]
     canvas = np.full((grid.height(len(rows)), grid.width, 3), _PAPER, np.uint8)
-    texts = [_Text(_GAP, 0, title, "title", grid.width - 2 * _GAP, _TITLE)]
-    texts += [_Text(grid.left(column), _TITLE, head, "caption", side, _LINE) for column, head in enumerate(heads[:columns])]
+    texts = [_Text(_GAP, 0, title, "title", grid.width - 2 * _GAP, _TITLE_HEIGHT)]
+    texts += [_Text(grid.left(column), _TITLE_HEIGHT, head, "caption", size, _LINE_HEIGHT) for column, head in enumerate(heads[:columns])]
     for number, row in enumerate(rows):
         top = grid.top(number)
         if number < len(labels):
-            texts.append(_Text(_GAP, top, labels[number], "label", grid.label - _GAP, side))
+            texts.append(_Text(_GAP, top, labels[number], "label", grid.label - _GAP, size))
         for column, tile in enumerate(row):
             left = grid.left(column)
-            _frame(canvas, top, left, side, tile.style)
-            canvas[top : top + side, left : left + side] = framed(tile.image, side)
-            texts.append(_Text(left, top + side + _EDGE, tile.caption, "caption", side, _LINE))
+            _draw_frame(canvas, top, left, size, tile.style)
+            canvas[top : top + size, left : left + size] = matted(tile.image, size)
+            texts.append(_Text(left, top + size + _FRAME_WIDTH, tile.caption, "caption", size, _LINE_HEIGHT))
     return _png(canvas, texts)
 
 
-def framed(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return `image` (H, W, 3) as large as it gets in the middle of a gray square of `side` px: averaged down, or its pixels as squares."""
-    image = thumbnail.shrunk(image, side)
-    factor = side // max(image.shape[:2])
+def matted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3), averaged down or enlarged by a whole factor, in the middle of a gray square of `size` px."""
+    image = thumbnail.shrunk(image, size)
+    factor = size // max(image.shape[:2])
     image = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    square = np.full((side, side, 3), _MAT, np.uint8)
-    top, left = ((side - pixels) // 2 for pixels in image.shape[:2])
+    square = np.full((size, size, 3), _MAT, np.uint8)
+    top, left = ((size - pixels) // 2 for pixels in image.shape[:2])
     square[top : top + image.shape[0], left : left + image.shape[1]] = image
     return square
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where tiles stand, in pixels; `label` is the width kept for the text before a row."""
+    """The positions of tiles in pixels; `label` is the width of the text before a row."""
 
-    side: int
+    size: int
     columns: int
     label: int
     head: bool
@@ -92,25 +92,25 @@ class _Grid:
 
     @property
     def pitch(self) -> int:
-        return self.side + _GAP + (_LINE if self.caption else 0)
+        return self.size + _GAP + (_LINE_HEIGHT if self.caption else 0)
 
     @property
     def width(self) -> int:
-        return _GAP + self.label + self.columns * (self.side + _GAP)
+        return _GAP + self.label + self.columns * (self.size + _GAP)
 
     def height(self, rows: int) -> int:
         return self.top(rows) + _GAP
 
     def left(self, column: int) -> int:
-        return _GAP + self.label + column * (self.side + _GAP)
+        return _GAP + self.label + column * (self.size + _GAP)
 
     def top(self, row: int) -> int:
-        return _TITLE + (_LINE if self.head else 0) + _GAP // 2 + row * self.pitch
+        return _TITLE_HEIGHT + (_LINE_HEIGHT if self.head else 0) + _GAP // 2 + row * self.pitch
 
 
 @dataclass(frozen=True)
 class _Text:
-    """A line in a box of `width` by `height` px whose upper left corner is at (x, y)."""
+    """A line of text in a box of `width` by `height` px with its upper left corner at (x, y)."""
 
     x: int
     y: int
@@ -120,18 +120,18 @@ class _Text:
     height: int
 
 
-def _frame(canvas: NDArray[np.uint8], top: int, left: int, side: int, style: Style) -> None:
+def _draw_frame(canvas: NDArray[np.uint8], top: int, left: int, size: int, style: Style) -> None:
     if style != "plain":
-        canvas[top - _EDGE : top + side + _EDGE, left - _EDGE : left + side + _EDGE] = _FRAMES[style]
+        canvas[top - _FRAME_WIDTH : top + size + _FRAME_WIDTH, left - _FRAME_WIDTH : left + size + _FRAME_WIDTH] = _FRAMES[style]
 
 
 def _label_width(labels: Sequence[str]) -> int:
     longest = max((_measure(drawable(label), _POINTS["label"]) for label in labels), default=0)
-    return min(2 * SIDE, round(longest) + 2 * _GAP) if longest else 0
+    return min(2 * TILE_SIZE, round(longest) + 2 * _GAP) if longest else 0
 
 
 def _png(canvas: NDArray[np.uint8], texts: Sequence[_Text]) -> bytes:
-    """Lay the texts over the pixels: `figimage` keeps every pixel, and matplotlib takes each letter from a font that has it."""
+    """Return a PNG of the canvas with the texts; `figimage` keeps every pixel, and matplotlib finds a font for each letter."""
     height, width = canvas.shape[:2]
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     figure.figimage(canvas, origin="upper")
@@ -155,10 +155,10 @@ def _png(canvas: NDArray[np.uint8], texts: Sequence[_Text]) -> bytes:
 
 
 def _cut(text: str, width: int, points: float) -> str:
-    """Shorten `text` in the middle until it fits: of a path, both the folder and the file's number tell something."""
+    """Return `text` shortened in the middle until it fits, because the folder and the number of a file both matter."""
     if _measure(text, points) <= width:
         return text
-    low, high = 0, len(text)  # letters that may stay
+    low, high = 0, len(text)  # bounds of the number of letters
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _measure(_middle_cut(text, middle), points) <= width else (low, middle)
@@ -166,12 +166,12 @@ def _cut(text: str, width: int, points: float) -> str:
 
 
 def _middle_cut(text: str, letters: int) -> str:
-    head = letters // 3  # the end tells more: file names differ there
+    head = letters // 3  # file names differ at the end
     return f"{text[:head]}…{text[len(text) - (letters - head) :]}"
 
 
 def _measure(text: str, points: float) -> float:
-    """The width of `text` in pixels."""
+    """Return the width of `text` in pixels."""
     font = _font()
     font.set_size(points, _DPI)
     font.set_text(text, 0.0)

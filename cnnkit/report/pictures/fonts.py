@@ -1,4 +1,4 @@
-"""Which class names a plot can write: the fonts at hand decide, and a missing letter must not become an empty box."""
+"""Fonts for class names in plots, and labels without letters that the fonts lack."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from matplotlib import font_manager
 
 from cnnkit.report.terminal.console import escaped
 
-_LATIN = "DejaVu Sans"  # ships with matplotlib: also Greek, Cyrillic, Arabic, Hebrew
-_OTHERS = (  # fonts with Chinese, Japanese or Korean that systems bring along; the first that is installed fills the gaps
+_LATIN_FONT = "DejaVu Sans"  # ships with matplotlib and has Greek, Cyrillic, Arabic and Hebrew
+_CJK_FONTS = (  # common system fonts with Chinese, Japanese or Korean; the first installed font fills the gaps
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
     "Source Han Sans",
@@ -22,14 +22,14 @@ _OTHERS = (  # fonts with Chinese, Japanese or Korean that systems bring along; 
     "Malgun Gothic",
     "Arial Unicode MS",
 )
-_LONGEST = 24  # characters; room for a label at both axes
+_MAX_LABEL_LENGTH = 24  # characters, to fit both axes
 
 
 @cache
 def families() -> tuple[str, ...]:
-    """Return the font families to write class names in, tried in this order for each letter."""
+    """Return the font families for class names, in the order of preference for each letter."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    return (_LATIN, *[name for name in _OTHERS if name in installed][:1])
+    return (_LATIN_FONT, *[name for name in _CJK_FONTS if name in installed][:1])
 
 
 @cache
@@ -39,18 +39,18 @@ def _letters() -> frozenset[int]:
 
 
 def plot_labels(classes: Sequence[str]) -> list[str]:
-    """Return a label for each class: its name, cut in the middle if long, or ``class 7`` (its index) if no font can write it."""
+    """Return a label for each class: its name, cut in the middle if long, or ``class 7`` (with its index) if no font can write it."""
     return [_label(index, name) for index, name in enumerate(classes)]
 
 
 def drawable(text: str) -> str:
-    """Return `text` with ``?`` for every letter that no font can write, and what cannot be printed written out."""
+    """Return `text` with escaped control characters and ``?`` for each letter that no font can write."""
     return "".join(letter if ord(letter) in _letters() else "?" for letter in escaped(text))
 
 
 def _label(index: int, name: str) -> str:
     if not name.isprintable() or not all(ord(letter) in _letters() for letter in name):
         return f"class {index}"
-    half = (_LONGEST - 1) // 2
-    short = name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}"
-    return short.replace("$", r"\$")  # a bare pair of $ would start a formula
+    half = (_MAX_LABEL_LENGTH - 1) // 2
+    short = name if len(name) <= _MAX_LABEL_LENGTH else f"{name[:half]}…{name[-half:]}"
+    return short.replace("$", r"\$")  # a pair of plain $ would enclose a formula

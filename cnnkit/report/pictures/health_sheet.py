@@ -1,4 +1,4 @@
-"""The findings that only eyes can judge, on one sheet: copies side by side, and images that look mislabelled."""
+"""The contact sheet of a data set's health: copies in rows, and images with suspect labels."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cnnkit.report.terminal.health import by_severity
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Finding, Health
 
-FOR_EYES = ("leak", "label-conflict", "duplicate", "label-suspect")
-MOST_CASES = 40  # of a finding: a sheet one still scrolls through
-PER_ROW = 6
+PICTURED_FINDINGS = ("leak", "label-conflict", "duplicate", "label-suspect")  # a person must look at the images
+MAX_CASES = 40  # of each finding
+FILES_PER_ROW = 6
 
 
 def sheet_files(health: Health) -> list[str]:
-    """Return the files that `health_sheet` shows, each once."""
+    """Return the distinct files that `health_sheet` shows."""
     return list(dict.fromkeys(file for _, row in _rows(health) for file in row))
 
 
 def health_sheet(health: Health, images: Mapping[str, NDArray[np.uint8]], *, title: str = "") -> bytes:
-    """Return a PNG with the cases of the findings `FOR_EYES`: one row for a group of copies, `PER_ROW` single files a row.
+    """Return a PNG with the cases of `PICTURED_FINDINGS`: one row for a group of copies, `FILES_PER_ROW` single files in a row.
 
-    `images` are uint8 RGB (H, W, 3) by path; a file without one is left out. At most `MOST_CASES` of a finding are shown.
+    `images` are uint8 RGB (H, W, 3) by path; a file without an image is left out. The sheet shows at most `MAX_CASES` of a finding.
     """
     rows = [(label, [Tile(images[file], file) for file in row if file in images]) for label, row in _rows(health)]
     rows = [(label, tiles) for label, tiles in rows if tiles]
@@ -36,12 +36,12 @@ def health_sheet(health: Health, images: Mapping[str, NDArray[np.uint8]], *, tit
 
 def _rows(health: Health) -> Iterator[tuple[str, tuple[str, ...]]]:
     for finding in by_severity(health.findings):
-        if finding.id in FOR_EYES:
+        if finding.id in PICTURED_FINDINGS:
             yield from ((finding.id, row) for row in _rows_of(finding))
 
 
 def _rows_of(finding: Finding) -> Iterator[tuple[str, ...]]:
-    cases = finding.files[:MOST_CASES]
+    cases = finding.files[:MAX_CASES]
     alone = [case[0] for case in cases if len(case) == 1]
-    yield from (case[:PER_ROW] for case in cases if len(case) > 1)
-    yield from (tuple(alone[start : start + PER_ROW]) for start in range(0, len(alone), PER_ROW))
+    yield from (case[:FILES_PER_ROW] for case in cases if len(case) > 1)
+    yield from (tuple(alone[start : start + FILES_PER_ROW]) for start in range(0, len(alone), FILES_PER_ROW))

@@ -1,4 +1,4 @@
-"""Heat maps to look at: over the image that the network saw, beside it, and the feature maps of its stages."""
+"""Pictures of an explanation: the heat map over the input of the network, and the feature maps of its stages."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet
-from cnnkit.report.pictures.overlay import COLOURS, overlay
+from cnnkit.report.pictures.overlay import COLOUR_MAP, overlay
 
 if TYPE_CHECKING:
     from cnnkit.explain.explanation import Explanation, Pictures
     from cnnkit.explain.stages import FeatureStage
 
-SIDE = 256  # px of a tile of one image
-SMALL = 128  # px of a tile among many
-ACROSS = 3  # images in a row of the sheet
-_SEEN = (255, 190, 0)  # the frame around what the network sees of the file
-_LEGEND = "purple: none, yellow: most; line: half of it"
-_NONE = "no evidence for this class anywhere"
+TILE_SIZE = 256  # px, for one image
+SMALL_TILE_SIZE = 128  # px, for many images
+IMAGES_PER_ROW = 3
+_WINDOW_COLOUR = (255, 190, 0)  # of the frame around the part of the file that the network saw
+_LEGEND = "purple: none, yellow: most; line: half of the maximum"
+_NO_EVIDENCE = "no evidence for this class anywhere"
 
 
 def explanation_png(pictures: Pictures, *, title: str, head: str) -> bytes:
-    """Return one image as a PNG: the file where the network saw another picture, what it saw, and under `head` the heat over it."""
+    """Return a PNG of one image: the file, if it differs from the input of the network, the input, and below `head` the heat map."""
     size = len(pictures.canvas)
     tiles, heads = (
-        [Tile(pictures.canvas), Tile(overlay(pictures.canvas, pictures.heat, SIDE), _said(pictures))],
+        [Tile(pictures.canvas), Tile(overlay(pictures.canvas, pictures.heat, TILE_SIZE), _legend(pictures))],
         [
-            f"what the network saw, {size} x {size} px",
+            f"input of the network, {size} x {size} px",
             head,
         ],
     )
     if pictures.photo.shape != pictures.canvas.shape or (pictures.photo != pictures.canvas).any():
         tiles.insert(0, Tile(with_window(pictures.photo, pictures.window)))
-        heads.insert(0, "the file; framed: what the network saw")
-    return contact_sheet([tiles], heads=heads, title=title, side=SIDE)
+        heads.insert(0, "the file; framed: the part that the network saw")
+    return contact_sheet([tiles], heads=heads, title=title, size=TILE_SIZE)
 
 
 def explanations_sheet(explanations: Sequence[Explanation], *, title: str) -> bytes:
-    """Return a PNG of many: each image beside its heat, three in a row; those with an error are left out."""
+    """Return a PNG of many images, each beside its heat map, three in a row; images with an error are left out."""
     pairs: list[list[Tile]] = []
     for one in explanations:
         if one.pictures is not None:
-            heat = overlay(one.pictures.canvas, one.pictures.heat, SMALL)
+            heat = overlay(one.pictures.canvas, one.pictures.heat, SMALL_TILE_SIZE)
             pairs.append([Tile(one.pictures.canvas, one.name), Tile(heat, f"{one.explained} {100 * one.explained_probability:.1f} %")])
-    rows = [[tile for pair in pairs[start : start + ACROSS] for tile in pair] for start in range(0, len(pairs), ACROSS)]
-    return contact_sheet(rows, title=title, side=SMALL)
+    rows = [[tile for pair in pairs[start : start + IMAGES_PER_ROW] for tile in pair] for start in range(0, len(pairs), IMAGES_PER_ROW)]
+    return contact_sheet(rows, title=title, size=SMALL_TILE_SIZE)
 
 
 def features_png(pictures: Pictures, *, title: str) -> bytes:
-    """Return the feature maps as a PNG: a row for each stage, the canvas before them, each channel from its least to its most."""
+    """Return a PNG of the feature maps: a row for each stage, which starts with the canvas; each channel uses the whole colour scale."""
     rows = [[Tile(pictures.canvas), *_channels(stage)] for stage in pictures.stages]
     labels = [f"{stage.size} x {stage.size}, layer {stage.layer}" for stage in pictures.stages]
-    return contact_sheet(rows, labels=labels, title=title, side=SMALL)
+    return contact_sheet(rows, labels=labels, title=title, size=SMALL_TILE_SIZE)
 
 
 def with_window(photo: NDArray[np.uint8], window: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-    """Return `photo` (H, W, 3) with a frame around `window` (top, left, bottom, right), dimmed outside it."""
+    """Return `photo` (H, W, 3) with a frame around `window` (top, left, bottom, right) and dimmed outside of it."""
     height, width = photo.shape[:2]
     top, left, bottom, right = (round(edge) for edge in window)
     inside = np.zeros((height, width), np.bool_)
@@ -70,7 +70,7 @@ def with_window(photo: NDArray[np.uint8], window: tuple[float, float, float, flo
     thick = max(1, min(height, width) // 128)
     core = np.zeros_like(inside)
     core[top + thick : bottom - thick, left + thick : right - thick] = True
-    shown[inside & ~core] = _SEEN
+    shown[inside & ~core] = _WINDOW_COLOUR
     return shown.astype(np.uint8)
 
 
@@ -79,9 +79,9 @@ def _channels(stage: FeatureStage) -> list[Tile]:
     for channel, values in zip(stage.shown, stage.maps, strict=True):
         spread = float(np.ptp(values))
         scaled = (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
-        tiles.append(Tile(np.rint(255 * colormaps[COLOURS](scaled)[..., :3]).astype(np.uint8), f"channel {channel} of {stage.channels}"))
+        tiles.append(Tile(np.rint(255 * colormaps[COLOUR_MAP](scaled)[..., :3]).astype(np.uint8), f"channel {channel} of {stage.channels}"))
     return tiles
 
 
-def _said(pictures: Pictures) -> str:
-    return _LEGEND if pictures.heat.any() else _NONE
+def _legend(pictures: Pictures) -> str:
+    return _LEGEND if pictures.heat.any() else _NO_EVIDENCE

@@ -1,4 +1,4 @@
-"""What more images would bring, as a table and as a picture."""
+"""The forecast for more training images, as a table and as a picture."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.files import whole_file
-from cnnkit.metrics.class_scores import FEW_IMAGES
-from cnnkit.metrics.growth import FURTHEST, Forecast, Growth
+from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
+from cnnkit.metrics.growth import MAX_GROWTH_FACTOR, Forecast, Growth
 from cnnkit.metrics.intervals import Estimate, wilson
 from cnnkit.report.pictures.fonts import drawable, families, plot_labels
 from cnnkit.report.terminal.console import escaped
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 120
-_MEASURED, _EXPECTED = "#1f77b4", "#d62728"
-_MOST_ROWS = 50  # of the table: one still scrolls through them
-_MOST_DRAWN = 25  # classes in the picture
-_POINTS = 60  # of the drawn curve
+_MEASURED_COLOUR, _EXPECTED_COLOUR = "#1f77b4", "#d62728"
+_MAX_ROWS = 50  # in the table
+_MAX_DRAWN_CLASSES = 25  # in the picture
+_NUM_CURVE_POINTS = 60
 
 
 def forecast_table(outlook: Forecast) -> RenderableType:
-    """Return a row per class, of the largest gain first: images and recall now, expected recall, gain, and what may be said."""
+    """Return a row for each class, the largest gain first: images, recall now, expected recall, gain and conclusion."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("class", overflow="fold")
     table.add_column("images", justify="right", no_wrap=True)
@@ -43,35 +43,35 @@ def forecast_table(outlook: Forecast) -> RenderableType:
         table.add_column(head, justify="right")
     table.add_column("", no_wrap=True)
     rows = by_gain(outlook.per_class)
-    for row in rows[:_MOST_ROWS]:
-        few = row.sizes.support < FEW_IMAGES
-        table.add_row(Text(escaped(row.name)), *_cells(row), f"{row.says}{', few' if few else ''}")
+    for row in rows[:_MAX_ROWS]:
+        few = row.points.support < MIN_CLASS_IMAGES
+        table.add_row(Text(escaped(row.name)), *_cells(row), f"{row.conclusion}{', few' if few else ''}")
     table.add_section()
-    table.add_row("all: accuracy", *_cells(outlook.overall), outlook.overall.says, style="bold")
+    table.add_row("all: accuracy", *_cells(outlook.overall), outlook.overall.conclusion, style="bold")
     notes = [
-        "Recall now is that of val; what is expected, and the gain in points, are the curve's, which weighs the smaller trainings too.",
+        "Recall now is measured on val. The expected recall and the gain, in points, come from the curve, which also fits smaller sizes.",
         f"all: with +{outlook.added} images of every class.",
     ]
-    if len(rows) > _MOST_ROWS:
-        notes.append(f"The {_MOST_ROWS} classes of largest gain; all {len(rows)} are in learning-curve.json.")
-    if any(row.sizes.support < FEW_IMAGES for row in rows):
-        notes.append(f"few: under {FEW_IMAGES} validation images.")
-    if any(row.curve and row.images + row.added > FURTHEST * row.images for row in rows):
-        notes.append(f"Beyond {FURTHEST} times the images that a class has, nothing is said: try a smaller --add.")
+    if len(rows) > _MAX_ROWS:
+        notes.append(f"The {_MAX_ROWS} classes of largest gain; all {len(rows)} are in learning-curve.json.")
+    if any(row.points.support < MIN_CLASS_IMAGES for row in rows):
+        notes.append(f"few: under {MIN_CLASS_IMAGES} validation images.")
+    if any(row.curve and row.images + row.added > MAX_GROWTH_FACTOR * row.images for row in rows):
+        notes.append(f"Cannot tell beyond {MAX_GROWTH_FACTOR} times the images of a class: try a smaller --add.")
     return Group(table, *(Text(note, style="dim") for note in notes))
 
 
 def by_gain(rows: Sequence[Growth]) -> list[Growth]:
-    """Return `rows` by expected gain, the largest first, those without one last."""
+    """Return `rows` sorted by expected gain, the largest first; rows without a gain come last."""
     return sorted(rows, key=lambda row: -math.inf if math.isnan(row.gain.value) else row.gain.value, reverse=True)
 
 
 def plot_forecast(outlook: Forecast, path: Path, *, title: str = "") -> None:
-    """Write two pictures as one PNG to `path`: accuracy over training images with its band, and what every class would gain.
+    """Write a PNG with two plots to `path`: accuracy over training images with its band, and the expected gain of each class.
 
-    Up to 25 classes are drawn, those of the largest expected gain. Bands and bars are 95 %.
+    The plot has up to 25 classes, by the largest expected gain. Bands and bars are 95 %.
     """
-    rows = [row for row in by_gain(outlook.per_class) if row.curve][:_MOST_DRAWN]
+    rows = [row for row in by_gain(outlook.per_class) if row.curve][:_MAX_DRAWN_CLASSES]
     figure = Figure(figsize=(11.0, max(4.5, 1.6 + 0.3 * len(rows))), dpi=_DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_curve(left, outlook.overall)
@@ -83,28 +83,28 @@ def plot_forecast(outlook: Forecast, path: Path, *, title: str = "") -> None:
 
 
 def _draw_curve(axes: Axes, overall: Growth) -> None:
-    sizes, curve = overall.sizes, overall.curve
-    measured = [wilson(float(hits), sizes.support) for hits in sizes.hits]
+    points, curve = overall.points, overall.curve
+    measured = [wilson(float(hits), points.support) for hits in points.hits]
     axes.set_xscale("log")
     values = [each.value for each in measured]
     spans = [[each.value - each.low for each in measured], [each.high - each.value for each in measured]]
-    axes.errorbar(sizes.images, values, yerr=spans, fmt="o", color=_MEASURED, markersize=4, capsize=2, label="measured on val")
+    axes.errorbar(points.images, values, yerr=spans, fmt="o", color=_MEASURED_COLOUR, markersize=4, capsize=2, label="measured on val")
     if curve is not None:
-        whole = sizes.images[-1]
-        numbers = np.geomspace(sizes.images[0], whole + overall.added, _POINTS)
+        whole = points.images[-1]
+        numbers = np.geomspace(points.images[0], whole + overall.added, _NUM_CURVE_POINTS)
         drawn = [curve.at(float(number)) for number in numbers]
-        axes.plot(numbers, [each.value for each in drawn], color=_EXPECTED, linewidth=1.5, label="fitted: error = a + b n$^{-c}$")
+        axes.plot(numbers, [each.value for each in drawn], color=_EXPECTED_COLOUR, linewidth=1.5, label="fitted: error = a + b n$^{-c}$")
         axes.fill_between(
             numbers,
             [each.low for each in drawn],
             [each.high for each in drawn],
-            color=_EXPECTED,
+            color=_EXPECTED_COLOUR,
             alpha=0.15,
             linewidth=0,
             label="95 % band",
         )
-        axes.axvline(float(whole), color="#555555", linestyle=":", label="images there are")
-    axes.set_xticks(sizes.images, [f"{images:,.0f}" for images in sizes.images])
+        axes.axvline(float(whole), color="#555555", linestyle=":", label="images now")
+    axes.set_xticks(points.images, [f"{images:,.0f}" for images in points.images])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("training images")
     axes.set_ylabel("accuracy")
@@ -114,17 +114,18 @@ def _draw_curve(axes: Axes, overall: Growth) -> None:
 
 
 def _draw_classes(axes: Axes, rows: Sequence[Growth], added: int) -> None:
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     gains = [row.gain for row in rows]
     values = [100 * gain.value for gain in gains]
     spans = [[100 * (gain.value - gain.low) for gain in gains], [100 * (gain.high - gain.value) for gain in gains]]
-    axes.errorbar(values, places, xerr=spans, fmt="o", color=_EXPECTED, markersize=4, capsize=2, label="expected gain and 95 % band")
+    colour, label = _EXPECTED_COLOUR, "expected gain and 95 % band"
+    axes.errorbar(values, positions, xerr=spans, fmt="o", color=colour, markersize=4, capsize=2, label=label)
     axes.axvline(0.0, color="#555555", linestyle=":")
     names = plot_labels([row.name for row in rows])
-    axes.set_yticks(places, [f"{name} ({percent(row.now.value)} %)" for name, row in zip(names, rows, strict=True)], family=families())
+    axes.set_yticks(positions, [f"{name} ({percent(row.now.value)} %)" for name, row in zip(names, rows, strict=True)], family=families())
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_ylabel("class (recall now)")
-    axes.set_xlabel(f"points of recall that {added} more images would bring")
+    axes.set_xlabel(f"gain in points of recall from {added} more images")
     axes.grid(alpha=0.3, axis="x")
     _legend(axes)
 

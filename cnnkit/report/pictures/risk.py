@@ -1,4 +1,4 @@
-"""The risk-coverage curve as a PNG: what share of the answers is wrong if only the surest images are answered."""
+"""The risk-coverage curve as a PNG: the error rate among the surest images over their share."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from cnnkit.files import whole_file
-from cnnkit.metrics.abstention import curve
+from cnnkit.metrics.abstention import risk_coverage_curve
 from cnnkit.metrics.intervals import wilson
 from cnnkit.metrics.selective import SelectiveReport
 
 _DPI = 120
-_POINTS = 400  # of the curve: more than its width in pixels shows nothing
-_FEWEST = 20  # images: of fewer the share of mistakes jumps between nothing and much
+_NUM_CURVE_POINTS = 400  # about the width of the curve in pixels
+_MIN_IMAGES = 20  # the error rate of fewer images varies too much
 
 
 def plot_risk_coverage(report: SelectiveReport, split: str, path: Path) -> None:
-    """Write risk against coverage with its 95 % band, the asked risk and the model's threshold where there are, to `path`."""
-    coverage, risk = curve(report.top, report.wrong)
+    """Write the risk over the coverage with its 95 % band, and the model's threshold if it has one, to `path` (PNG)."""
+    coverage, risk = risk_coverage_curve(report.top, report.wrong)
     n = len(coverage)
-    ranks = np.unique(np.linspace(min(n, _FEWEST), n, _POINTS).round().astype(int))
+    ranks = np.unique(np.linspace(min(n, _MIN_IMAGES), n, _NUM_CURVE_POINTS).round().astype(int))
     bands = [wilson(round(float(risk[rank - 1]) * rank), int(rank)) for rank in ranks]
     figure = Figure(figsize=(7.0, 4.5), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -31,10 +31,10 @@ def plot_risk_coverage(report: SelectiveReport, split: str, path: Path) -> None:
         coverage[ranks - 1], [band.low for band in bands], [band.high for band in bands], alpha=0.2, color="#1f77b4", label="95 % interval"
     )
     axes.plot(coverage[ranks - 1], risk[ranks - 1], color="#1f77b4", marker="o" if len(ranks) == 1 else "", label=f"{split}, {n:,} images")
-    if report.abstention and report.answered:
-        rule, here = report.abstention, report.answered
-        axes.axhline(rule.risk, color="#555555", linestyle=":", label=f"asked: at most {100 * rule.risk:g} %")
-        if here.answered:
+    if report.abstention and report.abstention_outcome:
+        rule, here = report.abstention, report.abstention_outcome
+        axes.axhline(rule.risk, color="#555555", linestyle=":", label=f"guaranteed risk: {100 * rule.risk:g} %")
+        if here.accepted:
             axes.plot(
                 [here.coverage],
                 [here.risk.value],
@@ -46,8 +46,8 @@ def plot_risk_coverage(report: SelectiveReport, split: str, path: Path) -> None:
             )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, max(0.01, 1.15 * max(float(risk[ranks - 1].max()), report.abstention.risk if report.abstention else 0.0)))
-    axes.set_xlabel("coverage: share of the images that is answered, the surest first")
-    axes.set_ylabel("risk: share of the answers that is wrong")
+    axes.set_xlabel("coverage: share of accepted images, the surest first")
+    axes.set_ylabel("risk: share of wrong predictions among them")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.grid(alpha=0.3)

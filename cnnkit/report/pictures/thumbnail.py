@@ -1,4 +1,4 @@
-"""Small pictures of images: what a page or a sheet shows of them."""
+"""Thumbnails of images for pages and contact sheets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 128  # px of the longer side: enough to recognise a photo, 20 to 40 kB as a PNG
+THUMBNAIL_SIZE = 128  # px of the longer edge: enough to recognise a photo, 20 to 40 kB as a PNG
 
 
-def shrunk(image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
-    """Return uint8 RGB (H, W, 3) with at most `side` px a side: averaged down where it is larger, itself where it is not."""
+def shrunk(image: NDArray[np.uint8], size: int = THUMBNAIL_SIZE) -> NDArray[np.uint8]:
+    """Return uint8 RGB (H, W, 3) averaged down to `size` px on the longer edge; a smaller image stays unchanged."""
     longest = max(image.shape[:2])
-    if longest <= side:
+    if longest <= size:
         return image
-    height, width = (max(1, round(pixels * side / longest)) for pixels in image.shape[:2])
+    height, width = (max(1, round(pixels * size / longest)) for pixels in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
@@ -37,5 +37,5 @@ def webp(image: NDArray[np.uint8]) -> bytes:
 
 
 def data_uri(file: bytes, kind: Literal["png", "webp"] = "png") -> str:
-    """Return a file of an image as an address that holds the file itself."""
+    """Return the data URI of an image file."""
     return f"data:image/{kind};base64," + base64.b64encode(file).decode("ascii")

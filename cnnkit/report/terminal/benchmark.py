@@ -1,4 +1,4 @@
-"""The figures of a benchmark in the terminal, within 80 columns; every one of them is in its JSON too."""
+"""The summary of a benchmark in the terminal, within 80 columns; its JSON document has every figure too."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.report.terminal.console import escaped
-from cnnkit.speed.advice import size, verdict
-from cnnkit.speed.values import Benchmark, Memory, ModelSpeed, Stage, TrainingSpeed
+from cnnkit.speed.advice import size_text, verdict
+from cnnkit.speed.values import Benchmark, Memory, ModelSpeed, StageSpeed, TrainingSpeed
 
-WHAT = {
-    "load": "files read, decoded, resized",
-    "gather": "rows taken from the store",
-    "augment": "varied at random",
-    "normalise": "made floats of unit scale",
-    "step": "a training step alone, on data in memory",
-    "train": "training as it is, all of the above",
+STAGE_TEXTS = {
+    "load": "reading, decoding and resizing files",
+    "gather": "taking rows from the store",
+    "augment": "random augmentation",
+    "normalise": "conversion to normalised floats",
+    "step": "training step alone, on data in memory",
+    "train": "complete training, all of the above",
     "validate": "validation from the store",
 }
-WITHOUT_STORE = {
-    "gather": "as it would be from a store",
-    "train": "training as it is, files decoded anew",
+STAGE_TEXTS_WITHOUT_STORE = {
+    "gather": "taking rows from a store, for comparison",
+    "train": "complete training, with decoding",
     "validate": "validation from the files",
 }
-_NAME = 9  # cells: the longest stage
-LEAST = 0.01  # CPU-seconds: the clock of a process ticks a hundred times a second
+_STAGE_WIDTH = 9  # cells of the longest name of a stage
+MIN_CPU_SECONDS = 0.01  # the clock of a process ticks a hundred times a second
 
 
 def benchmark_summary(benchmark: Benchmark) -> RenderableType:
-    """Return what was measured, the tables of stages, single images and memory, and the verdict."""
+    """Return the subject of the benchmark, tables of stages, single images and memory, and the verdict."""
     parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(benchmark)]
     parts += ["", _stages(benchmark)]
     training = benchmark.training
@@ -47,7 +47,7 @@ def benchmark_summary(benchmark: Benchmark) -> RenderableType:
 
 
 def benchmark_document(benchmark: Benchmark) -> dict[str, Any]:
-    """Return every figure, and the verdict, as the JSON document."""
+    """Return the JSON document with every figure and the verdict."""
     return {**benchmark.to_dict(), "verdict": verdict(benchmark)}
 
 
@@ -60,33 +60,33 @@ def _head(benchmark: Benchmark) -> Iterator[str]:
     yield from (escaped(f"{model.format}: {model.file}, on {model.images}") for model in benchmark.models if model.file)
     machine = benchmark.machine
     where = ", ".join(str(machine[name]) for name in ("gpu", "system") if name in machine)
-    yield f"{where}, {machine['cores']} cores, torch {machine['torch']}; about {benchmark.seconds_per_stage:g} s a stage"
+    yield f"{where}, {machine['cores']} cores, torch {machine['torch']}; about {benchmark.seconds_per_stage:g} s per stage"
 
 
 def _stages(benchmark: Benchmark) -> Table:
     table = _table("stage", "", right=("images/s", "CPU-s / 1,000"))
     training = benchmark.training
     if training:
-        what = WHAT | (WITHOUT_STORE if training.cache == "none" else {})
+        texts = STAGE_TEXTS | (STAGE_TEXTS_WITHOUT_STORE if training.cache == "none" else {})
         for name, stage in training.stages.items():
-            table.add_row(name, what[name], *_figures(stage), style="bold" if name == "train" else "")
+            table.add_row(name, texts[name], *_figures(stage), style="bold" if name == "train" else "")
         for trial in training.trials:
             table.add_row("step", f"with {trial.flag}", *_figures(trial.step))
     for model in benchmark.models:
         table.add_row("predict", f"{_name(model)}, from files", *_figures(model.predict))
-        table.add_row("classify", f"{_name(model)}, images decoded before", *_figures(model.classify))
+        table.add_row("classify", f"{_name(model)}, from decoded images", *_figures(model.classify))
     return table
 
 
 def _efficiency(training: TrainingSpeed) -> str:
     return (
-        f"training reaches {100 * training.efficiency:.0f} % of its steps alone; "
-        f"{100 * training.data_wait_share:.1f} % of the time it waits for data"
+        f"training reaches {100 * training.efficiency:.0f} % of its steps' speed "
+        f"and waits for data {100 * training.data_wait_share:.1f} % of the time"
     )
 
 
 def _latencies(models: tuple[ModelSpeed, ...]) -> Table:
-    table = _table("one image", "", right=("median ms", "95 % below", "of it decoding"))
+    table = _table("one image", "", right=("median ms", "p95 ms", "decoding ms"))
     for model in models:
         figures = (model.latency.p50_ms, model.latency.p95_ms, model.latency.decode_p50_ms)
         table.add_row("predict", _name(model), *(f"{value:.1f}" for value in figures))
@@ -97,33 +97,33 @@ def _memory(benchmark: Benchmark) -> Table:
     rows: dict[tuple[str, str], Memory] = {}
     if benchmark.training:
         rows["train", ""] = benchmark.training.stages["train"].memory
-    # an untrained model is measured after the training, whose memory would be taken for its own
+    # the memory of an untrained model would include the memory of the training before it
     rows |= {("predict", _name(model)): model.predict.memory for model in benchmark.models if model.file}
     shown = {"peak RSS": "peak_rss_bytes", "PSS with workers": "pss_bytes", "peak GPU": "gpu_peak_bytes"}
     kept = {head: key for head, key in shown.items() if any(getattr(memory, key) is not None for memory in rows.values())}
     table = _table("memory", "", right=tuple(kept))
     for (stage, name), memory in rows.items():
-        table.add_row(stage, name, *("-" if getattr(memory, key) is None else size(getattr(memory, key)) for key in kept.values()))
+        table.add_row(stage, name, *("-" if getattr(memory, key) is None else size_text(getattr(memory, key)) for key in kept.values()))
     return table
 
 
 def _table(*left: str, right: tuple[str, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, head in enumerate(left):
-        table.add_column(head, overflow="fold", min_width=_NAME if not place else None, no_wrap=not place)
+    for index, head in enumerate(left):
+        table.add_column(head, overflow="fold", min_width=_STAGE_WIDTH if not index else None, no_wrap=not index)
     for head in right:
         table.add_column(head, justify="right", no_wrap=True)
     return table
 
 
-def _figures(stage: Stage) -> tuple[str, str]:
-    return rounded(stage.images_per_second), rounded(stage.cpu_seconds_per_1000_images)
+def _figures(stage: StageSpeed) -> tuple[str, str]:
+    return three_digits(stage.images_per_second), three_digits(stage.cpu_seconds_per_1000_images)
 
 
-def rounded(value: float) -> str:
-    """Return three digits of a positive number: on more, two measurements of two seconds do not agree."""
-    digits = 2 - math.floor(math.log10(value)) if value >= LEAST else None
-    return f"< {LEAST:g}" if digits is None else f"{round(value, digits):,.{max(0, digits)}f}"
+def three_digits(value: float) -> str:
+    """Return a positive number with three digits, the precision of a measurement of two seconds."""
+    digits = 2 - math.floor(math.log10(value)) if value >= MIN_CPU_SECONDS else None
+    return f"< {MIN_CPU_SECONDS:g}" if digits is None else f"{round(value, digits):,.{max(0, digits)}f}"
 
 
 def _name(model: ModelSpeed) -> str:

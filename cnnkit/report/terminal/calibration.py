@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, in a line: of a model by what its file says, and of an evaluation."""
+"""Sentences on the calibration of a model file and of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 _CHANGES = {
     "fell": "clearly lower",
-    "rose": "clearly higher: these images are unlike those of val, or their labels are",
+    "rose": "clearly higher: these images or their labels differ from val",
     "unclear": "not clearly different, the intervals overlap",
 }
 
 
 def calibration_line(temperature: float, calibration: Calibration | None) -> str:
-    """Return what a model file says of its probabilities."""
+    """Return a sentence on the calibration stored in a model file."""
     if calibration is None:
-        what = "its file tells no temperature" if temperature == 1 else f"temperature {temperature:.2f}, of unknown origin"
-        return f"probabilities not calibrated: {what}"
+        reason = "the model file has no temperature" if temperature == 1 else f"temperature {temperature:.2f} of unknown origin"
+        return f"probabilities not calibrated: {reason}"
     error = percent(calibration.ece_before.value)
     if calibration.reason:
         return f"probabilities not calibrated: {calibration.reason}; ECE {error} %"
-    became = percent(calibration.ece_after.value)
-    return f"probabilities calibrated on {calibration.split}: temperature {temperature:.2f}, ECE {error} -> {became} %"
+    after = percent(calibration.ece_after.value)
+    return f"probabilities calibrated on {calibration.split}: temperature {temperature:.2f}, ECE {error} -> {after} %"
 
 
 def effect_line(effect: TemperatureEffect) -> str:
-    """Return what the temperature did on the images of an evaluation, with intervals, and whether that is clear."""
+    """Return a sentence on the effect of the temperature in an evaluation, with intervals and whether the change is clear."""
     if effect.change == "none":
-        reason = effect.fitted.reason if effect.fitted else "none was fitted"
-        return f"calibration error (ECE) {share_text(effect.after.ece)}; temperature 1: {reason or 'the best is none'}"
+        reason = effect.fitted.reason if effect.fitted else "no temperature was fitted"
+        return f"calibration error (ECE) {share_text(effect.after.ece)}; temperature 1: {reason or 'the fitted temperature is 1'}"
     return (
         f"calibration error (ECE) {share_text(effect.before.ece)} without the temperature of {effect.temperature:.2f}, "
         f"{share_text(effect.after.ece)} with it: {_CHANGES[effect.change]}"

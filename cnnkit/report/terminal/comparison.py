@@ -1,4 +1,4 @@
-"""A comparison of models in the terminal, within 80 columns; every number is also in compare.json."""
+"""The summary of a comparison of models in the terminal, within 80 columns; compare.json has every number too."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.metrics.comparison import PairComparison
-from cnnkit.metrics.comparison_report import Change, Comparison
+from cnnkit.metrics.comparison_report import ChangedImage, Comparison
 from cnnkit.metrics.comparison_verdict import p_text, verdict
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.paired import SIGNIFICANCE
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import gain_cells, percent, share_cells
 
-_MOST_PAIRS = 3  # whose images are shown: beyond, they are a matter for compare.csv
-_MOST_IMAGES, _FEW_IMAGES = 5, 3  # shown of those fixed and of those broken, each: of a single pair, of several
-_MOST_CLASSES = 20  # rows of classes that differ clearly; beyond, those of least p
-_SCOPE = "All this speaks of these models as they are, on other images like these; another seed of the same recipe is another model."
+_MAX_PAIRS = 3  # with images on the screen; compare.csv has the images of all pairs
+_MAX_IMAGES, _MAX_IMAGES_OF_SEVERAL_PAIRS = 5, 3  # fixed images, and broken images, of one pair
+_MAX_CLASSES = 20  # on the screen, by p-value
+_SCOPE = "These results apply to these trained models on similar images; another seed of the same recipe gives another model."
 
 
 def comparison_summary(comparison: Comparison) -> RenderableType:
-    """Return the models with their scores, the differences, the verdicts, and the images and classes that tell the models apart."""
+    """Return the models with their scores, the differences, the verdicts, and the classes and images that differ."""
     parts: list[RenderableType] = [_models(comparison), "", _differences(comparison), ""]
     parts += [Text("verdict: ", style="bold").append(escaped(verdict(pair)), style="not bold") for pair in comparison.pairs]
     parts += [Text(_SCOPE, style="dim"), "", *_classes(comparison)]
-    if len(comparison.pairs) > _MOST_PAIRS:
-        parts += ["", Text(f"The images that change sides in the {len(comparison.pairs)} pairs are in compare.csv.", style="dim")]
+    if len(comparison.pairs) > _MAX_PAIRS:
+        parts += ["", Text(f"The fixed and broken images of all {len(comparison.pairs)} pairs are in compare.csv.", style="dim")]
         return Group(*parts)
     for pair in comparison.pairs:
         parts += ["", *_images(comparison, pair)]
@@ -39,7 +39,7 @@ def comparison_summary(comparison: Comparison) -> RenderableType:
 
 
 def _letters(comparison: Comparison) -> dict[str, str]:
-    """A short sign for each model: names of runs are too long to stand side by side."""
+    """Return a short sign for each model, because names of runs are too long for column heads."""
     names = [each.name for each in comparison.contenders]
     signs = ascii_uppercase if len(names) <= len(ascii_uppercase) else [str(number + 1) for number in range(len(names))]
     return dict(zip(names, signs, strict=False))
@@ -80,21 +80,21 @@ def _differences(comparison: Comparison) -> Table:
 
 
 def _classes(comparison: Comparison) -> Iterator[RenderableType]:
-    """The classes that one model of a pair knows better, if there are any."""
-    clear = [(pair, each) for pair in comparison.pairs for each in pair.per_class if each.clear]
-    asked = sum(len(pair.per_class) for pair in comparison.pairs)
-    family = f"p < {SIGNIFICANCE:.2g} after Holm's correction for {asked:,} tests"
+    """Yield the classes whose recall differs significantly, or a sentence if there is none."""
+    clear = [(pair, each) for pair in comparison.pairs for each in pair.per_class if each.is_clear]
+    tests = sum(len(pair.per_class) for pair in comparison.pairs)
+    family = f"p < {SIGNIFICANCE:.2g} after Holm's correction for {tests:,} tests"
     if not clear:
-        yield Text(f"No class is clearly better known to one than to another ({family}).", style="dim")
+        yield Text(f"No class has a significantly different recall ({family}).", style="dim")
         return
-    yield Text(f"Classes that differ clearly, in points of recall ({family})", style="bold")
+    yield Text(f"Classes of significantly different recall, in points ({family})", style="bold")
     table = _table()
     table.add_column("from", no_wrap=True)
     table.add_column("class", overflow="fold")
     for head in ("recall", "95 % interval", "p", "fixed", "broken"):
         table.add_column(head, justify="right", no_wrap=True)
     letters = _letters(comparison)
-    shown = sorted(clear, key=lambda found: found[1].p)[:_MOST_CLASSES] if len(clear) > _MOST_CLASSES else clear
+    shown = sorted(clear, key=lambda found: found[1].p)[:_MAX_CLASSES] if len(clear) > _MAX_CLASSES else clear
     for pair, each in shown:
         counts = (f"{count:,}" for count in (each.counts.only_second, each.counts.only_first))
         table.add_row(
@@ -102,11 +102,11 @@ def _classes(comparison: Comparison) -> Iterator[RenderableType]:
         )
     yield table
     if len(shown) < len(clear):
-        yield Text(f"The {len(shown)} of least p; all {len(clear):,} are in compare.json.", style="dim")
+        yield Text(f"The {len(shown)} classes of smallest p; all {len(clear):,} are in compare.json.", style="dim")
 
 
 def _images(comparison: Comparison, pair: PairComparison) -> Iterator[RenderableType]:
-    """The first images that one model fixes and the other breaks."""
+    """Yield the counts of a pair and the table of its first fixed and broken images."""
     counts, letters = pair.counts, _letters(comparison)
     yield Text(
         f"{_arrow(letters, pair)}: {counts.only_second:,} fixed, {counts.only_first:,} broken; "
@@ -120,17 +120,17 @@ def _images(comparison: Comparison, pair: PairComparison) -> Iterator[Renderable
         table.add_column(head, overflow="fold", no_wrap=not head)
     for name in (pair.first, pair.second):
         table.add_column(letters[name], overflow="fold")
-    most = _MOST_IMAGES if len(comparison.pairs) == 1 else _FEW_IMAGES
-    fixed, broken = (list(islice(_of(comparison, pair, fixed=which), most)) for which in (True, False))
+    limit = _MAX_IMAGES if len(comparison.pairs) == 1 else _MAX_IMAGES_OF_SEVERAL_PAIRS
+    fixed, broken = (list(islice(_changed_images(comparison, pair, fixed=kind), limit)) for kind in (True, False))
     for change in (*fixed, *broken):
-        answers = (Text(f"{escaped(name)} {percent(share)} %") for name, share in (change.first, change.second))
-        table.add_row("fixed" if change.fixed else "broken", Text(escaped(change.path)), Text(escaped(change.true)), *answers)
+        predictions = (Text(f"{escaped(name)} {percent(share)} %") for name, share in (change.first, change.second))
+        table.add_row("fixed" if change.fixed else "broken", Text(escaped(change.path)), Text(escaped(change.true)), *predictions)
     yield table
     if len(fixed) + len(broken) < counts.only_first + counts.only_second:
-        yield Text("The largest changes of the loss; all are in compare.csv.", style="dim")
+        yield Text("The largest changes of the loss; compare.csv has all images.", style="dim")
 
 
-def _of(comparison: Comparison, pair: PairComparison, *, fixed: bool) -> Iterator[Change]:
+def _changed_images(comparison: Comparison, pair: PairComparison, *, fixed: bool) -> Iterator[ChangedImage]:
     return (change for change in comparison.changes(pair) if change.fixed == fixed)
 
 

@@ -1,4 +1,4 @@
-"""The confusion matrix in the terminal: a heat map where it fits, the worst pairs where it does not."""
+"""The confusion matrix in the terminal: a heat map if it fits, otherwise the most confused pairs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from cnnkit.report.terminal.tables import most_confused_table
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-_GREEN = ((16, 52, 16), (16, 128, 24))  # darkest and brightest; white text keeps a contrast of at least 5 on all four ends
+_GREEN = ((16, 52, 16), (16, 128, 24))  # darkest and brightest; white text has a contrast of at least 5 on all four colours
 _RED = ((52, 22, 24), (196, 32, 32))
-_RED_FROM, _RED_FULL = 0.03, 0.3  # shares of a row: below, a mistake is no pattern and stays plain; above, it is as red as can be
-_RED_16 = 0.1  # with 16 colours there is one red: kept for what stands out
+_MIN_RED_SHARE, _FULL_RED_SHARE = 0.03, 0.3  # of a row: a smaller mistake stays plain, a larger mistake has the brightest red
+_MIN_RED_SHARE_16 = 0.1  # with 16 colours there is only one red, for large mistakes
 _WHITE = Color.from_rgb(255, 255, 255)
-_SHORTEST_NAME = 12  # cells; row names are cut to no less before the matrix gives up
-_WIDEST_HEAD = 10
-_NARROWEST_CELL = 2
-_NOTHING = "·"
+_MIN_NAME_WIDTH = 12  # cells; a matrix that needs shorter row names is not shown
+_MAX_HEAD_WIDTH = 10
+_MIN_CELL_WIDTH = 2
+_ZERO = "·"
 
 
 def confusion_table(
@@ -41,17 +41,17 @@ def confusion_table(
     limit: int = 30,
     files: str = "confusion.csv and confusion.png",
 ) -> ConfusionTable:
-    """Return a renderable of a (K, K) table of counts; with `normalize` true, pred or all its cells are percent of row, column or all.
+    """Return a renderable of a (K, K) table of counts, or of percent of row, column or all with `normalize` true, pred or all.
 
-    Up to `limit` classes, on a console wide enough, it is the matrix: green on the diagonal and red off it, stronger with the
-    share of the row, with row totals and recall. Otherwise it lists the most confused pairs and says that the whole is in `files`.
+    A wide console shows the matrix of up to `limit` classes with row totals and recall. The diagonal is green, other cells are red, and
+    the strength is the share of the row. Otherwise the renderable lists the most confused pairs and refers to `files`.
     """
     return ConfusionTable(table, tuple(escaped(name) for name in classes), normalize, limit, files)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Widths in cells, and what stands above the columns and before the rows."""
+    """The widths in cells, the heads of the columns and the names of the rows."""
 
     name: int
     cell: int
@@ -62,7 +62,7 @@ class _Layout:
 
 @dataclass(frozen=True, eq=False)
 class ConfusionTable:
-    """Chooses between matrix and pairs when it is printed, since only then the width is known."""
+    """A renderable that chooses between matrix and pairs when a console of known width prints it."""
 
     table: Counts
     names: tuple[str, ...]
@@ -71,10 +71,10 @@ class ConfusionTable:
     files: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines of the matrix, or the pairs."""
+        """Yield the lines of the matrix, or the table of pairs."""
         count = len(self.names)
         few_colours = console.color_system in {"standard", "windows"}
-        for digits in (1, 0) if count <= self.limit else ():  # percent without a decimal, where it does not fit with one
+        for digits in (1, 0) if count <= self.limit else ():  # a narrow console omits the decimal of percent
             cells = _cells(self.table, self.normalize, digits)
             layout = _layout(self.table, cells, self.names, options.max_width)
             if layout is not None:
@@ -86,29 +86,29 @@ class ConfusionTable:
 
 
 def _cells(table: Counts, normalize: Normalize, digits: int) -> list[list[str]]:
-    """What stands in the cells: counts, or percent with so many `digits` after the point."""
+    """Return the texts of the cells: counts, or percent with `digits` decimals."""
     if normalize == "none":
-        return [[str(count) if count else _NOTHING for count in row] for row in table.tolist()]
+        return [[str(count) if count else _ZERO for count in row] for row in table.tolist()]
     return [[_percent(share, digits) for share in row] for row in normalized(table, normalize).tolist()]
 
 
 def _percent(share: float, digits: int) -> str:
     text = f"{100 * share:.{digits}f}"
-    return _NOTHING if share == 0 else text if float(text) else f"<{10**-digits:g}"
+    return _ZERO if share == 0 else text if float(text) else f"<{10**-digits:g}"
 
 
 def _layout(table: Counts, cells: list[list[str]], names: Sequence[str], width: int) -> _Layout | None:
-    """Fit the matrix into `width` cells; None if it cannot be done legibly."""
+    """Return a layout that fits into `width` cells; None if there is no legible layout."""
     digits = max(len(text) for row in cells for text in row)
     total = max(len("total"), len(str(int(table.sum(axis=1).max(initial=0)))))
     shared = width - 1 - (1 + total) - (1 + len("recall %"))
     for heads_for, row_names in ((short_heads, list(names)), (_numbers, _numbered(names))):
         longest = max(len("true ↓"), *(cell_len(name) for name in row_names))
-        for name in (longest, min(longest, shared // 3), min(longest, _SHORTEST_NAME)):
-            heads = heads_for(row_names, min((shared - name) // len(names) - 1, _WIDEST_HEAD))
+        for name in (longest, min(longest, shared // 3), min(longest, _MIN_NAME_WIDTH)):
+            heads = heads_for(row_names, min((shared - name) // len(names) - 1, _MAX_HEAD_WIDTH))
             if heads is None:
                 continue
-            cell = max(digits, _NARROWEST_CELL, *(cell_len(head) for head in heads))
+            cell = max(digits, _MIN_CELL_WIDTH, *(cell_len(head) for head in heads))
             if name + len(names) * (cell + 1) <= shared:
                 return _Layout(name, cell, total, heads, row_names)
     return None
@@ -150,13 +150,13 @@ def _right(text: str, width: int) -> str:
 
 
 def _heat(share: float, *, hit: bool, few_colours: bool) -> str | Style:
-    """White on green (the diagonal) or red, stronger with the `share` in [0, 1] of the row."""
+    """Return white on green (a hit) or white on red, stronger with the `share` in [0, 1] of the row."""
     if share == 0:
         return "dim"
     if few_colours:
-        return "white on green" if hit else "white on red" if share >= _RED_16 else ""
-    if not hit and share < _RED_FROM:
+        return "white on green" if hit else "white on red" if share >= _MIN_RED_SHARE_16 else ""
+    if not hit and share < _MIN_RED_SHARE:
         return ""
-    (dark, bright), strength = (_GREEN, share) if hit else (_RED, min(1.0, share / _RED_FULL))
+    (dark, bright), strength = (_GREEN, share) if hit else (_RED, min(1.0, share / _FULL_RED_SHARE))
     mixed = (round(low + (high - low) * strength) for low, high in zip(dark, bright, strict=True))
     return Style(color=_WHITE, bgcolor=Color.from_rgb(*mixed), bold=hit)

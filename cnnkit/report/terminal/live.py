@@ -1,4 +1,4 @@
-"""Training as it happens: one line per epoch, and on a terminal a bar for the epoch that is under way."""
+"""The progress of a training: one line per epoch, and on a terminal a bar for the current epoch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-if TYPE_CHECKING:  # types alone: this room knows no torch
+if TYPE_CHECKING:  # only types, because this package imports no torch
     from cnnkit.engine.batch_source import BatchSource
     from cnnkit.engine.fit import EpochResult
 
-# heading, width; numbers are right-aligned under it
+# heading and width of each column; numbers are right-aligned
 _COLUMNS = (
     ("epoch", 7), ("lr", 8), ("train loss", 10), ("train acc", 9), ("val loss", 9), ("val acc", 8), ("images/s", 9), ("time", 6),
 )  # fmt: skip
-_NONE = "-"  # where a time budget had no room for an evaluation
+_NOT_EVALUATED = "-"  # a time budget may leave no room for an evaluation
 
 
 class EpochTable:
-    """Prints a line when an epoch ends; what has scrolled by stays. Use as a context manager around the training.
+    """A context manager around a training that prints a line when an epoch ends.
 
-    In a pipe or on a dumb terminal the same lines come without the bar and without colour. The star marks the best epoch
-    so far. `epochs` is None where the time decides how many there will be.
+    A pipe or a dumb terminal gets the same lines without the bar and without colour. The star marks the best epoch so far. `epochs` is
+    None if a time budget decides the number of epochs.
     """
 
     def __init__(self, console: Console, epochs: int | None, *, images: int) -> None:
@@ -51,16 +51,16 @@ class EpochTable:
         self._bar.stop()
 
     def watch(self, batches: BatchSource) -> BatchSource:
-        """Return `batches` with the bar following them."""
+        """Return `batches` as a source that moves the bar."""
         return _Watched(batches, self)
 
     def add(self, epoch: EpochResult) -> None:
-        """Print the line of an epoch that has ended."""
+        """Print the line of a finished epoch."""
         minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
         cells = (
             f"{epoch.epoch}{self._of}", f"{epoch.lr:.2e}", f"{epoch.train_loss:.4f}", f"{100 * epoch.train_accuracy:.1f} %",
-            _NONE if epoch.val_loss is None else f"{epoch.val_loss:.4f}",
-            _NONE if epoch.val_accuracy is None else f"{100 * epoch.val_accuracy:.1f} %",
+            _NOT_EVALUATED if epoch.val_loss is None else f"{epoch.val_loss:.4f}",
+            _NOT_EVALUATED if epoch.val_accuracy is None else f"{100 * epoch.val_accuracy:.1f} %",
             f"{epoch.images_per_second:,.0f}", f"{minutes}:{seconds:02d}",
         )  # fmt: skip
         line = Text()

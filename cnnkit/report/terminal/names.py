@@ -1,4 +1,4 @@
-"""Class names on the screen: they come from folders, so they may be long, wide, full of markup or control characters."""
+"""Class names on the screen; they come from folders and may be long or wide."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-_SHORTEST_HEAD = 3  # cells; a shorter start of a word is a riddle
+_MIN_HEAD_WIDTH = 3  # cells; a shorter start of a word is not recognisable
 
 
 def fit(name: str, width: int) -> str:
@@ -17,8 +17,8 @@ def fit(name: str, width: int) -> str:
 
 
 def short_heads(names: Sequence[str], width: int) -> list[str] | None:
-    """Return `names` cut to `width` cells for column heads, or None if two of them would then look alike."""
+    """Return `names` cut to `width` cells for column heads, or None if two heads would be equal."""
     if all(cell_len(name) <= width for name in names):
         return list(names)
     heads = [set_cell_size(name, min(width, cell_len(name))).rstrip() for name in names]
-    return heads if width >= _SHORTEST_HEAD and len(set(heads)) == len(heads) else None
+    return heads if width >= _MIN_HEAD_WIDTH and len(set(heads)) == len(heads) else None

@@ -1,4 +1,4 @@
-"""Numbers as text: shares in percent, estimates with their 95 % intervals. Shares become percent here and nowhere else."""
+"""Numbers as text: shares in percent, and estimates with their 95 % intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNDEFINED = "-"
 
 
 def percent(share: float) -> str:
-    """Return a share in [0, 1] as percent with one digit, without the sign; ``-`` where it is undefined."""
+    """Return a share in [0, 1] as percent with one decimal and without the percent sign; ``-`` if it is undefined."""
     return UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
 
 
@@ -30,13 +30,13 @@ def share_text(estimate: Estimate, unit: str = " %") -> str:
 
 
 def number_cells(estimate: Estimate) -> tuple[str, str]:
-    """Return a number with three digits and its interval for two columns."""
+    """Return a number with three decimals and its interval for two columns."""
     interval = f"[{estimate.low:.3f}, {estimate.high:.3f}]" if math.isfinite(estimate.low) else UNDEFINED
     return f"{estimate.value:.3f}", interval
 
 
 def gain_cells(difference: Estimate, *, scale: float = 1.0, digits: int = 3, unit: str = "") -> tuple[str, str]:
-    """Return a signed difference, `scale` times itself with `unit`, and its interval for two columns."""
+    """Return a signed difference, multiplied by `scale` and with `unit`, and its interval for two columns."""
     value = f"{signed(scale * difference.value, digits)}{unit}"
     if math.isnan(difference.low):
         return value, UNDEFINED

@@ -1,6 +1,6 @@
-"""Metrics as terminal tables; every number is also in metrics.json.
+"""Metrics as terminal tables; metrics.json has every number too.
 
-Text never carries meaning by colour alone, and class names are never parsed as markup.
+Words carry every meaning; colour only repeats it. Class names are not parsed as markup.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.metrics.baselines import COLOUR, Baseline
-from cnnkit.metrics.class_scores import FEW_IMAGES, ClassScore, Interval
+from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline
+from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES, ClassScore, Interval
 from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
@@ -22,12 +22,12 @@ from cnnkit.metrics.intervals import Estimate
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import UNDEFINED, number_cells, percent, share_cells
 
-_MOST_CLASSES = 50  # rows one still scrolls through; beyond, the classes of lowest F1
-_WORST_CLASSES = 20
+_MAX_CLASSES = 50  # a longer table shows only the classes of lowest F1
+_NUM_LOWEST_CLASSES = 20
 
 
 def metrics_table(report: ClassificationReport) -> RenderableType:
-    """Return the scores of one split with their 95 % intervals, and a warning for every simple answer that they do not clearly beat."""
+    """Return the scores of one split with their 95 % intervals, and a warning for each baseline that the model does not clearly beat."""
     table = _table(f"{report.split}: {report.n} image{'s' * (report.n != 1)}, {len(report.classes)} classes")
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
@@ -45,25 +45,25 @@ def metrics_table(report: ClassificationReport) -> RenderableType:
     table.add_row("calibration error", *share_cells(report.ece))
     for one in report.baselines:
         table.add_row(Text(escaped(one.summary)), *share_cells(one.accuracy), style="dim")
-    warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.beaten]
+    warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.is_beaten]
     return Group(table, *warnings) if warnings else table
 
 
 def _not_beaten(one: Baseline) -> str:
-    """Say on what a baseline that is not clearly beaten rests."""
-    advice = "; is there more to the classes than their colours?" if one.name == COLOUR else ""
+    """Return a warning with the figures of a baseline that the model does not clearly beat."""
+    advice = "; do the classes differ in more than their colours?" if one.name == COLOUR_BASELINE else ""
     return (
-        f"Warning: not shown to be better than {escaped(one.summary)}: {one.counts.only_second} images are right by the model alone, "
-        f"{one.counts.only_first} by that alone (exact McNemar p = {one.p_value:.2g}){advice}"
+        f"Warning: the model is not clearly better than {escaped(one.summary)}: only the model is right on {one.counts.only_second} "
+        f"images, only the baseline on {one.counts.only_first} (exact McNemar p = {one.p_value:.2g}){advice}"
     )
 
 
-def per_class_table(report: ClassificationReport, most: int = _MOST_CLASSES) -> RenderableType:
-    """Return precision, recall, F1 and images of each class; with more than `most` classes, of the 20 of lowest F1."""
+def per_class_table(report: ClassificationReport, limit: int = _MAX_CLASSES) -> RenderableType:
+    """Return precision, recall, F1 and images of each class; of more than `limit` classes only the 20 of lowest F1."""
     scores: Sequence[ClassScore] = report.per_class
     notes = []
-    if len(scores) > most:
-        scores = sorted(scores, key=lambda score: (math.isnan(score.f1), score.f1))[:_WORST_CLASSES]
+    if len(scores) > limit:
+        scores = sorted(scores, key=lambda score: (math.isnan(score.f1), score.f1))[:_NUM_LOWEST_CLASSES]
         notes.append(f"The {len(scores)} classes of lowest F1; all {len(report.classes)} are in metrics.json.")
     table = _table()
     table.add_column("class", overflow="fold")
@@ -78,20 +78,22 @@ def per_class_table(report: ClassificationReport, most: int = _MOST_CLASSES) -> 
             _with_ends(score.f1, score.f1_interval),
             str(score.support),
         )
-        table.add_row(Text(escaped(score.name)), *values, "few" if score.few else "", style="dim" if score.few else "")
+        table.add_row(
+            Text(escaped(score.name)), *values, "few" if score.has_few_images else "", style="dim" if score.has_few_images else ""
+        )
     notes.append("[low–high]: 95 % interval in percent.")
-    if any(score.few for score in scores):
-        notes.append(f"few: under {FEW_IMAGES} images; scores of such a class may be off by more than 10 points.")
+    if any(score.has_few_images for score in scores):
+        notes.append(f"few: under {MIN_CLASS_IMAGES} images; scores of such a class may be off by more than 10 points.")
     if any(math.isnan(score.recall) or math.isnan(score.precision) for score in scores):
-        notes.append(f"{UNDEFINED}: undefined; the class has no image here, or was never predicted.")
+        notes.append(f"{UNDEFINED}: undefined, because the class has no image or no prediction.")
     return Group(table, *(Text(note, style="dim") for note in notes))
 
 
-def most_confused_table(table: Counts, classes: Sequence[str], most: int = 15) -> RenderableType:
+def most_confused_table(table: Counts, classes: Sequence[str], limit: int = 15) -> RenderableType:
     """Return the largest mistakes of a (K, K) table, one row per pair of true and predicted class."""
-    pairs: list[ConfusedPair] = most_confused(table, classes, most)
+    pairs: list[ConfusedPair] = most_confused(table, classes, limit)
     if not pairs:
-        return Text("No image was put into a wrong class.")
+        return Text("The model predicts every image correctly.")
     shown = _table()
     shown.add_column("true", overflow="fold")
     shown.add_column("predicted", overflow="fold")
@@ -107,7 +109,7 @@ def _table(title: str | None = None) -> Table:
 
 
 def _with_ends(share: float, ends: Interval) -> str:
-    """A share with the ends of its interval in whole percent, rounded outwards: ``88.9 [76–96]``."""
+    """Return a share with the ends of its interval in whole percent, rounded outwards: ``88.9 [76–96]``."""
     if math.isnan(share):
         return UNDEFINED
     return f"{percent(share)} [{math.floor(100 * ends[0])}–{math.ceil(100 * ends[1])}]"

@@ -1,4 +1,4 @@
-"""The evaluation's tables as plain text: report.txt, what the screen shows, for those who come later."""
+"""The tables of an evaluation as plain text, the content of report.txt."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from cnnkit.report.terminal.confusion import confusion_table
 from cnnkit.report.terminal.console import EscapingConsole
 from cnnkit.report.terminal.tables import metrics_table, per_class_table
 
-WIDTH = 140  # characters; holds a confusion matrix of 10 to 20 classes and prints on landscape paper
+WIDTH = 140  # characters: fits a confusion matrix of 10 to 20 classes and landscape paper
 
 
 def report_text(report: ClassificationReport, heading: str = "", more: Sequence[RenderableType] = (), normalize: Normalize = "none") -> str:
-    """Return metrics, per-class table and confusion matrix as text without colour, at most `WIDTH` characters wide.
-
-    `heading` stands above them, if there is one, and `more` below.
-    """
+    """Return `heading`, metrics, per-class table, confusion matrix and `more` as text without colour, `WIDTH` characters wide."""
     file = io.StringIO()
     console = EscapingConsole(file=file, width=WIDTH, color_system=None)
     if heading:

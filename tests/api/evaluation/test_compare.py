@@ -55,7 +55,7 @@ def test_the_files_hold_everything(runs, read_rows) -> None:
     assert document == found.to_dict()
     (pair,) = document["pairs"]
     assert (pair["fixed"], pair["broken"], pair["both_right"], pair["both_wrong"]) == (8, 2, 48, 2)
-    assert pair["verdict"].startswith("no difference can be told: 002-b against 001-a +10.0 points")
+    assert pair["verdict"].startswith("no significant difference: 002-b against 001-a +10.0 points")
     rows = read_rows(folder / "compare.csv")
     assert len(rows) == len(pair["changes"]) == 10
     assert rows[0] == {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.evaluation.ood import meet_strangers, stranger_files
+from cnnkit.api.evaluation.ood import evaluate_ood, ood_files
 from cnnkit.errors import DataError
 from cnnkit.metrics.abstention import Abstention
 
@@ -15,18 +15,18 @@ RULE = Abstention(0.99, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val")
 
 def test_images_in_and_below_a_folder_are_found(gray_images, tmp_path):
     files = [*gray_images(3, folder="odd"), *gray_images(4, folder="odd/deep/er")]
-    assert sorted(stranger_files(tmp_path / "odd")) == sorted(files)
+    assert sorted(ood_files(tmp_path / "odd")) == sorted(files)
     (tmp_path / "void").mkdir()
     with pytest.raises(DataError, match="no images in this folder"):
-        stranger_files(tmp_path / "void")
+        ood_files(tmp_path / "void")
     with pytest.raises(DataError, match="--ood gone: no such folder; name a folder of images that are of none of the model's classes"):
-        stranger_files("gone")
+        ood_files("gone")
 
 
 def test_without_a_rule_the_threshold_answers_95_of_100_own_images(brightness, gray_images):
     seen: list[tuple[int, int]] = []
     files = gray_images(255, 128, 230, 5)  # top probabilities of 1, 0.5, 0.9 and 0.98
-    found = meet_strangers(brightness(), files, OWN, None, lambda done, total: seen.append((done, total)))
+    found = evaluate_ood(brightness(), files, OWN, None, lambda done, total: seen.append((done, total)))
     assert (found.report.n, found.report.stored, found.report.threshold) == (4, False, pytest.approx(0.81))
     assert [answer.abstained for answer in found.answers] == [False, True, False, False]
     assert found.report.accepted.value == 0.75
@@ -35,7 +35,7 @@ def test_without_a_rule_the_threshold_answers_95_of_100_own_images(brightness, g
 
 
 def test_the_models_own_rule_decides(brightness, gray_images):
-    found = meet_strangers(brightness(), gray_images(255, 128, 230, 5), OWN, RULE)
+    found = evaluate_ood(brightness(), gray_images(255, 128, 230, 5), OWN, RULE)
     assert (found.report.threshold, found.report.stored) == (0.99, True)
     assert [answer.abstained for answer in found.answers] == [False, True, True, True]
 
@@ -44,7 +44,7 @@ def test_unreadable_images_are_named_and_not_counted(brightness, gray_images, re
     files = gray_images(255, 128)
     files.append(Path("broken.png"))
     files[2].write_bytes(b"no image")
-    found = meet_strangers(brightness(), files, OWN, None)
+    found = evaluate_ood(brightness(), files, OWN, None)
     (bad,) = found.to_dict()["unreadable"]
     assert (found.report.n, bad["path"]) == (2, "broken.png")
     assert found.to_dict()["accepted"]["value"] == 0.5
@@ -61,4 +61,4 @@ def test_unreadable_images_are_named_and_not_counted(brightness, gray_images, re
 def test_a_folder_without_a_readable_image_is_refused(brightness):
     Path("broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"--ood: not one of 1 images can be read, such as broken\.png: not an image"):
-        meet_strangers(brightness(), [Path("broken.png")], OWN, None)
+        evaluate_ood(brightness(), [Path("broken.png")], OWN, None)

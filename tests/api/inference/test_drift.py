@@ -6,7 +6,7 @@ import pytest
 from cnnkit.api.inference.drift import DriftWatch, take_fingerprint
 from cnnkit.data.appearance import appearance
 from cnnkit.exporters.opening import open_classifier
-from cnnkit.metrics.drift import FEWEST
+from cnnkit.metrics.drift import MIN_IMAGES
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -52,8 +52,8 @@ def test_dark_images_alert_and_usual_ones_do_not(watched):
     usual, dark = watch.result(), other.result()
     assert usual is not None
     assert dark is not None
-    assert (usual.alarm, dark.alarm) == (False, True)
-    assert next(shift for shift in dark.shifts if shift.feature == "brightness").shifted
+    assert (usual.has_alert, dark.has_alert) == (False, True)
+    assert next(shift for shift in dark.shifts if shift.feature == "brightness").is_shifted
     assert (dark.n, dark.reference, dark.split) == (100, 200, "val")
 
 
@@ -68,7 +68,7 @@ def test_a_watch_returns_the_predictions_of_the_classifier_and_adds_up_portions(
 
 def test_too_few_images_give_no_result(watched):
     watch = DriftWatch()
-    watch.answers(watched, noise(FEWEST - 1, high=40))
+    watch.answers(watched, noise(MIN_IMAGES - 1, high=40))
     assert watch.result() is None
     watch.answers(watched, noise(1, high=40))
     assert watch.result() is not None
@@ -81,7 +81,7 @@ def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, 
         probabilities = brightness().probabilities
 
     files = {"fingerprint": brightness(), "preprocessing": brightness(rules=watched.rules, preprocessing=None), "rules": Bare()}
-    watch, images = DriftWatch(), noise(FEWEST + 1)
+    watch, images = DriftWatch(), noise(MIN_IMAGES + 1)
     np.testing.assert_array_equal(watch.answers(files[lacking], images), brightness().probabilities(images))
     assert watch.result() is None
 
@@ -89,11 +89,11 @@ def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, 
 def test_a_model_file_is_watched_on_its_canvases(trained):
     classifier = open_classifier(trained.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)
-    images, watch = noise(FEWEST, high=30), DriftWatch()
+    images, watch = noise(MIN_IMAGES, high=30), DriftWatch()
     np.testing.assert_array_equal(watch.answers(classifier, images), classifier.probabilities(images))
     found = watch.result()
     assert found is not None
-    assert (found.n, found.reference) == (FEWEST, 12)
+    assert (found.n, found.reference) == (MIN_IMAGES, 12)
     looks = appearance(classifier.canvases(images).numpy())
     medians = {shift.feature: shift.median for shift in found.shifts}
     assert medians["brightness"] == pytest.approx(np.median(looks[:, 0]))

@@ -64,8 +64,8 @@ def test_seeds_draw_other_images_and_their_answers_are_averaged(image_folder):
     outlook = work.forecast(10)
     assert outlook is not None
     whole = [each for each in found if each.share == 1]
-    assert outlook.overall.sizes.hits[-1] == sum(sum(each.right) for each in whole) / 2
-    assert outlook.overall.sizes.support == work.base.counts["val"]
+    assert outlook.overall.points.hits[-1] == sum(sum(each.right) for each in whole) / 2
+    assert outlook.overall.points.support == work.base.counts["val"]
 
 
 def test_a_budget_is_divided_and_what_is_counted_in_epochs_is_stretched(image_folder):

@@ -42,7 +42,7 @@ def test_facts_are_read_back_exactly(noise_source) -> None:
     source = noise_source(1)
     folder = made(source)
     odd = Facts("ab" * 32, "", 123, 7, 9, 0.1, 1 / 3, 2.5e-7, "JPEG", "I;16", 6, True, 93)
-    store._write_facts(folder, source, [("a/\udcff\n", "x")], [odd])
+    store._write_facts(folder, source.name, [("a/\udcff\n", "x")], [odd])
     opened = store.open_store(folder)
     assert opened is not None
     assert opened.facts == (odd,)

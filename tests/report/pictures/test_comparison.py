@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnkit.metrics.comparison import Answers, Entrant, compare_pairs, score
+from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import Comparison, Contender
 from cnnkit.report.pictures import comparison as comparison_plot
 from cnnkit.report.pictures.comparison import plot_differences
@@ -22,10 +22,10 @@ def compared(*counts_right: int, names: str = "run-{}") -> Comparison:
             Entrant(
                 names.format(number),
                 str(number),
-                Answers(np.where(right, labels, 1 - labels), np.full(100, 0.75), np.where(right, 0.2, 1.2)),
+                ModelPredictions(np.where(right, labels, 1 - labels), np.full(100, 0.75), np.where(right, 0.2, 1.2)),
             )
         )
-    contenders = tuple(Contender(each, score(labels, each.answers, 2), "best.safetensors", evaluated=False) for each in entrants)
+    contenders = tuple(Contender(each, score(labels, each.predictions, 2), "best.safetensors", evaluated=False) for each in entrants)
     pairs = compare_pairs(labels, ("ants", "bees"), entrants)
     return Comparison("test", "images", ("ants", "bees"), tuple(map(str, range(100))), labels, contenders, pairs, (), (), None)
 
@@ -49,12 +49,12 @@ def test_every_pair_has_its_differences_around_zero(tmp_path: Path, drawn: list[
         assert image.format == "PNG"
 
 
-def test_equal_models_and_odd_names_can_be_drawn(tmp_path: Path) -> None:
+def test_equal_models_and_unusual_names_can_be_drawn(tmp_path: Path) -> None:
     plot_differences(compared(60, 60, names="猫 $x$ {}" + 50 * "y"), tmp_path / "equal.png")
     assert (tmp_path / "equal.png").is_file()
 
 
-def test_the_picture_grows_with_the_pairs(tmp_path: Path) -> None:
+def test_the_picture_grows_with_the_number_of_pairs(tmp_path: Path) -> None:
     heights = []
     for count in (2, 8):
         plot_differences(compared(*range(60, 60 + count)), tmp_path / "compare.png")

@@ -28,7 +28,7 @@ def labels(figure: Figure) -> list[str]:
 
 
 def grouped(num_classes: int, group: int = 5) -> tuple[Counts, np.ndarray]:
-    """A table in which the classes of a group, which are not neighbours, are taken for each other; and each class's group."""
+    """Return a table in which the classes of a group are confused but not neighbours, and the group of each class."""
     random = np.random.default_rng(0)
     groups = random.permutation(np.arange(num_classes) // group)
     table = (groups[:, None] == groups) * 5 + np.eye(num_classes, dtype=np.int64) * 40
@@ -36,7 +36,7 @@ def grouped(num_classes: int, group: int = 5) -> tuple[Counts, np.ndarray]:
     return table, groups
 
 
-def test_small_matrix_carries_its_counts_and_names_its_axes(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_small_matrix_has_counts_and_names_of_axes(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_confusion(np.array([[7, 0], [2, 1234]]), ["ant", "bee"], tmp_path / "confusion.png")
     axes, bar = drawn[0].axes
     assert is_png(tmp_path / "confusion.png")
@@ -55,7 +55,7 @@ def test_small_matrix_carries_its_counts_and_names_its_axes(tmp_path: Path, draw
         ("all", ["12.5", "37.5", "50.0"], "all images"),
     ],
 )
-def test_numbers_and_colours_are_shares_of_what_was_asked_for(
+def test_numbers_and_colours_are_shares_of_the_requested_whole(
     normalize: confusion_plot.Normalize, written: list[str], meaning: str, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     plot_confusion(np.array([[1, 3], [4, 0]]), ["ant", "bee"], tmp_path / "confusion.png", normalize)
@@ -72,27 +72,27 @@ def test_a_class_without_images_stays_white(tmp_path: Path, drawn: list[Figure])
 
 
 @pytest.mark.parametrize("num_classes", [40, 100])
-def test_many_classes_stand_in_blocks_with_every_name(num_classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
+def test_many_classes_form_blocks_with_every_name(num_classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
     table, groups = grouped(num_classes)
     plot_confusion(table, [str(i) for i in range(num_classes)], tmp_path / "confusion.png")
     order = [int(name) for name in labels(drawn[0])]
     assert sorted(order) == list(range(num_classes))
-    assert (np.diff(groups[order]) != 0).sum() == num_classes // 5 - 1, "every group in one piece"
+    assert (np.diff(groups[order]) != 0).sum() == num_classes // 5 - 1, "every group must be one block"
     shown = cells(drawn[0]).filled(0)
     np.testing.assert_allclose(shown, (table / table.sum(axis=1, keepdims=True))[np.ix_(order, order)])
     assert list(drawn[0].axes[0].texts) == []
-    assert "side by side" in drawn[0].axes[0].get_ylabel()
+    assert "confused classes are neighbours" in drawn[0].axes[0].get_ylabel()
     assert drawn[0].axes[1].get_ylabel() == "share of the true class"
 
 
-def test_very_many_classes_are_named_in_enlarged_parts(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_enlarged_parts_of_very_many_classes_have_names(tmp_path: Path, drawn: list[Figure]) -> None:
     table, _ = grouped(130)
     plot_confusion(table, [str(i) for i in range(130)], tmp_path / "confusion.png")
     assert len(labels(drawn[0])) == 65
-    assert "one class in 2 is named" in drawn[0].axes[0].get_xlabel()
+    assert "one class in 2 has a label" in drawn[0].axes[0].get_xlabel()
     parts = drawn[0].axes[2:]
     assert [len(axes.get_yticklabels()) for axes in parts] == [15] * 6
-    assert len(drawn[0].axes[0].patches) == 6, "framed in the whole"
+    assert len(drawn[0].axes[0].patches) == 6, "the whole matrix must frame each part"
     assert is_png(tmp_path / "confusion.png")
 
 
@@ -105,7 +105,7 @@ def test_the_names_of_the_axes_are_inside_the_picture(num_classes: int, tmp_path
 
 
 @pytest.mark.parametrize("table", [np.zeros((40, 40), np.int64), np.eye(130, dtype=np.int64), np.eye(1, dtype=np.int64)])
-def test_tables_without_a_mistake_are_drawn_too(table: Counts, tmp_path: Path) -> None:
+def test_tables_without_a_mistake_can_be_drawn(table: Counts, tmp_path: Path) -> None:
     plot_confusion(table, [str(i) for i in range(len(table))], tmp_path / "confusion.png")
     assert is_png(tmp_path / "confusion.png")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnkit.report.pictures import contact_sheet as sheets
-from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet, framed
+from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet, matted
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 FRAME_OF_BAD = (200, 30, 30)
@@ -24,13 +24,13 @@ def pixels(png: bytes) -> np.ndarray[Any, Any]:
         return np.asarray(image.convert("RGB"))
 
 
-def test_small_images_show_their_pixels_as_squares() -> None:
+def test_the_pixels_of_small_images_become_squares() -> None:
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    np.testing.assert_array_equal(framed(image, 64), image.repeat(16, axis=0).repeat(16, axis=1))
+    np.testing.assert_array_equal(matted(image, 64), image.repeat(16, axis=0).repeat(16, axis=1))
 
 
-def test_an_odd_size_is_enlarged_by_a_whole_factor_in_the_middle() -> None:
-    shown = framed(flat(RED, width=30, height=10), 64)
+def test_a_small_image_is_centred_and_enlarged_by_a_whole_factor() -> None:
+    shown = matted(flat(RED, width=30, height=10), 64)
     inside = (shown == RED).all(2)
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     assert (len(rows), len(columns)) == (20, 60)
@@ -40,14 +40,14 @@ def test_an_odd_size_is_enlarged_by_a_whole_factor_in_the_middle() -> None:
 def test_large_images_are_averaged_down() -> None:
     stripes = np.zeros((256, 512, 3), np.uint8)
     stripes[:, ::2] = 200
-    shown = framed(stripes, 64)
+    shown = matted(stripes, 64)
     assert (shown[32, 1:-1] == 100).all()
 
 
 def test_tiles_keep_their_pixels_on_the_sheet() -> None:
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(3)]
-    sheet = pixels(contact_sheet([[Tile(images[0]), Tile(images[1])], [Tile(images[2])]], side=32))
+    sheet = pixels(contact_sheet([[Tile(images[0]), Tile(images[1])], [Tile(images[2])]], size=32))
     wanted = {image.tobytes() for image in images}
     height, width = sheet.shape[:2]
     windows = {sheet[y : y + 32, x : x + 32].tobytes() for y in range(height - 31) for x in range(width - 31)}
@@ -77,21 +77,21 @@ def test_a_long_caption_keeps_both_ends_and_fits() -> None:
     assert sheets._measure(cut, 7.0) <= 112
 
 
-def test_a_short_caption_is_left_alone() -> None:
+def test_a_short_caption_stays_unchanged() -> None:
     assert sheets._cut("ants/1.jpg", 112, 7.0) == "ants/1.jpg"
 
 
-def test_a_sheet_stays_within_its_limit_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sheets, "MOST_PIXELS", 100_000)
-    said: list[str] = []
+def test_a_sheet_stays_within_its_limit_and_the_title_tells_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheets, "MAX_SHEET_PIXELS", 100_000)
+    drawn: list[str] = []
     draw = sheets._png
-    monkeypatch.setattr(sheets, "_png", lambda canvas, texts: (said.extend(text.text for text in texts), draw(canvas, texts))[1])
+    monkeypatch.setattr(sheets, "_png", lambda canvas, texts: (drawn.extend(text.text for text in texts), draw(canvas, texts))[1])
     sheet = pixels(contact_sheet([[Tile(flat(RED))]] * 50, title="copies"))
     assert sheet.shape[0] * sheet.shape[1] < 150_000
-    assert any(text.startswith("copies (the first ") and text.endswith(" of 50 rows)") for text in said)
+    assert any(text.startswith("copies (the first ") and text.endswith(" of 50 rows)") for text in drawn)
 
 
-def test_no_rows_are_an_empty_sheet_with_its_title() -> None:
+def test_a_sheet_without_rows_has_its_title() -> None:
     assert pixels(contact_sheet([], title="no copies")).shape[0] > 0
 
 

@@ -14,20 +14,20 @@ from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
 
 SUSPECTS = Finding("label-suspect", Severity.NOTE, tuple((f"s{index}.jpg",) for index in range(8)), "8 labels look wrong")
 COPIES = Finding("duplicate", Severity.WARNING, (("a.jpg", "b.jpg"),), "1 pair of copies")
-ODD = Finding("odd-mode", Severity.NOTE, (("odd.png",),), "not for eyes")
+ODD = Finding("odd-mode", Severity.NOTE, (("odd.png",),), "not pictured")
 HEALTH = Health(images=10, classes={"ants": 10}, findings=(SUSPECTS, ODD, COPIES))
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is asked of the contact sheet while the test runs."""
-    asked: dict[str, Any] = {}
+    """Return the arguments of the contact sheets that the test draws."""
+    arguments: dict[str, Any] = {}
     draw = module.contact_sheet
-    monkeypatch.setattr(module, "contact_sheet", lambda rows, **given: (asked.update(given, rows=rows), draw(rows, **given))[1])
-    return asked
+    monkeypatch.setattr(module, "contact_sheet", lambda rows, **given: (arguments.update(given, rows=rows), draw(rows, **given))[1])
+    return arguments
 
 
-def test_copies_stand_side_by_side_and_suspects_in_rows(drawn: dict[str, Any]) -> None:
+def test_a_group_of_copies_has_its_row_and_suspects_share_rows(drawn: dict[str, Any]) -> None:
     images = {file: np.full((8, 8, 3), 9, np.uint8) for file in sheet_files(HEALTH)}
     png = health_sheet(HEALTH, images, title="t")
     captions = [[tile.caption for tile in row] for row in drawn["rows"]]
@@ -37,16 +37,16 @@ def test_copies_stand_side_by_side_and_suspects_in_rows(drawn: dict[str, Any]) -
         assert image.format == "PNG"
 
 
-def test_a_file_that_cannot_be_shown_is_left_out(drawn: dict[str, Any]) -> None:
+def test_a_file_without_an_image_is_left_out(drawn: dict[str, Any]) -> None:
     health_sheet(HEALTH, {"b.jpg": np.zeros((8, 8, 3), np.uint8)})
     assert [[tile.caption for tile in row] for row in drawn["rows"]] == [["b.jpg"]]
     assert all(isinstance(tile, Tile) for row in drawn["rows"] for tile in row)
 
 
 def test_a_finding_has_a_limit_of_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CASES", 3)
+    monkeypatch.setattr(module, "MAX_CASES", 3)
     assert sheet_files(HEALTH) == ["a.jpg", "b.jpg", "s0.jpg", "s1.jpg", "s2.jpg"]
 
 
-def test_nothing_for_eyes_is_an_empty_sheet() -> None:
+def test_a_sheet_without_pictured_findings_is_empty() -> None:
     assert health_sheet(Health(images=1, classes={"ants": 1}, findings=(ODD,)), {}, title="no copies")

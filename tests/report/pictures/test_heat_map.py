@@ -29,7 +29,7 @@ def pictures(photo: np.ndarray[Any, Any] | None = None, window: tuple[float, flo
     return Pictures(canvas if photo is None else photo, window, canvas, half_hot(32), (stage,))
 
 
-def test_what_the_network_did_not_see_of_the_file_is_dimmed_and_outside_a_frame():
+def test_the_part_outside_the_window_is_dimmed_and_outside_a_frame():
     photo = np.full((60, 100, 3), 200, np.uint8)
     shown = with_window(photo, (5, 25, 55, 75))
     assert (shown[30, 50] == 200).all()
@@ -39,13 +39,13 @@ def test_what_the_network_did_not_see_of_the_file_is_dimmed_and_outside_a_frame(
     np.testing.assert_array_equal(with_window(photo, (0, 0, 60, 100)), photo)
 
 
-def test_the_file_is_a_third_picture_only_where_the_network_saw_another():
+def test_the_file_is_a_third_picture_only_if_it_differs_from_the_input():
     same = pixels(explanation_png(pictures(), title="a", head="b"))
     other = pixels(explanation_png(pictures(np.zeros((60, 100, 3), np.uint8)), title="a", head="b"))
     assert other.shape[1] > 1.4 * same.shape[1]
 
 
-def test_channels_are_drawn_from_their_least_to_their_most():
+def test_each_channel_uses_the_whole_colour_scale():
     sheet = pixels(features_png(pictures(), title="a"))
     ends = [np.rint(255 * np.array(colormaps["viridis"](end)[:3])).astype(int) for end in (0.0, 1.0)]
     for colour in ends:

@@ -49,12 +49,10 @@ def test_one_epoch_of_any_kind_is_drawn(
     plot_curves([make_row(**values)], tmp_path / "curves.png")
     assert is_png(tmp_path / "curves.png")
     assert drawn[0].axes[1].get_ylim()[0] == 0.0
-    assert drawn[0].axes[0].lines[0].get_marker() == "o", "a lone point has no line to be seen by"
+    assert drawn[0].axes[0].lines[0].get_marker() == "o", "a single point needs a marker to be visible"
 
 
-def test_the_line_of_val_joins_the_epochs_that_were_evaluated(
-    make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]
-) -> None:
+def test_the_line_of_val_connects_the_evaluated_epochs(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
     history = [make_row(epoch=epoch, val_loss=1 / epoch if epoch != 2 else None) for epoch in (1, 2, 3)]
     plot_curves(history, tmp_path / "curves.png")
     train, val = drawn[0].axes[0].lines[:2]
@@ -62,13 +60,13 @@ def test_the_line_of_val_joins_the_epochs_that_were_evaluated(
     assert list(np.asarray(val.get_xdata())) == [1, 3]
 
 
-def test_no_epoch_is_marked_where_none_is_best(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_history_without_a_best_epoch_marks_none(make_row: Callable[..., HistoryRow], tmp_path: Path, drawn: list[Figure]) -> None:
     plot_curves([make_row(is_best=False)], tmp_path / "curves.png")
     assert len(drawn[0].axes[0].lines) == 2
 
 
-def test_no_epoch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no epoch to plot in .*curves\.png"):
+def test_no_epoch_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"curves\.png: no epoch to plot, because the training stopped before the end of its first epoch"):
         plot_curves([], tmp_path / "curves.png")
 
 

@@ -17,7 +17,7 @@ from cnnkit.report.pictures.reliability import plot_reliability
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
+    """Return the list of figures that the test saves."""
     saved: list[Figure] = []
 
     def canvas(figure: Figure) -> FigureCanvasAgg:
@@ -53,7 +53,7 @@ def test_points_are_the_bins_before_and_after(tmp_path: Path, figures: list[Figu
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
-def test_a_model_without_temperature_has_one_panel_however_few_the_images(n: int, tmp_path: Path, figures: list[Figure]) -> None:
+def test_a_model_without_temperature_has_one_panel_for_any_number_of_images(n: int, tmp_path: Path, figures: list[Figure]) -> None:
     plot_reliability(effect(n, 1.0), tmp_path / "reliability.png")
     assert len(figures[0].axes) == 2
     assert figures[0].axes[0].get_title().startswith("probabilities as given\nECE ")

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from cnnkit.report.terminal.benchmark import benchmark_summary, rounded
-from cnnkit.speed.values import TRAINING_STAGES, Benchmark, Latency, Memory, ModelSpeed, Stage, TrainingSpeed, Trial
+from cnnkit.report.terminal.benchmark import benchmark_summary, three_digits
+from cnnkit.speed.values import TRAINING_STAGES, Benchmark, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed, Trial
 
 
-def stage(rate: float, wait: float = 0.0) -> Stage:
-    return Stage(int(100 * rate), 100.0, 150.0, Memory(1_100_000_000, 909_000_000), 100 * wait)
+def stage(rate: float, wait: float = 0.0) -> StageSpeed:
+    return StageSpeed(int(100 * rate), 100.0, 150.0, Memory(1_100_000_000, 909_000_000), 100 * wait)
 
 
 def plain(benchmark: Benchmark, width: int = 80) -> str:
@@ -39,64 +39,64 @@ MACHINE = {"system": "Linux x86_64", "cores": 2, "torch": "2.15.0"}
 MODEL = ModelSpeed("onnx", "runs/001-custom-cnn/export/model.onnx", "images", stage(794), stage(1000), Latency(90, 1.25, 5.6, 0.4))
 
 
-def test_all_of_it():
+def test_a_summary_of_training_and_model():
     assert (
         plain(Benchmark(MACHINE, 2.0, TRAINING, (MODEL,)))
         == """\
 custom-cnn on images: 1,385 training images, 32 px, batches of 128
 cpu, fp32
 onnx: runs/001-custom-cnn/export/model.onnx, on images
-Linux x86_64, 2 cores, torch 2.15.0; about 2 s a stage
+Linux x86_64, 2 cores, torch 2.15.0; about 2 s per stage
 
-stage                                                   images/s   CPU-s / 1,000
-────────────────────────────────────────────────────────────────────────────────
-load        files read, decoded, resized                   3,690           0.407
-gather      rows taken from the store                  1,990,000          < 0.01
-augment     varied at random                              17,400          0.0862
-normalise   made floats of unit scale                    467,000          < 0.01
-step        a training step alone, on data in memory       1,000            1.50
-train       training as it is, all of the above              950            1.58
-validate    validation from the store                      3,060           0.491
-predict     onnx, from files                                 794            1.89
-classify    onnx, images decoded before                    1,000            1.50
+stage                                                 images/s   CPU-s / 1,000
+──────────────────────────────────────────────────────────────────────────────
+load        reading, decoding and resizing files         3,690           0.407
+gather      taking rows from the store               1,990,000          < 0.01
+augment     random augmentation                         17,400          0.0862
+normalise   conversion to normalised floats            467,000          < 0.01
+step        training step alone, on data in memory       1,000            1.50
+train       complete training, all of the above            950            1.58
+validate    validation from the store                    3,060           0.491
+predict     onnx, from files                               794            1.89
+classify    onnx, from decoded images                    1,000            1.50
 
-training reaches 95 % of its steps alone; 5.0 % of the time it waits for data
+training reaches 95 % of its steps' speed and waits for data 5.0 % of the time
 
-one image          median ms   95 % below   of it decoding
-──────────────────────────────────────────────────────────
-predict     onnx         1.2          5.6              0.4
+one image          median ms   p95 ms   decoding ms
+───────────────────────────────────────────────────
+predict     onnx         1.2      5.6           0.4
 
 memory             peak RSS   PSS with workers
 ──────────────────────────────────────────────
 train                1.1 GB             909 MB
 predict     onnx     1.1 GB             909 MB
 
-verdict: nothing to change: training reaches 95 % of what its steps alone do;
-only a smaller network or a faster machine makes it faster"""
+verdict: nothing to change: the training reaches 95 % of the speed of its steps
+alone; only a smaller network or a faster machine makes it faster"""
     )
 
 
-def test_it_fits_80_columns_whatever_the_names():
+def test_long_names_fit_80_columns():
     long = "a-folder-of-a-very-long-name/" * 8
     shown = plain(Benchmark({**MACHINE, "gpu": "NVIDIA H200"}, 2.0, TRAINING, (replace(MODEL, format=long, file=long, images=long),)))
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
 
 
-def test_trials_stand_below_the_stages():
+def test_trials_have_rows_below_the_stages():
     shown = plain(Benchmark(MACHINE, 2.0, replace(TRAINING, trials=(Trial("--batch-size 512", stage(1234)),)), ()))
     assert "with --batch-size 512" in shown
     assert "1,230" in shown
     assert "one image" not in shown
 
 
-def test_without_a_store_the_stages_say_so():
+def test_the_stages_without_a_store_have_their_own_texts():
     shown = plain(Benchmark(MACHINE, 2.0, replace(TRAINING, cache="none"), ()))
-    assert "as it would be from a store" in shown
-    assert "files decoded anew" in shown
+    assert "taking rows from a store, for comparison" in shown
+    assert "complete training, with decoding" in shown
 
 
-def test_the_memory_of_an_untrained_model_is_that_of_the_training_before_and_not_shown():
+def test_the_memory_of_an_untrained_model_is_not_shown():
     shown = plain(Benchmark(MACHINE, 2.0, TRAINING, (replace(MODEL, file="", format="torch"),)))
     assert "torch, untrained, from files" in shown
     assert "predict" not in shown.split("peak RSS")[1]
@@ -106,4 +106,4 @@ def test_the_memory_of_an_untrained_model_is_that_of_the_training_before_and_not
     ("value", "text"), [(1_991_234, "1,990,000"), (999.6, "1,000"), (85.24, "85.2"), (0.0349, "0.0349"), (0.0004, "< 0.01"), (0, "< 0.01")]
 )
 def test_three_digits(value, text):
-    assert rounded(value) == text
+    assert three_digits(value) == text

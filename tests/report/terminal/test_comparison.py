@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnkit.metrics.comparison import Answers, Entrant, compare_pairs, score
+from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import Comparison, Contender
 from cnnkit.report.terminal.comparison import comparison_summary
 
@@ -16,14 +16,14 @@ from cnnkit.report.terminal.comparison import comparison_summary
 def compared(
     *rights: list[bool], classes: tuple[str, ...] = ("ants", "bees"), paths: str = "images/{}.jpg", runs: str = "run-{}"
 ) -> Comparison:
-    """A comparison of models that are right as `rights` say; every second image is of the second class."""
+    """Return a comparison of models that are right where `rights` is true; every second image has the second class."""
     n = len(rights[0])
     labels = np.arange(n) % 2
     entrants = []
     for number, right in enumerate(rights):
-        said = np.where(right, labels, 1 - labels)
-        entrants.append(Entrant(runs.format(number), str(number), Answers(said, np.full(n, 0.75), np.where(right, 0.2, 1.2))))
-    contenders = tuple(Contender(each, score(labels, each.answers, 2), "best.safetensors", evaluated=False) for each in entrants)
+        predicted = np.where(right, labels, 1 - labels)
+        entrants.append(Entrant(runs.format(number), str(number), ModelPredictions(predicted, np.full(n, 0.75), np.where(right, 0.2, 1.2))))
+    contenders = tuple(Contender(each, score(labels, each.predictions, 2), "best.safetensors", evaluated=False) for each in entrants)
     pairs = compare_pairs(labels, classes, entrants)
     return Comparison("test", "images", classes, tuple(paths.format(row) for row in range(n)), labels, contenders, pairs, (), (), None)
 
@@ -37,7 +37,7 @@ def shown(comparison: Comparison, width: int = 80) -> str:
 BASE, BETTER = [True] * 60 + [False] * 40, [True] * 95 + [False] * 5
 
 
-def test_one_pair_names_models_difference_and_images() -> None:
+def test_one_pair_has_models_difference_and_images() -> None:
     text = shown(compared(BASE, BETTER))
     assert "A   run-0" in text
     assert "B   run-1" in text
@@ -45,29 +45,29 @@ def test_one_pair_names_models_difference_and_images() -> None:
     assert "verdict: run-1 is better than run-0: +35.0 points" in text
     assert "A → B: 35 fixed, 0 broken; both right on 60, both wrong on 5" in text
     assert text.count("\nfixed ") == 5
-    assert "The largest changes of the loss; all are in compare.csv." in text
+    assert "The largest changes of the loss; compare.csv has all images." in text
 
 
-def test_classes_that_differ_clearly_are_listed() -> None:
+def test_classes_of_significantly_different_recall_are_listed() -> None:
     text = shown(compared(BASE, BETTER))
-    assert "Classes that differ clearly, in points of recall (p < 0.05 after Holm's" in text
+    assert "Classes of significantly different recall, in points (p < 0.05 after" in text
     (row,) = [line for line in text.splitlines() if line.split()[3:4] == ["ants"] and line.startswith("A → B")]
     assert row.split()[-2:] == ["18", "0"]
-    assert "No class is clearly better known to one than to another" in shown(compared(BASE, [*BASE[:-1], True]))
+    assert "No class has a significantly different recall" in shown(compared(BASE, [*BASE[:-1], True]))
 
 
-def test_of_many_classes_that_differ_the_clearest_are_shown() -> None:
+def test_a_long_list_of_classes_shows_the_smallest_p_values() -> None:
     models = [BASE, BETTER, BASE, BETTER, BASE, BETTER, BASE, BETTER]
     text = shown(compared(*models))
-    clear = sum(each.clear for pair in compared(*models).pairs for each in pair.per_class)
+    clear = sum(each.is_clear for pair in compared(*models).pairs for each in pair.per_class)
     assert clear == 32
-    assert "The 20 of least p; all 32 are in compare.json." in text
+    assert "The 20 classes of smallest p; all 32 are in compare.json." in text
     assert sum(line.split()[3:4] in (["ants"], ["bees"]) for line in text.splitlines()) == 20
 
 
-def test_many_pairs_leave_the_images_to_the_file() -> None:
+def test_the_images_of_many_pairs_are_only_in_the_file() -> None:
     text = shown(compared(BASE, BETTER, BASE[::-1], BETTER[::-1]))
-    assert "The images that change sides in the 6 pairs are in compare.csv." in text
+    assert "The fixed and broken images of all 6 pairs are in compare.csv." in text
     assert "images/" not in text
     assert text.count("verdict:") == 6
 
@@ -80,7 +80,7 @@ def test_models_that_agree_have_no_table_of_images() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_names_are_shown_as_they_are_and_fit(width: int) -> None:
+def test_names_are_shown_without_markup_and_fit(width: int) -> None:
     text = shown(compared(BASE, BETTER, classes=("[red]ants", "a\nb"), runs="run-[bold]{}-" + 60 * "x", paths="[b]/{}.jpg"), width)
     assert all(len(line) <= width for line in text.splitlines())
     assert "[red]ants" in text

@@ -63,25 +63,25 @@ def test_ten_classes_fit_80_columns_with_full_names_in_the_rows() -> None:
     assert max(map(cell_len, lines)) <= 80
 
 
-def test_heads_are_whole_words_where_there_is_room() -> None:
+def test_a_wide_console_shows_whole_names_as_heads() -> None:
     assert plain(np.eye(10, dtype=np.int64), CIFAR, width=200).splitlines()[1].split()[2:4] == ["airplane", "automobile"]
 
 
-def test_names_that_start_alike_are_numbered() -> None:
+def test_names_with_equal_starts_are_numbered() -> None:
     lines = plain(np.eye(11, dtype=np.int64), [f"class_{i:03d}" for i in range(11)]).splitlines()
     assert lines[1].split() == ["true", "↓", *map(str, range(11)), "total", "recall", "%"]
     assert lines[3].startswith(" 0 class_000")
     assert lines[13].startswith("10 class_010")
 
 
-def test_numeric_names_are_shown_as_they_are() -> None:
+def test_numeric_names_are_not_numbered() -> None:
     lines = plain(np.eye(3, dtype=np.int64), ["1", "2", "10"]).splitlines()
     assert lines[1].split() == ["true", "↓", "1", "2", "10", "total", "recall", "%"]
     assert [line.split()[0] for line in lines[3:]] == ["1", "2", "10"]
 
 
 @pytest.mark.parametrize(("classes", "width"), [(31, 500), (20, 60)])
-def test_where_the_matrix_does_not_fit_the_worst_pairs_stand_in(classes: int, width: int) -> None:
+def test_a_matrix_that_does_not_fit_becomes_the_most_confused_pairs(classes: int, width: int) -> None:
     table = np.eye(classes, dtype=np.int64) * 1000
     table[3, 4] = 12
     lines = plain(table, [f"class_{i}" for i in range(classes)], width).splitlines()
@@ -101,20 +101,20 @@ def test_no_line_is_wider_than_the_console(width: int) -> None:
         assert cell_len(line) <= width
 
 
-def test_strong_mistakes_are_redder_and_rare_ones_plain() -> None:
+def test_frequent_mistakes_are_red_and_rare_mistakes_plain() -> None:
     text = shown(np.array([[50, 50], [1, 99]]), ["ant", "bee"], 80, "truecolor")
     assert "48;2;196;32;32m  50" in text, "half of the ants: full red"
     assert "48;2;16;127;24m  99" in text, "nearly all bees: nearly full green"
     assert "bee       1" in text, "one bee in a hundred: no colour"
 
 
-def test_sixteen_colours_use_the_names_of_colours() -> None:
+def test_a_console_of_sixteen_colours_gets_named_colours() -> None:
     text = shown(np.array([[50, 50], [1, 99]]), ["ant", "bee"], 80, "standard")
     assert text.count("\x1b[37;42m") == 2
     assert text.count("\x1b[37;41m") == 1
 
 
-def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_matrix_obeys_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
     console.print(confusion_table(np.array([[50, 50], [1, 99]]), ["ant", "bee"]))
@@ -124,7 +124,7 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ";48;" not in console.file.getvalue()
 
 
-def test_normalized_cells_are_percent_and_say_of_what() -> None:
+def test_normalized_cells_are_percent_of_a_named_whole() -> None:
     table = np.array([[18, 2], [1, 3999]])
     lines = [line.rstrip() for line in shown(table, ["ant", "bee"], 80, normalize="true").splitlines()]
     assert lines[0].strip() == "predicted → (cells: % of the true class)"
@@ -134,7 +134,7 @@ def test_normalized_cells_are_percent_and_say_of_what() -> None:
     assert "% of all images" in shown(table, ["ant", "bee"], 80, normalize="all")
 
 
-def test_normalized_cells_lose_their_decimal_before_the_matrix_gives_up() -> None:
+def test_a_narrow_console_gets_percent_without_decimals() -> None:
     table = np.full((10, 10), 2) + 98_000 * np.eye(10, dtype=np.int64)
     lines = shown(table, CIFAR, 80, normalize="true").splitlines()
     assert lines[3].split() == ["airplane", "100", *["<1"] * 9, "98020", "100.0"]

@@ -34,7 +34,7 @@ def test_no_control_character_of_a_name_is_written(part, terminal):
     assert "\\x1b]0;title" in text
 
 
-def test_a_table_leaves_room_for_the_escaped_name():
+def test_a_table_measures_the_escaped_name():
     lines = written(table(HOSTILE)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert "\\u202edekcah" in "".join(lines)
@@ -57,6 +57,6 @@ def test_a_progress_bar_still_moves_the_cursor():
     assert "\x07" not in file.getvalue()
 
 
-def test_escaped_leaves_printable_text_as_it_is():
+def test_escaped_keeps_printable_text():
     assert escaped("Ärger 中文 ❤ €") == "Ärger 中文 ❤ €"
     assert escaped("a\nb") == "a\\nb"

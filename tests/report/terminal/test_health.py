@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from cnnkit.doctor.finding import Finding, Health, Severity
-from cnnkit.report.terminal.health import case_text, class_sizes, health_summary, verdict, worst
+from cnnkit.report.terminal.health import case_text, class_sizes, health_summary, highest_severity, verdict
 
 LEAK = Finding(
     "leak", Severity.ERROR, (("train/a.jpg", "test/b.jpg"), ("train/c.jpg", "test/d.jpg"), ("train/e.jpg", "test/f.jpg")), "3 copies."
@@ -19,7 +19,7 @@ WELL = Health(images=1, classes={"ants": 1}, findings=(), notes=())
 
 
 def plain(renderable: RenderableType, width: int = 80, encoding: str = "utf-8", **settings: object) -> str:
-    """What a pipe of this encoding gets, line ends cleaned."""
+    """Return the text that a pipe of this encoding gets, without spaces at line ends."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, width=width, color_system=None, **settings)  # type: ignore[arg-type]
     console.print(renderable)
@@ -27,7 +27,7 @@ def plain(renderable: RenderableType, width: int = 80, encoding: str = "utf-8", 
     return "\n".join(line.rstrip() for line in file.read().splitlines())
 
 
-def test_the_summary_tells_the_worst_first() -> None:
+def test_the_summary_has_the_most_severe_finding_first() -> None:
     assert (
         plain(health_summary(SICK))
         == """\
@@ -54,14 +54,14 @@ def test_a_pipe_without_unicode_gets_ascii() -> None:
     assert "train/a.jpg <-> test/b.jpg" in text
 
 
-def test_healthy_data_is_said_to_be_so() -> None:
-    assert plain(health_summary(WELL)).startswith("1 image, 1 class: nothing to complain of\n")
-    assert worst(WELL) == "none"
+def test_healthy_data_has_no_findings() -> None:
+    assert plain(health_summary(WELL)).startswith("1 image, 1 class: no findings\n")
+    assert highest_severity(WELL) == "none"
 
 
 @pytest.mark.parametrize(("findings", "expected"), [((ODD,), "note"), ((ODD, IMBALANCE), "warning"), ((ODD, IMBALANCE, LEAK), "error")])
-def test_the_verdict_has_the_colour_of_the_worst(findings: tuple[Finding, ...], expected: str) -> None:
-    assert worst(Health(images=1, classes={"ants": 1}, findings=findings, notes=())) == expected
+def test_the_highest_severity_of_the_findings(findings: tuple[Finding, ...], expected: str) -> None:
+    assert highest_severity(Health(images=1, classes={"ants": 1}, findings=findings, notes=())) == expected
 
 
 def test_several_findings_are_counted() -> None:
@@ -75,22 +75,22 @@ def test_many_classes_become_a_sentence() -> None:
     assert "█" not in text
 
 
-def test_sizes_of_few_classes_name_each_end_once() -> None:
+def test_the_sizes_of_two_classes_name_both_at_each_end() -> None:
     assert class_sizes({"a": 5, "b": 1}) == "images per class: median 3; fewest: b 1, a 5; most: a 5, b 1"
 
 
-def test_an_empty_class_shows_and_divides_nothing_by_zero() -> None:
+def test_an_empty_class_has_a_bar_and_no_division_by_zero() -> None:
     assert "ants 0" in plain(health_summary(Health(images=0, classes={"ants": 0}, findings=(), notes=())))
 
 
-def test_names_move_no_cursor_and_are_no_markup() -> None:
+def test_names_are_shown_without_control_characters_and_markup() -> None:
     finding = Finding("unreadable", Severity.ERROR, (("[red]a\x1b[2J\udcff.jpg",),), "cannot be read: [bold]broken[/bold]")
     text = plain(health_summary(Health(images=1, classes={"[b]x\n": 1}, findings=(finding,), notes=("[i]n[/i]",))))
     for expected in (r"[red]a\x1b[2J\udcff.jpg", r"[b]x\n 1", "[bold]broken[/bold]", "[i]n[/i]"):
         assert expected in text
 
 
-def test_long_names_stay_within_80_columns_and_files_are_never_cut() -> None:
+def test_long_names_fit_80_columns_and_files_are_complete() -> None:
     path = "/".join(["a rather long folder name"] * 6) + "/file.jpg"
     finding = Finding("class-name-clash", Severity.WARNING, ((path, path),), "message " * 40)
     text = plain(health_summary(Health(images=10**6, classes={"long name " * 9: 10**6, "猫" * 30: 1}, findings=(finding,), notes=(path,))))
@@ -103,7 +103,7 @@ def test_a_large_group_is_cut_in_the_summary() -> None:
     assert case_text(["a"]) == "a"
 
 
-def test_colour_only_repeats_what_words_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_without_colour_has_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     file = io.StringIO()
     Console(file=file, width=80, force_terminal=True, color_system="truecolor", legacy_windows=False).print(health_summary(SICK))

@@ -36,7 +36,7 @@ def show(*, terminal: bool, encoding: str = "utf-8") -> str:
     return file.read()
 
 
-def test_a_pipe_gets_one_plain_line_per_epoch_under_a_heading():
+def test_a_pipe_gets_a_heading_and_one_plain_line_per_epoch():
     assert show(terminal=False).splitlines() == [
         "  epoch        lr  train loss  train acc   val loss   val acc   images/s    time",
         "   1/12  1.00e-03      1.2500     50.0 %     1.0000    62.5 %      1,234    0:00  ★",
@@ -44,7 +44,7 @@ def test_a_pipe_gets_one_plain_line_per_epoch_under_a_heading():
     ]
 
 
-def test_an_epoch_that_was_not_evaluated_has_dashes():
+def test_an_epoch_without_evaluation_has_dashes():
     file = io.StringIO()
     with EpochTable(Console(file=file, width=100), None, images=300) as table:
         unevaluated: Any = SimpleNamespace(epoch=3, is_best=False, **FIGURES | {"val_loss": None, "val_accuracy": None})
@@ -52,11 +52,11 @@ def test_an_epoch_that_was_not_evaluated_has_dashes():
     assert file.getvalue().splitlines()[1].split() == ["3", "1.00e-03", "1.2500", "50.0", "%", "-", "-", "1,234", "0:00"]
 
 
-def test_without_unicode_the_best_is_marked_all_the_same():
+def test_an_ascii_pipe_marks_the_best_epoch():
     assert show(terminal=False, encoding="ascii").splitlines()[1].endswith("*")
 
 
-def test_a_terminal_sees_colour_and_keeps_every_line(monkeypatch):
+def test_a_terminal_gets_colour_and_every_line(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR")
     shown = show(terminal=True)

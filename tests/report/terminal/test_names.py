@@ -19,7 +19,7 @@ from cnnkit.report.terminal.names import fit, short_heads
         ("a\u202eb", r"a\u202eb"),
     ],
 )
-def test_nothing_that_moves_the_cursor_is_printed(name: str, shown: str) -> None:
+def test_escaped_names_have_no_control_characters(name: str, shown: str) -> None:
     assert escaped(name) == shown
     escaped(name).encode()
 

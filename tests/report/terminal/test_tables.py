@@ -15,7 +15,7 @@ from cnnkit.report.terminal.tables import metrics_table, most_confused_table, pe
 
 
 def plain(renderable: RenderableType, width: int = 80) -> str:
-    """What a pipe gets: no colour, fixed width, line ends cleaned."""
+    """Return the text that a pipe gets: no colour, fixed width, no spaces at line ends."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
@@ -23,13 +23,13 @@ def plain(renderable: RenderableType, width: int = 80) -> str:
 
 
 def report_of(table: Counts, classes: list[str]) -> ClassificationReport:
-    """A report with these counts, every answer given with probability 0.9."""
+    """Return a report with these counts and probability 0.9 for every prediction."""
     rows, columns = np.nonzero(table)
     labels = np.repeat(rows, table[rows, columns])
     predicted = np.repeat(columns, table[rows, columns])
-    chances = np.full((len(labels), len(classes)), 0.1 / (len(classes) - 1))
-    chances[np.arange(len(labels)), predicted] = 0.9
-    return classification_report(labels, chances, classes, split="test")
+    probs = np.full((len(labels), len(classes)), 0.1 / (len(classes) - 1))
+    probs[np.arange(len(labels)), predicted] = 0.9
+    return classification_report(labels, probs, classes, split="test")
 
 
 def test_metrics_table() -> None:
@@ -49,25 +49,27 @@ def test_metrics_table() -> None:
         text
         == """\
 test: 200 images, 2 classes
-metric                  value    95 % interval
-──────────────────────────────────────────────
-accuracy               93.0 %     [88.6, 95.8]
-balanced accuracy      93.0 %     [89.4, 96.1]
-macro F1               93.0 %     [89.1, 96.1]
-weighted F1            93.0 %     [89.1, 96.1]
-ROC AUC                93.0 %     [90.0, 96.0]
-average precision      88.0 %     [84.0, 92.5]
-loss (nats)             0.259   [0.193, 1.234]
-Brier score             0.132   [0.080, 0.190]
-calibration error       3.0 %       [0.0, 6.1]
-always answering ant   50.0 %     [43.1, 56.9]"""
+metric                   value    95 % interval
+───────────────────────────────────────────────
+accuracy                93.0 %     [88.6, 95.8]
+balanced accuracy       93.0 %     [89.4, 96.1]
+macro F1                93.0 %     [89.1, 96.1]
+weighted F1             93.0 %     [89.1, 96.1]
+ROC AUC                 93.0 %     [90.0, 96.0]
+average precision       88.0 %     [84.0, 92.5]
+loss (nats)              0.259   [0.193, 1.234]
+Brier score              0.132   [0.080, 0.190]
+calibration error        3.0 %       [0.0, 6.1]
+always predicting ant   50.0 %     [43.1, 56.9]"""
     )
 
 
-def test_a_model_no_better_than_a_constant_answer_is_called_so() -> None:
+def test_a_model_no_better_than_a_constant_prediction_has_a_warning() -> None:
     text = " ".join(plain(metrics_table(report_of(np.array([[60, 0], [38, 2]]), ["ant", "bee"]))).split())
-    assert "Warning: not shown to be better than always answering ant: 2 images are right by the model alone, 0 by that alone" in text
-    assert "(exact McNemar p = 0.5)" in text
+    assert (
+        "Warning: the model is not clearly better than always predicting ant: only the model is right on 2 images, only the baseline on 0 "
+        "(exact McNemar p = 0.5)"
+    ) in text
 
 
 def test_one_class_alone_has_dashes_for_areas() -> None:
@@ -75,12 +77,12 @@ def test_one_class_alone_has_dashes_for_areas() -> None:
     assert [line.split()[-2:] for line in text.splitlines() if line.startswith(("ROC", "average"))] == [["-", "-"]] * 2
 
 
-def test_top_k_is_named_as_it_was_asked_for() -> None:
+def test_the_row_of_top_k_names_the_requested_k() -> None:
     report = replace(report_of(np.eye(6, dtype=np.int64), list("abcdef")), top_k=3, top_k_accuracy=Estimate(0.5, 0.25, 0.75))
     assert "top-3 accuracy" in plain(metrics_table(report))
 
 
-def test_top5_appears_where_it_means_something() -> None:
+def test_top_5_needs_more_than_five_classes() -> None:
     assert "top-5" not in plain(metrics_table(report_of(np.eye(5, dtype=np.int64), list("abcde"))))
     assert "top-5 accuracy" in plain(metrics_table(report_of(np.eye(6, dtype=np.int64), list("abcdef"))))
 
@@ -103,11 +105,11 @@ bee                         -       0.0 [0–44]     0.0 [0–61]        5   few
 猫\n                        -                -              -        0   few
 [low–high]: 95 % interval in percent.
 few: under 30 images; scores of such a class may be off by more than 10 points.
--: undefined; the class has no image here, or was never predicted."""
+-: undefined, because the class has no image or no prediction."""
     )
 
 
-def test_many_classes_show_the_worst() -> None:
+def test_a_table_of_many_classes_shows_the_lowest_f1() -> None:
     table = np.eye(60, dtype=np.int64) * 40
     table[7, 8] = 30
     text = plain(per_class_table(report_of(table, [f"class {i}" for i in range(60)])))
@@ -129,8 +131,8 @@ bee      [b]ant           1              10.0 %"""
     )
 
 
-def test_no_mistake_is_said_in_words() -> None:
-    assert plain(most_confused_table(np.eye(2, dtype=np.int64), ["ant", "bee"])) == "No image was put into a wrong class."
+def test_a_table_without_mistakes_becomes_a_sentence() -> None:
+    assert plain(most_confused_table(np.eye(2, dtype=np.int64), ["ant", "bee"])) == "The model predicts every image correctly."
 
 
 def test_percent() -> None:
@@ -140,4 +142,4 @@ def test_percent() -> None:
 def test_long_names_fit_80_columns() -> None:
     report = report_of(np.array([[40, 2], [1, 30]]), ["a very long class name " * 6, "猫と犬の写真" * 12])
     for renderable in (metrics_table(report), per_class_table(report), most_confused_table(report.confusion, report.classes)):
-        assert "…" not in plain(renderable), "a name is folded, never cut"
+        assert "…" not in plain(renderable), "a name must be folded, not cut"
