@@ -8,7 +8,7 @@ import pytest
 from cnnkit.api.evaluation import stored_evaluation as room
 from cnnkit.api.evaluation.evaluate import evaluate
 from cnnkit.api.evaluation.stored_evaluation import Answer, evaluated, of_evaluation, of_files, place_beside
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, ModelFileError
 from cnnkit.run_dir import RunDir
 
 
@@ -64,13 +64,32 @@ def test_unreadable_images_complete_an_evaluation(run, asked):
     assert of_files(evaluated(run)).unreadable == {"wasps/0002.jpg": "truncated"}
 
 
-@pytest.mark.parametrize("damage", ["metrics.json", "predictions.csv", "columns"])
-def test_damaged_files_are_evaluated_again(run, asked, damage):
-    file = run.path / "eval/test" / ("predictions.csv" if damage == "columns" else damage)
-    file.write_text("path,true\nants/0000.jpg,ants\n" if damage == "columns" else "")
+@pytest.mark.parametrize("content", ["", "path,true\nants/0000.jpg,ants\n", None])
+def test_an_evaluation_without_its_columns_or_metrics_is_made_again(run, asked, content):
+    folder = run.path / "eval/test"
+    if content is None:
+        (folder / "metrics.json").unlink()
+    else:
+        (folder / "predictions.csv").write_text(content)
     with pytest.raises(DataError, match="asked to evaluate"):
         evaluated(run, "test")
     assert asked == [(run.path, "test", None)]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("predictions.csv", "bees,bees", "bees,flies", r"row 2, column predicted \(='flies'\) is no class of config\.json"),
+        ("predictions.csv", "0.6", "high", r"row 3, column probability \(='high'\) must be a number"),
+        ("metrics.json", "{", "", "no JSON document"),
+    ],
+)
+def test_a_damaged_evaluation_is_refused_by_file_and_field(run, asked, file, old, new, said):
+    path = run.path / "eval/test" / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ModelFileError, match=rf"{file}: {said}.*; evaluate the model again: cnnkit eval --model"):
+        evaluated(run)
+    assert asked == []
 
 
 def test_another_file_of_the_run_has_a_place_of_its_own(run, asked):

@@ -36,16 +36,16 @@ def test_a_run_is_told_by_its_own_files(trained):
 
 
 def test_a_damaged_run_says_why_and_hides_no_other(trained):
-    for number, content in ((2, "{"), (3, '{"status": "finished"}'), (4, None)):
+    for number, content in ((2, "{"), (3, '{"status": "finished"}')):
         folder = trained.run.with_name(f"{number:03d}-bad")
         folder.mkdir()
-        if content is not None:
-            (folder / "config.json").write_text(content)
+        (folder / "config.json").write_text(content)
+    trained.run.with_name("004-empty").mkdir()  # no run
     found = list_runs()
-    assert numbers(found) == [4, 3, 2, 1]
-    assert [each.status for each in found] == [DAMAGED, DAMAGED, DAMAGED, "finished"]
-    assert all(each.problem for each in found[:3])
-    assert "not a run directory" in found[2].problem
+    assert numbers(found) == [3, 2, 1]
+    assert [each.status for each in found] == [DAMAGED, DAMAGED, "finished"]
+    assert "003-bad/config.json: " in found[0].problem
+    assert "002-bad/config.json: no JSON document" in found[1].problem
     assert (found[0].epochs, found[0].val_accuracy, found[0].arch) == (None, None, "")
 
 

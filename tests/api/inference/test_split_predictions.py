@@ -24,7 +24,7 @@ def samples(gray_images, tmp_path) -> Samples:
 
 
 def test_a_classifier_of_any_kind_predicts_every_readable_image_in_portions(brightness, samples, monkeypatch):
-    monkeypatch.setattr(room, "BATCH", 2)
+    monkeypatch.setattr(room, "BATCH_ROWS", 2)
     seen: list[tuple[int, int]] = []
     classifier = brightness()
     found = classified(classifier, samples, lambda done, total: seen.append((done, total)))

@@ -79,7 +79,7 @@ def test_a_new_last_layer_is_mixed_from_a_few_images_of_every_class(images, monk
     old = {"head.weight": torch.ones(5, 4), "head.bias": torch.zeros(5)}
     report = WeightsReport(loaded=0, skipped=("head.weight", "head.bias"), missing=(), unexpected=(), spare=old)
     said = start_from_images(network, report, images, 3)
-    assert said == "the new last layer starts as a mixture of the old one's classes, by what it sees in the training images"
+    assert said == "the new last layer starts as a mixture of the old classes, by their probabilities on training images"
     torch.testing.assert_close(network.head.weight.detach(), torch.ones(3, 4))
     assert sum(network.counts) == 6
     assert network.training

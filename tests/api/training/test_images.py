@@ -60,7 +60,7 @@ def test_the_notes_tell_of_the_image_size_and_of_a_flip_that_is_left_out(image_f
     *of_data, size, flip = images.notes
     assert tuple(of_data) == images.dataset.notes
     assert size == "images are 32 px (median of the shorter side): --image-size 32"
-    assert flip.startswith("no mirroring: class 'left' looks like one that a mirror would change")
+    assert flip == "no mirroring: mirrored images of class 'left' may no longer belong to it (--flip h mirrors anyway)"
 
 
 def test_known_images_are_not_decoded_again_unless_their_canvases_are_lacking(image_folder, loaded, monkeypatch):

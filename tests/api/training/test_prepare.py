@@ -47,7 +47,7 @@ def test_cheap_refusals_come_before_any_image_is_read(small_config, monkeypatch)
     Path("file").write_text("x")
     with pytest.raises(PluginError, match="no tracker named 'tensorbord' is installed; did you mean 'tensorboard'"):
         prepare(small_config("nowhere", log=("tensorbord",), device="cuda", out="file"))
-    with pytest.raises(ConfigError, match="--device cuda: there is none that torch"):
+    with pytest.raises(ConfigError, match=r"--device cuda: torch .* finds no such device here; usable: "):
         prepare(small_config("nowhere", device="cuda", out="file"))
     with pytest.raises(ConfigError, match="--out file: cannot write there"):
         prepare(small_config("nowhere", out="file"))

@@ -39,9 +39,10 @@ def test_the_newest_run_continues_after_its_last_epoch_with_its_settings(stopped
 
 def test_history_rows_after_the_state_are_cut_off(stopped):
     assert stopped.run is not None
-    stopped.run.append_history(dict.fromkeys(stopped.run.read_history()[0], "9"))
+    stopped.run.append_history(stopped.run.read_history()[0].model_copy(update={"epoch": 2}))
+    assert [row.epoch for row in stopped.run.read_history()] == [1, 2]
     resume()
-    assert [row["epoch"] for row in stopped.run.read_history()] == ["1"]
+    assert [row.epoch for row in stopped.run.read_history()] == [1]
 
 
 def test_a_finished_run_is_not_resumed(trained):
