@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, progress and notes to stderr."""
+"""The console: results go to stdout, progress and notes to stderr."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a person sees: tables for the terminal, pictures, the live view of a training. No torch here."""
+"""Output for people: tables for the terminal, pictures, pages and the live view of a training. No torch here."""

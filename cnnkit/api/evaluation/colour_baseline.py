@@ -1,4 +1,4 @@
-"""How far colours alone would get: a tiny model on the colours of the run's own training images, asked about the same images."""
+"""The colour baseline: a linear model on the colours of the run's training images, tested on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images several models can be compared on: those that all of them were tested on and none of them learned."""
+"""The images on which several models can be compared: tested by all of them and trained on by none."""
 
 from __future__ import annotations
 

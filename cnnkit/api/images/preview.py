@@ -1,4 +1,4 @@
-"""What the network will see: a few images of every class, prepared and varied by the code that training uses."""
+"""``preview``: a few images of every class, preprocessed and augmented by the code that training uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is inside a model file, a run or an exported file, read from headers: nothing is built, and no torch is loaded."""
+"""``info``: the contents of a model file, a run or an exported file, read from headers without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network sees of some images of a run: from the store of its training, or decoded now where there is none."""
+"""The canvases of some images of a run: read from the store of its training, or decoded now."""
 
 from __future__ import annotations
 

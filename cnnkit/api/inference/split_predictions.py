@@ -1,4 +1,4 @@
-"""What a model answers to the images of a split: every one that can be read, from the store or decoded now."""
+"""The predictions of a model for the images of a split, read from the store or decoded now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--model`` means: a run directory, a model file, an exported file, or the newest finished run."""
+"""The target of ``--model``: a run directory, a model file, an exported file, or the newest finished run."""
 
 from __future__ import annotations
 

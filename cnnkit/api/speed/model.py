@@ -1,4 +1,4 @@
-"""How fast a model file answers: stored images in batches, decoded ones in batches, and one image at a time."""
+"""The speed of a model file: stored images in batches, decoded images in batches, and one image at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a training runs, as a whole and stage by stage.
+"""The speed of a training, in total and stage by stage.
 
 The steps are those of `fit` itself, fed by a source of batches that ends when its time is up: there is no second loop here.
 """

@@ -1,4 +1,4 @@
-"""What ``auto`` stands for: settings found by trying, with copies of the network and before anything is written."""
+"""The values of ``auto``: settings found by trying on copies of the network, before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network is shown of the training images before it learns from them."""
+"""Data-dependent initialisation: the training images that a network sees before it learns from them."""
 
 from __future__ import annotations
 

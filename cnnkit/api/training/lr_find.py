@@ -1,4 +1,4 @@
-"""Which learning rate suits these images and this network: a range test on what `prepare` made ready."""
+"""``lr_find``: a range test of the learning rate on the output of `prepare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether more images would help: trainings on parts of the training images, and what their results promise.
+"""``more_data``: trainings on parts of the training images, and the accuracy that more images promise.
 
 Every training gets the same amount of work, in updates or, with a time budget, in seconds, so that a smaller part differs from
 all images in nothing but the images: with equal epochs it would be trained less as well, and more images would seem to bring more.

@@ -1,4 +1,4 @@
-"""What is measured of a network before it trains, the arithmetic that suits it and its speed, which the store on the disk remembers."""
+"""The probe of a network before its training, its arithmetic and its speed, remembered beside the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a page's probabilities can be trusted: what the temperature did, reliability, risk by coverage, the model's own rules."""
+"""The sections of a page about its probabilities: temperature, reliability, risk by coverage, decision rules."""
 
 from __future__ import annotations
 

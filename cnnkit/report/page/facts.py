@@ -1,4 +1,4 @@
-"""What a run is and how to repeat it, from config.json: pairs of a name and a text; nothing that cnnkit does not know."""
+"""The facts about a run and how to repeat it, from config.json, as pairs of a name and a text."""
 
 from __future__ import annotations
 

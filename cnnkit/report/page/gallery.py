@@ -1,4 +1,4 @@
-"""Which images of an evaluation a page shows, and the confusion matrix whose cells ask for them."""
+"""The images of an evaluation that a page shows, and the confusion matrix whose cells select them."""
 
 from __future__ import annotations
 
