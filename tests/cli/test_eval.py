@@ -123,7 +123,7 @@ def test_other_classes_are_refused_with_both_lists(cli, trained, image_folder):
     other = image_folder(classes=["bees", "hornets"], folder="other")
     result = cli("eval", "--data", other)
     assert result.code == 2
-    assert "classes the model does not know: hornets; the model's: ants, bees, wasps" in result.err
+    assert "classes that the model does not have: hornets; the model has: ants, bees, wasps" in result.err
 
 
 def test_a_class_called_true_keeps_its_own_column(cli, image_folder, read_rows):
@@ -180,7 +180,7 @@ def test_data_that_has_moved_is_said_with_the_way_out(cli, trained):
     (trained.run / "config.json").write_text(json.dumps(config))
     result = cli("eval")
     assert result.code == 2
-    assert "not where they were" in result.err
+    assert "not at their recorded location" in result.err
     assert "--data" in result.err
 
 
@@ -302,7 +302,7 @@ def test_the_classes_in_both_are_offered_and_the_offer_works(cli, trained, image
     other = image_folder(classes=["bees", "hornets", "wasps"], folder="other")
     refused = cli("eval", "--data", other)
     assert refused.code == 2
-    assert "does not know: hornets; the model's: ants, bees, wasps; in both: bees, wasps" in refused.err
+    assert "does not have: hornets; the model has: ants, bees, wasps; both have: bees, wasps" in refused.err
     assert "add --classes bees,wasps" in refused.err
     done = cli("eval", "--data", other, "--classes", "bees,wasps", "--json")
     assert done.json()["n"] == 16
@@ -312,7 +312,7 @@ def test_the_classes_in_both_are_offered_and_the_offer_works(cli, trained, image
 def test_other_data_without_a_common_class(cli, trained, image_folder):
     refused = cli("eval", "--data", image_folder(classes=["flies", "hornets"], folder="other"))
     assert refused.code == 2
-    assert "does not know: flies, hornets; the model's: ants, bees, wasps; no class is in both" in refused.err
+    assert "does not have: flies, hornets; the model has: ants, bees, wasps; they share no class" in refused.err
 
 
 def test_one_class_only(cli, trained):

@@ -67,7 +67,7 @@ def test_refusals(cli, trained, monkeypatch):
         (["--class", "wasp"], "did you mean 'wasps'"),
         (["--layer", "99"], "--layer 99: Sequential has no such layer"),
         (["--method", "integrated-gradients"], "pip install 'cnnkit[explain]'"),
-        (["--method", "occlusion", "--layer", "1"], "looks at no layer"),
+        (["--method", "occlusion", "--layer", "1"], "uses no layer"),
         (["--model", "missing"], "no such file or run directory"),
     ):
         result = cli("explain", image, *arguments)

@@ -61,7 +61,7 @@ def test_without_the_images_the_page_has_its_numbers(cli, trained, monkeypatch):
     result = cli("report", "--json")
     assert result.code == 0, result.err
     assert result.json()["pictures"] == 0
-    assert "without pictures: the images that" in result.err
+    assert "without pictures: the images of" in result.err
     source = (trained.run / "report.html").read_text("utf-8")
     assert "without pictures" in source
     assert "11 test images right" in source
@@ -76,7 +76,7 @@ def test_without_images_and_evaluation_the_training_is_told(cli, trained):
     assert "not evaluated, so there is no score" in result.err
     refused = cli("report", "--split", "test")
     assert refused.code == 2
-    assert "not where they were" in refused.err
+    assert "not at their recorded location" in refused.err
 
 
 def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, 
     (trained.run / "config.json").write_text(json.dumps(config))
     result = cli("report", "--json")
     assert result.code == 0, result.err
-    assert f"cannot be shown: they are gone or unreadable, such as {path}" in result.err
+    assert f"cannot be shown, because they are missing or unreadable, such as {path}" in result.err
     assert "without the doctor's findings" in result.err  # that folder was never scanned
     assert result.json()["pictures"] > 20
 

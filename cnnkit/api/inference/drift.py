@@ -1,4 +1,4 @@
-"""While a model answers, an eye on what it is shown: do the images still look like those it was trained for?"""
+"""Drift of the images that a model predicts: their appearance and confidence beside the fingerprint in the model's file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from cnnkit.model.classifier import Classifier, ClassifierWithRules
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import TorchClassifier
 
-CONFIDENCE = "confidence"  # the feature beside those of the image: the top probability
+CONFIDENCE = "confidence"  # the feature that comes after those of the image: the highest probability
+BATCH_IMAGES = 64  # the number of images whose appearance is measured at once
 
 
 def take_fingerprint(looks: NDArray[np.float32], probabilities: NDArray[np.float32], *, split: str) -> Fingerprint:
-    """Return the fingerprint of images whose `appearance` is `looks` (N, F) and to which a model answered `probabilities` (N, K)."""
+    """Return the fingerprint of the N images of `split`: `looks` (N, F) is their `appearance`, `probabilities` (N, K) their prediction."""
     names = (*features(3 if looks.shape[1] == len(features(3)) else 1), CONFIDENCE)
     return fingerprint(names, _with_confidence(looks, probabilities), probabilities.argmax(1), probabilities.shape[1], split=split)
 
 
 class DriftWatch:
-    """Sees every image that a classifier answers, and compares them at the end with the fingerprint of its file."""
+    """A record of every image that a classifier predicts, compared at the end with the fingerprint of the classifier's file."""
 
     def __init__(self) -> None:
         self._known: Fingerprint | None = None
@@ -32,27 +33,29 @@ class DriftWatch:
         self._predicted: list[NDArray[np.int64]] = []
 
     def answers(self, classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the probabilities (N, K) of decoded images, N > 0, and remember how these look."""
+        """Return the probabilities (N, K) of decoded images, uint8 (H, W, 3) each and N > 0, and record their appearance."""
         if not isinstance(classifier, ClassifierWithRules) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
             return classifier.probabilities(images)
         self._known = classifier.rules.fingerprint
-        if isinstance(classifier, TorchClassifier):  # one preprocessing serves both
+        if isinstance(classifier, TorchClassifier):  # prediction and appearance share one preprocessing
             canvases = classifier.canvases(images)
             probabilities = classifier.canvas_probabilities(canvases)
         else:
             canvases = Preprocess(classifier.preprocessing).canvases(images)
             probabilities = classifier.probabilities(images)
-        for part, chances in zip(canvases.split(64), torch.from_numpy(probabilities).split(64), strict=True):
-            self._looks.append(_with_confidence(appearance(part.numpy()), chances.numpy()))
+        batches = zip(canvases.split(BATCH_IMAGES), torch.from_numpy(probabilities).split(BATCH_IMAGES), strict=True)
+        for batch, predicted in batches:
+            self._looks.append(_with_confidence(appearance(batch.numpy()), predicted.numpy()))
         self._predicted.append(probabilities.argmax(1))
         return probabilities
 
     def result(self) -> Drift | None:
-        """Compare; None if the file has no fingerprint, or too few images were seen to tell."""
+        """Return the comparison with the fingerprint; None if the file has none or fewer than `MIN_IMAGES` images were predicted."""
         if self._known is None or sum(map(len, self._predicted)) < MIN_IMAGES:
             return None
         return compare(self._known, np.concatenate(self._looks), np.concatenate(self._predicted))
 
 
 def _with_confidence(looks: NDArray[np.float32], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Append the highest probability of each image as the last column: (N, F) and (N, K) give (N, F + 1)."""
     return np.concatenate([looks, probabilities.max(1, keepdims=True)], axis=1)

@@ -1,4 +1,4 @@
-"""Explanation: where in an image the evidence for a class stands, what the layers see in it, and a check by another method."""
+"""Explanations of predictions: the heat map of the evidence for a class, the feature maps, and a check by a second method."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import EXPORTERS, find
 
-BATCH = 16  # images whose photos, maps and features are in memory at the same time
+BATCH_IMAGES = 16  # the number of images whose photos, heat maps and features are in memory at the same time
 
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """A model ready to explain its answers: `layer` is the one whose maps are shown, of `places` a side (Grad-CAM alone has one).
+    """A model that is ready to explain its predictions.
 
-    `patch` and `step` are those of occlusion, as the method or as the check, in pixels of the canvas; None without it.
+    Grad-CAM reads the maps of `layer`, which have `places` rows and as many columns; both are None for other methods. `label` is
+    the index of the class to explain, None for the predicted class. `patch` and `step` are the size and the stride of the occluded
+    square, in pixels of the canvas; both are None if neither method nor check is occlusion.
     """
 
     model: Model
@@ -48,33 +50,33 @@ class Explainer:
     def explain(self, files: Sequence[Path]) -> Iterator[Explanation]:
         """Yield one `Explanation` per file, in the order given."""
         classifier = TorchClassifier(self.model)
-        for start in range(0, len(files), BATCH):
-            read = {file: _read(file) for file in files[start : start + BATCH]}
+        for start in range(0, len(files), BATCH_IMAGES):
+            read = {file: _read(file) for file in files[start : start + BATCH_IMAGES]}
             images = {file: image for file, image in read.items() if not isinstance(image, str)}
             explained = dict(zip(images, self._explanations(classifier, list(images), list(images.values())), strict=True))
-            for file in files[start : start + BATCH]:
+            for file in files[start : start + BATCH_IMAGES]:
                 error = read[file]
                 yield Explanation(str(file), error) if isinstance(error, str) else explained[file]
 
     def _explanations(self, classifier: TorchClassifier, files: list[Path], images: list[NDArray[np.uint8]]) -> list[Explanation]:
         canvases = Preprocess(self.model.header.preprocessing).canvases(images)
         probabilities = classifier.canvas_probabilities(canvases)
-        answers = probabilities.argmax(1) if len(images) else np.empty(0, np.int64)
-        labels = answers if self.label is None else np.full(len(images), self.label)
+        predicted = probabilities.argmax(1) if len(images) else np.empty(0, np.int64)
+        labels = predicted if self.label is None else np.full(len(images), self.label)
         heats = self._method.heat_maps(canvases, labels)
         drops = self._check.drops(canvases, labels) if self._check else None
         stages = self._features.stages(canvases) if self._features else [()] * len(images)
         names = classifier.classes
         found: list[Explanation] = []
         for row, (file, image) in enumerate(zip(files, images, strict=True)):
-            photo, window = self._shown(image)
+            photo, window = self._photo_and_window(image)
             agreement = self._check.agreement(heats[row], drops[row]) if self._check and drops is not None else None
             found.append(
                 Explanation(
                     str(file),
                     "",
-                    names[answers[row]],
-                    float(probabilities[row, answers[row]]),
+                    names[predicted[row]],
+                    float(probabilities[row, predicted[row]]),
                     names[labels[row]],
                     float(probabilities[row, labels[row]]),
                     agreement,
@@ -83,7 +85,8 @@ class Explainer:
             )
         return found
 
-    def _shown(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+    def _photo_and_window(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+        """Return `image` shrunk to at most `MAX_PHOTO_SIZE` and the window (top, left, bottom, right) that the canvas shows of it."""
         from cnnkit.report.pictures.thumbnail import shrunk
 
         photo = shrunk(image, MAX_PHOTO_SIZE)
@@ -104,12 +107,12 @@ def explain(
 ) -> Iterator[Explanation]:
     """Yield one `Explanation` per file, in the order given; a folder stands for the images in it.
 
-    The class `class_name` is explained, or of each image the one that the model answers. `check` compares the map with
-    occlusion, which takes some fifty answers an image (a map of occlusion is not checked); `features` adds the feature maps of every stage.
+    The evidence is for the class `class_name`, or for the predicted class of each image. `check` compares the map with occlusion,
+    which takes about 50 predictions per image; a map of occlusion itself is not checked. `features` adds the feature maps of
+    every stage. A missing or unreadable file yields an explanation with its error.
 
-    Raises `DataError` if a folder holds no image, `ModelFileError` if there is no such model, `ConfigError` for a class or
-    layer that it does not have, `CnnkitError` for a network that the method cannot explain; a file that is missing or
-    unreadable is an explanation with its error.
+    Raises `DataError` if a folder holds no image, `ModelFileError` if the model cannot be loaded, `ConfigError` if it has no such
+    class or layer, and `CnnkitError` if the method cannot explain the network.
     """
     files = image_paths([images] if isinstance(images, str | Path) else images)
     explainer = open_explainer(find_target(model), class_name=class_name, layer=layer, method=method, check=check, features=features)
@@ -125,23 +128,23 @@ def open_explainer(
     check: bool = True,
     features: bool = True,
 ) -> Explainer:
-    """Load the model of `target` for `explain`, whose errors about the model and settings this raises."""
+    """Load the model of `target` for `explain`; raise the same errors as `explain` about the model and the settings."""
     if layer is not None and method != "gradcam":
-        raise ConfigError(f"--layer {layer}: --method {method} looks at no layer; leave out one of the two")
+        raise ConfigError(f"--layer {layer}: --method {method} uses no layer; leave out one of the two")
     model = _load(target)
-    label = _class_number(class_name, model.header.classes)
-    way = open_method(method, model, layer)
-    checking = Occlusion(model) if check and not isinstance(way, Occlusion) else None
-    occlusion = way if isinstance(way, Occlusion) else checking
+    label = _class_index(class_name, model.header.classes)
+    opened = open_method(method, model, layer)
+    second = Occlusion(model) if check and not isinstance(opened, Occlusion) else None
+    occlusion = opened if isinstance(opened, Occlusion) else second
     return Explainer(
         model,
         method,
-        *((way.layer.name, way.layer.grid.size) if isinstance(way, GradCam) else (None, None)),
+        *((opened.layer.name, opened.layer.grid.size) if isinstance(opened, GradCam) else (None, None)),
         label,
         occlusion.patch if occlusion else None,
         occlusion.step if occlusion else None,
-        way,
-        checking,
+        opened,
+        second,
         FeatureMaps(model) if features else None,
     )
 
@@ -150,21 +153,21 @@ def _load(target: Target) -> Model:
     if target.path.suffix.lower().removeprefix(".") in find(EXPORTERS):
         instead = target.run.path if target.run else "RUN or best.safetensors"
         raise ModelFileError(
-            f"--model {target.path}: an exported file has neither layers nor gradients; name the model it was made of: --model {instead}"
+            f"--model {target.path}: an exported file has no layers and no gradients; name the model that was exported: --model {instead}"
         )
     return load_model(target.path)
 
 
-def _class_number(name: str | None, classes: Sequence[str]) -> int | None:
+def _class_index(name: str | None, classes: Sequence[str]) -> int | None:
     if name is None:
         return None
     if name not in classes:
-        raise ConfigError(f"--class {name}: the model knows no such class{closest(name, classes)} Its classes: {listed(classes)}")
+        raise ConfigError(f"--class {name}: the model has no such class{closest(name, classes)} Its classes: {listed(classes)}")
     return classes.index(name)
 
 
 def _read(file: Path) -> NDArray[np.uint8] | str:
-    """The decoded file, or why it cannot be read."""
+    """Return the decoded file as RGB (H, W, 3), or the reason why it cannot be read."""
     try:
         return read_image(file)
     except DataError as error:
@@ -172,5 +175,5 @@ def _read(file: Path) -> NDArray[np.uint8] | str:
 
 
 def _rgb(canvas: torch.Tensor) -> NDArray[np.uint8]:
-    """Turn a canvas (C, S, S) into RGB (S, S, 3)."""
+    """Turn a canvas (C, S, S) of one or three channels into RGB (S, S, 3)."""
     return canvas.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""Export: one file, kept only after it gave the model's answers on real images."""
+"""Export of a model to one file, which is kept only if its predictions on real images equal those of the model."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cnnkit.registry import EXPORTERS, load
 if TYPE_CHECKING:
     from cnnkit.exporters.protocol import Exporter
 
-IMAGES = 256  # images of the parity check, spread over the split
+PARITY_IMAGES = 256  # the number of images in the parity check, spread over the split
 
 
 @dataclass(frozen=True)
 class Export:
-    """The exported file, its parity with the model, and which images that was measured on."""
+    """An exported file, its parity with the model, and the description of the images on which the parity was measured."""
 
     target: Target
     path: Path
@@ -40,14 +40,13 @@ class Export:
 def export(model: str | Path | None = None, *, to: str = "onnx", data: str | None = None, out: str | Path | None = None) -> Export:
     """Export a model with the exporter `to`, check the file on validation images and keep it with its parity.json.
 
-    It goes to ``export/`` of the run directory, or to `out`. A model file without a run is checked on `data`, or on crops of
-    scikit-learn's two sample photographs. Raises `CheckFailedError` (nothing kept) if the file answers differently.
+    The file goes to ``export/`` of the run directory, or to `out`. A model file without a run is checked on `data`, or on crops of
+    scikit-learn's two sample photographs. Raises `CheckFailedError` and keeps no file if its predictions differ from the model's,
+    and `ModelFileError` if `model` is not a model file.
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
-        raise ModelFileError(
-            f"--model {target.path}: only a model file can be exported, such as best.safetensors; this one is an export already"
-        )
+        raise ModelFileError(f"--model {target.path}: this file is exported already; cnnkit exports model files, such as best.safetensors")
     exporter: Exporter = load(EXPORTERS, to)[0]
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
@@ -57,20 +56,20 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
         samples: Samples | None = other_samples(data, None, trained.header.classes)
     else:
         samples = run_samples(target.run, VAL) if target.run else None
-    images, named = (
-        (sample_photos(IMAGES // 4), "crops of scikit-learn's sample photographs")
+    images, description = (
+        (sample_photos(PARITY_IMAGES // 4), "crops of scikit-learn's sample photographs")
         if samples is None
-        else (_images(samples), f"{samples.split} images of {samples.source.name}")
+        else (_decoded(samples), f"{samples.split} images of {samples.source.name}")
     )
     parity = export_checked(trained, exporter, path, images)
-    write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": named, "file": path.name})
-    return Export(target, path, parity, named)
+    write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": description, "file": path.name})
+    return Export(target, path, parity, description)
 
 
-def _images(samples: Samples) -> Iterator[NDArray[np.uint8]]:
-    """Decode up to `IMAGES` of the samples from their files, evenly spread; unreadable ones are passed over."""
-    step = max(1, len(samples.records) // IMAGES)
-    for record in samples.records[::step][:IMAGES]:
+def _decoded(samples: Samples) -> Iterator[NDArray[np.uint8]]:
+    """Yield up to `PARITY_IMAGES` decoded images, evenly spread over `samples`; unreadable images are left out."""
+    step = max(1, len(samples.records) // PARITY_IMAGES)
+    for record in samples.records[::step][:PARITY_IMAGES]:
         try:
             yield decode(samples.source.read(record)).image
         except UndecodableError:

@@ -12,10 +12,11 @@ from cnnkit.model.facts import read_facts
 
 
 def inspect(target: Target) -> dict[str, Any]:
-    """Return what `cnnkit info --json` prints of a model: the same keys for a model file and an exported one, as far as it knows them.
+    """Return the document of `cnnkit info --json`; a model file and an exported file share the keys that both know.
 
-    ``parameters`` counts the weights that are learned; of an ONNX file, whose constants are not told apart, ``constants`` counts all.
-    ``run`` is there if the file lies in a run directory. Raises `ModelFileError` if the file cannot be read or is of no known kind.
+    ``parameters`` counts the learned weights of a model file. ``constants`` counts all constants of an ONNX file, which does not
+    mark the learned ones. ``run`` is present if the file lies in a run directory. Raises `ModelFileError` if the file cannot be
+    read or has another suffix.
     """
     path = target.path
     if path.suffix == ".safetensors":
@@ -23,7 +24,9 @@ def inspect(target: Target) -> dict[str, Any]:
     elif path.suffix == ".onnx":
         facts = _onnx(path)
     else:
-        raise ModelFileError(f"{path}: {path.suffix or 'no ending'}: cnnkit info reads a run directory, a .safetensors or an .onnx file")
+        raise ModelFileError(
+            f"{path}: {path.suffix or 'no suffix'}: cnnkit info reads a run directory, a .safetensors file or an .onnx file"
+        )
     return {"file": str(path), **facts, **({"run": run_facts(target.run).to_dict()} if target.run else {})}
 
 
@@ -46,9 +49,9 @@ def _onnx(path: Path) -> dict[str, Any]:
     from cnnkit.exporters.onnx_facts import read_onnx_facts
 
     facts = read_onnx_facts(path)
-    faces = {
+    interface = {
         "inputs": [vars(each) for each in facts.inputs],
         "outputs": [vars(each) for each in facts.outputs],
     }
     sizes = {"format": "onnx", "bytes": facts.bytes, "constants": facts.constants, "nodes": facts.nodes, "opset": facts.opset}
-    return {**sizes, "producer": facts.producer, **faces, "cnnkit": "classes" in facts.metadata, **facts.metadata}
+    return {**sizes, "producer": facts.producer, **interface, "cnnkit": "classes" in facts.metadata, **facts.metadata}

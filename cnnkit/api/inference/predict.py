@@ -1,4 +1,4 @@
-"""Prediction: files in, one row per file out, in the order given; an unreadable file is a row with its error."""
+"""Prediction: one row per image file, in the order given; the row of an unreadable file holds the error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 
 LABEL_SET = "label_set"
-BATCH = 64  # decoded photos wait in memory at full size: 64 of 12 megapixels are 2.3 GB
+BATCH_IMAGES = 64  # decoded photos are in memory at full size: 64 photos of 12 megapixels take 2.3 GB
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for one file: probabilities (K,) float32 in the order of `classes`, or `error` and no probabilities.
+    """The prediction for one file: probabilities (K,) float32 in the order of `classes`, or an `error` and no probabilities.
 
-    `abstained` says that the model's own threshold calls this no answer; `label_set` are the classes the image may belong to, the
-    most probable first, if the model has a rule for that.
+    `abstained` is True if the highest probability is below the threshold of the model's file. `label_set` holds the classes that
+    the image may belong to, the most probable first; it is None if the model's file has no rule for label sets.
     """
 
     path: str
@@ -39,16 +39,16 @@ class Prediction:
     label_set: tuple[str, ...] | None = None
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the `count` most probable classes with their probabilities, the best first; empty after an error."""
+        """Return the `count` most probable classes with their probabilities, the highest first; empty after an error."""
         if self.probabilities is None:
             return []
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[index], float(self.probabilities[index])) for index in order]
 
     def row(self, *, all_probabilities: bool = False) -> dict[str, object]:
-        """Return the row of ``predict --out``; a class column is None where there is an error.
+        """Return the row of ``predict --out``; after an error, the probability of every class is None.
 
-        The column ``label_set`` comes last, and only where the model has a rule for it.
+        The column ``label_set`` comes last, and only if the model's file has a rule for label sets.
         """
         best = self.top(1)
         name, probability = best[0] if best else (None, None)
@@ -68,70 +68,70 @@ class Prediction:
 
 
 class Predictions(Iterator[Prediction]):
-    """The answers for files, each worked out when it is asked for, by a file that has `rules`."""
+    """An iterator over the predictions for files, which are computed on demand; `rules` are those of the model's file."""
 
     def __init__(self, classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> None:
         self.rules = rules_of(classifier)
-        self._answers = predictions(classifier, files, watch)
+        self._predictions = predictions(classifier, files, watch)
 
     def __next__(self) -> Prediction:
-        return next(self._answers)
+        return next(self._predictions)
 
 
 def predict(images: str | Path | Sequence[str | Path], model: str | Path | None = None, *, watch: DriftWatch | None = None) -> Predictions:
-    """Yield one `Prediction` per file, in the order given; a folder stands for the images in it.
+    """Return the predictions, one per file in the order given; a folder stands for the images in it.
 
-    A `watch` sees them all and tells at the end, by its `result`, whether they look unlike the images the model knows.
-    Raises `DataError` if a folder holds no image, `ModelFileError` if there is no such model; a file that is missing or
-    unreadable is a row with its error.
+    A `watch` records every image; its `result` compares them at the end with the images of the training. A missing or unreadable
+    file gives a row with its error. Raises `DataError` if a folder holds no image, `ModelFileError` if the model cannot be loaded.
     """
     files = image_paths([images] if isinstance(images, str | Path) else images)
     return Predictions(open_classifier(find_target(model).path), files, watch)
 
 
 def image_paths(given: Sequence[str | Path]) -> list[Path]:
-    """Return the files that are meant: a folder stands for the images in it; raises `DataError` if it has none."""
+    """Return the files of the paths `given`: a folder stands for the images in it; raises `DataError` if it holds none."""
     return [file for name in given for file in _expanded(Path(name))]
 
 
 def predictions(classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> Iterator[Prediction]:
-    """Yield one `Prediction` per file, in order, by the rules of the classifier's file."""
+    """Yield one `Prediction` per file, in order; the rules of the classifier's file decide abstention and label sets."""
     rules = rules_of(classifier)
-    nothing = () if rules.label_sets else None
-    for start in range(0, len(files), BATCH):
+    empty_set = () if rules.label_sets else None
+    for start in range(0, len(files), BATCH_IMAGES):
         errors: dict[Path, str] = {}
         decoded: list[NDArray[np.uint8]] = []
-        part = files[start : start + BATCH]
-        for file in part:
+        batch = files[start : start + BATCH_IMAGES]
+        for file in batch:
             try:
                 decoded.append(read_image(file))
             except DataError as error:
                 errors[file] = str(error).removeprefix(f"{file}: ")
-        answers = _judged(_answers(classifier, decoded, watch), classifier.classes, rules)
-        for file in part:
-            failed = errors.get(file)
-            if failed:
-                yield Prediction(str(file), classifier.classes, None, failed, label_set=nothing)
+        found = _apply_rules(_probabilities(classifier, decoded, watch), classifier.classes, rules)
+        for file in batch:
+            error = errors.get(file)
+            if error:
+                yield Prediction(str(file), classifier.classes, None, error, label_set=empty_set)
             else:
-                yield replace(next(answers), path=str(file))
+                yield replace(next(found), path=str(file))
 
 
-def _answers(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch: DriftWatch | None) -> NDArray[np.float32]:
+def _probabilities(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch: DriftWatch | None) -> NDArray[np.float32]:
     if not images:
         return np.empty((0, len(classifier.classes)), np.float32)
     return watch.answers(classifier, images) if watch else classifier.probabilities(images)
 
 
-def _judged(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:
-    """Yield an answer without a path for each row of probabilities (N, K)."""
-    answered = rules.abstention.accepts(probabilities.max(1)) if rules.abstention else np.ones(len(probabilities), np.bool_)
-    inside = rules.label_sets.members(probabilities) if rules.label_sets else None
-    for row, chances in enumerate(probabilities):
-        members = None if inside is None else tuple(classes[k] for k in np.argsort(-chances, kind="stable") if inside[row, k])
-        yield Prediction("", classes, chances, abstained=not answered[row], label_set=members)
+def _apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:
+    """Yield a prediction without a path for each row of probabilities (N, K)."""
+    accepted = rules.abstention.accepts(probabilities.max(1)) if rules.abstention else np.ones(len(probabilities), np.bool_)
+    members = rules.label_sets.members(probabilities) if rules.label_sets else None
+    for index, row in enumerate(probabilities):
+        label_set = None if members is None else tuple(classes[k] for k in np.argsort(-row, kind="stable") if members[index, k])
+        yield Prediction("", classes, row, abstained=not accepted[index], label_set=label_set)
 
 
 def _expanded(path: Path) -> list[Path]:
+    """Return `path`, or the images in it if it is a folder."""
     if not path.is_dir():
         return [path]
     found = image_files(path)

@@ -1,4 +1,4 @@
-"""The canvases of some images of a run: read from the store of its training, or decoded now."""
+"""Canvases of selected images of a run, read from the store of its training or decoded from the files."""
 
 from __future__ import annotations
 
@@ -25,42 +25,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Canvases, uint8 (N, C, S, S), and the row of each image that could be read by its path; `stored`: nothing had to be decoded."""
+    """Canvases, uint8 (N, C, S, S), and the row of each readable image by its path; `stored` is True if nothing was decoded."""
 
     rows: dict[str, int]
     canvases: Canvases
     stored: bool
 
     def known(self, paths: Sequence[str]) -> list[str]:
-        """Return those of `paths` that can be shown."""
+        """Return the `paths` that have a canvas."""
         return [path for path in paths if path in self.rows]
 
     def missing(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return a sentence on those of `paths` that cannot be shown; nothing if all can."""
-        gone = [path for path in paths if path not in self.rows]
-        return (f"{len(gone)} of {len(paths)} images cannot be shown: they are gone or unreadable, such as {gone[0]}",) if gone else ()
+        """Return a sentence on the `paths` that have no canvas; an empty tuple if all have one."""
+        absent = [path for path in paths if path not in self.rows]
+        if not absent:
+            return ()
+        return (f"{len(absent)} of {len(paths)} images cannot be shown, because they are missing or unreadable, such as {absent[0]}",)
 
     def pictures(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8]]:
-        """Return the known ones of `paths` as uint8 RGB (H, W, 3), shrunk to `side` px."""
+        """Return the known `paths` as uint8 RGB (H, W, 3), shrunk to at most `side` px."""
         from cnnkit.report.pictures.thumbnail import shrunk
 
         known = self.known(list(dict.fromkeys(paths)))
         return {path: shrunk(picture(canvas), side) for part, block in self.of(known) for path, canvas in zip(part, block, strict=True)}
 
     def of(self, paths: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
-        """Yield the `paths`, all known, in portions with their canvases (n, C, S, S)."""
-        order = sorted(range(len(paths)), key=lambda place: self.rows[paths[place]])  # a file is read forwards
-        parts = in_batches(np.array([self.rows[paths[place]] for place in order], np.int64))
+        """Yield the `paths`, which must all be known, in batches with their canvases (n, C, S, S), in the order of the store."""
+        ordered = sorted(paths, key=self.rows.__getitem__)  # so that the file of the store is read forwards
+        batches = in_batches(np.array([self.rows[path] for path in ordered], np.int64))
         start = 0
-        for block in gather(self.canvases, parts):
-            yield [paths[place] for place in order[start : start + len(block)]], block
+        for block in gather(self.canvases, batches):
+            yield ordered[start : start + len(block)], block
             start += len(block)
 
 
 def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Shown:
-    """Return the canvases of at least `paths`, images of `scope`, whose store serves if there is one; else only these are decoded.
+    """Return the canvases of at least the images `paths` of `scope`.
 
-    Images that are gone or cannot be read are left out.
+    The store of `scope` gives the canvases of all its images. Without a store, only the images `paths` are decoded. Missing and
+    unreadable images are left out.
     """
     found = find_scan(source, scope, geometry)
     records = scope
@@ -74,7 +77,10 @@ def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometr
 
 
 def shown_to(run: RunDir, record: RunRecord, paths: Sequence[str]) -> Shown:
-    """Return what the network of `run`, by its `record`, sees of its images at `paths`; raises `DataError` if its source is gone."""
+    """Return the canvases on which the network of `run` sees its images `paths`; `record` is the record of `run`.
+
+    Raises `DataError` if the source of the images is not found.
+    """
     source, scope = run_source(run, record)
     return shown(source, scope, paths, record.preprocessing)
 
@@ -85,7 +91,7 @@ def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def pictures(data: str | Path, paths: Iterable[str], *, side: int) -> dict[str, NDArray[np.uint8]]:
-    """Return the images `paths` of `data` as uint8 RGB (H, W, 3), shrunk to at most `side` px; unreadable ones are missing."""
+    """Return the images `paths` of `data` as uint8 RGB (H, W, 3), shrunk to at most `side` px, without the unreadable images."""
     from cnnkit.report.pictures.thumbnail import shrunk
 
     wanted = list(paths)
@@ -99,5 +105,5 @@ def pictures(data: str | Path, paths: Iterable[str], *, side: int) -> dict[str, 
             try:
                 found[path] = shrunk(decode(source.read(records[path])).image, side)
             except UndecodableError:
-                continue  # a finding of its own
+                continue  # the doctor reports unreadable images as a finding of their own
     return found

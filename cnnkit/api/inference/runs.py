@@ -1,4 +1,4 @@
-"""All runs of a folder, each read from its own files; a damaged one is a row that says so. Loads no torch."""
+"""List of the runs of a folder, each read from its own files; the row of a damaged run holds the problem. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cnnkit.model.facts import read_facts
 from cnnkit.run_dir import RunDir, runs_folder, runs_in
 
 DAMAGED = "damaged"
-KEYS = {"val": "val_accuracy", "test": "test_accuracy"}  # what `--sort` may name beside new and time
+ACCURACY_FIELDS = {"val": "val_accuracy", "test": "test_accuracy"}  # by the value of `--sort`, which may also be new or time
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One run. What was not reached, or not measured, is None; `problem` says why a damaged one could not be read.
+    """The facts of one run; a value that was not measured is None, and `problem` says why a damaged run cannot be read.
 
-    `best_value` is that of `monitor` in `best_epoch`; `val_accuracy` is of the same epoch, `test_accuracy` of ``eval/test``, both
-    with 95 % intervals. `ece` and `temperature` are of the evaluation and of the model file. `seconds` were spent in training
-    steps; `began` is a time stamp (s since 1970).
+    `best_value` is the value of `monitor` in `best_epoch`. `val_accuracy` belongs to the same epoch and `test_accuracy` to
+    ``eval/test``, both in [0, 1] with 95 % intervals. `ece` comes from the evaluation on test, `temperature` from the model file.
+    `seconds` is the time spent in training steps; `began` is in seconds since 1970.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class RunFacts:
 
     @property
     def number(self) -> int | None:
-        """The number that its folder begins with; None of a run that was renamed."""
+        """The number at the start of the folder's name; None if the run was renamed."""
         return RunDir(self.path).number
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,24 +58,25 @@ class RunFacts:
 def list_runs(pattern: str = "*", folder: Path | None = None) -> list[RunFacts]:
     """Return the runs under `folder` (by default ``$CNNKIT_RUNS`` or ``./runs``), newest first.
 
-    `pattern`, with ``*`` and ``?``, must match the whole name of the run, its architecture, data or recipe; upper and lower case alike.
+    `pattern`, with ``*`` and ``?``, must match the whole name of the run, its architecture, its data or its recipe. Upper and lower
+    case are equal.
     """
     found = [run_facts(RunDir(path)) for path in runs_in(folder or runs_folder())]
     return [row for row in found if any(fnmatch(text.lower(), pattern.lower()) for text in (row.path.name, row.arch, row.data, row.recipe))]
 
 
 def ordered(rows: Sequence[RunFacts], by: str) -> list[RunFacts]:
-    """Return `rows` with the highest accuracy of `by` (val, test) first, the longest training (time), or as they are (new)."""
+    """Return `rows` sorted `by` accuracy (val, test: highest first) or training time (time: longest first), or as they are (new)."""
     if by == "time":
         return sorted(rows, key=lambda row: -(row.seconds or 0.0))
-    if by not in KEYS:
+    if by not in ACCURACY_FIELDS:
         return list(rows)
-    values = {row.path: getattr(row, KEYS[by]) for row in rows}
+    values = {row.path: getattr(row, ACCURACY_FIELDS[by]) for row in rows}
     return sorted(rows, key=lambda row: -values[row.path].value if values[row.path] else 1.0)
 
 
 def run_facts(run: RunDir) -> RunFacts:
-    """Return what the files of one run say; of a damaged one, why they say nothing."""
+    """Return the facts of one run; the facts of a damaged run are its path and the problem."""
     try:
         return _facts(run)
     except ModelFileError as error:

@@ -1,4 +1,4 @@
-"""The predictions of a model for the images of a split, read from the store or decoded now."""
+"""Predictions of a model for the images of a split, which come from the store or are decoded from the files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The readable `records` with their `probabilities` (N, K), the unreadable ones with the reason, and those that have `changed`.
+    """The predictions for a split: the readable `records` with their `probabilities` (N, K).
 
-    `seen` is the scan they were found in, whose rows are those of `scope`; None if they were decoded one after the other.
+    `bad` holds the path of each unreadable image and the reason, `changed` the paths of the images whose content changed after the
+    training. `seen` is the scan that holds the canvases; its rows are the rows of `scope`. It is None if no store was used.
     """
 
     records: Sequence[Record]
@@ -39,12 +40,12 @@ class Answers:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of the images."""
+        """Sentences for the user about changed images."""
         return [f"{len(self.changed)} images have changed since the training, such as {self.changed[0]}"] if self.changed else []
 
 
 def classified(classifier: Classifier, samples: Samples, progress: Progress | None = None) -> Answers:
-    """Return the answers of `classifier` to all `samples`."""
+    """Return the predictions of `classifier` for all `samples`."""
     if isinstance(classifier, TorchClassifier):
         return _from_store(classifier, samples, progress)
     good: list[Record] = []
@@ -72,9 +73,9 @@ def classified(classifier: Classifier, samples: Samples, progress: Progress | No
 
 
 def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> Answers:
-    """As `classified`, on canvases: the training's own store serves again, to the bit.
+    """Return the predictions for `samples` from the canvases in the store of the training, bit for bit those of the training.
 
-    Where it is gone only the images of the split are decoded, not all that the split was drawn from.
+    Without that store, only the images of the split are decoded, not the whole scope of the split.
     """
     geometry: Preprocessing = classifier.model.header.preprocessing
     scope, found = samples.scope, find_scan(samples.source, samples.scope, geometry)

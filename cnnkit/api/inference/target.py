@@ -11,7 +11,7 @@ from cnnkit.run_dir import RunDir, newest
 
 @dataclass(frozen=True)
 class Target:
-    """The file to load and the run it belongs to, if any; `chosen` says whether cnnkit picked it."""
+    """The file to load and the run that it belongs to, if any; `chosen` is True if cnnkit chose the newest run."""
 
     path: Path
     run: RunDir | None
@@ -19,7 +19,7 @@ class Target:
 
 
 def find_target(model: str | Path | None) -> Target:
-    """Resolve ``--model``; raises `ModelFileError` that says what to type if there is no such model."""
+    """Resolve the value of ``--model``; raise `ModelFileError` with a command that works if there is no such model."""
     if model is None:
         run = newest()
         return Target(run.best, run, chosen=True)
@@ -27,16 +27,18 @@ def find_target(model: str | Path | None) -> Target:
     if path.is_dir():
         run = RunDir(path)
         if not run.best.is_file():
-            run.read_record()  # no run directory at all: that error says so
-            raise ModelFileError(f"{path}: the run has no best.safetensors yet: no epoch was finished; continue it: cnnkit resume {path}")
+            run.read_record()  # raises a clearer error if the folder is no run directory
+            raise ModelFileError(
+                f"{path}: the run has no best.safetensors, because it finished no epoch; continue it with: cnnkit resume {path}"
+            )
         return Target(run.best, run)
     if not path.is_file():
-        raise ModelFileError(f"--model {path}: no such file or run directory; left out, the newest finished run is taken")
+        raise ModelFileError(f"--model {path}: no such file or run directory; leave out --model for the newest finished run")
     return Target(path, _run_of(path))
 
 
 def _run_of(path: Path) -> RunDir | None:
-    """The run directory that `path` lies in (best.safetensors, export/model.onnx), if it does."""
+    """Return the run directory of a file in it or in one of its folders, such as best.safetensors or export/model.onnx."""
     for folder in path.resolve().parents[:2]:
         if (folder / "config.json").is_file() and (folder / "split.csv").is_file():
             return RunDir(folder)

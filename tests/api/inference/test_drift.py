@@ -13,7 +13,7 @@ from cnnkit.model.torch_classifier import TorchClassifier
 
 
 def noise(number: int, high: int = 256, seed: int = 0) -> list[np.ndarray]:
-    """Images of 16 px, each with a level of its own below `high`."""
+    """Return `number` images of 16 px; the mean level of each is drawn below `high`."""
     random = np.random.default_rng(seed)
     levels = random.integers(0, high, number)
     return [np.clip(random.normal(level, 12, (16, 16, 3)), 0, 255).astype(np.uint8) for level in levels]
@@ -21,7 +21,7 @@ def noise(number: int, high: int = 256, seed: int = 0) -> list[np.ndarray]:
 
 @pytest.fixture
 def watched(brightness):
-    """A classifier whose file has the fingerprint of 200 images of every brightness."""
+    """Return a classifier whose file has the fingerprint of 200 images of every brightness."""
     plain, images = brightness(), noise(200)
     looks = appearance(Preprocess(plain.preprocessing).canvases(images).numpy())
     known = take_fingerprint(looks, plain.probabilities(images), split="val")
@@ -45,7 +45,7 @@ def test_a_fingerprint_holds_appearance_and_confidence(channels, names):
     assert np.array(found.counts).sum(axis=2).tolist() == [per_class.tolist()] * len(found.features)
 
 
-def test_dark_images_alert_and_usual_ones_do_not(watched):
+def test_dark_images_alert_and_usual_images_do_not(watched):
     watch, other = DriftWatch(), DriftWatch()
     watch.answers(watched, noise(100, seed=1))
     other.answers(watched, noise(100, high=60, seed=1))
@@ -57,11 +57,11 @@ def test_dark_images_alert_and_usual_ones_do_not(watched):
     assert (dark.n, dark.reference, dark.split) == (100, 200, "val")
 
 
-def test_a_watch_returns_the_predictions_of_the_classifier_and_adds_up_portions(watched, brightness):
+def test_a_watch_returns_the_predictions_and_collects_all_batches(watched, brightness):
     images = noise(100, seed=2)
     watch, whole = DriftWatch(), DriftWatch()
-    parts = [watch.answers(watched, images[:70]), watch.answers(watched, images[70:])]
-    np.testing.assert_array_equal(np.concatenate(parts), brightness().probabilities(images))
+    batches = [watch.answers(watched, images[:70]), watch.answers(watched, images[70:])]
+    np.testing.assert_array_equal(np.concatenate(batches), brightness().probabilities(images))
     whole.answers(watched, images)
     assert watch.result() == whole.result()
 

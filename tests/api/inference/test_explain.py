@@ -8,18 +8,18 @@ from cnnkit.api.inference.predict import predict
 from cnnkit.errors import CnnkitError, ConfigError, DataError
 
 
-def test_answers_are_those_of_prediction_and_errors_are_rows(trained):
+def test_explanations_have_the_predictions_and_errors_of_predict(trained):
     files = [trained.data / "wasps/wasps-001.jpg", trained.data / "bees/broken.jpg", trained.data / "ants/ants-000.jpg"]
     found = list(explain(files, trained.run))
-    for one, answer in zip(found, predict(files, trained.run), strict=True):
-        assert one.path == answer.path
-        assert one.error == answer.error
-        assert [(one.predicted, pytest.approx(one.probability, abs=1e-6))] == (answer.top(1) or [("", 0.0)])
+    for one, prediction in zip(found, predict(files, trained.run), strict=True):
+        assert one.path == prediction.path
+        assert one.error == prediction.error
+        assert [(one.predicted, pytest.approx(one.probability, abs=1e-6))] == (prediction.top(1) or [("", 0.0)])
     assert found[1].pictures is None
     assert found[1].row()["predicted"] is None
 
 
-def test_pictures_are_of_what_the_network_saw(trained):
+def test_pictures_show_the_canvas_of_the_network(trained):
     (one,) = explain(trained.data / "ants/ants-000.jpg", trained.run)
     assert one.pictures is not None
     size = len(one.pictures.canvas)
@@ -28,13 +28,13 @@ def test_pictures_are_of_what_the_network_saw(trained):
     assert one.pictures.heat.max() == 1
     assert one.pictures.photo.shape == (32, 40, 3)
     assert one.pictures.window == (0, 4, 32, 36)  # the middle of 40 x 32 pixels
-    sides = [stage.size for stage in one.pictures.stages]
-    assert sides == sorted(sides, reverse=True)
+    sizes = [stage.size for stage in one.pictures.stages]
+    assert sizes == sorted(sizes, reverse=True)
     assert one.agreement is not None
     assert -1 <= one.agreement <= 1
 
 
-def test_another_class_has_other_evidence(trained):
+def test_each_class_has_its_own_evidence(trained):
     image = trained.data / "ants/ants-000.jpg"
     heats: list[np.ndarray] = []
     for name in ("ants", "bees"):
@@ -53,11 +53,11 @@ def test_occlusion_is_not_checked_by_itself(trained):
     assert one.agreement is None
 
 
-def test_refusals_come_before_any_image_is_read(trained, tmp_path):
+def test_errors_are_raised_before_any_image_is_read(trained, tmp_path):
     image = trained.data / "ants/ants-000.jpg"
-    with pytest.raises(ConfigError, match=r"--class ant: the model knows no such class; did you mean 'ants'\? Its classes: ants, bees"):
+    with pytest.raises(ConfigError, match=r"--class ant: the model has no such class; did you mean 'ants'\? Its classes: ants, bees"):
         explain(image, trained.run, class_name="ant")
-    with pytest.raises(ConfigError, match="--layer 3: --method occlusion looks at no layer"):
+    with pytest.raises(ConfigError, match="--layer 3: --method occlusion uses no layer"):
         explain(image, trained.run, layer="3", method="occlusion")
     with pytest.raises(ConfigError, match="--layer nose: Sequential has no such layer"):
         explain(image, trained.run, layer="nose")
@@ -67,5 +67,5 @@ def test_refusals_come_before_any_image_is_read(trained, tmp_path):
     exported = trained.run / "export/model.onnx"
     exported.parent.mkdir()
     exported.write_bytes(b"")
-    with pytest.raises(CnnkitError, match=rf"an exported file has neither layers nor gradients.*--model {trained.run}$"):
+    with pytest.raises(CnnkitError, match=rf"an exported file has no layers and no gradients.*--model {trained.run}$"):
         explain(image, exported)

@@ -17,31 +17,31 @@ from cnnkit.model.file import Model, load_model
 from cnnkit.model.torch_classifier import TorchClassifier
 
 
-class Shown(TorchClassifier):
+class CountingClassifier(TorchClassifier):
     """An exported file that counts the images it classifies."""
 
-    asked = 0
+    predicted = 0
 
     def probabilities(self, images):
-        Shown.asked += len(images)
+        CountingClassifier.predicted += len(images)
         return super().probabilities(images)
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every exporter be one that copies the model file."""
+    """Replace every exporter by one that copies the model file."""
 
     def write(model: Model, path: Path) -> None:
         shutil.copy(model.path, path)
 
-    def opened(path: Path) -> Classifier:
-        return Shown(load_model(path))
+    def open_copy(path: Path) -> Classifier:
+        return CountingClassifier(load_model(path))
 
-    monkeypatch.setattr(Shown, "asked", 0)
-    monkeypatch.setattr(room, "load", lambda _, name: (Exporter(name, "copies", write, opened), None))
+    monkeypatch.setattr(CountingClassifier, "predicted", 0)
+    monkeypatch.setattr(room, "load", lambda _, name: (Exporter(name, "copies", write, open_copy), None))
 
 
-def test_a_run_keeps_the_file_with_its_parity_on_val(trained):
+def test_a_run_keeps_the_exported_file_and_its_parity_on_val(trained):
     found = export(trained.run, to="toy")
     assert found.path == trained.run / "export/model.toy"
     assert fingerprint(found.path) == fingerprint(trained.run / "best.safetensors")
@@ -49,37 +49,37 @@ def test_a_run_keeps_the_file_with_its_parity_on_val(trained):
     assert found.target.run is not None
     parity = json.loads((trained.run / "export/parity.json").read_text())
     assert parity == {**found.parity.to_dict(), "images": found.images, "file": "model.toy"}
-    assert Shown.asked == 12
+    assert CountingClassifier.predicted == 12
 
 
-def test_the_newest_run_is_exported_to_a_named_file(trained, tmp_path):
+def test_the_newest_run_is_exported_to_the_given_file(trained, tmp_path):
     found = export(to="toy", out=tmp_path / "deep/er/leaf.toy")
     assert (found.path, found.target.chosen) == (tmp_path / "deep/er/leaf.toy", True)
     assert sorted(path.name for path in found.path.parent.iterdir()) == ["leaf.toy", "parity.json"]
     assert not (trained.run / "export").exists()
 
 
-def test_other_data_serve_the_check_without_their_unreadable_images(trained):
+def test_parity_is_checked_on_the_readable_images_of_other_data(trained):
     found = export(trained.run, to="toy", data=str(trained.data))
     assert (found.parity.n, found.images) == (60, f"all images of {trained.data}")
 
 
-def test_of_many_images_some_are_enough(trained, monkeypatch):
-    monkeypatch.setattr(room, "IMAGES", 4)
+def test_parity_is_checked_on_a_limited_number_of_images(trained, monkeypatch):
+    monkeypatch.setattr(room, "PARITY_IMAGES", 4)
     assert export(trained.run, to="toy").parity.n == 4
 
 
-def test_a_lone_model_file_is_checked_on_sample_photographs(trained, tmp_path):
+def test_a_model_file_without_a_run_is_checked_on_sample_photographs(trained, tmp_path):
     (tmp_path / "alone").mkdir()
-    lone = shutil.copy(trained.run / "best.safetensors", tmp_path / "alone/m.safetensors")
-    found = export(lone, to="toy")
+    alone = shutil.copy(trained.run / "best.safetensors", tmp_path / "alone/m.safetensors")
+    found = export(alone, to="toy")
     assert (found.path, found.images) == (tmp_path / "alone/model.toy", "crops of scikit-learn's sample photographs")
     assert found.target.run is None
-    assert found.parity.n == Shown.asked >= 64
+    assert found.parity.n == CountingClassifier.predicted >= 64
 
 
-def test_a_file_that_answers_differently_is_not_kept(trained, monkeypatch):
-    monkeypatch.setattr(Shown, "probabilities", lambda _, images: np.eye(3, dtype=np.float32)[np.zeros(len(images), np.int64)])
+def test_a_file_with_different_predictions_is_not_kept(trained, monkeypatch):
+    monkeypatch.setattr(CountingClassifier, "probabilities", lambda _, images: np.eye(3, dtype=np.float32)[np.zeros(len(images), np.int64)])
     with pytest.raises(CheckFailedError, match="12 images"):
         export(trained.run, to="toy")
     assert list((trained.run / "export").iterdir()) == []
@@ -89,9 +89,9 @@ def test_exported_files_unknown_classes_and_unwritable_folders_are_refused(train
     exported = trained.run / "export/model.onnx"
     exported.parent.mkdir()
     exported.touch()
-    with pytest.raises(ModelFileError, match=r"only a model file can be exported, such as best.safetensors; this one is an export already"):
+    with pytest.raises(ModelFileError, match=r"this file is exported already; cnnkit exports model files, such as best\.safetensors"):
         export(exported)
-    with pytest.raises(DataError, match="classes the model does not know: flies"):
+    with pytest.raises(DataError, match="classes that the model does not have: flies"):
         export(trained.run, to="toy", data=str(image_folder(["bees", "flies"], images=1)))
     Path("file").touch()
     with pytest.raises(ConfigError, match="--out file: cannot write there"):

@@ -14,7 +14,7 @@ from cnnkit.errors import ModelFileError
 from cnnkit.model.file import load_model
 
 
-def test_a_run_tells_of_its_model_and_of_itself(trained):
+def test_the_document_of_a_run_describes_its_model_and_the_run(trained):
     found = inspect(find_target(trained.run))
     model = load_model(trained.run / "best.safetensors")
     assert list(found)[:8] == ["file", "format", "bytes", "parameters", "statistics", "tensors", "dtypes", "cnnkit"]
@@ -26,7 +26,7 @@ def test_a_run_tells_of_its_model_and_of_itself(trained):
     assert (found["run"]["run"], found["run"]["status"]) == (str(trained.run), "finished")
 
 
-def test_bare_weights_have_sizes_alone():
+def test_weights_without_a_header_have_only_sizes():
     save_file({"a.weight": torch.zeros(3, 4), "a.running_mean": torch.zeros(5)}, "bare.safetensors")
     found = inspect(Target(Path("bare.safetensors"), None))
     assert found == {
@@ -63,8 +63,8 @@ def test_an_onnx_file_has_inputs_outputs_and_metadata():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("x.pt", "x.pt: .pt: cnnkit info reads a run directory, a .safetensors or an .onnx file"),
-        ("x", "x: no ending: cnnkit info reads"),
+        ("x.pt", "x.pt: .pt: cnnkit info reads a run directory, a .safetensors file or an .onnx file"),
+        ("x", "x: no suffix: cnnkit info reads"),
         ("x.onnx", "x.onnx: not an ONNX file"),
         ("x.safetensors", "x.safetensors: not a safetensors file"),
     ],

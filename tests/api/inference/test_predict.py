@@ -17,18 +17,18 @@ SETS = LabelSets(0.3, 0.95, 1000, "val")
 CLASSES = ("path", "bees", "wasps")
 
 
-def answer(*probabilities: float, **facts: object) -> Prediction:
+def prediction(*probabilities: float, **facts: object) -> Prediction:
     return Prediction("a.jpg", CLASSES, np.array(probabilities, np.float32), **facts)  # pyright: ignore[reportArgumentType]
 
 
-def test_the_top_classes_come_best_first_and_equals_in_the_models_order():
-    assert answer(0.25, 0.25, 0.5).top(2) == [("wasps", 0.5), ("path", 0.25)]
-    assert len(answer(0.2, 0.3, 0.5).top(9)) == 3
+def test_top_classes_are_sorted_by_probability_then_by_index():
+    assert prediction(0.25, 0.25, 0.5).top(2) == [("wasps", 0.5), ("path", 0.25)]
+    assert len(prediction(0.2, 0.3, 0.5).top(9)) == 3
     assert Prediction("a.jpg", CLASSES, None, "truncated").top(3) == []
 
 
-def test_a_row_has_a_column_per_class_that_takes_no_other_ones_name():
-    row = answer(0.25, 0.5, 0.25).row(all_probabilities=True)
+def test_a_class_column_does_not_take_the_name_of_another_column():
+    row = prediction(0.25, 0.5, 0.25).row(all_probabilities=True)
     assert row == {
         "path": "a.jpg",
         "predicted": "bees",
@@ -39,17 +39,17 @@ def test_a_row_has_a_column_per_class_that_takes_no_other_ones_name():
         "bees": 0.5,
         "wasps": 0.25,
     }
-    assert list(answer(0.25, 0.5, 0.25).row()) == ["path", "predicted", "probability", "abstained", "error"]
-    assert answer(0.25, 0.5, 0.25, label_set=("bees", "path")).row()["label_set"] == ["bees", "path"]
+    assert list(prediction(0.25, 0.5, 0.25).row()) == ["path", "predicted", "probability", "abstained", "error"]
+    assert prediction(0.25, 0.5, 0.25, label_set=("bees", "path")).row()["label_set"] == ["bees", "path"]
 
 
-def test_the_row_of_an_error_has_no_answer():
+def test_the_row_of_an_error_has_no_prediction():
     row = Prediction("a.jpg", CLASSES, None, "truncated").row(all_probabilities=True)
     assert (row["error"], row["predicted"], row["probability"], row["bees"]) == ("truncated", None, None, None)
 
 
-def test_every_file_is_a_row_in_its_order_also_an_unreadable_one(brightness, gray_images, monkeypatch):
-    monkeypatch.setattr(room, "BATCH", 2)
+def test_every_file_has_a_row_in_the_order_given_even_if_unreadable(brightness, gray_images, monkeypatch):
+    monkeypatch.setattr(room, "BATCH_IMAGES", 2)
     files = gray_images(255, 0, 51)
     files[1:1] = [Path("missing.png"), Path("broken.png")]
     files[2].write_bytes(b"no image")
@@ -60,11 +60,11 @@ def test_every_file_is_a_row_in_its_order_also_an_unreadable_one(brightness, gra
     assert found[1].error == "No such file or directory"
     assert found[2].error.startswith("not an image in a supported format")
     assert [one.top(1) for one in found if not one.error] == [[("light", 1.0)], [("dark", 1.0)], [("dark", pytest.approx(0.8))]]
-    assert classifier.batches == [1, 1, 1]  # of two files each, the last of one
+    assert classifier.batches == [1, 1, 1]  # batches of two files, the last of one; one file of each of the first two is unreadable
     assert all(one.label_set is None and not one.abstained for one in found)
 
 
-def test_the_rules_of_the_file_are_obeyed(brightness, gray_images):
+def test_the_rules_of_the_model_file_decide_abstention_and_label_sets(brightness, gray_images):
     files = [*gray_images(51, 102, 255), Path("missing.png")]
     found = list(predictions(brightness(rules=Rules(abstention=SURE, label_sets=SETS)), files))
     assert [one.abstained for one in found] == [False, True, False, False]
@@ -83,7 +83,7 @@ def test_a_watch_sees_every_image(brightness, gray_images):
     assert {one.top(1)[0][0] for one in found} == {"light"}
 
 
-def test_a_folder_stands_for_its_images_in_order(gray_images, tmp_path):
+def test_a_folder_stands_for_its_images_in_sorted_order(gray_images, tmp_path):
     files = gray_images(1, 2, folder="some/deeper")
     (tmp_path / "some/notes.txt").write_text("x")
     assert image_paths(["x.jpg", tmp_path / "some", "x.jpg"]) == [Path("x.jpg"), *files, Path("x.jpg")]
@@ -92,19 +92,19 @@ def test_a_folder_stands_for_its_images_in_order(gray_images, tmp_path):
         image_paths([tmp_path / "void"])
 
 
-def test_a_run_answers_for_one_file_or_many(trained):
+def test_a_run_predicts_one_file_or_several(trained):
     file = trained.data / "ants/ants-000.jpg"
     (alone,) = predict(file, trained.run)
-    answers = predict([file, trained.data / "bees"], trained.run)
-    assert answers.rules.temperature == 1
-    first, *others = answers
+    found = predict([file, trained.data / "bees"], trained.run)
+    assert found.rules.temperature == 1
+    first, *others = found
     assert len(others) == 21
     assert first.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert alone.classes == ("ants", "bees", "wasps")
     assert sum(one.error != "" for one in others) == 1
 
 
-def test_refusals_come_before_any_image_is_read(tmp_path):
+def test_a_missing_model_is_an_error_before_any_image_is_read(tmp_path):
     with pytest.raises(ModelFileError, match="no finished run under runs"):
         predict("x.jpg")
     with pytest.raises(ModelFileError, match=r"--model nowhere: no such file or run directory"):

@@ -20,7 +20,7 @@ def numbers(rows: list[RunFacts]) -> list[int | None]:
     return [each.number for each in rows]
 
 
-def test_a_run_is_told_by_its_own_files(trained):
+def test_the_facts_of_a_run_come_from_its_own_files(trained):
     found = run_facts(RunDir(trained.run))
     history = RunDir(trained.run).read_history()
     assert (found.status, found.arch, found.recipe, found.data) == ("finished", "custom-cnn", "default", str(trained.data))
@@ -35,7 +35,7 @@ def test_a_run_is_told_by_its_own_files(trained):
     assert found.began == (trained.run / "split.csv").stat().st_mtime
 
 
-def test_a_damaged_run_says_why_and_hides_no_other(trained):
+def test_a_damaged_run_is_a_row_with_its_problem_beside_the_others(trained):
     for number, content in ((2, "{"), (3, '{"status": "finished"}')):
         folder = trained.run.with_name(f"{number:03d}-bad")
         folder.mkdir()
@@ -49,7 +49,7 @@ def test_a_damaged_run_says_why_and_hides_no_other(trained):
     assert (found[0].epochs, found[0].val_accuracy, found[0].arch) == (None, None, "")
 
 
-def test_a_pattern_may_match_the_name_the_architecture_the_data_or_the_recipe(trained):
+def test_a_pattern_matches_name_architecture_data_or_recipe(trained):
     shutil.copytree(trained.run, trained.run.with_name("002-other"))
     assert numbers(list_runs("*OTHER")) == [2]
     for pattern in ("custom-CNN", "default", f"{trained.data.parent}*", "*"):
@@ -57,13 +57,13 @@ def test_a_pattern_may_match_the_name_the_architecture_the_data_or_the_recipe(tr
     assert list_runs("custom") == []
 
 
-def test_runs_are_looked_for_where_they_are_made_unless_a_folder_is_named(trained, tmp_path, monkeypatch):
+def test_runs_are_listed_from_the_runs_folder_or_the_given_folder(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("CNNKIT_RUNS", str(tmp_path / "none"))
     assert list_runs() == []
     assert numbers(list_runs(folder=trained.run.parent)) == [1]
 
 
-def test_the_highest_accuracy_comes_first_and_unmeasured_runs_last():
+def test_the_highest_accuracy_comes_first_and_runs_without_accuracy_last():
     half, most = Estimate(0.5, 0.4, 0.6), Estimate(0.9, 0.8, 1.0)
     rows = [row(4), row(3, test_accuracy=half), row(2, val_accuracy=half), row(1, test_accuracy=most, val_accuracy=most)]
     assert numbers(ordered(rows, "test")) == [1, 3, 4, 2]

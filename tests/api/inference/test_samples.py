@@ -19,7 +19,7 @@ def run(trained) -> RunDir:
 
 
 def point_at(run: RunDir, folder: Path | str) -> None:
-    """Let the run look for its images in `folder`."""
+    """Make `folder` the recorded location of the images of `run`."""
     file = run.path / "config.json"
     config = json.loads(file.read_text())
     config["data"]["location"] = str(folder)
@@ -27,22 +27,22 @@ def point_at(run: RunDir, folder: Path | str) -> None:
 
 
 @pytest.mark.parametrize(("splits", "chosen"), [("train val test", "test"), ("train val", "val"), ("train", "val")])
-def test_test_is_evaluated_or_else_val(splits, chosen):
+def test_the_default_split_is_test_or_else_val(splits, chosen):
     assert evaluated_split([{"split": split} for split in splits.split()]) == chosen
 
 
-def test_samples_of_a_run_know_their_scope_hashes_and_training_images(run, trained):
+def test_samples_of_a_run_have_scope_hashes_and_training_images(run, trained):
     rows = run.read_split()
     found = run_samples(run, None)
     assert (found.split, found.source.name) == ("test", str(trained.data))
     assert {record.path for record in found.records} == {row["path"] for row in rows if row["split"] == "test"}
     assert found.hashes == {row["path"]: row["sha256"] for row in rows if row["split"] == "test"}
     assert {record.path for record in found.trained} == {row["path"] for row in rows if row["split"] == "train"}
-    assert len(found.scope) == 61  # the unreadable one too, as in the run's store
+    assert len(found.scope) == 61  # with the unreadable image, as in the run's store
     assert run_samples(run, "val").split == "val"
 
 
-def test_some_classes_of_a_run(run):
+def test_samples_of_a_run_may_be_restricted_to_classes(run):
     found = run_samples(run, "train", ["wasps", "ants"])
     assert {record.label for record in found.records} == {"ants", "wasps"}
     assert len(found.scope) == 61
@@ -50,66 +50,66 @@ def test_some_classes_of_a_run(run):
         run_samples(run, None, ["bee"])
 
 
-def test_a_class_without_an_image_in_the_split(run):
+def test_a_class_without_images_in_the_split_is_an_error(run):
     rows = [row for row in run.split_file.read_text().splitlines() if not (row.startswith("bees/") and ",test," in row)]
     run.split_file.write_text("\n".join(rows))
-    with pytest.raises(DataError, match=r"--classes bees: .* has no test image of it; leave --classes out for all classes"):
+    with pytest.raises(DataError, match=r"--classes bees: .* has no test images of these classes; leave out --classes for all classes"):
         run_samples(run, None, ["bees"])
 
 
-def test_a_split_that_the_run_does_not_have_is_refused_with_those_it_has(run):
+def test_a_missing_split_is_an_error_that_lists_the_splits_of_the_run(run):
     run.split_file.write_text("\n".join(row for row in run.split_file.read_text().splitlines() if ",test," not in row))
     assert run_samples(run, None).split == "val"
     with pytest.raises(DataError, match=rf"--split test: {run.path} has no test images; it has train, val$"):
         run_samples(run, "test")
 
 
-def test_images_that_are_gone_are_counted_and_one_is_named(run, trained, tmp_path):
+def test_missing_images_are_counted_with_one_example(run, trained, tmp_path):
     shutil.copytree(trained.data, tmp_path / "copy")
     point_at(run, tmp_path / "copy")
     gone = sorted(row["path"] for row in run.read_split() if row["split"] == "test")[:2]
     for path in gone:
         (tmp_path / "copy" / path).unlink()
-    with pytest.raises(DataError, match=rf"2 of 11 test images are gone, such as {gone[0]}; restore them, or name other data with --data"):
+    with pytest.raises(
+        DataError, match=rf"2 of 11 test images are missing, such as {gone[0]}; restore them, or name other data with --data"
+    ):
         run_samples(run, None)
 
 
-def test_data_that_have_moved_are_said_with_the_way_out(run):
+def test_data_that_moved_are_an_error_that_names_the_data_flag(run):
     point_at(run, "gone")
-    with pytest.raises(
-        DataError, match=rf"the images that {run.path} was made from are not where they were .*; name the folder with --data"
-    ):
+    with pytest.raises(DataError, match=rf"the images of {run.path} are not at their recorded location .*; name their folder with --data"):
         run_source(run, run.read_record())
 
 
-def test_other_data_are_taken_whole_or_by_their_best_split(image_folder):
+def test_other_data_are_used_whole_or_by_their_test_or_val_split(image_folder):
     plain = other_samples(str(image_folder(images=2)), None, CLASSES)
     assert (plain.split, len(plain.records), plain.hashes, plain.trained) == ("all", 6, {}, ())
-    for part in ("train", "val"):
-        divided = image_folder(images=2, folder=f"divided/{part}").parent
+    for split in ("train", "val"):
+        divided = image_folder(images=2, folder=f"divided/{split}").parent
     assert other_samples(str(divided), None, CLASSES).split == "val"
     assert {record.split for record in other_samples(str(divided), "train", CLASSES).records} == {"train"}
-    with pytest.raises(DataError, match=r"--split test: .*divided has no folder of that name; it has train, val$"):
+    with pytest.raises(DataError, match=r"--split test: .*divided has no folder named test; it has train, val$"):
         other_samples(str(divided), "test", CLASSES)
     with pytest.raises(DataError, match="it has none: its class folders are evaluated as a whole"):
         other_samples(str(image_folder(images=2)), "test", CLASSES)
 
 
-def test_classes_that_the_model_does_not_know_are_refused_and_those_in_both_offered(image_folder):
+def test_unknown_classes_are_an_error_that_offers_the_common_classes(image_folder):
     data = str(image_folder(classes=["bees", "hornets", "wasps"], images=2))
     with pytest.raises(DataError) as refused:
         other_samples(data, None, CLASSES)
     assert str(refused.value) == (
-        f"{data} has classes the model does not know: hornets; the model's: ants, bees, wasps; "
-        "in both: bees, wasps; to evaluate these alone, add --classes bees,wasps"
+        f"{data} has classes that the model does not have: hornets; the model has: ants, bees, wasps; "
+        "both have: bees, wasps; to evaluate these classes alone, add --classes bees,wasps"
     )
     assert len(other_samples(data, None, CLASSES, ["bees", "wasps"]).records) == 4
-    with pytest.raises(DataError, match="no class is in both, so nothing can be measured"):
+    with pytest.raises(DataError, match="they share no class, so nothing can be measured"):
         other_samples(data, None, ("cats", "dogs"))
 
 
-def test_of_many_classes_ten_are_named(image_folder):
+def test_a_message_names_at_most_ten_classes(image_folder):
     data = str(image_folder(classes=["ants", "bees"], images=1))
     many = [f"class {number}" for number in range(60)]
-    with pytest.raises(DataError, match=r"the model's: class 0, .*, class 9 and 50 more; no class is in both"):
+    with pytest.raises(DataError, match=r"the model has: class 0, .*, class 9 and 50 more; they share no class"):
         other_samples(data, None, many)

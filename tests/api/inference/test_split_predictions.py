@@ -16,14 +16,14 @@ from cnnkit.run_dir import RunDir
 
 @pytest.fixture
 def samples(gray_images, tmp_path) -> Samples:
-    """Five images of two classes, one of which cannot be read."""
+    """Return five images of two classes; one image is unreadable."""
     gray_images(0, 51, 102, folder="images/dark")
     gray_images(204, 255, folder="images/light")
     (tmp_path / "images/light/1-255.png").write_bytes(b"no image")
     return other_samples(str(tmp_path / "images"), None, ("dark", "light"))
 
 
-def test_a_classifier_of_any_kind_predicts_every_readable_image_in_portions(brightness, samples, monkeypatch):
+def test_any_classifier_predicts_every_readable_image_in_batches(brightness, samples, monkeypatch):
     monkeypatch.setattr(room, "BATCH_ROWS", 2)
     seen: list[tuple[int, int]] = []
     classifier = brightness()
@@ -43,7 +43,7 @@ def test_images_that_changed_since_the_training_are_noted(brightness, samples):
     assert found.notes == ["2 images have changed since the training, such as dark/0-0.png"]
 
 
-def test_unreadable_images_alone_give_no_predictions(brightness, samples):
+def test_only_unreadable_images_give_no_predictions(brightness, samples):
     found = classified(brightness(), replace(samples, records=samples.records[-1:]))
     assert (len(found.records), found.probabilities.shape, len(found.bad)) == (0, (0, 2), 1)
 
@@ -55,12 +55,12 @@ def test_a_model_file_predicts_the_same_from_the_store_as_from_the_files(trained
     assert found.seen is not None
     assert (found.seen.reused, found.bad, found.notes, len(found.scope)) == (True, (), [], 61)
     assert [store.images for store in stores()] == [store.images for store in before]
-    answers = list(predict([trained.data / record.path for record in found.records], trained.run))
-    expected = [answer.probabilities for answer in answers if answer.probabilities is not None]
+    predictions = list(predict([trained.data / record.path for record in found.records], trained.run))
+    expected = [each.probabilities for each in predictions if each.probabilities is not None]
     np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)
 
 
-def test_without_that_store_only_the_images_of_the_split_are_decoded(trained, tmp_path, monkeypatch):
+def test_without_a_store_only_the_images_of_the_split_are_decoded(trained, tmp_path, monkeypatch):
     samples = run_samples(RunDir(trained.run), None)
     warm = classified(open_classifier(trained.run / "best.safetensors"), samples)
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))
@@ -71,7 +71,7 @@ def test_without_that_store_only_the_images_of_the_split_are_decoded(trained, tm
     np.testing.assert_array_equal(cold.probabilities, warm.probabilities)
 
 
-def test_a_model_file_names_unreadable_and_changed_images(trained):
+def test_unreadable_and_changed_images_are_named(trained):
     whole = other_samples(str(trained.data), None, ("ants", "bees", "wasps"))
     found = classified(open_classifier(trained.run / "best.safetensors"), replace(whole, hashes={"ants/ants-000.jpg": "of another"}))
     assert [path for path, _ in found.bad] == ["bees/broken.jpg"]

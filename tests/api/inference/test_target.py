@@ -33,23 +33,25 @@ def test_a_file_in_a_run_belongs_to_it(trained, name):
 
 def test_a_file_elsewhere_belongs_to_no_run(trained):
     (trained.run / "deep/er").mkdir(parents=True)
-    for place in ("lone.safetensors", trained.run / "deep/er/lone.safetensors"):
-        shutil.copy(trained.run / "best.safetensors", place)
-        assert find_target(place).run is None
+    for file in ("lone.safetensors", trained.run / "deep/er/lone.safetensors"):
+        shutil.copy(trained.run / "best.safetensors", file)
+        assert find_target(file).run is None
 
 
-def test_a_run_that_has_finished_no_epoch_says_how_to_go_on(trained):
+def test_a_run_without_a_finished_epoch_is_an_error_with_the_resume_command(trained):
     (trained.run / "best.safetensors").unlink()
     with pytest.raises(ModelFileError) as refused:
         find_target(trained.run)
     assert str(refused.value) == (
-        f"{trained.run}: the run has no best.safetensors yet: no epoch was finished; continue it: cnnkit resume {trained.run}"
+        f"{trained.run}: the run has no best.safetensors, because it finished no epoch; continue it with: cnnkit resume {trained.run}"
     )
 
 
-def test_a_folder_that_is_no_run_and_a_name_of_nothing(tmp_path):
+def test_a_folder_without_a_run_and_a_missing_path_are_errors(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ModelFileError, match=r"folder: not a run directory"):
         find_target(tmp_path / "folder")
-    with pytest.raises(ModelFileError, match="--model nowhere: no such file or run directory; left out, the newest finished run is taken"):
+    with pytest.raises(
+        ModelFileError, match="--model nowhere: no such file or run directory; leave out --model for the newest finished run"
+    ):
         find_target("nowhere")

@@ -50,7 +50,7 @@ def test_images_that_change_sides_are_shown_as_the_first_run_sees_them(two, read
     without = report_comparison(two)
     assert without.pictures == 0
     (note,) = without.notes
-    assert note.startswith("without pictures: the images that")
+    assert note.startswith("without pictures: the images of")
 
 
 def test_runs_alone_are_compared_on_a_page(two, answered_run):

@@ -52,9 +52,9 @@ def test_a_page_without_images_says_so_and_a_named_split_is_an_error(trained):
     found = report(trained.run)
     assert (found.split, found.pictures, found.heat_maps, found.findings) == (None, 0, 0, None)
     first, second = found.notes
-    assert first.startswith(f"not evaluated, so there is no score: the images that {trained.run} was made from are not where they were")
-    assert second.startswith("without pictures: the images that")
-    with pytest.raises(DataError, match="are not where they were"):
+    assert first.startswith(f"not evaluated, so there is no score: the images of {trained.run} are not at their recorded location")
+    assert second.startswith("without pictures: the images of")
+    with pytest.raises(DataError, match="are not at their recorded location"):
         report(trained.run, split="test")
 
 
