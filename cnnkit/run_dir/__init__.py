@@ -1,4 +1,4 @@
-"""The run directory: one training, its files under fixed names, each read and written as a typed value."""
+"""The run directory: the files of one training under fixed names, each read and written as a typed value."""
 
 from cnnkit.run_dir.directory import RunDir, create, newest, runs_folder, runs_in
 from cnnkit.run_dir.history import HISTORY, HistoryRow

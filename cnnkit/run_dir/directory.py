@@ -1,4 +1,4 @@
-"""The run directory: one training, its files under fixed names, each written whole or not at all."""
+"""The run directory: the files of one training under fixed names, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _NUMBERED = re.compile(r"(\d{3,})-")
 
 
 def runs_folder() -> Path:
-    """Return the folder in which runs are made and looked for: ``$CNNKIT_RUNS`` or ``./runs``."""
+    """Return the folder of the runs: ``$CNNKIT_RUNS`` or ``./runs``."""
     return Path(os.environ.get("CNNKIT_RUNS") or "runs")
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Names of the files of one run; nothing is read before it is asked for."""
+    """The file names of one run; each file is read only on request."""
 
     path: Path
 
     @property
     def number(self) -> int | None:
-        """The number that the folder's name begins with; None of a run that was renamed."""
+        """The number at the start of the folder's name; None if the run was renamed."""
         found = _NUMBERED.match(self.path.absolute().name)
         return int(found[1]) if found else None
 
     @property
     def began(self) -> float | None:
-        """When the training began, in seconds since 1970: split.csv is written then and never again; None if it is gone."""
+        """The start of the training, in seconds since 1970; None if split.csv is missing, which is written only at the start."""
         try:
             return self.split_file.stat().st_mtime
         except OSError:
@@ -50,7 +50,7 @@ class RunDir:
 
     @property
     def record_file(self) -> Path:
-        """The record of the run: config.json."""
+        """config.json, the record of the run."""
         return self.path / "config.json"
 
     @property
@@ -60,21 +60,21 @@ class RunDir:
 
     @property
     def last(self) -> Path:
-        """The folder of the state that `cnnkit resume` continues from."""
+        """The folder of the state from which `cnnkit resume` continues."""
         return self.path / "last"
 
     @property
     def split_file(self) -> Path:
-        """``path,label,split,sha256`` of every image used."""
+        """split.csv, with ``path,label,split,sha256`` of every image used."""
         return self.path / "split.csv"
 
     @property
     def history(self) -> Path:
-        """One row per epoch: history.csv."""
+        """history.csv, with one row per epoch."""
         return self.path / "history.csv"
 
     def evaluation(self, split: str) -> Path:
-        """The folder of the evaluation on `split`."""
+        """Return the folder of the evaluation on `split`."""
         return self.path / "eval" / split
 
     @property
@@ -84,8 +84,8 @@ class RunDir:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds what a training writes, whatever its name is."""
-        with suppress(OSError):  # a folder that may not be looked into
+        """True if the folder holds config.json or best.safetensors, whatever its name is."""
+        with suppress(OSError):  # a folder without read permission
             return self.record_file.is_file() or self.best.is_file()
         return False
 
@@ -93,36 +93,34 @@ class RunDir:
         """Return config.json; raises `ModelFileError` if this is no run directory or the file is damaged."""
         if not self.is_run:
             raise ModelFileError(f"{self.path}: not a run directory (it has no config.json); expected a folder that cnnkit train wrote")
-        alone = f"; to predict without it: cnnkit predict --model {self.best}" if self.best.is_file() else ", or train anew"
-        return read_document(self.record_file, RunRecord, f"restore the file from a copy{alone}")
+        other_way = f"; to predict without it: cnnkit predict --model {self.best}" if self.best.is_file() else ", or train again"
+        return read_document(self.record_file, RunRecord, f"restore the file from a copy{other_way}")
 
     def write_record(self, record: RunRecord) -> None:
         """Write config.json."""
         write_json(self.record_file, record.model_dump(mode="json"))
 
     def read_history(self) -> list[HistoryRow]:
-        """Return the epochs; none before the first has ended. Raises `ModelFileError` that names row and column of a damaged one."""
+        """Return the finished epochs; raise `ModelFileError` that names row and column if a row is damaged."""
         return read_history(self.history, self._history_remedy)
 
     def read_training(self) -> tuple[RunRecord, list[HistoryRow]]:
-        """Return config.json and history.csv, which has the epoch that config.json calls the best; raises `ModelFileError` as both do."""
+        """Return config.json and history.csv; raise `ModelFileError` if one is damaged or the row of the best epoch is missing."""
         record, rows = self.read_record(), self.read_history()
         if record.result.best_epoch:
             self.best_row(rows, record.result.best_epoch)
         return record, rows
 
     def best_row(self, rows: Sequence[HistoryRow], epoch: int) -> HistoryRow:
-        """Return the row of the best `epoch` among the `rows` of this run, whose figures of val are there.
+        """Return the row of the best `epoch` among the `rows` of this run.
 
-        Raises `ModelFileError` if the file ends before it or the row has no such figures: each best epoch was evaluated.
+        Raises `ModelFileError` if the file ends before that row, or if the row has no validation metrics: each best epoch has them.
         """
         if epoch > len(rows):
-            raise ModelFileError(f"{self.history}: no row {epoch}, which is the best epoch; {self._history_remedy}")
+            raise ModelFileError(f"{self.history}: row {epoch}, the best epoch, is missing; {self._history_remedy}")
         row = rows[epoch - 1]
         if empty := [name for name in ("val_loss", "val_accuracy") if getattr(row, name) is None]:
-            raise ModelFileError(
-                f"{self.history}: row {epoch}, column {empty[0]} is empty, and the epoch is the best; {self._history_remedy}"
-            )
+            raise ModelFileError(f"{self.history}: row {epoch}, the best epoch, has an empty column {empty[0]}; {self._history_remedy}")
         return row
 
     def append_history(self, row: HistoryRow) -> None:
@@ -130,24 +128,24 @@ class RunDir:
         append_history(self.history, row)
 
     def trim_history(self, epochs: int) -> None:
-        """Keep the first `epochs` rows of history.csv (a resumed run writes the others anew).
+        """Keep the first `epochs` rows of history.csv; a resumed run repeats the later epochs.
 
-        Raises `ModelFileError` if one of those is damaged or missing. A later one may be: it was cut off when the training was killed.
+        Raises `ModelFileError` if one of the first `epochs` rows is damaged or missing. The last row may be cut off if the training was
+        killed.
         """
         rows = read_history(self.history, self._history_remedy, epochs)
         if len(rows) < epochs:
             raise ModelFileError(
-                f"{self.history}: it has {len(rows)} of the {epochs} rows that were written before the training stopped; "
-                f"{self._history_remedy}"
+                f"{self.history}: the file has {len(rows)} of the {epochs} rows that the training wrote; {self._history_remedy}"
             )
         write_history(self.history, rows)
 
     @property
     def _history_remedy(self) -> str:
-        return f"restore the file from a copy; a last row that was cut off is written anew by: cnnkit resume {self.path}"
+        return f"restore the file from a copy; if only the last row is cut off, this command repairs it: cnnkit resume {self.path}"
 
     def read_metrics(self, folder: Path) -> StoredMetrics | None:
-        """Return metrics.json of an evaluation of this run, which lies in `folder`; None if there is none.
+        """Return metrics.json in the `folder` of an evaluation of this run; None if the file does not exist.
 
         Raises `ModelFileError` if the file is damaged.
         """
@@ -158,9 +156,10 @@ class RunDir:
         return read_document(file, StoredMetrics, f"evaluate the model again: cnnkit eval --model {self.path}{split}")
 
     def read_split(self, classes: Collection[str] | None = None) -> list[dict[str, str]]:
-        """Return the rows of split.csv, with all of `SPLIT_COLUMNS`.
+        """Return the rows of split.csv, each with all of `SPLIT_COLUMNS`.
 
-        Raises `ModelFileError` if it cannot be read, if a row ends early or has a split that is none, or a label that is none of `classes`.
+        Raises `ModelFileError` if the file cannot be read, if a row ends early, or if a split or a label is unknown. The labels are
+        checked only if `classes` are given.
         """
         try:
             with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -185,7 +184,7 @@ class RunDir:
         return rows
 
     def count_opening(self, split: str) -> int:
-        """Note that `split` is evaluated once more, in eval/opened.json, and return how often it has been."""
+        """Count one more evaluation of `split` in eval/opened.json and return their number."""
         file = self.path / "eval" / "opened.json"
         try:
             opened = dict(json.loads(file.read_text("utf-8")))
@@ -197,7 +196,7 @@ class RunDir:
 
 
 def create(out: Path, arch: str) -> RunDir:
-    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name becomes ``-``.
+    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name of the architecture becomes ``-``.
 
     Raises `ConfigError` if `out` cannot be written.
     """
@@ -206,15 +205,15 @@ def create(out: Path, arch: str) -> RunDir:
         path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-')}"
         try:
             path.mkdir()
-        except FileExistsError:  # another training took the number in between
+        except FileExistsError:  # another training has just taken the number
             continue
         return RunDir(path)
 
 
 def newest(*, finished: bool = True) -> RunDir:
-    """Return the newest (finished) run under `runs_folder()`.
+    """Return the newest run under `runs_folder()`; `finished` restricts the search to finished runs.
 
-    Raises `ModelFileError` that says what to type when there is none.
+    Raises `ModelFileError`, with the command to type, if there is none.
     """
     folder = runs_folder()
     unfinished = None
@@ -226,7 +225,7 @@ def newest(*, finished: bool = True) -> RunDir:
         if run.best.is_file():
             unfinished = unfinished or path
     hint = (
-        f"; {unfinished} was stopped early: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}"
+        f"; {unfinished} has not finished: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}"
         if unfinished
         else ""
     )
@@ -234,7 +233,7 @@ def newest(*, finished: bool = True) -> RunDir:
 
 
 def _status(run: RunDir) -> Status | None:
-    """The status of a run; None if its config.json is missing or damaged, so that one bad run hides no good one."""
+    """Return the status of a run; None if its config.json is missing or damaged, so that a bad run does not stop the search."""
     try:
         return run.read_record().status
     except ModelFileError:
@@ -244,18 +243,18 @@ def _status(run: RunDir) -> Status | None:
 def runs_in(folder: Path) -> list[Path]:
     """Return the run directories of `folder`, newest first.
 
-    The numbered ones come in the order of their numbers, which is the order of creation; then the renamed ones by the time they began. A
-    link to another of them is left out.
+    Numbered runs come first, by their numbers, which are in the order of creation. Renamed runs follow, by the start of their training.
+    A link to a numbered run is left out.
     """
     if not folder.is_dir():
         return []
     runs = [run for path in folder.iterdir() if (run := RunDir(path)).is_run]
     numbered = sorted((run.number, run.path) for run in runs if run.number is not None)[::-1]
-    there = {path.resolve() for _, path in numbered}
-    renamed = sorted((run.began or 0.0, run.path) for run in runs if run.number is None and run.path.resolve() not in there)[::-1]
+    targets = {path.resolve() for _, path in numbered}
+    renamed = sorted((run.began or 0.0, run.path) for run in runs if run.number is None and run.path.resolve() not in targets)[::-1]
     return [path for _, path in (*numbered, *renamed)]
 
 
 def _highest(folder: Path) -> int:
-    """Return the highest number among all folders, runs or not; 0 if there is none."""
+    """Return the highest number among all numbered folders, runs or not; 0 if there is none."""
     return max((RunDir(path).number or 0 for path in folder.iterdir() if path.is_dir()), default=0)

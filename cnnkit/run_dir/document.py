@@ -1,4 +1,4 @@
-"""JSON documents of a run directory: frozen values, checked field by field when they are read, with the number of their format."""
+"""JSON documents of a run directory: frozen values with a format number, checked field by field on reading."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from cnnkit.errors import ModelFileError, closest
 
-MAX_PROBLEMS = 3  # named in one message
-MAX_VALUE_LENGTH = 60  # characters of a value in a message
+MAX_PROBLEMS = 3  # the number of problems that one message names
+MAX_VALUE_LENGTH = 60  # the number of characters that a message shows of a value
 UPGRADE = "pip install --upgrade cnnkit"
-_JSON_WORDS = {  # for pydantic's errors that speak of Python
+_JSON_MESSAGES = {  # by pydantic's type of error, where pydantic's own message names a Python type
     "missing": "is missing",
-    "extra_forbidden": "is no key that this cnnkit knows",
+    "extra_forbidden": "is unknown to this version of cnnkit",
     "model_type": "must be a JSON object",
     "dict_type": "must be a JSON object",
     "tuple_type": "must be a JSON list",
@@ -25,13 +25,13 @@ _JSON_WORDS = {  # for pydantic's errors that speak of Python
 
 
 def _text(value: object) -> str:
-    """Return `value` if it is text; pydantic's own check refuses file names that are no UTF-8, which JSON and Python can hold."""
+    """Return `value` if it is text; pydantic's own check refuses file names that are not UTF-8, which JSON and Python can hold."""
     if not isinstance(value, str):
         raise ValueError("must be text")  # noqa: TRY004 (pydantic collects a ValueError)
     return value
 
 
-# JSON knows its types, so none is converted: "3" is no number and 1 is not true.
+# JSON values have types, so none is converted: "3" is not a number and 1 is not true.
 Text = Annotated[str, PlainValidator(_text)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -39,22 +39,22 @@ YesNo = Annotated[bool, Field(strict=True)]
 
 
 class Part(BaseModel):
-    """A JSON object inside a document; a key that it does not have is refused."""
+    """A JSON object inside a document; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class UnreadableImage(Part):
-    """An image that was left out: its path and the reason."""
+    """An image that was left out: its path and the error."""
 
     path: Text
     error: Text
 
 
 class Document(Part):
-    """A JSON document with the number of its format; one without a number is of format 1, the oldest.
+    """A JSON document with the number of its format; a document without a number has format 1, the oldest.
 
-    A new format has its number here and a reader for each older one, so that every run can be read by a later cnnkit.
+    A new format gets its number here and a reader for each older format, so that a later cnnkit can read every run.
     """
 
     newest_format: ClassVar[int] = 1
@@ -67,86 +67,89 @@ B = TypeVar("B", bound=BaseModel)
 
 
 def read_document(file: Path, kind: type[D], remedy: str) -> D:
-    """Return the document of `kind` in `file`; raises `ModelFileError` that names the file, the field and the way out, `remedy`."""
+    """Return the document of `kind` in `file`; raise `ModelFileError` that names the file, the field and the `remedy`."""
     try:
         value = json.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{file}: no JSON document ({error}); {remedy}") from None
-    newer = value.get("format") if isinstance(value, dict) else None
-    if isinstance(newer, int) and newer > kind.newest_format:
+        raise ModelFileError(f"{file}: not a JSON document ({error}); {remedy}") from None
+    number = value.get("format") if isinstance(value, dict) else None
+    if isinstance(number, int) and number > kind.newest_format:
         raise ModelFileError(
-            f"{file}: `format` (={newer}) is newer than this cnnkit, which knows formats up to {kind.newest_format}: {UPGRADE}"
+            f"{file}: `format` (={number}) is too new; this cnnkit reads formats up to {kind.newest_format}; upgrade it: {UPGRADE}"
         )
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise ModelFileError(_damage(file, kind, error.errors(), remedy)) from None
+        raise ModelFileError(_damage_message(file, kind, error.errors(), remedy)) from None
 
 
 def borrowed(model: type[B], later: frozenset[str] = frozenset()) -> BeforeValidator:
-    """Check a JSON object as a `model` of another room, which converts text to numbers and has defaults: a document needs neither.
+    """Return a validator for a JSON object that is a `model` of another package, such as `TrainConfig`.
 
-    The dotted names `later` may be missing: fields that the oldest format does not have.
+    Such a model converts text to numbers and has defaults. The validator refuses values of other types and missing keys. Only the
+    dotted names in `later`, fields newer than the oldest format, may be missing.
     """
 
     def check(value: object) -> B:
-        kept = model.model_validate(value)
+        parsed = model.model_validate(value)
         if isinstance(value, model):
-            return kept
-        if found := list(_differences(value, kept.model_dump(mode="json"), (), later)):
+            return parsed
+        if found := list(_differences(value, parsed.model_dump(mode="json"), (), later)):
             raise ValidationError.from_exception_data(model.__name__, found)
-        return kept
+        return parsed
 
     return BeforeValidator(cast("Callable[[Any], Any]", check))
 
 
-def _differences(read: object, kept: object, place: tuple[str, ...], later: frozenset[str]) -> Iterator[Any]:
-    """Yield an error for each field of `kept` that `read`, from which it was made, lacks or holds as another type."""
-    if isinstance(read, Mapping) and isinstance(kept, Mapping):
-        for key, value in kept.items():
-            name = (*place, str(key))
+def _differences(read: object, expected: object, location: tuple[str, ...], later: frozenset[str]) -> Iterator[Any]:
+    """Yield an error for each field of `expected` that `read` lacks or holds as another type; both are JSON values at `location`."""
+    if isinstance(read, Mapping) and isinstance(expected, Mapping):
+        for key, value in expected.items():
+            name = (*location, str(key))
             if key in read:
                 yield from _differences(read[key], value, name, later)
             elif ".".join(name) not in later:
                 yield {"type": "missing", "loc": name, "input": dict(read)}
-    elif not _same(read, kept):
-        problem = ValueError(f"must be {_shown(kept)}, as cnnkit writes it")
-        yield {"type": "value_error", "loc": place, "input": read, "ctx": {"error": problem}}
+    elif not _equal(read, expected):
+        problem = ValueError(f"must be {_excerpt(expected)}, as cnnkit writes it")
+        yield {"type": "value_error", "loc": location, "input": read, "ctx": {"error": problem}}
 
 
-def _same(one: object, other: object) -> bool:
+def _equal(one: object, other: object) -> bool:
+    """Return True if two JSON values are equal and of one type, in which true is not 1."""
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
-def _damage(file: Path, kind: type[Document], errors: Sequence[Mapping[str, Any]], remedy: str) -> str:
-    """Return the message on the `errors` in `file`: the first of them, and what to do."""
-    named = "; ".join(_problem(error, kind) for error in errors[:MAX_PROBLEMS])
+def _damage_message(file: Path, kind: type[Document], errors: Sequence[Mapping[str, Any]], remedy: str) -> str:
+    """Return the message on the first `MAX_PROBLEMS` of the `errors` in `file`, with the remedy."""
+    problems = "; ".join(_problem(error, kind) for error in errors[:MAX_PROBLEMS])
     more = f" and {len(errors) - MAX_PROBLEMS} more" if len(errors) > MAX_PROBLEMS else ""
     unknown = any(error["type"] == "extra_forbidden" for error in errors)
     upgrade = f"; if a newer cnnkit wrote it: {UPGRADE}" if unknown else ""
-    return f"{file}: {named}{more}{upgrade}; {remedy}"
+    return f"{file}: {problems}{more}{upgrade}; {remedy}"
 
 
 def _problem(error: Mapping[str, Any], kind: type[Document]) -> str:
+    """Return one of pydantic's errors in the words of JSON: the field, its value and the allowed values."""
     name = ".".join(str(part) for part in error["loc"])
     field = f"`{name if name.isprintable() else ascii(name)}`" if name else "the document"
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-        return f"{field} {_JSON_WORDS['extra_forbidden']}{closest(name, kind.model_fields).rstrip('.')}"
+        return f"{field} {_JSON_MESSAGES['extra_forbidden']}{closest(name, kind.model_fields).rstrip('.')}"
     if error["type"] in {"missing", "extra_forbidden"}:
-        return f"{field} {_JSON_WORDS[error['type']]}"
-    said = error["msg"].replace("Input should", "must").replace("Tuple should", "must").replace(" after validation", "")
+        return f"{field} {_JSON_MESSAGES[error['type']]}"
+    message = error["msg"].replace("Input should", "must").replace("Tuple should", "must").replace(" after validation", "")
     if error["type"] == "value_error":
-        said = said.removeprefix("Value error, ")
-        if isinstance(error["input"], dict):  # a rule over several fields, which names them
-            return f"{field}: {said}"
-    return f"{field} (={_shown(error['input'])}) {_JSON_WORDS.get(error['type'], said[:1].lower() + said[1:])}"
+        message = message.removeprefix("Value error, ")
+        if isinstance(error["input"], dict):  # a rule over several fields; its message names them
+            return f"{field}: {message}"
+    return f"{field} (={_excerpt(error['input'])}) {_JSON_MESSAGES.get(error['type'], message[:1].lower() + message[1:])}"
 
 
-def _shown(value: object) -> str:
-    """Return a value of a file in one line of plain characters, shortened."""
+def _excerpt(value: object) -> str:
+    """Return a value of a file in one line of ASCII characters, at most `MAX_VALUE_LENGTH` of them."""
     text = json.dumps(value, default=str)
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}…"

@@ -19,11 +19,11 @@ def _empty_to_none(value: object) -> object:
 
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-IfEvaluated = BeforeValidator(_empty_to_none)  # an empty field where the epoch was not
+IfEvaluated = BeforeValidator(_empty_to_none)  # the field is empty if the epoch was not evaluated
 
 
 class HistoryRow(BaseModel):
-    """One epoch: the columns of history.csv, as of `cnnkit.engine.fit.EpochResult`; a loss may be NaN or infinite."""
+    """The columns of history.csv for one epoch, in the units of `cnnkit.engine.fit.EpochResult`; a loss may be NaN or infinite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, defer_build=True)
 
@@ -43,13 +43,13 @@ HISTORY = tuple(HistoryRow.model_fields)
 
 
 def read_history(file: Path, remedy: str, epochs: int | None = None) -> list[HistoryRow]:
-    """Return the rows of `file`, or the first `epochs` of them; empty before the first epoch has ended.
+    """Return the first `epochs` rows of `file`, by default all rows; the list is empty until the first epoch has ended.
 
-    Raises `ModelFileError` that names row and column of a damaged one, and the way out, `remedy`.
+    Raises `ModelFileError` that names the row, the column and the `remedy` if a row is damaged.
     """
     if not file.exists():
         return []
-    return [_row(file, number, read, remedy) for number, read in enumerate(_text_rows(file, remedy)[:epochs], 1)]
+    return [_row(file, number, values, remedy) for number, values in enumerate(_text_rows(file, remedy)[:epochs], 1)]
 
 
 def append_history(file: Path, row: HistoryRow) -> None:
@@ -63,7 +63,7 @@ def append_history(file: Path, row: HistoryRow) -> None:
 
 
 def write_history(file: Path, rows: list[HistoryRow]) -> None:
-    """Write `file` anew; without a row it is removed."""
+    """Replace `file` by `rows`; without rows, remove it."""
     if rows:
         write_csv(file, HISTORY, (row.model_dump() for row in rows))
     else:
@@ -71,7 +71,7 @@ def write_history(file: Path, rows: list[HistoryRow]) -> None:
 
 
 def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
-    """Return the rows as text, None where one ends early, under the key None the values beyond the last column."""
+    """Return the rows as text: None if a row ends before a column, and any values after the last column under the key None."""
     try:
         with file.open(newline="", encoding="utf-8") as opened:
             reader = csv.DictReader(opened)
@@ -80,29 +80,31 @@ def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
     except (ValueError, csv.Error) as error:
-        raise ModelFileError(f"{file}: no CSV file in UTF-8 ({error}); {remedy}") from None
+        raise ModelFileError(f"{file}: not a CSV file in UTF-8 ({error}); {remedy}") from None
     if missing := [column for column in HISTORY if column not in columns]:
         raise ModelFileError(f"{file}: no column {missing[0]} in its first line; {remedy}")
     if unknown := [column for column in columns if column not in HISTORY]:
-        raise ModelFileError(f"{file}: column {unknown[0]!a} is none that this cnnkit knows; if a newer one wrote it: {UPGRADE}; {remedy}")
+        problem = f"column {unknown[0]!a} is unknown to this version of cnnkit; if a newer version wrote it: {UPGRADE}"
+        raise ModelFileError(f"{file}: {problem}; {remedy}")
     return rows
 
 
-def _row(file: Path, number: int, read: dict[str | None, str | None], remedy: str) -> HistoryRow:
-    """Return the row `number`, counted from 1: the row of the epoch of that number."""
-    if None in read:
-        raise _damaged(file, number, " has more values than columns", remedy)
+def _row(file: Path, number: int, values: dict[str | None, str | None], remedy: str) -> HistoryRow:
+    """Return the text `values` as row `number`, counted from 1, which must be the row of epoch `number`."""
+    if None in values:
+        raise _row_error(file, number, " has more values than columns", remedy)
     try:
-        row = HistoryRow.model_validate(read)
+        row = HistoryRow.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        value, said = problem["input"], problem["msg"].replace("Input should be", "must be").partition(",")[0]
-        told = "is missing: the row ends before it" if value is None else f"(={value!a}) {said}"
-        raise _damaged(file, number, f", column {problem['loc'][0]} {told}", remedy) from None
+        value, message = problem["input"], problem["msg"].replace("Input should be", "must be").partition(",")[0]
+        reason = "is missing, because the row ends early" if value is None else f"(={value!a}) {message}"
+        raise _row_error(file, number, f", column {problem['loc'][0]} {reason}", remedy) from None
     if row.epoch != number:
-        raise _damaged(file, number, f", column epoch (={row.epoch}) must be {number}: one row for each epoch, in their order", remedy)
+        problem = f", column epoch (={row.epoch}) must be {number}, because each epoch has one row, in order"
+        raise _row_error(file, number, problem, remedy)
     return row
 
 
-def _damaged(file: Path, number: int, problem: str, remedy: str) -> ModelFileError:
+def _row_error(file: Path, number: int, problem: str, remedy: str) -> ModelFileError:
     return ModelFileError(f"{file}: row {number}{problem}; {remedy}")

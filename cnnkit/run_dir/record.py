@@ -1,4 +1,4 @@
-"""The record of a run, config.json: every setting resolved, the images, the machine, the versions, and how far the training is."""
+"""The record of a run, config.json: its resolved settings, images, machine and versions, and the state of the training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, borrowed
 
 Status = Literal["running", "stopped", "failed", "finished"]
-LATER_SETTINGS: frozenset[str] = frozenset()  # such as "optim.lookahead": newer than format 1, so older files have its default
+LATER_SETTINGS: frozenset[str] = frozenset()  # settings newer than format 1, such as "optim.lookahead"; older files have the default
 
 
 def _option(value: object) -> bool | float | str:
@@ -21,14 +21,14 @@ def _option(value: object) -> bool | float | str:
 
 
 class RecordedArchitecture(Part):
-    """The architecture and the options that its network was built with."""
+    """The architecture and the options of the network."""
 
     name: Text
     options: dict[Text, Annotated[bool | int | float | str, PlainValidator(_option)]]
 
 
 class RecordedAugmentation(Part):
-    """How far training images are varied, in the units of `cnnkit.data.augment.augment.Augmentation`."""
+    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.Augmentation`."""
 
     rotate: Real
     flip: Literal["none", "h", "v", "hv"]
@@ -42,7 +42,7 @@ class RecordedAugmentation(Part):
 
 
 class RecordedRuntime(Part):
-    """Where and in which arithmetic the network is trained; a resumed training goes on in the same."""
+    """The device and the arithmetic of the training; a resumed training keeps both."""
 
     device: Literal["cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16", "fp16"]
@@ -53,7 +53,7 @@ class RecordedRuntime(Part):
 
 
 class SplitCounts(Part):
-    """Images per split."""
+    """The number of images in each split."""
 
     train: Count
     val: Count
@@ -61,7 +61,7 @@ class SplitCounts(Part):
 
 
 class RecordedData(Part):
-    """The images: `location` names them from any working directory, `sha256` is of all paths, labels, splits and contents."""
+    """The images: their `location` as an absolute path or a source, and the `sha256` of all paths, labels, splits and contents."""
 
     location: Text
     name: Text
@@ -70,7 +70,7 @@ class RecordedData(Part):
 
 
 class RecordedResult(Part):
-    """How far the training is: the number of `epochs`, and the best of them, 0 before one was; `best_value` is of `monitor`."""
+    """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_epoch` is 0 without one."""
 
     epochs: Count
     best_epoch: Count
@@ -80,10 +80,10 @@ class RecordedResult(Part):
 
 
 class RunRecord(Document):
-    """All that is known of a run beside its model: enough to repeat it, to resume it and to find its images.
+    """All data of a run except its model: enough to repeat it, to resume it and to find its images.
 
-    `status` says how far it is, `command` is the command line, `classes` are in index order. `unreadable` images were left out;
-    `notes` were shown to the user.
+    `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
+    shown to the user.
     """
 
     status: Status

@@ -1,4 +1,4 @@
-"""The stored metrics of an evaluation, metrics.json: every score with its interval, and what they were measured on."""
+"""The stored metrics of an evaluation, metrics.json: every score with its interval, and the images on which it was measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METRICS_FILE = "metrics.json"
 
 
 class StoredEstimate(Part):
-    """A value with the ends of its 95 % interval; None where the images do not define it."""
+    """A value with the ends of its 95 % interval; None if the images do not define it."""
 
     value: Real | None
     low: Real | None
@@ -22,7 +22,7 @@ class StoredEstimate(Part):
 
 
 class StoredShare(Part):
-    """A share of at least one image with the ends of its 95 % interval, in [0, 1]; a difference of two in [-1, 1]."""
+    """A share of at least one image with the ends of its 95 % interval, in [0, 1]; a difference of two shares is in [-1, 1]."""
 
     value: Real
     low: Real
@@ -30,13 +30,13 @@ class StoredShare(Part):
 
 
 class StoredTopK(StoredShare):
-    """The share of images whose class is among the `k` most probable."""
+    """The share of images whose true class is among the `k` most probable classes."""
 
     k: Annotated[Count, Field(ge=1)]
 
 
 class StoredBin(Part):
-    """Images of similar confidence, from `low` to `high`: their number, their mean confidence and their accuracy."""
+    """The images with a confidence from `low` to `high`: their number, their mean confidence and their accuracy."""
 
     low: Real
     high: Real
@@ -46,7 +46,7 @@ class StoredBin(Part):
 
 
 class StoredBaseline(Part):
-    """A simple way to answer, and how the model compares with it on the same images."""
+    """A simple predictor, and its comparison with the model on the same images."""
 
     name: Text
     summary: Text
@@ -60,7 +60,7 @@ class StoredBaseline(Part):
 
 
 class StoredClassScore(Part):
-    """One class: its scores in [0, 1] with the ends of their intervals, None where undefined, of `support` images."""
+    """The scores of one class in [0, 1] with the ends of their intervals, on `support` images; an undefined score is None."""
 
     name: Text = Field(alias="class")
     precision: Real | None
@@ -77,7 +77,7 @@ class StoredClassScore(Part):
 
 
 class StoredConfidence(Part):
-    """Probabilities of the evaluated images: calibration error, loss in nats, and the numbers of the reliability diagram."""
+    """The confidence on the evaluated images: calibration error, loss in nats per image, and the reliability diagram in numbers."""
 
     ece: StoredEstimate
     loss: StoredEstimate
@@ -86,7 +86,7 @@ class StoredConfidence(Part):
 
 
 class StoredFit(Part):
-    """The images that the temperature was fitted on and its effect there; `reason` says why it stayed 1."""
+    """The fit of the temperature on `n` images of `split` and its effect there; `reason` says why the temperature stayed 1."""
 
     split: Text
     n: Count
@@ -99,7 +99,7 @@ class StoredFit(Part):
 
 
 class StoredCalibration(Part):
-    """The probabilities `before` (at temperature 1) and `after` the temperature; `fitted_on` is None if none was fitted."""
+    """The confidence `before` (at temperature 1) and `after` the temperature; `fitted_on` is None if no temperature was fitted."""
 
     temperature: Real
     ece_before: StoredEstimate
@@ -111,7 +111,7 @@ class StoredCalibration(Part):
 
 
 class StoredOperating(Part):
-    """The images that are answered at a threshold: their share, their number, the errors among them and the risk, None if none is."""
+    """The images that are accepted at a threshold: their share, their number and their errors; `risk` is None without an image."""
 
     coverage: Real
     threshold: Real
@@ -121,7 +121,7 @@ class StoredOperating(Part):
 
 
 class StoredAbstention(Part):
-    """The model's rule of abstention, as of `cnnkit.metrics.abstention.Abstention`, and its effect on the evaluated images."""
+    """The model's rule of abstention (`cnnkit.metrics.abstention.Abstention`) and its effect on the evaluated images."""
 
     threshold: Real
     risk: Real
@@ -136,7 +136,7 @@ class StoredAbstention(Part):
 
 
 class StoredSetOutcome(Part):
-    """Label sets of the evaluated images: the share that holds the true class, and how many images have a set of each size."""
+    """The label sets of the evaluated images: the share that holds the true class, and the number of images by size of the set."""
 
     coverage: StoredShare
     mean_size: Real
@@ -155,7 +155,7 @@ class StoredLabelSets(Part):
 
 
 class StoredOutOfDistribution(Part):
-    """Images of another kind: the share that is answered as if it were known, and how well the top probability tells them apart."""
+    """Out-of-distribution images: the share that the model accepts, and the AUROC of the highest probability."""
 
     n: Count
     threshold: Real
@@ -167,7 +167,7 @@ class StoredOutOfDistribution(Part):
 
 
 class StoredViews(Part):
-    """The views of every image that the model's answers are averaged over."""
+    """The views of every image over which the predictions are averaged."""
 
     views: Count
     mirror: Literal["none", "h", "v", "hv"]
@@ -176,17 +176,17 @@ class StoredViews(Part):
 
 
 class EvaluatedFile(Part):
-    """The file of the evaluated model, by its name and its SHA-256."""
+    """The file of the evaluated model: its name and its SHA-256."""
 
     file: Text
     sha256: Text
 
 
 class StoredMetrics(Document):
-    """The figures of one model on the `n` images of one split.
+    """The metrics of one model on the `n` images of one split.
 
-    Scores lie in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood` and `tta` are None, and
-    missing in the file, where the evaluation had none. `opened` is how often the test split had been evaluated, 0 for other images.
+    Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood` and `tta` are None, and
+    missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
     """
 
     split: Text

@@ -70,24 +70,24 @@ RECORDS: dict[str, tuple[Damage, str]] = {
     "no runtime": (record(lambda document: document.pop("runtime")), "`runtime` is missing"),
     "no status": (record(lambda document: document.pop("status")), "`status` is missing"),
     "no classes": (record(lambda document: document.pop("classes")), "`classes` is missing"),
-    "unknown key": (record(lambda document: document.update(surprise=1)), "`surprise` is no key that this cnnkit knows"),
+    "unknown key": (record(lambda document: document.update(surprise=1)), "`surprise` is unknown to this version of cnnkit"),
     "wrong type": (record(lambda document: document["result"].update(epochs="6")), '`result.epochs` (="6") must be a valid integer'),
-    "newer": (record(lambda document: document.update(format=2)), "`format` (=2) is newer than this cnnkit"),
-    "cut off": (lambda: void((RUN / "config.json").write_text('{"status"')), "no JSON document"),
+    "newer": (record(lambda document: document.update(format=2)), "`format` (=2) is too new; this cnnkit reads formats up to 1"),
+    "cut off": (lambda: void((RUN / "config.json").write_text('{"status"')), "not a JSON document"),
     "lost": ((RUN / "config.json").unlink, "cannot be read: No such file"),
 }
 HISTORIES: dict[str, tuple[Damage, str]] = {
     "damaged row": (history(lambda lines: [*lines[:2], lines[2].replace(",", ",x", 1), *lines[3:]]), "row 2, column step (='x"),
-    "cut off": (history(lambda lines: [*lines[:-1], lines[-1][:9]]), "is missing: the row ends before it"),
-    "no best epoch": (history(lambda lines: lines[:1]), ", which is the best epoch"),
-    "lost": ((RUN / "history.csv").unlink, ", which is the best epoch"),
+    "cut off": (history(lambda lines: [*lines[:-1], lines[-1][:9]]), "is missing, because the row ends early"),
+    "no best epoch": (history(lambda lines: lines[:1]), ", the best epoch, is missing"),
+    "lost": ((RUN / "history.csv").unlink, ", the best epoch, is missing"),
 }
 EVALUATIONS: dict[str, tuple[Damage, str]] = {
     "no accuracy": (metrics(lambda document: document.pop("accuracy")), "`accuracy` is missing"),
     "no model": (metrics(lambda document: document.pop("model")), "`model` is missing"),
-    "unknown key": (metrics(lambda document: document.update(surprise=1)), "`surprise` is no key that this cnnkit knows"),
-    "newer": (metrics(lambda document: document.update(format=2)), "`format` (=2) is newer than this cnnkit"),
-    "cut off": (lambda: void((EVALUATION / "metrics.json").write_text("{")), "no JSON document"),
+    "unknown key": (metrics(lambda document: document.update(surprise=1)), "`surprise` is unknown to this version of cnnkit"),
+    "newer": (metrics(lambda document: document.update(format=2)), "`format` (=2) is too new; this cnnkit reads formats up to 1"),
+    "cut off": (lambda: void((EVALUATION / "metrics.json").write_text("{")), "not a JSON document"),
 }
 COMMANDS = {
     "eval": ("eval", "--model", RUN),
@@ -212,7 +212,7 @@ def test_the_committed_run_of_the_oldest_format_is_a_row(cli, old_run):
     assert row["val_accuracy"]["value"] == pytest.approx(41 / 44)
     assert row["test_accuracy"]["value"] == json.loads((EVALUATION / "metrics.json").read_text())["accuracy"]["value"]
     result = cli("info", RUN)
-    assert (result.code, "no best.safetensors yet" in result.err) == (2, True)
+    assert (result.code, "no best.safetensors" in result.err) == (2, True)
 
 
 def test_a_renamed_run_has_no_number_and_is_found(cli, run):

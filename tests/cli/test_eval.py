@@ -155,7 +155,7 @@ def test_an_unfinished_run_is_offered_by_name(cli, trained):
     (trained.run / "config.json").write_text(json.dumps({**config, "status": "stopped"}))
     result = cli("eval")
     assert result.code == 2
-    assert "runs/001-custom-cnn was stopped early: name it with --model runs/001-custom-cnn, or continue it: cnnkit resume" in result.err
+    assert "runs/001-custom-cnn has not finished: name it with --model runs/001-custom-cnn, or continue it: cnnkit resume" in result.err
     assert cli("eval", "--model", trained.run).code == 0
 
 

@@ -33,7 +33,7 @@ def test_all_runs_newest_first_and_a_damaged_one_stops_no_other(cli, three_runs)
     assert [line.split()[0] for line in lines[2:]] == ["003-custom-cnn", "002-residual-cnn", "001-custom-cnn"]
     assert [line.split()[-1] for line in lines[2:]] == ["damaged", "stopped", "finished"]
     assert "70.0 [40.0, 90.0]" in lines[3]
-    assert "damaged runs/003-custom-cnn/config.json: no JSON document (Expecting" in result.err
+    assert "damaged runs/003-custom-cnn/config.json: not a JSON document (Expecting" in result.err
     assert "not shown here: ECE %, T" in result.err
 
 

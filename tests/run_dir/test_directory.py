@@ -21,7 +21,7 @@ Finish = Callable[..., RunDir]
 
 @pytest.fixture
 def finished(make_record: Callable[..., RunRecord]) -> Finish:
-    """Return a function that writes the record of a run, and a model file unless told not to."""
+    """Return a function that writes the record of a run and, with `best`, an empty model file."""
 
     def finish(run: RunDir, status: str = "finished", *, best: bool = True) -> RunDir:
         run.write_record(make_record(status=status))
@@ -55,31 +55,31 @@ def test_a_gap_is_not_filled_and_numbers_grow_beyond_three_digits(tmp_path: Path
     assert create(tmp_path, "a").path.name == "1001-a"
 
 
-def test_other_folders_and_files_are_not_counted(tmp_path: Path) -> None:
+def test_other_names_do_not_count_as_numbers(tmp_path: Path) -> None:
     for name in ("2024", "12-a", "notes", "abc-005-x"):
         (tmp_path / name).mkdir()
     (tmp_path / "050-file").touch()
     assert create(tmp_path, "a").path.name == "001-a"
 
 
-def test_a_slash_in_the_name_makes_no_folder(tmp_path: Path) -> None:
+def test_a_slash_in_the_name_becomes_a_hyphen(tmp_path: Path) -> None:
     assert create(tmp_path, "timm/resnet18").path == tmp_path / "001-timm-resnet18"
 
 
-def test_trainings_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
+def test_trainings_that_start_together_get_separate_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _: create(tmp_path, "a").path, range(40)))
     assert len(set(runs)) == 40
     assert names(tmp_path) == sorted(path.name for path in runs)
 
 
-def test_a_number_that_is_taken_in_between_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_another_training_takes_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     highest = directory._highest
     monkeypatch.setattr(directory, "_highest", lambda folder: (highest(folder), (folder / "001-a").mkdir(exist_ok=True))[0])
     assert create(tmp_path, "a").path.name == "002-a"
 
 
-def test_an_out_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_out_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file/runs", "Not a directory")):
         for act in (lambda: create(out, "a"), lambda: check_writable(out)):  # noqa: B023 (called at once)
@@ -89,7 +89,7 @@ def test_an_out_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
                 act()
 
 
-def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -98,12 +98,12 @@ def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytes
         check_writable(tmp_path)
 
 
-def test_looking_whether_out_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_the_check_of_the_out_folder_leaves_no_file(tmp_path: Path) -> None:
     check_writable(tmp_path / "runs")
     assert names(tmp_path / "runs") == []
 
 
-def test_runs_are_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_runs_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs_folder() == Path("runs")
     monkeypatch.setenv("CNNKIT_RUNS", "elsewhere")
     assert runs_folder() == Path("elsewhere")
@@ -117,11 +117,11 @@ def test_runs_are_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatc
 def test_the_newest_finished_run_is_found_by_its_number(finished: Finish) -> None:
     runs = [finished(create(Path("runs"), name)) for name in ("b", "a", "c")]
     assert newest() == runs[2]
-    os.utime(runs[0].path)  # touching an old one makes it no newer
+    os.utime(runs[0].path)  # the time of the folder does not count
     assert newest() == runs[2]
 
 
-def test_unfinished_runs_are_passed_over_and_may_be_asked_for(finished: Finish) -> None:
+def test_the_newest_run_is_finished_unless_unfinished_runs_are_allowed(finished: Finish) -> None:
     done = finished(create(Path("runs"), "a"))
     stopped = finished(create(Path("runs"), "b"), "stopped")
     create(Path("runs"), "empty")
@@ -130,18 +130,18 @@ def test_unfinished_runs_are_passed_over_and_may_be_asked_for(finished: Finish) 
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed", "running"])
-def test_where_only_an_unfinished_run_is_it_is_named_with_what_to_type(finished: Finish, status: str) -> None:
+def test_without_a_finished_run_the_newest_model_is_named_with_commands(finished: Finish, status: str) -> None:
     older = finished(create(Path("runs"), "a"), status)
     run = finished(create(Path("runs"), "a"), status)
     finished(create(Path("runs"), "a"), status, best=False)
     with pytest.raises(ModelFileError) as caught:
         newest()
     message = str(caught.value)
-    assert f"{run.path} was stopped early: name it with --model {run.path}, or continue it: cnnkit resume {run.path}" in message
+    assert f"{run.path} has not finished: name it with --model {run.path}, or continue it: cnnkit resume {run.path}" in message
     assert str(older.path) not in message
 
 
-def test_where_no_run_is_the_message_says_how_to_make_one(finished: Finish) -> None:
+def test_without_a_run_the_message_says_how_to_train_one(finished: Finish) -> None:
     expected = "no finished run under runs; train one: cnnkit train --data FOLDER, or name a model: --model FILE"
     for prepare in (lambda: None, lambda: Path("runs").mkdir(), lambda: finished(create(Path("runs"), "a"), "stopped", best=False)):
         prepare()
@@ -151,7 +151,7 @@ def test_where_no_run_is_the_message_says_how_to_make_one(finished: Finish) -> N
 
 
 @pytest.mark.parametrize("config", ["{broken", "[]", "null", "", '"text"', '{"status": "finished"}'])
-def test_a_damaged_run_hides_no_good_one(finished: Finish, config: str) -> None:
+def test_a_damaged_run_does_not_hide_a_good_run(finished: Finish, config: str) -> None:
     good = finished(create(Path("runs"), "a"))
     bad = finished(create(Path("runs"), "b"))
     (bad.path / "config.json").write_text(config)
@@ -159,7 +159,7 @@ def test_a_damaged_run_hides_no_good_one(finished: Finish, config: str) -> None:
     assert newest(finished=False) == good
 
 
-def test_the_environment_says_where_to_look(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_run_is_in_the_folder_of_the_environment(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished(create(Path("elsewhere"), "a"))
     with pytest.raises(ModelFileError):
         newest()
@@ -170,7 +170,8 @@ def test_the_environment_says_where_to_look(finished: Finish, monkeypatch: pytes
 # --- renamed runs -----------------------------------------------------------------------------------------------------
 
 
-def began(run: RunDir, time: float) -> None:
+def set_start(run: RunDir, time: float) -> None:
+    """Set the start of the training of `run`, in seconds since 1970."""
     run.split_file.touch()
     os.utime(run.split_file, (time, time))
 
@@ -182,11 +183,11 @@ def test_a_run_has_the_number_of_its_folder_or_none(monkeypatch: pytest.MonkeyPa
     assert RunDir(Path()).number == 1
 
 
-def test_renamed_runs_come_after_the_numbered_ones_newest_first(finished: Finish) -> None:
+def test_renamed_runs_follow_the_numbered_runs_newest_first(finished: Finish) -> None:
     numbered = [finished(create(Path("runs"), "a")) for _ in range(2)]
     for name, time in (("b-second", 2e9), ("a-first", 1e9), ("c-third", 3e9)):
         run = finished(create(Path("runs"), "renamed"))
-        began(run, time)
+        set_start(run, time)
         run.path.rename(Path("runs") / name)
     assert finished(RunDir(Path("runs/z-lost"))).began is None
     names = [path.name for path in runs_in(Path("runs"))]
@@ -194,16 +195,16 @@ def test_renamed_runs_come_after_the_numbered_ones_newest_first(finished: Finish
     assert newest() == numbered[1]
 
 
-def test_the_newest_of_renamed_runs_alone_is_found(finished: Finish) -> None:
+def test_the_newest_run_is_found_among_renamed_runs(finished: Finish) -> None:
     for name, status, time in (("old", "finished", 1e9), ("new", "finished", 2e9), ("newer", "stopped", 3e9)):
         run = finished(create(Path("runs"), "a"), status)
-        began(run, time)
+        set_start(run, time)
         run.path.rename(Path("runs") / name)
     assert newest().path == Path("runs/new")
     assert newest(finished=False).path == Path("runs/newer")
 
 
-def test_a_folder_is_a_run_because_of_what_it_holds(finished: Finish) -> None:
+def test_a_folder_is_a_run_because_of_its_files(finished: Finish) -> None:
     run = finished(create(Path("runs"), "a"))
     finished(create(Path("runs"), "lost")).record_file.unlink()
     create(Path("runs"), "empty")
@@ -214,7 +215,7 @@ def test_a_folder_is_a_run_because_of_what_it_holds(finished: Finish) -> None:
     assert [path.name for path in runs_in(Path("runs"))] == ["002-lost", "001-a"]
 
 
-def test_a_renamed_run_gives_its_number_away_and_a_folder_keeps_one(finished: Finish) -> None:
+def test_a_renamed_run_frees_its_number_and_a_folder_without_a_run_keeps_one(finished: Finish) -> None:
     for name in ("a", "b"):
         finished(create(Path("runs"), name))
     Path("runs/002-b").rename("runs/mine")
@@ -223,22 +224,22 @@ def test_a_renamed_run_gives_its_number_away_and_a_folder_keeps_one(finished: Fi
     assert create(Path("runs"), "d").path.name == "008-d"
 
 
-# --- what the files hold ----------------------------------------------------------------------------------------------
+# --- contents of the files --------------------------------------------------------------------------------------------
 
 
-def test_the_record_reads_back_as_it_was_written(tmp_path: Path, make_record: Callable[..., RunRecord]) -> None:
+def test_the_record_is_read_as_it_was_written(tmp_path: Path, make_record: Callable[..., RunRecord]) -> None:
     run = create(tmp_path, "a")
     record = make_record(status="running", classes=["Käfer", "蟻"], notes=["caf\udce9.jpg"])
     run.write_record(record)
     assert run.read_record() == record
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"not a run directory \(it has no config\.json\); expected a folder that cnnkit train wrote"):
         RunDir(tmp_path).read_record()
 
 
-def test_a_run_whose_record_is_lost_is_still_a_run(tmp_path: Path) -> None:
+def test_a_run_without_its_record_is_still_a_run(tmp_path: Path) -> None:
     run = create(tmp_path, "a")
     run.best.touch()
     with pytest.raises(ModelFileError) as caught:
@@ -249,7 +250,7 @@ def test_a_run_whose_record_is_lost_is_still_a_run(tmp_path: Path) -> None:
     )
 
 
-def test_the_split_is_read_with_labels_of_known_classes_alone(old_run: Path) -> None:
+def test_a_label_of_an_unknown_class_is_an_error(old_run: Path) -> None:
     run = RunDir(old_run)
     rows = run.read_split(run.read_record().classes)
     assert len(rows) == 150
@@ -267,7 +268,7 @@ def test_the_split_is_read_with_labels_of_known_classes_alone(old_run: Path) -> 
         (b"path,label,split,sha256\na,b,tarin,c\n", "row 1, column split (='tarin') must be train, val, test"),
     ],
 )
-def test_a_damaged_split_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_a_damaged_split_is_an_error_that_names_row_and_column(tmp_path: Path, content: bytes, problem: str) -> None:
     run = RunDir(tmp_path)
     run.split_file.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
@@ -275,7 +276,7 @@ def test_a_damaged_split_is_named(tmp_path: Path, content: bytes, problem: str) 
     assert str(caught.value) == (f"{run.split_file}: {problem}; restore the file from a copy, or name the images with --data")
 
 
-def test_names_of_files_are_those_others_rely_on(tmp_path: Path) -> None:
+def test_the_files_have_their_documented_names(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     paths = [run.best, run.last, run.split_file, run.history, run.evaluation("test"), run.export]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
@@ -298,7 +299,7 @@ def test_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {1, 2}])
-def test_json_that_others_could_not_read_is_refused_and_leaves_no_file(tmp_path: Path, value: object) -> None:
+def test_invalid_json_is_an_error_and_leaves_no_file(tmp_path: Path, value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         write_json(tmp_path / "x.json", {"a": value})
     assert names(tmp_path) == []
@@ -312,7 +313,7 @@ def failing(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["write", "rename"])
-def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     file = tmp_path / "x.json"
     write_json(file, {"old": 1})
     before = file.read_bytes()
@@ -325,7 +326,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, monkeypatch
 
 
 def test_the_file_is_whole_when_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written first lies under another name."""
+    """The content is written to a temporary file first."""
     seen: list[tuple[bool, str]] = []
     replace = Path.replace
 
@@ -339,7 +340,7 @@ def test_the_file_is_whole_when_it_appears(tmp_path: Path, monkeypatch: pytest.M
     assert names(tmp_path) == ["x.txt"]
 
 
-def test_a_csv_whose_rows_fail_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_csv_with_a_wrong_row_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     write_csv(file, ["a", "b"], [{"a": 1, "b": "x,y"}])
     with pytest.raises(ValueError, match="surprise"):
@@ -349,12 +350,12 @@ def test_a_csv_whose_rows_fail_leaves_the_old_file(tmp_path: Path) -> None:
         assert list(csv.DictReader(lines)) == [{"a": "1", "b": "x,y"}]
 
 
-def test_csv_lines_end_as_rfc_4180_says(tmp_path: Path) -> None:
+def test_csv_lines_end_as_in_rfc_4180(tmp_path: Path) -> None:
     write_csv(tmp_path / "x.csv", ["a"], [{"a": "line\nbreak"}])
     assert (tmp_path / "x.csv").read_bytes() == b'a\r\n"line\nbreak"\r\n'
 
 
-def test_file_names_that_are_no_utf_8_keep_their_bytes(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf_8_keep_their_bytes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     write_csv(tmp_path / "x.csv", ["path"], [{"path": name}])
     assert b"caf\xe9.jpg" in (tmp_path / "x.csv").read_bytes()
@@ -362,7 +363,7 @@ def test_file_names_that_are_no_utf_8_keep_their_bytes(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_bytes().decode("utf-8", "surrogateescape")) == {"path": name}
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CnnkitError, match=r"file/x\.txt: cannot be written: "):
         write_text(tmp_path / "file/x.txt", "text")

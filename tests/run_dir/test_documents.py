@@ -1,4 +1,4 @@
-"""The documents of a run directory, damaged in every place: each is refused by the name of its file and of its field."""
+"""The documents of a run directory, each damaged at every location: the error names the file and the field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from cnnkit.errors import ModelFileError
 from cnnkit.run_dir import RunDir, StoredMetrics, record, write_metrics
 
-Place = tuple[str | int, ...]
+Location = tuple[str | int, ...]
 Read = Callable[[RunDir], object]
 
 DOCUMENTS: dict[str, Read] = {
@@ -30,36 +30,36 @@ WRONG = {str: (7, {}), int: ("x", True, {}), float: ("x", True, {}), bool: ("tru
 
 @pytest.fixture
 def run(old_run: Path, tmp_path: Path) -> RunDir:
-    """A run of the oldest format, to be damaged."""
+    """Return a copy of a run of the oldest format; the tests damage it."""
     shutil.copytree(old_run, tmp_path / "runs/001-custom-cnn")
     return RunDir(Path("runs/001-custom-cnn"))
 
 
-def places(value: object, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Yield every place of a JSON document with its value: of a list, the first item stands for all."""
-    if place:
-        yield place, value
+def locations(value: object, location: Location = ()) -> Iterator[tuple[Location, Any]]:
+    """Yield every location in a JSON document with its value; the first item of a list stands for all items."""
+    if location:
+        yield location, value
     items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else []
     for key, inner in items:
-        yield from places(inner, (*place, key))
+        yield from locations(inner, (*location, key))
 
 
-def dotted(place: Place) -> str:
-    return ".".join(map(str, place))
+def dotted(location: Location) -> str:
+    return ".".join(map(str, location))
 
 
-def changed(document: object, place: Place, change: Callable[[Any, Any], object]) -> object:
-    """Return a copy of `document` after ``change(the container of the place, its key)``."""
+def changed(document: object, location: Location, change: Callable[[Any, Any], object]) -> object:
+    """Return a copy of `document` after ``change(container, key)`` for the container and the key of the location."""
     whole: Any = copy.deepcopy(document)
     holder = whole
-    for key in place[:-1]:
+    for key in location[:-1]:
         holder = holder[key]
-    change(holder, place[-1])
+    change(holder, location[-1])
     return whole
 
 
 def refusal(run: RunDir, name: str, document: object) -> str:
-    """Return the message on a document; empty if it is read."""
+    """Return the error message for a document; empty if the document can be read."""
     (run.path / name).write_text(json.dumps(document))
     try:
         DOCUMENTS[name](run)
@@ -85,68 +85,70 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
 def test_every_missing_key_is_named(run: RunDir, name: str) -> None:
     document = json.loads((run.path / name).read_text())
     required = [
-        place
-        for place, _ in places(document)
-        if isinstance(place[-1], str) and not dotted(place).startswith(tuple(f"{free}." for free in FREE)) and dotted(place) not in OPTIONAL
+        location
+        for location, _ in locations(document)
+        if isinstance(location[-1], str)
+        and not dotted(location).startswith(tuple(f"{free}." for free in FREE))
+        and dotted(location) not in OPTIONAL
     ]
     assert len(required) > 60
-    for place in required:
-        said = refusal(run, name, changed(document, place, lambda holder, key: holder.pop(key)))
-        assert said.startswith(f"{run.path}/{name}: `{dotted(place)}` is missing; "), (place, said)
+    for location in required:
+        said = refusal(run, name, changed(document, location, lambda holder, key: holder.pop(key)))
+        assert said.startswith(f"{run.path}/{name}: `{dotted(location)}` is missing; "), (location, said)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_wrong_type_is_named_with_the_value(run: RunDir, name: str) -> None:
     document = json.loads((run.path / name).read_text())
     tried = 0
-    for place, value in places(document):
-        if dotted(place).startswith("arch.options."):
+    for location, value in locations(document):
+        if dotted(location).startswith("arch.options."):
             continue
         for wrong in WRONG.get(type(value), ({},)):
-            said = refusal(run, name, changed(document, place, lambda holder, key, wrong=wrong: holder.__setitem__(key, wrong)))
+            said = refusal(run, name, changed(document, location, lambda holder, key, wrong=wrong: holder.__setitem__(key, wrong)))
             named = re.match(rf"{run.path}/{name}: `([\w.]+)`", said)
-            assert named, (place, wrong, said)
+            assert named, (location, wrong, said)
             if named[1] not in {"config", "config.data"}:  # where a rule over several settings speaks
-                assert f"{named[1]}.".startswith(f"{dotted(place).removesuffix('.0')}."), (place, wrong, said)
+                assert f"{named[1]}.".startswith(f"{dotted(location).removesuffix('.0')}."), (location, wrong, said)
             tried += 1
     assert tried > 150
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_unknown_key_is_named_with_the_way_to_a_newer_version(run: RunDir, name: str) -> None:
+def test_every_unknown_key_is_named_with_the_upgrade_command(run: RunDir, name: str) -> None:
     document = json.loads((run.path / name).read_text())
-    objects = [(), *(place for place, value in places(document) if isinstance(value, dict) and dotted(place) not in FREE)]
-    for place in objects:
-        said = refusal(run, name, changed(document, (*place, "surprise"), lambda holder, key: holder.update({key: 1})))
-        assert said.startswith(f"{run.path}/{name}: `{dotted((*place, 'surprise'))}` is no key that this cnnkit knows"), said
+    objects = [(), *(location for location, value in locations(document) if isinstance(value, dict) and dotted(location) not in FREE)]
+    for location in objects:
+        said = refusal(run, name, changed(document, (*location, "surprise"), lambda holder, key: holder.update({key: 1})))
+        assert said.startswith(f"{run.path}/{name}: `{dotted((*location, 'surprise'))}` is unknown to this version of cnnkit"), said
         assert "; if a newer cnnkit wrote it: pip install --upgrade cnnkit; " in said
 
 
-def test_an_unknown_key_that_is_nearly_one_is_told_so(run: RunDir) -> None:
+def test_an_unknown_key_close_to_a_known_key_gets_a_suggestion(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     said = refusal(run, "config.json", document | {"statuss": "finished"})
-    assert "`statuss` is no key that this cnnkit knows; did you mean 'status'?" in said
+    assert "`statuss` is unknown to this version of cnnkit; did you mean 'status'?" in said
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_newer_format_names_nothing_but_the_way_to_a_newer_version(run: RunDir, name: str) -> None:
+def test_a_newer_format_is_an_error_with_the_upgrade_command(run: RunDir, name: str) -> None:
     document = json.loads((run.path / name).read_text())
     said = refusal(run, name, {"format": 2, "everything": "else", "status": document.get("status")})
     assert said == (
-        f"{run.path}/{name}: `format` (=2) is newer than this cnnkit, which knows formats up to 1: pip install --upgrade cnnkit"
+        f"{run.path}/{name}: `format` (=2) is too new; this cnnkit reads formats up to 1; upgrade it: pip install --upgrade cnnkit"
     )
     assert refusal(run, name, document | {"format": 1}) == ""
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "1", 1.0, True, None])
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_format_is_a_whole_number_from_1_up(run: RunDir, name: str, wrong: object) -> None:
+def test_a_format_is_an_integer_of_at_least_1(run: RunDir, name: str, wrong: object) -> None:
     document = json.loads((run.path / name).read_text())
     assert f"`format` (={json.dumps(wrong)}) must be " in refusal(run, name, document | {"format": wrong})
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "value", "problem"),
+    ("name", "location", "value", "problem"),
     [
         ("config.json", ("status",), "done", "must be 'running', 'stopped', 'failed' or 'finished'"),
         ("config.json", ("classes",), [], "must have at least 1 item"),
@@ -166,20 +168,20 @@ def test_a_format_is_a_whole_number_from_1_up(run: RunDir, name: str, wrong: obj
         ("eval/test/metrics.json", ("calibration", "change"), "better", "must be 'none', 'fell', 'rose' or 'unclear'"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_from_those_that_can(run: RunDir, name: str, place: Place, value: object, problem: str) -> None:
+def test_a_wrong_value_is_named_with_the_allowed_values(run: RunDir, name: str, location: Location, value: object, problem: str) -> None:
     document = json.loads((run.path / name).read_text())
-    said = refusal(run, name, changed(document, place, lambda holder, key: holder.update({key: value})))
-    assert f"`{dotted(place)}` (={json.dumps(value)}) {problem}" in said
+    said = refusal(run, name, changed(document, location, lambda holder, key: holder.update({key: value})))
+    assert f"`{dotted(location)}` (={json.dumps(value)}) {problem}" in said
 
 
-def test_settings_that_contradict_each_other_are_told_in_the_words_of_the_command_line(run: RunDir) -> None:
+def test_contradicting_settings_are_named_by_their_flags(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     document["config"]["optim"]["freeze_epochs"] = 2
     said = refusal(run, "config.json", document)
     assert "config.json: `config`: `--freeze-epochs` (=2) needs weights worth keeping: give --weights, or leave it out; " in said
 
 
-def test_many_problems_are_counted_and_long_values_are_cut(run: RunDir) -> None:
+def test_a_message_names_three_problems_and_cuts_long_values(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     said = refusal(run, "config.json", document | {"status": "x" * 500, "classes": 1, "runtime": 2, "notes": 3, "result": 4})
     assert said.count(" (=") == 3
@@ -187,7 +189,7 @@ def test_many_problems_are_counted_and_long_values_are_cut(run: RunDir) -> None:
     assert f'(="{"x" * 58}…)' in said
 
 
-def test_names_in_a_file_reach_the_message_as_plain_characters(run: RunDir) -> None:
+def test_names_in_a_file_are_escaped_in_the_message(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     said = refusal(run, "config.json", document | {"\x1b[31m\n": 1, "status": "\x1b[31m\n\udcff"})
     assert said.isprintable()
@@ -197,16 +199,16 @@ def test_names_in_a_file_reach_the_message_as_plain_characters(run: RunDir) -> N
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no JSON document (Expecting value: line 1 column 1 (char 0))"),
-        (b'{"status": "finished"', "no JSON document (Expecting ',' delimiter"),
-        (b"\xff", "no JSON document ('utf-8' codec can't decode"),
-        (b"[" * 100_000, "no JSON document ("),
+        (b"", "not a JSON document (Expecting value: line 1 column 1 (char 0))"),
+        (b'{"status": "finished"', "not a JSON document (Expecting ',' delimiter"),
+        (b"\xff", "not a JSON document ('utf-8' codec can't decode"),
+        (b"[" * 100_000, "not a JSON document ("),
         (b"[1]", "the document (=[1]) must be a JSON object"),
         (b"null", "the document (=null) must be a JSON object"),
     ],
     ids=["empty", "cut off", "no text", "deep", "list", "null"],
 )
-def test_a_file_that_is_no_document_is_refused_by_name(run: RunDir, name: str, content: bytes, problem: str) -> None:
+def test_a_file_that_is_not_a_document_is_named(run: RunDir, name: str, content: bytes, problem: str) -> None:
     (run.path / name).write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
         DOCUMENTS[name](run)
@@ -214,7 +216,7 @@ def test_a_file_that_is_no_document_is_refused_by_name(run: RunDir, name: str, c
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_folder_in_the_place_of_a_file_is_refused(run: RunDir, name: str) -> None:
+def test_a_folder_instead_of_a_file_is_an_error(run: RunDir, name: str) -> None:
     (run.path / name).unlink()
     (run.path / name).mkdir()
     run.best.touch()
@@ -222,28 +224,28 @@ def test_a_folder_in_the_place_of_a_file_is_refused(run: RunDir, name: str) -> N
         DOCUMENTS[name](run)
 
 
-def test_what_to_do_is_said_at_the_end(run: RunDir) -> None:
+def test_a_message_ends_with_the_remedy(run: RunDir) -> None:
     again = f"; evaluate the model again: cnnkit eval --model {run.path}"
     assert refusal(run, "eval/test/metrics.json", {}).endswith(f"{again} --split test")
     assert refusal(run, "eval/test-tta/metrics.json", {}).endswith(again)
-    assert refusal(run, "config.json", {}).endswith("; restore the file from a copy, or train anew")
+    assert refusal(run, "config.json", {}).endswith("; restore the file from a copy, or train again")
     run.best.touch()
     assert refusal(run, "config.json", {}).endswith(f"; to predict without it: cnnkit predict --model {run.best}")
 
 
-def test_a_setting_that_is_newer_than_the_oldest_format_has_its_default_in_older_files(run: RunDir) -> None:
+def test_a_newer_setting_has_its_default_in_older_files(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     del document["config"]["optim"]["ema"]
     check = record.borrowed(record.TrainConfig, frozenset({"optim.ema"}))
     assert check.func(document["config"]).optim.ema == 0.0  # pyright: ignore[reportCallIssue]
 
 
-def test_an_evaluation_that_is_not_there_is_none(run: RunDir) -> None:
+def test_a_missing_evaluation_is_none(run: RunDir) -> None:
     assert run.read_metrics(run.evaluation("val")) is None
 
 
-def test_names_that_are_no_utf_8_are_kept(run: RunDir) -> None:
-    """Where a file name has such bytes, JSON has an escape that pydantic's own check of text refuses."""
+def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
+    """JSON escapes such bytes of a file name; pydantic's own check of text refuses the escape."""
     document = json.loads(run.record_file.read_text())
     name = "caf\udce9.jpg"
     document["unreadable"] = [{"path": name, "error": "truncated"}]

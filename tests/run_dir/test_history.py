@@ -1,4 +1,4 @@
-"""The history of a training: what is written is read back, and a damaged row is named with its column."""
+"""The history of a training: rows are read as they were written, and the error for a damaged row names its column."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from cnnkit.errors import ModelFileError
 from cnnkit.run_dir import HISTORY, HistoryRow, RunDir
 
 MakeRow = Callable[..., HistoryRow]
-REMEDY = "; restore the file from a copy; a last row that was cut off is written anew by: cnnkit resume "
+REMEDY = "; restore the file from a copy; if only the last row is cut off, this command repairs it: cnnkit resume "
 
 
 def written(run: RunDir, make_row: MakeRow, epochs: int) -> list[HistoryRow]:
+    """Append `epochs` rows to the history of `run` and return them."""
     rows = [make_row(epoch=epoch, val_loss=1 / epoch) for epoch in range(1, epochs + 1)]
     for row in rows:
         run.append_history(row)
@@ -24,6 +25,7 @@ def written(run: RunDir, make_row: MakeRow, epochs: int) -> list[HistoryRow]:
 
 
 def refusal(run: RunDir) -> str:
+    """Return the problem in the error message for the history of `run`, without file and remedy."""
     with pytest.raises(ModelFileError) as caught:
         run.read_history()
     assert str(caught.value).startswith(f"{run.history}: ")
@@ -42,7 +44,7 @@ def test_history_grows_by_a_row_per_epoch_under_one_header(tmp_path: Path, make_
     assert rows[2].val_loss == 1 / 3
 
 
-def test_the_columns_are_those_of_a_row() -> None:
+def test_the_columns_are_the_fields_of_a_row() -> None:
     assert tuple(HistoryRow.model_fields) == HISTORY
 
 
@@ -59,7 +61,7 @@ def test_an_epoch_that_was_not_evaluated_has_empty_fields(tmp_path: Path, make_r
     assert run.read_history() == [make_row(val_loss=None, val_accuracy=None, is_best=False)]
 
 
-def test_a_loss_may_be_no_number(tmp_path: Path, make_row: MakeRow) -> None:
+def test_a_loss_may_be_nan_or_infinite(tmp_path: Path, make_row: MakeRow) -> None:
     run = RunDir(tmp_path)
     run.append_history(make_row(train_loss=math.inf, val_loss=math.nan))
     (row,) = run.read_history()
@@ -68,7 +70,7 @@ def test_a_loss_may_be_no_number(tmp_path: Path, make_row: MakeRow) -> None:
     assert math.isnan(row.val_loss)
 
 
-def test_a_row_cannot_be_changed_and_has_no_other_columns(make_row: MakeRow) -> None:
+def test_a_row_is_frozen_and_has_no_other_columns(make_row: MakeRow) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make_row().epoch = 2
     with pytest.raises(ValidationError, match="surprise"):
@@ -108,25 +110,25 @@ def test_a_row_that_is_cut_off_is_named_with_the_column_it_lacks(tmp_path: Path,
     run.history.write_text("\n".join([*lines[:2], ",".join(lines[2].split(",")[:length])]))
     said = refusal(run)
     lacking = [name for name in HISTORY[length:] if not name.startswith("val_")]
-    assert said == f"row 2, column {lacking[0]} is missing: the row ends before it"
+    assert said == f"row 2, column {lacking[0]} is missing, because the row ends early"
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         (lambda lines: [lines[0], lines[1] + ",1", lines[2]], "row 1 has more values than columns"),
-        (lambda lines: [lines[0], lines[2]], "row 1, column epoch (=2) must be 1: one row for each epoch, in their order"),
-        (lambda lines: [*lines, lines[2]], "row 3, column epoch (=2) must be 3: one row for each epoch, in their order"),
+        (lambda lines: [lines[0], lines[2]], "row 1, column epoch (=2) must be 1, because each epoch has one row, in order"),
+        (lambda lines: [*lines, lines[2]], "row 3, column epoch (=2) must be 3, because each epoch has one row, in order"),
         (lambda lines: lines[1:], "no column epoch in its first line"),
         (lambda lines: [lines[0].replace("val_loss", "loss"), *lines[1:]], "no column val_loss in its first line"),
         (
             lambda lines: [f"{line},{end}" for line, end in zip(lines, ("new", 1, 2), strict=True)],
-            "column 'new' is none that this cnnkit knows; if a newer one wrote it: pip install --upgrade cnnkit",
+            "column 'new' is unknown to this version of cnnkit; if a newer version wrote it: pip install --upgrade cnnkit",
         ),
     ],
     ids=["long row", "lost row", "row twice", "no header", "other header", "new column"],
 )
-def test_rows_and_columns_that_do_not_fit_are_named(
+def test_wrong_rows_and_columns_are_named(
     tmp_path: Path, make_row: MakeRow, change: Callable[[list[str]], list[str]], problem: str
 ) -> None:
     run = RunDir(tmp_path)
@@ -135,10 +137,10 @@ def test_rows_and_columns_that_do_not_fit_are_named(
     assert refusal(run) == problem
 
 
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     run.history.write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelFileError, match=r"history\.csv: no CSV file in UTF-8 \('utf-8' codec can't decode"):
+    with pytest.raises(ModelFileError, match=r"history\.csv: not a CSV file in UTF-8 \('utf-8' codec can't decode"):
         run.read_history()
     run.history.unlink()
     run.history.mkdir()
@@ -146,8 +148,8 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         run.read_history()
 
 
-def test_an_empty_file_is_a_history_that_has_not_begun(tmp_path: Path, make_row: MakeRow) -> None:
-    """It stays when a training is killed between making the file and writing into it."""
+def test_an_empty_file_is_an_empty_history(tmp_path: Path, make_row: MakeRow) -> None:
+    """A training that is killed before its first write leaves an empty file."""
     run = RunDir(tmp_path)
     run.history.touch()
     assert run.read_history() == []
@@ -167,12 +169,12 @@ def test_the_row_of_the_best_epoch_is_found(tmp_path: Path, make_row: MakeRow) -
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"val_loss": None}, "row 3, column val_loss is empty, and the epoch is the best"),
-        ({"val_accuracy": None}, "row 3, column val_accuracy is empty, and the epoch is the best"),
-        (None, "no row 3, which is the best epoch"),
+        ({"val_loss": None}, "row 3, the best epoch, has an empty column val_loss"),
+        ({"val_accuracy": None}, "row 3, the best epoch, has an empty column val_accuracy"),
+        (None, "row 3, the best epoch, is missing"),
     ],
 )
-def test_a_best_epoch_without_its_figures_is_damage(
+def test_a_best_epoch_without_validation_metrics_is_an_error(
     tmp_path: Path, make_row: MakeRow, values: dict[str, None] | None, problem: str
 ) -> None:
     run = RunDir(tmp_path)
@@ -185,7 +187,7 @@ def test_a_best_epoch_without_its_figures_is_damage(
 # --- a resumed training -----------------------------------------------------------------------------------------------
 
 
-def test_history_is_trimmed_to_the_epochs_that_a_resumed_run_knows(tmp_path: Path, make_row: MakeRow) -> None:
+def test_history_is_trimmed_to_the_epochs_of_a_resumed_run(tmp_path: Path, make_row: MakeRow) -> None:
     run = RunDir(tmp_path)
     rows = written(run, make_row, 3)
     with run.history.open("a") as file:
@@ -197,7 +199,7 @@ def test_history_is_trimmed_to_the_epochs_that_a_resumed_run_knows(tmp_path: Pat
     assert len(run.history.read_text().splitlines()) == 4
 
 
-def test_history_that_is_trimmed_to_nothing_is_gone_and_may_begin_again(tmp_path: Path, make_row: MakeRow) -> None:
+def test_a_history_trimmed_to_no_epoch_is_removed_and_starts_again(tmp_path: Path, make_row: MakeRow) -> None:
     run = RunDir(tmp_path)
     run.trim_history(0)
     run.append_history(make_row())
@@ -210,11 +212,11 @@ def test_history_that_is_trimmed_to_nothing_is_gone_and_may_begin_again(tmp_path
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda lines: lines[:2], "it has 1 of the 2 rows that were written before the training stopped"),
+        (lambda lines: lines[:2], "the file has 1 of the 2 rows that the training wrote"),
         (lambda lines: [*lines[:2], lines[2].replace("0.01", "x")], "row 2, column lr (='x') must be a valid number"),
     ],
 )
-def test_a_history_that_lost_what_a_resumed_run_needs_is_refused(
+def test_a_history_without_the_rows_of_a_resumed_run_is_an_error(
     tmp_path: Path, make_row: MakeRow, change: Callable[[list[str]], list[str]], problem: str
 ) -> None:
     run = RunDir(tmp_path)

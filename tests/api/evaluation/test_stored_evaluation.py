@@ -81,7 +81,7 @@ def test_an_evaluation_without_its_columns_or_metrics_is_made_again(run, asked, 
     [
         ("predictions.csv", "bees,bees", "bees,flies", r"row 2, column predicted \(='flies'\) is no class of config\.json"),
         ("predictions.csv", "0.6", "high", r"row 3, column probability \(='high'\) must be a number"),
-        ("metrics.json", "{", "", "no JSON document"),
+        ("metrics.json", "{", "", "not a JSON document"),
     ],
 )
 def test_a_damaged_evaluation_is_refused_by_file_and_field(run, asked, file, old, new, said):

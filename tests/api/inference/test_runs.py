@@ -45,7 +45,7 @@ def test_a_damaged_run_is_a_row_with_its_problem_beside_the_others(trained):
     assert numbers(found) == [3, 2, 1]
     assert [each.status for each in found] == [DAMAGED, DAMAGED, "finished"]
     assert "003-bad/config.json: " in found[0].problem
-    assert "002-bad/config.json: no JSON document" in found[1].problem
+    assert "002-bad/config.json: not a JSON document" in found[1].problem
     assert (found[0].epochs, found[0].val_accuracy, found[0].arch) == (None, None, "")
 
 
