@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.image import UndecodableError, image_size
-from cnnkit.data.source import SPLITS, TRAIN, Record, Source
+from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
 from cnnkit.data.split.grouping import assign_groups
-from cnnkit.data.split.split import Sample, assign_splits, hash_position
+from cnnkit.data.split.split import NO_PAIRS, Sample, assign_splits, hash_position
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.data.store.store import open_thumbnails
@@ -39,7 +39,7 @@ ROUNDING_TOLERANCE = 1e-9  # a third of 300 images is 100, not 101
 class Dataset:
     """Readable samples with their splits, the classes in the model's order, the store, unreadable images, and notes for the user.
 
-    `bad` holds the path and the reason of every unreadable image.
+    `bad` holds the path and the reason of every unreadable image. `near` (P, 2) are pairs of rows of the store that are near copies.
     """
 
     samples: tuple[Sample, ...]
@@ -47,6 +47,7 @@ class Dataset:
     store: Scan
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    near: NDArray[np.int64] = field(default_factory=NO_PAIRS.copy, compare=False, repr=False)
 
     @cached_property
     def split_text(self) -> str:
@@ -108,7 +109,9 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
     if len(chosen) < 2:  # noqa: PLR2004 (a classifier needs two classes)
         if classes:
             raise DataError(f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {listed(present)}")
-        raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders")
+        empty = empty_classes(source)
+        folders = f"; the class folders without an image are {listed(map(repr, empty))}" if empty else ""
+        raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders{folders}")
     kept = set(chosen)
     return [record for record in source.records if record.label in kept], tuple(chosen)
 
@@ -180,13 +183,15 @@ def _split_dataset(
     kept = [records[row] for row in good]
     hashes = [store.facts[row].sha256 for row in good]
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
-    near = np.searchsorted(good, near_copies(store))  # from rows of the store to indices of `kept`
-    assigned = assign_splits(kept, hashes, config.split, seed, near=near, pinned=pins)
+    near = near_copies(store)
+    kept_near = np.searchsorted(good, near)  # from rows of the store to indices of `kept`
+    assigned = assign_splits(kept, hashes, config.split, seed, near=kept_near, pinned=pins)
     samples = tuple(
         Sample(record.path, record.label, split, content, int(row), record.group)
         for record, split, content, row in zip(kept, assigned.splits, hashes, good, strict=True)
     )
-    return Dataset(samples, classes, store, bad, (*source.notes, *pin_notes, *assigned.notes, *check_splits(samples, classes)))
+    notes = (*source.notes, *pin_notes, *assigned.notes, *check_splits(samples, classes))
+    return Dataset(samples, classes, store, bad, notes, near)
 
 
 def near_copies(store: Scan) -> NDArray[np.int64]:

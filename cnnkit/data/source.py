@@ -6,7 +6,7 @@ sources are entry points of the group ``cnnkit.sources``, both of cnnkit and of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -106,6 +106,11 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
     if not isinstance(found, SourceKind):
         raise PluginError(f"source {kind!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.data.source.SourceKind")
     return found.open(Request(name, download=download, group_by=group_by))
+
+
+def empty_classes(source: Source) -> Mapping[str, int]:
+    """Return the class folders of `source` without an image, with their number of other files; a source may know of none."""
+    return getattr(source, "empty_classes", {})
 
 
 def _kind_and_name(data: str) -> tuple[str, str]:

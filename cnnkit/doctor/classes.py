@@ -13,7 +13,7 @@ from cnnkit.config.settings import DataConfig
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import enumerated, number, percent
+from cnnkit.doctor.wording import enumerated, number, percent, verb
 from cnnkit.metrics.intervals import wilson
 
 IMBALANCE_NOTE_RATIO = 3.0  # of the largest to the smallest class; above it the large classes dominate the accuracy
@@ -67,6 +67,25 @@ def small_class(evidence: Evidence) -> Finding | None:
         f"Collect more, or leave it out with --classes."
     )
     return Finding("small-class", Severity.WARNING if few[worst] < WARNING_TEST_IMAGES else Severity.NOTE, (), message)
+
+
+def empty_class(evidence: Evidence) -> Finding | None:
+    """Find class folders without an image, which no training sees; folders with other files alone are a note."""
+    if not evidence.empty_classes:
+        return None
+    empty = [name for name, files in evidence.empty_classes.items() if not files]
+    named = enumerated(
+        [
+            repr(name) + (f" (only {number(files, 'file')} of other kinds)" if files else "")
+            for name, files in evidence.empty_classes.items()
+        ]
+    )
+    count = len(evidence.empty_classes)
+    message = (
+        f"{number(count, 'class folder')} without an image: {named}. "
+        f"The training knows no such {verb(count, 'class', 'classes')}; add images, or delete the {verb(count, 'folder', 'folders')}."
+    )
+    return Finding("empty-class", Severity.WARNING if empty else Severity.NOTE, (), message)
 
 
 def class_name_clash(evidence: Evidence) -> Finding | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,9 @@ class Evidence:
     """Facts of N images, including unreadable images, with one row per image.
 
     `thumbnails` is uint8 (N, 16, 16, 3). `near` is int64 (P, 2), pairs of rows of near copies without exact copies. `image_size` is the
-    size in pixels of the network's input, or None if it is not known yet.
+    size in pixels of the network's input, or None if it is not known yet. `empty_classes` are class folders without an image, with
+    their number of other files. `splits` holds the split of every image in a training, None for unreadable images; it is empty if
+    the images cannot be split.
     """
 
     records: Sequence[Record]
@@ -31,6 +33,8 @@ class Evidence:
     thumbnails: NDArray[np.uint8]
     near: NDArray[np.int64]
     image_size: int | None = None
+    empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
+    splits: Sequence[str | None] = ()
 
     @cached_property
     def readable(self) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnkit.doctor.classes import class_name_clash, imbalance, small_class
+from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
 from cnnkit.doctor.copies import duplicate, label_conflict, leak
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
@@ -13,9 +13,23 @@ from cnnkit.doctor.shortcut import shortcut
 _QUICK = (
     *(unreadable, wrong_extension, exif_rotated, odd_mode),
     *(tiny, constant, blurred, odd_aspect),
-    *(imbalance, small_class, class_name_clash),
+    *(imbalance, small_class, empty_class, class_name_clash),
     *(duplicate, label_conflict, leak),
 )
+# Findings that spoil metrics, so that `train` and `split` repeat them; the first checks need names alone.
+_SPOILING_NAMES = (empty_class, class_name_clash)
+_SPOILING = (*_SPOILING_NAMES, label_conflict)
+
+
+def examine_for_training(evidence: Evidence, *, names_only: bool = False) -> list[Finding]:
+    """Return the findings that spoil the metrics of a training, without those that need seconds.
+
+    With `names_only`, only the checks of names run, for images that were not opened.
+    """
+    if not evidence.records:
+        return []
+    checks = _SPOILING_NAMES if names_only else _SPOILING
+    return [finding for check in checks if (finding := check(evidence))]
 
 
 def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:

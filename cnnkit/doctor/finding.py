@@ -31,6 +31,7 @@ IDS = (
     "odd-aspect",
     "imbalance",
     "small-class",
+    "empty-class",
     "class-name-clash",
     "duplicate",
     "label-conflict",

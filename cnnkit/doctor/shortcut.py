@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.folds import FOLDS, folds_of
-from cnnkit.doctor.wording import enumerated, percent
-from cnnkit.metrics.intervals import wilson
+from cnnkit.doctor.wording import enumerated, percent, share
+from cnnkit.metrics.intervals import CONFIDENCE, wilson
 
 Features = NDArray[np.float64]
 
@@ -28,6 +29,9 @@ FILE_WARNING_STRENGTH = 0.4
 # Backgrounds depend on the class (sky, water): natural data reach 0.70, a planted frame at least 0.92.
 BORDER_NOTE_STRENGTH, BORDER_WARNING_STRENGTH = 0.6, 0.85
 _STANDARD_ERRORS = 1.96  # of a 95 % interval
+# The share of all images that a shortcut must concern to be a warning, as for copies. In many classes one differs in some way by nature.
+MIN_CONCERNED_SHARE = 0.05
+_ERROR_RATE = 0.05  # of a false alarm in all comparisons of a check together
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Shortcut:
     share of its images that are recognised, `mistaken` the share of other images that are predicted as this class. `strength` in
     [0, 1] is the lower end of the greater of two skills. The first skill is the balanced accuracy above 1 / K, as a share of 1 - 1 / K.
     The second is `found` - `mistaken` of the easiest class, since one differently saved class of ten leaves the first skill low.
+    A skill counts as 0 if its lower end is not above 0 after a correction for the number of comparisons (Bonferroni): the greatest of
+    200 noisy skills is large by chance.
+    `concerned` is the share of all readable images in classes that stand out: every class if the first skill does.
     """
 
     family: FeatureFamily
@@ -57,6 +64,7 @@ class Shortcut:
     found: float
     mistaken: float
     strength: float
+    concerned: float
 
 
 def shortcut(evidence: Evidence) -> Finding | None:
@@ -66,15 +74,17 @@ def shortcut(evidence: Evidence) -> Finding | None:
     if len(rows) == 0 or labels.max() == 0:
         return None
     results = [result for family in FAMILIES if (result := measure(evidence, rows, labels, family))]
-    grave = [result for result in results if result.strength >= result.family.warning]
-    shown = grave or [result for result in results if result.strength >= result.family.note]
+    strong = [result for result in results if result.strength >= result.family.warning]
+    wide = [result for result in results if result.strength >= result.family.note and result.concerned >= MIN_CONCERNED_SHARE]
+    shown = strong or wide
     if not shown:
         return None
-    shown.sort(key=lambda result: -result.strength)
+    grave = any(result.concerned >= MIN_CONCERNED_SHARE for result in strong)
+    shown.sort(key=lambda result: -result.strength * result.concerned)
     clauses = enumerated([_clause(result) for result in shown])
     advice = (
         "A network may learn this and fail on images from other sources: save all classes in the same way, without frames or captions"
-        if grave
+        if strong
         else "This is natural if the classes have different backgrounds; else crop or mix the backgrounds"
     )
     message = (
@@ -123,13 +133,15 @@ def _score(evidence: Evidence, rows: Rows, labels: NDArray[Any], predicted: NDAr
     recall = hits / sizes
     smoothed = (hits + 1) / (sizes + 2)  # a class without mistakes is not certain
     margin = _STANDARD_ERRORS * math.sqrt(float((smoothed * (1 - smoothed) / sizes).sum())) / classes
-    skill = (recall.mean() - margin - 1 / classes) / (1 - 1 / classes)
-    apart = [
-        wilson(int(hit), int(size)).low - wilson(int(wrong), len(labels) - int(size)).high
-        for hit, wrong, size in zip(hits, mistaken, sizes, strict=True)
-    ]
-    best = int(np.argmax(apart))
+    widened = margin * NormalDist().inv_cdf(1 - _ERROR_RATE / (2 * len(FAMILIES))) / _STANDARD_ERRORS
+    above = recall.mean() - 1 / classes
+    skill = float(above - margin) / (1 - 1 / classes) if above > widened else 0.0
+    certain = _lower_ends(hits, mistaken, sizes, 1 - _ERROR_RATE / (classes * len(FAMILIES))) > 0
+    apart = np.where(certain, _lower_ends(hits, mistaken, sizes, CONFIDENCE), 0.0)
+    best = int(apart.argmax())
     names = np.unique(evidence.labels[rows])
+    in_class = np.bincount(evidence.labels[evidence.readable], minlength=len(evidence.classes))
+    standing_out = names if skill >= family.note else names[apart >= family.note]
     return Shortcut(
         family=family,
         accuracy=float(recall.mean()),
@@ -137,14 +149,26 @@ def _score(evidence: Evidence, rows: Rows, labels: NDArray[Any], predicted: NDAr
         easiest=evidence.classes[int(names[best])],
         found=float(recall[best]),
         mistaken=float(mistaken[best] / (len(labels) - sizes[best])),
-        strength=max(0.0, float(skill), apart[best]),
+        strength=max(skill, float(apart[best])),
+        concerned=float(in_class[standing_out].sum() / in_class.sum()),
     )
+
+
+def _lower_ends(hits: NDArray[Any], mistaken: NDArray[Any], sizes: NDArray[Any], confidence: float) -> NDArray[np.float64]:
+    """Return the lower end of `found` - `mistaken` of each class (K,), from its `hits` and `sizes` (K,)."""
+    others = sizes.sum() - sizes
+    ends = [
+        wilson(int(hit), int(size), confidence).low - wilson(int(wrong), int(other), confidence).high
+        for hit, size, wrong, other in zip(hits, sizes, mistaken, others, strict=True)
+    ]
+    return np.array(ends)
 
 
 def _clause(result: Shortcut) -> str:
     return (
         f"{result.family.name} alone {100 * result.accuracy:.0f} ± {100 * result.margin:.0f} % "
-        f"(recognises {percent(result.found)} of {result.easiest!r} and takes {percent(result.mistaken)} of other images for it)"
+        f"(recognises {percent(result.found)} of {result.easiest!r} and takes {percent(result.mistaken)} of other images for it; "
+        f"it concerns {share(result.concerned, 1)} of all images)"
     )
 
 

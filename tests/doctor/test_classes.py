@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 
-from cnnkit.doctor.classes import class_name_clash, imbalance, small_class
+from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
 
 
 def sized(image, sizes, **more):
@@ -105,3 +106,19 @@ def test_singular_and_plural_are_a_note(image, evidence) -> None:
 @pytest.mark.parametrize("names", [("1", "-1"), ("glas", "glass"), ("1.0", "10"), ("a", "as"), ("ants", "bees"), ("c", "c++")])
 def test_names_that_differ_do_not_clash(names, image, evidence) -> None:
     assert class_name_clash(evidence([image(name) for name in names])) is None
+
+
+def test_empty_class_folders_are_a_warning_and_folders_of_other_files_a_note(image, evidence) -> None:
+    found = evidence(sized(image, {"a": 20, "b": 20}))
+    assert empty_class(found) is None
+    finding = empty_class(replace(found, empty_classes={"birds": 0, "notes": 3}))
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "2 class folders without an image: 'birds' and 'notes' (only 3 files of other kinds). "
+        "The training knows no such classes; add images, or delete the folders."
+    )
+    finding = empty_class(replace(found, empty_classes={"notes": 1}))
+    assert finding is not None
+    assert finding.severity == "note"
+    assert "1 class folder without an image: 'notes' (only 1 file of other kinds)" in finding.message

@@ -118,3 +118,18 @@ def test_large_data_is_sampled_equally_from_all_classes(image, evidence) -> None
 def test_too_few_images_do_not_crash_the_check(image, evidence) -> None:
     assert shortcut(evidence([image("a") for _ in range(50)])) is None
     assert shortcut(evidence([image("a"), image("b")])) is None
+
+
+def test_noise_in_fifty_classes_has_no_strength(image, evidence) -> None:
+    found = evidence(natural(image, {f"class {i}": 20 for i in range(50)}), thumbnails=noise(1000))
+    assert [measure(found, sample(found), found.labels, family).strength for family in FAMILIES] == pytest.approx([0] * 4, abs=0.05)
+
+
+def test_a_shortcut_of_few_images_is_a_note(image, evidence) -> None:
+    """One of 25 classes stands out: 4 % of the images."""
+    sizes = dict.fromkeys(["odd", *(f"class {i}" for i in range(24))], 24)
+    finding = shortcut(evidence(natural(image, sizes, format="PNG", quality=0), thumbnails=noise(600)))
+    assert finding is not None
+    assert finding.severity == "note"
+    assert "it concerns 4.0 % of all images" in finding.message
+    assert "save all classes in the same way" in finding.message

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
-from cnnkit.data.source import open_source
+from cnnkit.data.source import Record, empty_classes, open_source
 from cnnkit.data.split.grouping import assign_groups
+from cnnkit.data.split.split import assign_splits
 from cnnkit.data.store.scan import Progress, Scan, scan
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine as run_checks
 from cnnkit.doctor.finding import Finding, Health
 from cnnkit.doctor.suspects import out_of_fold, suspects
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import DataError, ModelFileError
 
 if TYPE_CHECKING:
     from cnnkit.model.torch_classifier import TorchClassifier
@@ -43,12 +46,35 @@ def examine(
     classifier = _classifier(model, names) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
     found = scan(source, records, geometry, workers=workers, progress=progress)
-    evidence = Evidence(records, found.facts, found.thumbnails, near_copies(found), geometry.image_size if geometry else None)
+    near = near_copies(found)
+    evidence = Evidence(
+        records,
+        found.facts,
+        found.thumbnails,
+        near,
+        geometry.image_size if geometry else None,
+        empty_classes={} if classes else empty_classes(source),
+        splits=_splits(records, found, near),
+    )
     findings = run_checks(evidence)
     if classifier:
         suspect = _suspects(classifier, evidence, found)
         findings += [suspect] if suspect else []
     return Health(len(records), evidence.counts, tuple(findings), tuple(source.notes))
+
+
+def _splits(records: Sequence[Record], found: Scan, near: NDArray[np.int64]) -> list[str | None]:
+    """Return the split of every image in a training with the default shares, None for unreadable images; empty if none is possible."""
+    good = np.array([row for row, facts in enumerate(found.facts) if not facts.error], np.int64)
+    hashes = [found.facts[row].sha256 for row in good]
+    splits: list[str | None] = [None] * len(records)
+    try:
+        assigned = assign_splits([records[row] for row in good], hashes, DataConfig().split, 0, near=np.searchsorted(good, near))
+    except DataError:  # small-class and unreadable name the reason
+        return []
+    for row, split in zip(good, assigned.splits, strict=True):
+        splits[row] = split
+    return splits
 
 
 def _classifier(model: str | Path, classes: Sequence[str]) -> TorchClassifier:

@@ -14,6 +14,7 @@ from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.scan import Progress
+from cnnkit.doctor.scan_notes import name_notes, scan_notes
 from cnnkit.files import check_writable, write_text
 
 
@@ -47,7 +48,8 @@ def divide(
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
         dataset = load_dataset(source, config, None, seed, progress)
-        samples, classes, bad, notes = dataset.samples, dataset.classes, dataset.bad, dataset.notes
+        samples, classes, bad = dataset.samples, dataset.classes, dataset.bad
+        notes = (*dataset.notes, *scan_notes(source, dataset, config.classes))
     else:
         samples, classes, notes = _by_path(source, config, seed)
     write_text(path, split_text(samples))
@@ -67,4 +69,5 @@ def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sampl
         Sample(record.path, record.label, side, "", row) for row, (record, side) in enumerate(zip(records, sides.splits, strict=True))
     )
     warning = "no image was opened: copies may stand on several sides, and files that cannot be read are counted"
-    return samples, classes, (*source.notes, warning, *pin_notes, *sides.notes, *check_splits(samples, classes))
+    named = name_notes(source, records, config.classes)
+    return samples, classes, (*source.notes, warning, *pin_notes, *sides.notes, *named, *check_splits(samples, classes))

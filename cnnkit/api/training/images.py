@@ -12,6 +12,7 @@ from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_s
 from cnnkit.data.source import TRAIN, VAL, Source, open_source
 from cnnkit.data.store.scan import Progress
 from cnnkit.data.store.stream import Canvases
+from cnnkit.doctor.scan_notes import scan_notes
 from cnnkit.engine.runtime import keep_freed_memory
 from cnnkit.errors import DataError
 from cnnkit.model.file import check_class_names
@@ -70,7 +71,8 @@ def load_images(
     keep_freed_memory()  # only from here on, so that memory the scan took goes back to the system
     check_class_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
-    notes = tuple(note for note in (*dataset.notes, size_note, flip_note) if note)
+    scanned = scan_notes(source, dataset, config.data.classes)
+    notes = tuple(note for note in (*dataset.notes, *scanned, size_note, flip_note) if note)
     images = TrainingImages(source, dataset, preprocessing, augmentation, notes)
     for split, purpose in ((TRAIN, "train on"), (VAL, "validate with")):
         if not images.count(split):

@@ -67,6 +67,7 @@ class ArchiveSource:
         layout = read_layout(inside, self.name)
         layout.check(self.name)
         self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
+        self.empty_classes = layout.empty_classes
         self.notes = (
             *((f"the folder {wrapper[:-1]!r} around the class folders does not count as a class",) if wrapper else ()),
             *(f"{count:,} members {reason} were left out" for reason, count in left_out.items() if count),

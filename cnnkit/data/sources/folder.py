@@ -26,6 +26,7 @@ class FolderSource:
         layout = read_layout(files_below(self._root), self.name)
         layout.check(self.name)
         self.records = tuple(layout.records)
+        self.empty_classes = layout.empty_classes
         self.notes = layout.notes()
 
     def read(self, record: Record) -> bytes:
@@ -55,6 +56,7 @@ def image_files(folder: Path) -> list[Path]:
 def files_below(root: str) -> Iterator[str]:
     """Yield the paths, relative to `root` and with ``/``, of the files in and below it, without hidden files and litter.
 
+    The path of a folder without entries ends with ``/``.
     Links are followed, except into a parent folder, which would repeat all images as another class. Raises `DataError` for a folder
     that cannot be listed, since skipping it would silently lose images of a class.
     """
@@ -67,6 +69,8 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterat
             inside = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         _refuse(error)
+    if not inside and prefix:
+        yield prefix
     for entry in inside:
         if not _is_folder(entry):
             yield prefix + entry.name

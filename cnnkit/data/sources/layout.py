@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, Record
@@ -20,11 +20,15 @@ NaturalKey = tuple[list[str | int], str]
 
 @dataclass(frozen=True)
 class Layout:
-    """The records of some files, the number of loose images, and the number of other files by suffix."""
+    """The records of some files, the number of loose images, and the number of other files by suffix.
+
+    `empty_classes` holds the class folders without an image, with their number of other files.
+    """
 
     records: tuple[Record, ...]
     loose: int
     other: Counter[str]
+    empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the files that were left out."""
@@ -49,12 +53,13 @@ class Layout:
 def read_layout(paths: Iterable[str], name: str) -> Layout:
     """Return the records of the images among `paths` (relative, with ``/``), with class and, in train/val/test folders, split.
 
-    Records are sorted by class name, then by path in natural order. `name` is the name of the source. Raises `DataError` if other
-    folders of images stand beside split folders, or two folders mean the same split.
+    A path that ends with ``/`` is a folder without entries. Records are sorted by class name, then by path in natural order. `name` is
+    the name of the source. Raises `DataError` if other folders of images stand beside split folders, or two folders mean the same split.
     """
     loose = 0
     other: Counter[str] = Counter()
     images: list[tuple[str, list[str]]] = []
+    without: list[list[str]] = []  # the parts of paths that are no images
     for path in paths:
         parts = path.split("/", 2)
         suffix = suffix_of(path)
@@ -63,12 +68,16 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
         elif suffix in SUFFIXES:
             images.append((path, parts))
         else:
-            other[suffix] += 1
+            without.append(parts)
+            other[suffix] += not path.endswith("/")
     splits = _split_folders({parts[0] for _, parts in images}, name)
     if not splits:
-        return Layout(_in_order([(parts[0], None, path) for path, parts in images]), loose, other)
+        records = _in_order([(parts[0], None, path) for path, parts in images])
+        return Layout(records, loose, +other, _empty(records, [(parts[0], parts[-1]) for parts in without if len(parts) > 1]))
     inside = [(parts[1], splits[parts[0]], path) for path, parts in images if len(parts) > 2]  # noqa: PLR2004 (split, class, file)
-    return Layout(_in_order(inside), loose + len(images) - len(inside), other)
+    records = _in_order(inside)
+    empty = _empty(records, [(parts[1], parts[2]) for parts in without if len(parts) > 2 and parts[0] in splits])  # noqa: PLR2004
+    return Layout(records, loose + len(images) - len(inside), +other, empty)
 
 
 def suffix_of(path: str) -> str:
@@ -92,6 +101,16 @@ def natural_key(text: str) -> NaturalKey:
 def natural_order(names: Sequence[str]) -> list[str]:
     """Return class names in natural order; a model stores the order of its training."""
     return sorted(names, key=natural_key)
+
+
+def _empty(records: Sequence[Record], others: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Return the folders of `others` (folder, rest of the path) that are no class of `records`, with their number of files."""
+    known = {record.label for record in records}
+    files: Counter[str] = Counter()
+    for folder, rest in others:
+        if folder not in known:
+            files[folder] += bool(rest) and not rest.endswith("/")
+    return dict(files)
 
 
 def _split_folders(folders: set[str], name: str) -> dict[str, str]:

@@ -99,3 +99,12 @@ def test_a_refused_split_writes_nothing(image_folder):
     with pytest.raises(DataError, match="did you mean 'bees'"):
         divided(data, classes=("ants", "bess"))
     assert not Path("split.csv").exists()
+
+
+def test_twin_classes_and_empty_classes_are_noted_with_and_without_opening_images(image_folder):
+    data = image_folder(("Bees", "bees"), 12)
+    (data / "wasps").mkdir()
+    for by in ("content", "path"):
+        notes = " ".join(divided(data, by=by).notes)
+        assert "without an image: 'wasps'" in notes
+        assert "'Bees' and 'bees'" in notes

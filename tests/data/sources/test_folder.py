@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.source import Record, open_source
+from cnnkit.data.source import Record, empty_classes, open_source
 from cnnkit.data.sources.folder import FolderSource, image_files
 from cnnkit.errors import DataError
 
@@ -172,3 +172,11 @@ def test_image_files_are_listed_in_natural_order(tmp_path: Path) -> None:
     touch(*(tmp_path / "d/ants" / f"{number}.jpg" for number in (10, 9, 1)), tmp_path / "d/ants/notes.txt", tmp_path / "d/ants/.x.jpg")
     assert [file.name for file in image_files(tmp_path / "d")] == ["1.jpg", "9.jpg", "10.jpg"]
     assert [record.path for record in FolderSource(tmp_path / "d").records] == ["ants/1.jpg", "ants/9.jpg", "ants/10.jpg"]
+
+
+def test_an_empty_class_folder_is_known_to_the_source(image_folder) -> None:
+    root: Path = image_folder(("ants", "bees"), 1)
+    (root / "birds").mkdir()
+    (root / "wasps" / "deep").mkdir(parents=True)
+    assert empty_classes(FolderSource(root)) == {"birds": 0, "wasps": 0}
+    assert empty_classes(open_source("digits")) == {}

@@ -109,3 +109,15 @@ def test_class_names_are_in_natural_order() -> None:
 def test_any_names_have_one_natural_order(names: list[str]) -> None:
     assert natural_order(names) == natural_order(names[::-1])
     assert sorted(natural_order(names)) == sorted(names)
+
+
+def test_class_folders_without_an_image_are_counted_with_their_other_files() -> None:
+    layout = read("ants/1.jpg", "birds/", "wasps/a.txt", "wasps/deep/", "readme.txt", "ants/empty/")
+    assert layout.empty_classes == {"birds": 0, "wasps": 1}
+    assert layout.other == {".txt": 1}
+    assert layout.notes() == ("1 files that are no images were left out (1 .txt)",)
+
+
+def test_in_split_folders_only_a_class_without_any_image_is_empty() -> None:
+    layout = read("train/ants/1.jpg", "train/birds/", "val/birds/", "train/bees/1.jpg", "val/bees/", "notes/x.txt", "train/x.txt")
+    assert layout.empty_classes == {"birds": 0}

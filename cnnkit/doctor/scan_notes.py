@@ -1,0 +1,58 @@
+"""Notes of `train` and `split` on findings of the scan that spoil the metrics of a training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.data.dataset import Dataset
+from cnnkit.data.source import Record, Source, empty_classes
+from cnnkit.data.store.cached_results import cached_result
+from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.examine import examine_for_training
+
+NOTES_VERSION = 1  # raise it when the checks change, so that cached notes are not used
+
+
+def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the messages of the findings on `dataset` that spoil metrics; a store on the disk caches them.
+
+    With `classes`, the selection of ``--classes``, no class folder that the selection leaves out is mentioned.
+    """
+    empty = {} if classes else empty_classes(source)
+    groups = "\0".join(sample.group or "" for sample in dataset.samples)
+    key = (NOTES_VERSION, dataset.fingerprint, hashlib.sha256(groups.encode("utf-8", "surrogateescape")).hexdigest(), sorted(empty.items()))
+
+    def compute() -> dict[str, list[str]]:
+        rows = np.array([sample.row for sample in dataset.samples], np.int64)
+        evidence = Evidence(
+            [Record(sample.path, sample.label, None, sample.group) for sample in dataset.samples],
+            [dataset.store.facts[row] for row in rows],
+            dataset.store.thumbnails[rows],
+            _renumbered(dataset.near, rows, len(dataset.store.facts)),
+            empty_classes=empty,
+            splits=[sample.split for sample in dataset.samples],
+        )
+        return {"notes": [finding.message for finding in examine_for_training(evidence)]}
+
+    return tuple(cached_result(dataset.store.folder, "scan-notes", key, compute)["notes"])
+
+
+def name_notes(source: Source, records: Sequence[Record], classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the messages of the findings that spoil metrics and need the names of `records` alone."""
+    thumbnails = np.broadcast_to(np.uint8(0), (len(records), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3))
+    empty = {} if classes else empty_classes(source)
+    evidence = Evidence(records, [Facts()] * len(records), thumbnails, np.empty((0, 2), np.int64), empty_classes=empty)
+    return tuple(finding.message for finding in examine_for_training(evidence, names_only=True))
+
+
+def _renumbered(pairs: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the `pairs` (P, 2) of rows among `rows` as positions in `rows`; `count` is the number of all rows."""
+    position = np.full(count, -1, np.int64)
+    position[rows] = np.arange(len(rows))
+    moved = position[pairs]
+    return moved[(moved >= 0).all(axis=1)]
