@@ -122,7 +122,8 @@ def test_too_few_images_do_not_crash_the_check(image, evidence) -> None:
 
 def test_noise_in_fifty_classes_has_no_strength(image, evidence) -> None:
     found = evidence(natural(image, {f"class {i}": 20 for i in range(50)}), thumbnails=noise(1000))
-    assert [measure(found, sample(found), found.labels, family).strength for family in FAMILIES] == pytest.approx([0] * 4, abs=0.05)
+    results = [measure(found, sample(found), found.labels, family) for family in FAMILIES]
+    assert [result.strength for result in results if result] == pytest.approx([0] * 4, abs=0.05)
 
 
 def test_a_shortcut_of_few_images_is_a_note(image, evidence) -> None:
