@@ -9,10 +9,10 @@ from cnnkit.cli import console
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cnnkit.api.evaluation.fit_rules import Decided
+    from cnnkit.api.evaluation.fit_rules import FittedRules
 
 
-def decide(model: Path | None, abstain_risk: str | None, sets: str | None) -> Decided | None:
+def decide(model: Path | None, abstain_risk: str | None, sets: str | None) -> FittedRules | None:
     """Set or remove the rules that were asked for and say so; None if none was. `abstain_risk` and `sets` are a share, or none."""
     if abstain_risk is None and sets is None:
         return None

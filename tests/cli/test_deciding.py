@@ -63,7 +63,7 @@ def test_a_risk_that_val_cannot_show_is_said_with_what_it_can_and_changes_nothin
     result = cli("eval", "--abstain-risk", 0.02)
     assert result.code == 1
     said = " ".join(result.err.split())
-    assert "val images cannot show, with 95 % confidence, that a threshold keeps the errors among the answers at 2 % or less" in said
+    assert "val images cannot guarantee, with 95 % confidence, at most 2 % wrong predictions" in said
     assert "val images like these would show 2 %" in said or "it takes a better model" in said
     assert (trained.run / "best.safetensors").read_bytes() == before
     assert not (trained.run / "eval").exists()
@@ -168,7 +168,7 @@ def test_a_folder_without_out_of_distribution_images_is_an_error(cli, trained, t
     (tmp_path / "bad/broken.png").write_bytes(b"no image")
     assert "does not exist" in cli("eval", "--ood", tmp_path / "gone").err
     assert "no images in this folder" in cli("eval", "--ood", tmp_path / "void").err
-    assert "--ood: not one of 1 images can be read" in cli("eval", "--ood", tmp_path / "bad").err
+    assert "--ood: none of 1 images can be read" in cli("eval", "--ood", tmp_path / "bad").err
 
 
 def test_images_unlike_those_of_the_training_are_told_and_the_file_has_the_figures(cli, trained, tmp_path):

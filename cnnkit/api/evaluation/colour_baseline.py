@@ -1,4 +1,4 @@
-"""The colour baseline: a linear model on the colours of the run's training images, tested on the same images."""
+"""The colour baseline: a linear model of the colours of the training images, tested on the images of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,61 +20,66 @@ from cnnkit.metrics.colour import colour_predictions, spread_sample
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """Readable images by path: thumbnails uint8 (N, T, T, 3)."""
+class _Thumbnails:
+    """Thumbnails of the readable images, uint8 (N, T, T, 3), and the row of each image by its path."""
 
     rows: dict[str, int]
     thumbnails: NDArray[np.uint8]
 
-    def of(self, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
-        """Return those of `records` that are here, with their thumbnails."""
-        here = [record for record in records if record.path in self.rows]
-        return here, self.thumbnails[[self.rows[record.path] for record in here]]
+    def select(self, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
+        """Return the readable records among `records`, with their thumbnails."""
+        readable = [record for record in records if record.path in self.rows]
+        return readable, self.thumbnails[[self.rows[record.path] for record in readable]]
 
 
 def colour_baseline(
-    samples: Samples, answers: Answers, classes: Sequence[str], labels: NDArray[np.int64], said: NDArray[np.int64]
+    samples: Samples, predictions: Answers, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> Baseline | None:
-    """Compare the model, which `said` (N,) of images with `labels` (N,), with a model of colours (see `cnnkit.metrics.colour`).
+    """Compare the model with a linear model of colours (`cnnkit.metrics.colour`), on images with `labels` (N,).
 
-    It learns from the thumbnails that were made when the images were decoded. None on the training images themselves, where none of
-    these is left, or where an exported file was evaluated and no store has thumbnails.
+    `predicted` (N,) are the class indices that the model predicts. The colour model learns from the thumbnails of the store.
+    Returns None for the train split, if no training image is left, or if no thumbnails exist for an exported file.
     """
     if samples.split == TRAIN or not samples.trained:
         return None
-    sample = [samples.trained[place] for place in spread_sample([record.label for record in samples.trained])]
-    seen = _seen(samples, answers)
-    asked, pictures = seen.of(answers.records) if seen else ([], None)
-    if seen is None or pictures is None or len(asked) < len(answers.records):
+    sample = [samples.trained[row] for row in spread_sample([record.label for record in samples.trained])]
+    known = _find_thumbnails(samples, predictions)
+    if known is None:
         return None
-    learned, shown = seen.of(sample)
-    if not learned and sample:  # the store of the training is gone: look at these few
-        learned, shown = _decoded(samples.source, sample)
-    if not learned:
+    test_records, test_thumbnails = known.select(predictions.records)
+    if len(test_records) < len(predictions.records):
         return None
-    index = {name: place for place, name in enumerate(classes)}
-    guessed = colour_predictions(shown, np.array([index[record.label] for record in learned], np.int64), pictures)
-    return baseline(COLOUR_BASELINE, f"colours alone ({len(learned):,} training images)", guessed == labels, said == labels, len(learned))
+    train_records, train_thumbnails = known.select(sample)
+    if not train_records and sample:  # the store of the training is gone; the sample is small enough to decode it here
+        train_records, train_thumbnails = _decode_thumbnails(samples.source, sample)
+    if not train_records:
+        return None
+    index = {name: number for number, name in enumerate(classes)}
+    train_labels = np.array([index[record.label] for record in train_records], np.int64)
+    by_colour = colour_predictions(train_thumbnails, train_labels, test_thumbnails)
+    summary = f"colours alone ({len(train_records):,} training images)"
+    return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records))
 
 
-def _seen(samples: Samples, answers: Answers) -> _Seen | None:
-    if answers.seen is not None:
-        return _index(answers.scope, answers.seen.thumbnails, [bool(facts.error) for facts in answers.seen.facts])
+def _find_thumbnails(samples: Samples, predictions: Answers) -> _Thumbnails | None:
+    """Return the thumbnails of the scan behind `predictions`, else those of a stored scan; None without a scan."""
+    if predictions.seen is not None:
+        return _index(predictions.scope, predictions.seen.thumbnails, [bool(facts.error) for facts in predictions.seen.facts])
     found = find_scan(samples.source, samples.scope)
     return _index(samples.scope, found.thumbnails, [bool(facts.error) for facts in found.facts]) if found else None
 
 
-def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
-    """Return the readable ones of a few records with their thumbnails, made in this process: others take longer to start."""
-    here: list[Record] = []
-    pictures: list[NDArray[np.uint8]] = []
+def _decode_thumbnails(source: Source, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
+    """Decode a few records in this process, as worker processes take longer to start; return the readable ones with thumbnails."""
+    readable: list[Record] = []
+    thumbnails: list[NDArray[np.uint8]] = []
     for record in records:
         with suppress(UndecodableError):
-            pictures.append(measure([decode(source.read(record))])[1])
-            here.append(record)
-    return here, np.concatenate(pictures) if pictures else np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
+            thumbnails.append(measure([decode(source.read(record))])[1])
+            readable.append(record)
+    return readable, np.concatenate(thumbnails) if thumbnails else np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
 
 
-def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], bad: Sequence[bool]) -> _Seen:
-    rows = {record.path: row for row, (record, broken) in enumerate(zip(records, bad, strict=True)) if not broken}
-    return _Seen(rows, thumbnails)
+def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], broken: Sequence[bool]) -> _Thumbnails:
+    rows = {record.path: row for row, (record, is_broken) in enumerate(zip(records, broken, strict=True)) if not is_broken}
+    return _Thumbnails(rows, thumbnails)

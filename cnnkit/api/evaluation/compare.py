@@ -1,4 +1,4 @@
-"""Comparison: several models, the same images, who is right more often and where."""
+"""The comparison of several models on the same images: their accuracies, and the images on which they disagree."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnkit.api.evaluation.common_images import Common, Image, Seen, common_images, learned, seen_by
+from cnnkit.api.evaluation.common_images import (
+    CommonImages,
+    ImagesOfModel,
+    LabelledImage,
+    common_images,
+    images_of_run,
+    trained_contents,
+)
 from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
-from cnnkit.api.evaluation.stored_evaluation import Record, evaluated, of_evaluation, of_files, place_beside
+from cnnkit.api.evaluation.stored_evaluation import (
+    PredictionsByPath,
+    load_or_evaluate,
+    predictions_of_fresh,
+    predictions_of_stored,
+    separate_folder,
+)
 from cnnkit.api.inference.samples import other_samples
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
@@ -22,13 +35,13 @@ from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import CHANGE_COLUMNS, Comparison, Contender
 
-_FEWEST = 2
-_JOINED = 3  # names of runs that one folder's name takes
+_MIN_MODELS = 2
+_MAX_NAMES = 3  # names of runs that the name of a folder joins
 
 
 @dataclass(frozen=True)
-class _Party:
-    """One model that takes part: the name it goes by, where it is, the SHA-256 of its file."""
+class _NamedModel:
+    """A compared model: its displayed name, unique in the comparison, its location and the SHA-256 of its file."""
 
     name: str
     target: Target
@@ -44,26 +57,26 @@ def compare(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare two or more models on the same images: those of the test split of their runs (val if they have none), or of `data`.
+    """Compare two or more models on the same images: the test split of their runs (val without a test split), or `data`.
 
-    Each of `runs` is a run directory, a model file or an exported file; answers that ``eval/<split>/`` of a run holds for this very
-    file are read, others made by `evaluate`. With `overlap`, runs of different splits are compared on the images that all were
-    tested on and none was trained on. The files go to `out`, else to ``compare/<split>/<others>/`` of the first run.
-    Raises `CnnkitError` if there are fewer than two models or one twice, if their classes or images differ, or as `evaluate` does.
+    Each of `runs` is a run directory, a model file or an exported file. A stored evaluation of this very file is read; without one,
+    `evaluate` makes it. With `overlap`, runs with different splits are compared on the images that all models were tested on and none
+    was trained on. The files go to `out`, else to ``compare/<split>/<others>/`` of the first run. Raises `CnnkitError` as `evaluate`
+    does, and for fewer than two models, a model named twice, or models with different classes or images.
     """
     if out is not None:
-        check_writable(Path(out))  # before images are read
-    parties = _parties(runs)
-    found = _on_data(parties, data, split, overlap, progress) if data is not None else _on_runs(parties, split, overlap, progress)
-    folder = _folder(parties, found.label, out)
-    comparison = _compared(parties, found, folder)
+        check_writable(Path(out))  # fail early: the evaluations may take minutes
+    models = _find_models(runs)
+    inputs = _from_data(models, data, split, overlap, progress) if data is not None else _from_runs(models, split, overlap, progress)
+    folder = _folder(models, inputs.label, out)
+    comparison = _compare(models, inputs, folder)
     if folder is not None:
         write_files(comparison, folder)
     return comparison
 
 
 def write_files(comparison: Comparison, folder: Path) -> None:
-    """Write compare.json, compare.csv (one row per pair and image that changes sides) and compare.png into `folder`."""
+    """Write compare.json, compare.csv (one row per pair and image that is fixed or broken) and compare.png into `folder`."""
     from cnnkit.report.pictures.comparison import plot_differences  # matplotlib takes a second to import
 
     write_json(folder / "compare.json", comparison.to_dict())
@@ -73,42 +86,42 @@ def write_files(comparison: Comparison, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The images, what each model answers to them, and what they are: `label` names the split in folders."""
+class _Inputs:
+    """The images to compare on, the predictions of every model, and the source of the images; `label` names the split in folders."""
 
-    common: Common
-    records: tuple[Record, ...]
+    common: CommonImages
+    predictions: tuple[PredictionsByPath, ...]
     classes: tuple[str, ...]
     split: str
     label: str
     data: str
 
 
-def _parties(runs: Sequence[str | Path]) -> list[_Party]:
-    """Find every model and give it a name of its own; refuses fewer than two, and one twice."""
-    if len(runs) < _FEWEST:
+def _find_models(runs: Sequence[str | Path]) -> list[_NamedModel]:
+    """Find every model and give it a unique name; raise `ConfigError` for fewer than two models or a model named twice."""
+    if len(runs) < _MIN_MODELS:
         given = f"only {runs[0]} is named" if runs else "none is named"
         raise ConfigError(f"a comparison needs at least two runs, {given}: cnnkit compare RUN RUN; cnnkit runs lists them")
     targets = [find_target(run) for run in runs]
-    for place, count in Counter(target.path.resolve() for target in targets).items():
+    for path, count in Counter(target.path.resolve() for target in targets).items():
         if count > 1:
-            named = [str(run) for run, target in zip(runs, targets, strict=True) if target.path.resolve() == place]
-            raise ConfigError(f"{' and '.join(dict.fromkeys(named))}: one model, named {count} times; name each run once")
-    return [_Party(name, target, fingerprint(target.path)) for name, target in zip(_names(targets), targets, strict=True)]
+            same = [str(run) for run, target in zip(runs, targets, strict=True) if target.path.resolve() == path]
+            raise ConfigError(f"{' and '.join(dict.fromkeys(same))}: one model, named {count} times; name each run once")
+    return [_NamedModel(name, target, fingerprint(target.path)) for name, target in zip(_unique_names(targets), targets, strict=True)]
 
 
-def _names(targets: Sequence[Target]) -> list[str]:
-    """Name every model by the end of its path: the run's folder, or the file's way from there, and more where two would be alike."""
-    parts, lengths = zip(*(_path_of(target) for target in targets), strict=True)
+def _unique_names(targets: Sequence[Target]) -> list[str]:
+    """Name every model by the end of its path, a run by its folder; models of equal names get longer ends."""
+    parts, lengths = zip(*(_path_parts(target) for target in targets), strict=True)
     while True:
         names = ["/".join(each[-length:]) for each, length in zip(parts, lengths, strict=True)]
-        if len(set(names)) == len(names):  # as they will be: no two paths are
+        if len(set(names)) == len(names):  # the loop ends here, as no two paths are equal
             return names
         lengths = [length + (names.count(name) > 1) for length, name in zip(lengths, names, strict=True)]
 
 
-def _path_of(target: Target) -> tuple[tuple[str, ...], int]:
-    """Return the path that a model is named by, and how many of its last parts make a name."""
+def _path_parts(target: Target) -> tuple[tuple[str, ...], int]:
+    """Return the parts of the path that names a model, and the number of last parts that make the shortest name."""
     file = target.path.resolve()
     if target.run is None:
         return file.parts, 1
@@ -118,124 +131,130 @@ def _path_of(target: Target) -> tuple[tuple[str, ...], int]:
     return file.parts, 1 + len(file.relative_to(folder).parts)
 
 
-def _on_runs(parties: Sequence[_Party], split: str | None, overlap: bool, progress: Progress | None) -> _Found:  # noqa: FBT001
-    """Find the images in the runs' split.csv, and the answers in their evaluations."""
-    for party in parties:
-        if party.target.run is None:
+def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, progress: Progress | None) -> _Inputs:  # noqa: FBT001
+    """Return the common images of the runs' split.csv, and the predictions of the runs' evaluations."""
+    for model in models:
+        if model.target.run is None:
             raise ConfigError(
-                f"{party.target.path} lies in no run directory, so its test images are not known; name labelled images with --data FOLDER"
+                f"{model.target.path} lies in no run directory, so its test images are unknown; name labelled images with --data FOLDER"
             )
-    directories = [party.target.run for party in parties if party.target.run]
-    recorded = [run.read_record() for run in directories]
-    _check_classes([(party.name, each.classes) for party, each in zip(parties, recorded, strict=True)])
-    rows = [run.read_split(each.classes) for run, each in zip(directories, recorded, strict=True)]
-    chosen = split or _common_split([(party.name, {row["split"] for row in each}) for party, each in zip(parties, rows, strict=True)])
-    seen = [seen_by(party.name, each, chosen, run.split_file) for party, each, run in zip(parties, rows, directories, strict=True)]
-    for each in seen:
+    runs = [model.target.run for model in models if model.target.run]
+    records = [run.read_record() for run in runs]
+    _check_classes([(model.name, record.classes) for model, record in zip(models, records, strict=True)])
+    rows = [run.read_split(record.classes) for run, record in zip(runs, records, strict=True)]
+    chosen = split or _common_split([(model.name, {row["split"] for row in each}) for model, each in zip(models, rows, strict=True)])
+    images = [images_of_run(model.name, each, chosen, run.split_file) for model, each, run in zip(models, rows, runs, strict=True)]
+    for each in images:
         if not each.tested:
-            raise DataError(f"--split {chosen}: {each.name} has no {chosen} images; name a split that all have, or leave --split out")
-    common = common_images(seen, chosen, overlap=overlap)
-    records = tuple(
-        of_files(evaluated(run, chosen, progress, model=party.target.path)) for party, run in zip(parties, directories, strict=True)
+            raise DataError(f"--split {chosen}: {each.name} has no {chosen} images; name a split that all runs have, or leave --split out")
+    common = common_images(images, chosen, overlap=overlap)
+    predictions = tuple(
+        predictions_of_stored(load_or_evaluate(run, chosen, progress, model=model.target.path))
+        for model, run in zip(models, runs, strict=True)
     )
-    return _Found(common, records, recorded[0].classes, chosen, chosen, recorded[0].data.location)
+    return _Inputs(common, predictions, records[0].classes, chosen, chosen, records[0].data.location)
 
 
-def _on_data(parties: Sequence[_Party], data: str, split: str | None, overlap: bool, progress: Progress | None) -> _Found:  # noqa: FBT001
-    """Evaluate every model on `data`, whose images must not have trained one of them."""
+def _from_data(models: Sequence[_NamedModel], data: str, split: str | None, overlap: bool, progress: Progress | None) -> _Inputs:  # noqa: FBT001
+    """Evaluate every model on `data`; the common images omit or note the training images of every model."""
     name = Path(data).name
     evaluations: list[Evaluation] = []
-    for party in parties:
-        beside = place_beside(party.target.run, party.target.path, name) if party.target.run else None
-        evaluations.append(evaluate(party.target.path, data=data, split=split, out=beside, progress=progress))
+    for model in models:
+        separate = separate_folder(model.target.run, model.target.path, name) if model.target.run else None
+        evaluations.append(evaluate(model.target.path, data=data, split=split, out=separate, progress=progress))
     classes = [evaluation.report.classes for evaluation in evaluations]
-    _check_classes([(party.name, names) for party, names in zip(parties, classes, strict=True)])
+    _check_classes([(model.name, names) for model, names in zip(models, classes, strict=True)])
     samples = other_samples(data, split, classes[0])
     facts = scan(samples.source, samples.scope, progress=progress).facts
-    images = tuple(
-        Image(record.path, record.label, fact.sha256) for record, fact in zip(samples.records, facts, strict=True) if not fact.error
+    tested = tuple(
+        LabelledImage(record.path, record.label, fact.sha256) for record, fact in zip(samples.records, facts, strict=True) if not fact.error
     )
-    runs = [(party.name, party.target.run) for party in parties]
-    seen = [Seen(who, images, learned(run.read_split()) if run else frozenset()) for who, run in runs]
-    common = common_images(seen, samples.split, overlap=overlap)
-    records = tuple(of_evaluation(evaluation) for evaluation in evaluations)
-    return _Found(common, records, classes[0], samples.split, f"{name}-{samples.split}", data)
+    runs = [(model.name, model.target.run) for model in models]
+    images = [ImagesOfModel(each, tested, trained_contents(run.read_split()) if run else frozenset()) for each, run in runs]
+    common = common_images(images, samples.split, overlap=overlap)
+    predictions = tuple(predictions_of_fresh(evaluation) for evaluation in evaluations)
+    return _Inputs(common, predictions, classes[0], samples.split, f"{name}-{samples.split}", data)
 
 
-def _compared(parties: Sequence[_Party], found: _Found, folder: Path | None) -> Comparison:
-    """Line up the answers image by image and compare them."""
-    unread = {path: reason for record in found.records for path, reason in record.unreadable.items()}
-    images = [image for image in found.common.images if image.path not in unread]
-    gone = [(image.path, unread[image.path]) for image in found.common.images if image.path in unread]
+def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None) -> Comparison:
+    """Align the predictions image by image and compare them; raise `DataError` if no image is readable for all models."""
+    unreadable = {path: reason for each in inputs.predictions for path, reason in each.unreadable.items()}
+    images = [image for image in inputs.common.images if image.path not in unreadable]
+    lost = [(image.path, unreadable[image.path]) for image in inputs.common.images if image.path in unreadable]
     if not images:
-        raise DataError(f"not one of the {found.split} images can be read any more, such as {gone[0][0]}: {gone[0][1]}")
-    index = {name: position for position, name in enumerate(found.classes)}
+        raise DataError(
+            f"none of the {inputs.split} images can be read, such as {lost[0][0]}: {lost[0][1]}; "
+            f"restore them, or name other images with --data"
+        )
+    index = {name: number for number, name in enumerate(inputs.classes)}
     labels = np.array([index[image.label] for image in images], dtype=np.int64)
     entrants = [
-        Entrant(party.name, party.sha256, _answers(record, images, index)) for party, record in zip(parties, found.records, strict=True)
+        Entrant(model.name, model.sha256, _align(each, images, index)) for model, each in zip(models, inputs.predictions, strict=True)
     ]
     contenders = tuple(
-        Contender(entrant, score(labels, entrant.predictions, len(index)), str(party.target.path), record.fresh)
-        for party, entrant, record in zip(parties, entrants, found.records, strict=True)
+        Contender(entrant, score(labels, entrant.predictions, len(index)), str(model.target.path), each.fresh)
+        for model, entrant, each in zip(models, entrants, inputs.predictions, strict=True)
     )
-    told = [f"{party.name}: {note}" for party, record in zip(parties, found.records, strict=True) for note in record.notes]
-    unreadable = [f"{len(gone)} images cannot be read any more and are left out, such as {gone[0][0]}: {gone[0][1]}"] if gone else []
+    notes = [f"{model.name}: {note}" for model, each in zip(models, inputs.predictions, strict=True) for note in each.notes]
+    lost_notes = [f"left out: {len(lost)} unreadable image{'s' * (len(lost) != 1)}, such as {lost[0][0]}: {lost[0][1]}"] if lost else []
     return Comparison(
-        split=found.split,
-        data=found.data,
-        classes=found.classes,
+        split=inputs.split,
+        data=inputs.data,
+        classes=inputs.classes,
         paths=tuple(image.path for image in images),
         labels=labels,
         contenders=contenders,
-        pairs=compare_pairs(labels, found.classes, entrants),
-        left_out=(*found.common.left_out, *gone),
-        notes=(*told, *found.common.notes, *unreadable),
+        pairs=compare_pairs(labels, inputs.classes, entrants),
+        left_out=(*inputs.common.left_out, *lost),
+        notes=(*notes, *inputs.common.notes, *lost_notes),
         folder=folder,
     )
 
 
-def _answers(record: Record, images: Sequence[Image], index: dict[str, int]) -> ModelPredictions:
-    answers = [record.answers[image.path] for image in images]
+def _align(predictions: PredictionsByPath, images: Sequence[LabelledImage], index: dict[str, int]) -> ModelPredictions:
+    """Return the predictions in the order of `images`, classes as their `index`."""
+    rows = [predictions.by_path[image.path] for image in images]
     return ModelPredictions(
-        predicted=np.array([index[answer.predicted] for answer in answers], dtype=np.int64),
-        probability=np.array([answer.probability for answer in answers], dtype=np.float64),
-        losses=np.array([answer.loss for answer in answers], dtype=np.float64),
+        predicted=np.array([index[row.predicted] for row in rows], dtype=np.int64),
+        probability=np.array([row.probability for row in rows], dtype=np.float64),
+        losses=np.array([row.loss for row in rows], dtype=np.float64),
     )
 
 
-def _check_classes(known: Sequence[tuple[str, tuple[str, ...]]]) -> None:
-    first, expected = known[0]
-    for name, classes in known[1:]:
+def _check_classes(models: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+    """Raise `DataError`, with both lists, if the models, given as names and classes, have different classes."""
+    first, expected = models[0]
+    for name, classes in models[1:]:
         if set(classes) != set(expected):
             raise DataError(
-                f"{first} and {name} know different classes: {first} {listed(expected)}; {name} {listed(classes)}; "
-                f"compare runs of the same classes (train one anew with --classes)"
+                f"{first} and {name} have different classes: {first} has {listed(expected)}; {name} has {listed(classes)}; "
+                f"compare runs of the same classes, or train one again with --classes"
             )
 
 
 def _common_split(splits: Sequence[tuple[str, set[str]]]) -> str:
-    """Return test, or val if no run has a test split."""
+    """Return test, or val if no run has a test split; `splits` are the names of the runs with their splits."""
     with_test = [name for name, names in splits if TEST in names]
     if len(with_test) == len(splits):
         return TEST
     if with_test:
         without = next(name for name, names in splits if TEST not in names)
-        raise DataError(f"{with_test[0]} has a test split, {without} has none; compare on a split that all have: --split val")
+        raise DataError(f"{with_test[0]} has a test split, {without} has none; compare on a split that all runs have: --split val")
     return VAL
 
 
-def _folder(parties: Sequence[_Party], label: str, out: str | Path | None) -> Path | None:
-    """Return the folder of the files; None if no run is there to hold them."""
+def _folder(models: Sequence[_NamedModel], label: str, out: str | Path | None) -> Path | None:
+    """Return the folder of the files: `out`, else one in the first run; None if no model has a run."""
     if out is not None:
         folder = Path(out)
     else:
-        home = next((party for party in parties if party.target.run), None)
-        if home is None or home.target.run is None:
+        first = next((model for model in models if model.target.run), None)
+        if first is None or first.target.run is None:
             return None
-        others = [party.name.replace("/", "-") for party in parties if party is not home]
-        named = "+".join(others)
-        if len(others) > _JOINED:
-            named = f"{len(others)}-others-{hashlib.sha256(named.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
-        folder = home.target.run.path / "compare" / label / named
+        others = [model.name.replace("/", "-") for model in models if model is not first]
+        joined = "+".join(others)
+        if len(others) > _MAX_NAMES:
+            joined = f"{len(others)}-others-{hashlib.sha256(joined.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+        folder = first.target.run.path / "compare" / label / joined
     check_writable(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Evaluation: a model, labelled images, a report, and its files."""
+"""The evaluation of a model on labelled images: the report and its files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
 from cnnkit.api.evaluation.ood import OodEvaluation, evaluate_ood, ood_files
-from cnnkit.api.inference.samples import other_samples, run_samples
-from cnnkit.api.inference.split_predictions import classified
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.split_predictions import Answers, classified
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
 from cnnkit.data.store.scan import Progress
@@ -29,19 +29,19 @@ from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.model.tta import PLAIN_VIEW, Views, trained_views
-from cnnkit.run_dir import StoredMetrics, write_metrics
+from cnnkit.run_dir import RunDir, StoredMetrics, write_metrics
 
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model scored: the report, the images behind it, those left out, and the folder of the files (None: not kept).
+    """The result of a model on N labelled images: the report, the predictions behind it and the folder of the files (None: not written).
 
-    `opened` is how often the test split of the run has been looked at, this time included; 0 for other images.
-    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `views` is what the model was shown
-    of every image. `selective` is what not answering does, `effect` what the model's temperature does to its probabilities, `strangers`
-    what the model made of images of another kind, if it was shown any.
+    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `bad` lists the unreadable images, each with
+    the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on its probabilities, `ood` the
+    result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one included; 0 for other
+    images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the confusion matrix.
     """
 
     target: Target
@@ -61,11 +61,11 @@ class Evaluation:
 
     @property
     def heading(self) -> str:
-        """What must stand above the figures: that they are not those of the plain images; else empty."""
+        """The line above the figures, which names the views; empty for plain images."""
         return "" if self.views == PLAIN_VIEW else str(self.views)
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
-        """Return the figures as metrics.json has them, with `confusion` as ``eval --json`` prints them."""
+        """Return the figures of metrics.json; with `confusion`, the object that ``eval --json`` prints."""
         tta = {} if self.views == PLAIN_VIEW else {"tta": self.views.to_dict()}
         ood = {"ood": self.ood.to_dict()} if self.ood else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
@@ -81,27 +81,27 @@ class Evaluation:
         }
 
     def to_metrics(self) -> StoredMetrics:
-        """Return what metrics.json holds: the figures, the file whose answers these are, and the images that were left out."""
+        """Return the content of metrics.json: the figures, the model file by its SHA-256, and the unreadable images."""
         model = {"file": self.target.path.name, "sha256": fingerprint(self.target.path)}
         unreadable = [{"path": path, "error": error} for path, error in self.bad]
         opened = {"opened": self.opened} if self.opened else {}
         return StoredMetrics.model_validate({**self.to_dict(), "model": model, "unreadable": unreadable, **opened})
 
-    def require_accuracy(self, least: float) -> str:
-        """Return how the accuracy compares with the `least` that was asked for, in [0, 1]; raises `CheckFailedError` if it is below."""
+    def require_accuracy(self, minimum: float) -> str:
+        """Return a sentence that compares the accuracy with `minimum`, in [0, 1]; raises `CheckFailedError` if it is below."""
         report = self.report
         accuracy = report.accuracy
         measured = (
             f"the accuracy is {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
             f"{report.n} {report.split} image{'s' * (report.n != 1)})"
         )
-        if accuracy.value < least:
-            raise CheckFailedError(f"{measured}, and --min-accuracy asks for {least:g}")
-        below = ", though the interval begins below: other images may give less" if accuracy.low < least else ""
-        return f"{measured}; --min-accuracy {least:g} is met{below}"
+        if accuracy.value < minimum:
+            raise CheckFailedError(f"{measured}; --min-accuracy asks for at least {minimum:g}")
+        below = ", but the interval begins below it: other images may give less" if accuracy.low < minimum else ""
+        return f"{measured}; --min-accuracy {minimum:g} is met{below}"
 
 
-def evaluate(  # noqa: PLR0913 - as many as the command has flags
+def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     model: str | Path | None = None,
     *,
     data: str | None = None,
@@ -115,60 +115,44 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
     ood: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate a model on the test split of its run (val if it has none), or on `data`; write the files of the evaluation.
+    """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
 
-    The files go to ``eval/<split>/`` of the run directory, or to `out`; a lone model file without `out` writes none.
-    Only images of `classes` are taken, if some are named. With `normalize` the picture of the confusion matrix shows shares, and
-    ``confusion-<normalize>.csv`` has them. With `tta` the model answers for several views of every image (see `cnnkit.model.tta`), and the
-    files go to ``eval/<split>-tta/``. `ood` is a folder of images of another kind, to see how many of them are answered. Raises
-    `CnnkitError` if there is no such model, no labelled image, the classes do not fit, `top_k` leaves nothing to measure, or `tta` is
-    asked of a model that knows no other view.
+    The files go to `out`, else to ``eval/<split>/`` of the run directory (``eval/<split>-tta/`` with `tta`); a lone model file writes
+    none. `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
+    ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
+    Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
     """
     target = find_target(model)
-    classifier, views = open_classifier(target.path), PLAIN_VIEW
-    if tta:
-        classifier, views = _with_views(classifier, target)
+    classifier, views = _open_classifier(target, tta=tta)
     names = classifier.classes
-    if top_k is not None and not 1 <= top_k < len(names):
-        fitting = f"1 to {len(names) - 1} say something" if len(names) > 2 else "leave it out"  # noqa: PLR2004 - of two, 1 is accuracy
-        raise ConfigError(f"--top-k {top_k}: the model has {len(names)} classes; {fitting}")
-    if data is None and target.run is None:
-        raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name labelled images with --data FOLDER")
-    own = target.run if data is None else None
-    samples = run_samples(own, split, classes) if own else other_samples(data or "", split, names, classes)
+    _check_top_k(top_k, len(names))
+    run = target.run if data is None else None
+    samples = run_samples(run, split, classes) if run else other_samples(_named_data(target, data), split, names, classes)
     folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
     if all_probabilities and folder is None:
-        raise ConfigError(f"--probabilities needs a place for its columns: {target.path} lies in no run directory; add --out FOLDER")
+        raise ConfigError(f"--probabilities needs a file for its columns, but {target.path} lies in no run directory; add --out FOLDER")
     ood_images = ood_files(ood) if ood is not None else []
-    answers = classified(classifier, samples, progress)
-    if not answers.records:
-        path, reason = answers.bad[0]
-        raise DataError(f"{samples.source.name}: not one of the {samples.split} images can be read, such as {path}: {reason}")
-    notes = answers.notes
-    if split is None and own and samples.split == VAL:
-        notes.append("the run has no test split: these are figures of val, which also chose the epoch, and so a little too good")
-    opened = own.count_opening(TEST) if own and samples.split == TEST else 0
-    if opened > 1:
-        notes.append(f"test has now been opened {opened} times: what is chosen by looking at it makes its figures too good; choose by val")
-    index = {name: position for position, name in enumerate(names)}
-    labels = np.array([index[record.label] for record in answers.records], dtype=np.int64)
-    report = classification_report(labels, answers.probabilities, names, split=samples.split, top_k=top_k or TOP_K)
-    said = answers.probabilities.argmax(axis=1)
-    colour = colour_baseline(samples, answers, names, labels, said)
-    known = rules_of(classifier)
-    rules, note = _usable_rules(known, views)
-    selective = selective_report(labels, answers.probabilities, rules.abstention, rules.label_sets)
+    predictions = _classify(classifier, samples, progress)
+    opened, split_notes = _count_opening(run, samples.split, is_default=split is None)
+    index = {name: number for number, name in enumerate(names)}
+    labels = np.array([index[record.label] for record in predictions.records], dtype=np.int64)
+    probabilities = predictions.probabilities
+    report = classification_report(labels, probabilities, names, split=samples.split, top_k=top_k or TOP_K)
+    colour = colour_baseline(samples, predictions, names, labels, probabilities.argmax(axis=1))
+    stored = rules_of(classifier)
+    rules, rule_notes = _usable_rules(stored, views)
+    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets)
     result = Evaluation(
         target=target,
         report=replace(report, baselines=(*report.baselines, colour)) if colour else report,
-        paths=tuple(record.path for record in answers.records),
+        paths=tuple(record.path for record in predictions.records),
         labels=labels,
-        probabilities=answers.probabilities,
-        bad=answers.bad,
-        notes=(*notes, *note, *evaluation_warnings(report)),
+        probabilities=probabilities,
+        bad=predictions.bad,
+        notes=(*predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
         folder=folder,
         selective=selective,
-        effect=temperature_effect(labels, answers.probabilities, known.temperature, known.calibration, report=report),
+        effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report),
         ood=evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress) if ood_images else None,
         opened=opened,
         views=views,
@@ -180,7 +164,7 @@ def evaluate(  # noqa: PLR0913 - as many as the command has flags
 
 
 def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
-    """Write metrics.json, predictions.csv, confusion.csv, report.txt, perhaps ood.csv, and the pictures into `folder`."""
+    """Write metrics.json, predictions.csv, confusion.csv, report.txt, the pictures and, with OOD images, ood.csv into `folder`."""
     from cnnkit.report.pictures.confusion import plot_confusion  # matplotlib takes a second to import
     from cnnkit.report.pictures.reliability import plot_reliability
     from cnnkit.report.pictures.risk import plot_risk_coverage
@@ -201,13 +185,13 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         shares = normalized(report.confusion, evaluation.normalize).tolist()
         rows = [{"true": name, **dict(zip(heads, row, strict=True))} for name, row in zip(report.classes, shares, strict=True)]
         write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
-    more = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
-    more += [ood_sentence(evaluation.ood.report, report.split)] if evaluation.ood else []
-    write_text(folder / "report.txt", report_text(report, evaluation.heading, more, evaluation.normalize))
+    extra_lines = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
+    extra_lines += [ood_sentence(evaluation.ood.report, report.split)] if evaluation.ood else []
+    write_text(folder / "report.txt", report_text(report, evaluation.heading, extra_lines, evaluation.normalize))
     plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
     plot_reliability(evaluation.effect, folder / "reliability.png")
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
-    (folder / "ood.csv").unlink(missing_ok=True)  # one of an earlier evaluation says nothing about this one
+    (folder / "ood.csv").unlink(missing_ok=True)  # a file of an earlier evaluation does not belong to this one
     if evaluation.ood:
         evaluation.ood.write(folder / "ood.csv")
 
@@ -230,23 +214,62 @@ def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Itera
         }
 
 
-def _with_views(classifier: Classifier, target: Target) -> tuple[TorchClassifier, Views]:
-    """Return the classifier that looks at every canvas as its training did, and those views."""
+def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
+    """Return the classifier and the views it averages over: with `tta` those of its training, else the plain view."""
+    classifier = open_classifier(target.path)
+    if not tta:
+        return classifier, PLAIN_VIEW
     if not isinstance(classifier, TorchClassifier):
-        named = target.run.path if target.run else "RUN"
+        run = target.run.path if target.run else "RUN"
         raise ConfigError(
-            f"--tta: {target.path} resizes every image by itself and shows its network that one view; evaluate the model it was "
-            f"exported from: cnnkit eval --tta --model {named}"
+            f"--tta: {target.path} is an exported file, which shows its network one view of every image; "
+            f"evaluate the original model: cnnkit eval --tta --model {run}"
         )
     views = trained_views(classifier.model.header)
     return TorchClassifier(classifier.model, views=views), views
 
 
+def _check_top_k(top_k: int | None, classes: int) -> None:
+    """Raise `ConfigError` unless `top_k` is None or in 1 to `classes` - 1: a larger k is always right."""
+    if top_k is None or 1 <= top_k < classes:
+        return
+    remedy = f"choose 1 to {classes - 1}" if classes > 2 else "leave it out"  # noqa: PLR2004 - with two classes only 1 is left: accuracy
+    raise ConfigError(f"--top-k {top_k}: the model has {classes} classes; {remedy}")
+
+
+def _named_data(target: Target, data: str | None) -> str:
+    """Return `data`; raise `ConfigError` if neither data nor a run gives the images."""
+    if data is None:
+        raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
+    return data
+
+
+def _classify(classifier: Classifier, samples: Samples, progress: Progress | None) -> Answers:
+    """Return the predictions for `samples`; raise `DataError` if no image can be read."""
+    predictions = classified(classifier, samples, progress)
+    if not predictions.records:
+        path, reason = predictions.bad[0]
+        raise DataError(f"{samples.source.name}: none of the {samples.split} images can be read, such as {path}: {reason}")
+    return predictions
+
+
+def _count_opening(run: RunDir | None, split: str, *, is_default: bool) -> tuple[int, list[str]]:
+    """Count one more evaluation of the run's test split; return the number, 0 for other images, and notes on figures that are too good."""
+    if run is None:
+        return 0, []
+    if split == VAL and is_default:
+        return 0, ["the run has no test split: these are the figures of val; they are a little too good, as val also chose the epoch"]
+    opened = run.count_opening(TEST) if split == TEST else 0
+    if opened > 1:
+        return opened, [f"test has been opened {opened} times: choices made on test make its figures too good; make choices on val"]
+    return opened, []
+
+
 def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
-    """Return those of the model's `rules` that its figures obey, and a note; with views there are none, as they were found without."""
+    """Return the rules that apply to the figures, and a note; no rule applies to several views, as rules are fitted on the plain one."""
     if views == PLAIN_VIEW or not (rules.abstention or rules.label_sets):
         return rules, ()
-    return Rules(), ("the model's threshold and label sets were found without --tta, and are left out of these figures",)
+    return Rules(), ("the threshold and the label sets of the model were fitted without --tta; these figures leave them out",)
 
 
 def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:

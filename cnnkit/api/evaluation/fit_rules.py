@@ -1,4 +1,4 @@
-"""Giving a model its rules of when not to answer: found on the validation images of its run, kept in the header of its file."""
+"""The rules of a model, abstention and label sets: fitted on the validation images of its run, stored in the header of its file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import VAL
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError
-from cnnkit.metrics.abstention import Abstention, Shortfall, find_threshold
+from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
 from cnnkit.model.file import load_model, read_header, rewrite_header
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
 
-Share = float | Literal["none"]  # "none" takes the rule away
+Share = float | Literal["none"]  # "none" removes the rule
 
 
 @dataclass(frozen=True)
-class Decided:
-    """The model, its rules as they are now, and exported files of its run that were written before."""
+class FittedRules:
+    """The model, its current rules, and the exported files of its run, which still have the former rules (`outdated`)."""
 
     target: Target
     rules: Rules
@@ -34,66 +34,68 @@ class Decided:
 
 def decide(
     model: str | Path | None = None, *, abstain_risk: Share | None = None, sets: Share | None = None, progress: Progress | None = None
-) -> Decided:
-    """Find on val the threshold that keeps the risk, and the one of label sets, and write them into the model file. None leaves a rule be.
+) -> FittedRules:
+    """Fit the threshold for `abstain_risk` and the label sets for coverage `sets` on val, and write both into the model file.
 
-    Raises `CheckFailedError`, and writes nothing, if no threshold can be shown to keep `abstain_risk`; `ConfigError` or `DataError` for
-    a share that is none, a model without a run, or too few images; `ModelFileError` for an exported file.
+    None keeps a rule, "none" removes it. Raises `CheckFailedError`, and writes nothing, if the val images cannot guarantee
+    `abstain_risk`. Raises `ConfigError` or `DataError` for a share outside (0, 1), a model without a run or too few images, and
+    `ModelFileError` for an exported file.
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
         raise ModelFileError(
-            f"--model {target.path}: an exported file keeps the rules it was exported with; set them in the model it was made from, and "
-            f"export that again"
+            f"--model {target.path}: an exported file keeps the rules it was exported with; "
+            f"set the rules in the original model and export it again: cnnkit export --model RUN"
         )
     header = read_header(target.path)
     changed: dict[str, object] = {"abstention": None} if abstain_risk == "none" else {}
     changed |= {"label_sets": None} if sets == "none" else {}
     if isinstance(abstain_risk, float) or isinstance(sets, float):
-        changed |= _found(target, abstain_risk, sets, progress)
+        changed |= _fit(target, abstain_risk, sets, progress)
     header = header.model_copy(update=changed)
     rewrite_header(target.path, header)
     exported = sorted(target.run.export.glob("model.*")) if target.run else []
-    return Decided(target, header, tuple(exported))
+    return FittedRules(target, header, tuple(exported))
 
 
-def _found(target: Target, abstain_risk: Share | None, sets: Share | None, progress: Progress | None) -> dict[str, object]:
-    """Return the new rules; val is classified once for both."""
+def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, progress: Progress | None) -> dict[str, object]:
+    """Classify val once and return the new rules by their fields in the header."""
     if target.run is None:
-        raise ConfigError(f"{target.path} lies in no run directory, so its validation images are not known; name the run: --model RUN")
+        raise ConfigError(f"{target.path} lies in no run directory, so its validation images are unknown; name the run: --model RUN")
     classifier = TorchClassifier(load_model(target.path))
-    answers = classified(classifier, run_samples(target.run, VAL), progress)
-    records, probabilities = answers.records, answers.probabilities
+    predictions = classified(classifier, run_samples(target.run, VAL), progress)
+    records, probabilities = predictions.records, predictions.probabilities
     if not records:
-        path, reason = answers.bad[0]
-        raise DataError(f"{target.run.path}: not one of its val images can be read, such as {path}: {reason}")
-    index = {name: position for position, name in enumerate(classifier.classes)}
+        path, reason = predictions.bad[0]
+        raise DataError(f"{target.run.path}: none of its val images can be read, such as {path}: {reason}")
+    index = {name: number for number, name in enumerate(classifier.classes)}
     labels = np.array([index[record.label] for record in records], dtype=np.int64)
     rules: dict[str, object] = {}
     if isinstance(abstain_risk, float):
         found = find_threshold(probabilities.max(1), probabilities.argmax(1) != labels, abstain_risk, split=VAL)
         if isinstance(found, Shortfall):
-            raise CheckFailedError(_why_not(found))
+            raise CheckFailedError(_describe_shortfall(found))
         rules["abstention"] = found
     if isinstance(sets, float):
         rules["label_sets"] = fit_label_sets(labels, probabilities, sets, split=VAL)
     return rules
 
 
-def _why_not(shortfall: Shortfall) -> str:
-    """Say what cannot be promised, what can, and what it would take."""
-    asked = f"{100 * shortfall.risk:g} %"
-    best: Abstention | None = shortfall.best
-    instead = (
-        f"the least they can show is {100 * best.risk:.1f} %, answering {100 * best.coverage:.0f} % of them: --abstain-risk {best.risk:g}"
-        if best
-        else "they cannot show even 50 %"
-    )
-    if shortfall.needed is None:
-        more = f"more images would not change that, as of the surest answers more than {asked} are wrong here: it takes a better model"
+def _describe_shortfall(shortfall: Shortfall) -> str:
+    """Return the message: the risk that val cannot guarantee, the smallest risk it can, and the number of images needed."""
+    risk, best = f"{100 * shortfall.risk:g} %", shortfall.best
+    if best is None:
+        smallest = "they cannot guarantee even 50 %"
     else:
-        more = f"about {shortfall.needed:,} val images like these would show {asked}"
+        smallest = (
+            f"the smallest risk they can guarantee is {100 * best.risk:.1f} %, with predictions for {100 * best.coverage:.0f} % of them: "
+            f"--abstain-risk {best.risk:g}"
+        )
+    if shortfall.needed is None:
+        needed = f"more images would not help, as more than {risk} of the surest predictions are wrong: train a better model"
+    else:
+        needed = f"about {shortfall.needed:,} similar val images would guarantee {risk}"
     return (
-        f"--abstain-risk {shortfall.risk:g}: {shortfall.n:,} val images cannot show, with 95 % confidence, that a threshold keeps the "
-        f"errors among the answers at {asked} or less; {instead}; {more}. The model file is as it was"
+        f"--abstain-risk {shortfall.risk:g}: {shortfall.n:,} val images cannot guarantee, with 95 % confidence, "
+        f"at most {risk} wrong predictions; {smallest}; {needed}. The model file is unchanged"
     )

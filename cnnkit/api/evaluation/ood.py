@@ -1,4 +1,4 @@
-"""Images of another kind, shown to a model on purpose: what it makes of them, file by file and in figures."""
+"""The evaluation of a model on out-of-distribution images: a prediction per file and the figures of all."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ from cnnkit.model.classifier import Classifier
 
 @dataclass(frozen=True)
 class OodEvaluation:
-    """The figures, and one answer per file, abstained or not by the report's threshold."""
+    """The report, and one prediction per file; a prediction is abstained if it is below the threshold of the report."""
 
     report: OodReport
-    answers: tuple[Prediction, ...]
+    predictions: tuple[Prediction, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the key ``ood`` of metrics.json."""
-        unreadable = [{"path": answer.path, "error": answer.error} for answer in self.answers if answer.error]
+        unreadable = [{"path": prediction.path, "error": prediction.error} for prediction in self.predictions if prediction.error]
         return {**self.report.to_dict(), "unreadable": unreadable}
 
     def write(self, path: Path) -> None:
-        """Write ood.csv: the columns of ``predict --out``."""
+        """Write ood.csv, with the columns of ``predict --out``."""
         columns = ("path", "predicted", "probability", "abstained", "error")
-        rows = [{**answer.row(), "abstained": str(answer.abstained).lower()} for answer in self.answers]
+        rows = [{**prediction.row(), "abstained": str(prediction.abstained).lower()} for prediction in self.predictions]
         write_csv(path, columns, [{column: row[column] for column in columns} for row in rows])
 
 
 def ood_files(folder: str | Path) -> list[Path]:
-    """Return the images in and below `folder`; raises `DataError` if there is none."""
+    """Return the images in `folder` and its subfolders; raises `DataError` without any."""
     if not Path(folder).is_dir():
-        raise DataError(f"--ood {folder}: no such folder; name a folder of images that are of none of the model's classes")
+        raise DataError(f"--ood {folder}: no such folder; name a folder of images that belong to none of the model's classes")
     return image_paths([folder])
 
 
 def evaluate_ood(
     classifier: Classifier, files: Sequence[Path], top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None = None
 ) -> OodEvaluation:
-    """Show a classifier `files`, images of another kind, and compare with `top` (N,), its top probabilities on its own images.
+    """Classify out-of-distribution `files` and compare them with the evaluated images, by their top probabilities `top` (N,).
 
-    The threshold is that of `rule`, if there is one. Raises `DataError` if no file can be read.
+    The threshold is that of `rule`; without a rule `ood_report` chooses one. Raises `DataError` if no file can be read.
     """
-    answers: list[Prediction] = []
-    for answer in predictions(classifier, files):
-        answers.append(answer)
+    found: list[Prediction] = []
+    for prediction in predictions(classifier, files):
+        found.append(prediction)
         if progress:
-            progress(len(answers), len(files))
-    tops = [share for answer in answers for _, share in answer.top(1)]
-    if not tops:
-        raise DataError(f"--ood: not one of {len(files)} images can be read, such as {answers[0].path}: {answers[0].error}")
-    report = ood_report(top, tops, rule.threshold if rule else None)
-    return OodEvaluation(report, tuple(_judged(answer, report.threshold) for answer in answers))
+            progress(len(found), len(files))
+    ood_top = [probability for prediction in found for _, probability in prediction.top(1)]
+    if not ood_top:
+        raise DataError(f"--ood: none of {len(files)} images can be read, such as {found[0].path}: {found[0].error}")
+    report = ood_report(top, ood_top, rule.threshold if rule else None)
+    return OodEvaluation(report, tuple(_apply_threshold(prediction, report.threshold) for prediction in found))
 
 
-def _judged(answer: Prediction, threshold: float) -> Prediction:
-    """Mark an answer that is less sure than `threshold`."""
-    return replace(answer, abstained=any(share < threshold for _, share in answer.top(1)))
+def _apply_threshold(prediction: Prediction, threshold: float) -> Prediction:
+    """Return `prediction`, abstained if its top probability is below `threshold`."""
+    return replace(prediction, abstained=any(probability < threshold for _, probability in prediction.top(1)))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnkit.api.evaluation.stored_evaluation import Evaluated, StoredPrediction, evaluated
+from cnnkit.api.evaluation.stored_evaluation import StoredEvaluation, StoredPrediction, load_or_evaluate
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import Shown, picture, shown_to
 from cnnkit.api.inference.target import Target, find_target
@@ -151,10 +151,10 @@ def _run_of(target: Target) -> RunDir:
     return target.run
 
 
-def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tuple[Evaluated | None, tuple[str, ...]]:
+def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tuple[StoredEvaluation | None, tuple[str, ...]]:
     """Return the evaluation, and notes; none if the images are gone, unless that split was asked for."""
     try:
-        found = evaluated(run, split, progress)
+        found = load_or_evaluate(run, split, progress)
     except DataError as error:
         if split is not None:
             raise

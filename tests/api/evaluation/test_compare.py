@@ -1,4 +1,4 @@
-"""On run directories that hold answers; none of these models could be asked."""
+"""Comparisons of run directories with stored predictions; their model files are no models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import cnnkit
-from cnnkit.api.evaluation import compare as comparing
-from cnnkit.api.evaluation import stored_evaluation as evaluated
+from cnnkit.api.evaluation import compare as compare_module
+from cnnkit.api.evaluation import stored_evaluation
 from cnnkit.errors import CnnkitError, ConfigError, DataError, ModelFileError
 
 FIRST = [True] * 50 + [False] * 10
@@ -23,30 +23,30 @@ def runs(answered_run) -> list[Path]:
 
 
 @pytest.fixture
-def never_asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """Let evaluation fail; returns what it was asked for."""
-    asked: list[tuple[object, ...]] = []
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """Refuse every evaluation; return the list of the model and the settings of each."""
+    calls: list[tuple[object, ...]] = []
 
     def evaluate(model: Path, **settings: object) -> None:
-        asked.append((model, settings))
-        raise DataError("asked to evaluate")
+        calls.append((model, settings))
+        raise DataError("evaluation refused")
 
-    monkeypatch.setattr(evaluated, "evaluate", evaluate)
-    monkeypatch.setattr(comparing, "evaluate", evaluate)
-    return asked
+    monkeypatch.setattr(stored_evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(compare_module, "evaluate", evaluate)
+    return calls
 
 
-def test_answers_that_lie_there_are_compared(runs, never_asked) -> None:
+def test_stored_predictions_are_compared_without_an_evaluation(runs, refused) -> None:
     found = cnnkit.compare(runs)
     (pair,) = found.pairs
     assert (found.split, len(found.paths), found.notes) == ("test", 60, ())
     assert (pair.counts.only_first, pair.counts.only_second) == (2, 8)
     assert (pair.first, pair.second) == ("001-a", "002-b")
     assert [each.score.accuracy.value for each in found.contenders] == [50 / 60, 56 / 60]
-    assert never_asked == []
+    assert refused == []
 
 
-def test_the_files_hold_everything(runs, read_rows) -> None:
+def test_the_files_hold_the_comparison_and_the_changed_images(runs, read_rows) -> None:
     found = cnnkit.compare(runs)
     folder = runs[0] / "compare/test/002-b"
     assert found.folder == folder
@@ -72,13 +72,13 @@ def test_the_files_hold_everything(runs, read_rows) -> None:
     assert [row["change"] for row in rows] == ["fixed"] * 8 + ["broken"] * 2
 
 
-def test_files_go_where_they_are_asked_to(runs, tmp_path) -> None:
+def test_the_files_go_to_the_folder_of_out(runs, tmp_path) -> None:
     assert cnnkit.compare(runs, out=tmp_path / "here").folder == tmp_path / "here"
     assert (tmp_path / "here/compare.json").is_file()
     assert not (runs[0] / "compare").exists()
 
 
-def test_many_runs_have_a_folder_of_bearable_length(answered_run) -> None:
+def test_the_folder_of_many_runs_has_a_short_unique_name(answered_run) -> None:
     many = [answered_run(f"{number:03d}-{'x' * 50}", FIRST) for number in range(6)]
     folder = cnnkit.compare(many).folder
     assert folder is not None
@@ -86,31 +86,31 @@ def test_many_runs_have_a_folder_of_bearable_length(answered_run) -> None:
     assert cnnkit.compare(many[:4]).folder != folder
 
 
-@pytest.mark.parametrize("change", ["newer model", "damaged", "views", "lacking", "none"])
-def test_answers_of_another_file_are_not_taken(runs, never_asked, change) -> None:
+@pytest.mark.parametrize("change", ["newer model", "missing column", "views", "missing row", "no folder"])
+def test_a_stored_evaluation_that_does_not_fit_is_made_again(runs, refused, change) -> None:
     folder = runs[1] / "eval/test"
     metrics = json.loads((folder / "metrics.json").read_text())
     if change == "newer model":
         (runs[1] / "best.safetensors").write_text("trained again")
-    elif change == "damaged":
+    elif change == "missing column":
         (folder / "predictions.csv").write_text("path,true\nants/0000.jpg,ants\n")
     elif change == "views":
         metrics["tta"] = {"views": 6, "mirror": "h", "shift_pixels": 1, "mean_of": "logits"}
-    elif change == "lacking":
+    elif change == "missing row":
         rows = (folder / "predictions.csv").read_text().splitlines()
         (folder / "predictions.csv").write_text("\n".join(rows[:-1]))
     else:
         shutil.rmtree(folder)
     if folder.is_dir():
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(DataError, match="asked to evaluate"):
+    with pytest.raises(DataError, match="evaluation refused"):
         cnnkit.compare(runs)
-    ((model, settings),) = never_asked
+    ((model, settings),) = refused
     assert model == runs[1]
     assert settings["split"] == "test"
 
 
-def test_images_that_became_unreadable_are_left_out_of_all(runs) -> None:
+def test_an_image_unreadable_for_one_model_is_left_out_for_all(runs) -> None:
     folder = runs[1] / "eval/test"
     rows = (folder / "predictions.csv").read_text().splitlines()
     (folder / "predictions.csv").write_text("\n".join([rows[0], *rows[3:]]))
@@ -120,10 +120,10 @@ def test_images_that_became_unreadable_are_left_out_of_all(runs) -> None:
     found = cnnkit.compare(runs)
     assert len(found.paths) == 58
     assert found.left_out == (("ants/0000.jpg", "truncated"), ("bees/0001.jpg", "truncated"))
-    assert found.notes == ("2 images cannot be read any more and are left out, such as ants/0000.jpg: truncated",)
+    assert found.notes == ("left out: 2 unreadable images, such as ants/0000.jpg: truncated",)
 
 
-def test_runs_of_other_splits_are_refused_until_the_overlap_is_asked_for(answered_run) -> None:
+def test_runs_with_different_splits_are_refused_without_overlap(answered_run) -> None:
     one = answered_run("001-a", FIRST, tested=range(60), trained=range(60, 200))
     other = answered_run("002-b", FIRST, tested=range(40, 100), trained=range(30))
     with pytest.raises(DataError, match=r"different test images: 001-a has 60, 002-b has 60; 20 are common to all.*--overlap") as caught:
@@ -140,24 +140,24 @@ def test_runs_without_a_test_split_are_compared_on_val(answered_run) -> None:
     val = [answered_run(name, FIRST, split="val") for name in ("001-a", "002-b")]
     assert cnnkit.compare(val).split == "val"
     tested = answered_run("003-c", FIRST)
-    with pytest.raises(DataError, match="003-c has a test split, 001-a has none; compare on a split that all have: --split val"):
+    with pytest.raises(DataError, match="003-c has a test split, 001-a has none; compare on a split that all runs have: --split val"):
         cnnkit.compare([val[0], tested])
     with pytest.raises(DataError, match="--split test: 001-a has no test images"):
         cnnkit.compare(val, split="test")
 
 
-def test_other_classes_are_refused_with_both_lists(runs, answered_run) -> None:
+def test_different_classes_are_refused_with_both_lists(runs, answered_run) -> None:
     other = answered_run("003-c", FIRST, classes=("ants", "hornets"))
     with pytest.raises(DataError) as caught:
         cnnkit.compare([runs[0], other])
     assert str(caught.value).startswith(
-        "001-a and 003-c know different classes: 001-a ants, bees, wasps; 003-c ants, hornets; compare runs"
+        "001-a and 003-c have different classes: 001-a has ants, bees, wasps; 003-c has ants, hornets; compare runs"
     )
 
 
 def test_a_long_list_of_classes_is_cut(answered_run) -> None:
     pair = [answered_run(name, FIRST, classes=[f"{name} {number}" for number in range(50)]) for name in ("001-a", "002-b")]
-    with pytest.raises(DataError, match="001-a 9 and 40 more; 002-b 002-b 0, "):
+    with pytest.raises(DataError, match="001-a 9 and 40 more; 002-b has 002-b 0, "):
         cnnkit.compare(pair)
 
 
@@ -171,24 +171,24 @@ def test_a_long_list_of_classes_is_cut(answered_run) -> None:
         (["runs/001-a", "lone.safetensors"], "lone.safetensors lies in no run directory.*--data FOLDER"),
     ],
 )
-def test_what_is_named_wrongly(runs, named, message) -> None:
+def test_wrong_runs_are_refused_by_name(runs, named, message) -> None:
     Path("lone.safetensors").write_text("x")
     with pytest.raises(ConfigError, match=message):
         cnnkit.compare(named)
 
 
-def test_a_run_that_is_not_there(runs) -> None:
+def test_a_missing_run_is_refused(runs) -> None:
     with pytest.raises(ModelFileError, match="runs/003-c: no such file or run directory"):
         cnnkit.compare([runs[0], "runs/003-c"])
 
 
-def test_a_copy_of_a_run_is_identical(runs) -> None:
+def test_a_copy_of_a_run_is_the_same_model(runs) -> None:
     shutil.copytree(runs[0], "runs/009-copy")
     (pair,) = cnnkit.compare([runs[0], "runs/009-copy"]).pairs
     assert pair.same_model
 
 
-def test_runs_of_one_name_go_by_as_much_of_their_paths_as_it_takes(runs) -> None:
+def test_runs_of_equal_names_are_told_apart_by_longer_paths(runs) -> None:
     shutil.copytree("runs", "elsewhere")
     found = cnnkit.compare(["runs/001-a", "elsewhere/001-a", "runs/002-b"])
     assert [each.name for each in found.contenders] == ["runs/001-a", "elsewhere/001-a", "002-b"]
@@ -198,9 +198,9 @@ def test_runs_of_one_name_go_by_as_much_of_their_paths_as_it_takes(runs) -> None
     assert [each.name for each in found.contenders][1:] == ["deep/elsewhere/001-a", "runs/001-a"]
 
 
-def test_a_folder_that_cannot_be_written_is_said_first(runs, never_asked) -> None:
+def test_an_unwritable_folder_is_refused_before_any_evaluation(runs, refused) -> None:
     Path("file").write_text("x")
     shutil.rmtree(runs[1] / "eval")
     with pytest.raises(CnnkitError, match="--out file: cannot write there"):
         cnnkit.compare(runs, out="file")
-    assert never_asked == []
+    assert refused == []

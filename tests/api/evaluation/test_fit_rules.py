@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cnnkit.api.evaluation import fit_rules as room
+from cnnkit.api.evaluation import fit_rules
 from cnnkit.api.evaluation.fit_rules import decide
 from cnnkit.api.inference.split_predictions import Answers
 from cnnkit.data.source import Record
@@ -19,12 +19,12 @@ CLASSES = ("ants", "bees", "wasps")
 
 @pytest.fixture
 def val(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of 400 val images, 30 of them wrong; every model predicts these."""
+    """Give every model the predictions for 400 val images, 30 of them wrong; return their labels and probabilities."""
     random = np.random.default_rng(0)
     labels = np.arange(400) % 3
     probabilities = np.full((400, 3), 0.02)
-    said = np.where(np.arange(400) < 30, (labels + 1) % 3, labels)
-    probabilities[np.arange(400), said] = random.uniform(0.4, 0.7, 400) + 0.25 * (said == labels)
+    predicted = np.where(np.arange(400) < 30, (labels + 1) % 3, labels)
+    probabilities[np.arange(400), predicted] = random.uniform(0.4, 0.7, 400) + 0.25 * (predicted == labels)
     probabilities = (probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32)
     records = [Record(f"{CLASSES[label]}/{number}.jpg", CLASSES[label]) for number, label in enumerate(labels)]
 
@@ -32,11 +32,11 @@ def val(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
         assert samples.split == "val"  # pyright: ignore[reportAttributeAccessIssue]
         return Answers(records, probabilities, (), ())
 
-    monkeypatch.setattr(room, "classified", classified)
+    monkeypatch.setattr(fit_rules, "classified", classified)
     return labels, probabilities
 
 
-def test_both_rules_are_those_of_val_and_nothing_else_changes(trained, val):
+def test_both_rules_are_fitted_on_val_and_the_rest_of_the_file_stays(trained, val):
     labels, probabilities = val
     file = trained.run / "best.safetensors"
     before, weights = read_header(file), load_model(file).module.state_dict()
@@ -51,9 +51,9 @@ def test_both_rules_are_those_of_val_and_nothing_else_changes(trained, val):
     assert all((value == weights[name]).all() for name, value in load_model(file).module.state_dict().items())
 
 
-def test_a_rule_that_is_not_named_stays_and_none_takes_one_away(trained, val, monkeypatch):
+def test_none_removes_a_rule_and_an_unnamed_rule_stays(trained, val, monkeypatch):
     decide(trained.run, abstain_risk=0.05, sets=0.9)
-    monkeypatch.delattr(room, "classified")  # no image is looked at to take a rule away
+    monkeypatch.delattr(fit_rules, "classified")  # removing a rule needs no image
     assert decide(trained.run, abstain_risk="none").rules.abstention is None
     header = read_header(trained.run / "best.safetensors")
     assert (header.abstention, header.label_sets is None) == (None, False)
@@ -61,7 +61,7 @@ def test_a_rule_that_is_not_named_stays_and_none_takes_one_away(trained, val, mo
     assert read_header(trained.run / "best.safetensors").label_sets is None
 
 
-def test_a_risk_beyond_val_names_a_reachable_one_and_changes_nothing(trained, val):
+def test_an_impossible_risk_names_a_possible_one_and_changes_nothing(trained, val):
     labels, probabilities = val
     shortfall = find_threshold(probabilities.max(1), probabilities.argmax(1) != labels, 0.001, split="val")
     assert isinstance(shortfall, Shortfall)
@@ -69,23 +69,25 @@ def test_a_risk_beyond_val_names_a_reachable_one_and_changes_nothing(trained, va
     before = (trained.run / "best.safetensors").read_bytes()
     with pytest.raises(CheckFailedError) as refused:
         decide(trained.run, abstain_risk=0.001, sets=0.9)
-    said = str(refused.value)
-    assert said.startswith("--abstain-risk 0.001: 400 val images cannot show, with 95 % confidence, that a threshold keeps the errors ")
-    least, coverage = shortfall.best.risk, shortfall.best.coverage
-    assert f"is {100 * least:.1f} %, answering {100 * coverage:.0f} % of them: --abstain-risk {least:g}; " in said
-    assert said.endswith(f"about {shortfall.needed:,} val images like these would show 0.1 %. The model file is as it was")
+    message = str(refused.value)
+    assert message.startswith(
+        "--abstain-risk 0.001: 400 val images cannot guarantee, with 95 % confidence, at most 0.1 % wrong predictions; "
+    )
+    risk, coverage = shortfall.best.risk, shortfall.best.coverage
+    assert f"is {100 * risk:.1f} %, with predictions for {100 * coverage:.0f} % of them: --abstain-risk {risk:g}; " in message
+    assert message.endswith(f"about {shortfall.needed:,} similar val images would guarantee 0.1 %. The model file is unchanged")
     assert (trained.run / "best.safetensors").read_bytes() == before
 
 
-def test_a_model_that_is_wrong_where_it_is_surest_needs_to_be_better(trained, val, monkeypatch):
+def test_wrong_surest_predictions_need_a_better_model(trained, val, monkeypatch):
     labels, probabilities = val
     records = [Record("x.jpg", CLASSES[(label + 1) % 3]) for label in labels]
-    monkeypatch.setattr(room, "classified", lambda *_: Answers(records, probabilities, (), ()))
-    with pytest.raises(CheckFailedError, match=r"they cannot show even 50 %; more images would not change that, .*it takes a better model"):
+    monkeypatch.setattr(fit_rules, "classified", lambda *_: Answers(records, probabilities, (), ()))
+    with pytest.raises(CheckFailedError, match=r"they cannot guarantee even 50 %; more images would not help, .*train a better model"):
         decide(trained.run, abstain_risk=0.1)
 
 
-def test_the_rules_come_from_the_val_images_of_the_run(trained):
+def test_the_rules_are_fitted_on_the_val_images_of_the_run(trained):
     decide(trained.run, abstain_risk=0.6, sets=0.8)
     header = read_header(trained.run / "best.safetensors")
     assert header.abstention is not None
@@ -99,7 +101,7 @@ def test_exported_files_are_outdated_and_keep_their_rules(trained):
         (trained.run / "export" / name).touch()
     found = decide(trained.run, sets="none")
     assert [path.name for path in found.outdated] == ["model.onnx", "model.other"]
-    with pytest.raises(ModelFileError, match="an exported file keeps the rules it was exported with; set them in the model"):
+    with pytest.raises(ModelFileError, match="an exported file keeps the rules it was exported with; set the rules in the original"):
         decide(trained.run / "export/model.onnx", sets=0.9)
 
 
@@ -108,6 +110,6 @@ def test_rules_need_readable_val_images(trained, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, .*name the run: --model RUN"):
         decide(lone, sets=0.9)
     nothing = Answers([], np.empty((0, 3), np.float32), (("a.jpg", "truncated"),), ())
-    monkeypatch.setattr(room, "classified", lambda *_: nothing)
-    with pytest.raises(DataError, match=r"not one of its val images can be read, such as a\.jpg: truncated"):
+    monkeypatch.setattr(fit_rules, "classified", lambda *_: nothing)
+    with pytest.raises(DataError, match=r"none of its val images can be read, such as a\.jpg: truncated"):
         decide(trained.run, sets=0.9)

@@ -9,7 +9,7 @@ from cnnkit.api.evaluation.ood import evaluate_ood, ood_files
 from cnnkit.errors import DataError
 from cnnkit.metrics.abstention import Abstention
 
-OWN = np.linspace(0.8, 1.0, 21)  # top probabilities on the model's own images; 95 % of them are at 0.81 or more
+OWN = np.linspace(0.8, 1.0, 21)  # top probabilities of the evaluated images; 95 % are at least 0.81
 RULE = Abstention(0.99, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val")
 
 
@@ -19,25 +19,25 @@ def test_images_in_and_below_a_folder_are_found(gray_images, tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(DataError, match="no images in this folder"):
         ood_files(tmp_path / "void")
-    with pytest.raises(DataError, match="--ood gone: no such folder; name a folder of images that are of none of the model's classes"):
+    with pytest.raises(DataError, match="--ood gone: no such folder; name a folder of images that belong to none of the model's classes"):
         ood_files("gone")
 
 
-def test_without_a_rule_the_threshold_answers_95_of_100_own_images(brightness, gray_images):
-    seen: list[tuple[int, int]] = []
+def test_without_a_rule_the_threshold_accepts_95_percent_of_the_evaluated_images(brightness, gray_images):
+    calls: list[tuple[int, int]] = []
     files = gray_images(255, 128, 230, 5)  # top probabilities of 1, 0.5, 0.9 and 0.98
-    found = evaluate_ood(brightness(), files, OWN, None, lambda done, total: seen.append((done, total)))
+    found = evaluate_ood(brightness(), files, OWN, None, lambda done, total: calls.append((done, total)))
     assert (found.report.n, found.report.stored, found.report.threshold) == (4, False, pytest.approx(0.81))
-    assert [answer.abstained for answer in found.answers] == [False, True, False, False]
+    assert [prediction.abstained for prediction in found.predictions] == [False, True, False, False]
     assert found.report.accepted.value == 0.75
     assert found.report.kept.value == pytest.approx(20 / 21)
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_the_models_own_rule_decides(brightness, gray_images):
+def test_the_rule_of_the_model_gives_the_threshold(brightness, gray_images):
     found = evaluate_ood(brightness(), gray_images(255, 128, 230, 5), OWN, RULE)
     assert (found.report.threshold, found.report.stored) == (0.99, True)
-    assert [answer.abstained for answer in found.answers] == [False, True, True, True]
+    assert [prediction.abstained for prediction in found.predictions] == [False, True, True, True]
 
 
 def test_unreadable_images_are_named_and_not_counted(brightness, gray_images, read_rows):
@@ -60,5 +60,5 @@ def test_unreadable_images_are_named_and_not_counted(brightness, gray_images, re
 
 def test_a_folder_without_a_readable_image_is_refused(brightness):
     Path("broken.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"--ood: not one of 1 images can be read, such as broken\.png: not an image"):
+    with pytest.raises(DataError, match=r"--ood: none of 1 images can be read, such as broken\.png: not an image"):
         evaluate_ood(brightness(), [Path("broken.png")], OWN, None)
