@@ -137,7 +137,7 @@ def test_a_class_called_true_keeps_its_own_column(cli, image_folder, read_rows):
     assert {row["true"] for row in read_rows(run / "eval/test/predictions.csv")} == {"false", "true"}
 
 
-def test_probabilities_need_a_place(cli, trained, tmp_path):
+def test_probabilities_need_a_file(cli, trained, tmp_path):
     lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors"))
     result = cli("eval", "--model", lone, "--data", trained.data, "--probabilities")
     assert result.code == 2
