@@ -18,14 +18,14 @@ def images_of(name: str, tested: Iterable[int], trained: Iterable[int] = ()) -> 
 
 
 def test_equal_test_sets_are_taken_whole_in_the_order_of_the_first_model() -> None:
-    found = common_images([images_of("a", [3, 1, 2]), tested_on("b", [1, 2, 3])], "test", overlap=False)
+    found = common_images([images_of("a", [3, 1, 2]), images_of("b", [1, 2, 3])], "test", overlap=False)
     assert found.images == images([3, 1, 2])
     assert (found.left_out, found.notes) == ((), ())
 
 
 def test_different_test_sets_are_refused_and_the_overlap_is_offered() -> None:
     with pytest.raises(DataError) as caught:
-        common_images([images_of("a", range(10), range(10, 50)), tested_on("b", range(6, 14), range(4))], "test", overlap=False)
+        common_images([images_of("a", range(10), range(10, 50)), images_of("b", range(6, 14), range(4))], "test", overlap=False)
     assert str(caught.value) == (
         "the runs have different test images: a has 10, b has 8; 4 are common to all: compare on those with --overlap; "
         "b was trained on 4 of the test images of a; "
@@ -40,13 +40,13 @@ def test_a_subset_counts_as_a_different_test_set() -> None:
 
 
 def test_the_overlap_is_taken_and_its_size_is_noted() -> None:
-    found = common_images([images_of("a", range(10)), tested_on("b", range(6, 14)), tested_on("c", range(5, 9))], "val", overlap=True)
+    found = common_images([images_of("a", range(10)), images_of("b", range(6, 14)), images_of("c", range(5, 9))], "val", overlap=True)
     assert found.images == images([6, 7, 8])
     assert found.notes == ("compared on the 3 val images that are common to all: a has 10, b has 8, c has 4",)
 
 
 def test_equal_test_sets_with_overlap_give_no_note() -> None:
-    assert common_images([images_of("a", range(3)), tested_on("b", range(3))], "test", overlap=True).notes == ()
+    assert common_images([images_of("a", range(3)), images_of("b", range(3))], "test", overlap=True).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_empty_overlap_names_images_that_nearly_agree(other: tuple[LabelledIm
 
 
 def test_an_image_with_a_copy_in_train_is_noted_and_the_overlap_omits_it() -> None:
-    models = [images_of("a", range(5)), tested_on("b", range(5), [2, 9])]
+    models = [images_of("a", range(5)), images_of("b", range(5), [2, 9])]
     plain = common_images(models, "test", overlap=False)
     assert plain.images == images(range(5))
     (note,) = plain.notes
@@ -85,7 +85,7 @@ def test_an_image_with_a_copy_in_train_is_noted_and_the_overlap_omits_it() -> No
 
 
 def test_an_overlap_of_training_images_alone_is_refused() -> None:
-    models = [images_of("a", range(2), range(2)), tested_on("b", range(2), range(2))]
+    models = [images_of("a", range(2), range(2)), images_of("b", range(2), range(2))]
     with pytest.raises(
         DataError,
         match=r"2 of these images have an exact copy in the train split of a and b, .*no image is left to compare on",
