@@ -58,13 +58,13 @@ def test_eval_finds_rules_on_val_stores_them_and_takes_them_away(cli, trained):
     assert {"abstention", "label_sets"}.isdisjoint(removed.json())
 
 
-def test_a_risk_that_val_cannot_show_is_said_with_what_it_can_and_changes_nothing(cli, trained):
+def test_an_impossible_risk_is_refused_with_a_possible_one_and_changes_nothing(cli, trained):
     before = (trained.run / "best.safetensors").read_bytes()
     result = cli("eval", "--abstain-risk", 0.02)
     assert result.code == 1
     said = " ".join(result.err.split())
     assert "val images cannot guarantee, with 95 % confidence, at most 2 % wrong predictions" in said
-    assert "val images like these would show 2 %" in said or "it takes a better model" in said
+    assert "similar val images would guarantee 2 %" in said or "train a better model" in said
     assert (trained.run / "best.safetensors").read_bytes() == before
     assert not (trained.run / "eval").exists()
 
