@@ -120,7 +120,7 @@ def test_views_and_rules_do_not_mix(cli, trained):
     assert (refused.code, "leave out --tta" in refused.err) == (2, True)
     several = cli("eval", "--tta", "--json")
     assert several.code == 0, several.err
-    assert "were found without --tta" in several.err
+    assert "were fitted without --tta" in several.err
     assert "abstention" not in several.json()
 
 
