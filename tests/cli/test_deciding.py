@@ -137,7 +137,7 @@ def test_a_lone_model_file_has_no_val_images(cli, trained, tmp_path):
     lone.write_bytes((trained.run / "best.safetensors").read_bytes())
     result = cli("eval", "--model", lone, "--data", trained.data, "--abstain-risk", 0.5)
     assert result.code == 2
-    assert "so its validation images are not known; name the run: --model RUN" in " ".join(result.err.split())
+    assert "so its validation images are unknown; name the run: --model RUN" in " ".join(result.err.split())
 
 
 def test_out_of_distribution_images_are_counted(cli, trained, read_rows, tmp_path):
