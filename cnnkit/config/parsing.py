@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from unicodedata import normalize
 
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -51,8 +52,11 @@ def duration(value: object) -> object:
 
 
 def words(value: object) -> object:
-    """Read ``"a, b"`` as the tuple ("a", "b")."""
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+    """Read ``"a, b"`` as the tuple ("a", "b"), each in Unicode's composed form (NFC), which the names of classes have."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(word, str) for word in given):
+        return value
+    return tuple(normalize("NFC", word.strip()) for word in given if word.strip())
 
 
 Duration = Annotated[float, BeforeValidator(duration)]  # seconds, given as 1h30m, for example

@@ -107,9 +107,15 @@ def _recipes() -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """Return the document of the TOML file `file`, with or without a byte order mark."""
+    stored = b""
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        stored = file.read_bytes()
+        return tomllib.loads(stored.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = stored.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"--config {file}: not a TOML file: line {line} is not UTF-8; save the file with the encoding UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {file}: not a TOML file: {error}; for an example, type: cnnkit train --print-config") from None

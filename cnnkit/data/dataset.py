@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,25 +113,37 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
             raise DataError(f"--classes: one class, {chosen[0]!r}; a classifier needs at least two; {source.name} has: {listed(present)}")
         empty = empty_classes(source)
         folders = f"; the class folders without an image are {listed(map(repr, empty))}" if empty else ""
-        raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two class folders{folders}")
+        raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two{_nested_classes(source)}{folders}")
     kept = set(chosen)
     return [record for record in source.records if record.label in kept], tuple(chosen)
+
+
+def _nested_classes(source: Source) -> str:
+    """Return the advice for a source of one class whose folders look like the classes; an empty text if it has none."""
+    if not Path(source.name).is_dir():
+        return ""
+    deep = [record.path.split("/")[:-1] for record in source.records if record.split is None]
+    nested = natural_order(list({parts[1] for parts in deep if len(parts) > 1}))
+    if len(nested) < 2:  # noqa: PLR2004 (a classifier needs two classes)
+        return " class folders"
+    return f"; if its folders {listed(nested)} are the classes, type: --data {shlex.quote(f'{source.name}/{deep[0][0]}')}"
 
 
 def typical_side(source: Source, records: Sequence[Record]) -> int:
     """Return the median of the shorter sides, in pixels, of up to `MAX_SIZE_SAMPLES` images spread over the source."""
     step = -(-len(records) // MAX_SIZE_SAMPLES)
-    lengths = []
+    lengths: list[int] = []
+    first_error = ""
     for record in records[::step]:
         try:
             stored = source.read(record)
             lengths.append(min(image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]))
-        except UndecodableError:
-            continue  # the scan reports the image
+        except UndecodableError as error:
+            first_error = first_error or f"{record.path}: {error}"  # the scan reports the image
     if not lengths:
         raise DataError(
-            f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {records[0].path}; "
-            f"cnnkit doctor lists the reasons"
+            f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {first_error}; "
+            f"all reasons: cnnkit doctor {shlex.quote(source.name)}"
         )
     return int(np.median(lengths))
 
@@ -179,7 +193,7 @@ def _split_dataset(
         files = listed((f"{path}: {reason}" for path, reason in bad), separator="\n  ")
         raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n  {files}")
     good = np.array([row for row, item in enumerate(store.facts) if not item.error], np.int64)
-    _check_classes_left(source, records, good, classes)
+    _check_classes_left(source, records, store, good, classes)
     kept = [records[row] for row in good]
     hashes = [store.facts[row].sha256 for row in good]
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
@@ -217,11 +231,15 @@ def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
         raise DataError(f"--split: the data itself has the splits {have}, so there is nothing to split; leave --split out")
 
 
-def _check_classes_left(source: Source, records: Sequence[Record], good: NDArray[np.int64], classes: Sequence[str]) -> None:
+def _check_classes_left(source: Source, records: Sequence[Record], store: Scan, good: NDArray[np.int64], classes: Sequence[str]) -> None:
     left = Counter(records[row].label for row in good)
     for name in classes:
         if not left[name]:
-            raise DataError(f"{source.name}: class {name!r} has no readable image; repair its files, or leave it out with --classes")
+            row = next(row for row in store.bad if records[row].label == name)
+            raise DataError(
+                f"{source.name}: class {name!r} has no readable image, such as {records[row].path}: {store.facts[row].error}; "
+                f"repair its files, or leave it out with --classes"
+            )
 
 
 def check_splits(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ sources are entry points of the group ``cnnkit.sources``, both of cnnkit and of 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ from cnnkit.errors import DataError, PluginError, closest
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS: tuple[str, ...] = (TRAIN, VAL, TEST)
-ALIASES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "test": TEST, "testing": TEST}
+ALIASES = {
+    **{"train": TRAIN, "training": TRAIN},
+    **{"val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "eval": VAL},
+    **{"test": TEST, "testing": TEST},
+}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
@@ -111,6 +116,11 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
 def empty_classes(source: Source) -> Mapping[str, int]:
     """Return the class folders of `source` without an image, with their number of other files; a source may know of none."""
     return getattr(source, "empty_classes", {})
+
+
+def one_form(name: str) -> str:
+    """Return `name` in Unicode's composed form (NFC); macOS and some archivers write the decomposed form of the same name."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _kind_and_name(data: str) -> tuple[str, str]:

@@ -399,3 +399,16 @@ def test_a_recipe_neither_splits_the_data_nor_mirrors_digits(name: str) -> None:
     assert config.data == DataConfig()  # data with its own split would refuse another --split
     assert resolve_augmentation(config.augment, ("cats", "dogs"))[0].flip == "h"
     assert resolve_augmentation(config.augment, ("6", "9"))[0].flip == "none"
+
+
+def test_a_file_of_settings_may_come_from_any_system() -> None:
+    Path("s.toml").write_bytes("\ufeff[data]\r\ndata = 'café'\r\n".encode())
+    assert resolve({}, file=Path("s.toml")).data.data == "café"
+    Path("s.toml").write_bytes(b"[data]\ndata = 'caf\xe9'\n")
+    with pytest.raises(ConfigError, match=r"--config s\.toml: not a TOML file: line 2 is not UTF-8; save the file with the encoding UTF-8"):
+        resolve({}, file=Path("s.toml"))
+
+
+@pytest.mark.parametrize("classes", ["cafe\u0301, tea", ("cafe\u0301", "tea"), ["caf\u00e9", " tea "]])
+def test_class_names_are_composed(classes: object) -> None:
+    assert resolve({"data": {"classes": classes}}).data.classes == ("caf\u00e9", "tea")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cnnkit.data.image import SUFFIXES
-from cnnkit.data.source import ALIASES, TRAIN, Record, Request, SourceKind
-from cnnkit.data.sources.layout import is_litter, read_layout, suffix_of
+from cnnkit.data.source import TRAIN, Record, Request, SourceKind
+from cnnkit.data.sources.layout import is_litter, read_layout, read_split, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
 from cnnkit.errors import DataError
@@ -98,7 +98,7 @@ def wrapping_folder(names: Iterable[str]) -> str:
     for depth in range(max(map(len, folders), default=1) - 1):  # the innermost folder is a class
         tops = {folder[depth] for folder in folders if len(folder) > depth}
         top = tops.pop()
-        if tops or ALIASES.get(top.lower()) == TRAIN:
+        if tops or read_split(top) == TRAIN:
             break
         wrapper += f"{top}/"
     return wrapper

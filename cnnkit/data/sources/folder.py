@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from cnnkit.data.image import SUFFIXES, read_file
 from cnnkit.data.source import Record, Request, SourceKind
-from cnnkit.data.sources.layout import is_litter, natural_key, read_layout, suffix_of
-from cnnkit.errors import DataError
+from cnnkit.data.sources.layout import is_litter, natural_key, own_folder, own_folders, read_layout, suffix_of
+from cnnkit.errors import ConfigError, DataError
 
 
 class FolderSource:
@@ -48,9 +48,31 @@ def file_stamp(path: str) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in and below `folder`, in natural order, without hidden files and files of systems or tools."""
-    found = [path for path in files_below(str(folder)) if suffix_of(path) in SUFFIXES]
-    return [folder / path for path in sorted(found, key=natural_key)]
+    """Return the image files in and below `folder`, in natural order, without hidden files and files of systems, tools and cnnkit."""
+    return [folder / path for path in sorted_files(folder)[0]]
+
+
+def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the image files in and below `folder` and the other files, relative to it, in natural order.
+
+    Hidden files and files of systems, tools and cnnkit are in neither list.
+    """
+    every = list(files_below(str(folder)))
+    written = own_folders(every)
+    files = (path for path in every if not path.endswith("/") and not (written and own_folder(path, written)))
+    kept = sorted(files, key=natural_key)
+    images = [path for path in kept if suffix_of(path) in SUFFIXES]
+    return images, [path for path in kept if suffix_of(path) not in SUFFIXES]
+
+
+def check_outside(out: Path, data: str) -> None:
+    """Raise `ConfigError` if the folder `out` lies in the folder `data`: its pictures would count as images."""
+    inside = Path(data)
+    if inside.is_dir() and out.resolve().is_relative_to(inside.resolve()):
+        raise ConfigError(
+            f"--out {out}: lies inside the data {data}, where the pictures of cnnkit do not belong; name a folder elsewhere, "
+            f"such as --out {inside.resolve().parent / 'runs'}"
+        )
 
 
 def files_below(root: str) -> Iterator[str]:

@@ -8,12 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnnkit.data.image import SUFFIXES
-from cnnkit.data.source import ALIASES, TRAIN, Record
-from cnnkit.errors import DataError
+from cnnkit.data.source import ALIASES, TRAIN, Record, one_form
+from cnnkit.errors import DataError, listed
 
 # Names of files and folders that systems and tools leave behind. Hidden names such as .ipynb_checkpoints and .DS_Store count as
 # litter too.
 LITTER_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+# Files of cnnkit: a folder that holds all of one set is a run directory or the folder of an evaluation or of pictures, whatever its name.
+OWN_FILES = (
+    frozenset({"config.json", "split.csv"}),
+    frozenset({"best.safetensors"}),
+    frozenset({"metrics.json", "predictions.csv"}),
+    frozenset({"explain.json"}),
+    frozenset({"compare.json"}),
+    frozenset({"learning-curve.json"}),
+)
+OWN_NAMES = tuple(frozenset[str]().union(*OWN_FILES))
+# Words beside train, val and test in the names of split folders of well-known downloads: training_set, test-images, val2017, fold_1.
+SPLIT_FILLERS = frozenset({"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "split", "folder"})
+OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv"})
 _NUMBER = re.compile(r"(\d+)")
 NaturalKey = tuple[list[str | int], str]
 
@@ -22,17 +35,24 @@ NaturalKey = tuple[list[str | int], str]
 class Layout:
     """The records of some files, the number of loose images, and the number of other files by suffix.
 
-    `empty_classes` holds the class folders without an image, with their number of other files.
+    `empty_classes` holds the class folders without an image, with their number of other files. `own` counts the images in folders of
+    cnnkit by folder. `remarks` say how names of folders were understood.
     """
 
     records: tuple[Record, ...]
     loose: int
     other: Counter[str]
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
+    own: Counter[str] = field(default_factory=Counter[str])
+    remarks: tuple[str, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the files that were left out."""
-        notes = [f"{self.loose:,} images outside of class folders were left out"] if self.loose else []
+        notes = [*self.remarks]
+        if self.loose:
+            notes.append(f"{self.loose:,} images outside of class folders were left out")
+        if self.own:
+            notes.append(f"{self.own.total():,} images in folders that cnnkit wrote were left out: {listed(self.own)}")
         if self.other:
             kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.other.most_common(4))
             notes.append(f"{self.other.total():,} files that are no images were left out ({kinds})")
@@ -42,6 +62,11 @@ class Layout:
         """Raise `DataError` if no class folder holds an image; `name` is the name of the source."""
         if self.records:
             return
+        if self.own:
+            raise DataError(
+                f"--data {name}: its images lie in folders that cnnkit wrote ({listed(self.own)}), which are no data; "
+                f"name the folder of your images, for a run the one that this tells: cnnkit info RUN"
+            )
         found = ""
         if self.loose:
             found = f"; there are {self.loose} images outside of class folders: move each into a folder named after its class"
@@ -56,13 +81,20 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
     A path that ends with ``/`` is a folder without entries. Records are sorted by class name, then by path in natural order. `name` is
     the name of the source. Raises `DataError` if other folders of images stand beside split folders, or two folders mean the same split.
     """
+    every = list(paths)
+    written = own_folders(every)
     loose = 0
+    own: Counter[str] = Counter()
     other: Counter[str] = Counter()
     images: list[tuple[str, list[str]]] = []
     without: list[list[str]] = []  # the parts of paths that are no images
-    for path in paths:
-        parts = path.split("/", 2)
+    for path in every:
         suffix = suffix_of(path)
+        folder = own_folder(path, written) if written else None
+        if folder:
+            own[folder] += suffix in SUFFIXES
+            continue
+        parts = path.split("/", 2)
         if len(parts) == 1:
             loose += suffix in SUFFIXES
         elif suffix in SUFFIXES:
@@ -70,14 +102,25 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
         else:
             without.append(parts)
             other[suffix] += not path.endswith("/")
-    splits = _split_folders({parts[0] for _, parts in images}, name)
+    splits, remarks = _split_folders({parts[0] for _, parts in images}, name)
     if not splits:
-        records = _in_order([(parts[0], None, path) for path, parts in images])
-        return Layout(records, loose, +other, _empty(records, [(parts[0], parts[-1]) for parts in without if len(parts) > 1]))
-    inside = [(parts[1], splits[parts[0]], path) for path, parts in images if len(parts) > 2]  # noqa: PLR2004 (split, class, file)
-    records = _in_order(inside)
-    empty = _empty(records, [(parts[1], parts[2]) for parts in without if len(parts) > 2 and parts[0] in splits])  # noqa: PLR2004
-    return Layout(records, loose + len(images) - len(inside), +other, empty)
+        records = _in_order([(one_form(parts[0]), None, path) for path, parts in images])
+        empty = _empty(records, [(one_form(parts[0]), parts[-1]) for parts in without if len(parts) > 1])
+        return Layout(records, loose, +other, empty, +own)
+    doubled = _doubled_folders(images)
+    remarks += [f"the folder {folder!r} inside {top!r} does not count as a class" for top, folder in doubled.items()]
+    placed = [(_inside_split(parts, doubled), splits[parts[0]], path) for path, parts in images]
+    records = _in_order([(one_form(names[0]), split, path) for names, split, path in placed if len(names) > 1])
+    others = [_inside_split(parts, doubled) for parts in without if parts[0] in splits]
+    empty = _empty(records, [(one_form(names[0]), names[1]) for names in others if len(names) > 1])
+    return Layout(records, loose + len(images) - len(records), +other, empty, +own, tuple(remarks))
+
+
+def _inside_split(parts: Sequence[str], doubled: Mapping[str, str]) -> Sequence[str]:
+    """Return class folder and rest of the path with `parts` (split folder, next folder, rest); fewer for a path in no class folder."""
+    if parts[0] not in doubled:
+        return parts[1:]
+    return parts[2].split("/", 1) if len(parts) > 2 and parts[1] == doubled[parts[0]] else ()  # noqa: PLR2004 (as above)
 
 
 def suffix_of(path: str) -> str:
@@ -103,6 +146,46 @@ def natural_order(names: Sequence[str]) -> list[str]:
     return sorted(names, key=natural_key)
 
 
+def own_folders(paths: Iterable[str]) -> frozenset[str]:
+    """Return the folders among `paths` that cnnkit wrote, by the files in them: runs, evaluations, pictures."""
+    marks: defaultdict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        if path.endswith(OWN_NAMES):
+            folder, _, file = path.rpartition("/")
+            marks[folder].add(file)
+    return frozenset(folder for folder, files in marks.items() if any(needed <= files for needed in OWN_FILES))
+
+
+def own_folder(path: str, written: frozenset[str]) -> str | None:
+    """Return the outermost of the folders `written` by cnnkit that holds `path`, ``.`` for the root; None if there is none."""
+    if "" in written:
+        return "."
+    parts = path.split("/")[:-1]
+    above = ("/".join(parts[: depth + 1]) for depth in range(len(parts)))
+    return next((folder for folder in above if folder in written), None)
+
+
+def read_split(name: str) -> str | None:
+    """Return the split that the name of a folder means, such as test for ``test_images``; None if it reads as a class.
+
+    The result is an empty text for a name that reads as a split but as none of train, val and test, such as ``fold1``.
+    """
+    words = [_split_word(word) for word in re.findall(r"[^\W\d_]+", name.lower())]
+    meant = [word for word in words if word not in SPLIT_FILLERS]
+    if not words or any(word not in ALIASES and word not in OTHER_SPLITS for word in meant):
+        return None
+    found = {ALIASES.get(word, "") for word in meant}
+    if not found:
+        return "" if OTHER_SPLITS.intersection(words) else None
+    return found.pop() if len(found) == 1 else ""
+
+
+def _split_word(word: str) -> str:
+    """Return `word` without a filler at its end: ``train`` for ``trainset``."""
+    short = (word.removesuffix(filler) for filler in SPLIT_FILLERS if word.endswith(filler))
+    return next((rest for rest in short if rest in ALIASES), word)
+
+
 def _empty(records: Sequence[Record], others: Sequence[tuple[str, str]]) -> dict[str, int]:
     """Return the folders of `others` (folder, rest of the path) that are no class of `records`, with their number of files."""
     known = {record.label for record in records}
@@ -113,19 +196,38 @@ def _empty(records: Sequence[Record], others: Sequence[tuple[str, str]]) -> dict
     return dict(files)
 
 
-def _split_folders(folders: set[str], name: str) -> dict[str, str]:
-    """Return the split of each top folder; empty if the top folders are classes."""
-    splits = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
-    if TRAIN not in splits.values():
-        return {}
+def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[str]]:
+    """Return the split of each top folder, with remarks; empty if the top folders are classes."""
+    exact = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
+    read = {folder: exact[folder] or read_split(folder) for folder in exact}
+    if TRAIN not in exact.values() and (not read or None in read.values()):
+        return {}, []
+    named = ", ".join(map(repr, read))
+    if TRAIN not in read.values():
+        plural = "s read as splits, not as classes" if len(read) > 1 else " reads as a split, not as a class"
+        raise DataError(
+            f"--data {name}: the name{plural}: {named}, and there is no folder train. To use one of them: --data {name}/{next(iter(read))}; "
+            f"to train, put class folders into train, val and test; if they are classes, list the images in a CSV (path,label)"
+        )
     taken: dict[str, str] = {}
-    for folder, split in splits.items():
-        if split is None:
+    for folder, split in read.items():
+        if not split:
             raise DataError(f"--data {name}: the folder {folder!r} beside train is no split; allowed: train, val, test; move it elsewhere")
         if split in taken:
             raise DataError(f"--data {name}: the folders {taken[split]!r} and {folder!r} both mean the split {split}; keep one")
         taken[split] = folder
-    return {folder: split for split, folder in taken.items()}
+    understood = [f"{folder!r} as {split}" for split, folder in taken.items() if not exact[folder]]
+    remarks = [f"folders were understood as splits: {', '.join(understood)}; for other splits rename them"] if understood else []
+    return {folder: split for split, folder in taken.items()}, remarks
+
+
+def _doubled_folders(images: Sequence[tuple[str, list[str]]]) -> dict[str, str]:
+    """Return the folder between a split folder and its class folders where unpacking doubled it: ``test_set/test_set/cats``."""
+    inner: defaultdict[str, set[str]] = defaultdict(set)
+    for path, parts in images:
+        deep = path.count("/") > 2  # noqa: PLR2004 (split, folder, class, file)
+        inner[parts[0]].add(parts[1] if deep else "")
+    return {top: folder for top, found in inner.items() if len(found) == 1 and (folder := next(iter(found))).lower() == top.lower()}
 
 
 def _in_order(images: Sequence[tuple[str, str | None, str]]) -> tuple[Record, ...]:

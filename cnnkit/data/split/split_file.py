@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnkit.data.source import ALIASES, Record
+from cnnkit.data.csv_file import NO_COLUMN, open_csv
+from cnnkit.data.source import ALIASES, SPLITS, Record, one_form
 from cnnkit.data.split.split import Sample
 from cnnkit.errors import DataError
 from cnnkit.files import csv_text
@@ -34,8 +34,9 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
     pins: list[str | None] = []
     found: set[str] = set()
     for record, content in zip(records, hashes, strict=True):
-        split = by_path.get(record.path)
-        found.add(record.path)
+        path = one_form(record.path)
+        split = by_path.get(path)
+        found.add(path)
         if split is None:
             split = by_content.get(content)
         if split and record.split and split != record.split:
@@ -61,23 +62,19 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
 def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:
     by_path: dict[str, str] = {}
     by_content: dict[str, str] = {}
-    try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            reader = csv.DictReader(text)
-            columns = reader.fieldnames or []
-            missing = [name for name in ("path", "split") if name not in columns]
-            if missing:
-                raise DataError(
-                    f"--split-file {file}: no column {' or '.join(missing)}; it has: {', '.join(columns) or 'nothing'}; "
-                    f"cnnkit split DATA writes such a file"
-                )
-            for row in reader:
-                split = ALIASES.get((row["split"] or "").strip().lower())
-                if split is None:
-                    raise DataError(f"--split-file {file}, line {reader.line_num}: {row['split']!r} is no split; allowed: train, val, test")
-                by_path[row["path"]] = split
-                if row.get("sha256"):
-                    by_content[row["sha256"]] = split
-    except OSError as error:
-        raise DataError(f"--split-file {file}: cannot be read: {error.strerror or error}") from None
+    with open_csv(file, f"--split-file {file}") as table:
+        path, split, content = map(table.column, ("path", "split", "sha256"))
+        missing = [name for name, index in (("path", path), ("split", split)) if index == NO_COLUMN]
+        if missing:
+            raise DataError(
+                f"{table.name}: no column {' or '.join(missing)}; it has: {', '.join(table.header) or 'nothing'}; "
+                f"cnnkit split DATA writes such a file"
+            )
+        for cells in table.rows():
+            assigned = ALIASES.get(cells[split].strip().lower())
+            if assigned is None:
+                raise DataError(f"{table.here}: {cells[split]!r} is no split; allowed: {', '.join(SPLITS)}")
+            by_path[one_form(cells[path])] = assigned
+            if content != NO_COLUMN and cells[content]:
+                by_content[cells[content]] = assigned
     return by_path, by_content

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnkit.data.source import Record
-from cnnkit.data.sources.layout import Layout, is_litter, natural_order, read_layout, suffix_of
+from cnnkit.data.sources.layout import Layout, is_litter, natural_order, read_layout, read_split, suffix_of
 from cnnkit.errors import DataError
 
 
@@ -35,7 +35,7 @@ def test_the_suffix_of_a_name(path: str, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("training", "valid", "testing"), ("Train", "validation", "TEST"), ("TRAIN", "dev", "Test")]
+    "names", [("train", "val", "test"), ("training", "valid", "testing"), ("train", "eval", "test"), ("Train", "validation", "TEST"), ("TRAIN", "dev", "Test")]
 )
 def test_split_folders_fix_the_split_under_any_of_their_names(names: Sequence[str]) -> None:
     records = read(*(f"{name}/{label}/1.jpg" for name in names for label in ("ants", "bees"))).records
@@ -45,6 +45,86 @@ def test_split_folders_fix_the_split_under_any_of_their_names(names: Sequence[st
 
 def test_without_train_folders_named_val_and_test_are_classes() -> None:
     assert [(record.label, record.split) for record in read("test/1.jpg", "other/1.jpg").records] == [("other", None), ("test", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("training_set", "train"), ("Test_Set", "test"), ("val2017", "val"), ("TrainImages", "train"), ("images-test", "test")),
+        *(("testdataset", "test"), ("eval", "val"), ("fold1", ""), ("split_2", ""), ("train_val", ""), ("holdout", "")),
+        *((name, None) for name in ("cats", "train station", "images", "data", "1", "", "setter", "contest", "testudo", "valley")),
+    ],
+)
+def test_names_of_split_folders_are_told_from_names_of_classes(name: str, split: str | None) -> None:
+    assert read_split(name) == split
+
+
+def test_split_folders_of_well_known_downloads_are_understood_and_named() -> None:
+    layout = read(*(f"{split}/{split}/{label}/1.jpg" for split in ("training_set", "test_set") for label in ("cats", "dogs")))
+    assert [(record.path, record.label, record.split) for record in layout.records][:2] == [
+        ("test_set/test_set/cats/1.jpg", "cats", "test"),
+        ("test_set/test_set/dogs/1.jpg", "dogs", "test"),
+    ]
+    assert {record.split for record in layout.records} == {"train", "test"}
+    assert layout.notes() == (
+        "folders were understood as splits: 'test_set' as test, 'training_set' as train; for other splits rename them",
+        "the folder 'training_set' inside 'training_set' does not count as a class",
+        "the folder 'test_set' inside 'test_set' does not count as a class",
+    )
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("fold1", "fold2"), "the names read as splits, not as classes: 'fold1', 'fold2', and there is no folder train"),
+        (("valid", "test"), "the names read as splits, .*: 'test', 'valid'.* To use one of them: --data d/test; .*in a CSV"),
+        (("test_set",), "the name reads as a split, not as a class: 'test_set'"),
+        (("train1", "train2"), "the folders 'train1' and 'train2' both mean the split train; keep one"),
+        (("training_set", "fold1"), "the folder 'fold1' beside train is no split"),
+    ],
+)
+def test_folders_whose_names_all_read_as_splits_are_no_classes(folders: Sequence[str], message: str) -> None:
+    for deep in ("", "/cats"):
+        with pytest.raises(DataError, match=message):
+            read(*(f"{folder}{deep}/1.jpg" for folder in folders))
+
+
+def test_a_class_beside_a_name_that_reads_as_a_split_keeps_both_classes() -> None:
+    assert {record.label for record in read("test_set/1.jpg", "cats/1.jpg").records} == {"test_set", "cats"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("config.json", "split.csv", "curves.png"),
+        ("best.safetensors", "eval/test/confusion.png"),
+        ("metrics.json", "predictions.csv", "confusion.png"),
+        ("explain.json", "a-1.png"),
+        ("compare.json", "compare.png"),
+        ("learning-curve.json", "learning-curve.png"),
+    ],
+)
+def test_folders_that_cnnkit_wrote_are_left_out_and_named(files: Sequence[str]) -> None:
+    own = [f"{place}/{file}" for place in ("runs/my-run", "cats/saved") for file in files]
+    layout = read("cats/1.jpg", "dogs/1.jpg", *own)
+    assert [record.path for record in layout.records] == ["cats/1.jpg", "dogs/1.jpg"]
+    assert layout.notes() == ("2 images in folders that cnnkit wrote were left out: runs/my-run, cats/saved",)
+
+
+def test_a_class_folder_with_one_such_name_stays_a_class() -> None:
+    assert len(read("cats/1.jpg", "cats/config.json", "dogs/1.jpg", "dogs/split.csv").records) == 2
+
+
+def test_data_of_runs_alone_is_refused() -> None:
+    with pytest.raises(DataError, match=r"its images lie in folders that cnnkit wrote \(001-a\), which are no data; name the folder of your"):
+        read("001-a/config.json", "001-a/split.csv", "001-a/curves.png").check("d")
+    with pytest.raises(DataError, match=r"that cnnkit wrote \(\.\)"):
+        read("best.safetensors", "eval/confusion.png").check("d")
+
+
+def test_composed_and_decomposed_class_names_are_one_class() -> None:
+    assert [record.label for record in read("caf\u00e9/1.jpg", "cafe\u0301/2.jpg").records] == ["caf\u00e9"] * 2
+    assert read("train/cafe\u0301/2.jpg").records == (Record("train/cafe\u0301/2.jpg", "caf\u00e9", "train"),)
 
 
 def test_a_folder_of_images_beside_train_that_is_no_split_is_refused() -> None:

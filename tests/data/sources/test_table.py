@@ -68,8 +68,9 @@ def test_paths_are_relative_to_the_table_or_absolute(table: Write, tmp_path: Pat
     for where, name in ((tmp_path, "deep/t.csv"), (base, "t.csv"), (tmp_path.parent, str(base / "t.csv"))):
         monkeypatch.chdir(where)
         source = TableSource(Path(name))
-        assert [record.path for record in source.records] == ["1.jpg", "2.jpg", str(outside), "../outside.jpg"]
-        assert [source.read(record) for record in source.records] == [b"one", b"two", b"outside", b"outside"]
+        assert [record.path for record in source.records] == ["1.jpg", "2.jpg", str(outside)]
+        assert source.notes == ("1 rows that repeat another were left out",)
+        assert [source.read(record) for record in source.records] == [b"one", b"two", b"outside"]
 
 
 def test_no_image_file_is_opened_before_it_is_read(table: Write, tmp_path: Path) -> None:
@@ -98,10 +99,10 @@ def test_files_of_any_name_are_read(tmp_path: Path) -> None:
         rows.writerow(["path", "label"])
         for number, name in enumerate(NAMES):
             Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(bytes([number]))
-            rows.writerow([os.fsdecode(name), "kaf\udce9"])
+            rows.writerow([os.fsdecode(name), "café"])
     source = TableSource(tmp_path / "t.csv")
     assert [source.read(record) for record in source.records] == [bytes([number]) for number in range(len(NAMES))]
-    assert {record.label for record in source.records} == {"kaf\udce9"}
+    assert {record.label for record in source.records} == {"café"}
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map(lambda text: f"x{text}"))
@@ -176,3 +177,52 @@ def test_an_empty_column_of_groups_is_refused_if_given(table: Write) -> None:
 def test_a_tsv_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("path\tlabel\n1.jpg\tants\n")
     assert isinstance(open_source("t.tsv"), TableSource)
+
+
+def test_one_file_under_two_spellings_counts_once_or_is_refused(table: Write, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(b"x")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a" / "1.jpg")
+    source = TableSource(table("path,label\na/1.jpg,x\na//1.jpg,x\na/./1.jpg,x\na/../a/1.jpg,x\nlink.jpg,x\n"))
+    assert [record.path for record in source.records] == ["a/1.jpg"]
+    assert source.notes == ("4 rows that repeat another were left out",)
+    with pytest.raises(DataError, match=r"line 3: 'a/1\.jpg' has the label 'y', but 'x' in line 2; keep one"):
+        TableSource(table("path,label\na/1.jpg,x\na//1.jpg,y\n"))
+    with pytest.raises(
+        DataError, match=r"line 3: 'link\.jpg' has the label 'y', but 'x' in line 2, where the same file is called 'a/1\.jpg'; keep one"
+    ):
+        TableSource(table("path,label\na/1.jpg,x\nlink.jpg,y\n"))
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [
+        ("im/1.jpg", r"No such file or directory: meta/im/1\.jpg; paths are relative to the folder of the CSV, meta, and this one fits the"),
+        ("im/2.jpg", r"No such file or directory: meta/im/2\.jpg; paths are relative to the folder of the CSV, meta$"),
+        (r"im\\1.jpg", r"No such file or directory: .*; the path has backslashes: write / between folders$"),
+        ("/im/1.jpg", r"No such file or directory: /im/1\.jpg$"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_where_it_was_looked_for_and_why(path: str, cause: str) -> None:
+    for folder in ("im", "meta"):
+        Path(folder).mkdir()
+    Path("im/1.jpg").write_bytes(b"x")
+    Path("meta/t.csv").write_text(f"path,label\n{path},a\n")
+    source = TableSource(Path("meta/t.csv"))
+    with pytest.raises(UndecodableError, match=cause):
+        source.read(source.records[0])
+
+
+def test_labels_and_paths_have_one_unicode_form(table: Write, tmp_path: Path) -> None:
+    (tmp_path / "cafe\u0301.jpg").write_bytes(b"x")
+    source = TableSource(table("path,label\ncaf\u00e9.jpg,caf\u00e9\n2.jpg,cafe\u0301\n"))
+    assert {record.label for record in source.records} == {"caf\u00e9"}
+    assert source.read(source.records[0]) == b"x"
+    assert source.stamp(source.records[0]) != "missing"
+
+
+@pytest.mark.parametrize("column", ["label", "group"])
+def test_a_name_that_is_not_utf_8_is_refused_with_its_line(table: Write, column: str) -> None:
+    cells = {"label": b"caf\xe9,g", "group": b"a,caf\xe9"}
+    with pytest.raises(DataError, match=rf"t\.csv, line 3: the {column} b'caf\\xe9' is not UTF-8; in Windows-1252 it is 'café'"):
+        TableSource(table(b"path,label,group\n1.jpg,a,g\n2.jpg," + cells[column] + b"\n"))

@@ -41,12 +41,25 @@ def test_aliases_bom_and_names_of_any_bytes(file: Path) -> None:
     assert pins(file, b"\xef\xbb\xbfpath,split\na/\xff.jpg,Validation\n")[0] == [None, None, None, "val"]
 
 
+def test_the_file_may_come_from_a_spreadsheet_of_any_system(file: Path) -> None:
+    content = f"\ufeffSHA256;Split;Path\r\n{HASHES[1]};test;b/x.jpg\r\n;Eval;a/1.jpg\r\n\r\n"
+    assert pins(file, content)[0] == ["val", "test", None, None]
+
+
+def test_composed_and_decomposed_paths_are_one_path(file: Path) -> None:
+    records = [Record("cafe\u0301/1.jpg", "a"), Record("tea/1.jpg", "b")]
+    file.write_text("path,split\ncaf\u00e9/1.jpg,test\ntea/1.jpg,train\n", "utf-8")
+    assert read_pins(file, records, ["", ""]) == (["test", "train"], ())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path,label\na/1.jpg,a\n", r"no column split; it has: path, label; cnnkit split DATA writes such a file"),
         ("", r"no column path or split; it has: nothing"),
         ("path,split\na/1.jpg,train\na/2.jpg,hold-out\n", r"line 3: 'hold-out' is no split; allowed: train, val, test"),
+        ("path,split\na/1.jpg\n", r"line 2: 1 cells, but the first line names 2 columns"),
+        ("path,split,split\na/1.jpg,train,val\n", r"two columns are named 'split'; keep one"),
         ("path,split\nb/1.jpg,train\n", r"none of its 1 paths is in the data, such as b/1.jpg; the data has paths such as a/1.jpg"),
     ],
 )
