@@ -40,7 +40,10 @@ def command(
     _check_ending("--sheet", sheet, ".png")
     chosen = resolve(by_section({"data": data, **given})).data
     from cnnkit.api.images.doctor import examine
+    from cnnkit.data.sources.folder import check_outside
 
+    if sheet is not None:
+        check_outside(sheet, data, "--sheet")
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         health = examine(

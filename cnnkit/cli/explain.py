@@ -54,12 +54,15 @@ def command(
     from cnnkit.api.inference.explain import open_explainer
     from cnnkit.api.inference.predict import image_paths
     from cnnkit.api.inference.target import find_target
+    from cnnkit.data.sources.folder import check_outside
 
     target = find_target(model)
     console.say_model(target)
     files = image_paths(images)
     explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
     folder = out or (target.run.path if target.run else Path()) / "explain"
+    for place in images:
+        check_outside(folder, str(place))
     check_writable(folder)
     rows: list[dict[str, object]] = []
     kept: list[Explanation] = []

@@ -49,7 +49,9 @@ def command(
         raise ConfigError(f"--out {out}: the ending must be {ENDING}")
     settings = resolve(by_section(given), recipe=recipe, file=config)
     from cnnkit.api.training.lr_find import find_lr
+    from cnnkit.data.sources.folder import check_outside
 
+    check_outside(out, settings.data.data)
     screen = console.err()
     with console.progress(screen, "images") as update:
         finding = find_lr(settings, steps=steps, progress=update)

@@ -54,7 +54,10 @@ def command(
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
     settings = resolve(by_section({"data": data, **given}), recipe=recipe)
     from cnnkit.api.images.preview import preview as draw
+    from cnnkit.data.sources.folder import check_outside
 
+    if out.suffix.lower() == ".png":
+        check_outside(out, data)
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         shown = draw(settings, images_per_class=images_per_class, variants=variants, progress=update)

@@ -71,10 +71,10 @@ class CsvFile:
         """Raise a `DataError` with the line and the way out unless `value`, named `what`, is UTF-8."""
         if _SURROGATE.search(value):
             stored = value.encode("utf-8", "surrogateescape")
-            copy = self._path.with_stem(f"{self._path.stem}-utf8")
+            file, copy = (shlex.quote(str(path)) for path in (self._path, self._path.with_stem(f"{self._path.stem}-utf8")))
             raise DataError(
                 f"{self.here}: the {what} {stored!r} is not UTF-8; in Windows-1252 it is {stored.decode('cp1252', 'replace')!r}. "
-                f"Save the file as 'CSV UTF-8', or type: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(self._path))} > {shlex.quote(str(copy))}"
+                f"Save the file as 'CSV UTF-8', or type: iconv -f WINDOWS-1252 -t UTF-8 {file} > {copy}"
             )
 
 
@@ -94,4 +94,3 @@ def open_csv(path: Path, name: str) -> Generator[CsvFile]:
         raise DataError(f"{name}: cannot be read: {error.strerror or error}") from None
     except csv.Error as error:
         raise DataError(f"{table.here if table else name}: {error}; is a quotation mark left open?") from None
-

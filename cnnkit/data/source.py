@@ -21,9 +21,9 @@ from cnnkit.errors import DataError, PluginError, closest
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS: tuple[str, ...] = (TRAIN, VAL, TEST)
 ALIASES = {
-    **{"train": TRAIN, "training": TRAIN},
-    **{"val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "eval": VAL},
-    **{"test": TEST, "testing": TEST},
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
 }
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 

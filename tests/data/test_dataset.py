@@ -100,7 +100,7 @@ def test_on_bad_fail_refuses_unreadable_images(image_folder) -> None:
 def test_a_class_without_a_readable_image_is_refused(image_folder) -> None:
     root: Path = image_folder({"ants": 1, "bees": 5})
     (root / "ants/ants-000.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="class 'ants' has no readable image, such as ants/.*; repair its files, or leave it out with --classes"):
+    with pytest.raises(DataError, match=r"class 'ants' has no readable image, such as ants/.*: the file is empty; repair its files, or"):
         load(root)
 
 

@@ -39,6 +39,15 @@ def test_one_class_is_refused(image_folder) -> None:
         select_classes(open_source(str(image_folder(["ants"]))), ())
 
 
+def test_one_class_whose_folders_look_like_the_classes_is_refused_with_the_folder_to_name(image_folder) -> None:
+    root = image_folder(["cats", "dogs"], 1, folder="up/my images").parent
+    expected = (
+        rf"{root} has one class, 'my images'; .* at least two; if its folders cats, dogs are the classes, type: --data '{root}/my images'$"
+    )
+    with pytest.raises(DataError, match=expected):
+        select_classes(open_source(str(root)), ())
+
+
 def test_one_chosen_class_is_refused(image_folder) -> None:
     source = open_source(str(image_folder(folder="many")))
     for chosen in (("bees",), ("bees", "bees")):
@@ -61,7 +70,9 @@ def test_the_typical_side_ignores_broken_images_and_needs_one_readable_image(ima
     source = open_source(str(root))
     assert typical_side(source, source.records) == 40
     (root / "bees/bees-000.jpg").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"none of the 2 images tried can be read, such as ants/ants-000\.jpg: .*; all reasons: cnnkit doctor"):
+    with pytest.raises(
+        DataError, match=r"none of the 2 images tried can be read, such as ants/ants-000\.jpg: .*; all reasons: cnnkit doctor"
+    ):
         typical_side(source, source.records)
 
 

@@ -29,6 +29,7 @@ from cnnkit.api.evaluation.stored_evaluation import (
 from cnnkit.api.inference.samples import other_samples
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
+from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress, scan
 from cnnkit.errors import ConfigError, DataError, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
@@ -65,6 +66,7 @@ def compare(
     does, and for fewer than two models, a model named twice, or models with different classes or images.
     """
     if out is not None:
+        check_outside(Path(out), data or "")
         check_writable(Path(out))  # fail early: the evaluations may take minutes
     models = _find_models(runs)
     inputs = _from_data(models, data, split, overlap, progress) if data is not None else _from_runs(models, split, overlap, progress)

@@ -16,6 +16,7 @@ from cnnkit.api.inference.samples import Samples, other_samples, run_samples
 from cnnkit.api.inference.split_predictions import Answers, classified
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
+from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError
 from cnnkit.exporters.opening import open_classifier
@@ -275,6 +276,7 @@ def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
 def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:
     if out is not None:
         folder = Path(out)
+        check_outside(folder, data or "")
         check_writable(folder)
         return folder
     if target.run is None:

@@ -25,6 +25,7 @@ from cnnkit.config.settings import TrainConfig
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import TRAIN, Source, open_source
+from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
@@ -75,6 +76,7 @@ class MoreData:
         self.shares, self.seeds, self.out = _checked(shares), seeds, out
         if seeds < 1:
             raise ConfigError(f"`--seeds` (={seeds}) must be at least 1")
+        check_outside(out, config.data.data)
         check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
         data = config.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
@@ -16,6 +17,7 @@ from cnnkit.api.training.network import Network, build_network, check_start_size
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
 from cnnkit.data.source import TRAIN
+from cnnkit.data.sources.folder import check_outside
 from cnnkit.engine.fit import initial_state
 from cnnkit.engine.lr_range import MIN_RATE
 from cnnkit.engine.runtime import choose_device
@@ -49,6 +51,7 @@ def prepare(
     followers = Followers.named(config.run.log)
     if runtime is None:
         choose_device(config.run.device)  # a device that is not there is refused before any image is read
+        check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
     if not dry_run:
         check_writable(config.run.out or runs_folder())
     chosen = _choose_tier(config, source, dataset, runtime, progress)
@@ -79,9 +82,16 @@ def prepare(
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
-        notes=tuple(note for note in (*chosen.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
+        notes=tuple(note for note in (_place_note(config), *chosen.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
         followers=followers,
     )
+
+
+def _place_note(config: TrainConfig) -> str:
+    """Return a note on a folder of runs that lies inside the data, because the training began there; an empty text otherwise."""
+    data, runs = config.data.data, runs_folder()
+    inside = not config.run.out and Path(data).is_dir() and runs.resolve().is_relative_to(Path(data).resolve())
+    return f"the runs are in {runs}, inside the data, where they count as no class; for another folder add --out FOLDER" if inside else ""
 
 
 class _Chosen(NamedTuple):

@@ -65,13 +65,21 @@ def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
     return images, [path for path in kept if suffix_of(path) not in SUFFIXES]
 
 
-def check_outside(out: Path, data: str) -> None:
-    """Raise `ConfigError` if the folder `out` lies in the folder `data`: its pictures would count as images."""
-    inside = Path(data)
-    if inside.is_dir() and out.resolve().is_relative_to(inside.resolve()):
+def check_outside(out: Path, data: str, flag: str = "--out") -> None:
+    """Raise `ConfigError` if the folder or picture `out`, given by `flag`, lies in the folder `data`: it would count as images.
+
+    A picture in the top folder of `data` is in no class folder, so it may lie there.
+    """
+    root = Path(data)
+    if not data or not root.is_dir():
+        return
+    is_picture = out.suffix.lower() in SUFFIXES
+    place, inside = (out.parent if is_picture else out).resolve(), root.resolve()
+    if place.is_relative_to(inside) and not (is_picture and place == inside):
+        kind = "its image" if is_picture else "its pictures"
         raise ConfigError(
-            f"--out {out}: lies inside the data {data}, where the pictures of cnnkit do not belong; name a folder elsewhere, "
-            f"such as --out {inside.resolve().parent / 'runs'}"
+            f"{flag} {out}: lies inside the data {data}, where {kind} would count as data; "
+            f"name another place, such as {flag} {inside.parent / (out.name or 'runs')}"
         )
 
 

@@ -206,8 +206,9 @@ def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[s
     if TRAIN not in read.values():
         plural = "s read as splits, not as classes" if len(read) > 1 else " reads as a split, not as a class"
         raise DataError(
-            f"--data {name}: the name{plural}: {named}, and there is no folder train. To use one of them: --data {name}/{next(iter(read))}; "
-            f"to train, put class folders into train, val and test; if they are classes, list the images in a CSV (path,label)"
+            f"--data {name}: the name{plural}: {named}, and there is no folder train. "
+            f"To use one of them: --data {name}/{next(iter(read))}; to train, put class folders into train, val and test; "
+            f"if they are classes, list the images in a CSV (path,label)"
         )
     taken: dict[str, str] = {}
     for folder, split in read.items():

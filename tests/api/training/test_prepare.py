@@ -55,6 +55,15 @@ def test_cheap_refusals_come_before_any_image_is_read(small_config, monkeypatch)
         prepare(small_config("nowhere", out="file"), dry_run=True)  # a dry run writes nothing
 
 
+def test_runs_inside_the_data_are_refused_if_named_and_noted_if_not(image_folder, small_config, monkeypatch):
+    data = image_folder(images=12)
+    with pytest.raises(ConfigError, match=r"--out images/runs: lies inside the data .*; name another place, such as --out"):
+        prepare(small_config(data, out="images/runs"))
+    monkeypatch.chdir(data)
+    made = prepare(small_config("."), dry_run=True)
+    assert made.notes[0] == "the runs are in runs, inside the data, where they count as no class; for another folder add --out FOLDER"
+
+
 def test_a_dry_run_makes_no_folder(image_folder, small_config):
     data = image_folder(images=6)
     prepare(small_config(data), dry_run=True)

@@ -9,8 +9,8 @@ import pytest
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, empty_classes, open_source
-from cnnkit.data.sources.folder import FolderSource, image_files
-from cnnkit.errors import DataError
+from cnnkit.data.sources.folder import FolderSource, check_outside, image_files, sorted_files
+from cnnkit.errors import ConfigError, DataError
 
 
 def touch(*paths: Path) -> None:
@@ -180,3 +180,42 @@ def test_an_empty_class_folder_is_known_to_the_source(image_folder) -> None:
     (root / "wasps" / "deep").mkdir(parents=True)
     assert empty_classes(FolderSource(root)) == {"birds": 0, "wasps": 0}
     assert empty_classes(open_source("digits")) == {}
+
+
+def test_the_files_of_a_folder_are_told_apart_and_cnnkits_own_are_left_out(tmp_path: Path) -> None:
+    for name in (
+        "10.jpg",
+        "9.jpg",
+        "b.tga",
+        "sub/1.png",
+        "runs/001-a/config.json",
+        "runs/001-a/split.csv",
+        "runs/001-a/curves.png",
+        ".x.jpg",
+    ):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).touch()
+    assert sorted_files(tmp_path / "d") == (["9.jpg", "10.jpg", "sub/1.png"], ["b.tga"])
+
+
+def test_a_run_inside_the_data_is_no_class(image_folder) -> None:
+    root = image_folder(["ants", "bees"], 2)
+    run = root / "runs" / "best so far"
+    run.mkdir(parents=True)
+    for name in ("config.json", "split.csv"):
+        (run / name).touch()
+    (run / "curves.png").write_bytes((root / "ants/ants-000.jpg").read_bytes())
+    source = FolderSource(root)
+    assert {record.label for record in source.records} == {"ants", "bees"}
+    assert source.notes == ("1 images in folders that cnnkit wrote were left out: runs/best so far",)
+
+
+def test_output_inside_the_data_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    for out in ("images", "images/runs", "images/../images/cats", "images/cats/a.png"):
+        with pytest.raises(ConfigError, match=rf"--out {out}: lies inside the data images, .*such as --out {tmp_path}/\w+"):
+            check_outside(Path(out), "images")
+    with pytest.raises(ConfigError, match=r"^--sheet images/cats/s\.png: .* its image would count as data; .* such as --sheet"):
+        check_outside(Path("images/cats/s.png"), str(tmp_path / "images"), "--sheet")
+    for out, data in (("runs", "images"), ("images/a.png", "images"), ("images2", "images"), ("digits", "digits"), ("x", "")):
+        check_outside(Path(out), data)

@@ -197,7 +197,10 @@ def test_one_file_under_two_spellings_counts_once_or_is_refused(table: Write, tm
 @pytest.mark.parametrize(
     ("path", "cause"),
     [
-        ("im/1.jpg", r"No such file or directory: meta/im/1\.jpg; paths are relative to the folder of the CSV, meta, and this one fits the"),
+        (
+            "im/1.jpg",
+            r"No such file or directory: meta/im/1\.jpg; paths are relative to the folder of the CSV, meta, and this one fits the",
+        ),
         ("im/2.jpg", r"No such file or directory: meta/im/2\.jpg; paths are relative to the folder of the CSV, meta$"),
         (r"im\\1.jpg", r"No such file or directory: .*; the path has backslashes: write / between folders$"),
         ("/im/1.jpg", r"No such file or directory: /im/1\.jpg$"),
