@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.predict import BATCH
+from cnnkit.api.inference.predict import BATCH_IMAGES
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
@@ -50,12 +50,12 @@ def measure_model(
 
 
 def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], list[NDArray[np.uint8]]]:
-    """Decode up to `BATCH` of `records`, spread over all; unreadable ones are passed over."""
+    """Decode up to `BATCH_IMAGES` of `records`, spread over all; unreadable ones are passed over."""
     readable: list[Record] = []
     images: list[NDArray[np.uint8]] = []
     error = ""
-    for record in records[:: max(1, len(records) // BATCH)]:
-        if len(images) == BATCH or sum(image.nbytes for image in images) > MOST_BYTES:
+    for record in records[:: max(1, len(records) // BATCH_IMAGES)]:
+        if len(images) == BATCH_IMAGES or sum(image.nbytes for image in images) > MOST_BYTES:
             break
         try:
             images.append(decode(source.read(record)).image)
@@ -71,14 +71,14 @@ def _from_files(classifier: Classifier, source: Source, records: Sequence[Record
     """Do what `predict` does, batch by batch, without end."""
     endless = cycle(records)
     while True:
-        images = [decode(source.read(record)).image for record in islice(endless, BATCH)]
+        images = [decode(source.read(record)).image for record in islice(endless, BATCH_IMAGES)]
         yield len(classifier.probabilities(images))
 
 
 def _from_pixels(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> Iterator[int]:
     endless = cycle(images)
     while True:
-        yield len(classifier.probabilities(list(islice(endless, BATCH))))
+        yield len(classifier.probabilities(list(islice(endless, BATCH_IMAGES))))
 
 
 def _latency(classifier: Classifier, source: Source, records: Sequence[Record], seconds: float, clock: Callable[[], float]) -> Latency:
