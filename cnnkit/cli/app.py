@@ -18,7 +18,7 @@ from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.errors import CnnkitError
 
-# Each stands in cnnkit/cli/NAME.py as `command`, in the order and the panels of the help.
+# The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
     "Train": ("train", "resume", "lr-find", "more-data"),
     "Evaluate": ("eval", "report", "compare", "explain"),
@@ -26,7 +26,7 @@ COMMANDS = {
     "Images": ("doctor", "split", "preview", "cache"),
     "Runs and architectures": ("runs", "info", "archs"),
 }
-USAGE_ERROR: type[Exception] = next(  # of typer's own click, or of the installed one
+USAGE_ERROR: type[Exception] = next(  # the class of typer's own copy of click or of the installed click
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
 
@@ -35,7 +35,7 @@ def build_app() -> typer.Typer:
     """Return the command line with every command of `COMMANDS`."""
     app = typer.Typer(
         cls=HelpGroup,
-        help="Turn a folder of images into a classifier one can trust.",
+        help="Turn a folder of images into a classifier that you can trust.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -60,24 +60,24 @@ def _show_version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. It may stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. The flag may follow any command.")] = False,
 ) -> None:
-    """Turn a folder of images into a classifier one can trust."""
+    """Turn a folder of images into a classifier that you can trust."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit code.
 
-    A `CnnkitError` and a usage error become a message on stderr and an exit code; with ``--debug`` the traceback comes first.
+    A `CnnkitError` or a usage error becomes a message on stderr and an exit code; with ``--debug`` the traceback comes first.
     """
-    # Threads that wait actively take time from those that work, most of all on a busy machine. OpenMP reads this when torch is
-    # loaded, so it is set before.
+    # Threads that wait actively take time from the threads that work, above all on a busy machine. OpenMP reads this variable when
+    # torch is loaded, so the variable must be set here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # By default Python looks for reference cycles after every 700 new objects, and searches all that torch made at its import.
+    # By default Python looks for reference cycles after every 700 new objects and searches all objects that torch made at its import.
     gc.set_threshold(100_000, 50, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    for stream in (sys.stdout, sys.stderr):  # a pipe that is not UTF-8 has no arrows; better a question mark than a crash
+    for stream in (sys.stdout, sys.stderr):  # an encoding other than UTF-8 has no arrows; they become question marks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except USAGE_ERROR as error:
-        return _refuse(error)
+        return _print_usage_error(error)
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
@@ -94,8 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _refuse(error: Any) -> int:
-    """Say on stderr what is wrong with the words that were typed, and where the help is."""
+def _print_usage_error(error: Any) -> int:
+    """Print the error in the typed words and the command of the help on stderr; return the exit code."""
     context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
@@ -109,17 +109,17 @@ def _refuse(error: Any) -> int:
 def entry() -> None:
     """Run as the installed command, and end the process without the clean-up of the libraries.
 
-    At its end Python would free every object of torch and its CUDA libraries one by one, which takes time and memory. All that was
-    registered to happen at the end happens before.
+    At exit, Python would free every object of torch and its CUDA libraries one by one, which takes time and memory. All other functions
+    registered with `atexit` run first.
     """
-    code = 1  # of an error that is not ours, whose traceback Python shows
+    code = 1  # the exit code of an unexpected error, whose traceback Python prints
 
     def leave() -> None:
-        with suppress(OSError, ValueError):  # a pipe that nobody reads any more, or a stream that is closed
+        with suppress(OSError, ValueError):  # a pipe without a reader, or a closed stream
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
-    atexit.register(leave)  # the first to be registered is the last to run
+    atexit.register(leave)  # the function that is registered first runs last
     code = main()
     sys.exit(code)

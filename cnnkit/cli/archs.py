@@ -1,6 +1,6 @@
-"""``cnnkit archs``: what architectures are installed, and what one of them is like.
+"""``cnnkit archs``: the list of the installed architectures, and the details of one.
 
-The plain list is read from metadata and source text; nothing is imported, so a broken package is a marked row.
+The plain list is read from metadata and source text. No package is imported, so a broken package is a marked row.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 HELP = """List the architectures, or show one of them.
 
 \b
-cnnkit archs                   every installed one; nothing is loaded
+cnnkit archs                   every installed architecture; nothing is loaded
 cnnkit archs 'timm/*net*'      members of the family timm
-cnnkit archs --check           load each one and mark the broken ones
+cnnkit archs --check           load each architecture and mark the broken ones
 cnnkit archs show NAME         options, parameters, multiply-adds, source
 """
 
 
 class ListByDefault(HelpGroup):
-    """A group whose arguments, where they begin with no command's name, belong to the command ``list``."""
+    """A group of commands whose default command is ``list``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``list`` before arguments that name no command."""
+        """Put ``list`` before arguments that start with no command's name."""
         named = bool(args) and args[0] in {*self.commands, *ctx.help_option_names}
         return super().parse_args(ctx, args if named else ["list", *args])
 
@@ -51,7 +51,7 @@ command = typer.Typer(cls=ListByDefault, subcommand_metavar="[PATTERN] | show NA
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the list; `problem` says why the architecture would not load."""
+    """One row of the list; `problem` says why the architecture does not load."""
 
     name: str
     summary: str
@@ -73,7 +73,12 @@ def list_command(
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List architectures; `cnnkit archs [PATTERN]` is the same."""
+    """List architectures; `cnnkit archs [PATTERN]` does the same.
+
+    \b
+    cnnkit archs list 'deep*'
+    cnnkit archs list 'timm/*net*' --json
+    """
     members = "/" in pattern
     rows = _members(pattern) if members else _entries(pattern)
     if check:
@@ -83,7 +88,7 @@ def list_command(
     elif members and not check:
         _print_names([row.name for row in rows])
         console.err().print(
-            f"{len(rows)} architectures match {pattern!r}; more about one: cnnkit archs show {rows[0].name}", soft_wrap=True
+            f"{len(rows)} architectures match {pattern!r}; details of one: cnnkit archs show {rows[0].name}", soft_wrap=True
         )
     else:
         console.out().print(_table(rows))
@@ -96,11 +101,17 @@ def list_command(
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Architecture, such as custom-cnn or timm/resnet18.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture. Repeat it for more options.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture, such as width=64. Repeat it for more options."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show one architecture: its options, parameters, multiply-adds, source and published weights."""
+    """Show one architecture: its options, parameters, multiply-adds, source and published weights.
+
+    \b
+    cnnkit archs show custom-cnn --set width=64
+    cnnkit archs show timm/resnet18
+    """
     architecture, entry = load_architecture(name)
     chosen = parse_options(architecture, name, settings or ())
     from cnnkit.model.size import measure
@@ -108,8 +119,8 @@ def show_command(
     try:
         size = measure(architecture, chosen)
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        said = ", ".join(f"{option}={value}" for option, value in chosen.items())
-        raise ConfigError(f"{name} of {entry.origin} cannot be built with {said}: {type(error).__name__}: {error}") from error
+        given = ", ".join(f"{option}={value}" for option, value in chosen.items())
+        raise ConfigError(f"{name} of {entry.origin} cannot be built with {given}: {type(error).__name__}: {error}") from error
     card = _card(name, architecture, entry, chosen, size)
     if json:
         console.print_json(card)
@@ -118,31 +129,31 @@ def show_command(
 
 
 def _entries(pattern: str) -> list[Row]:
-    """A row for every registered name that matches, two for a name that two packages hold."""
+    """Return a row for every registered name that matches; a name that two packages register has two rows."""
     found = find(ARCHITECTURES)
     rows = [_row(entry, entries) for name, entries in found.items() if _matches(name, pattern) for entry in entries]
     if not rows:
         raise PluginError(
             f"no architecture matches {pattern!r}{closest(pattern, found)} Known: {', '.join(found) or 'none'}; "
-            f"names inside a family are searched with its name in front: cnnkit archs 'timm/*{pattern.strip('*')}*'"
+            f"to search the members of a family, put its name first: cnnkit archs 'timm/*{pattern.strip('*')}*'"
         )
     return rows
 
 
 def _row(entry: Entry, entries: Sequence[Entry]) -> Row:
-    seen = peek(entry)
+    found = peek(entry)
     others = [other.origin for other in entries if other is not entry]
-    problem = f"{' and '.join(others)} provides this name too: uninstall all but one" if others else seen.problem
-    return Row(entry.name, seen.summary, entry.package, entry.version, problem)
+    problem = f"{' and '.join(others)} provides this name too: uninstall all but one" if others else found.problem
+    return Row(entry.name, found.summary, entry.package, entry.version, problem)
 
 
 def _members(pattern: str) -> list[Row]:
-    """A row for every member that matches ``family/pattern``; the family is loaded."""
+    """Load the family and return a row for every member that matches ``family/pattern``."""
     prefix, _, wanted = pattern.partition("/")
     value, entry = load(ARCHITECTURES, prefix)
     if not isinstance(value, Family):
         raise PluginError(
-            f"architecture {prefix!r} of {entry.origin} is not a family, so it has no members; show it with: cnnkit archs show {prefix}"
+            f"architecture {prefix!r} of {entry.origin} is not a family and has no members; show it with: cnnkit archs show {prefix}"
         )
     names = list(value.members())
     matching = [name for name in names if _matches(name, wanted)]
@@ -155,7 +166,7 @@ def _members(pattern: str) -> list[Row]:
 
 
 def _load_problem(name: str) -> str | None:
-    """Really load an architecture, or a family and its list of members; return what goes wrong, or None."""
+    """Load an architecture, or a family and its list of members; return the problem, or None if all load."""
     try:
         if "/" not in name:
             value, entry = load(ARCHITECTURES, name)
@@ -164,7 +175,7 @@ def _load_problem(name: str) -> str | None:
         options(load_architecture(name)[0], name)
     except PluginError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 (a stranger's family may raise anything)
+    except Exception as error:  # noqa: BLE001 (a third-party family may raise anything)
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -179,13 +190,13 @@ def _table(rows: Sequence[Row]) -> Table:
     table.add_column("package", no_wrap=True, overflow="fold")
     table.add_column("", overflow="fold")
     for row in rows:
-        said = Text(f"broken: {row.problem}", style="red") if row.problem else Text(row.summary)
-        table.add_row(Text(row.name, style="red" if row.problem else "bold"), Text(f"{row.package} {row.version}", style="dim"), said)
+        note = Text(f"broken: {row.problem}", style="red") if row.problem else Text(row.summary)
+        table.add_row(Text(row.name, style="red" if row.problem else "bold"), Text(f"{row.package} {row.version}", style="dim"), note)
     return table
 
 
 def _print_names(names: Sequence[str]) -> None:
-    """Print names in columns on a terminal, one a line in a pipe."""
+    """Print names in columns on a terminal and one name per line in a pipe."""
     stream = console.out()
     if stream.is_terminal:
         stream.print(Columns([Text(name) for name in names], column_first=True, padding=(0, 2)))
@@ -195,7 +206,7 @@ def _print_names(names: Sequence[str]) -> None:
 
 
 def _card(name: str, architecture: Architecture, entry: Entry, chosen: dict[str, Any], size: Size) -> dict[str, Any]:
-    """Everything `show` prints, as one JSON object."""
+    """Return all that `cnnkit archs show` prints, as one JSON object."""
     weights = architecture.pretrained
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""``cnnkit benchmark``: how fast, and what to change."""
+"""``cnnkit benchmark``: the speed of training and prediction on this machine, and the change that helps most."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cnnkit.api.speed.benchmark import Bench
     from cnnkit.speed.values import Benchmark
 
-# What decides how much work a training step is, and from where its images come; the rest of train's flags changes no figure.
-SHAPING = (
+# The settings that change the work of a training step or the source of its images; the other flags of train change no figure.
+TRAINING_SETTINGS = (
     *("data", "classes", "balance", "cache", "workers"),
     *SECTIONS["model"].model_fields,
     *("batch_size", "accumulate", "optimizer", "ema", "precision", "compile"),
@@ -34,7 +34,7 @@ SHAPING = (
 )
 
 
-@with_options(*SHAPING)
+@with_options(*TRAINING_SETTINGS)
 def command(
     given: dict[str, Any],
     model: ModelOption = None,
@@ -43,28 +43,33 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the figures to a .json file.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure training and prediction on this machine, stage by stage, and name the best change to make.
+    """Measure training and prediction on this machine, stage by stage, and name the change that helps most.
 
-    Without --data it measures a model that exists, with --data a training that would begin.
+    --data alone measures a training on these images. --model, or no flag, measures an existing model.
+
+    \b
+    cnnkit benchmark
+    cnnkit benchmark --data ./images --arch timm/resnet18
     """
     if out is not None:
         if out.suffix.lower() != ".json":
             raise ConfigError(f"--out {out}: the ending must be .json")
         check_writable(out.parent)
-    of_training = model is None and "data" in given
-    if not of_training:
+    measures_training = model is None and "data" in given
+    if not measures_training:
         _refuse_training_flags(given, recipe, model)
-    settings = resolve(by_section(given), recipe=recipe) if of_training else None
-    from cnnkit.api.speed.benchmark import Bench  # torch is loaded here, after the flags were checked
+    settings = resolve(by_section(given), recipe=recipe) if measures_training else None
+    from cnnkit.api.speed.benchmark import Bench  # loads torch, so the flags are checked first
 
     screen = console.err()
-    with _telling(screen) as tell:
-        bench = Bench(seconds, tell=tell)
-        found = bench.training(settings) if settings else _of_model(bench, model, given.get("data"))
+    with _spinner(screen) as update:
+        bench = Bench(seconds, tell=update)
+        found = bench.training(settings) if settings else _benchmark_model(bench, model, given.get("data"))
     _show(found, screen, out, json=json)
 
 
-def _of_model(bench: Bench, model: Path | None, data: str | None) -> Benchmark:
+def _benchmark_model(bench: Bench, model: Path | None, data: str | None) -> Benchmark:
+    """Benchmark `model`, by default the newest finished run."""
     from cnnkit.api.inference.target import find_target
 
     try:
@@ -72,19 +77,19 @@ def _of_model(bench: Bench, model: Path | None, data: str | None) -> Benchmark:
     except ModelFileError as error:
         if model is not None:
             raise
-        raise ModelFileError(f"{error}; to measure a training that is still to come: cnnkit benchmark --data FOLDER") from None
+        raise ModelFileError(f"{error}; to measure a training: cnnkit benchmark --data FOLDER") from None
     console.say_model(target)
     return bench.model(target, data=data)
 
 
 def _refuse_training_flags(given: dict[str, Any], recipe: str | None, model: Path | None) -> None:
-    """Refuse flags that shape a training where a model is measured that exists already."""
+    """Raise `ConfigError` if a flag of a training is given, but a model is to be measured."""
     typed = [flag(name) for name in given if name != "data"] + (["--recipe"] if recipe else [])
     if not typed:
         return
     if model is not None:
-        raise ConfigError(f"{typed[0]}: --model {model} is a model already, measured as it is; leave --model out to measure a training")
-    raise ConfigError(f"{typed[0]}: it shapes a training, and of which images is not said: add --data FOLDER, or --data digits")
+        raise ConfigError(f"{typed[0]} cannot change the trained model --model {model}; leave out --model to measure a training")
+    raise ConfigError(f"{typed[0]} needs --data, which makes the command measure a training: add --data FOLDER, or --data digits")
 
 
 def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) -> None:
@@ -103,14 +108,14 @@ def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) ->
 
 
 @contextmanager
-def _telling(screen: Console) -> Generator[Callable[[str], None]]:
-    """Show on a terminal what is being done; rarely redrawn, as the processors are wanted elsewhere."""
+def _spinner(screen: Console) -> Generator[Callable[[str], None]]:
+    """Show the current step on a terminal; yields ``update(text)``. Redraws are rare, so that they do not disturb the timing."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
     quiet = not screen.is_terminal or screen.is_dumb_terminal
     with Progress(*columns, console=screen, transient=True, disable=quiet, refresh_per_second=2) as bar:
         task = bar.add_task("loading", total=None)
 
-        def tell(text: str) -> None:
+        def update(text: str) -> None:
             bar.update(task, description=text)
 
-        yield tell
+        yield update

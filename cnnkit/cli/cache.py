@@ -1,4 +1,4 @@
-"""``cnnkit cache``: what is kept of images that were decoded, and where."""
+"""``cnnkit cache``: the stores of decoded images, with their source and size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     from cnnkit.data.store.store import StoreInfo
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
-THOUSAND = 1000  # a kB, as disks are sold and file managers count
+UNIT_FACTOR = 1000  # bytes of a kB, as disks are sold and file managers count
 
 
 def command(
     clear: Annotated[bool, typer.Option("--clear", help="Remove every decoded image. The next command decodes again.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show or remove the decoded images that cnnkit keeps; your own images are not touched."""
+    """Show or remove the decoded images that cnnkit keeps; your own images are not touched.
+
+    \b
+    cnnkit cache
+    cnnkit cache --clear
+    """
     from cnnkit.data.store import store
 
     folder, found = store.cache_folder(), store.stores()
@@ -38,19 +43,19 @@ def command(
     shown = console.out()
     total = f"{len(found)} {'store' if len(found) == 1 else 'stores'}, {size(sum(info.bytes for info in found))}"
     if clear:
-        console.say(shown, f"{folder}: removed {total}" if found else f"{folder}: nothing was kept")
+        console.say(shown, f"{folder}: removed {total}" if found else f"{folder}: no stores to remove")
         return
-    console.say(shown, f"{folder}: {total}" if found else f"{folder}: nothing is kept")
+    console.say(shown, f"{folder}: {total}" if found else f"{folder}: no stores")
     if found:
         shown.print(_table(found))
         console.say(console.err(), "remove them: cnnkit cache --clear")
 
 
 def size(count: int) -> str:
-    """Return bytes as people read them: ``1.2 GB``."""
+    """Return a number of bytes with its unit, such as ``1.2 GB``."""
     value, unit = float(count), 0
-    while value >= THOUSAND and unit < len(UNITS) - 1:
-        value, unit = value / THOUSAND, unit + 1
+    while value >= UNIT_FACTOR and unit < len(UNITS) - 1:
+        value, unit = value / UNIT_FACTOR, unit + 1
     return f"{value:.{min(unit, 1)}f} {UNITS[unit]}"
 
 
@@ -64,5 +69,5 @@ def _table(stores: Sequence[StoreInfo]) -> Table:
     table.add_column("last used", no_wrap=True)
     for info in stores:
         used = datetime.fromtimestamp(info.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(Text(escaped(info.source) or "(interrupted, or of another version)"), f"{info.images:,}", size(info.bytes), used)
+        table.add_row(Text(escaped(info.source) or "(an interrupted scan, or another version)"), f"{info.images:,}", size(info.bytes), used)
     return table

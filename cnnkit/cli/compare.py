@@ -1,4 +1,4 @@
-"""``cnnkit compare``: which of several models is better, and whether these images can tell."""
+"""``cnnkit compare``: the differences between models on the same images, with their significance."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cnnkit.cli.options import JsonFlag, OtherDataOption, SplitOption
 def command(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN RUN...", help="Two or more runs, model files or .onnx. The first is the old one."),
+        typer.Argument(metavar="RUN RUN...", help="Two or more runs, model files or .onnx files. Put the oldest first."),
     ],
     data: OtherDataOption = None,
     split: SplitOption = None,
     overlap: Annotated[
         bool,
-        typer.Option("--overlap", help="Compare runs of different splits on the images that all were tested on and none was trained on."),
+        typer.Option("--overlap", help="Compare runs of different splits on the images that are in every test split and no train split."),
     ] = False,
     out: Annotated[
         Path | None,
@@ -28,7 +28,14 @@ def command(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Compare models on the same test images: an exact test, intervals of the differences, images fixed and broken."""
+    """Compare models on the same test images: an exact test, intervals of the differences, images fixed and broken.
+
+    A run without an evaluation is evaluated first, which opens its test split.
+
+    \b
+    cnnkit compare runs/001-custom-cnn runs/002-residual-cnn
+    cnnkit compare runs/001-custom-cnn runs/002-residual-cnn --split val
+    """
     from cnnkit.api.evaluation.compare import compare as run_comparison
 
     screen = console.err()

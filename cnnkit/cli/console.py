@@ -1,4 +1,4 @@
-"""The console: results go to stdout, progress and notes to stderr."""
+"""The console of the commands: stdout for results, stderr for progress and notes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
     from cnnkit.api.inference.target import Target
 
-LABEL = 8  # cells
-BAD_SHOWN = 5  # unreadable images named on the screen
-PIPE_WIDTH = 140  # in a pipe there is no width to fit into; wide enough that no table of ours is cut
+LABEL_WIDTH = 8  # cells of a terminal
+MAX_BAD_SHOWN = 5  # the number of unreadable images that the screen names
+PIPE_WIDTH = 140  # cells of a line in a pipe, which has no width of its own: no table of cnnkit is wider
 
 
 def out() -> Console:
-    """The console of results."""
+    """Return the console of results, on stdout."""
     return _console(sys.stdout)
 
 
 def err() -> Console:
-    """The console of progress, notes and errors."""
+    """Return the console of progress, notes and errors, on stderr."""
     return _console(sys.stderr)
 
 
@@ -44,42 +44,42 @@ def print_json(value: object) -> None:
 
 
 def say(console: Console, text: str) -> None:
-    """Print `text`: words wrap on a terminal, and a pipe gets the line whole."""
+    """Print `text`, wrapped between words on a terminal and on one line in a pipe."""
     console.print(text, soft_wrap=not console.is_terminal)
 
 
 def say_model(target: Target) -> None:
-    """Say on stderr which model a command took, if it was not named."""
+    """Print the model on stderr if cnnkit chose it."""
     if target.chosen:
         say(err(), f"model {target.path} (the newest finished run)")
 
 
 def labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
-    """Print `text` after a `label` of eight cells, wrapped beside it on a terminal."""
-    head = Text(label.ljust(LABEL), style=style)
+    """Print `text` in a column after a `label` of `LABEL_WIDTH` cells; in a pipe, print both on one line."""
+    head = Text(label.ljust(LABEL_WIDTH), style=style)
     if not console.is_terminal:
         console.print(head.append(text, style="not bold default"), soft_wrap=True)
         return
     grid = Table.grid(padding=0)
-    grid.add_column(width=LABEL)
+    grid.add_column(width=LABEL_WIDTH)
     grid.add_column(overflow="fold")
     grid.add_row(head, Text(text))
     console.print(grid)
 
 
-def say_skipped(console: Console, bad: Sequence[tuple[str, str]], place: str) -> None:
-    """Name the first unreadable images, pairs of path and reason; `place` has them all."""
+def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:
+    """Print the first unreadable images `bad`, pairs of path and reason; `full_list` names the file or command that lists all."""
     if not bad:
         return
     labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
-    names = listed((f"{path}: {reason}" for path, reason in bad), BAD_SHOWN, "\n")
-    for line in (names + (f", in {place}" if len(bad) > BAD_SHOWN else "")).split("\n"):
+    names = listed((f"{path}: {reason}" for path, reason in bad), MAX_BAD_SHOWN, "\n")
+    for line in (names + (f", in {full_list}" if len(bad) > MAX_BAD_SHOWN else "")).split("\n"):
         labelled(console, "", line)
 
 
 @contextmanager
 def progress(console: Console, title: str) -> Generator[Callable[[int, int], None]]:
-    """Show a bar with images/s while the body runs, on a terminal; yields ``update(done, total)``."""
+    """Show a progress bar with images/s on a terminal while the body runs; yields ``update(done, total)``."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

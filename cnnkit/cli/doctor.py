@@ -24,7 +24,7 @@ def command(
     data: DataArgument,
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Run or model file trained on these classes: find labels that look wrong."),
+        typer.Option("--model", "-m", metavar="MODEL", help="Run or model file with these classes, which finds labels that look wrong."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a picture of copies and suspicious labels.")] = None,
@@ -33,11 +33,15 @@ def command(
 ) -> None:
     """Examine images before a training; nothing is changed.
 
-    Finds unreadable and odd files, copies (also across splits and labels), imbalance, shortcuts that give the class away and, with
-    --model, labels that look wrong.
+    Finds unreadable and odd files, copies (also across splits and labels), imbalance, and shortcuts that give the class away. With
+    --model it also finds labels that look wrong.
+
+    \b
+    cnnkit doctor ./images
+    cnnkit doctor ./images --model runs/001-custom-cnn --html health.html
     """
-    _check_ending("--html", html, ".html")
-    _check_ending("--sheet", sheet, ".png")
+    _check_suffix("--html", html, ".html")
+    _check_suffix("--sheet", sheet, ".png")
     chosen = resolve(by_section({"data": data, **given})).data
     from cnnkit.api.images.doctor import examine
     from cnnkit.data.sources.folder import check_outside
@@ -68,14 +72,14 @@ def command(
         _write_sheet(health, data, sheet)
         console.say(screen, f"sheet {sheet}")
     if not json and html is None and any(finding.files for finding in health.findings):
-        console.say(screen, "all files of a finding: --json; with pictures: --html health.html")
+        console.say(screen, "list all files of a finding: --json; show them as pictures: --html health.html")
     if strict:
         _check(health)
 
 
-def _check_ending(flag: str, path: Path | None, ending: str) -> None:
-    if path is not None and path.suffix.lower() != ending:
-        raise ConfigError(f"{flag} {path}: the ending must be {ending}")
+def _check_suffix(flag: str, path: Path | None, suffix: str) -> None:
+    if path is not None and path.suffix.lower() != suffix:
+        raise ConfigError(f"{flag} {path}: the ending must be {suffix}")
 
 
 def _write_page(health: Health, data: str, path: Path) -> None:
@@ -99,11 +103,11 @@ def _write_sheet(health: Health, data: str, path: Path) -> None:
 
 
 def _check(health: Health) -> None:
-    """Raise `CheckFailedError` that names the findings that are more than notes."""
+    """Raise `CheckFailedError` that names the errors and warnings, if there are any."""
     ids = {
         severity: ", ".join(dict.fromkeys(finding.id for finding in health.findings if finding.severity == severity))
         for severity in ("error", "warning")
     }
-    said = "; ".join(f"{severity}: {found}" for severity, found in ids.items() if found)
-    if said:
-        raise CheckFailedError(f"--strict: {said}")
+    problems = "; ".join(f"{severity}: {found}" for severity, found in ids.items() if found)
+    if problems:
+        raise CheckFailedError(f"--strict: {problems}")

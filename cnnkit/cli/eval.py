@@ -1,4 +1,4 @@
-"""``cnnkit eval``: how good a model is, with the uncertainty of every number."""
+"""``cnnkit eval``: the metrics of a model, each with its uncertainty."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.deciding import decide
 from cnnkit.cli.options import JsonFlag, ModelOption, OtherDataOption, SplitOption, with_options
+from cnnkit.cli.rules import set_rules
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
@@ -30,13 +30,17 @@ def command(
         Literal["true", "pred", "all", "none"],
         typer.Option(
             metavar="true|pred|all|none",
-            help="Show the confusion matrix in percent of the true class, of the predicted class or of all images. none shows counts.",
+            help="Show the confusion matrix in percent of the true class (true), the predicted class (pred) or all images (all). "
+            "none shows counts.",
         ),
     ] = "none",
     top_k: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="K", help="Top-k accuracy: share of images whose class is among the K most probable.", show_default="5"
+            min=1,
+            metavar="K",
+            help="Measure the top-k accuracy: the share of images whose class is among the K most probable classes.",
+            show_default="5",
         ),
     ] = None,
     min_accuracy: Annotated[
@@ -48,15 +52,15 @@ def command(
     ] = None,
     tta: Annotated[
         bool,
-        typer.Option("--tta", help="Test-time augmentation: average the logits over the mirrors and shifts that training had."),
+        typer.Option("--tta", help="Test-time augmentation: average the logits over the mirrored and shifted views of the training."),
     ] = False,
     abstain_risk: Annotated[
         str | None,
         typer.Option(
             "--abstain-risk",
             metavar="X|none",
-            help="Store in the model the threshold below which it abstains, so that at most this share of its predictions is wrong "
-            "(95 % confidence, found on val), such as 0.02. none removes it.",
+            help="Store a threshold in the model, below which it abstains. With 95 % confidence, at most this share of the other "
+            "predictions is wrong, such as 0.02. The threshold is found on val. none removes it.",
         ),
     ] = None,
     sets: Annotated[
@@ -74,21 +78,28 @@ def command(
             metavar="FOLDER",
             exists=True,
             file_okay=False,
-            help="Folder of out-of-distribution images: count how many of them get a confident prediction.",
+            help="Folder of out-of-distribution images: count the images with a confident prediction.",
         ),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Evaluate a model: metrics with 95 % intervals, a table per class, the confusion matrix."""
+    """Evaluate a model: metrics with 95 % intervals, a table per class, the confusion matrix.
+
+    An evaluation on test opens the test split, and the opening is counted.
+
+    \b
+    cnnkit eval --confusion
+    cnnkit eval --model runs/001-custom-cnn --data ./other-images
+    """
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        share = f"; for {min_accuracy:g} % type --min-accuracy {min_accuracy / 100:g}" if 1 < min_accuracy <= 100 else ""  # noqa: PLR2004
-        raise ConfigError(f"--min-accuracy {min_accuracy:g}: must be a share from 0 to 1{share}")
+        hint = f"; for {min_accuracy:g} % type --min-accuracy {min_accuracy / 100:g}" if 1 < min_accuracy <= 100 else ""  # noqa: PLR2004
+        raise ConfigError(f"--min-accuracy {min_accuracy:g}: must be a share from 0 to 1{hint}")
     from cnnkit.api.evaluation.evaluate import evaluate as run_evaluation
 
     screen = console.err()
     if tta and (abstain_risk or sets):
-        raise ConfigError("--abstain-risk and --sets are what predict obeys, and predict shows the model one view: leave out --tta")
-    decide(model, abstain_risk, sets)
+        raise ConfigError("--abstain-risk and --sets set rules for single views, but --tta averages several views: leave out --tta")
+    set_rules(model, abstain_risk, sets)
     with console.progress(screen, "reading images") as update:
         result = run_evaluation(
             model,
@@ -115,7 +126,7 @@ def command(
 
 
 def _show(result: Evaluation, *, confusion: bool) -> None:
-    """Print the tables."""
+    """Print the tables of `result` on stdout."""
     from cnnkit.report.terminal.calibration import effect_line
     from cnnkit.report.terminal.confusion import confusion_table
     from cnnkit.report.terminal.selective import ood_sentence, risk_coverage_table

@@ -1,4 +1,4 @@
-"""``cnnkit explain``: where in an image the evidence for a class stands."""
+"""``cnnkit explain``: heat maps of the evidence for a class, and feature maps of the layers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.explain import Explainer
     from cnnkit.explain.explanation import Explanation
 
-SHEET = "sheet.png"
-ON_SHEET = 120  # images: 40 rows; more are neither looked at nor kept in memory
-STEM = 60  # letters of a file's name that its picture takes over
+SHEET_FILE = "sheet.png"
+MAX_SHEET_IMAGES = 120  # 40 rows on the sheet; more pictures would fill the memory
+MAX_STEM_LENGTH = 60  # the number of letters of an image's name in the name of its picture
 
 
 def command(
@@ -33,23 +33,28 @@ def command(
         typer.Option(metavar="gradcam|occlusion|integrated-gradients", help="Method that makes the heat map."),
     ] = "gradcam",
     layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer whose maps Grad-CAM weighs. Default: the last one with a spatial grid.")
+        str | None,
+        typer.Option(metavar="NAME", help="Layer whose maps Grad-CAM weights. Default: the last layer with a spatial grid."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Check the heat map by occlusion and state the agreement (on by default).")
     ] = True,
     features: Annotated[
-        bool, typer.Option("--features/--no-features", help="Draw the feature maps of every stage, too (on by default).")
+        bool, typer.Option("--features/--no-features", help="Draw the feature maps of every stage (on by default).")
     ] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the pictures. Default: explain of the run.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the pictures. Default: explain/ of the run.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show where in an image the evidence for a class is, and which features the layers see.
+    """Draw heat maps of the evidence for a class in each image, and the feature maps of the layers.
 
-    Writes a heat map and the feature maps of each image, a sheet of them all, and explain.json. An unreadable file is a row with its
-    error.
+    Writes a heat map and the feature maps of each image, one sheet of all images, and explain.json. The row of an unreadable file holds
+    the error.
+
+    \b
+    cnnkit explain photo.jpg
+    cnnkit explain ./images/cats --class dogs --method occlusion
     """
     from cnnkit.api.inference.explain import open_explainer
     from cnnkit.api.inference.predict import image_paths
@@ -69,10 +74,10 @@ def command(
     for one in explainer.explain(files):
         row = {**one.row(), **_write(one, explainer, folder)}
         rows.append(row)
-        kept += [one] if one.pictures and len(kept) < ON_SHEET else []
+        kept += [one] if one.pictures and len(kept) < MAX_SHEET_IMAGES else []
         if not json:
             console.say(console.out(), _line(row, folder))
-    sheet = SHEET if len(kept) > 1 else None
+    sheet = SHEET_FILE if len(kept) > 1 else None
     if sheet:
         _write_sheet(kept, len(rows), folder / sheet)
     document = _document(explainer, class_name, sheet, rows)
@@ -81,9 +86,9 @@ def command(
         console.print_json(document)
         return
     failed = sum(1 for row in rows if row["error"])
-    number = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
-    end = [f"{number} explained by {_how(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
-    console.say(console.err(), ", ".join(part for part in end if part))
+    count = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+    summary = [f"{count} explained by {_method_text(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
+    console.say(console.err(), ", ".join(part for part in summary if part))
 
 
 def _line(row: dict[str, object], folder: Path) -> str:
@@ -100,7 +105,7 @@ def _line(row: dict[str, object], folder: Path) -> str:
 
 
 def _document(explainer: Explainer, class_name: str | None, sheet: str | None, rows: list[dict[str, object]]) -> dict[str, object]:
-    """What explain.json holds; `occlusion` is the check, its sizes in pixels of what the network saw."""
+    """Return the contents of explain.json; `occlusion` has the sizes of the method or the check in pixels of the canvas."""
     occlusion = {"patch": explainer.patch, "step": explainer.step, "correlation": "Spearman"} if explainer.patch else None
     return {
         "model": str(explainer.model.path),
@@ -114,12 +119,12 @@ def _document(explainer: Explainer, class_name: str | None, sheet: str | None, r
     }
 
 
-def _how(explainer: Explainer) -> str:
-    return f"layer {explainer.layer}, {explainer.places} x {explainer.places} places" if explainer.layer else explainer.method
+def _method_text(explainer: Explainer) -> str:
+    return f"layer {explainer.layer}, {explainer.places} x {explainer.places} positions" if explainer.layer else explainer.method
 
 
 def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, object]:
-    """Write the pictures of one image; returns their names for its row."""
+    """Write the pictures of one image; return their names for its row."""
     if one.pictures is None:
         return {"picture": None, "features": None}
     from cnnkit.report.pictures.heat_map import explanation_png, features_png
@@ -127,7 +132,7 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
     stem = _stem(one)
     title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %"
     share = "" if one.explained == one.predicted else f" ({100 * one.explained_probability:.1f} %)"
-    head = f"evidence for {one.explained}{share}, {_how(explainer)}"
+    head = f"evidence for {one.explained}{share}, {_method_text(explainer)}"
     write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head))
     features = f"{stem}-features.png" if one.pictures.stages else None
     if features:
@@ -138,12 +143,12 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
 def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
     from cnnkit.report.pictures.heat_map import explanations_sheet
 
-    first = f", the first {len(kept)} of {files}" if len(kept) == ON_SHEET < files else ""
+    first = f", the first {len(kept)} of {files}" if len(kept) == MAX_SHEET_IMAGES < files else ""
     write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
 
 
 def _stem(one: Explanation) -> str:
-    """A name for the pictures of a file that no other file's have: its own, and a few digits of the hash of where it lies."""
-    where = hashlib.sha256(str(Path(one.path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    """Return a unique name for the pictures of a file: the file's own name, and eight digits of the hash of its path."""
+    digest = hashlib.sha256(str(Path(one.path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     own = Path(one.name).with_suffix("").as_posix()
-    return f"{re.sub(r'[^0-9A-Za-z_]+', '-', own).strip('-')[-STEM:] or 'image'}-{where}"
+    return f"{re.sub(r'[^0-9A-Za-z_]+', '-', own).strip('-')[-MAX_STEM_LENGTH:] or 'image'}-{digest}"

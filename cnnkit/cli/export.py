@@ -1,4 +1,4 @@
-"""``cnnkit export``: a file that other programs run, checked against the model."""
+"""``cnnkit export``: a file for other programs, checked against the model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ def command(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Export a model to one self-contained file, kept only if it predicts what the model predicts on real images."""
+    """Export a model to one self-contained file, which is kept only if its predictions on real images equal the model's.
+
+    \b
+    cnnkit export --onnx
+    cnnkit export --onnx --model runs/001-custom-cnn --out model.onnx
+    """
     if not onnx:
-        raise ConfigError("cnnkit export: say which format: cnnkit export --onnx")
+        raise ConfigError("cnnkit export needs a format, which is --onnx: cnnkit export --onnx")
     from cnnkit.api.inference.export import export as run_export
 
     result = run_export(model, to="onnx", data=data, out=out)

@@ -1,4 +1,4 @@
-"""The help pages of the commands: plain text in panels that fits any terminal, with the common flags first."""
+"""The help pages of the commands: plain text in panels that fits any terminal, and a short page of the common flags."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-MAX_FLAGS = 24  # a command with more shows the common ones in panels; --help-all shows them all
+MAX_FLAGS = 24  # --help of a command with more flags shows the common flags; --help-all shows all flags
 MAX_WIDTH = 120  # cells of a line; longer lines are hard to read
-TERM_SHARE = 0.4  # of the width: the help of a longer flag moves to the next line
+TERM_SHARE = 0.4  # the share of the width for the flags; the help of a wider flag starts on the next line
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
 OPTIONS = "Options"
-UNBROKEN = {" ": "\u00a0", "-": "\u2011"}  # no line ends there; both are written as what they stand for
+UNBROKEN = {" ": "\u00a0", "-": "\u2011"}  # by character, its form that does not end a line; `_restore` changes it back
 
 Row = tuple[str, str]
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help lists its flags; a long one shows the `common_flags` of its function, in panels."""
+    """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the command's name in the usage line."""
@@ -95,7 +95,7 @@ def _plain_panel(param: Any) -> str:
 
 
 def _write_description(text: str | None, formatter: Any) -> None:
-    r"""Write the paragraphs of a docstring; their lines join, but for a paragraph that begins with the mark ``\b`` (examples)."""
+    r"""Write the paragraphs of a docstring, each as one text; a paragraph of examples, which starts with ``\b``, keeps its lines."""
     for paragraph in (text or "").strip().split("\n\n"):
         formatter.write_paragraph()
         if paragraph.startswith("\b"):
@@ -106,7 +106,7 @@ def _write_description(text: str | None, formatter: Any) -> None:
 
 
 def _write_panels(panels: dict[str, list[Row]], formatter: Any) -> None:
-    """Write each panel under its title; all have their second column at the same place."""
+    """Write each panel under its title; the second columns of all panels are aligned."""
     limit = int(TERM_SHARE * formatter.width)
     column = max((len(term) for rows in panels.values() for term, _ in rows if len(term) <= limit), default=0)
     for title, rows in panels.items():
@@ -115,7 +115,7 @@ def _write_panels(panels: dict[str, list[Row]], formatter: Any) -> None:
 
 
 def _term(param: Any) -> str:
-    """Return the left column: ``-e, --epochs N``, ``--[no-]download`` or ``DATA``."""
+    """Return the left column, such as ``-e, --epochs N``, ``--[no-]download`` or ``DATA``."""
     if param.param_type_name == "argument":
         return str(param.metavar or param.name.upper())
     names = sorted(param.opts, key=lambda name: name.startswith("--"))
@@ -126,7 +126,7 @@ def _term(param: Any) -> str:
 
 
 def _text(param: Any) -> str:
-    """Return the right column: the help, and the default unless it is nothing or off."""
+    """Return the right column: the help, and the default unless it is None, False or empty."""
     shown: Any = getattr(param, "show_default", False)
     if shown is True and param.default not in {None, False, ""} and not callable(param.default):
         shown = param.default
@@ -135,13 +135,13 @@ def _text(param: Any) -> str:
 
 
 def _unbroken(text: str, *, spaces: bool = False) -> str:
-    """Return `text` so that no line ends at its hyphens, nor at its spaces if `spaces` is set."""
+    """Return `text` so that no line ends at its hyphens, and with `spaces` at its spaces."""
     text = text.replace("-", UNBROKEN["-"])
     return text.replace(" ", UNBROKEN[" "]) if spaces else text
 
 
 def _restore(formatter: Any) -> None:
-    """Write hyphens and spaces for the marks of `_unbroken`."""
+    """Replace the characters of `_unbroken` by hyphens and spaces."""
     text = formatter.getvalue()
     for plain, mark in UNBROKEN.items():
         text = text.replace(mark, plain)

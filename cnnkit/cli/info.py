@@ -1,4 +1,4 @@
-"""``cnnkit info``: what is inside a model file or a run."""
+"""``cnnkit info``: the contents of a model file or a run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cnnkit.cli.cache import size
 from cnnkit.cli.options import JsonFlag
 from cnnkit.errors import listed
 
-MOST_ENTRIES = 8  # of a list that is written out on the screen
-# What is shown in lines of its own; any other key of the header comes after them, as it is.
-KNOWN = frozenset(
+MAX_ENTRIES = 8  # the longest list that the screen shows in full
+# The keys with a line of their own; any other key of the header follows them, with its plain value.
+KNOWN_KEYS = frozenset(
     {
         "file", "format", "bytes", "parameters", "statistics", "tensors", "dtypes", "constants", "nodes", "opset", "producer", "inputs",
         "outputs", "cnnkit", "arch", "options", "classes", "preprocessing", "temperature", "versions", "training", "run", "cnnkit_version",
@@ -28,11 +28,16 @@ KNOWN = frozenset(
 def command(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL]", help="Run directory, model file or .onnx. Default: the newest finished run."),
+        typer.Argument(metavar="[MODEL]", help="Run directory, model file or .onnx file. Default: the newest finished run."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show the contents of a model file or run: architecture, classes, preprocessing, calibration, training."""
+    """Show the contents of a model file or run: architecture, classes, preprocessing, calibration, training.
+
+    \b
+    cnnkit info
+    cnnkit info runs/001-custom-cnn/best.safetensors --json
+    """
     from cnnkit.api.inference.info import inspect
     from cnnkit.api.inference.target import find_target
 
@@ -53,10 +58,10 @@ def command(
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return a line of text for each thing that is known."""
+    """Return the lines of the screen by their labels."""
     lines = {"file": f"{facts['file']}, {size(facts['bytes'])}", **_sizes(facts)}
     if not facts["cnnkit"]:
-        lines["made by"] = "not cnnkit: no header of it says what the weights are"
+        lines["made by"] = "not cnnkit: the file has no header that describes the weights"
         return lines
     classes = facts["classes"]
     options = ", ".join(f"{name}={value}" for name, value in facts.get("options", {}).items())
@@ -66,7 +71,7 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
         "preprocessing": _preprocessing(facts.get("preprocessing", {})),
         "temperature": f"{facts.get('temperature', 1.0):g}" + (" (not calibrated)" if facts.get("temperature", 1.0) == 1 else ""),
     }
-    lines |= {key: _plain(value) for key, value in facts.items() if key not in KNOWN and value not in (None, [], {})}
+    lines |= {key: _plain(value) for key, value in facts.items() if key not in KNOWN_KEYS and value not in (None, [], {})}
     training = facts.get("training", {})
     data = training.get("data", {})
     if data:
@@ -83,21 +88,21 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
 def _sizes(facts: Mapping[str, Any]) -> dict[str, str]:
     if facts["format"] == "onnx":
         opset = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in facts["opset"].items())
-        faces = {
-            name: "; ".join(f"{face['name']} {face['dtype']} {_shape(face['shape'])}" for face in facts[name])
+        interface = {
+            name: "; ".join(f"{tensor['name']} {tensor['dtype']} {_shape(tensor['shape'])}" for tensor in facts[name])
             for name in ("inputs", "outputs")
         }
         return {
             "format": f"ONNX, opset {opset}; {facts['nodes']:,} nodes; {facts['producer']}",
             "constants": f"{facts['constants']:,} numbers",
-            **faces,
+            **interface,
         }
-    statistics = f", and {facts['statistics']:,} numbers that BatchNorm measured" if facts["statistics"] else ""
+    statistics = f", and {facts['statistics']:,} statistics of BatchNorm" if facts["statistics"] else ""
     return {"parameters": f"{facts['parameters']:,} ({', '.join(facts['dtypes'])}){statistics}; {facts['tensors']} tensors"}
 
 
-def _shape(sides: list[int | str]) -> str:
-    return "(" + ", ".join(map(str, sides)) + ")"
+def _shape(sizes: list[int | str]) -> str:
+    return "(" + ", ".join(map(str, sizes)) + ")"
 
 
 def _preprocessing(facts: Mapping[str, Any]) -> str:
@@ -106,10 +111,13 @@ def _preprocessing(facts: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a value of the header on one line: ``name value, name value`` for an object, numbers with four digits, no long lists."""
+    """Return a value of the header on one line.
+
+    An object becomes ``name value, name value``, a number has four digits, and a list of more than `MAX_ENTRIES` is only counted.
+    """
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items() if inner is not None)
-    if isinstance(value, list) and (len(value) > MOST_ENTRIES or any(isinstance(inner, list | Mapping) for inner in value)):
+    if isinstance(value, list) and (len(value) > MAX_ENTRIES or any(isinstance(inner, list | Mapping) for inner in value)):
         return f"({len(value)} entries, see --json)"
     if isinstance(value, list):
         return "[" + ", ".join(map(_plain, value)) + "]"

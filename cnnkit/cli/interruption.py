@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a long command by an exception, so that what was reached is kept and said."""
+"""Interruption by Ctrl-C or SIGTERM: an exception ends a long command, so that the command keeps and reports its results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Never
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is."""
+    """SIGTERM, which is handled like Ctrl-C."""
 
 
 @contextmanager
@@ -27,5 +27,5 @@ def terminable() -> Generator[None]:
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of a command that was stopped so: 143 after SIGTERM, 130 after Ctrl-C."""
+    """Return the exit code of a command that `stop` ended: 143 after SIGTERM, 130 after Ctrl-C."""
     return 143 if isinstance(stop, TerminatedError) else 130

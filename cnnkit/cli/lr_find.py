@@ -1,4 +1,4 @@
-"""``cnnkit lr-find``: which learning rate suits these images and this network."""
+"""``cnnkit lr-find``: a learning rate for these images and this network, by a range test."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from cnnkit.api.training.lr_find import LrFinding
 
-ENDING = ".png"
+SUFFIX = ".png"
 COLUMNS = ("rate", "loss", "smoothed")
-# What decides how long one trains, how the rate then falls, what is kept and where results go plays no part; all else makes the step.
-IDLE = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "ema", "out", "log"})
-FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in section.model_fields if name not in IDLE]
+# The settings without effect on a range test: the length of the training, its schedule, and the folder of its results.
+UNUSED_SETTINGS = frozenset({"epochs", "budget", "lr", "schedule", "warmup_epochs", "freeze_epochs", "ema", "out", "log"})
+FLAGS = [name for key, section in SECTIONS.items() if key != "stop" for name in section.model_fields if name not in UNUSED_SETTINGS]
 
 
 @with_options(*FLAGS)
@@ -34,19 +34,23 @@ def command(
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Learning rates to try, one update each. At least 20.", show_default="100")
+        int | None, typer.Option(metavar="N", help="Number of learning rates to try, one update each. At least 20.", show_default="100")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE.png", help="Picture to write. Its numbers go into a .csv file beside it.")
+        Path, typer.Option("--out", "-o", metavar="FILE.png", help="Picture to write. A .csv file beside it gets the numbers.")
     ] = Path("lr-find.png"),
     json: JsonFlag = False,
 ) -> None:
-    """Try growing learning rates on a copy of the network and suggest one, in about a hundred steps.
+    """Suggest a learning rate: try growing rates on a copy of the network, in about a hundred steps.
 
-    Exits with 2 if the loss never fell and there is no suggestion.
+    If the loss never falls there is no suggestion, and the exit code is 2.
+
+    \b
+    cnnkit lr-find --data ./images
+    cnnkit lr-find --data ./images --arch residual-cnn --batch-size 64
     """
-    if out.suffix.lower() != ENDING:
-        raise ConfigError(f"--out {out}: the ending must be {ENDING}")
+    if out.suffix.lower() != SUFFIX:
+        raise ConfigError(f"--out {out}: the ending must be {SUFFIX}")
     settings = resolve(by_section(given), recipe=recipe, file=config)
     from cnnkit.api.training.lr_find import find_lr
     from cnnkit.data.sources.folder import check_outside
@@ -67,12 +71,13 @@ def command(
         return
     result = console.out()
     console.say(result, f"suggested learning rate {test.suggestion:g} (tried {test.rates[0]:g} to {test.rates[-1]:.2g}: {out}, {table})")
-    tried = given | {"batch_size": finding.optim.batch_size} if settings.optim.batch_size == "auto" else given  # the rate is for that many
-    console.say(result, f"next: cnnkit train{_retyped(tried, recipe, config)} --lr {test.suggestion:g}")
+    # the suggestion holds for the batch size that `auto` chose
+    flags = given | {"batch_size": finding.optim.batch_size} if settings.optim.batch_size == "auto" else given
+    console.say(result, f"next: cnnkit train{_command_line(flags, recipe, config)} --lr {test.suggestion:g}")
 
 
 def _describe(screen: Console, finding: LrFinding, data: str) -> None:
-    """Say on what the rates were tried."""
+    """Print the data, the model and the recipe of the test."""
     optim = finding.optim
     console.labelled(screen, "data", f"{data}: {finding.images:,} images per pass")
     console.labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
@@ -83,7 +88,7 @@ def _describe(screen: Console, finding: LrFinding, data: str) -> None:
 
 
 def _write(finding: LrFinding, data: str, picture: Path, table: Path) -> None:
-    """Write the numbers and, unless there are none, their picture."""
+    """Write the numbers of the test to `table` and, if there are any, their plot to `picture`."""
     test = finding.test
     rows = zip(test.rates, test.losses, test.smoothed, strict=True)
     write_csv(table, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
@@ -117,16 +122,16 @@ def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
     if not test.rates:
         return (
             f"no learning rate to suggest: {test.no_suggestion_reason} ({finding.arch}, {finding.runtime}); "
-            "try --precision fp32, and other weights if --weights is given"
+            "try --precision fp32, or other weights if you gave --weights"
         )
     return (
-        f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); are the labels right? cnnkit doctor {shlex.quote(data)}; "
-        "else try a larger --batch-size or more --steps"
+        f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); check the labels: cnnkit doctor {shlex.quote(data)}; "
+        "or try a larger --batch-size or more --steps"
     )
 
 
-def _retyped(given: dict[str, Any], recipe: str | None, config: Path | None) -> str:
-    """Return the flags that were typed, as ``cnnkit train`` takes them, each after a space."""
+def _command_line(given: dict[str, Any], recipe: str | None, config: Path | None) -> str:
+    """Return the typed flags for the command line of ``cnnkit train``, each after a space."""
     words: list[str] = []
     for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
         typed = flag(name)

@@ -1,4 +1,4 @@
-"""``cnnkit more-data``: whether more images would help, and which class most."""
+"""``cnnkit more-data``: a forecast of the gain from more images, by class."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from cnnkit.api.training.more_data import MoreData, PartTraining
 
-IDLE = frozenset({"out", "log"})  # where runs go and who is told of them: none is written
-FLAGS = [name for section in SECTIONS.values() for name in section.model_fields if name not in IDLE]
-ON = "again with the same flags, it goes on with the rest"
+UNUSED_SETTINGS = frozenset({"out", "log"})  # the settings of a run directory, which this command does not write
+FLAGS = [name for section in SECTIONS.values() for name in section.model_fields if name not in UNUSED_SETTINGS]
+RESUME_HINT = "run the command again with the same flags to continue"
 
 
 @with_options(*FLAGS)
@@ -29,45 +29,51 @@ def command(
     given: dict[str, Any],
     recipe: RecipeOption = None,
     config: ConfigOption = None,
-    add: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images that might be added to a class.")] = 200,
+    add: Annotated[int, typer.Option(min=1, metavar="N", help="Number of images that the forecast adds to each class.")] = 200,
     shares: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,C", help="Parts of the training images to train on. At least 3, the last is 1.", show_default="1/8,1/4,1/2,1"
+            metavar="A,B,C",
+            help="Shares of the training images to train on: at least 3, of which the last is 1.",
+            show_default="1/8,1/4,1/2,1",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings per part, each with other images and another start.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings per share, each with other images and other weights.")] = 1,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", help="Folder of learning-curve.png, .csv and .json. A finished training there is not repeated."
+            "--out", "-o", metavar="FOLDER", help="Folder of learning-curve.png, .csv and .json. Finished trainings there are not repeated."
         ),
     ] = Path("more-data"),
     json: JsonFlag = False,
 ) -> None:
-    """Train on parts of the images and extrapolate: which class would gain most from more images.
+    """Forecast the gain of each class from more images, by trainings on parts of the images.
 
-    Every training has as many updates as one on all images (--budget is divided among them). Val measures it, test stays closed.
+    Every training has as many updates as a training on all images; --budget is divided among the trainings. They are measured on val,
+    and test stays closed.
+
+    \b
+    cnnkit more-data --data ./images --budget 20m
     """
-    parts = None if shares is None else tuple(_fraction(word, shares) for word in shares.split(","))
+    fractions = None if shares is None else tuple(_fraction(word, shares) for word in shares.split(","))
     settings = resolve(by_section(given), recipe=recipe, file=config)
     from cnnkit.api.training.more_data import SHARES, MoreData
 
     screen = console.err()
     with console.progress(screen, "images") as update:
-        work = MoreData(settings, out, shares=parts or SHARES, seeds=seeds, progress=update)
+        work = MoreData(settings, out, shares=fractions or SHARES, seeds=seeds, progress=update)
     _describe(screen, work)
     try:
         with terminable(), console.progress(screen, "training") as update:
             for training in work.trainings(update):
-                _tell(screen, training)
+                _print_training(screen, training)
     except KeyboardInterrupt as stop:
-        console.say(screen, f"stopped; {_kept(work)}; {ON}")
+        console.say(screen, f"stopped; {_kept(work)}; {RESUME_HINT}")
         raise typer.Exit(exit_code(stop)) from None
     except TrainingStoppedError as error:
-        raise TrainingStoppedError(f"{error}\n{_kept(work)}; {ON}") from None
+        raise TrainingStoppedError(f"{error}\n{_kept(work)}; {RESUME_HINT}") from None
     outlook = work.forecast(add)
-    assert outlook is not None  # noqa: S101 (every size is trained)
+    assert outlook is not None  # noqa: S101 (every share has a training)
     work.write(outlook)
     if json:
         console.print_json(work.to_dict(outlook))
@@ -77,12 +83,12 @@ def command(
     result = console.out()
     result.print(forecast_table(outlook))
     console.say(result, f"\n{outlook.verdict}")
-    console.say(result, "a class is thought to grow while the others grow in proportion; the band holds for images like these")
+    console.say(result, "the forecast lets all classes grow in proportion; its band holds for images like these")
     console.say(result, f"files {out}")
 
 
 def _describe(screen: Console, work: MoreData) -> None:
-    """Say what will be trained, and what is there already."""
+    """Print the data, the model, the planned trainings and the finished ones."""
     job = work.base
     optim, counts = job.optim, job.counts
     length = f"{optim.budget / len(work.planned):.0f} s each" if optim.budget else f"as many updates as {optim.epochs} epochs of all images"
@@ -93,28 +99,28 @@ def _describe(screen: Console, work: MoreData) -> None:
         console.labelled(screen, "note", text, "yellow")
     console.say_skipped(screen, job.dataset.bad, f"`cnnkit doctor {job.config.data.data}`")
     for training in work.finished:
-        _tell(screen, training, "finished before: ")
+        _print_training(screen, training, "finished before: ")
 
 
-def _tell(screen: Console, training: PartTraining, before: str = "") -> None:
+def _print_training(screen: Console, training: PartTraining, prefix: str = "") -> None:
     console.labelled(
         screen,
         f"{100 * training.share:.3g} %",
-        f"{before}{sum(training.images):,} images, seed {training.seed}: best epoch {training.best_epoch} of {training.epochs}, "
+        f"{prefix}{sum(training.images):,} images, seed {training.seed}: best epoch {training.best_epoch} of {training.epochs}, "
         f"val accuracy {100 * training.accuracy:.1f} %, {training.seconds:.0f} s",
     )
 
 
 def _kept(work: MoreData) -> str:
     if not work.finished:
-        return "no training was finished"
-    return f"{len(work.finished)} of {len(work.planned)} trainings are finished and kept in {work.out / 'learning-curve.csv'}"
+        return "no training has finished"
+    return f"{len(work.finished)} of {len(work.planned)} trainings have finished; {work.out / 'learning-curve.csv'} keeps them"
 
 
 def _fraction(word: str, given: str) -> float:
-    """Read ``1/8`` or ``0.125``."""
-    top, slash, bottom = word.partition("/")
+    """Return the number that ``1/8`` or ``0.125`` stands for; `given` is the whole value of ``--shares``."""
+    numerator, slash, denominator = word.partition("/")
     try:
-        return float(top) / float(bottom) if slash else float(top)
+        return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise ConfigError(f"`--shares` (={given}): {word!r} is no share; give such as 1/8,1/4,1/2,1 or 0.125,0.25,0.5,1") from None
+        raise ConfigError(f"`--shares` (={given}): {word!r} is not a share; type 1/8,1/4,1/2,1 or 0.125,0.25,0.5,1") from None

@@ -1,7 +1,7 @@
-"""Flags of the command line: those made from the configuration, and those that several commands share.
+"""Flags of the command line: the flags made from the configuration, and the flags that several commands share.
 
-A field of the configuration is a flag, its section a panel, its default the default of the help. Nothing about a setting is
-written a second time here, so configuration and command line cannot disagree.
+A field of the configuration becomes a flag, its section a panel, and its default the default in the help. The configuration alone
+defines a setting, so configuration and command line cannot disagree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": 
 HELP_ALL = "help_all"
 
 Command = Callable[..., None]
-HOMES = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
+SECTION_OF = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 ModelOption = Annotated[
@@ -70,19 +70,18 @@ ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML fi
 def with_config_options(command: Command) -> Command:
     """Give `command(given, ...)` a flag for every field of the configuration.
 
-    `given` receives, flat, the values of the flags that were typed; the other parameters of `command` stay flags as
-    they are written.
+    `given` receives the values of the typed flags by field name. The other parameters of `command` stay flags of their own.
     """
-    return with_options(*HOMES)(command)
+    return with_options(*SECTION_OF)(command)
 
 
 def with_options(*names: str) -> Callable[[Command], Command]:
-    """Give a command a flag for each of the fields `names` of the configuration, as `with_config_options` does for all."""
+    """Give a command a flag for each of the fields `names` of the configuration; see `with_config_options`."""
     return lambda command: _with_flags(command, names)
 
 
 def _with_flags(command: Command, names: Sequence[str]) -> Command:
-    fields = {name: SECTIONS[HOMES[name]].model_fields[name] for name in names}
+    fields = {name: SECTIONS[SECTION_OF[name]].model_fields[name] for name in names}
     own = [parameter for name, parameter in inspect.signature(command, eval_str=True).parameters.items() if name != "given"]
 
     def wrapper(**values: Any) -> None:
@@ -92,7 +91,7 @@ def _with_flags(command: Command, names: Sequence[str]) -> Command:
         command(typed, **values)
 
     made = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field, PANELS[HOMES[name]]))
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name, field, PANELS[SECTION_OF[name]]))
         for name, field in fields.items()
     ]
     if len(made) + len(own) > MAX_FLAGS:
@@ -106,7 +105,8 @@ def _with_flags(command: Command, names: Sequence[str]) -> Command:
 
 
 def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
-    read_by_config = any(isinstance(mark, BeforeValidator | WrapValidator) for mark in field.metadata)  # "10m", "auto": text for Typer
+    # the configuration reads values such as "10m" and "auto" itself, so Typer passes them on as text
+    read_by_config = any(isinstance(mark, BeforeValidator | WrapValidator) for mark in field.metadata)
     kind = str if read_by_config else _plain(field.annotation)
     names = [flag(name), *([SHORT[name]] if name in SHORT else [])]
     if kind is bool:
@@ -115,7 +115,7 @@ def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
         *names,
         help=field.description,
         rich_help_panel=panel,
-        show_default=_shown(field.default),
+        show_default=_default_text(field.default),
         metavar=str(_extra(field).get("metavar") or "|".join(map(str, get_args(kind)))) or None,
     )
     return Annotated[list[str] | None if name == "set" else kind | None, option]  # type: ignore[valid-type]
@@ -126,20 +126,20 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 
 
 def _plain(annotation: Any) -> Any:
-    """Return the type Typer parses: without ``| None``; a tuple arrives as text, which the configuration reads."""
-    parts = [part for part in get_args(annotation) if part is not type(None)]
+    """Return the type for Typer, without ``| None``; a tuple becomes text, which the configuration reads."""
+    members = [member for member in get_args(annotation) if member is not type(None)]
     if annotation in {str, int, float, bool, Path} or get_origin(annotation) is Literal:
         if get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in get_args(annotation)):
             return int
         return annotation
     if get_origin(annotation) is tuple or get_origin(annotation) is Annotated:
         return str
-    return _plain(parts[0]) if parts else str
+    return _plain(members[0]) if members else str
 
 
-def _shown(default: object) -> str | bool:
-    """Return the default as the help shows it; False for a setting that is off or follows from the data."""
-    if default in {None, "", False} or default == ():
+def _default_text(default: object) -> str | bool:
+    """Return the default for the help; False for a switch that is off and a setting that follows from the data."""
+    if default is None or default is False or default in {"", ()}:
         return False
     if isinstance(default, tuple):
         return "/".join(f"{value:g}" for value in default)

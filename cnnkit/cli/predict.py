@@ -18,30 +18,37 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.predict import Prediction
     from cnnkit.metrics.drift import Drift
 
-FORMATS = (".csv", ".json", ".parquet")
+SUFFIXES = (".csv", ".json", ".parquet")
 
 
 def command(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
     model: ModelOption = None,
     top: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Classes shown per image, on the screen or with --json.", show_default="1")
+        int | None,
+        typer.Option(min=1, metavar="K", help="Number of classes per image, on the screen or with --json.", show_default="1"),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write: .csv, .json or .parquet.")] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one more column per class, with --out or --json.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of every class. Needs --out or --json.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Classify image files: one row each, in the order given.
 
-    An unreadable file is a row with its error. A model with a threshold (`cnnkit eval --abstain-risk`) says where it does not know. 30
-    images or more are compared with the images the model was validated on, and a drift is reported.
+    The row of an unreadable file holds the error. A model with a threshold (`cnnkit eval --abstain-risk`) abstains below it. At least 30
+    images are compared with the validation images of the model, and a drift is reported.
+
+    \b
+    cnnkit predict photo.jpg
+    cnnkit predict ./photos --out rows.csv --probabilities
     """
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(SUFFIXES)}")
     if probabilities and out is None and not json:
-        raise ConfigError("--probabilities needs a place for its columns: add --out FILE.csv or --json")
+        raise ConfigError("--probabilities needs an output with columns: add --out FILE.csv or --json")
     if top is not None and out is not None and not json:
-        raise ConfigError("--top is for the screen and --json; a file has all classes with --probabilities")
+        raise ConfigError("--top applies to the screen and --json, not to --out; for all classes in a file, type --probabilities")
     if out is not None:
         check_writable(out.parent)
         if out.suffix.lower() == ".parquet":
@@ -57,39 +64,40 @@ def command(
     watch = DriftWatch()
     predictions = run_prediction(images, target.path, watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
-    for prediction in _shown(predictions, top or 1, quiet=json or out is not None):
+    for prediction in _print_each(predictions, top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
-        rows.append({**row, "top": [{"class": name, "probability": share} for name, share in prediction.top(top or 1)]} if json else row)
+        best = [{"class": name, "probability": probability} for name, probability in prediction.top(top or 1)]
+        rows.append({**row, "top": best} if json else row)
     if json:
         console.print_json(rows)
     if out is not None:
         _write(out, rows)
-        failed, refused = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
-        more = (f", {failed} of them with an error" if failed else "") + (f", {refused} not answered" if refused else "")
-        console.say(console.err(), f"{len(rows)} rows in {out}{more}")
-    _tell_drift(watch.result(), out)
+        failed, abstained = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
+        counts = (f", {failed} of them with an error" if failed else "") + (f", {abstained} abstained" if abstained else "")
+        console.say(console.err(), f"{len(rows)} rows in {out}{counts}")
+    _report_drift(watch.result(), out)
 
 
-def _shown(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
-    """Pass `predictions` on, printing a line for each as it comes."""
+def _print_each(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
+    """Yield the `predictions` and print a line for each, unless `quiet`."""
     shown = console.out()
     for prediction in predictions:
         if not quiet:
-            console.say(shown, f"{prediction.path}  {_answer(prediction, top)}")
+            console.say(shown, f"{prediction.path}  {_result_text(prediction, top)}")
         yield prediction
 
 
-def _answer(prediction: Prediction, top: int) -> str:
-    """The line's second half: what the model says, that it does not know, or why it was not asked."""
+def _result_text(prediction: Prediction, top: int) -> str:
+    """Return the second half of a line: the `top` classes, "don't know", or the error."""
     if prediction.error:
         return f"error: {prediction.error}"
-    best = ", ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.top(top))
+    best = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.top(top))
     possible = f"  one of: {', '.join(prediction.label_set)}" if prediction.label_set else ""
     return (f"don't know ({best})" if prediction.abstained else best) + possible
 
 
-def _tell_drift(drift: Drift | None, out: Path | None) -> None:
-    """Put the comparison with the images that the model knows beside the rows, and say on stderr if these look unlike them."""
+def _report_drift(drift: Drift | None, out: Path | None) -> None:
+    """Write the comparison with the validation images to a file beside `out`; print a sentence on stderr if it has an alert."""
     if drift and out is not None:
         write_json(out.with_suffix(".drift.json"), drift.to_dict())
     if drift and drift.has_alert:
@@ -99,7 +107,6 @@ def _tell_drift(drift: Drift | None, out: Path | None) -> None:
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-
     if path.suffix.lower() == ".json":
         write_json(path, rows)
     elif path.suffix.lower() == ".csv":
@@ -113,7 +120,7 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _cell(value: object) -> object:
-    """Booleans in lower case and lists of names, as JSON has them; None as an empty cell."""
+    """Return a value for a CSV cell: booleans in lower case and lists as JSON; other values stay, and None becomes an empty cell."""
     if isinstance(value, list):
         return dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else value

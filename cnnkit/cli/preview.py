@@ -1,4 +1,4 @@
-"""``cnnkit preview``: a picture of what the network will see."""
+"""``cnnkit preview``: a picture of the images as the network will see them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnkit.files import write_bytes, write_text
 if TYPE_CHECKING:
     from cnnkit.api.images.preview import Preview
 
-ENDINGS = (".png", ".html")
+SUFFIXES = (".png", ".html")
 
 
 @with_options(
@@ -41,17 +41,24 @@ ENDINGS = (".png", ".html")
 def command(
     given: dict[str, Any],
     data: DataArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture .png or page .html to write.")] = Path("preview.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write: a picture (.png) or a page (.html).")] = Path(
+        "preview.png"
+    ),
     images_per_class: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Images of each class.", show_default="4, fewer with many classes")
+        int | None, typer.Option(min=1, metavar="N", help="Number of images of each class.", show_default="4, fewer with many classes")
     ] = None,
-    variants: Annotated[int, typer.Option(min=0, metavar="N", help="Augmented versions of each image.")] = 6,
+    variants: Annotated[int, typer.Option(min=0, metavar="N", help="Number of augmented versions of each image.")] = 6,
     recipe: RecipeOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Draw a few images of each class as the network sees them, plain and augmented; nothing is trained."""
-    if out.suffix.lower() not in ENDINGS:
-        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(ENDINGS)}")
+    """Draw a few images of each class as the network sees them, plain and augmented; nothing is trained.
+
+    \b
+    cnnkit preview ./images
+    cnnkit preview ./images --augment strong --out preview.html
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out}: the ending must be one of {', '.join(SUFFIXES)}")
     settings = resolve(by_section({"data": data, **given}), recipe=recipe)
     from cnnkit.api.images.preview import preview as draw
     from cnnkit.data.sources.folder import check_outside
@@ -78,7 +85,7 @@ def _sheet(shown: Preview) -> bytes:
     from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet
 
     heads, columns = _columns(shown)
-    rows = [[Tile(image, row.path if place == 0 else "") for place, image in enumerate(images)] for row, images in columns]
+    rows = [[Tile(image, row.path if column == 0 else "") for column, image in enumerate(images)] for row, images in columns]
     return contact_sheet(rows, labels=[row.label for row, _ in columns], heads=heads, title=f"{shown.name}: {shown.describe()}")
 
 
@@ -91,11 +98,11 @@ def _page(shown: Preview) -> str:
 
 
 def _columns(shown: Preview) -> tuple[list[str], list[tuple[Any, list[Any]]]]:
-    """Return the heads and, for every row, its pictures; the file itself only where the network sees another picture."""
-    other = any(row.original.shape != row.canvas.shape or (row.original != row.canvas).any() for row in shown.rows)
-    first = ["the file"] if other else []
-    heads = [*first, "what the network sees", *(f"augmented, epoch {epoch + 1}" for epoch in range(len(shown.rows[0].variants)))]
-    return heads, [(row, [*([row.original] if other else []), row.canvas, *row.variants]) for row in shown.rows]
+    """Return the heads and the pictures of every row; the original has a column only if some canvas differs from it."""
+    differ = any(row.original.shape != row.canvas.shape or (row.original != row.canvas).any() for row in shown.rows)
+    first = ["original image"] if differ else []
+    heads = [*first, "network input", *(f"augmented, epoch {epoch + 1}" for epoch in range(len(shown.rows[0].variants)))]
+    return heads, [(row, [*([row.original] if differ else []), row.canvas, *row.variants]) for row in shown.rows]
 
 
 def _summary(shown: Preview, out: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``cnnkit report``: one page on a run, to look at and to hand on."""
+"""``cnnkit report``: one self-contained page on a run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from cnnkit.errors import ConfigError
 def command(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Run directory, several with --compare. Default: the newest finished run."),
+        typer.Argument(metavar="[RUN]...", help="Run directory, or several with --compare. Default: the newest finished run."),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Write one page on several runs, with the images that one fixes and another breaks.")
+        bool, typer.Option("--compare", help="Write one page on several runs, with the images that one run fixes and another breaks.")
     ] = False,
     split: SplitOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE.html", help="Page to write. Default: report.html of the run, comparison.html of the first run."
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help="Page to write. Default: report.html of the run, or comparison.html of the first run with --compare.",
         ),
     ] = None,
     json: JsonFlag = False,
@@ -32,6 +35,10 @@ def command(
     """Write one self-contained HTML page on a run: data, curves, metrics, mistakes, how to repeat it.
 
     A run without an evaluation is evaluated first, which opens its test split. The page loads nothing from the network.
+
+    \b
+    cnnkit report
+    cnnkit report --compare runs/001-custom-cnn runs/002-residual-cnn
     """
     if out is not None and out.suffix.lower() not in {".html", ".htm"}:
         raise ConfigError(f"--out {out}: the ending must be .html")
@@ -56,9 +63,9 @@ def command(
 
 
 def _check_runs(runs: list[Path], *, several: bool) -> None:
-    """Refuse a number of runs that the page is not made for."""
-    if several and len(runs) < 2:  # noqa: PLR2004 - to compare takes two
+    """Raise `ConfigError` unless a comparison has at least two runs and another page at most one."""
+    if several and len(runs) < 2:  # noqa: PLR2004 (a comparison has at least two runs)
         raise ConfigError("--compare takes two or more runs: cnnkit report --compare RUN RUN; cnnkit runs lists them")
     if not several and len(runs) > 1:
         named = " ".join(map(str, runs))
-        raise ConfigError(f"{len(runs)} runs for one page: add --compare to put them beside each other: cnnkit report --compare {named}")
+        raise ConfigError(f"{len(runs)} runs, but a page shows one run; to compare them, type: cnnkit report --compare {named}")

@@ -16,7 +16,12 @@ def command(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Continue a stopped training exactly where it stopped."""
+    """Continue a stopped training exactly where it stopped.
+
+    \b
+    cnnkit resume
+    cnnkit resume runs/001-custom-cnn
+    """
     from cnnkit.api.training.resume import resume as resume_job
 
     screen = console.err()

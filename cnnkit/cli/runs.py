@@ -20,25 +20,33 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.runs import RunFacts
     from cnnkit.metrics.proportion import Estimate
 
-NOTHING = "-"
-# Left out, in this order, where the terminal is too narrow for all.
-DISPENSABLE = ("ECE %", "T", "recipe", "began", "minutes", "epochs")
+NO_VALUE = "-"
+# The columns that a narrow terminal does not show; the first is left out first.
+OPTIONAL_COLUMNS = ("ECE %", "T", "recipe", "began", "minutes", "epochs")
 
 
 def command(
     pattern: Annotated[
         str,
-        typer.Argument(metavar="[PATTERN]", help="Name, architecture, data or recipe of runs, with * and ?.", show_default=False),
+        typer.Argument(
+            metavar="[PATTERN]", help="Name, architecture, data or recipe of the runs, with * and ?. Default: all runs.", show_default=False
+        ),
     ] = "*",
     sort: Annotated[
         Literal["new", "val", "test", "time"],
         typer.Option(
-            metavar="new|val|test|time", help="Order: newest first, highest accuracy on val or test first, longest training first."
+            metavar="new|val|test|time",
+            help="Order: the newest first (new), the highest accuracy first (val, test), or the longest training first (time).",
         ),
     ] = "new",
     json: JsonFlag = False,
 ) -> None:
-    """List the runs under $CNNKIT_RUNS or ./runs, with their accuracy."""
+    """List the runs under $CNNKIT_RUNS or ./runs, with their accuracy.
+
+    \b
+    cnnkit runs
+    cnnkit runs '*resnet*' --sort val
+    """
     from cnnkit.api.inference.runs import list_runs, ordered
     from cnnkit.run_dir import runs_folder
 
@@ -48,18 +56,16 @@ def command(
         return
     shown = console.out()
     if not found:
-        everything = pattern == "*"
-        console.say(
-            shown, f"no run under {runs_folder()}" + ("; train one: cnnkit train --data FOLDER" if everything else f" matches {pattern!r}")
-        )
+        hint = "; train one: cnnkit train --data FOLDER" if pattern == "*" else f" matches {pattern!r}"
+        console.say(shown, f"no run under {runs_folder()}{hint}")
         return
-    table, left_out = _fitting(found, shown)
+    table, left_out = _fit_columns(found, shown)
     shown.print(table)
     for row in found:
         if row.problem:
             console.labelled(console.err(), "damaged", row.problem, "red")
     if left_out:
-        console.say(console.err(), f"not shown here: {', '.join(left_out)}; in a wider terminal, or with --json")
+        console.say(console.err(), f"columns not shown: {', '.join(left_out)}; see them in a wider terminal, or with --json")
 
 
 Cells = Callable[["RunFacts"], str]
@@ -70,23 +76,23 @@ def _columns() -> dict[str, Cells]:
         "run": lambda row: row.path.name,
         "data": lambda row: Path(row.data).name or row.data,
         "recipe": lambda row: row.recipe,
-        "epochs": lambda row: NOTHING if row.epochs is None else f"{row.best_epoch or NOTHING}/{row.epochs}",
+        "epochs": lambda row: NO_VALUE if row.epochs is None else f"{row.best_epoch or NO_VALUE}/{row.epochs}",
         "val acc %": lambda row: _interval(row.val_accuracy),
         "test acc %": lambda row: _interval(row.test_accuracy),
-        "ECE %": lambda row: NOTHING if row.ece is None else f"{100 * row.ece:.1f}",
-        "T": lambda row: NOTHING if row.temperature is None else f"{row.temperature:.2f}",
-        "minutes": lambda row: NOTHING if row.seconds is None else f"{row.seconds / 60:.1f}",
-        "began": lambda row: NOTHING if row.began is None else datetime.fromtimestamp(row.began).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "ECE %": lambda row: NO_VALUE if row.ece is None else f"{100 * row.ece:.1f}",
+        "T": lambda row: NO_VALUE if row.temperature is None else f"{row.temperature:.2f}",
+        "minutes": lambda row: NO_VALUE if row.seconds is None else f"{row.seconds / 60:.1f}",
+        "began": lambda row: NO_VALUE if row.began is None else datetime.fromtimestamp(row.began).astimezone().strftime("%Y-%m-%d %H:%M"),
         "status": lambda row: row.status,
     }
 
 
-def _fitting(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]]:
-    """Return the table with as many columns as fit, and the heads of the others."""
+def _fit_columns(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]]:
+    """Return the table with the columns that fit, and the heads of the other columns."""
     columns = _columns()
     left_out: list[str] = []
     table = _table(rows, columns)
-    for head in DISPENSABLE:
+    for head in OPTIONAL_COLUMNS:
         if shown.measure(table, options=shown.options.update(width=10_000)).maximum <= shown.width:
             break
         left_out.append(head)
@@ -99,8 +105,8 @@ def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for head in columns:
-        words = head in {"run", "data", "recipe", "status", "began"}
-        table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head not in {"run", "data"})
+        is_text = head in {"run", "data", "recipe", "status", "began"}
+        table.add_column(head, justify="left" if is_text else "right", overflow="fold", no_wrap=head not in {"run", "data"})
     for row in rows:
         style = "" if row.status == "finished" else ("red" if row.problem else "yellow")
         table.add_row(*(Text(escaped(cells(row)), style=style) for cells in columns.values()))
@@ -110,4 +116,4 @@ def _table(rows: Sequence[RunFacts], columns: dict[str, Cells]) -> Table:
 def _interval(estimate: Estimate | None) -> str:
     from cnnkit.report.terminal.numbers import share_text
 
-    return NOTHING if estimate is None else share_text(estimate, unit="")
+    return NO_VALUE if estimate is None else share_text(estimate, unit="")

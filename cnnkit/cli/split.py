@@ -1,4 +1,4 @@
-"""``cnnkit split``: divide images into train, val and test once, in a file."""
+"""``cnnkit split``: a split of images into train, val and test, written to a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnkit.config.settings import by_section
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_CLASSES = 30  # rows of the table; with more classes, the smallest
+MAX_CLASSES = 30  # rows of the table, which shows the smallest classes if there are more
 
 
 @with_options("split", "split_file", "group_by", "classes", "download", "on_bad", "workers", "seed")
@@ -31,15 +31,18 @@ def command(
         Literal["content", "path"],
         typer.Option(
             metavar="content|path",
-            help="Hash that decides an image's split. path opens no image, which suits a million rows but finds no copies.",
+            help="Hash that decides the split of an image. path opens no image, which suits a million rows but finds no copies.",
         ),
     ] = "content",
     json: JsonFlag = False,
 ) -> None:
     """Split images into train, val and test, and write the split to a file.
 
-    Every class is split in the same shares, copies and groups stay together, and images added later move no image to another split. Use
-    the file by: cnnkit train --split-file FILE.
+    Every class is split in the same shares, and copies and groups stay together. Images added later move no image to another split.
+
+    \b
+    cnnkit split ./images --split 0.8/0.1/0.1
+    cnnkit train --data ./images --split-file split.csv
     """
     settings = resolve(by_section({"data": data, **given}))
     from cnnkit.api.images.split import divide
@@ -60,7 +63,7 @@ def command(
 
 
 def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    """Return images per class and split; of more than `MOST_CLASSES` classes the smallest, which a split may leave empty."""
+    """Return the table of images per class and split; it shows the `MAX_CLASSES` smallest classes, which may lack a split."""
     from cnnkit.report.terminal.console import escaped
 
     used = [name for name in next(iter(counts.values())) if any(row.get(name) for row in counts.values())]
@@ -68,7 +71,7 @@ def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:
     table.add_column("class", Text("all", style="bold"), overflow="fold")
     for name in used:
         table.add_column(name, f"{sum(row.get(name, 0) for row in counts.values()):,}", justify="right", no_wrap=True)
-    shown = list(counts) if len(counts) <= MOST_CLASSES else sorted(counts, key=lambda label: sum(counts[label].values()))[:MOST_CLASSES]
+    shown = list(counts) if len(counts) <= MAX_CLASSES else sorted(counts, key=lambda label: sum(counts[label].values()))[:MAX_CLASSES]
     for label in shown:
         table.add_row(Text(escaped(label)), *(f"{counts[label].get(name, 0):,}" for name in used))
     if len(shown) < len(counts):

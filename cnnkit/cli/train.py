@@ -41,7 +41,8 @@ def command(
 
     \b
     cnnkit train --data ./images
-    cnnkit train --data ./images --arch timm/resnet18 --weights pretrained --budget 10m
+    cnnkit train --data ./images --budget 10m
+    cnnkit train --data ./images --arch timm/resnet18 --weights pretrained
     """
     settings = resolve(by_section(given), recipe=recipe, file=config)
     if print_config:
@@ -53,7 +54,7 @@ def command(
     from cnnkit.data.prefetch import prefetch
 
     found = prefetch(settings.data, settings.run.seed)
-    from cnnkit.api.training.prepare import prepare  # torch is loaded here, after the flags were checked
+    from cnnkit.api.training.prepare import prepare  # loads torch, so the flags are checked first
 
     screen = console.err()
     source, dataset = found() or (None, None)
@@ -70,12 +71,12 @@ def command(
 
 
 def describe(screen: Console, job: TrainingJob) -> None:
-    """Say what is about to be trained, on what and how."""
+    """Print the data, the classes, the model and the recipe of the training."""
     counts, store, optim = job.counts, job.dataset.store, job.config.optim
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
-    sides = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
+    splits = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({sides}); {store.storage}",
+        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({splits}); {store.storage}",
         "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
@@ -89,20 +90,23 @@ def describe(screen: Console, job: TrainingJob) -> None:
 
 
 def _length(optim: OptimSettings) -> str:
-    """How long training goes on at most."""
+    """Return the maximal length of the training: its epochs, or its time budget."""
     if not optim.budget:
-        return f"{optim.epochs} epochs at most"
+        return f"at most {optim.epochs} epochs"
     minutes, seconds = divmod(round(optim.budget), 60)
     return f"{minutes} min {seconds} s" if minutes and seconds else (f"{minutes} min" if minutes else f"{seconds} s")
 
 
 def _start(optim: OptimSettings) -> str:
-    """Which images come first, if others do."""
+    """Return the image size at the start of the training, if it differs from the later size."""
     return f", {optim.start_size} px in the first {100 * START_SHARE:.0f} %" if optim.start_size else ""
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
-    """Train `job` on the screen; on an interruption say what is kept and how to go on."""
+    """Train `job` and show the epochs; after an interruption, print the kept files and the command that continues.
+
+    Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
+    """
     from cnnkit.model.file import read_header
     from cnnkit.report.terminal.calibration import calibration_line
     from cnnkit.report.terminal.live import EpochTable
@@ -146,10 +150,10 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             }
         )
         return
-    end = f"stopped: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
+    end = f"stopped early: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
     if job.config.optim.budget and not stopping.exhausted:
         passes = job.state.step * job.config.optim.accumulate / job.batches.steps
-        end = f"the time was up after {job.state.spent:.0f} s and {passes:.1f} passes over the training images; "
+        end = f"the time budget ended after {job.state.spent:.0f} s and {passes:.1f} passes over the training images; "
     result = console.out()
     console.say(
         result,
@@ -158,33 +162,34 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     )
     console.say(result, calibration_line(header.temperature, header.calibration))
     console.say(result, f"run directory {run.path}")
-    named = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
-    console.say(result, f"next: cnnkit eval --confusion{named}")
+    model_flag = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
+    console.say(result, f"next: cnnkit eval --confusion{model_flag}")
 
 
 def _plot(run: RunDir, screen: Console) -> None:
-    """Draw curves.png; a damaged history is a note, as it must hide no error of the training."""
+    """Draw curves.png; a damaged history is only a note, so that it hides no error of the training."""
     try:
         rows = run.read_history()
     except ModelFileError as error:
         console.labelled(screen, "note", str(error), "yellow")
         return
     if rows:
-        from cnnkit.report.pictures.plots import plot_curves  # matplotlib: here it does not delay the first step
+        from cnnkit.report.pictures.plots import plot_curves  # loads matplotlib, which must not delay the first step
 
         plot_curves(rows, run.path / "curves.png")
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
     stopping, run = job.state.stopping, job.run
-    assert run is not None  # noqa: S101 (the training had begun)
+    """Print the kept files and the command that continues the training; raise `typer.Exit` with the exit code."""
+    assert run is not None  # noqa: S101 (a training that started has its run)
     if not run.history.is_file():
-        console.say(screen, f"stopped before the first epoch ended; nothing was learned yet. Run directory {run.path}")
+        console.say(screen, f"stopped before the first epoch ended, so there is no model yet; run directory {run.path}")
         raise typer.Exit(code)
     kept = (
         f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
         if stopping.best_epoch
-        else "no model was good enough to keep"
+        else f"no epoch had a finite {stopping.monitor}, so no model is kept"
     )
     console.say(screen, f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}")
     raise typer.Exit(code)

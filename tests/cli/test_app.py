@@ -18,14 +18,14 @@ def test_every_command_has_help(cli, command):
     assert "--help" in result.out
 
 
-def test_an_unknown_command_or_flag_is_usage(cli):
+def test_an_unknown_command_or_flag_is_a_usage_error(cli):
     assert cli("trian").code == 2
     result = cli("train", "--learning-rate", "1")
     assert result.code == 2
     assert "No such option" in result.err
 
 
-def test_an_error_has_no_traceback_unless_debug_is_asked_for(cli):
+def test_an_error_has_a_traceback_only_with_debug(cli):
     plain, debug = cli("train", "--data", "nowhere"), cli("train", "--data", "nowhere", "--debug")
     assert plain.code == debug.code == 2
     assert "Traceback" not in plain.err
@@ -33,12 +33,12 @@ def test_an_error_has_no_traceback_unless_debug_is_asked_for(cli):
     assert "DataError" in debug.err
 
 
-def test_brackets_in_a_message_are_text_and_no_markup(cli):
+def test_brackets_in_a_message_are_not_markup(cli):
     assert "--data [red]x[/red]: no such folder" in cli("train", "--data", "[red]x[/red]").err
 
 
 @pytest.mark.parametrize(("end", "code", "error"), [("return 3", 3, ""), ("raise KeyError('lost')", 1, "KeyError: 'lost'")])
-def test_the_installed_command_does_what_was_registered_and_ends_with_its_code(end, code, error):
+def test_the_installed_command_runs_exit_functions_and_returns_its_code(end, code, error):
     program = (
         "import atexit, threading, time\n"
         "from cnnkit.cli import app\n"

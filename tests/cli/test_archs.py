@@ -1,4 +1,4 @@
-"""``cnnkit archs``: the list reads metadata alone, a pattern looks into a family, show builds one."""
+"""``cnnkit archs``: the list reads only metadata, a pattern lists members of a family, `show` builds one architecture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return write
 
 
-def test_lists_what_is_installed_with_package_version_and_summary(cli: Callable[..., Any]) -> None:
+def test_the_list_has_package_version_and_summary(cli: Callable[..., Any]) -> None:
     done = cli("archs")
     assert done.code == 0
     assert [line.split()[0] for line in done.out.splitlines()[2:]] == BUILTIN
@@ -40,7 +40,7 @@ def test_lists_what_is_installed_with_package_version_and_summary(cli: Callable[
     assert "Conv-ReLU-MaxPool blocks" in done.out
 
 
-def test_lists_without_torch_or_timm() -> None:
+def test_the_list_loads_neither_torch_nor_timm() -> None:
     code = (
         "import sys; from cnnkit.cli.app import main; code = main(['archs']); "
         "sys.exit(code or bool({'torch', 'timm', 'torchvision'} & set(sys.modules)))"
@@ -61,11 +61,11 @@ def test_json_is_one_document_of_the_same_rows(cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["DEEP*", "--json"], ["--json", "deep*"], ["list", "deep-cnn-?*", "--json"]])
-def test_a_pattern_chooses_names_in_any_case(cli: Callable[..., Any], arguments: list[str]) -> None:
+def test_a_pattern_matches_names_in_any_case(cli: Callable[..., Any], arguments: list[str]) -> None:
     assert [row["name"] for row in cli("archs", *arguments).json()["architectures"]] == ["deep-cnn-14", "deep-cnn-8"]
 
 
-def test_a_pattern_that_matches_nothing_names_the_closest(cli: Callable[..., Any]) -> None:
+def test_a_pattern_without_a_match_is_an_error_with_the_closest_name(cli: Callable[..., Any]) -> None:
     done = cli("archs", "custom-cn")
     assert done.code == 2
     assert "no architecture matches 'custom-cn'; did you mean 'custom-cnn'" in done.err
@@ -73,7 +73,7 @@ def test_a_pattern_that_matches_nothing_names_the_closest(cli: Callable[..., Any
     assert done.out == ""
 
 
-def test_a_pattern_inside_a_family_lists_its_members_and_how_many(cli: Callable[..., Any]) -> None:
+def test_a_pattern_in_a_family_lists_and_counts_its_members(cli: Callable[..., Any]) -> None:
     done = cli("archs", "timm/RESNET1*")
     names = done.out.split()
     assert done.code == 0
@@ -87,7 +87,7 @@ def test_a_name_longer_than_the_terminal_is_not_cut_in_a_pipe(cli: Callable[...,
     assert cli("archs", "timm/vit_tiny_patch16_224").out.splitlines() == ["timm/vit_tiny_patch16_224"]
 
 
-def test_members_stand_in_columns_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_are_in_columns_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     from cnnkit.cli import archs, console
@@ -108,7 +108,7 @@ def test_members_stand_in_columns_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
         ("tim/*", "no architecture named 'tim' is installed; did you mean 'timm'"),
     ],
 )
-def test_a_family_pattern_that_finds_nothing_says_why(cli: Callable[..., Any], pattern: str, message: str) -> None:
+def test_a_family_pattern_without_a_match_is_an_error_with_the_reason(cli: Callable[..., Any], pattern: str, message: str) -> None:
     done = cli("archs", pattern)
     assert done.code == 2
     assert message in done.err
@@ -130,7 +130,7 @@ def test_broken_and_duplicate_packages_are_marked_rows(cli: Callable[..., Any], 
     assert "residual-cnn" in text
 
 
-def test_check_loads_each_and_fails_on_what_only_loading_shows(cli: Callable[..., Any], install: Callable[..., None]) -> None:
+def test_check_loads_each_architecture_and_fails_if_one_does_not_load(cli: Callable[..., Any], install: Callable[..., None]) -> None:
     install("late-net", "late = late_net:net", "net = 1\nraise RuntimeError('while imported')\n")
     assert cli("archs", "late", "--json").json()["architectures"][0]["problem"] is None
     done = cli("archs", "*", "--check")
@@ -143,7 +143,7 @@ def test_check_passes_when_everything_loads(cli: Callable[..., Any]) -> None:
     assert cli("archs", "--check").code == 0
 
 
-def test_check_of_an_empty_or_failing_family(cli: Callable[..., Any], install: Callable[..., None]) -> None:
+def test_check_marks_an_empty_and_a_failing_family(cli: Callable[..., Any], install: Callable[..., None]) -> None:
     source = "from cnnkit import Family\n{} = Family(members=lambda: {}, get=print, summary='')\n"
     install("empty-zoo", "empty = empty_zoo:zoo", source.format("zoo", "[]"))
     install("sick-zoo", "sick = sick_zoo:zoo", source.format("zoo", "1 / 0"))
@@ -152,7 +152,7 @@ def test_check_of_an_empty_or_failing_family(cli: Callable[..., Any], install: C
     assert problems["sick"] == "ZeroDivisionError: division by zero"
 
 
-def test_show_tells_options_size_and_source(cli: Callable[..., Any]) -> None:
+def test_show_has_options_size_and_source(cli: Callable[..., Any]) -> None:
     done = cli("archs", "show", "custom-cnn", "--set", "width=4", "--json")
     card = done.json()
     assert done.code == 0
@@ -189,14 +189,14 @@ def test_show_names_published_weights(cli: Callable[..., Any]) -> None:
         (["custom-cnn", "--set", "blocks=20"], "--set blocks=20: must be at most 8"),
     ],
 )
-def test_show_refuses_what_it_cannot_build(cli: Callable[..., Any], arguments: list[str], message: str) -> None:
+def test_show_of_an_unknown_name_or_option_is_an_error(cli: Callable[..., Any], arguments: list[str], message: str) -> None:
     done = cli("archs", "show", *arguments)
     assert done.code == 2
     assert message in done.err
     assert done.out == ""
 
 
-def test_show_turns_a_failing_build_into_a_refusal(cli: Callable[..., Any], install: Callable[..., None]) -> None:
+def test_show_of_a_failing_build_is_an_error_that_names_the_package(cli: Callable[..., Any], install: Callable[..., None]) -> None:
     install(
         "picky-net",
         "picky = picky_net:net",

@@ -12,7 +12,7 @@ from cnnkit.cli.cache import size
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    """The test's cache with one store of 3 images, of 1,000,000 bytes, and what an interrupted scan left."""
+    """Return a cache with one store of 3 images and 1,000,000 bytes, and the 50 bytes of an interrupted scan."""
     stores = tmp_path / "cache" / "stores"
     whole, left = stores / "aaaa-bbbb", stores / "cccc-dddd.part-1-x"
     for folder in (whole, left):
@@ -24,11 +24,11 @@ def filled(tmp_path: Path) -> Path:
     return stores
 
 
-def test_an_empty_cache_says_where_it_would_be(cli, tmp_path):
+def test_an_empty_cache_names_its_folder(cli, tmp_path):
     result = cli("cache")
     assert result.code == 0
-    assert result.out == f"{tmp_path / 'cache'}: nothing is kept\n"
-    assert cli("cache", "--clear").out.endswith("nothing was kept\n")
+    assert result.out == f"{tmp_path / 'cache'}: no stores\n"
+    assert cli("cache", "--clear").out.endswith("no stores to remove\n")
 
 
 def test_stores_are_listed_with_their_size(cli, filled):
@@ -55,17 +55,17 @@ def test_clear_removes_the_stores_and_nothing_else(cli, filled):
     assert cli("cache", "--json").json()["stores"] == []
 
 
-def test_clear_says_in_json_what_it_freed(cli, filled):
+def test_clear_has_the_freed_bytes_in_json(cli, filled):
     assert cli("cache", "--clear", "--json").json()["freed"] == 1_000_050
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (2_340_000_000, "2.3 GB"), (10**16, "10000.0 TB")]
 )
-def test_sizes_are_those_of_a_file_manager(count, text):
+def test_sizes_use_decimal_units(count, text):
     assert size(count) == text
 
 
-def test_looking_at_the_cache_loads_no_torch():
+def test_the_command_loads_no_torch():
     script = "import sys; from cnnkit.cli.app import main; assert main(['cache']) == 0; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)

@@ -43,7 +43,7 @@ def test_three_runs_fit_the_terminal(cli, runs, monkeypatch, columns) -> None:
     assert "003-timm-resnet18 is better than 001-custom-cnn" in " ".join(result.out.split())
 
 
-def test_json_is_the_file(cli, runs) -> None:
+def test_json_equals_the_file(cli, runs) -> None:
     result = cli("compare", *runs, "--json")
     document = result.json()
     folder = runs[0] / "compare/test/002-residual-cnn+003-timm-resnet18"
@@ -57,14 +57,14 @@ def test_every_number_of_the_tables_is_in_the_file(cli, runs) -> None:
     document = cli("compare", runs[0], runs[2], "--json").json()
     shown = cli("compare", runs[0], runs[2]).out
     (pair,) = document["pairs"]
-    for what in ("accuracy", "macro_f1"):
-        assert f"[{100 * pair[what]['low']:+.1f}, {100 * pair[what]['high']:+.1f}]" in shown
+    for metric in ("accuracy", "macro_f1"):
+        assert f"[{100 * pair[metric]['low']:+.1f}, {100 * pair[metric]['high']:+.1f}]" in shown
     assert f"[{pair['loss']['low']:+.3f}, {pair['loss']['high']:+.3f}]" in shown
     assert f"{pair['p_corrected']:.2g}" in shown
     assert pair["verdict"] in " ".join(shown.split())
 
 
-def test_other_images_are_refused_before_work(cli, runs, answered_run) -> None:
+def test_different_test_images_are_an_error_without_overlap(cli, runs, answered_run) -> None:
     answered_run("004-other", FIRST, tested=range(30, 90))
     result = cli("compare", runs[0], "runs/004-other")
     assert (result.code, result.out) == (2, "")
@@ -75,14 +75,14 @@ def test_other_images_are_refused_before_work(cli, runs, answered_run) -> None:
     assert "the same 30 images" in overlap.out
 
 
-def test_one_run_is_no_comparison(cli, runs) -> None:
+def test_a_comparison_of_one_run_is_an_error(cli, runs) -> None:
     result = cli("compare", runs[0])
     assert result.code == 2
     assert "a comparison needs at least two runs" in result.err
     assert cli("compare").code == 2
 
 
-def test_a_model_is_evaluated_if_it_was_not_and_the_next_time_read(cli, trained) -> None:
+def test_a_model_without_an_evaluation_is_evaluated_once(cli, trained) -> None:
     copy = Path("runs/002-copy")
     shutil.copytree(trained.run, copy)
     assert cli("eval").code == 0  # takes the newest, which is the copy
@@ -109,7 +109,7 @@ def test_a_run_and_its_exported_file(cli, trained, trained_export) -> None:
     assert cli("compare", trained.run, trained_export).err == ""
 
 
-def test_lone_models_are_compared_on_data_that_is_named(cli, trained, image_folder, read_rows) -> None:
+def test_a_model_file_without_a_run_is_compared_on_given_data(cli, trained, image_folder, read_rows) -> None:
     lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
     fresh = image_folder(images=5, folder="fresh", seed=9)
     learned = next(row for row in read_rows(trained.run / "split.csv") if row["split"] == "train" and row["label"] == "ants")

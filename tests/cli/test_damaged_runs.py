@@ -1,4 +1,4 @@
-"""Runs whose files are damaged, older, or renamed, through the commands that read them: a row or a refusal, never a traceback."""
+"""The commands on damaged, old and renamed runs: each shows a row or an error, never a traceback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAID_OF_METRICS = "runs/001-custom-cnn/eval/test/metrics.json: "
 
 @pytest.fixture(scope="module")
 def evaluated_once(trained_once, tmp_path_factory):
-    """A copy of the small training with an evaluation, as the only run under ``runs``."""
+    """Return a folder whose only run is a copy of the small training with an evaluation."""
     from cnnkit.api import evaluate
 
     run = tmp_path_factory.mktemp("evaluated") / "runs" / RUN.name
@@ -34,7 +34,7 @@ def evaluated_once(trained_once, tmp_path_factory):
 
 @pytest.fixture
 def run(evaluated_once, trained_once, monkeypatch) -> Path:
-    """The evaluated run as ``runs/001-custom-cnn``, with a copy of another model as ``runs/002-other``."""
+    """Return the evaluated run ``runs/001-custom-cnn``; ``runs/002-other`` is a copy with another model."""
     for place in (RUN, Path("runs/002-other")):
         shutil.copytree(evaluated_once, place)
     other = Path("runs/002-other/best.safetensors")
@@ -99,7 +99,7 @@ COMMANDS = {
 
 
 def check_row(cli, said: str) -> None:
-    """`cnnkit runs` shows a row that is marked, and the sentence; `cnnkit info` the same of the one run."""
+    """Check that `cnnkit runs` marks the row and prints the problem `said`, and that `cnnkit info` prints the same."""
     result = cli("runs", "--json")
     assert result.code == 0
     other, damaged = result.json()["runs"]
@@ -123,7 +123,7 @@ def check_refused(cli, commands: tuple[str, ...], said: str) -> None:
 
 
 @pytest.mark.parametrize("damage", RECORDS)
-def test_a_damaged_record_is_a_row_and_a_refusal(cli, run, damage):
+def test_a_damaged_record_is_a_marked_row_and_an_error(cli, run, damage):
     act, problem = RECORDS[damage]
     act()
     check_row(cli, SAID_OF_RECORD + problem)
@@ -131,7 +131,7 @@ def test_a_damaged_record_is_a_row_and_a_refusal(cli, run, damage):
 
 
 @pytest.mark.parametrize("damage", HISTORIES)
-def test_a_damaged_history_is_a_row_and_a_refusal(cli, run, damage):
+def test_a_damaged_history_is_a_marked_row_and_an_error(cli, run, damage):
     act, problem = HISTORIES[damage]
     act()
     check_row(cli, problem)
@@ -146,7 +146,7 @@ def test_a_stopped_run_with_a_damaged_history_is_not_resumed(cli, run, damage):
     check_refused(cli, ("resume",), SAID_OF_HISTORY)
 
 
-def test_a_row_that_was_cut_off_when_the_training_was_killed_is_no_damage_to_a_resume(cli, run):
+def test_a_run_with_a_cut_off_last_row_can_be_resumed(cli, run):
     edit(RUN / "config.json", lambda document: document.update(status="running"))
     with (RUN / "history.csv").open("a") as file:
         file.write("7,70,0.")
@@ -156,7 +156,7 @@ def test_a_row_that_was_cut_off_when_the_training_was_killed_is_no_damage_to_a_r
 
 
 @pytest.mark.parametrize("damage", EVALUATIONS)
-def test_a_damaged_evaluation_is_a_row_and_a_refusal_until_it_is_made_again(cli, run, damage):
+def test_a_damaged_evaluation_is_an_error_until_it_is_repeated(cli, run, damage):
     act, problem = EVALUATIONS[damage]
     act()
     check_row(cli, SAID_OF_METRICS + problem)
@@ -174,14 +174,14 @@ def test_a_damaged_evaluation_is_a_row_and_a_refusal_until_it_is_made_again(cli,
         (",0.", ",x.", "column probability (='x."),
     ],
 )
-def test_damaged_predictions_are_refused(cli, run, old, new, problem):
+def test_damaged_predictions_are_an_error(cli, run, old, new, problem):
     file = EVALUATION / "predictions.csv"
     file.write_text(file.read_text().replace(old, new))
     check_refused(cli, ("report", "compare"), problem)
     assert "evaluate the model again: cnnkit eval" in cli(*COMMANDS["compare"]).err
 
 
-def test_a_damaged_split_is_refused(cli, run):
+def test_a_damaged_split_is_an_error(cli, run):
     file = RUN / "split.csv"
     file.write_text(file.read_text().replace("wasps,train", "moths,train"))
     check_refused(cli, ("report", "compare"), "column label (='moths') is no class of config.json")

@@ -12,12 +12,12 @@ from cnnkit.doctor.finding import IDS, Finding, Health, Severity
 
 NOTE = Finding("odd-mode", Severity.NOTE, (("a.png",),), "1 image has an alpha channel")
 WARNING = Finding("imbalance", Severity.WARNING, (), "bees has 30 times the images of ants")
-ERROR = Finding("leak", Severity.ERROR, (("train/a.jpg", "test/b.jpg"),), "1 image stands on two sides")
+ERROR = Finding("leak", Severity.ERROR, (("train/a.jpg", "test/b.jpg"),), "1 image is in two splits")
 
 
 @pytest.fixture
 def sick(image_folder) -> Path:
-    """Three classes with a broken file, a copy within a class and a copy under another label."""
+    """Return three classes with a broken file, a copy within a class and a copy with another label."""
     folder = image_folder(images=20)
     (folder / "ants" / "broken.jpg").write_bytes((folder / "ants" / "ants-000.jpg").read_bytes()[:300])
     shutil.copy(folder / "ants" / "ants-001.jpg", folder / "ants" / "ants-001-copy.jpg")
@@ -27,22 +27,22 @@ def sick(image_folder) -> Path:
 
 @pytest.fixture
 def examined(monkeypatch) -> dict[str, Any]:
-    """Let the examination answer `health` at once; the rest is what it was asked."""
-    asked: dict[str, Any] = {"health": Health(images=2, classes={"ants": 1, "bees": 1}, findings=())}
+    """Replace the examination by one that returns `health` and records its arguments."""
+    recorded: dict[str, Any] = {"health": Health(images=2, classes={"ants": 1, "bees": 1}, findings=())}
 
     def examine(data, **given):
-        asked.update(given, data=data)
-        return asked["health"]
+        recorded.update(given, data=data)
+        return recorded["health"]
 
     monkeypatch.setattr(room, "examine", examine)
-    return asked
+    return recorded
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_planted_is_found_and_nothing_is_changed(cli, sick):
+def test_planted_problems_are_found_and_nothing_is_changed(cli, sick):
     before = state(sick)
     result = cli("doctor", sick)
     assert result.code == 0, result.err
@@ -54,7 +54,7 @@ def test_what_is_planted_is_found_and_nothing_is_changed(cli, sick):
     assert state(sick) == before
 
 
-def test_json_is_the_document_of_the_contract(cli, sick):
+def test_json_has_the_documented_keys(cli, sick):
     shown = cli("doctor", sick, "--json").json()
     assert shown["images"] == 63
     assert shown["classes"] == {"ants": 22, "bees": 21, "wasps": 20}
@@ -77,7 +77,7 @@ def test_page_and_sheet_show_the_files(cli, sick):
     assert sorted(path.name for path in Path("out").iterdir()) == ["copies.png", "health.html"]
 
 
-def test_classes_select(cli, sick):
+def test_classes_restrict_the_examination(cli, sick):
     assert cli("doctor", sick, "--classes", "bees,wasps", "--json").json()["classes"] == {"bees": 21, "wasps": 20}
 
 

@@ -103,7 +103,7 @@ def test_the_exported_file_gives_the_same_numbers_and_takes_no_other_views(cli, 
     assert "cnnkit eval --tta --model" in refused.err
 
 
-def test_a_lone_model_file_needs_data(cli, trained, tmp_path):
+def test_a_model_file_without_a_run_needs_data(cli, trained, tmp_path):
     lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors"))
     result = cli("eval", "--model", lone)
     assert result.code == 2
@@ -119,7 +119,7 @@ def test_unreadable_images_are_named_and_left_out(cli, trained):
     assert "60 images" in result.out
 
 
-def test_other_classes_are_refused_with_both_lists(cli, trained, image_folder):
+def test_unknown_classes_are_an_error_with_both_lists(cli, trained, image_folder):
     other = image_folder(classes=["bees", "hornets"], folder="other")
     result = cli("eval", "--data", other)
     assert result.code == 2
@@ -137,20 +137,20 @@ def test_a_class_called_true_keeps_its_own_column(cli, image_folder, read_rows):
     assert {row["true"] for row in read_rows(run / "eval/test/predictions.csv")} == {"false", "true"}
 
 
-def test_probabilities_need_a_file(cli, trained, tmp_path):
+def test_probabilities_need_a_folder(cli, trained, tmp_path):
     lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors"))
     result = cli("eval", "--model", lone, "--data", trained.data, "--probabilities")
     assert result.code == 2
     assert "--probabilities needs a file for its columns" in result.err
 
 
-def test_no_run_says_what_to_type(cli):
+def test_without_a_run_the_error_has_the_train_command(cli):
     result = cli("eval")
     assert result.code == 2
     assert "no finished run under runs; train one: cnnkit train --data FOLDER, or name a model: --model FILE" in result.err
 
 
-def test_an_unfinished_run_is_offered_by_name(cli, trained):
+def test_an_unfinished_run_is_named_in_the_error(cli, trained):
     config = json.loads((trained.run / "config.json").read_text())
     (trained.run / "config.json").write_text(json.dumps({**config, "status": "stopped"}))
     result = cli("eval")
@@ -160,7 +160,7 @@ def test_an_unfinished_run_is_offered_by_name(cli, trained):
 
 
 @pytest.mark.parametrize("name", ["text.safetensors", "text.onnx"])
-def test_a_model_file_that_is_not_one(cli, tmp_path, name):
+def test_a_file_that_is_not_a_model_is_an_error(cli, tmp_path, name):
     (tmp_path / name).write_text("certainly no model")
     result = cli("eval", "--model", tmp_path / name, "--data", "digits")
     assert result.code == 2
@@ -168,13 +168,13 @@ def test_a_model_file_that_is_not_one(cli, tmp_path, name):
     assert "Traceback" not in result.err
 
 
-def test_a_folder_that_is_no_run(cli, tmp_path):
+def test_a_folder_without_a_run_is_an_error(cli, tmp_path):
     (tmp_path / "folder").mkdir()
     result = cli("eval", "--model", tmp_path / "folder")
     assert (result.code, "not a run directory" in result.err) == (2, True)
 
 
-def test_data_that_has_moved_is_said_with_the_way_out(cli, trained):
+def test_data_that_moved_are_an_error_that_names_the_data_flag(cli, trained):
     config = json.loads((trained.run / "config.json").read_text())
     config["data"]["location"] = "gone"
     (trained.run / "config.json").write_text(json.dumps(config))
@@ -184,7 +184,7 @@ def test_data_that_has_moved_is_said_with_the_way_out(cli, trained):
     assert "--data" in result.err
 
 
-def test_a_split_the_run_does_not_have(cli, image_folder):
+def test_a_missing_split_is_an_error(cli, image_folder):
     image_folder(folder="data/train", images=6)
     data = image_folder(folder="data/val", images=3, seed=1).parent
     small = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32")
@@ -197,7 +197,7 @@ def test_a_split_the_run_does_not_have(cli, image_folder):
     assert "has no test images; it has train, val" in result.err
 
 
-def test_tta_is_stated_everywhere_and_leaves_the_plain_figures_alone(cli, trained):
+def test_tta_is_stated_in_all_outputs_and_keeps_the_plain_figures(cli, trained):
     assert cli("eval").code == 0
     plain = (trained.run / "eval/test/metrics.json").read_bytes()
     shown = cli("eval", "--tta", "--confusion")
@@ -220,14 +220,14 @@ def test_tta_is_in_the_json_document(cli, trained):
     assert cli("eval", "--json", "--tta").json()["tta"]["views"] == 6
 
 
-def test_tta_on_other_data_and_in_a_named_folder(cli, trained, tmp_path):
+def test_tta_works_on_other_data_and_with_out(cli, trained, tmp_path):
     assert cli("eval", "--tta", "--data", trained.data).code == 0
     assert (trained.run / "eval/images-all-tta/metrics.json").is_file()
     assert cli("eval", "--tta", "--out", tmp_path / "here").code == 0
     assert json.loads((tmp_path / "here/metrics.json").read_text())["tta"]["views"] == 6
 
 
-def test_tta_is_refused_where_training_varied_nothing(cli, image_folder):
+def test_tta_is_an_error_without_mirrors_and_shifts_in_training(cli, image_folder):
     small = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32")
     assert cli("train", "--data", image_folder(), "--epochs", 1, "--augment", "none", *small).code == 0
     result = cli("eval", "--tta")
@@ -236,7 +236,7 @@ def test_tta_is_refused_where_training_varied_nothing(cli, image_folder):
     assert not Path("runs/001-custom-cnn/eval").exists()
 
 
-def test_min_accuracy_is_a_gate_that_lets_everything_be_written_first(cli, trained, monkeypatch):
+def test_min_accuracy_is_checked_after_the_files_are_written(cli, trained, monkeypatch):
     def refuse(*_: object) -> str:
         raise CheckFailedError("too low")
 
@@ -253,7 +253,7 @@ def test_min_accuracy_is_a_gate_that_lets_everything_be_written_first(cli, train
     assert (trained.run / "eval/test/metrics.json").is_file()
 
 
-def test_percent_is_not_taken_for_a_share(cli):
+def test_a_percentage_instead_of_a_share_is_an_error(cli):
     refused = cli("eval", "--min-accuracy", 90)
     assert refused.code == 2
     assert "--min-accuracy 90: must be a share from 0 to 1; for 90 % type --min-accuracy 0.9" in refused.err
@@ -273,7 +273,7 @@ def test_normalize_shows_percent_and_writes_the_shares(cli, trained, read_rows):
     assert "invalid" in cli("eval", "--normalize", "row").err.lower()
 
 
-def test_top_k_must_leave_something_to_measure(cli, trained):
+def test_top_k_must_be_less_than_the_number_of_classes(cli, trained):
     assert "top-2 accuracy" in cli("eval", "--top-k", 2).out
     assert cli("eval", "--json", "--top-k", 2).json()["top_k_accuracy"]["k"] == 2
     refused = cli("eval", "--top-k", 3)
@@ -281,7 +281,7 @@ def test_top_k_must_leave_something_to_measure(cli, trained):
     assert "--top-k 3: the model has 3 classes; choose 1 to 2" in refused.err
 
 
-def test_colours_alone_are_a_baseline_wherever_the_thumbnails_come_from(cli, trained, tmp_path, monkeypatch):
+def test_the_colour_baseline_is_the_same_with_and_without_the_store(cli, trained, tmp_path, monkeypatch):
     warm = cli("eval", "--json").json()["baselines"]
     assert [one["name"] for one in warm] == ["majority", "colour-histogram"]
     assert warm[1]["trained_on"] == 37
@@ -293,12 +293,12 @@ def test_colours_alone_are_a_baseline_wherever_the_thumbnails_come_from(cli, tra
     assert [one["name"] for one in cli("eval", "--split", "train", "--json").json()["baselines"]] == ["majority"]
 
 
-def test_the_exported_file_is_compared_with_colours_too(cli, trained_export):
+def test_the_exported_file_has_the_colour_baseline(cli, trained_export):
     onnx = cli("eval", "--json", "--model", trained_export).json()["baselines"]
     assert onnx[1] == cli("eval", "--json").json()["baselines"][1]
 
 
-def test_the_classes_in_both_are_offered_and_the_offer_works(cli, trained, image_folder):
+def test_the_error_offers_the_common_classes_and_the_offer_works(cli, trained, image_folder):
     other = image_folder(classes=["bees", "hornets", "wasps"], folder="other")
     refused = cli("eval", "--data", other)
     assert refused.code == 2
@@ -315,7 +315,7 @@ def test_other_data_without_a_common_class(cli, trained, image_folder):
     assert "does not have: flies, hornets; the model has: ants, bees, wasps; they share no class" in refused.err
 
 
-def test_one_class_only(cli, trained):
+def test_a_split_of_one_class_is_noted(cli, trained):
     result = cli("eval", "--classes", "bees")
     assert result.code == 0
     assert "test has images of one class only, 'bees'" in result.err
@@ -323,7 +323,7 @@ def test_one_class_only(cli, trained):
     assert cli("eval", "--classes", "bees", "--json").json()["roc_auc"] == {"value": None, "low": None, "high": None}
 
 
-def test_a_class_that_is_not_there(cli, trained):
+def test_an_unknown_class_is_an_error(cli, trained):
     refused = cli("eval", "--classes", "ants,bee")
     assert refused.code == 2
     assert "--classes bee: no such class in" in refused.err

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 
-def test_a_picture_of_each_image_a_sheet_and_the_rows(cli, trained):
+def test_each_image_has_a_picture_and_a_row_and_all_share_a_sheet(cli, trained):
     files = [trained.data / "ants/ants-000.jpg", trained.data / "bees/broken.jpg", Path("missing.jpg"), trained.data / "bees/bees-001.jpg"]
     result = cli("explain", *files)
     assert result.code == 0
@@ -32,12 +32,12 @@ def test_a_picture_of_each_image_a_sheet_and_the_rows(cli, trained):
     assert f"agreement {rows[0]['agreement']:.2f}" in lines[0]
     assert lines[0].endswith(rows[0]["picture"])
     assert "error: " in lines[1]
-    assert f"4 images explained by layer {document['layer']}, {document['places']} x {document['places']} places" in result.err
+    assert f"4 images explained by layer {document['layer']}, {document['places']} x {document['places']} positions" in result.err
     assert ", 2 with an error" in result.err
     assert "the newest finished run" in result.err
 
 
-def test_files_of_one_name_keep_pictures_of_their_own(cli, trained, tmp_path):
+def test_files_of_one_name_have_separate_pictures(cli, trained, tmp_path):
     for folder in ("one", "two", "one/deep", "two/deep"):
         (tmp_path / folder).mkdir(exist_ok=True)
         shutil.copy(trained.data / "ants/ants-000.jpg", tmp_path / folder / "x.jpg")
@@ -51,7 +51,7 @@ def test_files_of_one_name_keep_pictures_of_their_own(cli, trained, tmp_path):
     assert [row["picture"] for row in again["images"]][1:] == [row["picture"] for row in document["images"]][1:]
 
 
-def test_one_image_of_a_lone_model_file_is_explained_beside_the_caller(cli, trained):
+def test_a_model_file_without_a_run_writes_to_the_working_directory(cli, trained):
     shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
     document = cli("explain", trained.data / "ants/ants-000.jpg", "--model", "lone.safetensors", "--class", "bees", "--json").json()
     (row,) = document["images"]
@@ -60,7 +60,7 @@ def test_one_image_of_a_lone_model_file_is_explained_beside_the_caller(cli, trai
     assert sorted(path.name for path in Path("explain").iterdir()) == sorted([row["picture"], row["features"], "explain.json"])
 
 
-def test_refusals(cli, trained, monkeypatch):
+def test_usage_errors(cli, trained, monkeypatch):
     image = trained.data / "ants/ants-000.jpg"
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     for arguments, said in (
@@ -76,7 +76,7 @@ def test_refusals(cli, trained, monkeypatch):
     assert not (trained.run / "explain").exists()
 
 
-def test_integrated_gradients(cli, trained):
+def test_integrated_gradients_have_no_layer(cli, trained):
     pytest.importorskip("captum.attr")
     document = cli("explain", trained.data / "ants/ants-000.jpg", "--method", "integrated-gradients", "--json").json()
     assert document["layer"] is None

@@ -33,17 +33,17 @@ def test_the_file_runs_without_cnnkit(cli, trained):
     assert abs(probabilities.max() - row["probability"]) < 1e-5
 
 
-def test_a_lone_model_file_is_checked_on_sample_photographs(cli, trained, tmp_path):
+def test_a_model_file_without_a_run_is_checked_on_sample_photographs(cli, trained, tmp_path):
     (tmp_path / "alone").mkdir()
-    lone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "alone/m.safetensors"))
-    document = cli("export", "--onnx", "--model", lone, "--json").json()
+    alone = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "alone/m.safetensors"))
+    document = cli("export", "--onnx", "--model", alone, "--json").json()
     assert document["images"] == "crops of scikit-learn's sample photographs"
     assert document["top1_agreement"] == 1.0
     assert (tmp_path / "alone/model.onnx").is_file()
 
 
-def test_refusals(cli, trained_export):
+def test_usage_errors(cli, trained_export):
     assert "cnnkit export --onnx" in cli("export").err
     result = cli("export", "--onnx", "--model", trained_export)
     assert result.code == 2
-    assert "only a model file can be exported" in result.err
+    assert "this file is exported already" in result.err

@@ -13,7 +13,7 @@ WORDS = re.compile(r"--[a-z][a-z-]*")
 
 
 def commands() -> dict[str, Any]:
-    """Every command of the command line, with its subcommands, by the words that call it."""
+    """Return every command, with its subcommands, by the words that call it."""
     group: Any = typer.main.get_command(build_app())
     found: dict[str, Any] = {}
     for name, command in group.commands.items():
@@ -48,7 +48,15 @@ def test_defaults_read_as_they_are_typed(cli, monkeypatch, words):
 
 
 @pytest.mark.parametrize("words", EVERY)
-def test_every_flag_says_what_it_takes_and_does(words):
+def test_every_help_has_an_example(cli, monkeypatch, words):
+    examples = [line for line in page(cli, monkeypatch, words).splitlines() if line.startswith("  cnnkit ")]
+    assert examples
+    assert max(map(len, examples)) <= 80
+    assert any(line.startswith(f"  cnnkit {words.removesuffix(' list')}") for line in examples)
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_every_flag_has_a_help_and_a_metavar(words):
     for param in commands()[words].params:
         if param.name != "help" and param.param_type_name == "option":
             assert param.help, param.name
@@ -56,7 +64,7 @@ def test_every_flag_says_what_it_takes_and_does(words):
             assert getattr(param, "is_flag", False) or param.metavar, f"{param.name} has no metavar"
 
 
-def test_the_first_page_lists_every_command_once_in_its_panel(cli, monkeypatch):
+def test_the_first_page_lists_every_command_in_its_panel(cli, monkeypatch):
     text = page(cli, monkeypatch, "")
     for panel, names in COMMANDS.items():
         assert f"\n{panel}:\n" in text
@@ -64,11 +72,11 @@ def test_the_first_page_lists_every_command_once_in_its_panel(cli, monkeypatch):
             assert len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1
 
 
-def test_every_command_has_its_file_and_nothing_else_does(cli, monkeypatch):
+def test_every_command_is_in_a_panel(cli, monkeypatch):
     assert sorted(NAMES) == sorted(name for name in EVERY if " " not in name)
 
 
-def test_a_long_command_shows_the_common_flags_first(cli, monkeypatch):
+def test_a_long_command_shows_only_the_common_flags(cli, monkeypatch):
     short, whole = page(cli, monkeypatch, "train"), page(cli, monkeypatch, "train", "--help-all")
     assert len(short.splitlines()) < 80
     shown, all_flags = set(WORDS.findall(short)), set(WORDS.findall(whole))
@@ -84,15 +92,15 @@ def test_a_short_command_has_no_second_page(cli, words):
     assert has_second == (len(params) > MAX_FLAGS)
 
 
-def test_a_panel_stands_in_one_column(cli, monkeypatch):
+def test_the_panels_are_aligned(cli, monkeypatch):
     lines = page(cli, monkeypatch, "train", "--help-all").splitlines()
     columns = {match.end() for line in lines if (match := re.match(r"^  (?:-\w, |    )--\S+(?: \S+)?  +(?=\S)", line))}
     assert len(columns) == 1
 
 
-def test_paragraphs_of_a_description_are_whole(cli, monkeypatch):
+def test_the_lines_of_a_paragraph_are_joined(cli, monkeypatch):
     text = page(cli, monkeypatch, "split", width=120)
-    assert "copies and groups stay together, and images added later move no" in text
+    assert "and copies and groups stay together. Images added later" in text
 
 
 def test_a_usage_error_names_the_help(cli):

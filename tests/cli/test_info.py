@@ -14,7 +14,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_run_its_model_and_what_it_was_trained_on(cli, trained):
+def test_a_run_has_its_model_and_its_training(cli, trained):
     result = cli("info")
     assert result.code == 0, result.err
     shown = words(result.out)
@@ -30,7 +30,7 @@ def test_a_run_its_model_and_what_it_was_trained_on(cli, trained):
     assert "the newest finished run" in result.err
 
 
-def test_json_is_the_header_with_the_sizes(cli, trained):
+def test_json_has_the_header_and_the_sizes(cli, trained):
     document = cli("info", trained.run, "--json").json()
     header = load_model(trained.run / "best.safetensors").header
     assert document["classes"] == list(header.classes)
@@ -41,7 +41,7 @@ def test_json_is_the_header_with_the_sizes(cli, trained):
     assert document["run"]["status"] == "finished"
 
 
-def test_what_later_versions_write_into_the_header_is_shown_too(cli, trained, monkeypatch):
+def test_unknown_keys_of_the_header_are_shown(cli, trained, monkeypatch):
     from cnnkit.model import facts as model_facts
 
     whole = model_facts.json.loads
@@ -60,14 +60,14 @@ def _with_more(value):
     )
 
 
-def test_bare_weights_are_told_apart(cli):
+def test_weights_without_a_header_are_shown_with_their_sizes(cli):
     save_file({"a.weight": torch.zeros(3, 4)}, "bare.safetensors")
     shown = words(cli("info", "bare.safetensors").out)
     assert "parameters 12 (F32); 1 tensors" in shown
     assert "made by not cnnkit" in shown
 
 
-def test_an_onnx_file_from_outside(cli):
+def test_an_onnx_file_of_another_program(cli):
     value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", 8, 8, 3])
     answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 8, 8, 3])
     scale = onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
@@ -96,11 +96,11 @@ def test_an_onnx_file_from_outside(cli):
     [
         ("x.onnx", b"", "x.onnx: not an ONNX file"),
         ("x.onnx", b"\x99garbage", "x.onnx: not an ONNX file"),
-        ("x.pt", b"", "cnnkit info reads a run directory, a .safetensors or an .onnx file"),
+        ("x.pt", b"", "cnnkit info reads a run directory, a .safetensors file or an .onnx file"),
         ("x.safetensors", b"{}", "x.safetensors: not a complete safetensors file"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(cli, name, content, said):
+def test_an_unreadable_file_is_an_error_that_names_it(cli, name, content, said):
     Path(name).write_bytes(content)
     result = cli("info", name)
     assert result.code == 2

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cnnkit.cli.lr_find import FLAGS, IDLE
+from cnnkit.cli.lr_find import FLAGS, UNUSED_SETTINGS
 from cnnkit.config.settings import SECTIONS
 from cnnkit.engine.lr_range import range_test
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--precision", "fp32", "--batch-size", "16")
 
 
-def test_it_suggests_a_rate_and_says_what_to_type_next(cli, image_folder, read_rows):
+def test_it_suggests_a_rate_and_the_next_command(cli, image_folder, read_rows):
     data = image_folder(images=12)
     result = cli("lr-find", "--data", data, *SMALL, "--no-deterministic", "--recipe", "case-study")
     assert result.code == 0, result.err
@@ -31,7 +31,7 @@ def test_it_suggests_a_rate_and_says_what_to_type_next(cli, image_folder, read_r
     assert rows[0]["loss"] == rows[0]["smoothed"]
 
 
-def test_next_names_the_batch_size_that_the_rate_was_found_for(cli, image_folder):
+def test_the_next_command_has_the_batch_size_of_the_test(cli, image_folder):
     result = cli("lr-find", "--data", image_folder(images=12), *SMALL, "--batch-size", "auto")
     assert "adamw, batches of 32" in result.err
     assert "note    --batch-size auto: batches of 32" in result.err
@@ -40,7 +40,7 @@ def test_next_names_the_batch_size_that_the_rate_was_found_for(cli, image_folder
     assert "--batch-size auto" not in result.out
 
 
-def test_json_is_the_whole_test_and_agrees_with_the_table(cli, image_folder, read_rows):
+def test_json_has_the_whole_test_and_equals_the_table(cli, image_folder, read_rows):
     result = cli("lr-find", "--data", image_folder(images=12), *SMALL, "--steps", "40", "--out", "seen/x.png", "--json")
     document = result.json()
     rows = read_rows("seen/x.csv")
@@ -74,14 +74,14 @@ def test_a_loss_that_never_falls_is_an_error_and_its_curve_is_kept(cli, image_fo
         (("--lr", "1"), "No such option"),
     ],
 )
-def test_refused(cli, image_folder, flags, said):
+def test_usage_errors(cli, image_folder, flags, said):
     result = cli("lr-find", "--data", image_folder(images=1), *flags)
     assert result.code == 2
     assert said in result.err
     assert not Path("lr-find.png").exists()
 
 
-def test_settings_that_play_no_part_are_no_flags():
+def test_unused_settings_are_not_flags():
     assert {"lr", "epochs", "schedule", "ema", "patience", "monitor"} & set(FLAGS) == set()
     assert {"data", "arch", "batch_size", "optimizer", "label_smoothing", "augment", "seed"} <= set(FLAGS)
-    assert {name for section in SECTIONS.values() for name in section.model_fields} >= IDLE
+    assert {name for section in SECTIONS.values() for name in section.model_fields} >= UNUSED_SETTINGS

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from cnnkit.api.training.more_data import MoreData
-from cnnkit.cli.more_data import FLAGS, IDLE
+from cnnkit.cli.more_data import FLAGS, UNUSED_SETTINGS
 from cnnkit.config.settings import SECTIONS
 
 TINY = ("--set", "width=4", "--set", "blocks=1", "--set", "dense=16", "--precision", "fp32", "--image-size", "8")
 
 
 @pytest.mark.slow
-def test_it_trains_on_parts_and_says_what_more_images_would_bring(cli, read_rows):
+def test_it_trains_on_parts_and_forecasts_the_gain(cli, read_rows):
     command = ("more-data", "--data", "digits", *TINY, "--epochs", "2", "--lr", "1e-2", "--shares", "1/8,0.25,1/2,1", "--add", "100")
     result = cli(*command)
     assert result.code == 0, result.err
@@ -33,12 +33,12 @@ def test_it_trains_on_parts_and_says_what_more_images_would_bring(cli, read_rows
     assert float(whole[0]["recall"]) == pytest.approx(document["overall"]["now"]["value"])
     assert len(rows) == 4 * 11
 
-    again = cli(*command, "--json")  # nothing is left to train
+    again = cli(*command, "--json")  # every training has finished
     assert again.err.count("finished before:") == 4
     assert again.json()["per_class"] == document["per_class"]
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cli, image_folder, monkeypatch):
+def test_ctrl_c_keeps_the_finished_trainings(cli, image_folder, monkeypatch):
     whole = MoreData._train
 
     def train(self, share, seed, progress):
@@ -50,8 +50,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cli, image_folder, 
     monkeypatch.setattr(MoreData, "_train", train)
     stopped = cli(*command)
     assert stopped.code == 130
-    assert "stopped; 1 of 3 trainings are finished and kept in curve/learning-curve.csv" in stopped.err
-    assert "again with the same flags, it goes on with the rest" in stopped.err
+    assert "stopped; 1 of 3 trainings have finished; curve/learning-curve.csv keeps them" in stopped.err
+    assert "run the command again with the same flags to continue" in stopped.err
     monkeypatch.setattr(MoreData, "_train", whole)
     resumed = cli(*command)
     assert resumed.code == 0
@@ -61,8 +61,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cli, image_folder, 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--shares", "1/8,x,1"), "`--shares` (=1/8,x,1): 'x' is no share; give such as 1/8,1/4,1/2,1"),
-        (("--shares", "1/0,1/2,1"), "'1/0' is no share"),
+        (("--shares", "1/8,x,1"), "`--shares` (=1/8,x,1): 'x' is not a share; type 1/8,1/4,1/2,1"),
+        (("--shares", "1/0,1/2,1"), "'1/0' is not a share"),
         (("--shares", "1/2,1"), "must be at least 3 shares above 0 that end with 1"),
         (("--seeds", "0"), "--seeds"),
         (("--add", "0"), "--add"),
@@ -70,12 +70,12 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cli, image_folder, 
         (("--arch", "custom-cmm"), "did you mean 'custom-cnn'"),
     ],
 )
-def test_refused(cli, image_folder, flags, said):
+def test_usage_errors(cli, image_folder, flags, said):
     result = cli("more-data", "--data", image_folder(images=1), *flags)
     assert result.code == 2
     assert said in result.err
 
 
-def test_all_that_shapes_a_training_is_a_flag():
+def test_the_settings_of_a_training_are_flags():
     assert {"epochs", "budget", "lr", "patience", "balance", "weights", "seed"} <= set(FLAGS)
-    assert set(FLAGS) | IDLE >= {name for section in SECTIONS.values() for name in section.model_fields}
+    assert set(FLAGS) | UNUSED_SETTINGS >= {name for section in SECTIONS.values() for name in section.model_fields}

@@ -39,14 +39,14 @@ def test_a_folder_stands_for_its_images(cli, trained):
     assert sum("error: " in line for line in lines) == 1
 
 
-def test_predictions_are_those_of_the_evaluation(cli, trained, read_rows):
+def test_predictions_equal_those_of_the_evaluation(cli, trained, read_rows):
     cli("eval", "--probabilities", "--json")
     evaluated = read_rows(trained.run / "eval/test/predictions.csv")
     predicted = cli("predict", *[trained.data / row["path"] for row in evaluated], "--probabilities", "--json").json()
-    for row, answer in zip(evaluated, predicted, strict=True):
-        assert answer["predicted"] == row["predicted"]
+    for row, prediction in zip(evaluated, predicted, strict=True):
+        assert prediction["predicted"] == row["predicted"]
         for name in ("ants", "bees", "wasps"):
-            assert answer[name] == pytest.approx(float(row[name]), abs=1e-6)
+            assert prediction[name] == pytest.approx(float(row[name]), abs=1e-6)
 
 
 def test_predict_says_whether_its_probabilities_are_calibrated(cli, trained):
@@ -56,7 +56,7 @@ def test_predict_says_whether_its_probabilities_are_calibrated(cli, trained):
     assert "calibrated" not in said.out
 
 
-def test_model_file_and_export_give_and_say_the_same_calibrated_probabilities(cli, trained):
+def test_model_file_and_export_have_the_same_calibrated_probabilities(cli, trained):
     image, best = trained.data / "ants/ants-000.jpg", trained.run / "best.safetensors"
     (plain,) = cli("predict", image, "--probabilities", "--json").json()
     fitted = Calibration("val", 120, 4.0, Estimate(0.041, 0.03, 0.05), Estimate(0.012, 0.0, 0.02), 0.5, 0.4)
@@ -70,7 +70,7 @@ def test_model_file_and_export_give_and_say_the_same_calibrated_probabilities(cl
         np.testing.assert_allclose(found, shares / shares.sum(), rtol=0, atol=1e-4)
 
 
-def test_top_shows_the_runners_up(cli, trained):
+def test_top_shows_the_most_probable_classes(cli, trained):
     result = cli("predict", trained.data / "ants/ants-000.jpg", "--top", 3)
     assert all(name in result.out for name in ("ants ", "bees ", "wasps "))
     document = cli("predict", trained.data / "ants/ants-000.jpg", "--top", 2, "--json").json()
@@ -98,16 +98,16 @@ def test_parquet_without_its_package_says_what_to_install(cli, trained, monkeypa
     assert "pip install 'cnnkit[parquet]'" in result.err
 
 
-def test_refusals(cli, trained, tmp_path):
+def test_usage_errors(cli, trained, tmp_path):
     (tmp_path / "void").mkdir()
     assert "no images in this folder" in cli("predict", tmp_path / "void").err
     assert "--out rows.xlsx: the ending must be one of .csv, .json, .parquet" in cli("predict", trained.data, "--out", "rows.xlsx").err
-    assert "--top is for the screen and --json" in cli("predict", trained.data, "--top", 2, "--out", "rows.csv").err
-    assert "--probabilities needs a place" in cli("predict", trained.data, "--probabilities").err
+    assert "--top applies to the screen and --json" in cli("predict", trained.data, "--top", 2, "--out", "rows.csv").err
+    assert "--probabilities needs an output with columns" in cli("predict", trained.data, "--probabilities").err
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a thing of Unix")
-def test_a_pipe_is_a_row_with_its_error_and_nobody_waits_for_it(cli, trained, tmp_path):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only Unix has named pipes")
+def test_a_named_pipe_is_a_row_with_its_error(cli, trained, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     result = cli("predict", tmp_path / "pipe.jpg", "--json")
     assert result.json()[0]["error"] == "not a regular file"

@@ -17,15 +17,15 @@ def test_a_labelled_picture_is_written(cli, image_folder):
     assert [path.name for path in Path("seen").iterdir()] == ["sheet.png"]
 
 
-def test_a_page_shows_what_the_picture_does(cli, image_folder):
+def test_a_page_has_the_same_images_as_a_picture(cli, image_folder):
     assert cli("preview", image_folder(images=1), "--out", "page.html", "--variants", "2").code == 0
     page = Path("page.html").read_text("utf-8")
     assert page.count("<img") == 3 * 4
-    for expected in ("ants/ants-000.jpg", "what the network sees", "augmented, epoch 2", "the file"):
+    for expected in ("ants/ants-000.jpg", "network input", "augmented, epoch 2", "original image"):
         assert expected in page
 
 
-def test_json_says_what_is_shown(cli, image_folder):
+def test_json_describes_the_picture(cli, image_folder):
     shown = cli("preview", image_folder(images=1), "--json", "--image-size", "16", "--channels", "1", "--flip", "v").json()
     assert shown["preprocessing"]["image_size"] == 16
     assert shown["preprocessing"]["channels"] == 1
@@ -33,10 +33,10 @@ def test_json_says_what_is_shown(cli, image_folder):
     assert shown["images"][0] == {"path": "ants/ants-000.jpg", "label": "ants"}
 
 
-def test_a_picture_the_network_sees_unchanged_is_shown_once(cli, image_folder):
+def test_the_original_is_left_out_if_the_network_input_equals_it(cli, image_folder):
     folder = image_folder(images=1, size=(32, 32))
     assert cli("preview", folder, "--out", "page.html", "--variants", "1").code == 0
-    assert "the file" not in Path("page.html").read_text("utf-8")
+    assert "original image" not in Path("page.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_picture_the_network_sees_unchanged_is_shown_once(cli, image_folder):
         (("--arch", "custom-cmm"), "did you mean 'custom-cnn'"),
     ],
 )
-def test_refused(cli, image_folder, flags, said):
+def test_usage_errors(cli, image_folder, flags, said):
     result = cli("preview", image_folder(images=1), *flags)
     assert result.code == 2
     assert said in result.err

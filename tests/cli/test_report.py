@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 
-def test_a_run_without_evaluation_is_evaluated_and_that_is_said(cli, trained):
+def test_a_run_without_an_evaluation_is_evaluated_with_a_note(cli, trained):
     result = cli("report")
     assert result.code == 0, result.err
     assert "runs/001-custom-cnn/best.safetensors (the newest finished run)" in result.err
@@ -21,19 +21,19 @@ def test_a_run_without_evaluation_is_evaluated_and_that_is_said(cli, trained):
     assert (trained.run / "curves.png").is_file()
 
 
-def test_the_figures_are_those_of_the_evaluation_and_test_is_not_opened_again(cli, trained):
+def test_the_page_has_the_figures_of_the_stored_evaluation(cli, trained):
     metrics = cli("eval", "--json").json()
     facts = cli("report", "--json").json()
     assert (facts["split"], facts["evaluated_now"], facts["evaluation_seconds"]) == ("test", False, 0)
     assert facts["bytes"] == (trained.run / "report.html").stat().st_size
     assert facts["findings"] >= 1
-    assert facts["heat_maps"] == 11  # of each of the few test images
+    assert facts["heat_maps"] == 11  # one for each test image
     source = (trained.run / "report.html").read_text("utf-8")
     assert f"{100 * metrics['accuracy']['value']:.1f} % of 11 test images right" in source
     assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
 
 
-def test_another_model_in_the_run_is_evaluated_anew(cli, trained):
+def test_a_run_with_another_model_is_evaluated_again(cli, trained):
     assert cli("eval").code == 0
     file = trained.run / "eval/test/metrics.json"
     metrics = json.loads(file.read_text("utf-8"))
@@ -43,7 +43,7 @@ def test_another_model_in_the_run_is_evaluated_anew(cli, trained):
     assert "now opened 2 times" in result.err
 
 
-def test_split_and_out(cli, trained, tmp_path):
+def test_the_split_and_the_file_can_be_chosen(cli, trained, tmp_path):
     facts = cli("report", trained.run, "--split", "val", "--out", tmp_path / "here" / "page.html", "--json").json()
     assert facts["split"] == "val"
     assert facts["report"].endswith("here/page.html")
@@ -52,7 +52,7 @@ def test_split_and_out(cli, trained, tmp_path):
     assert "The figures are of val, which also chose the epoch" in source
 
 
-def test_without_the_images_the_page_has_its_numbers(cli, trained, monkeypatch):
+def test_without_the_images_the_page_has_its_figures(cli, trained, monkeypatch):
     assert cli("eval").code == 0
     monkeypatch.setenv("CNNKIT_CACHE", str(trained.run / "no-cache"))
     config = json.loads((trained.run / "config.json").read_text())
@@ -67,7 +67,7 @@ def test_without_the_images_the_page_has_its_numbers(cli, trained, monkeypatch):
     assert "11 test images right" in source
 
 
-def test_without_images_and_evaluation_the_training_is_told(cli, trained):
+def test_without_images_and_evaluation_the_page_has_the_training(cli, trained):
     config = json.loads((trained.run / "config.json").read_text())
     config["data"]["location"] = "gone"
     (trained.run / "config.json").write_text(json.dumps(config))
@@ -79,7 +79,7 @@ def test_without_images_and_evaluation_the_training_is_told(cli, trained):
     assert "not at their recorded location" in refused.err
 
 
-def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, tmp_path, monkeypatch):
+def test_a_missing_image_is_named_and_the_others_are_shown(cli, trained, tmp_path, monkeypatch):
     assert cli("eval").code == 0
     data = tmp_path / "copy"
     shutil.copytree(trained.data, data)
@@ -100,17 +100,17 @@ def test_one_image_that_is_gone_is_named_and_the_others_are_shown(cli, trained, 
     [
         (["nowhere"], "no such file or run directory"),
         (["--out", "page.txt"], "--out page.txt: the ending must be .html"),
-        (["a", "b"], "2 runs for one page: add --compare to put them beside each other: cnnkit report --compare a b"),
+        (["a", "b"], "2 runs, but a page shows one run; to compare them, type: cnnkit report --compare a b"),
         (["--compare", "a"], "--compare takes two or more runs"),
     ],
 )
-def test_refusals(cli, trained, arguments, expected):
+def test_usage_errors(cli, trained, arguments, expected):
     result = cli("report", *arguments)
     assert result.code == 2
     assert expected in result.err
 
 
-def test_a_lone_model_file_has_no_run(cli, trained, tmp_path):
+def test_a_model_file_without_a_run_is_an_error(cli, trained, tmp_path):
     shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors")
     result = cli("report", tmp_path / "lone.safetensors")
     assert result.code == 2

@@ -12,7 +12,7 @@ FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "v
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Return a function that makes the next training stop, as Ctrl-C does, when so many epochs have ended."""
+    """Return a function that interrupts the next training after `epochs` epochs, as Ctrl-C does."""
     from cnnkit.report.terminal.live import EpochTable
 
     whole = EpochTable.add
@@ -34,7 +34,7 @@ def figures(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--ema", 0.9)], ids=["weights", "average"])
-def test_a_resumed_run_equals_one_that_never_stopped(cli, image_folder, stop_after, read_rows, flags):
+def test_a_resumed_run_equals_an_uninterrupted_run(cli, image_folder, stop_after, read_rows, flags):
     data = image_folder(images=12)
     command = ("train", "--data", data, "--epochs", 5, "--patience", 0, *SMALL, *flags)
     straight, broken = Path("runs/001-custom-cnn"), Path("runs/002-custom-cnn")
@@ -53,7 +53,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(cli, image_folder, stop_aft
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_changed_images_are_refused(cli, image_folder, stop_after):
+def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after):
     data = image_folder(images=12)
     stop_after(1)
     assert cli("train", "--data", data, "--epochs", 3, *SMALL).code == 130

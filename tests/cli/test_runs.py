@@ -12,7 +12,7 @@ from cnnkit.run_dir import write_metrics
 
 @pytest.fixture
 def three_runs(trained, make_metrics):
-    """The finished run 001, 002 that was stopped, was evaluated and has another architecture, and 003 of which nothing is whole."""
+    """Return run 001, which is finished, beside run 002, which is stopped, evaluated and of another architecture, and the damaged 003."""
     second = Path("runs/002-residual-cnn")
     shutil.copytree(trained.run, second)
     config = json.loads((second / "config.json").read_text())
@@ -26,7 +26,7 @@ def three_runs(trained, make_metrics):
     return trained
 
 
-def test_all_runs_newest_first_and_a_damaged_one_stops_no_other(cli, three_runs):
+def test_the_runs_are_listed_newest_first_with_the_damaged_run(cli, three_runs):
     result = cli("runs")
     assert result.code == 0
     lines = result.out.splitlines()
@@ -34,7 +34,7 @@ def test_all_runs_newest_first_and_a_damaged_one_stops_no_other(cli, three_runs)
     assert [line.split()[-1] for line in lines[2:]] == ["damaged", "stopped", "finished"]
     assert "70.0 [40.0, 90.0]" in lines[3]
     assert "damaged runs/003-custom-cnn/config.json: not a JSON document (Expecting" in result.err
-    assert "not shown here: ECE %, T" in result.err
+    assert "columns not shown: ECE %, T" in result.err
 
 
 def test_json_has_every_figure(cli, three_runs, read_rows):
@@ -73,7 +73,7 @@ def test_a_wide_terminal_shows_all_columns(cli, three_runs, monkeypatch):
         (("--sort", "time", "00[12]*"), [2, 1]),
     ],
 )
-def test_some_of_them_in_another_order(cli, three_runs, arguments, numbers):
+def test_a_pattern_restricts_and_sort_orders_the_runs(cli, three_runs, arguments, numbers):
     assert [row["number"] for row in cli("runs", *arguments, "--json").json()["runs"]] == numbers
 
 
@@ -85,7 +85,7 @@ def test_the_highest_accuracy_on_val_comes_first(cli, three_runs):
     assert [row["number"] for row in cli("runs", "--sort", "val", "--json").json()["runs"]] == [1, 2, 3]
 
 
-def test_no_run_is_no_error_and_says_what_to_type(cli, three_runs, monkeypatch, tmp_path):
+def test_without_a_run_the_output_has_the_train_command(cli, three_runs, monkeypatch, tmp_path):
     assert "no run under runs matches 'x*'" in cli("runs", "x*").out
     monkeypatch.setenv("CNNKIT_RUNS", str(tmp_path / "none"))
     result = cli("runs")
@@ -94,7 +94,7 @@ def test_no_run_is_no_error_and_says_what_to_type(cli, three_runs, monkeypatch, 
     assert cli("runs", "--json").json()["runs"] == []
 
 
-def test_a_training_that_has_just_begun_is_a_row(cli, trained):
+def test_a_training_without_an_epoch_is_a_row(cli, trained):
     for name in ("history.csv", "best.safetensors"):
         (trained.run / name).unlink()
     config = json.loads((trained.run / "config.json").read_text())

@@ -17,7 +17,7 @@ def plain(counts: dict[str, dict[str, int]]) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_the_file_and_a_table_of_it(cli, image_folder, read_rows):
+def test_the_table_counts_the_rows_of_the_file(cli, image_folder, read_rows):
     result = cli("split", image_folder(images=20), "--split", "0.5/0.25/0.25", "--out", "here/split.csv")
     assert result.code == 0, result.err
     assert "60 images in here/split.csv" in result.out
@@ -39,7 +39,7 @@ def test_json_has_the_counts(cli, image_folder, read_rows):
     assert len(read_rows("split.csv")) == 40
 
 
-def test_flags_reach_the_division(cli, image_folder, read_rows):
+def test_seed_and_classes_change_the_split(cli, image_folder, read_rows):
     folder = image_folder(images=20)
     for seed in ("0", "0", "1"):
         assert cli("split", folder, "--classes", "ants,bees", "--seed", seed, "--out", f"{seed}.csv").code == 0
@@ -49,7 +49,7 @@ def test_flags_reach_the_division(cli, image_folder, read_rows):
     assert {path.split("/")[0] for path in zero} == {"ants", "bees"}
 
 
-def test_an_earlier_file_is_kept_to(cli, image_folder, read_rows):
+def test_images_of_an_earlier_split_file_keep_their_split(cli, image_folder, read_rows):
     folder = image_folder(images=10)
     assert cli("split", folder, "--seed", "3", "--out", "old.csv").code == 0
     image_folder(images=20)
@@ -78,14 +78,14 @@ def test_unreadable_images_are_named(cli, image_folder, read_rows):
 
 
 @pytest.mark.parametrize(("flags", "said"), [(("--split", "0.5/0.1"), "shares that sum to 1"), (("--split-file", "gone.csv"), "gone.csv")])
-def test_refused(cli, image_folder, flags, said):
+def test_usage_errors(cli, image_folder, flags, said):
     result = cli("split", image_folder(images=10), *flags)
     assert result.code == 2
     assert said in result.err
     assert not Path("split.csv").exists()
 
 
-def test_the_table_sums_up_and_leaves_out_an_unused_side():
+def test_the_table_has_totals_and_leaves_out_an_unused_split():
     lines = plain({"[b]ants": {"train": 1_000, "val": 20, "test": 0}, "猫\n": {"train": 1, "val": 2, "test": 0}})
     assert lines[0].split() == ["class", "train", "val"]
     assert lines[2].split() == ["[b]ants", "1,000", "20"]
@@ -93,7 +93,7 @@ def test_the_table_sums_up_and_leaves_out_an_unused_side():
     assert lines[-1].split() == ["all", "1,001", "22"]
 
 
-def test_of_many_classes_the_smallest_are_shown():
+def test_a_long_table_shows_the_smallest_classes():
     lines = plain({f"class {index}": {"train": 100 - index, "val": 1, "test": 1} for index in range(40)})
     assert lines[2].startswith("class 39 ")
     assert not any(line.startswith("class 0 ") for line in lines)

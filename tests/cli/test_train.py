@@ -13,7 +13,7 @@ import pytest
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--set", "dropout=0.1", "--precision", "fp32", "--batch-size", "16")
 
 
-def test_a_run_directory_holds_what_the_contract_names(cli, image_folder, read_rows):
+def test_a_run_directory_has_the_documented_files(cli, image_folder, read_rows):
     data = image_folder(images=12)
     result = cli("train", "--data", data, "--epochs", 2, *SMALL)
     assert result.code == 0, result.err
@@ -35,7 +35,7 @@ def test_a_run_directory_holds_what_the_contract_names(cli, image_folder, read_r
     assert config["result"]["monitor"] == "val_loss"
 
 
-def test_the_screen_says_what_is_trained_and_what_to_type_next(cli, image_folder):
+def test_the_screen_shows_the_training_and_the_next_command(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL)
     assert "custom-cnn" in result.err
     assert "36 images (train 25, val 5, test 6)" in result.err
@@ -85,7 +85,7 @@ def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read
         (("--precision", "fp16"), "--precision fp16 needs a CUDA GPU"),
     ],
 )
-def test_a_bad_setting_is_refused_in_the_words_of_the_flag(cli, image_folder, flags, says):
+def test_a_wrong_setting_is_an_error_that_names_the_flag(cli, image_folder, flags, says):
     result = cli("train", "--data", image_folder(images=4), *flags)
     assert result.code == 2
     assert says in result.err
@@ -93,7 +93,7 @@ def test_a_bad_setting_is_refused_in_the_words_of_the_flag(cli, image_folder, fl
     assert not list(Path("runs").glob("*-custom-cnn"))
 
 
-def test_what_auto_found_is_said(cli, image_folder):
+def test_the_values_of_auto_are_printed(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL, "--lr", "auto", "--batch-size", "auto")
     assert result.code == 0, result.err
     assert "batches of 32; best epoch by" in result.err
@@ -102,7 +102,7 @@ def test_what_auto_found_is_said(cli, image_folder):
     assert f"adamw, lr {said}, batches of 32" in result.err
 
 
-def test_a_dry_run_says_that_no_rates_were_tried(cli, image_folder):
+def test_a_dry_run_makes_no_range_test(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), *SMALL, "--lr", "auto", "--dry-run")
     assert "adamw, lr auto, batches of 16" in result.err
     assert "dry run: nothing was trained; --lr auto: no range test was made" in result.err
@@ -112,12 +112,12 @@ def test_missing_data_says_what_to_type(cli):
     assert "--data is missing: name a folder of class folders" in cli("train").err
 
 
-def test_a_missing_folder(cli):
+def test_a_missing_folder_is_an_error(cli):
     result = cli("train", "--data", "nowhere")
     assert (result.code, "--data nowhere: no such file or folder" in result.err) == (2, True)
 
 
-def test_an_empty_folder(cli, tmp_path):
+def test_an_empty_folder_is_an_error(cli, tmp_path):
     (tmp_path / "void").mkdir()
     result = cli("train", "--data", tmp_path / "void")
     assert result.code == 2
@@ -125,19 +125,19 @@ def test_an_empty_folder(cli, tmp_path):
     assert "it is empty" in result.err
 
 
-def test_one_class(cli, image_folder):
+def test_a_single_class_is_an_error(cli, image_folder):
     result = cli("train", "--data", image_folder(classes=["ants"]))
     assert result.code == 2
     assert "has one class, 'ants'; a classifier needs at least two class folders" in result.err
 
 
-def test_a_class_with_one_image(cli, image_folder):
+def test_a_class_with_one_image_is_an_error(cli, image_folder):
     result = cli("train", "--data", image_folder(classes={"ants": 5, "bees": 1}))
     assert result.code == 2
     assert "class 'bees' has 1 image; expected at least 3, one each for train, val, test" in result.err
 
 
-def test_a_text_file_named_jpg_and_a_truncated_jpeg_are_named_skipped_and_counted(cli, image_folder):
+def test_unreadable_images_are_named_skipped_and_recorded(cli, image_folder):
     data = image_folder(images=12)
     (data / "ants" / "notes.jpg").write_text("not an image")
     whole = (data / "bees" / "bees-000.jpg").read_bytes()
@@ -161,7 +161,7 @@ def test_on_bad_fail_refuses_and_names_the_file(cli, image_folder):
     assert "ants/notes.jpg" in result.err
 
 
-def test_a_test_split_that_lacks_a_class_is_said(cli, image_folder):
+def test_a_test_split_without_a_class_is_noted(cli, image_folder):
     image_folder(folder="data/train", images=10)
     data = image_folder(folder="data/test", classes=["ants", "bees"], images=3, seed=1).parent
     result = cli("train", "--data", data, "--epochs", 1, *SMALL)
@@ -188,14 +188,14 @@ def test_split_beside_fixed_splits_is_refused(cli, image_folder):
     assert "--split: the data itself has the splits train, val" in result.err
 
 
-def test_classes_named_by_numbers_keep_the_order_people_expect(cli, image_folder):
+def test_numeric_class_names_are_in_numeric_order(cli, image_folder):
     result = cli("train", "--data", image_folder(classes=["1", "2", "10"], images=10), "--epochs", 1, "--augment", "light", *SMALL)
     assert "3: 1, 2, 10" in result.err
     assert "no mirroring: mirrored images of class '1' may no longer belong to it" in result.err
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["classes"] == ["1", "2", "10"]
 
 
-def test_an_output_folder_that_cannot_be_written_is_refused_before_the_first_epoch(cli, image_folder):
+def test_an_output_folder_that_cannot_be_written_is_an_error(cli, image_folder):
     Path("taken").write_text("a file")
     result = cli("train", "--data", image_folder(), "--out", "taken")
     assert result.code == 2
@@ -211,7 +211,7 @@ def test_dry_run_writes_no_run(cli, image_folder):
     assert not Path("runs").exists()
 
 
-def test_print_config_is_what_config_reads(cli, image_folder):
+def test_config_reads_the_output_of_print_config(cli, image_folder):
     printed = cli("train", "--data", image_folder(), "--recipe", "case-study", "--lr", "0.02", "--zoom", "0.5,2", "--print-config")
     Path("settings.toml").write_text(printed.out)
     again = cli("train", "--config", "settings.toml", "--print-config")
@@ -220,7 +220,7 @@ def test_print_config_is_what_config_reads(cli, image_folder):
     assert 'recipe = "case-study"' in again.out
 
 
-def test_a_diverged_training_names_the_step_and_exits_3(cli, image_folder):
+def test_a_diverged_training_exits_with_3_and_names_the_step(cli, image_folder):
     data = image_folder(images=12)
     result = cli("train", "--data", data, "--epochs", 3, "--optimizer", "sgd", "--lr", "1e30", "--warmup-epochs", "0", *SMALL)
     assert result.code == 3
@@ -229,7 +229,7 @@ def test_a_diverged_training_names_the_step_and_exits_3(cli, image_folder):
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
 
 
-def test_same_seed_same_first_losses(cli, image_folder, read_rows):
+def test_the_same_seed_gives_the_same_losses(cli, image_folder, read_rows):
     data = image_folder(images=12)
     losses = []
     for seed in (3, 3, 4):
@@ -241,7 +241,7 @@ def test_same_seed_same_first_losses(cli, image_folder, read_rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_keeps_the_best_model_and_says_how_to_go_on(image_folder, number, code):
+def test_an_interruption_keeps_the_best_model_and_names_the_resume_command(image_folder, number, code):
     data = image_folder(images=30)
     command = [sys.executable, "-m", "cnnkit", "train", "--data", str(data), "--epochs", "500", "--patience", "0", *SMALL]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)

@@ -17,25 +17,25 @@ from cnnkit.model.file import read_header, rewrite_header
 from cnnkit.model.torch_classifier import TorchClassifier
 
 
-def give(run: Path, **rules: object) -> None:
-    """Write rules into the model file of a run by hand."""
+def store_rules(run: Path, **rules: object) -> None:
+    """Write `rules` into the model file of a run."""
     rewrite_header(run / "best.safetensors", read_header(run / "best.safetensors").model_copy(update=rules))
 
 
-def between(run: Path, cli) -> float:
-    """A threshold that parts the run's test images: half are surer."""
+def median_confidence(run: Path, cli) -> float:
+    """Return the median of the highest probabilities on the run's test images."""
     assert cli("eval").code == 0
     with (run / "eval/test/predictions.csv").open() as file:
-        shares = sorted(float(line.rsplit(",", 2)[1]) for line in file.readlines()[1:])
-    middle = len(shares) // 2
-    return (shares[middle - 1] + shares[middle]) / 2
+        confidences = sorted(float(line.rsplit(",", 2)[1]) for line in file.readlines()[1:])
+    middle = len(confidences) // 2
+    return (confidences[middle - 1] + confidences[middle]) / 2
 
 
 def rule(threshold: float) -> Abstention:
     return Abstention(threshold, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val")
 
 
-def test_eval_finds_rules_on_val_stores_them_and_takes_them_away(cli, trained):
+def test_eval_finds_rules_on_val_stores_and_removes_them(cli, trained):
     before = read_header(trained.run / "best.safetensors")
     result = cli("eval", "--abstain-risk", 0.6, "--sets", 0.8)
     assert result.code == 0, result.err
@@ -53,12 +53,12 @@ def test_eval_finds_rules_on_val_stores_them_and_takes_them_away(cli, trained):
     assert metrics["abstention"]["evaluated"]["answered"] + 0 == round(metrics["abstention"]["evaluated"]["coverage"] * metrics["n"])
     assert metrics["label_sets"]["evaluated"]["coverage"]["high"] <= 1
     removed = cli("eval", "--abstain-risk", "none", "--sets", "none", "--json")
-    assert "every image is answered again" in removed.err
+    assert "threshold removed: the model predicts every image" in removed.err
     assert read_header(trained.run / "best.safetensors") == before
     assert {"abstention", "label_sets"}.isdisjoint(removed.json())
 
 
-def test_an_impossible_risk_is_refused_with_a_possible_one_and_changes_nothing(cli, trained):
+def test_a_risk_that_val_cannot_show_is_an_error_with_the_possible_risk(cli, trained):
     before = (trained.run / "best.safetensors").read_bytes()
     result = cli("eval", "--abstain-risk", 0.02)
     assert result.code == 1
@@ -69,7 +69,7 @@ def test_an_impossible_risk_is_refused_with_a_possible_one_and_changes_nothing(c
     assert not (trained.run / "eval").exists()
 
 
-def test_the_table_is_the_same_on_the_screen_and_in_the_file(cli, trained):
+def test_json_and_file_have_the_same_table(cli, trained):
     result = cli("eval", "--json")
     rows = result.json()["risk_coverage"]
     assert [row["answered"] for row in rows] == [11, 11, 10, 9, 8, 6]
@@ -78,9 +78,9 @@ def test_the_table_is_the_same_on_the_screen_and_in_the_file(cli, trained):
     assert "Predictions for the surest images alone" in (trained.run / "eval/test/report.txt").read_text()
 
 
-def test_predict_obeys_and_still_shows_what_it_would_have_said(cli, trained, read_rows):
-    threshold = between(trained.run, cli)
-    give(trained.run, abstention=rule(threshold), label_sets=LabelSets(0.2, 0.95, 1000, "val"))
+def test_predict_abstains_and_still_shows_the_class(cli, trained, read_rows):
+    threshold = median_confidence(trained.run, cli)
+    store_rules(trained.run, abstention=rule(threshold), label_sets=LabelSets(0.2, 0.95, 1000, "val"))
     folder = trained.data / "wasps"
     assert cli("predict", folder, trained.data / "bees/broken.jpg", "--out", "rows.csv", "--probabilities").code == 0
     rows = read_rows("rows.csv")
@@ -98,24 +98,24 @@ def test_predict_obeys_and_still_shows_what_it_would_have_said(cli, trained, rea
     assert any("don't know (" in line for line in cli("predict", trained.data).out.splitlines())
 
 
-def test_without_rules_nothing_changes(cli, trained, read_rows):
+def test_without_rules_the_columns_stay(cli, trained, read_rows):
     cli("predict", trained.data / "ants", "--out", "rows.csv")
     assert list(read_rows("rows.csv")[0]) == ["path", "predicted", "probability", "abstained", "error"]
 
 
-def test_an_exported_file_takes_no_rules_and_is_told_to_be_older(cli, trained):
+def test_an_exported_file_takes_no_rules_and_is_reported_as_outdated(cli, trained):
     exported = trained.run / "export/model.onnx"
     exported.parent.mkdir()
-    exported.write_bytes(b"no matter what: it is not opened")
+    exported.write_bytes(b"any content: the file is not opened")
     refused = cli("eval", "--model", exported, "--abstain-risk", 0.1)
     assert refused.code == 2
     assert "an exported file keeps the rules it was exported with" in " ".join(refused.err.split())
     later = cli("eval", "--abstain-risk", "none")
-    assert "exported before, with other rules: model.onnx; export anew: cnnkit export --onnx" in " ".join(later.err.split())
+    assert "these exported files have other rules: model.onnx; export the model again: cnnkit export --onnx" in " ".join(later.err.split())
 
 
-def test_views_and_rules_do_not_mix(cli, trained):
-    give(trained.run, abstention=rule(0.5))
+def test_rules_and_tta_exclude_each_other(cli, trained):
+    store_rules(trained.run, abstention=rule(0.5))
     refused = cli("eval", "--tta", "--abstain-risk", 0.1)
     assert (refused.code, "leave out --tta" in refused.err) == (2, True)
     several = cli("eval", "--tta", "--json")
@@ -125,17 +125,17 @@ def test_views_and_rules_do_not_mix(cli, trained):
 
 
 @pytest.mark.parametrize(("flag", "text"), [("--abstain-risk", "2"), ("--abstain-risk", "two"), ("--sets", "95"), ("--sets", "0")])
-def test_a_share_that_is_none(cli, trained, flag, text):
+def test_a_value_that_is_not_a_share_is_an_error(cli, trained, flag, text):
     result = cli("eval", flag, text)
     assert result.code == 2
-    assert f"{flag} {text}: it must be a share between 0 and 1, such as 0." in result.err
-    assert "or none to take the rule away" in " ".join(result.err.split())
+    assert f"{flag} {text}: must be a share between 0 and 1, such as 0." in result.err
+    assert "or none, which removes the rule" in " ".join(result.err.split())
 
 
-def test_a_lone_model_file_has_no_val_images(cli, trained, tmp_path):
-    lone = tmp_path / "lone.safetensors"
-    lone.write_bytes((trained.run / "best.safetensors").read_bytes())
-    result = cli("eval", "--model", lone, "--data", trained.data, "--abstain-risk", 0.5)
+def test_a_model_file_without_a_run_has_no_val_images(cli, trained, tmp_path):
+    alone = tmp_path / "lone.safetensors"
+    alone.write_bytes((trained.run / "best.safetensors").read_bytes())
+    result = cli("eval", "--model", alone, "--data", trained.data, "--abstain-risk", 0.5)
     assert result.code == 2
     assert "so its validation images are unknown; name the run: --model RUN" in " ".join(result.err.split())
 
@@ -154,7 +154,7 @@ def test_out_of_distribution_images_are_counted(cli, trained, read_rows, tmp_pat
     assert len(rows) == 7
     answered = [row for row in rows if row["abstained"] == "false" and not row["error"]]
     assert len(answered) == round(ood["accepted"]["value"] * 6)
-    give(trained.run, abstention=rule(1.0))
+    store_rules(trained.run, abstention=rule(1.0))
     shown = cli("eval", "--ood", tmp_path / "noise")
     assert "the model accepts 0.0 % [0.0, 39.0] of 6 out-of-distribution images at the model's threshold" in " ".join(shown.out.split())
     assert "out-of-distribution images" in (trained.run / "eval/test/report.txt").read_text()
@@ -171,12 +171,12 @@ def test_a_folder_without_out_of_distribution_images_is_an_error(cli, trained, t
     assert "--ood: none of 1 images can be read" in cli("eval", "--ood", tmp_path / "bad").err
 
 
-def test_images_unlike_those_of_the_training_are_told_and_the_file_has_the_figures(cli, trained, tmp_path):
+def test_a_drift_of_the_images_is_reported_with_its_figures(cli, trained, tmp_path):
     classifier = open_classifier(trained.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)
     images = [read_image(path) for path in sorted(trained.data.rglob("*-*.jpg"))]
     known = take_fingerprint(appearance(classifier.canvases(images).numpy()), classifier.probabilities(images), split="val")
-    give(trained.run, fingerprint=known)
+    store_rules(trained.run, fingerprint=known)
     same = cli("predict", trained.data, "--out", "same.csv")
     assert "look unlike" not in same.err
     assert json.loads(Path("same.drift.json").read_text())["alarm"] is False
