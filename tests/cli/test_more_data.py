@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_the_finished_trainings(cli, image_folder, monkeypatch):
     [
         (("--shares", "1/8,x,1"), "`--shares` (=1/8,x,1): 'x' is not a share; type 1/8,1/4,1/2,1"),
         (("--shares", "1/0,1/2,1"), "'1/0' is not a share"),
-        (("--shares", "1/2,1"), "must be at least 3 shares above 0 that end with 1"),
+        (("--shares", "1/2,1"), "must be at least 3 different shares above 0, the largest 1"),
         (("--seeds", "0"), "--seeds"),
         (("--add", "0"), "--add"),
         (("--log", "tensorboard"), "No such option"),

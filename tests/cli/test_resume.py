@@ -60,7 +60,7 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
     (data / "ants" / "ants-000.jpg").unlink()
     result = cli("resume")
     assert result.code == 2
-    assert "are not as they were when the run began" in result.err
+    assert "have changed since the run began" in result.err
     assert "ants/ants-000.jpg" in result.err
 
 

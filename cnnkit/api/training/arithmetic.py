@@ -1,4 +1,4 @@
-"""Third stage of a training's preparation: device, precision and memory format, and the settings tier that their speed affords."""
+"""The third stage of preparing a training: device, precision and memory format, and the settings tier that the speed allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnkit.engine.runtime import Runtime, choose_device
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """The batch that a probe times: images of `shape` (C, H, W), `size` of them; the store in `folder` remembers the result."""
+    """The batch that a probe times: `size` images of `shape` (C, H, W). The result is cached in `folder`, that of the store."""
 
     shape: tuple[int, int, int]
     size: int
@@ -24,9 +24,9 @@ class ProbeBatch:
 
 
 def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch) -> Runtime:
-    """Return the runtime that `config` asks for, probed on copies of `module` if its precision is auto.
+    """Return the runtime that `config` asks for; with precision auto, a probe on copies of `module` chooses it.
 
-    Raises `ConfigError` for a device or a precision that this machine does not have.
+    Raises `ConfigError` for a device or a precision that this machine does not support.
     """
     return choose_runtime(
         module,
@@ -41,7 +41,7 @@ def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch)
 
 
 def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batch: ProbeBatch) -> tuple[Tier | None, str]:
-    """Return the tier of `config` that its budget affords at the speed of `module`, with a sentence; None and "" without tiers."""
+    """Return the larger tier that the budget allows at the speed of `module`, None if none fits; with a note, empty without tiers."""
     if not config.larger:
         return None, ""
     speed = cached_speed(batch.folder, module, runtime, image_shape=batch.shape, batch_size=batch.size)

@@ -1,4 +1,4 @@
-"""The values of ``auto``: settings found by trying on copies of the network, before anything is written."""
+"""Settings given as ``auto``: trials on copies of the network find their values before any file is written."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from cnnkit.engine.lr_range import MIN_RATE, range_test
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
-BUDGET_SHARE = 0.5  # of a time budget that trials may take: the rest is for learning
-TYPICAL = OptimConfig()  # what a message proposes in the place of auto
+MAX_BUDGET_SHARE = 0.5  # of a time budget that trials may take; the rest is for training
+DEFAULTS = OptimConfig()  # their values replace auto in messages
 
 
 class AutoSettings:
-    """Finds what is ``auto`` among the settings `asked`; `notes` say what was found.
+    """Search for the values of the ``auto`` settings among `requested`; `notes` name the values found.
 
-    Raises `ConfigError` when the trials take more than `BUDGET_SHARE` of a time budget.
+    Every method raises `ConfigError` if the trials take more than `MAX_BUDGET_SHARE` of a time budget.
     """
 
-    def __init__(self, asked: OptimSettings, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, requested: OptimSettings, clock: Callable[[], float] = time.perf_counter) -> None:
         self.notes: list[str] = []
-        self._asked = asked
+        self._requested = requested
         self._clock = clock
         self._seconds = 0.0
 
     def presumed_batch_size(self, images: int) -> int:
-        """Return the images per step for what must be chosen before: as asked for, else the default if that suits so many `images`."""
-        if self._asked.batch_size != "auto":
-            return self._asked.batch_size
-        return min(TYPICAL.batch_size, max_batch_size(images, self._asked.accumulate).images)
+        """Return the batch size before the search: the requested one, else the default, limited by the number of `images`."""
+        if self._requested.batch_size != "auto":
+            return self._requested.batch_size
+        return min(DEFAULTS.batch_size, max_batch_size(images, self._requested.accumulate).images)
 
     def batch_size(self, model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], *, classes: int, images: int) -> int:
-        """Return the batch size, finding one for `model` and so many training `images` of `image_shape` (C, H, W) if it is auto."""
-        if self._asked.batch_size != "auto":
-            return self._asked.batch_size
-        began = self._clock()
+        """Return the batch size; if it is auto, find one for `model` and the number of training `images`, of `image_shape` (C, H, W)."""
+        if self._requested.batch_size != "auto":
+            return self._requested.batch_size
+        start = self._clock()
         found = choose_batch_size(
             model,
-            self._asked.settled(batch_size=self.presumed_batch_size(images), lr=MIN_RATE),
+            self._requested.settled(batch_size=self.presumed_batch_size(images), lr=MIN_RATE),
             runtime,
             image_shape=image_shape,
             classes=classes,
@@ -53,60 +53,62 @@ class AutoSettings:
             free=free_memory(),
             clock=self._clock,
         )
-        self._spend(self._clock() - began, "--batch-size", f"{TYPICAL.batch_size}")
+        self._spend(self._clock() - start, "--batch-size", f"{DEFAULTS.batch_size}")
         self.notes.append(f"--batch-size auto: batches of {found.images} ({found.reason})")
         return found.images
 
     def lr(
         self, model: nn.Module, batches: Batches, runtime: Runtime, *, class_weights: Tensor | None, seed: int, progress: Progress | None
     ) -> float:
-        """Return the peak learning rate, finding one by a range test if it is auto; `progress` then counts training images.
+        """Return the peak learning rate; if it is auto, find it by a range test, whose images `progress` counts.
 
-        Raises `ConfigError` if the test suggests nothing.
+        Raises `ConfigError` if the test suggests no rate.
         """
-        if self._asked.lr != "auto":
-            if self._asked.batch_size == "auto":
-                self.notes.append(f"the learning rate stays {self._asked.lr:g}; --lr auto would fit it to batches of {batches.batch_size}")
-            return self._asked.lr
-        tell = in_images(progress, batches, self._asked.accumulate)
-        last, instead = self._clock(), f"{TYPICAL.lr:g}"
+        if self._requested.lr != "auto":
+            if self._requested.batch_size == "auto":
+                self.notes.append(
+                    f"the learning rate stays {self._requested.lr:g}; --lr auto finds a rate for batches of {batches.batch_size}"
+                )
+            return self._requested.lr
+        report = in_images(progress, batches, self._requested.accumulate)
+        last, default = self._clock(), f"{DEFAULTS.lr:g}"
 
-        def going(done: int, total: int) -> None:
+        def spend_step(done: int, total: int) -> None:
             nonlocal last
             last, before = self._clock(), last
-            self._spend(last - before, "--lr", instead)
-            if tell is not None:
-                tell(done, total)
+            self._spend(last - before, "--lr", default)
+            if report is not None:
+                report(done, total)
 
-        config = self._asked.settled(batch_size=batches.batch_size, lr=MIN_RATE)
-        test = range_test(model, batches, config, runtime, class_weights=class_weights, seed=seed, progress=going)
+        config = self._requested.settled(batch_size=batches.batch_size, lr=MIN_RATE)
+        test = range_test(model, batches, config, runtime, class_weights=class_weights, seed=seed, progress=spend_step)
         if test.suggestion is None:
-            raise ConfigError(f"--lr auto: {test.no_suggestion_reason}; give a rate, such as --lr {instead}; cnnkit lr-find draws the test")
+            raise ConfigError(f"--lr auto: {test.no_suggestion_reason}; give a rate, such as --lr {default}; cnnkit lr-find plots the test")
         self.notes.append(f"--lr auto: a range test over {len(test.rates)} steps suggests {test.suggestion:g}")
         return test.suggestion
 
     def settings(self, *, batch_size: int, lr: float | Literal["auto"]) -> OptimSettings:
-        """Return the settings with what was found, and of a time budget what the trials left."""
-        budget = self._asked.budget
+        """Return the settings with the values found and the time budget that the trials left."""
+        budget = self._requested.budget
         if budget and self._seconds:
-            self.notes.append(f"--budget {budget:g}s: finding what is auto took {self._seconds:.1f} s of it")
+            self.notes.append(f"--budget {budget:g}s: the trials for auto took {self._seconds:.1f} s of it")
             budget -= self._seconds
-        return self._asked.model_copy(update={"batch_size": batch_size, "lr": lr, "budget": budget})
+        return self._requested.model_copy(update={"batch_size": batch_size, "lr": lr, "budget": budget})
 
-    def _spend(self, seconds: float, flag: str, instead: str) -> None:
-        """Count time that a trial for `flag` took; refuse to go on, proposing a number `instead`, if a budget cannot afford it."""
+    def _spend(self, seconds: float, flag: str, default: str) -> None:
+        """Add the `seconds` of a trial for `flag`; raise `ConfigError`, which proposes `default`, if they exceed the share of a budget."""
         self._seconds += seconds
-        budget = self._asked.budget
-        if budget and self._seconds > BUDGET_SHARE * budget:
+        budget = self._requested.budget
+        if budget and self._seconds > MAX_BUDGET_SHARE * budget:
             raise ConfigError(
-                f"{flag} auto: trying takes more than {100 * BUDGET_SHARE:.0f} % of --budget (={budget:g} s) here; "
-                f"give a number, such as {flag} {instead}, or a longer --budget"
+                f"{flag} auto: its trials take more than {100 * MAX_BUDGET_SHARE:.0f} % of --budget (={budget:g} s) on this machine; "
+                f"give a number, such as {flag} {default}, or a longer --budget"
             )
 
 
 def in_images(progress: Progress | None, batches: Batches, accumulate: int) -> Progress | None:
-    """Return `progress` for one who counts updates: it is told of images."""
+    """Return a callback that takes numbers of updates and passes numbers of images to `progress`; None without `progress`."""
     if progress is None:
         return None
-    each = batches.images / batches.steps * accumulate
-    return lambda done, total: progress(round(done * each), round(total * each))
+    images_per_update = batches.images / batches.steps * accumulate
+    return lambda done, total: progress(round(done * images_per_update), round(total * images_per_update))

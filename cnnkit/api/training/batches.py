@@ -1,4 +1,4 @@
-"""Fourth stage of a training's preparation: batches that train, batches that validate, and the weights of the classes."""
+"""The fourth stage of preparing a training: training batches, validation batches and class weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cnnkit.model.torch_classifier import inference_batch
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatches:
-    """Augmented batches of train, batches of val, and batches of train as evaluation would see them (`plain`).
+    """Augmented batches of train, batches of val, and batches of train without augmentation, in order (`plain`).
 
-    `class_weights` (K,) weigh the loss; None: every image counts the same.
+    `class_weights` (K,) weigh the loss; None: every image has weight 1.
     """
 
     train: Batches
@@ -28,7 +28,7 @@ class TrainingBatches:
 
 
 def make_batches(images: TrainingImages, device: torch.device, *, batch_size: int, balance: str, seed: int) -> TrainingBatches:
-    """Return the batches of `images` on `device`, shuffled and augmented by `seed`; `balance` is that of ``--balance``."""
+    """Return the batches of `images` on `device`, shuffled and augmented by `seed`; `balance` is the value of ``--balance``."""
     rows, labels = images.dataset.arrays(TRAIN)
     preprocess = Preprocess(images.preprocessing).to(device)
     size = inference_batch(images.preprocessing.image_size, device)

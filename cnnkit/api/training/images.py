@@ -1,4 +1,4 @@
-"""First stage of a training's preparation: images found, decoded, divided into splits and measured."""
+"""The first stage of preparing a training: images found, decoded, divided into splits and normalised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnkit.model.preprocessing import Preprocessing
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """Decoded images in their splits, the preprocessing of their canvases and the augmentation of those that train."""
+    """Decoded images in splits, the preprocessing of their canvases and the augmentation of the train split."""
 
     source: Source
     dataset: Dataset
@@ -36,7 +36,7 @@ class TrainingImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a network's input."""
+        """The shape (C, H, W) of the network's input."""
         return self.preprocessing.channels, self.preprocessing.image_size, self.preprocessing.image_size
 
     @property
@@ -61,14 +61,14 @@ def load_images(
 ) -> TrainingImages:
     """Decode the images of `source` that `config` selects, at the size of `blueprint`, and divide them into splits.
 
-    `dataset` is what is known of these images already; its canvases serve if they have the right geometry.
-    `progress(done, total)` follows the scan. Raises `DataError` for images that cannot be trained on.
+    `dataset` is an earlier result for these images; its canvases are used if their geometry fits. `progress(done, total)` follows the
+    scan. Raises `DataError` if a class name is no text, or if train or val has no image.
     """
     records, _ = select_classes(source, config.data.classes)
     preprocessing, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))
     known = dataset and with_canvases(dataset, preprocessing)
     dataset = known or load_dataset(source, config.data, preprocessing, config.run.seed, progress)
-    keep_freed_memory()  # only from here on, so that memory the scan took goes back to the system
+    keep_freed_memory()  # after the scan, whose memory goes back to the system
     check_class_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
     scanned = scan_notes(source, dataset, config.data.classes)
@@ -76,7 +76,7 @@ def load_images(
     images = TrainingImages(source, dataset, preprocessing, augmentation, notes)
     for split, purpose in ((TRAIN, "train on"), (VAL, "validate with")):
         if not images.count(split):
-            raise DataError(f"{source.name}: no images to {purpose}; see --split")
+            raise DataError(f"{source.name}: there are no images to {purpose}; give train and val a share: --split 0.7/0.15/0.15")
     if blueprint.preprocessing is not None:  # mean and std come with the weights
         return images
     rows, _ = dataset.arrays(TRAIN)

@@ -1,4 +1,4 @@
-"""A training from configuration to run directory: everything that can be refused is refused in `prepare`."""
+"""A prepared training: the job that writes a run directory, epoch by epoch. `prepare` has checked the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from cnnkit.api.training.model_header import Fingerprints, calibrated
+from cnnkit.api.training.model_header import Fingerprints, with_temperature
 from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.augment.augment import Augmentation
 from cnnkit.data.batches import Batches
@@ -27,15 +27,15 @@ from cnnkit.run_dir.document import UnreadableImage
 from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, RecordedData, RecordedResult, RecordedRuntime
 from cnnkit.trackers.following import Followers
 
-Watch = Callable[[BatchSource], BatchSource]
+BatchWrapper = Callable[[BatchSource], BatchSource]
 
 
 @dataclass
 class TrainingJob:
-    """A training that is ready to start: nothing is written before `begin`, nothing learned before `epochs`.
+    """A training that is ready to start; `begin` writes the first files, `epochs` trains.
 
-    `config` has numbers where ``auto`` stood, and `optim` is that section of it for the engine. Only in a dry run ``config.optim.lr``
-    may still be auto; ``optim.lr`` is then that with which a range test begins.
+    `config` holds numbers instead of ``auto``, and `optim` is its section for the engine. In a dry run ``config.optim.lr`` may still be
+    auto; ``optim.lr`` is then the first rate of a range test.
     """
 
     config: TrainConfig
@@ -56,20 +56,21 @@ class TrainingJob:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images per split."""
+        """The number of images per split."""
         return {split: len(self.dataset.of(split)) for split in SPLITS}
 
     def begin(self) -> RunDir:
-        """Make the run directory and write config.json and split.csv into it."""
+        """Create the run directory and write config.json and split.csv into it."""
         self.run = create(self.config.run.out or runs_folder(), self.config.model.arch)
         write_text(self.run.split_file, self.dataset.split_text)
         self.record("running")
         return self.run
 
-    def epochs(self, watch: Watch = lambda batches: batches) -> Iterator[EpochResult]:
-        """Train, yielding every epoch after its history row, its state and, if it is the best so far, the model are saved.
+    def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Iterator[EpochResult]:
+        """Train; yield every epoch after saving its history row, its state and, if it is the best epoch, the model.
 
-        `watch` wraps the training batches, for a progress bar. Whatever ends the training, config.json says how.
+        `watch` wraps the training batches, for a progress bar. At the end of the training, also by an error, config.json gets the
+        status. Raises `TrainingStoppedError` as `fit` does, and if an image changes during the training.
         """
         run = self.run or self.begin()
         loop = fit(
@@ -92,24 +93,26 @@ class TrainingJob:
                 if epoch.is_best:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
                     header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
-                    assert self.state.validation is not None  # noqa: S101 (by it the epoch is the best)
-                    header = fingerprints.added(calibrated(header, self.state.validation), self.state.validation)
+                    assert self.state.validation is not None  # noqa: S101 (the best epoch was evaluated)
+                    header = fingerprints.add_to(with_temperature(header, self.state.validation), self.state.validation)
                     save_model(run.best, self.state.network_to_keep(self.model), header)
                 run.append_history(HistoryRow.model_validate(epoch))
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)
                 yield epoch
             status = "finished" if self.state.stopping.best_epoch else "failed"
-        except DataError as error:  # an image was changed or removed while it was still needed (--cache none)
-            raise TrainingStoppedError(f"{error}\nthe epochs so far are kept; once the image is back: cnnkit resume {run.path}") from None
+        except DataError as error:  # with --cache none, an image was changed or removed during the training
+            raise TrainingStoppedError(
+                f"{error}\nthe finished epochs are kept; restore the image, then type: cnnkit resume {run.path}"
+            ) from None
         finally:
-            self.record(status)  # first: a server may take long to end, and be interrupted
+            self.record(status)  # before the trackers end, as a server may take long or be interrupted
             if self.followers.end(status):
                 self.record(status)
 
     def record(self, status: Status) -> None:
-        """Write config.json: everything resolved, and how far the training is (`status`)."""
-        assert self.run is not None  # noqa: S101 (begin has made it)
+        """Write config.json: all settings with their values, the results so far and `status`."""
+        assert self.run is not None  # noqa: S101 (`begin` created it)
         header, stopping = self.header, self.state.stopping
         self.run.write_record(
             RunRecord(
@@ -137,5 +140,5 @@ class TrainingJob:
 
 
 def _location(data: str) -> str:
-    """Return ``--data`` in a form that names the same source from any working directory."""
+    """Return the absolute path of `data`, so that a resume finds it from any working directory; a name of no file is kept."""
     return str(Path(data).resolve()) if Path(data).exists() else data

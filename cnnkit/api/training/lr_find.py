@@ -1,4 +1,4 @@
-"""``lr_find``: a range test of the learning rate on the output of `prepare`."""
+"""The command ``lr-find``: a range test of the learning rate on a prepared training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cnnkit.errors import ConfigError
 
 @dataclass(frozen=True)
 class LrFinding:
-    """A range test and what it was made with: `images` per pass, `parameters` of the network, `runtime` in words.
+    """A range test and its conditions: `images` per epoch, number of `parameters`, description of the `runtime`.
 
-    `optim` is the configuration as it was used; its `lr` and schedule played no part.
+    `optim` is the configuration of the test, which ignores its `lr` and schedule. `bad` lists the unreadable images.
     """
 
     test: RangeTest
@@ -31,13 +31,15 @@ class LrFinding:
 
 
 def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress | None = None) -> LrFinding:
-    """Prepare the training that `config` describes and try `steps` learning rates on a copy of its network.
+    """Prepare the training of `config` and try `steps` learning rates (None: `DEFAULT_STEPS`) on a copy of its network; write nothing.
 
-    Writes nothing. `steps` is `DEFAULT_STEPS` if None. `progress(done, total)` follows the reading of the images, then their training.
-    Raises `ConfigError` for too few steps and `CnnkitError` as `prepare` does. A suggestion of None is no error here.
+    `progress(done, total)` counts the images that are read, then the images that are trained on. Raises `ConfigError` for fewer than
+    `MIN_STEPS` steps and `CnnkitError` as `prepare` does. A test without a suggestion is returned.
     """
     if steps is not None and steps < MIN_STEPS:
-        raise ConfigError(f"`--steps` (={steps}) must be at least {MIN_STEPS}: each tries one learning rate")
+        raise ConfigError(
+            f"`--steps` (={steps}) must be at least {MIN_STEPS}: every step tries one learning rate; type --steps {DEFAULT_STEPS}"
+        )
     job = prepare(config, progress=progress, dry_run=True)
     test = range_test(
         job.model,

@@ -1,4 +1,4 @@
-"""The header of a training's model files: data, versions, temperature and fingerprint, from the validation that chose the epoch."""
+"""The header of the model files of a training: facts of the data, versions, temperature and fingerprint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnkit.engine.validation import Validation
 from cnnkit.metrics.temperature import calibrate, softmax
 from cnnkit.model.file import ModelHeader
 
-MAX_FINGERPRINT_IMAGES = 2000  # more would only tell differences below `drift.SMALLEST`
+MAX_FINGERPRINT_IMAGES = 2000  # more images would only show differences below `drift.MIN_DISTANCE`
 
 
 def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
@@ -29,30 +29,30 @@ def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
 
 
 def versions(package: str) -> dict[str, str]:
-    """Return the versions of Python, of the libraries that compute, and of the `package` the architecture comes from."""
+    """Return the versions of Python, of the numerical libraries and of the `package` of the architecture."""
     names = {"cnnkit", "torch", "torchvision", "timm", "numpy", "Pillow", package}
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
 
 
-def calibrated(header: ModelHeader, validation: Validation | None) -> ModelHeader:
-    """Return `header` with the temperature fitted on `validation`; with temperature 1 if there is none or it gives none."""
+def with_temperature(header: ModelHeader, validation: Validation | None) -> ModelHeader:
+    """Return `header` with the temperature fitted on `validation`, or temperature 1 if no fit is possible."""
     found = None if validation is None else calibrate(validation.logits, validation.labels, VAL)
     return header.model_copy(update={"temperature": 1.0 if found is None else found.temperature, "calibration": found})
 
 
 class Fingerprints:
-    """Fingerprints of val, one for each model that is validated on `batches`; no image passes through the network again.
+    """Fingerprints of val for models validated on `batches`, made from the logits of the validation.
 
-    At most `MAX_FINGERPRINT_IMAGES` images are used, evenly spread. They are images of val and not of train, because the model is
-    more confident on images that its weights were fitted to than on new ones.
+    They use at most `MAX_FINGERPRINT_IMAGES` images of val, evenly spread. Images of train would not do: the model is more confident on
+    them than on new images.
     """
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._chosen = slice(None, None, -(-len(batches.rows) // MAX_FINGERPRINT_IMAGES))
 
-    def added(self, header: ModelHeader, validation: Validation) -> ModelHeader:
-        """Return `header`, whose temperature is known, with the fingerprint of `validation`; None if a logit is not finite."""
+    def add_to(self, header: ModelHeader, validation: Validation) -> ModelHeader:
+        """Return `header`, whose temperature is final, with the fingerprint of `validation`; without one if a logit is not finite."""
         probabilities = softmax(validation.logits[self._chosen], header.temperature).astype(np.float32)
         found = take_fingerprint(self._appearance, probabilities, split=VAL) if np.isfinite(probabilities).all() else None
         return header.model_copy(update={"fingerprint": found})

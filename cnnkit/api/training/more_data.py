@@ -1,8 +1,7 @@
-"""``more_data``: trainings on parts of the training images, and the accuracy that more images promise.
+"""The command ``more-data``: trainings on parts of the training images, and a forecast of the accuracy with more images.
 
-Every training gets the same amount of work, in updates or, with a time budget, in seconds, so that a smaller part differs from
-all images in nothing but the images: with equal epochs it would be trained less as well, and more images would seem to bring more.
-Every training is validated on the same images of val; test is never opened.
+Every training gets the same number of updates or, with a time budget, the same seconds. With equal epochs a smaller part would get
+fewer updates, and the forecast would be too high. All trainings are validated on the same val images; test stays unopened.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from cnnkit.model.file import load_model
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 COLUMNS = ("share", "seed", "class", "images", "right", "support", "recall")  # of learning-curve.csv
-NAME = "learning-curve"
+FILE_NAME = "learning-curve"
 
 
 @dataclass(frozen=True)
 class PartTraining:
-    """One training on a `share` of the training images: what the best of its `epochs` reached on val.
+    """A training on a `share` of the training images, and the result of its best epoch on val.
 
-    `images`, `right` and `support` are per class: training images, right answers, validation images. `seconds` includes
+    Per class, `images` counts the training images, `support` the val images and `right` the right predictions. `seconds` includes
     validation.
     """
 
@@ -58,45 +57,45 @@ class PartTraining:
 
     @property
     def accuracy(self) -> float:
-        """The share of validation images with a right answer."""
+        """The accuracy on val, in [0, 1]."""
         return sum(self.right) / sum(self.support)
 
 
 class MoreData:
-    """The trainings of a learning curve on the data and settings of `config`: ready to start, or to go on, in the folder `out`.
+    """The trainings of a learning curve with the data and settings of `config`, kept in the folder `out`.
 
-    `base` is the training on all images, prepared but not started. `finished` holds what is trained already: by
-    an earlier call with the same settings and data, which is read back from the folder, and by `trainings`.
-    Raises `ConfigError` for shares or seeds that make no curve and `CnnkitError` as `prepare` does.
+    `base` is the prepared training on all images. `finished` holds the finished trainings, also those that an earlier call with the
+    same settings and data left in the folder. Raises `ConfigError` for shares or seeds that give no curve, and `CnnkitError` as
+    `prepare` does.
     """
 
     def __init__(
         self, config: TrainConfig, out: Path, *, shares: Sequence[float] = SHARES, seeds: int = 1, progress: Progress | None = None
     ) -> None:
-        self.shares, self.seeds, self.out = _checked(shares), seeds, out
+        self.shares, self.seeds, self.out = _check_shares(shares), seeds, out
         if seeds < 1:
-            raise ConfigError(f"`--seeds` (={seeds}) must be at least 1")
+            raise ConfigError(f"`--seeds` (={seeds}) must be at least 1: type --seeds 1")
         check_outside(out, config.data.data)
         check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
         data = config.data
         self._source: Source = open_source(data.data, download=data.download, group_by=data.group_by)
         self.base: TrainingJob = prepare(quiet, source=self._source, progress=progress)
-        self._part = 1 / (len(self.shares) * seeds)  # of the budget, for each
-        self._key = self._identity()
+        self._budget_share = 1 / (len(self.shares) * seeds)  # of one training
+        self._key = self._hash_inputs()
         self.finished: list[PartTraining] = self._read()
 
     @property
     def planned(self) -> list[tuple[float, int]]:
-        """The (share, seed) of every training, those already finished too, in order."""
+        """The share and the seed of every training, finished or not, in order."""
         first = self.base.config.run.seed
         return [(share, seed) for seed in range(first, first + self.seeds) for share in self.shares]
 
     def trainings(self, progress: Progress | None = None) -> Iterator[PartTraining]:
-        """Train what is not finished, yielding each as it ends, after its figures are in the folder's files.
+        """Run the trainings that are not finished; yield every training after writing its figures to the folder.
 
-        `progress(done, total)` counts training images, of one training at a time. Raises `TrainingStoppedError` if one of
-        them diverges; what is finished is kept, and the same call goes on with the rest.
+        `progress(done, total)` counts the images of the current training. Raises `TrainingStoppedError` if a training diverges; the
+        finished trainings are kept, and another call runs the others.
         """
         done = {(each.share, each.seed) for each in self.finished}
         for share, seed in self.planned:
@@ -106,7 +105,7 @@ class MoreData:
                 yield self.finished[-1]
 
     def forecast(self, added: int) -> Forecast | None:
-        """Say what `added` more images of a class would bring; None before three sizes are trained."""
+        """Return the forecast for `added` more images per class; None if fewer than `MIN_SIZES` sizes are trained."""
         by_share = {share: [each for each in self.finished if each.share == share] for share in self.shares}
         sizes = [group for group in by_share.values() if group]
         if len(sizes) < MIN_SIZES:
@@ -116,10 +115,10 @@ class MoreData:
         )
         return forecast(images, right, np.array(sizes[0][0].support), self.base.header.classes, added)
 
-    def to_dict(self, outlook: Forecast | None) -> dict[str, Any]:
-        """Return the document of learning-curve.json."""
+    def to_dict(self, curve_forecast: Forecast | None) -> dict[str, Any]:
+        """Return the object of learning-curve.json."""
         return {
-            **(outlook.to_dict() if outlook else {}),
+            **(curve_forecast.to_dict() if curve_forecast else {}),
             "classes": list(self.base.header.classes),
             "shares": list(self.shares),
             "seeds": self.seeds,
@@ -129,30 +128,33 @@ class MoreData:
             "key": self._key,
         }
 
-    def write(self, outlook: Forecast | None) -> None:
-        """Write learning-curve.csv and learning-curve.json, and with an outlook learning-curve.png, into the folder."""
-        write_json(self.out / f"{NAME}.json", self.to_dict(outlook))
-        write_csv(self.out / f"{NAME}.csv", COLUMNS, self._rows())
-        if outlook is not None:
+    def write(self, curve_forecast: Forecast | None) -> None:
+        """Write learning-curve.csv, learning-curve.json and, with a forecast, learning-curve.png into the folder."""
+        write_json(self.out / f"{FILE_NAME}.json", self.to_dict(curve_forecast))
+        write_csv(self.out / f"{FILE_NAME}.csv", COLUMNS, self._rows())
+        if curve_forecast is not None:
             from cnnkit.report.pictures.learning_curve import plot_forecast
 
             config = self.base.config
-            plot_forecast(outlook, self.out / f"{NAME}.png", title=f"{config.model.arch} on {Path(config.data.data).name}")
+            plot_forecast(curve_forecast, self.out / f"{FILE_NAME}.png", title=f"{config.model.arch} on {Path(config.data.data).name}")
 
     def _train(self, share: float, seed: int, progress: Progress | None) -> PartTraining:
-        began = time.perf_counter()
+        """Train on a `share` of the images in a temporary folder and validate the best epoch."""
+        start = time.perf_counter()
         base = self.base
         part = base.dataset.thinned(share, seed)
-        with TemporaryDirectory(dir=self.out, prefix=".training-") as folder:  # measured and thrown away: no run of the user's
+        with TemporaryDirectory(dir=self.out, prefix=".training-") as folder:
             job = prepare(self._settings(part, seed, Path(folder)), source=self._source, dataset=part, runtime=base.runtime)
             for epoch in job.epochs():
                 if progress:
                     done = epoch.epoch * job.batches.images
-                    whole = job.optim.epochs * job.batches.images
-                    progress(done, round(done * job.optim.budget / job.state.spent) if job.optim.budget else whole)
+                    total = job.optim.epochs * job.batches.images
+                    progress(done, round(done * job.optim.budget / job.state.spent) if job.optim.budget else total)
             best = job.state.stopping.best_epoch
             if not best or job.run is None:
-                raise TrainingStoppedError(f"no epoch had a finite {job.config.stop.monitor} on a share of {share:g}; try a smaller --lr")
+                raise TrainingStoppedError(
+                    f"with a share of {share:g}, no epoch had a finite {job.config.stop.monitor}; type a smaller --lr than {job.optim.lr:g}"
+                )
             module = job.runtime.prepare(load_model(job.run.best).module)
             table = validate(module, job.val_batches, job.runtime, len(job.header.classes)).table
         return PartTraining(
@@ -160,51 +162,52 @@ class MoreData:
             seed=seed,
             epochs=job.state.epoch,
             best_epoch=best,
-            seconds=time.perf_counter() - began,
+            seconds=time.perf_counter() - start,
             images=_per_class(part),
             right=tuple(map(int, table.diagonal())),
             support=tuple(map(int, table.sum(axis=1))),
         )
 
     def _settings(self, part: Dataset, seed: int, folder: Path) -> TrainConfig:
-        """Return the settings of all images for a `part` of them: what is counted in epochs, counted in updates, stays."""
+        """Return the settings for a `part` of the images; settings in epochs are stretched to the same number of updates."""
         config = self.base.config
         rows, labels = part.arrays(TRAIN)
         accumulate = config.optim.accumulate
-        longer = _updates(self.base.batches, accumulate) / _updates(replace(self.base.batches, rows=rows, labels=labels), accumulate)
-        epochs = max(1, round(longer * config.optim.epochs))
+        batches = replace(self.base.batches, rows=rows, labels=labels)
+        stretch = _updates_per_epoch(self.base.batches, accumulate) / _updates_per_epoch(batches, accumulate)
+        epochs = max(1, round(stretch * config.optim.epochs))
         optim = {
             "epochs": epochs,
-            "budget": self._part * config.optim.budget,
-            "warmup_epochs": min(longer * config.optim.warmup_epochs, float(epochs)),
-            "freeze_epochs": round(longer * config.optim.freeze_epochs),
+            "budget": self._budget_share * config.optim.budget,
+            "warmup_epochs": min(stretch * config.optim.warmup_epochs, float(epochs)),
+            "freeze_epochs": round(stretch * config.optim.freeze_epochs),
         }
         return config.model_copy(
             update={
                 "optim": config.optim.model_copy(update=optim),
-                "stop": config.stop.model_copy(update={"patience": math.ceil(longer * config.stop.patience)}),
+                "stop": config.stop.model_copy(update={"patience": math.ceil(stretch * config.stop.patience)}),
                 "run": config.run.model_copy(update={"seed": seed, "out": folder}),
             }
         )
 
-    def _identity(self) -> str:
-        """Return what the results depend on, as a hash: the settings as they were used, and the content of the images."""
+    def _hash_inputs(self) -> str:
+        """Return a hash of everything the results depend on: the settings and the content of the images."""
         settings = self.base.config.model_dump(mode="json", exclude={"run": {"out"}})
         facts = {
             "settings": settings,
             "data": self.base.header.training["data"]["sha256"],
-            "part": self._part if self.base.config.optim.budget else 1,
+            "part": self._budget_share if self.base.config.optim.budget else 1,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> list[PartTraining]:
-        """Return the trainings of the folder that were made with these settings and images and belong to the plan."""
+        """Return the trainings in the folder that have the same settings and images and are planned."""
         try:
-            known = json.loads((self.out / f"{NAME}.json").read_text("utf-8"))
-            if known["key"] != self._key:
+            document = json.loads((self.out / f"{FILE_NAME}.json").read_text("utf-8"))
+            if document["key"] != self._key:
                 return []
-            kept = [_training(row) for row in known["trainings"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or of something else: it is trained anew
+            kept = [_training(row) for row in document["trainings"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no file or another one: train anew
             return []
         return [each for each in kept if (each.share, each.seed) in set(self.planned)]
 
@@ -217,21 +220,23 @@ class MoreData:
 
 
 def _training(row: Mapping[str, Any]) -> PartTraining:
-    """Read back what `asdict` made of it."""
+    """Return the training whose fields are in `row`, as `asdict` wrote them."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     return PartTraining(**values)
 
 
-def _checked(shares: Sequence[float]) -> tuple[float, ...]:
-    """Return `shares` ascending; raises `ConfigError` if they make no curve that ends with all images."""
+def _check_shares(shares: Sequence[float]) -> tuple[float, ...]:
+    """Return `shares` ascending; raise `ConfigError` unless at least `MIN_SIZES` differ and the last is 1."""
     chosen = tuple(sorted(set(shares)))
     if len(chosen) < MIN_SIZES or chosen[0] <= 0 or chosen[-1] != 1:
         given = ",".join(f"{share:g}" for share in shares)
-        raise ConfigError(f"`--shares` (={given}) must be at least {MIN_SIZES} shares above 0 that end with 1, such as 1/8,1/4,1/2,1")
+        raise ConfigError(
+            f"`--shares` (={given}) must be at least {MIN_SIZES} different shares above 0, the largest 1, such as 1/8,1/4,1/2,1"
+        )
     return chosen
 
 
-def _updates(batches: Batches, accumulate: int) -> int:
+def _updates_per_epoch(batches: Batches, accumulate: int) -> int:
     return math.ceil(batches.steps / accumulate)
 
 

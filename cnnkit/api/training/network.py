@@ -1,4 +1,4 @@
-"""Second stage of a training's preparation: the network, from architecture, options and weights; its preprocessing."""
+"""The second stage of preparing a training: the network from architecture, options and weights, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from cnnkit.config.settings import ModelConfig, TrainConfig
 
-SMALLEST = 32  # px: images below are scaled up to it; three poolings of 2 leave 4 x 4
-SMALL_IMAGES = 64  # px: up to here a stem made for 224 px throws away most of what there is to see
+MIN_IMAGE_SIZE = 32  # px: smaller images are scaled up; three poolings of 2 leave 4 x 4
+MAX_SMALL_SIZE = 64  # px: a stem for 224 px discards most details of images up to this size
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What is to be built: the architecture, its origin, its options and the weights to start from (None: random)."""
+    """The plan of a network: the architecture, its origin, its options and its initial weights (None: random).
+
+    `preprocessing` is that of the training of the weights, `classes` are its classes; None and empty if unknown.
+    """
 
     name: str
     architecture: Architecture
@@ -37,34 +40,33 @@ class Blueprint:
     settings: tuple[str, ...]
     weights: Mapping[str, Tensor] | None
     source: str
-    preprocessing: Preprocessing | None  # what the weights were trained with
-    classes: tuple[str, ...] = ()  # what they told apart, where that is known
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...] = ()
 
 
 def draw_up(config: ModelConfig) -> Blueprint:
-    """Load the architecture and weights that `config` names; nothing is built yet.
+    """Load the architecture and the weights that `config` names, without building the network.
 
-    Raises `PluginError` for the architecture, `ConfigError` for its options, `ModelFileError` or `ConfigError` for the
-    weights.
+    Raises `PluginError` for the architecture, `ConfigError` for its options, and `ModelFileError` or `ConfigError` for the weights.
     """
     architecture, entry = load_architecture(config.arch)
     parse_options(architecture, config.arch, config.set)
-    weights, preprocessing, classes = _weights(config, architecture)
+    weights, preprocessing, classes = _load_weights(config, architecture)
     return Blueprint(config.arch, architecture, entry, config.set, weights, config.weights, preprocessing, classes)
 
 
 def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side: int) -> tuple[Preprocessing, str | None]:
-    """Return the preprocessing (mean and std of the weights, or placeholders until the data's are known), with a note.
+    """Return the preprocessing and a note on the image size; without weights, mean and std are placeholders for those of the data.
 
-    The image size is the one asked for, else the weights', else the architecture's or that of images with
-    `typical_side` pixels, whichever is smaller.
+    The image size is that of `config`, else that of the weights. Otherwise it is the smaller of the size of the architecture and
+    `typical_side` px, the typical length of the shorter edge of the images.
     """
     known, note = blueprint.preprocessing, None
     size = config.image_size
     if size is None and known is not None:
         size = known.image_size
     if size is None:
-        data_size = max(SMALLEST, -(-typical_side // 8) * 8)  # a multiple of 8 survives three poolings unclipped
+        data_size = max(MIN_IMAGE_SIZE, -(-typical_side // 8) * 8)  # three poolings of 2 clip no pixel of a multiple of 8
         size = min(blueprint.architecture.image_size, data_size)
         note = f"images are {typical_side} px (median of the shorter side): --image-size {size}"
     if known is None:
@@ -90,10 +92,10 @@ def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its weights loaded, the options it was built with and the `package` it comes from.
+    """A network with its weights, the options of its build and the `package` of its architecture.
 
-    `head` names the parameters that train while the rest is frozen (empty: nothing is frozen). `report` says what loading the weights
-    left over (None: random weights).
+    `head` names the parameters that train while the others are frozen (empty: no parameter is frozen). `report` describes the loaded
+    weights (None: random weights).
     """
 
     module: nn.Module
@@ -107,15 +109,17 @@ class Network:
 def build_network(
     config: TrainConfig, blueprint: Blueprint, classes: tuple[str, ...], preprocessing: Preprocessing, *, mirrors: bool
 ) -> Network:
-    """Seed torch's random numbers, build the network and load its weights; `mirrors`: training mirrors images left-right.
+    """Seed torch, build the network and load its weights; `mirrors` tells whether training mirrors images left-right.
 
-    Raises `ConfigError` if the architecture cannot be built so, or if --freeze-epochs finds no last layer.
+    Raises `ConfigError` if the architecture cannot be built with its options, or if ``--freeze-epochs`` finds no last layer.
     """
     torch.manual_seed(config.run.seed)
-    if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # setting it imports torch's compiler: 1 to 2 s
+    if (
+        torch.are_deterministic_algorithms_enabled() != config.run.deterministic
+    ):  # the setter imports torch's compiler, which takes 1 to 2 s
         torch.use_deterministic_algorithms(config.run.deterministic)
     chosen, notes = _choose_options(blueprint, preprocessing, mirrors=mirrors)
-    module = _built(blueprint, len(classes), preprocessing.channels, chosen)
+    module = _build(blueprint, len(classes), preprocessing.channels, chosen)
     report = None
     if blueprint.weights is not None:
         report = load_weights(module, blueprint.weights)
@@ -127,28 +131,28 @@ def build_network(
 
 
 def _choose_options(blueprint: Blueprint, preprocessing: Preprocessing, *, mirrors: bool) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of `build`, with notes on those that were not set by hand and follow from the images.
+    """Return the options of `build`, with notes on the options that follow from the images and were not set by hand.
 
-    An option ``image_size`` is filled in, ``small_images`` is switched on for small images without weights, and ``mirror`` where
+    An option ``image_size`` gets the image size. ``small_images`` is switched on for small images without weights, ``mirror`` if
     training mirrors images left-right.
     """
     chosen: dict[str, Any] = dict(parse_options(blueprint.architecture, blueprint.name, blueprint.settings))
-    by_hand = {option_name(setting) for setting in blueprint.settings}
-    offered = options(blueprint.architecture, blueprint.name).keys() - by_hand
+    set_by_hand = {option_name(setting) for setting in blueprint.settings}
+    free = options(blueprint.architecture, blueprint.name).keys() - set_by_hand
     notes: list[str] = []
-    if "image_size" in offered:
+    if "image_size" in free:
         chosen["image_size"] = preprocessing.image_size
-    if "small_images" in offered and blueprint.weights is None and preprocessing.image_size <= SMALL_IMAGES:
+    if "small_images" in free and blueprint.weights is None and preprocessing.image_size <= MAX_SMALL_SIZE:
         chosen["small_images"] = True
-        notes.append(f"{blueprint.name} with its stem for small images (--set small_images=false for the original)")
-    if "mirror" in offered and mirrors:
+        notes.append(f"{blueprint.name} gets its stem for small images (--set small_images=false: the original stem)")
+    if "mirror" in free and mirrors:
         chosen["mirror"] = True
-        notes.append(f"{blueprint.name} answers the same for an image and its mirror image (--set mirror=false to learn that)")
+        notes.append(f"{blueprint.name} predicts the same for an image and its mirror image (--set mirror=false: it learns this instead)")
     return chosen, notes
 
 
-def _built(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[str, Any]) -> nn.Module:
-    """Call the architecture's build, a stranger's code; raises `ConfigError` that names its package and what was asked of it."""
+def _build(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[str, Any]) -> nn.Module:
+    """Call `build` of the architecture, which may be third-party; raise `ConfigError`, with package and options, for any error."""
     try:
         return blueprint.architecture.build(num_classes, channels, **chosen)
     except CnnkitError:
@@ -162,30 +166,32 @@ def _built(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[s
 
 
 def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing, start_size: int) -> None:
-    """Raise `ConfigError` unless `module`, named `arch`, takes images of `start_size` px and they are smaller than its own."""
+    """Raise `ConfigError` unless `start_size` px are below the image size and `module`, of architecture `arch`, accepts them."""
     if not start_size:
         return
     if start_size >= preprocessing.image_size:
         raise ConfigError(
-            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}), which comes after it; "
-            "--start-size 0 shows all images whole"
+            f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}); "
+            "--start-size 0 trains at full size from the start"
         )
     weight = next(module.parameters())
     training = module.training
     try:
         with torch.no_grad():
             module.eval()(torch.zeros(1, preprocessing.channels, start_size, start_size, device=weight.device))
-    except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise for shapes they cannot take
+    except (RuntimeError, ValueError, AssertionError) as error:  # errors of torch and timm for unsuitable shapes
         raise ConfigError(
-            f"--start-size (={start_size}): {arch} takes images of {preprocessing.image_size} px, and none of {start_size} px ({error}); "
-            "--start-size 0 shows all images whole"
+            f"--start-size (={start_size}): {arch} accepts images of {preprocessing.image_size} px, but not of {start_size} px ({error}); "
+            "--start-size 0 trains at full size from the start"
         ) from None
     finally:
         module.train(training)
 
 
-def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None, tuple[str, ...]]:
-    """The weights that `config` names, the preprocessing they want, and the classes they told apart (empty: not known)."""
+def _load_weights(
+    config: ModelConfig, architecture: Architecture
+) -> tuple[Mapping[str, Tensor] | None, Preprocessing | None, tuple[str, ...]]:
+    """Return the weights that `config` names, with their preprocessing and classes (None and empty: unknown)."""
     published = architecture.pretrained
     own = published and Preprocessing(
         image_size=published.image_size, interpolation=published.interpolation, crop=published.crop, mean=published.mean, std=published.std
@@ -197,18 +203,18 @@ def _weights(config: ModelConfig, architecture: Architecture) -> tuple[Mapping[s
         weights, header = read_weights(path), _header(path)
         return weights, header.preprocessing if header else own, header.classes if header else ()
     if published is None:
-        raise ConfigError(f"--weights pretrained: {config.arch} has no published weights; give a file: --weights FILE.safetensors")
+        raise ConfigError(f"--weights pretrained: {config.arch} has no published weights; name a file: --weights FILE.safetensors")
     try:
         return published.fetch(), own, ()
     except OSError as error:
         raise ModelFileError(
             f"--weights pretrained: the weights of {config.arch} cannot be downloaded ({error}); "
-            f"fetch {published.place} elsewhere and give it: --weights FILE.safetensors"
+            f"download {published.place} on another machine and name the file: --weights FILE.safetensors"
         ) from None
 
 
 def _header(path: Path) -> ModelHeader | None:
-    """The header of a cnnkit model file; None for bare weights."""
+    """Return the header of a cnnkit model file; None for bare weights."""
     try:
         return read_header(path)
     except ModelFileError:

@@ -1,4 +1,4 @@
-"""Preparation of a training in four stages, images, network, arithmetic and batches: whatever can be refused is refused here."""
+"""The preparation of a training in four stages: images, network, arithmetic and batches; every check of the settings is here."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def prepare(
     runtime: Runtime | None = None,
     dry_run: bool = False,
 ) -> TrainingJob:
-    """Check everything, decode the data, build the network and choose the arithmetic; returns a job that can start.
+    """Check the settings, decode the data, build the network and choose the arithmetic; return a job that is ready to start.
 
-    `source` is opened already (arrays), else `config` names it. A `dataset` belongs to that source: it comes from another job, perhaps
-    thinned, or from `cnnkit.data.prefetch`. `progress(done, total)` follows the scan. `runtime` replaces the probe (a resumed run).
-    A dry run searches no learning rate and writes nothing. Raises `CnnkitError` for whatever would make the training fail or mean nothing.
+    `source` replaces the source that `config` names. `dataset` holds the images of that source from another job, perhaps thinned, or
+    from `cnnkit.data.prefetch`. `progress(done, total)` follows the scan. `runtime` replaces the probe (a resumed run). A dry run
+    searches no learning rate and writes nothing. Raises `CnnkitError` for settings or data that would fail or give no valid training.
     """
     followers = Followers.named(config.run.log)
     if runtime is None:
-        choose_device(config.run.device)  # a device that is not there is refused before any image is read
+        choose_device(config.run.device)  # refuse a missing device before reading images
         check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
     if not dry_run:
         check_writable(config.run.out or runs_folder())
-    chosen = _choose_tier(config, source, dataset, runtime, progress)
-    config, images, network, runtime = chosen.config, chosen.images, chosen.network, chosen.runtime
+    stages = _choose_tier(config, source, dataset, runtime, progress)
+    config, images, network, runtime = stages.config, stages.images, stages.network, stages.runtime
     seed = config.run.seed
     auto = AutoSettings(config.optim)
     module = runtime.prepare(network.module)
@@ -68,7 +68,7 @@ def prepare(
     if not dry_run:
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
     settings = auto.settings(batch_size=batch_size, lr=lr)
-    optim = _settled(settings, batch_size)
+    optim = _engine_settings(settings, batch_size)
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
@@ -82,20 +82,20 @@ def prepare(
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
-        notes=tuple(note for note in (_place_note(config), *chosen.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
+        notes=tuple(note for note in (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
         followers=followers,
     )
 
 
-def _place_note(config: TrainConfig) -> str:
-    """Return a note on a folder of runs that lies inside the data, because the training began there; an empty text otherwise."""
+def _runs_folder_note(config: TrainConfig) -> str:
+    """Return a note if the default folder of runs lies inside the data, else an empty text."""
     data, runs = config.data.data, runs_folder()
     inside = not config.run.out and Path(data).is_dir() and runs.resolve().is_relative_to(Path(data).resolve())
-    return f"the runs are in {runs}, inside the data, where they count as no class; for another folder add --out FOLDER" if inside else ""
+    return f"the run is written to {runs}, inside the data; it counts as no class there; for another folder add --out FOLDER" if inside else ""
 
 
-class _Chosen(NamedTuple):
-    """The first three stages, with the settings of the tier that the budget affords."""
+class _Stages(NamedTuple):
+    """The results of the first three stages, with the settings of the tier that the budget allows."""
 
     config: TrainConfig
     images: TrainingImages
@@ -106,8 +106,8 @@ class _Chosen(NamedTuple):
 
 def _choose_tier(
     config: TrainConfig, source: Source | None, dataset: Dataset | None, given: Runtime | None, progress: Progress | None
-) -> _Chosen:
-    """Pass through images, network and arithmetic until no larger tier fits the budget; a tier has no tiers of its own."""
+) -> _Stages:
+    """Repeat the stages images, network and arithmetic until no larger tier fits the budget."""
     source = source or open_training_source(config.data)
     notes: list[str] = []
     while True:
@@ -120,13 +120,13 @@ def _choose_tier(
         tier, note = choose_larger(config, network.module, runtime, probe)
         notes.append(note)
         if tier is None:
-            return _Chosen(config, images, network, runtime, notes)
+            return _Stages(config, images, network, runtime, notes)
         config = with_tier(config, tier)
         dataset = images.dataset if tier.keeps_canvases else None
 
 
 def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:
-    """Return the header of the model files to come, without the figures of an epoch."""
+    """Return the header of the model files, without the figures of an epoch."""
     return ModelHeader(
         arch=config.model.arch,
         options=network.options,
@@ -142,6 +142,6 @@ def _header(config: TrainConfig, images: TrainingImages, network: Network) -> Mo
     )
 
 
-def _settled(settings: OptimSettings, batch_size: int) -> OptimConfig:
-    """Return the engine's settings; a learning rate that is still auto (a dry run) begins where a range test begins."""
+def _engine_settings(settings: OptimSettings, batch_size: int) -> OptimConfig:
+    """Return the settings of the engine; a learning rate that is still auto (a dry run) becomes the first rate of a range test."""
     return settings.settled(batch_size=batch_size, lr=MIN_RATE if settings.lr == "auto" else settings.lr)

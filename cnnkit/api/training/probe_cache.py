@@ -1,4 +1,4 @@
-"""The probe of a network before its training, its arithmetic and its speed, remembered beside the store."""
+"""The cache of the probe of a network before its training: arithmetic and speed, stored in the folder of the decoded images."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
 
 Measure = Callable[..., float]  # `training_speed`
-PROBED = 1  # raise when the probe tries or weighs other things: every training then probes anew
+PROBE_VERSION = 1  # raise it if the probe changes, so that cached results are measured again
 
 
 def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:
-    """Return what `choose_runtime` may ask before it probes: the store in `folder` remembers for it (None: there is none).
+    """Return a cache for `choose_runtime` that keeps results in `folder`, that of the store (None: no cache).
 
-    A probe takes a second or two. What is remembered says of which day it is. What was chosen while other programs were busy is not
-    remembered: see docs/benchmarks/LOG.md, "Probe beside other programs".
+    A probe takes 1 to 2 s. The reason of a cached result names its day. A result measured while other programs were busy is not
+    cached: see docs/benchmarks/LOG.md, "Probe beside other programs".
     """
 
-    def remember(asked: Hashable, probe: Callable[[], Runtime]) -> Runtime:
+    def lookup(key: Hashable, probe: Callable[[], Runtime]) -> Runtime:
         today = str(datetime.now().astimezone().date())
         others = OtherPrograms(meter or Meter())
 
-        def work() -> dict[str, Any]:
+        def compute() -> dict[str, Any]:
             found = probe()
             return {"runtime": found.facts(), "reason": found.reason, "day": today}
 
-        answer = cached_result(folder, "probe", (_machine(), asked), work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
-        then = "" if answer["day"] == today else f", on {answer['day']}"
-        return Runtime.from_facts(answer["runtime"], answer["reason"] + then)
+        cached = cached_result(folder, "probe", (_machine(), key), compute, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
+        day = "" if cached["day"] == today else f", on {cached['day']}"
+        return Runtime.from_facts(cached["runtime"], cached["reason"] + day)
 
-    return remember
+    return lookup
 
 
 def cached_speed(
@@ -52,17 +52,17 @@ def cached_speed(
     measure: Measure = training_speed,
     meter: Meter | None = None,
 ) -> float:
-    """Return what `training_speed` measures of `model`, in images a second, or has measured: remembered as the probe is."""
+    """Return the training speed of `model` in images a second, measured by `training_speed` or cached as `cached_probe` does."""
     others = OtherPrograms(meter or Meter())
-    asked = (_machine(), *speed_key(model), runtime.facts(), image_shape, batch_size)
+    key = (_machine(), *speed_key(model), runtime.facts(), image_shape, batch_size)
 
-    def work() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
         return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
 
-    answer = cached_result(folder, "speed", asked, work, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
-    return float(answer["images_per_second"])
+    cached = cached_result(folder, "speed", key, compute, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
+    return float(cached["images_per_second"])
 
 
 def _machine() -> Hashable:
-    """What tells machines apart whose arithmetic is not equally fast."""
-    return PROBED, torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), os.cpu_count()
+    """Return facts that distinguish machines of different speed, with the version of the probe."""
+    return PROBE_VERSION, torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), os.cpu_count()

@@ -1,4 +1,4 @@
-"""Continuing a run exactly where it stopped."""
+"""The exact continuation of a stopped run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from cnnkit.run_dir import RunDir, newest
 
 
 def resume(run: str | Path | None = None, *, progress: Progress | None = None) -> TrainingJob:
-    """Return the job of a run that stopped, standing after its last whole epoch; `run` left out: the newest.
+    """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
 
-    The continued run equals one that never stopped: the same batches, augmentation, rates and dropout. Raises
-    `ModelFileError` if the run is finished or has no state, `DataError` if its images are not those it began with.
+    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. Raises `ModelFileError` if
+    the run is finished or has no state, `DataError` if its images have changed.
     """
     directory = RunDir(Path(run)) if run is not None else newest(finished=False)
     record = directory.read_record()
     if record.status == "finished":
-        raise ModelFileError(f"{directory.path}: this run is finished; to train further, start from it: --weights {directory.best}")
+        raise ModelFileError(
+            f"{directory.path}: this run is finished; start a new run from its weights: cnnkit train --weights {directory.best}"
+        )
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as before")
     job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
@@ -36,21 +38,22 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
 
 
 def recorded_config(run: RunDir) -> TrainConfig:
-    """Return the settings of a run, with its data and split where they are found from any working directory."""
+    """Return the settings of a run, with absolute paths of data and split file."""
     record = run.read_record()
     config = record.config
-    where: dict[str, Any] = {"data": record.data.location}
+    paths: dict[str, Any] = {"data": record.data.location}
     if config.data.split_file:
-        where["split_file"] = run.split_file  # as it was: the user's may have changed, or lie relative to another folder
-    return config.model_copy(update={"data": config.data.model_copy(update=where)})
+        paths["split_file"] = run.split_file  # the copy in the run; the file of the user may have changed
+    return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:
-    before = {row["path"]: row for row in run.read_split()}
-    now = {row["path"]: dict(row) for row in split_rows(job.dataset.samples)}
-    changed = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
+    """Raise `DataError` if an image, its label or its split has changed since the start of the run."""
+    recorded = {row["path"]: row for row in run.read_split()}
+    current = {row["path"]: dict(row) for row in split_rows(job.dataset.samples)}
+    changed = [path for path in recorded.keys() | current.keys() if recorded.get(path) != current.get(path)]
     if changed:
         raise DataError(
-            f"{run.path}: {len(changed)} images of {job.config.data.data} are not as they were when the run began, such as {min(changed)}; "
-            f"restore them, or start a new run"
+            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began, such as {min(changed)}; "
+            f"restore them, or start a new run: cnnkit train --data {job.config.data.data}"
         )

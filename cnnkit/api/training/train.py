@@ -1,4 +1,4 @@
-"""A whole training in one call from Python."""
+"""The function `train`: a complete training in one call from Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnkit.run_dir import RunDir
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training: its run directory, every epoch, and the best model, read back from its file."""
+    """A finished training: its run directory, its epochs and the best model, loaded from its file."""
 
     run: RunDir
     epochs: tuple[EpochResult, ...]
@@ -36,12 +36,12 @@ def train(
 ) -> TrainingResult:
     """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
 
-    `images` and `labels` are those of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train``
-    as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` (see `cnnkit.errors`) where
-    the command would exit with a message.
+    `images` and `labels` are the arguments of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train``
+    as keywords: ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` for every error that the command
+    reports (see `cnnkit.errors`).
     """
     if (data is None) == (images is None) or (images is None) != (labels is None):
-        raise ConfigError("train() takes either data, such as train('./images'), or images and labels: train(images=..., labels=...)")
+        raise ConfigError("train() needs either data or both images and labels: train('./images') or train(images=..., labels=...)")
     source = None if images is None or labels is None else ArraysSource(images, labels)
     given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
     job = prepare(resolve(by_section(given), recipe=recipe), source=source)

@@ -1,4 +1,4 @@
-"""A training that is small enough for a test."""
+"""Fixtures for trainings that are small enough for a test."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import TrainConfig, by_section
 
 
-def settle(data: Path | str, **flags: object) -> TrainConfig:
+def configure(data: Path | str, **flags: object) -> TrainConfig:
     small = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
     return resolve(by_section({"data": str(data), **small, **flags}))
 
 
 @pytest.fixture
 def small_config() -> Callable[..., TrainConfig]:
-    """Return a function that settles a training on `data`; keywords are flags: ``small_config(data, epochs=2)``."""
-    return settle
+    """Return a function that configures a small training on `data`; keywords are flags: ``small_config(data, epochs=2)``."""
+    return configure
 
 
 @pytest.fixture
 def dry_job() -> Callable[..., TrainingJob]:
-    """Return a function that prepares a dry run of such a training: ``dry_job(data, channels=1)``."""
-    return lambda data, **flags: prepare(settle(data, **flags), dry_run=True)
+    """Return a function that prepares a dry run of a small training: ``dry_job(data, channels=1)``."""
+    return lambda data, **flags: prepare(configure(data, **flags), dry_run=True)

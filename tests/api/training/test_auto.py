@@ -9,7 +9,7 @@ import torch
 
 import cnnkit
 from cnnkit.api.speed.benchmark import Bench
-from cnnkit.api.training import auto as room
+from cnnkit.api.training import auto as auto_module
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.lr_find import find_lr
 from cnnkit.api.training.prepare import prepare
@@ -45,10 +45,10 @@ def weights(made: TrainingJob) -> dict[str, torch.Tensor]:
     return made.model.state_dict()
 
 
-# --- the learning rate ------------------------------------------------------------------------------------------------
+# --- learning rate ----------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_is_that_of_lr_find_and_is_recorded(data):
+def test_auto_takes_and_records_the_rate_that_lr_find_suggests(data):
     expected = find_lr(settings(data)).test
     made = job(data, lr="auto")
     assert made.optim.lr == made.config.optim.lr == expected.suggestion
@@ -57,7 +57,7 @@ def test_the_rate_is_that_of_lr_find_and_is_recorded(data):
     assert run.read_record().config.optim.lr == expected.suggestion
 
 
-def test_the_test_changes_nothing_that_is_trained(data):
+def test_the_range_test_changes_neither_weights_nor_random_numbers(data):
     tested = job(data, lr="auto", epochs=2)
     after = torch.get_rng_state()
     plain = job(data, lr=tested.optim.lr, epochs=2)
@@ -69,26 +69,26 @@ def test_the_test_changes_nothing_that_is_trained(data):
     assert max(epoch.lr for epoch in one) <= tested.optim.lr
 
 
-def test_a_dry_run_tests_no_rates(data, monkeypatch):
-    monkeypatch.delattr(room, "range_test")
+def test_a_dry_run_makes_no_range_test(data, monkeypatch):
+    monkeypatch.delattr(auto_module, "range_test")
     made = prepare(settings(data, lr="auto"), dry_run=True)
     assert made.config.optim.lr == "auto"
     assert made.optim.lr == MIN_RATE
     assert not any("--lr" in note for note in made.notes)
 
 
-def test_lr_find_and_benchmark_make_no_test_beforehand(data, monkeypatch):
-    monkeypatch.delattr(room, "range_test")
+def test_lr_find_and_benchmark_make_no_range_test_for_auto(data, monkeypatch):
+    monkeypatch.delattr(auto_module, "range_test")
     assert find_lr(settings(data, lr="auto")).test == find_lr(settings(data)).test
     assert Bench(seconds=0.01).training(settings(data, lr="auto")).training is not None
 
 
 def test_a_loss_that_never_falls_is_refused_with_a_rate_to_type(data, monkeypatch):
-    monkeypatch.setattr(room, "range_test", partial(range_test, high=2e-6))
+    monkeypatch.setattr(auto_module, "range_test", partial(range_test, high=2e-6))
     with pytest.raises(ConfigError) as refused:
         job(data, lr="auto")
     assert "--lr auto: with rates from 1e-06 to 2e-06 the smoothed loss never fell clearly below its first value" in str(refused.value)
-    assert "give a rate, such as --lr 0.002; cnnkit lr-find draws the test" in str(refused.value)
+    assert "give a rate, such as --lr 0.002; cnnkit lr-find plots the test" in str(refused.value)
     assert not list(Path("runs").glob("*-custom-cnn"))
 
 
@@ -98,36 +98,36 @@ def test_a_loss_that_is_never_finite_is_refused(data, monkeypatch):
             parameter.data.fill_(float("nan"))
         return range_test(model, *arguments, **others)
 
-    monkeypatch.setattr(room, "range_test", broken)
+    monkeypatch.setattr(auto_module, "range_test", broken)
     with pytest.raises(ConfigError, match="--lr auto: the first loss was not finite; give a rate"):
         job(data, lr="auto")
 
 
-def test_progress_goes_on_from_the_reading_to_the_trained_images(data):
-    seen: list[tuple[int, int]] = []
-    prepare(settings(data, lr="auto"), progress=lambda done, total: seen.append((done, total)))
-    assert (36, 36) in seen
-    assert seen[-1][1] == round(100 * 25 / 2)  # 100 steps of 25 images in two batches
+def test_progress_counts_read_images_then_trained_images(data):
+    calls: list[tuple[int, int]] = []
+    prepare(settings(data, lr="auto"), progress=lambda done, total: calls.append((done, total)))
+    assert (36, 36) in calls
+    assert calls[-1][1] == round(100 * 25 / 2)  # 100 steps of 25 images in two batches
 
 
 # --- the batch size ---------------------------------------------------------------------------------------------------
 
 
 def test_the_batch_size_is_found_and_recorded(data, monkeypatch):
-    asked: dict[str, Any] = {}
+    given: dict[str, Any] = {}
 
     def choose(model: torch.nn.Module, config: OptimConfig, runtime: object, **facts: Any) -> BatchSize:
-        asked.update(facts)
+        given.update(facts)
         return BatchSize(8, "it is fast")
 
-    monkeypatch.setattr(room, "choose_batch_size", choose)
+    monkeypatch.setattr(auto_module, "choose_batch_size", choose)
     made = job(data, batch_size="auto", accumulate=2)
     assert made.batches.batch_size == made.optim.batch_size == made.config.optim.batch_size == 8
-    assert (asked["image_shape"], asked["classes"], asked["images"]) == ((3, 32, 32), 3, 25)
-    assert asked["free"] > 0
+    assert (given["image_shape"], given["classes"], given["images"]) == ((3, 32, 32), 3, 25)
+    assert given["free"] > 0
     assert made.notes[-2:] == (
         "--batch-size auto: batches of 8 (it is fast)",
-        "the learning rate stays 0.002; --lr auto would fit it to batches of 8",
+        "the learning rate stays 0.002; --lr auto finds a rate for batches of 8",
     )
     assert made.begin().read_record().config.optim.batch_size == 8
 
@@ -138,14 +138,14 @@ def test_few_images_make_small_batches_without_a_trial(data):
     assert "--batch-size auto: batches of 32 (with 25 training images, larger batches leave fewer than 16 steps per epoch)" in made.notes
 
 
-def test_what_is_chosen_before_presumes_a_size_that_may_be_chosen():
-    assert room.AutoSettings(OptimSettings(batch_size=300)).presumed_batch_size(10) == 300
-    assert room.AutoSettings(OptimSettings(batch_size="auto")).presumed_batch_size(10**6) == OptimConfig().batch_size
-    assert room.AutoSettings(OptimSettings(batch_size="auto")).presumed_batch_size(1100) == 64
+def test_the_presumed_batch_size_is_the_requested_one_or_a_possible_default():
+    assert auto_module.AutoSettings(OptimSettings(batch_size=300)).presumed_batch_size(10) == 300
+    assert auto_module.AutoSettings(OptimSettings(batch_size="auto")).presumed_batch_size(10**6) == OptimConfig().batch_size
+    assert auto_module.AutoSettings(OptimSettings(batch_size="auto")).presumed_batch_size(1100) == 64
 
 
-def test_the_rate_fits_the_batches_that_were_chosen(data, monkeypatch):
-    monkeypatch.setattr(room, "choose_batch_size", lambda *_, **__: BatchSize(8, "it is fast"))
+def test_the_rate_is_found_with_the_chosen_batch_size(data, monkeypatch):
+    monkeypatch.setattr(auto_module, "choose_batch_size", lambda *_, **__: BatchSize(8, "it is fast"))
     made = job(data, batch_size="auto", lr="auto")
     assert made.optim.lr == find_lr(settings(data, batch_size=8)).test.suggestion
     assert "--batch-size auto: batches of 8 (it is fast)" in made.notes
@@ -154,19 +154,19 @@ def test_the_rate_fits_the_batches_that_were_chosen(data, monkeypatch):
 # --- afterwards -------------------------------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_takes_what_was_found(data, monkeypatch):
+def test_a_resumed_run_keeps_the_values_found(data, monkeypatch):
     stopped = job(data, lr="auto", batch_size="auto", epochs=3)
     next(epochs := stopped.epochs())
     epochs.close()  # pyright: ignore[reportAttributeAccessIssue]  # a generator, as every loop here
-    monkeypatch.delattr(room, "range_test")
-    monkeypatch.delattr(room, "choose_batch_size")
+    monkeypatch.delattr(auto_module, "range_test")
+    monkeypatch.delattr(auto_module, "choose_batch_size")
     assert stopped.run is not None
     again = resume(stopped.run.path)
     assert (again.optim.lr, again.optim.batch_size) == (stopped.optim.lr, stopped.optim.batch_size)
     assert [epoch.epoch for epoch in again.epochs()] == [2, 3]
 
 
-def test_python_takes_auto_too(data):
+def test_auto_works_from_python(data):
     result = cnnkit.train(data, epochs=1, **{**SMALL, "batch_size": "auto", "lr": "auto"})
     recorded = result.run.read_record().config.optim
     assert recorded.batch_size == 32
@@ -177,8 +177,8 @@ def test_python_takes_auto_too(data):
 # --- a time budget ----------------------------------------------------------------------------------------------------
 
 
-def trials(monkeypatch: pytest.MonkeyPatch, *, budget: float, batch: float = 0.0, step: float = 0.0) -> room.AutoSettings:
-    """Settings that are found by a fake clock: choosing the batch size takes `batch` seconds, a step of the range test `step`."""
+def trials(monkeypatch: pytest.MonkeyPatch, *, budget: float, batch: float = 0.0, step: float = 0.0) -> auto_module.AutoSettings:
+    """Return settings with a fake clock: the choice of the batch size takes `batch` seconds, a step of the range test `step` seconds."""
     now = 0.0
 
     def choose(*_: object, **__: object) -> BatchSize:
@@ -194,39 +194,47 @@ def trials(monkeypatch: pytest.MonkeyPatch, *, budget: float, batch: float = 0.0
 
         return range_test(*arguments, progress=tell, **others)
 
-    monkeypatch.setattr(room, "choose_batch_size", choose)
-    monkeypatch.setattr(room, "range_test", test)
-    return room.AutoSettings(OptimSettings(batch_size="auto", lr="auto", budget=budget), clock=lambda: now)
+    monkeypatch.setattr(auto_module, "choose_batch_size", choose)
+    monkeypatch.setattr(auto_module, "range_test", test)
+    return auto_module.AutoSettings(OptimSettings(batch_size="auto", lr="auto", budget=budget), clock=lambda: now)
 
 
-def find_all(auto: room.AutoSettings, made: TrainingJob) -> OptimSettings:
+def find_all(auto: auto_module.AutoSettings, made: TrainingJob) -> OptimSettings:
     size = auto.batch_size(made.model, made.runtime, (3, 32, 32), classes=3, images=25)
     lr = auto.lr(made.model, made.batches, made.runtime, class_weights=None, seed=0, progress=None)
     return auto.settings(batch_size=size, lr=lr)
 
 
-def test_trials_take_their_time_out_of_the_budget(data, monkeypatch):
+def test_the_time_of_the_trials_is_taken_from_the_budget(data, monkeypatch):
     made = job(data)
     found = find_all(auto := trials(monkeypatch, budget=600, batch=2, step=1), made)
     steps = int(auto.notes[1].split()[6])
-    assert found.budget in {600 - 2 - steps, 600 - 2 - steps + 1}  # the step that diverged tells nobody
-    assert auto.notes[-1] == f"--budget 600s: finding what is auto took {600 - found.budget:.1f} s of it"
+    assert found.budget in {600 - 2 - steps, 600 - 2 - steps + 1}  # the diverged step reports no progress
+    assert auto.notes[-1] == f"--budget 600s: the trials for auto took {600 - found.budget:.1f} s of it"
 
 
-def test_without_a_budget_time_plays_no_part(data, monkeypatch):
+def test_without_a_budget_the_trials_may_take_any_time(data, monkeypatch):
     found = find_all(auto := trials(monkeypatch, budget=0, batch=900, step=100), job(data))
     assert found.budget == 0
     assert len(auto.notes) == 2
 
 
 @pytest.mark.parametrize(
-    ("batch", "step", "said"),
+    ("batch", "step", "message"),
     [
-        (31, 0, r"--batch-size auto: trying takes more than 50 % of --budget \(=60 s\) here; give a number, such as --batch-size 128, or"),
-        (10, 1, r"--lr auto: trying takes more than 50 % of --budget \(=60 s\) here; give a number, such as --lr 0.002, or a longer"),
+        (
+            31,
+            0,
+            r"--batch-size auto: its trials take more than 50 % of --budget \(=60 s\) on this machine; give a number, such as --batch-size 128, or",
+        ),
+        (
+            10,
+            1,
+            r"--lr auto: its trials take more than 50 % of --budget \(=60 s\) on this machine; give a number, such as --lr 0.002, or a longer",
+        ),
     ],
 )
-def test_trials_that_eat_up_the_budget_are_refused(data, monkeypatch, batch, step, said):
+def test_trials_that_take_most_of_the_budget_are_refused(data, monkeypatch, batch, step, message):
     made = job(data)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         find_all(trials(monkeypatch, budget=60, batch=batch, step=step), made)

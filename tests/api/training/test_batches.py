@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def loaded(small_config) -> Callable[..., TrainingImages]:
-    """Return a function that passes the first stage of a training on a folder."""
+    """Return a function that loads the training images of a folder."""
 
     def load(data: Path, **flags: object) -> TrainingImages:
         config = small_config(data, **flags)
@@ -31,7 +31,7 @@ def batches(images: TrainingImages, **changed: Any) -> TrainingBatches:
     return make_batches(images, CPU, **given)
 
 
-def test_train_is_shuffled_and_varied_val_and_plain_are_in_order_and_untouched(image_folder, loaded):
+def test_train_is_shuffled_and_augmented_but_val_and_plain_are_in_order_and_plain(image_folder, loaded):
     images = loaded(image_folder(images=12))
     made = batches(images)
     assert (made.train.steps, made.train.batch_size, made.train.seed, made.train.classes) == (2, 16, 3, 3)
@@ -40,11 +40,11 @@ def test_train_is_shuffled_and_varied_val_and_plain_are_in_order_and_untouched(i
         rows, labels = images.dataset.arrays(split)
         np.testing.assert_array_equal(one.rows, rows)
         np.testing.assert_array_equal(one.labels, labels)
-    seen = torch.cat([labels for _, labels in made.plain.epoch(0)])
-    assert seen.tolist() == made.plain.labels.tolist()
+    in_order = torch.cat([labels for _, labels in made.plain.epoch(0)])
+    assert in_order.tolist() == made.plain.labels.tolist()
     shuffled = torch.cat([labels for _, labels in made.train.epoch(1)])
-    assert shuffled.tolist() != seen.tolist()
-    assert sorted(shuffled.tolist()) == sorted(seen.tolist())
+    assert shuffled.tolist() != in_order.tolist()
+    assert sorted(shuffled.tolist()) == sorted(in_order.tolist())
     assert made.class_weights is None
 
 
@@ -57,23 +57,23 @@ def test_plain_batches_are_normalised_canvases(image_folder, loaded):
     torch.testing.assert_close(pictures, (canvases - mean) / std)
 
 
-def test_evaluation_batches_fit_the_image_size(image_folder, loaded):
+def test_evaluation_batches_are_smaller_for_larger_images(image_folder, loaded):
     made = batches(loaded(image_folder(images=6), image_size=512))
     assert (made.val.batch_size, made.plain.batch_size) == (4, 4)  # 2**20 pixels of a CPU
     assert batches(loaded(image_folder(images=6), image_size=16)).val.batch_size == 256
 
 
-def test_the_sampler_and_the_weights_balance(image_folder, dry_job):
+def test_the_sampler_and_the_weights_balance_the_classes(image_folder, dry_job):
     data = image_folder(classes={"ants": 24, "bees": 8})
     equal = dry_job(data, balance="sampler").batches
     labels = torch.cat([labels for _, labels in equal.epoch(1)])
     assert torch.bincount(labels).tolist() == [16, 16]
-    weighed = dry_job(data, balance="weights").weights
-    assert weighed is not None
-    assert weighed[1] > weighed[0]
+    weights = dry_job(data, balance="weights").weights
+    assert weights is not None
+    assert weights[1] > weights[0]
 
 
-def test_the_weights_are_inverse_shares_of_the_training_images(image_folder, loaded):
+def test_class_weights_are_inverse_shares_of_the_training_images(image_folder, loaded):
     images = loaded(image_folder(classes={"ants": 24, "bees": 8}))
     counts = np.bincount(images.dataset.arrays("train")[1])
     weights = batches(images, balance="weights").class_weights

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnkit.api.training import images as room
+from cnnkit.api.training import images as images_module
 from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
 from cnnkit.api.training.network import draw_up
 from cnnkit.config.settings import DataConfig, TrainConfig
@@ -21,7 +21,7 @@ OWN = Preprocessing(image_size=24, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
 
 @pytest.fixture
 def loaded(small_config: Callable[..., TrainConfig]) -> Callable[..., TrainingImages]:
-    """Return a function that passes the first stage: ``loaded(data, image_size=16)``; `weights` stand for those with a preprocessing."""
+    """Return a function that loads training images: ``loaded(data, image_size=16)``; `weights` is the preprocessing of weights."""
 
     def load(data: Path, *, weights: Preprocessing | None = None, **flags: Any) -> TrainingImages:
         more = {name: flags.pop(name) for name in ("dataset", "progress") if name in flags}
@@ -32,7 +32,7 @@ def loaded(small_config: Callable[..., TrainConfig]) -> Callable[..., TrainingIm
     return load
 
 
-def test_images_lie_decoded_in_their_splits_at_the_size_of_the_network(image_folder, loaded):
+def test_images_are_decoded_into_splits_at_the_size_of_the_network(image_folder, loaded):
     images = loaded(image_folder(images=12), image_size=16)
     assert images.classes == ("ants", "bees", "wasps")
     assert {split: images.count(split) for split in ("train", "val", "test")} == {"train": 25, "val": 5, "test": 6}
@@ -41,7 +41,7 @@ def test_images_lie_decoded_in_their_splits_at_the_size_of_the_network(image_fol
     assert images.notes == images.dataset.notes
 
 
-def test_mean_and_std_are_those_of_the_training_images_alone(image_folder, loaded):
+def test_mean_and_std_are_computed_from_train_alone(image_folder, loaded):
     images = loaded(image_folder(images=12))
     rows, _ = images.dataset.arrays("train")
     levels = next(gather(images.canvases, [rows])).astype(np.float64) / 255
@@ -49,26 +49,26 @@ def test_mean_and_std_are_those_of_the_training_images_alone(image_folder, loade
     assert images.preprocessing.std == pytest.approx(levels.std(axis=(0, 2, 3)))
 
 
-def test_mean_and_std_that_come_with_weights_are_kept(image_folder, loaded):
+def test_mean_and_std_of_weights_are_kept(image_folder, loaded):
     images = loaded(image_folder(images=6), weights=OWN)
     assert images.preprocessing == OWN
     assert images.shape == (3, 24, 24)
 
 
-def test_the_notes_tell_of_the_image_size_and_of_a_flip_that_is_left_out(image_folder, loaded):
+def test_notes_name_the_image_size_and_an_omitted_flip(image_folder, loaded):
     images = loaded(image_folder(["left", "right"], images=8))
-    *of_data, size, flip = images.notes
-    assert tuple(of_data) == images.dataset.notes
+    *data_notes, size, flip = images.notes
+    assert tuple(data_notes) == images.dataset.notes
     assert size == "images are 32 px (median of the shorter side): --image-size 32"
     assert flip == "no mirroring: mirrored images of class 'left' may no longer belong to it (--flip h mirrors anyway)"
 
 
-def test_known_images_are_not_decoded_again_unless_their_canvases_are_lacking(image_folder, loaded, monkeypatch):
+def test_known_images_are_decoded_again_only_without_canvases(image_folder, loaded, monkeypatch):
     data = image_folder(images=6)
     known = loaded(data)
     decoded: list[object] = []
-    decode = room.load_dataset
-    monkeypatch.setattr(room, "load_dataset", lambda *given: decoded.append(given) or decode(*given))
+    decode = images_module.load_dataset
+    monkeypatch.setattr(images_module, "load_dataset", lambda *given: decoded.append(given) or decode(*given))
     again = loaded(data, dataset=known.dataset)
     assert again.dataset is known.dataset
     assert again.preprocessing == known.preprocessing
@@ -79,9 +79,9 @@ def test_known_images_are_not_decoded_again_unless_their_canvases_are_lacking(im
 
 
 def test_progress_follows_the_scan(image_folder, loaded):
-    seen: list[tuple[int, int]] = []
-    loaded(image_folder(images=4), progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (12, 12)
+    calls: list[tuple[int, int]] = []
+    loaded(image_folder(images=4), progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (12, 12)
 
 
 def test_a_class_name_that_is_no_text_is_refused_before_training(image_folder, loaded):
@@ -94,16 +94,18 @@ def test_a_class_name_that_is_no_text_is_refused_before_training(image_folder, l
         loaded(data)
 
 
-def test_data_without_an_image_to_validate_with_are_refused(image_folder, loaded, monkeypatch):
+def test_data_without_val_images_are_refused(image_folder, loaded, monkeypatch):
     data = image_folder(images=6)
-    whole = room.load_dataset
+    whole = images_module.load_dataset
 
     def without_val(*given: Any) -> Any:
         dataset = whole(*given)
         return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.split != "val"))
 
-    monkeypatch.setattr(room, "load_dataset", without_val)
-    with pytest.raises(DataError, match=rf"^{data}: no images to validate with; see --split$"):
+    monkeypatch.setattr(images_module, "load_dataset", without_val)
+    with pytest.raises(
+        DataError, match=rf"^{data}: there are no images to validate with; give train and val a share: --split 0.7/0.15/0.15$"
+    ):
         loaded(data)
 
 

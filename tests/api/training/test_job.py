@@ -14,7 +14,7 @@ from cnnkit.data.batches import Batches
 from cnnkit.errors import TrainingStoppedError
 
 
-def test_the_average_of_the_weights_is_the_model_that_is_kept(image_folder, small_config):
+def test_the_saved_model_holds_the_average_of_the_weights(image_folder, small_config):
     made = prepare(small_config(image_folder(images=12), ema=0.8, epochs=2, lr=1e-4))
     last = list(made.epochs())[-1]
     assert last.is_best
@@ -27,19 +27,19 @@ def test_the_average_of_the_weights_is_the_model_that_is_kept(image_folder, smal
     assert made.run.read_record().config.optim.ema == 0.8
 
 
-def test_sixteen_fixed_images_are_learned_by_heart(image_folder, dry_job):
+def test_a_training_memorises_sixteen_fixed_images(image_folder, dry_job):
     data, network = image_folder(images=12), ("width=8", "blocks=2", "dense=64", "dropout=0")
     made = dry_job(data, augment="none", weight_decay=0.0, lr=3e-3, epochs=30, patience=0, set=network)
-    few: Batches = made.batches
-    rows, labels = few.rows[:16], few.labels[:16]
-    made.batches = Batches(few.canvases, rows, labels, 16, few.preprocess, few.device)
+    every: Batches = made.batches
+    rows, labels = every.rows[:16], every.labels[:16]
+    made.batches = Batches(every.canvases, rows, labels, 16, every.preprocess, every.device)
     made.val_batches = made.batches
     epochs = list(made.epochs())
     assert epochs[-1].train_accuracy == 1.0
     assert epochs[-1].train_loss < 0.1 < epochs[0].train_loss
 
 
-def test_an_image_that_changes_during_a_streamed_training_stops_it_with_a_way_on(image_folder, small_config):
+def test_a_changed_image_stops_a_streamed_training_that_resume_continues(image_folder, small_config):
     data = image_folder(images=16)
     interrupted = prepare(small_config(data, epochs=3, cache="none"))
     run = interrupted.begin()
@@ -59,7 +59,7 @@ def test_an_image_that_changes_during_a_streamed_training_stops_it_with_a_way_on
     assert len(list(cnnkit.api.resume(run.path).epochs())) == 2
 
 
-def test_nothing_is_written_before_it_begins_and_its_status_follows_it(image_folder, small_config):
+def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small_config):
     made = prepare(small_config(image_folder(images=12), epochs=2))
     assert made.counts == {"train": 25, "val": 5, "test": 6}
     assert not list(Path("runs").iterdir())
@@ -74,7 +74,7 @@ def test_nothing_is_written_before_it_begins_and_its_status_follows_it(image_fol
     assert [row.epoch for row in made.run.read_history()] == [1, 2]
 
 
-def test_a_training_that_is_left_is_recorded_as_stopped(image_folder, small_config):
+def test_an_abandoned_training_is_recorded_as_stopped(image_folder, small_config):
     made = prepare(small_config(image_folder(images=12), epochs=3))
     epochs = made.epochs()
     next(epochs)
@@ -84,14 +84,14 @@ def test_a_training_that_is_left_is_recorded_as_stopped(image_folder, small_conf
     assert (config["status"], config["result"]["epochs"]) == ("stopped", 1)
 
 
-def test_the_watch_wraps_the_training_batches_alone(image_folder, small_config):
+def test_watch_wraps_the_training_batches_alone(image_folder, small_config):
     made = prepare(small_config(image_folder(images=12), epochs=1))
     watched: list[object] = []
     list(made.epochs(lambda batches: watched.append(batches) or batches))
     assert watched == [made.batches]
 
 
-def test_the_recorded_data_are_found_from_anywhere(tmp_path, monkeypatch):
+def test_the_recorded_path_of_the_data_is_absolute(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
     assert _location("images") == str((tmp_path / "images").resolve())

@@ -18,7 +18,7 @@ def settings(data: Path, **given: object) -> TrainConfig:
     return resolve(by_section({"data": str(data), **SMALL, **given}))
 
 
-def test_it_tests_what_train_would_train_and_writes_nothing(image_folder):
+def test_lr_find_tests_the_network_of_train_and_writes_nothing(image_folder):
     config = settings(image_folder(images=12), balance="weights", seed=3)
     finding = find_lr(config, steps=30)
     job = prepare(config, dry_run=True)
@@ -30,14 +30,14 @@ def test_it_tests_what_train_would_train_and_writes_nothing(image_folder):
     assert not Path("runs").exists()
 
 
-def test_progress_follows_the_reading_and_then_the_steps(image_folder):
-    seen: list[tuple[int, int]] = []
-    finding = find_lr(settings(image_folder(images=12)), progress=lambda done, total: seen.append((done, total)))
-    assert (36, 36) in seen
+def test_progress_counts_read_images_then_trained_images(image_folder):
+    calls: list[tuple[int, int]] = []
+    finding = find_lr(settings(image_folder(images=12)), progress=lambda done, total: calls.append((done, total)))
+    assert (36, 36) in calls
     total = round(finding.images / 2 * DEFAULT_STEPS)  # 25 images are two batches
-    assert next(each for each in seen if each[1] == total) == (round(finding.images / 2), total)
+    assert next(each for each in calls if each[1] == total) == (round(finding.images / 2), total)
 
 
-def test_too_few_steps_are_refused_before_anything_is_read():
+def test_too_few_steps_are_refused_before_reading_images():
     with pytest.raises(ConfigError, match=r"`--steps` \(=19\) must be at least 20"):
         find_lr(settings(Path("nowhere")), steps=19)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cnnkit.api.inference.drift import take_fingerprint
-from cnnkit.api.training import model_header as room
-from cnnkit.api.training.model_header import Fingerprints, calibrated
+from cnnkit.api.training import model_header
+from cnnkit.api.training.model_header import Fingerprints, with_temperature
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
@@ -44,7 +44,7 @@ def validation(logits: np.ndarray) -> Validation:
     return Validation(1.0, np.zeros((3, 3), np.int64), logits.astype(np.float32), np.zeros(len(logits), np.int64))
 
 
-def test_a_training_knows_its_val_images(trained, read_rows):
+def test_a_model_file_holds_the_fingerprint_of_val(trained, read_rows):
     header = read_header(trained.run / "best.safetensors")
     assert header.fingerprint is not None
     assert header.fingerprint.n == sum(row["split"] == "val" for row in read_rows(trained.run / "split.csv"))
@@ -53,7 +53,7 @@ def test_a_training_knows_its_val_images(trained, read_rows):
     assert np.array(header.fingerprint.counts).sum() == 6 * header.fingerprint.n
 
 
-def test_it_is_that_of_what_the_model_answers(trained):
+def test_the_fingerprint_is_that_of_the_predictions_of_the_model(trained):
     model = load_model(trained.run / "best.safetensors")
     size = model.header.preprocessing.image_size
     canvases = np.random.default_rng(0).integers(0, 256, (8, 3, size, size)).astype(np.uint8)
@@ -61,53 +61,53 @@ def test_it_is_that_of_what_the_model_answers(trained):
     val = Batches(canvases, rows, rows % 3, 8, Preprocess(model.header.preprocessing), torch.device("cpu"))
     with torch.inference_mode():
         logits = model.module.eval()(next(val.epoch(0))[0]).numpy()
-    got = Fingerprints(val).added(model.header, validation(logits)).fingerprint
-    answers = TorchClassifier(model).canvas_probabilities(torch.from_numpy(canvases))
-    expected = take_fingerprint(appearance(canvases), answers, split="val")
+    got = Fingerprints(val).add_to(model.header, validation(logits)).fingerprint
+    probabilities = TorchClassifier(model).canvas_probabilities(torch.from_numpy(canvases))
+    expected = take_fingerprint(appearance(canvases), probabilities, split="val")
     assert got is not None
     np.testing.assert_allclose(got.edges, expected.edges, rtol=0, atol=1e-5)
     assert got.n == expected.n == 8
 
 
-def test_of_many_images_some_are_enough(val, monkeypatch):
-    monkeypatch.setattr(room, "MAX_FINGERPRINT_IMAGES", 10)
+def test_many_images_are_thinned_evenly(val, monkeypatch):
+    monkeypatch.setattr(model_header, "MAX_FINGERPRINT_IMAGES", 10)
     logits = np.random.default_rng(1).normal(size=(21, 3))
-    changed = Fingerprints(val).added(HEADER, validation(logits))
-    chances = np.exp(2 * logits[::3]) / np.exp(2 * logits[::3]).sum(1, keepdims=True)  # every third of 21, at a temperature of 0.5
-    expected = take_fingerprint(appearance(val.canvases[2:23:3]), chances.astype(np.float32), split="val")
+    changed = Fingerprints(val).add_to(HEADER, validation(logits))
+    probabilities = np.exp(2 * logits[::3]) / np.exp(2 * logits[::3]).sum(1, keepdims=True)  # every third of 21, at a temperature of 0.5
+    expected = take_fingerprint(appearance(val.canvases[2:23:3]), probabilities.astype(np.float32), split="val")
     assert changed.fingerprint is not None
     assert changed.fingerprint.n == 7
     np.testing.assert_allclose(changed.fingerprint.edges, expected.edges, rtol=0, atol=1e-5)
     assert changed.model_copy(update={"fingerprint": None}) == HEADER
 
 
-def test_answers_that_are_no_numbers_give_none(val):
+def test_a_nan_logit_gives_no_fingerprint(val):
     logits = np.zeros((21, 3))
     logits[4, 1] = np.nan
-    assert Fingerprints(val).added(HEADER, validation(logits)).fingerprint is None
+    assert Fingerprints(val).add_to(HEADER, validation(logits)).fingerprint is None
 
 
-def test_every_best_model_has_the_temperature_of_its_own_validation(image_folder, monkeypatch):
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
+def test_every_best_model_has_the_temperature_of_its_validation(image_folder, monkeypatch):
+    fits: list[tuple[np.ndarray, np.ndarray]] = []
 
     def fitted(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
-        seen.append((logits, labels))
-        return Calibration(split, len(labels), 2.0 + len(seen), NOTHING, NOTHING, 0.0, 0.0)
+        fits.append((logits, labels))
+        return Calibration(split, len(labels), 2.0 + len(fits), NOTHING, NOTHING, 0.0, 0.0)
 
-    monkeypatch.setattr(room, "calibrate", fitted)
+    monkeypatch.setattr(model_header, "calibrate", fitted)
     job = prepare(resolve(by_section({"data": str(image_folder(images=12)), "epochs": 3, "patience": 0, **SMALL})))
     run = job.begin()
     for epoch in job.epochs():
-        if epoch.is_best:  # what a training that is stopped now leaves behind
+        if epoch.is_best:  # the file that a stop at this moment leaves
             header = read_header(run.best)
             assert header.training["epoch"] == epoch.epoch
-            assert (header.temperature, header.calibration) == (2.0 + len(seen), read_header(run.best).calibration)
-            assert log_losses(*seen[-1]).mean() == pytest.approx(epoch.val_loss, rel=1e-5)
-    assert len(seen) == sum(row.is_best for row in run.read_history()) > 0
+            assert (header.temperature, header.calibration) == (2.0 + len(fits), read_header(run.best).calibration)
+            assert log_losses(*fits[-1]).mean() == pytest.approx(epoch.val_loss, rel=1e-5)
+    assert len(fits) == sum(row.is_best for row in run.read_history()) > 0
 
 
 def test_without_a_validation_the_temperature_is_1():
     spec = Preprocessing(image_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
     header = ModelHeader(arch="a", options={}, classes=("x", "y"), preprocessing=spec, temperature=3.0)
-    found = calibrated(header, None)
+    found = with_temperature(header, None)
     assert (found.temperature, found.calibration) == (1.0, None)

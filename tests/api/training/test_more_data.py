@@ -21,7 +21,7 @@ def settings(data: Path, **given: Any) -> TrainConfig:
     return resolve(by_section({"data": str(data), "epochs": 1, **SMALL, **given}))
 
 
-def test_every_part_gets_the_updates_of_all_images_and_is_measured_on_the_same_val(image_folder):
+def test_every_part_gets_the_same_number_of_updates_and_the_same_val(image_folder):
     work = MoreData(settings(image_folder(images=60), warmup_epochs=0.5), Path("out"), shares=SHARES)
     found = list(work.trainings())
     assert [each.share for each in found] == list(SHARES)
@@ -37,38 +37,38 @@ def test_every_part_gets_the_updates_of_all_images_and_is_measured_on_the_same_v
     assert sorted(path.name for path in Path("out").iterdir()) == ["learning-curve.csv", "learning-curve.json"]
 
 
-def test_what_is_finished_is_not_trained_again_unless_something_changed(image_folder):
+def test_finished_trainings_are_kept_unless_settings_or_data_changed(image_folder):
     data = image_folder(images=24)
     first = MoreData(settings(data), Path("out"), shares=SHARES)
     next(first.trainings())
     again = MoreData(settings(data), Path("out"), shares=SHARES)
     assert again.finished == first.finished
     assert [each.share for each in again.trainings()] == [1 / 2, 1.0]
-    assert len(MoreData(settings(data), Path("out"), shares=SHARES, seeds=2).finished) == 3  # one more seed goes on from one
+    assert len(MoreData(settings(data), Path("out"), shares=SHARES, seeds=2).finished) == 3  # the trainings of the first seed are kept
     assert MoreData(settings(data, lr=1e-4), Path("out"), shares=SHARES).finished == []
     (data / "ants" / "ants-000.jpg").unlink()
     assert MoreData(settings(data), Path("out"), shares=SHARES).finished == []
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", '{"key": 1}'])
-def test_a_file_of_something_else_is_no_obstacle(image_folder, damage):
+def test_another_json_file_is_ignored(image_folder, damage):
     Path("out").mkdir()
     Path("out/learning-curve.json").write_text(damage)
     assert MoreData(settings(image_folder(images=8)), Path("out"), shares=SHARES).finished == []
 
 
-def test_seeds_draw_other_images_and_their_answers_are_averaged(image_folder):
+def test_seeds_draw_different_parts_and_their_results_are_averaged(image_folder):
     work = MoreData(settings(image_folder(images=24)), Path("out"), shares=SHARES, seeds=2)
     found = list(work.trainings())
     assert [(each.share, each.seed) for each in found] == [(share, seed) for seed in (0, 1) for share in SHARES]
-    outlook = work.forecast(10)
-    assert outlook is not None
+    found_forecast = work.forecast(10)
+    assert found_forecast is not None
     whole = [each for each in found if each.share == 1]
-    assert outlook.overall.points.hits[-1] == sum(sum(each.right) for each in whole) / 2
-    assert outlook.overall.points.support == work.base.counts["val"]
+    assert found_forecast.overall.points.hits[-1] == sum(sum(each.right) for each in whole) / 2
+    assert found_forecast.overall.points.support == work.base.counts["val"]
 
 
-def test_a_budget_is_divided_and_what_is_counted_in_epochs_is_stretched(image_folder):
+def test_a_budget_is_divided_and_settings_in_epochs_are_stretched(image_folder):
     given = {"data": str(image_folder(images=60)), **SMALL, "budget": "12s", "patience": 4, "warmup_epochs": 1}
     work = MoreData(resolve(by_section(given)), Path("out"))
     part = work.base.dataset.thinned(1 / 8, 0)
@@ -79,7 +79,7 @@ def test_a_budget_is_divided_and_what_is_counted_in_epochs_is_stretched(image_fo
     assert (made.run.seed, made.run.out) == (5, Path("x"))
 
 
-def test_before_three_sizes_there_is_no_forecast_and_a_training_that_diverges_keeps_the_others(image_folder, monkeypatch):
+def test_two_sizes_give_no_forecast_and_a_diverged_training_keeps_the_others(image_folder, monkeypatch):
     work = MoreData(settings(image_folder(images=24)), Path("out"), shares=SHARES)
     training = work.trainings()
     next(training)
@@ -97,7 +97,7 @@ def test_before_three_sizes_there_is_no_forecast_and_a_training_that_diverges_ke
 
 
 @pytest.mark.parametrize("shares", [(0.5, 1.0), (0.25, 0.5, 0.75), (0.0, 0.5, 1.0), (0.5, 1.0, 2.0), (0.5, 0.5, 1.0)])
-def test_shares_that_make_no_curve_are_refused_before_anything_is_read(shares):
-    with pytest.raises(ConfigError, match="must be at least 3 shares above 0 that end with 1, such as 1/8,1/4,1/2,1"):
+def test_shares_that_give_no_curve_are_refused_before_reading_images(shares):
+    with pytest.raises(ConfigError, match="must be at least 3 different shares above 0, the largest 1, such as 1/8,1/4,1/2,1"):
         MoreData(settings(Path("nowhere")), Path("out"), shares=shares)
     assert not Path("out").exists()

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import cnnkit
-from cnnkit.api.training import network as room
+from cnnkit.api.training import network as network_module
 from cnnkit.api.training.network import Blueprint, build_network, choose_preprocessing, draw_up
 from cnnkit.architecture import Architecture, Pretrained
 from cnnkit.config.settings import ModelConfig, TrainConfig
@@ -29,11 +29,11 @@ def tiny(num_classes: int, in_channels: int, *, image_size: int = 7, small_image
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that puts an architecture in the place of every other."""
+    """Return a function that replaces every architecture by the given one."""
 
-    def install(build: Callable[..., nn.Module], name: str = "strange", **facts: Any) -> None:
+    def install(build: Callable[..., nn.Module], name: str = "plugin", **facts: Any) -> None:
         entry = Entry("cnnkit.architectures", name, f"{name}:{name}", f"cnnkit-{name}", "0.3")
-        monkeypatch.setattr(room, "load_architecture", lambda _: (Architecture(build, "", 32, **facts), entry))
+        monkeypatch.setattr(network_module, "load_architecture", lambda _: (Architecture(build, "", 32, **facts), entry))
 
     return install
 
@@ -45,14 +45,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ("side", "size"),
     [(8, 32), (32, 32), (33, 40), (70, 72), (128, 128), (300, 128)],  # custom-cnn is meant for 128 px
 )
-def test_the_image_size_is_that_of_the_images_up_to_the_architectures(side, size):
+def test_the_image_size_is_that_of_the_images_up_to_that_of_the_architecture(side, size):
     found, note = choose_preprocessing(draw_up(ModelConfig(arch="custom-cnn")), ModelConfig(arch="custom-cnn"), side)
     assert found.image_size == size
     assert note == f"images are {side} px (median of the shorter side): --image-size {size}"
 
 
 @pytest.mark.parametrize(("pixels", "size"), [((40, 32), 32), ((70, 90), 72), ((300, 400), 128)])
-def test_a_training_takes_the_size_of_its_images(image_folder, dry_job, pixels, size):
+def test_a_training_takes_the_image_size_from_its_images(image_folder, dry_job, pixels, size):
     assert dry_job(image_folder(images=4, size=pixels)).header.preprocessing.image_size == size
 
 
@@ -61,7 +61,7 @@ def blueprint(preprocessing: Preprocessing | None) -> Blueprint:
     return Blueprint(drawn.name, drawn.architecture, drawn.entry, (), None, "file", preprocessing)
 
 
-def test_a_size_that_is_asked_for_is_taken_without_a_note():
+def test_a_requested_size_is_taken_without_a_note():
     assert choose_preprocessing(blueprint(None), ModelConfig(image_size=50), 300)[0].image_size == 50
     found, note = choose_preprocessing(blueprint(KNOWN), ModelConfig(image_size=50), 300)
     assert (found, note) == (KNOWN.model_copy(update={"image_size": 50}), None)
@@ -71,13 +71,13 @@ def test_the_preprocessing_of_weights_is_kept():
     assert choose_preprocessing(blueprint(KNOWN), ModelConfig(), 300) == (KNOWN, None)
 
 
-def test_gray_images_have_the_mean_of_the_weights_colours():
+def test_gray_images_take_the_mean_over_the_colours_of_the_weights():
     found, _ = choose_preprocessing(blueprint(KNOWN), ModelConfig(channels=1), 300)
     assert found.channels == 1
     assert (found.mean, found.std) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
 
 
-def test_only_a_crop_leaves_out_the_border():
+def test_pad_mode_crops_no_border():
     found, _ = choose_preprocessing(blueprint(KNOWN), ModelConfig(resize_mode="pad"), 300)
     assert (found.resize_mode, found.crop) == ("pad", 1.0)
 
@@ -92,74 +92,74 @@ def test_gray_images_train_a_network_of_one_channel(image_folder, dry_job):
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def built(config: TrainConfig, *, size: int = 32, mirrors: bool = False) -> room.Network:
+def built(config: TrainConfig, *, size: int = 32, mirrors: bool = False) -> network_module.Network:
     preprocessing = Preprocessing(image_size=size, mean=(0.5,) * 3, std=(0.2,) * 3)
     return build_network(config, draw_up(config.model), CLASSES, preprocessing, mirrors=mirrors)
 
 
-def test_options_that_follow_from_the_images_are_filled_in(installed, small_config):
+def test_options_that_follow_from_the_images_are_set_with_notes(installed, small_config):
     installed(tiny)
-    network = built(small_config("x", arch="strange", set=()), size=64, mirrors=True)
+    network = built(small_config("x", arch="plugin", set=()), size=64, mirrors=True)
     assert network.options == {"image_size": 64, "small_images": True, "mirror": True}
-    assert network.package == "cnnkit-strange"
+    assert network.package == "cnnkit-plugin"
     assert network.notes == (
-        "strange with its stem for small images (--set small_images=false for the original)",
-        "strange answers the same for an image and its mirror image (--set mirror=false to learn that)",
+        "plugin gets its stem for small images (--set small_images=false: the original stem)",
+        "plugin predicts the same for an image and its mirror image (--set mirror=false: it learns this instead)",
     )
-    large = built(small_config("x", arch="strange", set=()), size=65)
+    large = built(small_config("x", arch="plugin", set=()), size=65)
     assert (large.options, large.notes) == ({"image_size": 65, "small_images": False, "mirror": False}, ())
 
 
-def test_options_set_by_hand_are_left_alone(installed, small_config):
+def test_options_set_by_hand_are_kept(installed, small_config):
     installed(tiny)
-    network = built(small_config("x", arch="strange", set=("image_size=9", "small_images=false", "mirror=no")), mirrors=True)
+    network = built(small_config("x", arch="plugin", set=("image_size=9", "small_images=false", "mirror=no")), mirrors=True)
     assert network.options == {"image_size": 9, "small_images": False, "mirror": False}
     assert network.notes == ()
 
 
-def test_the_seed_makes_the_weights(small_config):
+def test_the_seed_determines_the_weights(small_config):
     one, same, other = (built(small_config("x", seed=seed)).module.state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_an_architecture_that_cannot_be_built_is_a_message(small_config):
+def test_an_invalid_option_is_refused_with_its_limit(small_config):
     with pytest.raises(CnnkitError, match="--set blocks=0: must be at least 1"):
         built(small_config("x", set=("blocks=0",)))
 
 
-def test_an_error_of_a_strangers_build_names_its_package(installed, small_config):
+def test_an_error_in_a_third_party_build_names_its_package(installed, small_config):
     def broken(num_classes: int, in_channels: int, *, width: int = 3) -> nn.Module:
         raise RuntimeError("no such width")
 
     installed(broken)
     with pytest.raises(ConfigError) as refused:
-        built(small_config("x", arch="strange", set=()))
-    assert "architecture 'strange' of cnnkit-strange 0.3 cannot be built for 3 classes and 3 channels with width=3" in str(refused.value)
+        built(small_config("x", arch="plugin", set=()))
+    assert "architecture 'plugin' of cnnkit-plugin 0.3 cannot be built for 3 classes and 3 channels with width=3" in str(refused.value)
     assert "RuntimeError: no such width" in str(refused.value)
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def test_weights_bring_their_preprocessing_and_a_new_head(trained, image_folder, dry_job):
+def test_weights_for_other_classes_keep_their_preprocessing_and_get_a_new_head(trained, image_folder, dry_job):
     file = trained.run / "best.safetensors"
     before = cnnkit.load_model(file)
     other = image_folder(classes=["hornets", "ladybirds"], images=8, size=(60, 50), folder="other")
     made = dry_job(other, weights=str(file), freeze_epochs=0)
     assert made.header.preprocessing == before.header.preprocessing
     assert made.config.recipe == "finetune"
-    said = "\n".join(made.notes)
-    assert f"weights {file}: loaded" in said
-    assert "2 left as built, other shape" in said
-    assert "the new last layer starts as a mixture" in said
+    notes = "\n".join(made.notes)
+    assert f"weights {file}: loaded" in notes
+    assert "2 left as built, other shape" in notes
+    assert "the new last layer starts as a mixture" in notes
     old, new = before.module.state_dict(), made.model.state_dict()
     same = [name for name in old if old[name].shape == new[name].shape]
     assert len(same) == len(old) - 2
     assert all(torch.equal(old[name], new[name].cpu()) for name in same)
 
 
-def test_a_head_for_other_classes_is_not_taken_for_its_shape(trained, image_folder, dry_job):
+def test_a_head_for_other_classes_is_replaced_even_with_equal_shape(trained, image_folder, dry_job):
     file = str(trained.run / "best.safetensors")
     same = dry_job(image_folder(images=8, folder="same"), weights=file)
     other = dry_job(image_folder(classes=["cats", "dogs", "eels"], images=8, folder="other"), weights=file)
@@ -182,7 +182,7 @@ def test_frozen_epochs_train_the_head_alone(trained, image_folder):
     }
 
 
-def test_the_head_is_told_where_epochs_are_frozen(trained, small_config):
+def test_the_head_is_named_if_epochs_are_frozen(trained, small_config):
     weights = str(trained.run / "best.safetensors")
     frozen = built(small_config("x", weights=weights, freeze_epochs=1))
     assert {frozen.module.get_parameter(name).shape for name in frozen.head} == {(3, 32), (3,)}
@@ -190,12 +190,12 @@ def test_the_head_is_told_where_epochs_are_frozen(trained, small_config):
 
 
 def test_weights_of_another_architecture_are_refused(small_config, tmp_path):
-    save_file({"strange.weight": torch.ones(3)}, tmp_path / "strange.safetensors")
+    save_file({"other.weight": torch.ones(3)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match="Was it made for another architecture"):
-        built(small_config("x", weights=str(tmp_path / "strange.safetensors")))
+        built(small_config("x", weights=str(tmp_path / "other.safetensors")))
 
 
-def test_bare_weights_say_nothing_of_preprocessing_and_classes(trained, tmp_path):
+def test_bare_weights_have_no_preprocessing_and_no_classes(trained, tmp_path):
     whole = trained.run / "best.safetensors"
     save_file(dict(load_model(whole).module.state_dict()), tmp_path / "bare.safetensors")
     small: dict[str, Any] = {"arch": "custom-cnn", "set": ("width=8", "blocks=2", "dense=32")}
@@ -209,43 +209,43 @@ def test_bare_weights_say_nothing_of_preprocessing_and_classes(trained, tmp_path
     assert bare.weights.keys() == known.weights.keys()
 
 
-def test_published_weights_bring_their_own_preprocessing_or_say_where_they_are(installed):
+def test_published_weights_have_a_preprocessing_and_a_failed_download_names_the_address(installed):
     def lost() -> NoReturn:
         raise OSError("no route")
 
     facts: dict[str, Any] = {"image_size": 96, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "interpolation": "bilinear", "crop": 0.9}
     installed(tiny, pretrained=Pretrained(lambda: {"2.weight": torch.ones(1000, 3)}, "https://example.org/w", **facts))
-    drawn = draw_up(ModelConfig(arch="strange", weights="pretrained"))
+    drawn = draw_up(ModelConfig(arch="plugin", weights="pretrained"))
     assert drawn.preprocessing == Preprocessing(**facts)
     assert drawn.weights is not None
     assert list(drawn.weights) == ["2.weight"]
     installed(tiny, pretrained=Pretrained(lost, "https://example.org/w", **facts))
     with pytest.raises(ModelFileError) as refused:
-        draw_up(ModelConfig(arch="strange", weights="pretrained"))
+        draw_up(ModelConfig(arch="plugin", weights="pretrained"))
     assert str(refused.value) == (
-        "--weights pretrained: the weights of strange cannot be downloaded (no route); "
-        "fetch https://example.org/w elsewhere and give it: --weights FILE.safetensors"
+        "--weights pretrained: the weights of plugin cannot be downloaded (no route); "
+        "download https://example.org/w on another machine and name the file: --weights FILE.safetensors"
     )
     installed(tiny)
-    with pytest.raises(ConfigError, match=r"strange has no published weights; give a file: --weights FILE\.safetensors"):
-        draw_up(ModelConfig(arch="strange", weights="pretrained"))
+    with pytest.raises(ConfigError, match=r"plugin has no published weights; name a file: --weights FILE\.safetensors"):
+        draw_up(ModelConfig(arch="plugin", weights="pretrained"))
 
 
 # --- the start size ---------------------------------------------------------------------------------------------------
 
 
-def test_a_start_size_is_of_a_side_that_the_network_takes_and_below_the_image_size(image_folder, dry_job, installed):
+def test_a_start_size_is_below_the_image_size_and_accepted_by_the_network(image_folder, dry_job, installed):
     data = image_folder(images=4, size=(32, 32))
     fast: dict[str, Any] = {"arch": "fast-cnn", "set": ("width=8",)}
     made = dry_job(data, **fast, start_size=24)
     assert made.optim.start_size == 24
     assert made.model.training
-    with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*--start-size 0 shows all"):
+    with pytest.raises(ConfigError, match=r"--start-size \(=32\) must be below --image-size \(=32\).*--start-size 0 trains at full size"):
         dry_job(data, **fast, start_size=32)
 
     def rigid(num_classes: int, in_channels: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 32 * 32, num_classes))
 
     installed(rigid, "rigid")
-    with pytest.raises(ConfigError, match=r"--start-size \(=16\): rigid takes images of 32 px, and none of 16 px \(mat1 .*--start-size 0"):
+    with pytest.raises(ConfigError, match=r"--start-size \(=16\): rigid accepts images of 32 px, but not of 16 px \(mat1 .*--start-size 0"):
         dry_job(data, arch="rigid", set=(), start_size=16)

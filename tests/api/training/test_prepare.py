@@ -16,17 +16,17 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import CnnkitError, ConfigError, DataError, PluginError
 
 
-def test_the_model_file_alone_says_how_it_came_to_be(trained):
+def test_the_model_file_holds_the_facts_of_its_training(trained):
     header = cnnkit.load_model(trained.run / "best.safetensors").header
     assert header.arch == "custom-cnn"
     assert header.options["width"] == 8
     assert header.versions["cnnkit"] == metadata.version("cnnkit")
     assert header.training["data"]["images"] == {"train": 37, "val": 12, "test": 11}
     assert (header.training["augmentation"]["flip"], header.training["augmentation"]["shift"]) == ("h", 0.1)
-    assert "runs" not in json.dumps(header.training)  # no path of the machine it was made on
+    assert "runs" not in json.dumps(header.training)  # no path of this machine
 
 
-def test_the_stages_meet_in_the_job(image_folder, small_config):
+def test_the_job_holds_the_results_of_all_stages(image_folder, small_config):
     config = small_config(image_folder(images=12), seed=5, epochs=3, channels=1)
     made = prepare(config)
     assert made.config == config
@@ -42,7 +42,7 @@ def test_the_stages_meet_in_the_job(image_folder, small_config):
     assert made.run is None
 
 
-def test_cheap_refusals_come_before_any_image_is_read(small_config, monkeypatch):
+def test_cheap_checks_come_before_reading_images(small_config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("file").write_text("x")
     with pytest.raises(PluginError, match="no tracker named 'tensorbord' is installed; did you mean 'tensorboard'"):
@@ -72,7 +72,7 @@ def test_a_dry_run_makes_no_folder(image_folder, small_config):
     assert Path("runs").is_dir()
 
 
-def test_only_a_dry_run_leaves_the_rate_open(image_folder, small_config, monkeypatch):
+def test_only_a_dry_run_leaves_the_rate_auto(image_folder, small_config, monkeypatch):
     monkeypatch.setattr(auto.AutoSettings, "lr", lambda *_, **__: 0.125)
     data = image_folder(images=6)
     dry, real = prepare(small_config(data, lr="auto"), dry_run=True), prepare(small_config(data, lr="auto"))
@@ -82,14 +82,14 @@ def test_only_a_dry_run_leaves_the_rate_open(image_folder, small_config, monkeyp
 
 def test_a_given_runtime_replaces_the_probe_and_the_device(image_folder, small_config, monkeypatch):
     monkeypatch.delattr(arithmetic, "choose_runtime")
-    given = Runtime(torch.device("cpu"), "bf16", channels_last=True, reason="as before")
+    given = Runtime(torch.device("cpu"), "bf16", channels_last=True, reason="recorded")
     made = prepare(small_config(image_folder(images=6), precision="auto", device="mps"), runtime=given)
     assert made.runtime == given
     assert next(made.model.parameters()).device == given.device
     assert next(p for p in made.model.parameters() if p.ndim == 4).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_source_and_its_images_are_taken_as_they_are(image_folder, small_config):
+def test_a_given_source_and_dataset_are_used(image_folder, small_config):
     data = image_folder(images=6)
     source = open_source(str(data))
     first = prepare(small_config(data), source=source, dry_run=True)
@@ -100,11 +100,11 @@ def test_a_source_and_its_images_are_taken_as_they_are(image_folder, small_confi
 
 def test_every_refusal_is_an_error_of_cnnkit(image_folder, small_config):
     data = image_folder(images=4)
-    for flags, said in (
+    for flags, message in (
         ({"arch": "custom-cmm"}, "did you mean 'custom-cnn'"),
         ({"set": ("blocks=0",)}, "--set blocks=0: must be at least 1"),
         ({"classes": ("ants", "bess")}, "did you mean 'bees'"),
         ({"start_size": 32}, r"--start-size \(=32\) must be below --image-size"),
     ):
-        with pytest.raises(CnnkitError, match=said):
+        with pytest.raises(CnnkitError, match=message):
             prepare(small_config(data, **flags), dry_run=True)

@@ -20,11 +20,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def probes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What every probe was of; each of them finds that bf16 on two replicas is fastest."""
+    """Replace the probe by one that always finds bf16 on two replicas; return the list of the arguments of each."""
     made: list[tuple[Any, ...]] = []
 
-    def fastest(*asked: Any) -> Runtime:
-        made.append(asked)
+    def fastest(*arguments: Any) -> Runtime:
+        made.append(arguments)
         return Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
 
     monkeypatch.setattr(probe, "_fastest_runtime", fastest)
@@ -50,7 +50,7 @@ def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | N
     return choose_runtime(model or nn.Linear(3, 2), cache=cached_probe(folder, meter or quiet()), **settings | changed)
 
 
-def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_probe_names_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = probed(tmp_path), probed(tmp_path)
     assert first == second == Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
     assert len(probes) == 1
@@ -67,13 +67,13 @@ def test_a_probe_is_remembered_with_its_day(tmp_path: Path, probes: list[tuple[A
 
 
 @pytest.mark.parametrize("changed", [{"image_shape": (3, 9, 9)}, {"batch_size": 17}, {"model": nn.Linear(3, 3)}])
-def test_another_training_is_probed_for_itself(tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any]) -> None:
+def test_another_training_gets_its_own_probe(tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any]) -> None:
     probed(tmp_path)
     probed(tmp_path, **changed)
     assert len(probes) == 2
 
 
-def test_another_machine_is_probed_for_itself(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_gets_its_own_probe(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     probed(tmp_path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
     probed(tmp_path)
@@ -84,7 +84,7 @@ def test_another_machine_is_probed_for_itself(tmp_path: Path, probes: list[tuple
     ("changed", "made"),
     [({"precision": "bf16"}, 0), ({"deterministic": True}, 0), ({"device": torch.device("cuda")}, 0), ({"compiled": True}, 1)],
 )
-def test_what_is_not_probed_and_what_is_compiled_is_not_kept(
+def test_fixed_or_compiled_arithmetic_is_not_cached(
     tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any], made: int
 ) -> None:
     probed(tmp_path, **changed)
@@ -92,7 +92,7 @@ def test_what_is_not_probed_and_what_is_compiled_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_speed_is_remembered_for_its_network_and_arithmetic(tmp_path: Path) -> None:
+def test_a_speed_is_cached_per_network_and_arithmetic(tmp_path: Path) -> None:
     speeds = iter([100.0, 200.0, 300.0, 400.0])
 
     def speed(width: int = 2, runtime: Runtime = Runtime(CPU), meter: Meter | None = None) -> float:  # noqa: B008 (frozen)
@@ -111,7 +111,7 @@ def test_without_a_store_every_training_is_probed(probes: list[tuple[Any, ...]])
     assert len(probes) == 2
 
 
-def test_what_was_probed_on_a_busy_machine_is_not_remembered(tmp_path: Path, probes: list[tuple[Any, ...]]) -> None:
+def test_a_probe_on_a_busy_machine_is_not_cached(tmp_path: Path, probes: list[tuple[Any, ...]]) -> None:
     seconds = iter([0.0, 1e9])
     probed(tmp_path, meter=Meter(cpu=lambda: 0.0, machine=lambda: next(seconds)))
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from cnnkit.run_dir import RunDir
 
 @pytest.fixture
 def stopped(image_folder, small_config) -> TrainingJob:
-    """A training of three epochs that was left after the first."""
+    """Return a training of three epochs, stopped after the first."""
     job = prepare(small_config(image_folder(images=12), epochs=3, patience=0, seed=7))
     epochs = job.epochs()
     next(epochs)
@@ -31,8 +31,8 @@ def test_the_newest_run_continues_after_its_last_epoch_with_its_settings(stopped
     assert job.state.epoch == 1
     assert job.config.optim == stopped.config.optim
     assert (job.config.run.seed, job.runtime.precision, job.runtime.reason) == (7, "fp32", "as before")
-    learned = stopped.model.state_dict()
-    assert all(torch.equal(value, learned[name]) for name, value in job.model.state_dict().items())
+    saved = stopped.model.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in job.model.state_dict().items())
     assert [epoch.epoch for epoch in job.epochs()] == [2, 3]
     assert [row.epoch for row in job.run.read_history()] == [1, 2, 3]
 
@@ -49,27 +49,27 @@ def test_a_finished_run_is_not_resumed(trained):
     with pytest.raises(ModelFileError) as refused:
         resume(trained.run)
     assert str(refused.value) == (
-        f"{trained.run}: this run is finished; to train further, start from it: --weights {trained.run / 'best.safetensors'}"
+        f"{trained.run}: this run is finished; start a new run from its weights: cnnkit train --weights {trained.run / 'best.safetensors'}"
     )
 
 
-def test_images_that_changed_are_counted_and_one_is_named(stopped):
+def test_changed_images_are_refused_with_their_number_and_an_example(stopped):
     assert stopped.run is not None
     data = Path(stopped.config.data.data)
     (data / "ants/ants-003.jpg").unlink()
     (data / "bees/bees-000.jpg").write_bytes((data / "bees/bees-000.jpg").read_bytes() + b"\0")
     shutil.copy(data / "wasps/wasps-001.jpg", data / "wasps/wasps-100.jpg")
-    with pytest.raises(DataError, match=r"images of .* are not as they were when the run began, such as ants/ants-003\.jpg; restore them"):
+    with pytest.raises(DataError, match=r"images of .* have changed since the run began, such as ants/ants-003\.jpg; restore them"):
         resume(stopped.run.path)
 
 
-def test_a_folder_that_is_no_run(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ModelFileError, match="folder: not a run directory"):
         resume(tmp_path / "folder")
 
 
-def test_the_recorded_settings_name_their_data_from_anywhere(stopped, tmp_path, monkeypatch):
+def test_the_recorded_settings_hold_absolute_paths(stopped, tmp_path, monkeypatch):
     assert stopped.run is not None
     run = RunDir(stopped.run.path.resolve())
     (tmp_path / "elsewhere").mkdir()
