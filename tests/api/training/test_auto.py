@@ -225,12 +225,12 @@ def test_without_a_budget_the_trials_may_take_any_time(data, monkeypatch):
         (
             31,
             0,
-            r"--batch-size auto: its trials take more than 50 % of --budget \(=60 s\) on this machine; give a number, such as --batch-size 128, or",
+            r"--batch-size auto: its trials take more than 50 % of --budget \(=60 s\) here; give a number, such as --batch-size 128, or",
         ),
         (
             10,
             1,
-            r"--lr auto: its trials take more than 50 % of --budget \(=60 s\) on this machine; give a number, such as --lr 0.002, or a longer",
+            r"--lr auto: its trials take more than 50 % of --budget \(=60 s\) here; give a number, such as --lr 0.002, or a longer",
         ),
     ],
 )
