@@ -101,7 +101,7 @@ class AutoSettings:
         budget = self._requested.budget
         if budget and self._seconds > MAX_BUDGET_SHARE * budget:
             raise ConfigError(
-                f"{flag} auto: its trials take more than {100 * MAX_BUDGET_SHARE:.0f} % of --budget (={budget:g} s) on this machine; "
+                f"{flag} auto: its trials take more than {100 * MAX_BUDGET_SHARE:.0f} % of --budget (={budget:g} s) here; "
                 f"give a number, such as {flag} {default}, or a longer --budget"
             )
 
