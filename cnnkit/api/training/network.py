@@ -114,9 +114,7 @@ def build_network(
     Raises `ConfigError` if the architecture cannot be built with its options, or if ``--freeze-epochs`` finds no last layer.
     """
     torch.manual_seed(config.run.seed)
-    if (
-        torch.are_deterministic_algorithms_enabled() != config.run.deterministic
-    ):  # the setter imports torch's compiler, which takes 1 to 2 s
+    if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # the setter imports torch's compiler: 1 to 2 s
         torch.use_deterministic_algorithms(config.run.deterministic)
     chosen, notes = _choose_options(blueprint, preprocessing, mirrors=mirrors)
     module = _build(blueprint, len(classes), preprocessing.channels, chosen)

@@ -69,6 +69,7 @@ def prepare(
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
+    notes = (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, head_note, *auto.notes)
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
@@ -82,7 +83,7 @@ def prepare(
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
-        notes=tuple(note for note in (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, head_note, *auto.notes) if note),
+        notes=tuple(note for note in notes if note),
         followers=followers,
     )
 
@@ -91,7 +92,7 @@ def _runs_folder_note(config: TrainConfig) -> str:
     """Return a note if the default folder of runs lies inside the data, else an empty text."""
     data, runs = config.data.data, runs_folder()
     inside = not config.run.out and Path(data).is_dir() and runs.resolve().is_relative_to(Path(data).resolve())
-    return f"the run is written to {runs}, inside the data; it counts as no class there; for another folder add --out FOLDER" if inside else ""
+    return f"the runs are in {runs}, inside the data, where they count as no class; for another folder add --out FOLDER" if inside else ""
 
 
 class _Stages(NamedTuple):
