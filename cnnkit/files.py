@@ -62,12 +62,13 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json_text(value))
 
 
-def json_text(value: object) -> str:
-    r"""Return `value` as a JSON document in UTF-8; an invalid byte of a file name becomes an escape such as ``\udcff``.
+def json_text(value: object, *, ascii_only: bool = False) -> str:
+    r"""Return `value` as a JSON document in UTF-8, or in ASCII if `ascii_only`.
 
-    Python reads the escape as a name that `open` accepts (PEP 383). Raises `ValueError` for NaN and infinity.
+    An invalid byte of a file name becomes an escape such as ``\udcff``, which Python reads as a name that `open` accepts (PEP 383).
+    Raises `ValueError` for NaN and infinity.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module, metadata
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
+from cnnkit.cli.usage import offered_command
 from cnnkit.errors import CnnkitError
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except USAGE_ERROR as error:
-        return _print_usage_error(error)
+        return _print_usage_error(error, arguments)
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
@@ -94,13 +96,16 @@ def main(argv: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _print_usage_error(error: Any) -> int:
-    """Print the error in the typed words and the command of the help on stderr; return the exit code."""
+def _print_usage_error(error: Any, arguments: Sequence[str]) -> int:
+    """Print the error in the typed words, the command that is probably meant and that of the help on stderr; return the exit code."""
     context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
         return int(error.exit_code)
     console.labelled(console.err(), "error", error.format_message(), "bold red")
+    offered = offered_command(error, arguments)
+    if offered:
+        console.labelled(console.err(), "type", offered)
     if context is not None:
         console.labelled(console.err(), "help", f"{context.command_path} --help")
     return int(error.exit_code)

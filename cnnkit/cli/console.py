@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Generator
@@ -39,8 +40,16 @@ def err() -> Console:
 
 
 def print_json(value: object) -> None:
-    """Print the one JSON document of ``--json``."""
-    sys.stdout.write(json_text(value))
+    """Print the one JSON document of ``--json``; a stream that is not UTF-8 gets escapes, so that no character is lost."""
+    sys.stdout.write(json_text(value, ascii_only=not is_utf8(sys.stdout)))
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Return True if `stream` writes UTF-8; a pipe on Windows writes the code page of the system."""
+    try:
+        return codecs.lookup(stream.encoding or "utf-8").name == "utf-8"
+    except LookupError:
+        return False
 
 
 def say(console: Console, text: str) -> None:

@@ -57,13 +57,15 @@ def command(
     cnnkit explain ./images/cats --class dogs --method occlusion
     """
     from cnnkit.api.inference.explain import open_explainer
-    from cnnkit.api.inference.predict import image_paths
+    from cnnkit.api.inference.predict import find_images
     from cnnkit.api.inference.target import find_target
     from cnnkit.data.sources.folder import check_outside
 
     target = find_target(model)
     console.say_model(target)
-    files = image_paths(images)
+    files, notes = find_images(images)
+    for text in notes:
+        console.labelled(console.err(), "note", text, "yellow")
     explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
     folder = out or (target.run.path if target.run else Path()) / "explain"
     for place in images:

@@ -64,6 +64,8 @@ def command(
     watch = DriftWatch()
     predictions = run_prediction(images, target.path, watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
+    for text in predictions.notes:
+        console.labelled(console.err(), "note", text, "yellow")
     for prediction in _print_each(predictions, top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
         best = [{"class": name, "probability": probability} for name, probability in prediction.top(top or 1)]
@@ -114,9 +116,15 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         write_csv(path, plain[0].keys(), plain)
     else:
         arrow, parquet = _pyarrow()
-        table = arrow.Table.from_pylist([{key: value for key, value in row.items() if key != "top"} for row in rows])
+        plain = [{_text(key): _text(value) for key, value in row.items() if key != "top"} for row in rows]
+        table = arrow.Table.from_pylist(plain)
         with whole_file(path) as part:
             parquet.write_table(table, part)
+
+
+def _text(value: Any) -> Any:
+    r"""Return a text of parquet, which is UTF-8: an invalid byte of a file name becomes an escape such as ``\udcff``."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _cell(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
@@ -49,7 +50,7 @@ def command(
         if json:
             console.print_json(settings.model_dump(mode="json"))
         else:
-            typer.echo(to_toml(settings), nl=False)
+            typer.echo(to_toml(settings, ascii_only=not console.is_utf8(sys.stdout)), nl=False)
         return
     from cnnkit.data.prefetch import prefetch
 

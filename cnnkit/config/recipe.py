@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -13,6 +14,7 @@ from cnnkit.config.settings import SECTIONS, TrainConfig, Values, validated
 from cnnkit.config.tiers import Tier, parse_tier
 from cnnkit.errors import ConfigError, closest
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}  # in a higher layer, each removes the other from the layers below
 
 
@@ -92,14 +94,23 @@ def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
     return merged
 
 
-def to_toml(config: TrainConfig) -> str:
-    """Return `config` as the TOML document that ``--config`` reads; settings without a value are left out."""
+def to_toml(config: TrainConfig, *, ascii_only: bool = False) -> str:
+    """Return `config` as the TOML document that ``--config`` reads, with escapes in ASCII alone; settings without a value are left out.
+
+    Raises `ConfigError` for a name that is not UTF-8, which TOML cannot hold.
+    """
     import tomli_w  # only --print-config needs it
 
     document = config.model_dump(mode="json", exclude_none=True, exclude={"larger"})
     if config.larger:
         document["larger"] = [{"images": each.images, **each.tables()} for each in config.larger]
-    return tomli_w.dumps(document)
+    text = tomli_w.dumps(document)
+    if lone := _SURROGATE.search(text):
+        line = text[text.rfind("\n", 0, lone.start()) + 1 :].partition("\n")[0]
+        raise ConfigError(f"{line!a}: the name is not UTF-8, and TOML cannot hold it; rename the file, or give the flag by itself")
+    if not ascii_only:
+        return text
+    return "".join(letter if letter.isascii() else f"\\U{ord(letter):08x}" for letter in text)  # all of them stand in quoted strings
 
 
 def _recipes() -> Any:

@@ -210,6 +210,15 @@ def create(out: Path, arch: str) -> RunDir:
         return RunDir(path)
 
 
+def find_run(given: str | Path) -> Path:
+    """Return the path of a run that the user names: `given`, or the run of that name under `runs_folder()`.
+
+    A file or run directory `given` wins over a run of that name. Without either the result is `given`.
+    """
+    path, named = Path(given), runs_folder() / given
+    return named if not path.is_file() and not RunDir(path).is_run and RunDir(named).is_run else path
+
+
 def newest(*, finished: bool = True) -> RunDir:
     """Return the newest run under `runs_folder()`; `finished` restricts the search to finished runs.
 

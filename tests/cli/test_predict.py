@@ -111,3 +111,36 @@ def test_a_named_pipe_is_a_row_with_its_error(cli, trained, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     result = cli("predict", tmp_path / "pipe.jpg", "--json")
     assert result.json()[0]["error"] == "not a regular file"
+
+
+def test_files_of_a_folder_without_a_row_are_named(cli, trained, image_folder):
+    folder = image_folder(["ants"], 1, folder="mixed")
+    for name in ("a.tga", "b"):
+        (folder / name).write_bytes((folder / "ants/ants-000.jpg").read_bytes())
+    result = cli("predict", folder, "--json")
+    assert len(result.json()) == 1
+    said = " ".join(result.err.split())
+    assert (
+        f"{folder}: left out 2 files that are no images by name: a.tga, b; to try such a file, name it: cnnkit predict {folder}/a.tga"
+        in said
+    )
+    assert not cli("predict", folder / "a.tga", "--json").json()[0]["error"]
+
+
+def test_not_one_path_that_exists_is_refused(cli, trained):
+    result = cli("predict", "nothing.jpg")
+    assert (result.code, result.out) == (2, "")
+    assert "nothing.jpg: no such file or folder; name image files, or folders of images" in result.err
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no names that are not UTF-8")
+def test_every_format_takes_names_that_are_not_utf_8(cli, trained):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Path("f").mkdir()
+    name = os.fsdecode(b"f/caf\xe9.jpg")
+    Path(name).write_bytes((trained.data / "ants/ants-000.jpg").read_bytes())
+    for ending in ("csv", "json", "parquet"):
+        assert cli("predict", "f", "--out", f"rows.{ending}").code == 0
+    assert Path("rows.csv").read_bytes().splitlines()[1].startswith(b"f/caf\xe9.jpg,")
+    assert json.loads(Path("rows.json").read_text("utf-8"))[0]["path"] == name
+    assert parquet.read_table("rows.parquet")["path"].to_pylist() == ["f/caf\\udce9.jpg"]

@@ -14,7 +14,7 @@ import pytest
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.files import check_writable, write_csv, write_json, write_text
-from cnnkit.run_dir import RunDir, RunRecord, create, directory, newest, runs_folder, runs_in
+from cnnkit.run_dir import RunDir, RunRecord, create, directory, find_run, newest, runs_folder, runs_in
 
 Finish = Callable[..., RunDir]
 
@@ -367,3 +367,19 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CnnkitError, match=r"file/x\.txt: cannot be written: "):
         write_text(tmp_path / "file/x.txt", "text")
+
+
+def test_a_run_is_found_by_its_path_or_by_its_name(finished: Finish, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("001-a", "best so far"):
+        Path("runs", name).mkdir(parents=True)
+        finished(RunDir(Path("runs", name)))
+    assert find_run("best so far") == Path("runs/best so far")
+    assert find_run(Path("runs/001-a")) == Path("runs/001-a")
+    assert find_run("nowhere") == Path("nowhere")
+    assert find_run(str(tmp_path / "runs/001-a")) == tmp_path / "runs/001-a"
+    Path("001-a").mkdir()
+    assert find_run("001-a") == Path("runs/001-a"), "a folder that is no run hides none"
+    finished(RunDir(Path("001-a")))
+    assert find_run("001-a") == Path("001-a")
+    monkeypatch.setenv("CNNKIT_RUNS", str(tmp_path / "runs"))
+    assert find_run("best so far") == tmp_path / "runs/best so far"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.predict import Prediction, image_paths, predictions
+from cnnkit.api.inference.predict import Prediction, find_images, predictions
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
 from cnnkit.files import write_csv
@@ -42,7 +42,7 @@ def ood_files(folder: str | Path) -> list[Path]:
     """Return the images in `folder` and its subfolders; raises `DataError` without any."""
     if not Path(folder).is_dir():
         raise DataError(f"--ood {folder}: no such folder; name a folder of images that belong to none of the model's classes")
-    return image_paths([folder])
+    return find_images([folder])[0]
 
 
 def evaluate_ood(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.predict import image_paths
+from cnnkit.api.inference.predict import find_images
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.image import read_image
 from cnnkit.errors import ConfigError, DataError, ModelFileError, closest, listed
@@ -114,7 +114,7 @@ def explain(
     Raises `DataError` if a folder holds no image, `ModelFileError` if the model cannot be loaded, `ConfigError` if it has no such
     class or layer, and `CnnkitError` if the method cannot explain the network.
     """
-    files = image_paths([images] if isinstance(images, str | Path) else images)
+    files, _ = find_images([images] if isinstance(images, str | Path) else images)
     explainer = open_explainer(find_target(model), class_name=class_name, layer=layer, method=method, check=check, features=features)
     return explainer.explain(files)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.drift import DriftWatch
 from cnnkit.api.inference.target import find_target
 from cnnkit.data.image import read_image
-from cnnkit.data.sources.folder import image_files
-from cnnkit.errors import DataError
+from cnnkit.data.sources.folder import sorted_files
+from cnnkit.errors import DataError, listed
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.files import class_columns
 from cnnkit.model.classifier import Classifier, rules_of
@@ -68,10 +70,14 @@ class Prediction:
 
 
 class Predictions(Iterator[Prediction]):
-    """An iterator over the predictions for files, which are computed on demand; `rules` are those of the model's file."""
+    """An iterator over the predictions for files, which are computed on demand; `rules` are those of the model's file.
 
-    def __init__(self, classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> None:
+    `notes` name the files of folders that have no row.
+    """
+
+    def __init__(self, classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None, notes: tuple[str, ...] = ()) -> None:
         self.rules = rules_of(classifier)
+        self.notes = notes
         self._predictions = predictions(classifier, files, watch)
 
     def __next__(self) -> Prediction:
@@ -82,15 +88,46 @@ def predict(images: str | Path | Sequence[str | Path], model: str | Path | None 
     """Return the predictions, one per file in the order given; a folder stands for the images in it.
 
     A `watch` records every image; its `result` compares them at the end with the images of the training. A missing or unreadable
-    file gives a row with its error. Raises `DataError` if a folder holds no image, `ModelFileError` if the model cannot be loaded.
+    file gives a row with its error. Raises `DataError` if a folder holds no image or no path exists, `ModelFileError` if the model
+    cannot be loaded.
     """
-    files = image_paths([images] if isinstance(images, str | Path) else images)
-    return Predictions(open_classifier(find_target(model).path), files, watch)
+    target = find_target(model)
+    files, notes = find_images([images] if isinstance(images, str | Path) else images)
+    return Predictions(open_classifier(target.path), files, watch, notes)
 
 
-def image_paths(given: Sequence[str | Path]) -> list[Path]:
-    """Return the files of the paths `given`: a folder stands for the images in it; raises `DataError` if it holds none."""
-    return [file for name in given for file in _expanded(Path(name))]
+def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the files of the paths `given`, where a folder stands for the images in it, and notes on the other files of folders.
+
+    Raises `DataError` if a folder holds no image, or if not one of the paths exists.
+    """
+    paths = [Path(name) for name in given]
+    if paths and not any(map(os.path.lexists, paths)):
+        named = f"none of these {len(paths)} paths exists, such as {paths[0]}" if len(paths) > 1 else f"{paths[0]}: no such file or folder"
+        raise DataError(f"{named}; name image files, or folders of images")
+    files: list[Path] = []
+    notes: list[str] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        images, others = sorted_files(path)
+        if not images:
+            raise DataError(f"{path}: no images in this folder; expected files such as photo.jpg{';' if others else ''}{_others(others)}")
+        files += [path / name for name in images]
+        if others:
+            notes.append(
+                f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shlex.quote(str(path / others[0]))}"
+            )
+    return files, tuple(notes)
+
+
+def _others(names: Sequence[str]) -> str:
+    """Return the end of a sentence on files whose names are not those of images; an empty text if there is none."""
+    if not names:
+        return ""
+    subject = "1 file that is no image" if len(names) == 1 else f"{len(names):,} files that are no images"
+    return f" {subject} by name: {listed(names)}"
 
 
 def predictions(classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> Iterator[Prediction]:
@@ -128,13 +165,3 @@ def _apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], r
     for index, row in enumerate(probabilities):
         label_set = None if members is None else tuple(classes[k] for k in np.argsort(-row, kind="stable") if members[index, k])
         yield Prediction("", classes, row, abstained=not accepted[index], label_set=label_set)
-
-
-def _expanded(path: Path) -> list[Path]:
-    """Return `path`, or the images in it if it is a folder."""
-    if not path.is_dir():
-        return [path]
-    found = image_files(path)
-    if not found:
-        raise DataError(f"{path}: no images in this folder; expected files such as photo.jpg")
-    return found

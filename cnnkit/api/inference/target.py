@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnkit.errors import ModelFileError
-from cnnkit.run_dir import RunDir, newest
+from cnnkit.errors import ModelFileError, closest
+from cnnkit.run_dir import RunDir, find_run, newest, runs_folder, runs_in
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def find_target(model: str | Path | None) -> Target:
     if model is None:
         run = newest()
         return Target(run.best, run, chosen=True)
-    path = Path(model)
+    path = find_run(model)
     if path.is_dir():
         run = RunDir(path)
         if not run.best.is_file():
@@ -33,7 +33,9 @@ def find_target(model: str | Path | None) -> Target:
             )
         return Target(run.best, run)
     if not path.is_file():
-        raise ModelFileError(f"--model {path}: no such file or run directory; leave out --model for the newest finished run")
+        near = closest(path.name, [run.name for run in runs_in(runs_folder())])
+        advice = "; leave out --model for the newest finished run" if near == "." else f"{near} cnnkit runs lists all runs"
+        raise ModelFileError(f"--model {path}: no such file or run directory{advice}")
     return Target(path, _run_of(path))
 
 

@@ -13,7 +13,7 @@ from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import load_state
 from cnnkit.errors import DataError, ModelFileError
-from cnnkit.run_dir import RunDir, newest
+from cnnkit.run_dir import RunDir, find_run, newest
 
 
 def resume(run: str | Path | None = None, *, progress: Progress | None = None) -> TrainingJob:
@@ -22,7 +22,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. Raises `ModelFileError` if
     the run is finished or has no state, `DataError` if its images have changed.
     """
-    directory = RunDir(Path(run)) if run is not None else newest(finished=False)
+    directory = RunDir(find_run(run)) if run is not None else newest(finished=False)
     record = directory.read_record()
     if record.status == "finished":
         raise ModelFileError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnkit.api.inference import predict as room
-from cnnkit.api.inference.predict import Prediction, image_paths, predict, predictions
+from cnnkit.api.inference.predict import Prediction, find_images, predict, predictions
 from cnnkit.errors import DataError, ModelFileError
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
@@ -86,10 +86,32 @@ def test_a_watch_sees_every_image(brightness, gray_images):
 def test_a_folder_stands_for_its_images_in_sorted_order(gray_images, tmp_path):
     files = gray_images(1, 2, folder="some/deeper")
     (tmp_path / "some/notes.txt").write_text("x")
-    assert image_paths(["x.jpg", tmp_path / "some", "x.jpg"]) == [Path("x.jpg"), *files, Path("x.jpg")]
+    Path("x.jpg").touch()
+    found, notes = find_images(["x.jpg", tmp_path / "some", "x.jpg"])
+    assert found == [Path("x.jpg"), *files, Path("x.jpg")]
+    place = tmp_path / "some"
+    assert notes == (
+        f"{place}: left out 1 file that is no image by name: notes.txt; to try such a file, name it: cnnkit predict {place}/notes.txt",
+    )
+
+
+def test_a_folder_without_images_is_refused_with_the_files_it_has(tmp_path):
     (tmp_path / "void").mkdir()
-    with pytest.raises(DataError, match=r"void: no images in this folder; expected files such as photo\.jpg"):
-        image_paths([tmp_path / "void"])
+    with pytest.raises(DataError, match=r"void: no images in this folder; expected files such as photo\.jpg$"):
+        find_images([tmp_path / "void"])
+    for name in ("a.CR2", "b"):
+        (tmp_path / "void" / name).touch()
+    with pytest.raises(DataError, match=r"photo\.jpg; 2 files that are no images by name: a\.CR2, b$"):
+        find_images([tmp_path / "void"])
+
+
+def test_paths_of_which_none_exists_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"^no\.jpg: no such file or folder; name image files, or folders of images$"):
+        find_images(["no.jpg"])
+    with pytest.raises(DataError, match=r"^none of these 2 paths exists, such as a\.jpg; name"):
+        find_images(["a.jpg", "b.jpg"])
+    (tmp_path / "there.jpg").touch()
+    assert find_images(["a.jpg", "there.jpg"]) == ([Path("a.jpg"), Path("there.jpg")], ())
 
 
 def test_a_run_predicts_one_file_or_several(trained):

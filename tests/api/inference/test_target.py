@@ -55,3 +55,15 @@ def test_a_folder_without_a_run_and_a_missing_path_are_errors(tmp_path):
         ModelFileError, match="--model nowhere: no such file or run directory; leave out --model for the newest finished run"
     ):
         find_target("nowhere")
+
+
+def test_a_run_goes_by_its_name_under_the_folder_of_runs(trained, monkeypatch, tmp_path):
+    trained.run.rename("runs/best so far")
+    assert find_target("best so far").run == RunDir(Path("runs/best so far"))
+    monkeypatch.setenv("CNNKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir("/")
+    assert find_target("best so far").path == tmp_path / "runs/best so far/best.safetensors"
+    with pytest.raises(
+        ModelFileError, match=r"--model best-so-far: no such file or run directory; did you mean 'best so far'\? cnnkit runs"
+    ):
+        find_target("best-so-far")

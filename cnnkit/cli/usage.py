@@ -1,0 +1,86 @@
+"""The command to type after a usage error: the words as they were typed, each where the command takes it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnkit.run_dir import RunDir, find_run
+
+MODEL_ENDINGS = (".safetensors", ".onnx")
+# Names that other tools give to a command.
+SYNONYMS = {
+    **dict.fromkeys(("test", "validate", "val", "score"), "eval"),
+    **dict.fromkeys(("fit", "finetune", "learn"), "train"),
+    **dict.fromkeys(("infer", "classify", "detect"), "predict"),
+    **dict.fromkeys(("list", "ls"), "runs"),
+    **dict.fromkeys(("models", "architectures"), "archs"),
+    **dict.fromkeys(("check", "health"), "doctor"),
+}
+# A value for the arguments of the commands, by their names in the usage line.
+EXAMPLES = {
+    "DATA": "./images",
+    "IMAGE...": "photo.jpg",
+    "RUN RUN...": "001-custom-cnn 002-custom-cnn",
+    "NAME": "custom-cnn",
+}
+_EXTRA = re.compile(r"extra arguments?(?:\(s\))? \((.*)\)$", re.DOTALL)
+
+
+def offered_command(error: Any, arguments: Sequence[str]) -> str | None:
+    """Return the command that the user probably means, for a usage `error` of click in `arguments`; None if nothing is likely."""
+    context: Any = getattr(error, "ctx", None)
+    if context is None:
+        return None
+    params = list(context.command.params)
+    extra = _EXTRA.search(error.format_message())
+    if extra:
+        return _with_flag(extra[1], params, arguments)
+    if type(error).__name__ == "NoSuchOption":
+        return _without_flag(str(error.option_name), params, arguments)
+    if type(error).__name__ == "MissingParameter":
+        example = EXAMPLES.get(str(getattr(error.param, "metavar", "")))
+        return f"{context.command_path} {example}" if example else None
+    unknown = re.match(r"No such command '(.+?)'\.", error.format_message())
+    if unknown and unknown[1] in SYNONYMS:
+        return shlex.join(["cnnkit", *_replaced(arguments, unknown[1], [SYNONYMS[unknown[1]]])])
+    return None
+
+
+def _with_flag(extra: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:
+    """Return the command with a flag before the one word that has no place; None for several words."""
+    options = {name for param in params if param.param_type_name == "option" for name in param.opts}
+    if extra not in arguments:
+        return None
+    if f"--{extra}" in options:
+        words = [f"--{extra}"]
+    elif "--model" in options and ("--data" not in options or _is_model(extra)):
+        words = ["--model", extra]
+    elif "--data" in options:
+        words = ["--data", extra]
+    else:
+        return None
+    return shlex.join(["cnnkit", *_replaced(arguments, extra, words)])
+
+
+def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:
+    """Return the command without a flag for data, images or a model, whose value is an argument of the command."""
+    if option not in {"--data", "-d", "--model", "-m", "--run", "--images", "--image"}:
+        return None
+    if not any(param.param_type_name == "argument" for param in params):
+        return None
+    plain = [word.removeprefix(f"{option}=") for word in arguments if word != option]
+    return shlex.join(["cnnkit", *plain])
+
+
+def _is_model(word: str) -> bool:
+    return not Path(word).exists() or word.lower().endswith(MODEL_ENDINGS) or RunDir(find_run(word)).is_run
+
+
+def _replaced(arguments: Sequence[str], word: str, words: Sequence[str]) -> list[str]:
+    """Return `arguments` with `words` in place of the last `word`."""
+    index = len(arguments) - 1 - list(reversed(arguments)).index(word)
+    return [*arguments[:index], *words, *arguments[index + 1 :]]
