@@ -1,6 +1,6 @@
-"""Every command as a plain function that prints nothing; the command line shows the result.
+"""The commands as plain functions, which print nothing and return their results.
 
-A function stands in the file of its name below one of the rooms, and is loaded at its first use: looking at data costs no torch.
+A function is imported at its first use, so that commands without a network import no torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
+_MODULES = {
     "compare": "evaluation.compare",
     "divide": "images.split",
     "evaluate": "evaluation.evaluate",
@@ -26,6 +26,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"cnnkit.api.{_HOMES[name]}"), name)
+    """Import and return the function `name`."""
+    if name in _MODULES:
+        return getattr(import_module(f"cnnkit.api.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'cnnkit.api' has no attribute {name!r}")

@@ -77,7 +77,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does before torch is loaded
     measured = bench(settings(flags), given.seconds)
     whole = measured.measure()
-    turns = [dict(whole.stages), *(measured.turn() for _ in range(given.turns - 1))]
+    turns = [dict(whole.stages), *(measured.measure_steps() for _ in range(given.turns - 1))]
     table = Table(*COLUMNS)
     table.add(*cells(typed(flags), turns, [whole.stages[name] for name in ("gather", "augment", "normalise")]))
     claim = f"Training from the store runs at {table.rows[0][1]} times the speed of its step on random tensors."

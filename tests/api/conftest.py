@@ -1,4 +1,4 @@
-"""A classifier of known predictions, for tests without a network."""
+"""Fixtures for tests without a network: a classifier of known predictions and gray images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = Preprocessing(image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 @dataclass
 class BrightnessClassifier:
-    """Predicts the second of two classes with the brightness of an image, on the [0, 1] scale, as its probability."""
+    """A classifier whose probability of the second class is the brightness of the image, in [0, 1]."""
 
     classes: tuple[str, ...] = ("dark", "light")
     rules: Rules = field(default_factory=Rules)
@@ -34,17 +34,17 @@ class BrightnessClassifier:
 
 @pytest.fixture
 def brightness() -> Callable[..., BrightnessClassifier]:
-    """Return the class of classifiers that predict by brightness: ``brightness(rules=Rules(...))``."""
+    """Return the class `BrightnessClassifier`: ``brightness(rules=Rules(...))``."""
     return BrightnessClassifier
 
 
 @pytest.fixture
 def gray_images(tmp_path: Path) -> Callable[..., list[Path]]:
-    """Return a function that writes one PNG per gray level: ``gray_images(10, 200, folder="odd")`` gives 0-10.png and 1-200.png in it."""
+    """Return a function that writes one PNG per gray level: ``gray_images(10, 200, folder="odd")`` writes odd/0-10.png and odd/1-200.png."""
 
     def write(*levels: int, folder: str = "gray") -> list[Path]:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        files = [tmp_path / folder / f"{place}-{level}.png" for place, level in enumerate(levels)]
+        files = [tmp_path / folder / f"{index}-{level}.png" for index, level in enumerate(levels)]
         for file, level in zip(files, levels, strict=True):
             Image.new("RGB", (20, 16), (level, level, level)).save(file)
         return files

@@ -1,4 +1,4 @@
-"""Benchmark: what training and prediction cost on this machine, measured with the code that does the work."""
+"""The benchmark of training and prediction on this machine, measured with the code of the commands."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from cnnkit.run_dir import RunDir
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms, cores
 from cnnkit.speed.values import Benchmark, ModelSpeed, TrainingSpeed
 
-UNTRAINED = "untrained.safetensors"
+UNTRAINED_FILE = "untrained.safetensors"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure: about `seconds` a stage, read from `meter`; `tell` hears what is being done."""
+    """A benchmark that measures every stage for about `seconds` with the clocks of `meter`; `tell` gets the name of every stage."""
 
     seconds: float = 2.0
     meter: Meter = field(default_factory=Meter)
     tell: Callable[[str], object] = lambda _: None
 
     def training(self, config: TrainConfig) -> Benchmark:
-        """Measure the training that ``cnnkit train`` with `config` would start, and prediction with its network, untrained.
+        """Measure the training that ``cnnkit train`` starts with `config`, and prediction with its untrained network.
 
-        No run is written. Raises `CnnkitError` as `prepare` does.
+        Writes no run. Raises `CnnkitError` as `prepare` does.
         """
         others = OtherPrograms(self.meter)
         speed, model, notes = self._training(config, predict=True)
         return self._benchmark(others, speed, [model] if model else [], notes)
 
     def model(self, target: Target, *, data: str | None = None) -> Benchmark:
-        """Measure a model file, on its run's images or those of `data`.
+        """Measure a model file on the images of its run, or on `data`.
 
-        Of a run its exported files are measured too and, unless there is other `data`, its training. Raises `CnnkitError` if
-        the model or its images cannot be used.
+        For the model of a run, also measure the exported files and, without `data`, the training. Raises `CnnkitError` for an unusable
+        model or unusable images.
         """
         run = target.run
         if data is None and run is None:
-            raise ConfigError(f"{target.path} lies in no run directory, so its images are not known; name images with --data FOLDER")
+            raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name images with --data FOLDER")
         others = OtherPrograms(self.meter)
         if data is None and run is not None:
             samples = run_samples(run, None)
@@ -61,15 +61,16 @@ class Bench:
         else:
             source = open_source(data or "")
             records = source.records
-        whole = run is not None and target.path.suffix == ".safetensors"
-        files = [target.path, *(_exported(run) if whole and run else ())]
+        is_run = run is not None and target.path.suffix == ".safetensors"
+        files = [target.path, *(_exported_files(run) if is_run and run else ())]
         models = [self._model(file, source, records) for file in files]
-        if not whole or run is None or data is not None:
+        if not is_run or run is None or data is not None:
             return self._benchmark(others, None, models, ())
-        speed, _, notes = self._training(_training_of(run, target.path), predict=False)
+        speed, _, notes = self._training(_offline_config(run, target.path), predict=False)
         return self._benchmark(others, speed, models, notes)
 
     def _training(self, config: TrainConfig, *, predict: bool) -> tuple[TrainingSpeed, ModelSpeed | None, tuple[str, ...]]:
+        """Return the speed of the training, with `predict` that of its untrained network on val, and the notes of the preparation."""
         self.tell("reading images")
         source = open_source(config.data.data, download=config.data.download, group_by=config.data.group_by)
         job = prepare(config, source=source, progress=self._progress, dry_run=True)
@@ -78,7 +79,7 @@ class Bench:
             return speed, None, job.notes
         paths = {sample.path for sample in job.dataset.of(VAL)}
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / UNTRAINED
+            file = Path(folder) / UNTRAINED_FILE
             save_model(file, job.model, job.header)
             model = self._model(file, source, [record for record in source.records if record.path in paths])
         return speed, replace(model, file=""), job.notes
@@ -93,27 +94,27 @@ class Bench:
         self, others: OtherPrograms, training: TrainingSpeed | None, models: Sequence[ModelSpeed], notes: Sequence[str]
     ) -> Benchmark:
         busy = others.share()
-        too_low = f"other programs used {100 * busy:.0f} % of the processors meanwhile: without them the figures are higher"
-        noted = (*notes, *([too_low] if busy > MAX_BUSY_SHARE else []))
-        return Benchmark(_machine(), self.seconds, training, tuple(models), busy, noted)
+        busy_note = f"other programs used {100 * busy:.0f} % of the processors during the benchmark; without them the figures are higher"
+        all_notes = (*notes, *([busy_note] if busy > MAX_BUSY_SHARE else []))
+        return Benchmark(_machine(), self.seconds, training, tuple(models), busy, all_notes)
 
 
-def _exported(run: RunDir) -> list[Path]:
-    """The exported files of a run."""
+def _exported_files(run: RunDir) -> list[Path]:
+    """Return the exported files of `run`."""
     suffixes = {f".{name}" for name in find(EXPORTERS)}
     return sorted(file for file in run.export.glob("*") if file.suffix in suffixes)
 
 
-def _training_of(run: RunDir, model: Path) -> TrainConfig:
-    """The settings of a run, to train as it did: where it began from published weights `model` serves, as nothing is downloaded."""
+def _offline_config(run: RunDir, model: Path) -> TrainConfig:
+    """Return the settings of `run` without downloads: the weights of `model` replace the initial weights of the run."""
     config = recorded_config(run)
-    here = config.data.model_copy(update={"download": False})
+    local_data = config.data.model_copy(update={"download": False})
     weights = {} if config.model.weights == "none" else {"weights": str(model)}
-    return config.model_copy(update={"data": here, "model": config.model.model_copy(update=weights)})
+    return config.model_copy(update={"data": local_data, "model": config.model.model_copy(update=weights)})
 
 
 def _machine() -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """Return the facts of the machine: system, cores, threads, GPU and versions."""
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     system = f"{platform.system()} {platform.machine()}"
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -19,9 +19,9 @@ from cnnkit.model.classifier import Classifier
 from cnnkit.speed.stopwatch import Meter, time_portions
 from cnnkit.speed.values import Latency, ModelSpeed
 
-MOST_BYTES = 256_000_000  # of decoded images that are kept: 64 photos of 4 MB
-SINGLE = 20  # images one at a time, at least: of fewer a 95th percentile says nothing
-SINGLE_WARM_UP = 3
+MAX_IMAGE_BYTES = 256_000_000  # of decoded images in memory: 64 photos of 4 MB
+MIN_SINGLE_IMAGES = 20  # timed one by one; the 95th percentile of fewer images is their maximum
+WARM_UP_IMAGES = 3
 
 
 def measure_model(
@@ -33,59 +33,60 @@ def measure_model(
     meter: Meter,
     tell: Callable[[str], object],
 ) -> ModelSpeed:
-    """Time the model file or exported file `path` on images of `source`, on the CPU as `predict` does, for `seconds` a stage.
+    """Time the model file or exported file `path` on `records` of `source`, on the CPU as `predict` does, for `seconds` a stage.
 
-    Raises `ModelFileError` if the file cannot be used, `DataError` if none of the images can be read.
+    Raises `ModelFileError` for an unusable file, `DataError` if no image can be read.
     """
     classifier = open_classifier(path)
-    readable, images = _decoded(source, records)
+    readable, images = _decode_sample(source, records)
     kind = "torch" if path.suffix == ".safetensors" else path.suffix.removeprefix(".")
     tell(f"timing predict, {kind}")
-    predict = time_portions(_from_files(classifier, source, readable), seconds, meter)
+    predict = time_portions(_predict_files(classifier, source, readable), seconds, meter)
     tell(f"timing classify, {kind}")
-    classify = time_portions(_from_pixels(classifier, images), seconds, meter)
+    classify = time_portions(_predict_pixels(classifier, images), seconds, meter)
     tell(f"timing one image, {kind}")
     latency = _latency(classifier, source, readable, seconds, meter.wall)
     return ModelSpeed(kind, str(path), source.name, predict, classify, latency)
 
 
-def _decoded(source: Source, records: Sequence[Record]) -> tuple[list[Record], list[NDArray[np.uint8]]]:
-    """Decode up to `BATCH_IMAGES` of `records`, spread over all; unreadable ones are passed over."""
+def _decode_sample(source: Source, records: Sequence[Record]) -> tuple[list[Record], list[NDArray[np.uint8]]]:
+    """Decode up to `BATCH_IMAGES` readable images, spread over `records`; raise `DataError` if there is no such image."""
     readable: list[Record] = []
     images: list[NDArray[np.uint8]] = []
     error = ""
     for record in records[:: max(1, len(records) // BATCH_IMAGES)]:
-        if len(images) == BATCH_IMAGES or sum(image.nbytes for image in images) > MOST_BYTES:
+        if len(images) == BATCH_IMAGES or sum(image.nbytes for image in images) > MAX_IMAGE_BYTES:
             break
         try:
             images.append(decode(source.read(record)).image)
             readable.append(record)
-        except UndecodableError as problem:
-            error = f", such as {record.path}: {problem}"
+        except UndecodableError as reason:
+            error = f", such as {record.path}: {reason}"
     if not images:
-        raise DataError(f"{source.name}: there is no image to measure with{error}; name images with --data FOLDER")
+        raise DataError(f"{source.name}: no image can be read to measure with{error}; name images with --data FOLDER")
     return readable, images
 
 
-def _from_files(classifier: Classifier, source: Source, records: Sequence[Record]) -> Iterator[int]:
-    """Do what `predict` does, batch by batch, without end."""
+def _predict_files(classifier: Classifier, source: Source, records: Sequence[Record]) -> Iterator[int]:
+    """Read, decode and classify batches without end, as `predict` does; yield the size of every batch."""
     endless = cycle(records)
     while True:
         images = [decode(source.read(record)).image for record in islice(endless, BATCH_IMAGES)]
         yield len(classifier.probabilities(images))
 
 
-def _from_pixels(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> Iterator[int]:
+def _predict_pixels(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> Iterator[int]:
+    """Classify batches of decoded images without end; yield the size of every batch."""
     endless = cycle(images)
     while True:
         yield len(classifier.probabilities(list(islice(endless, BATCH_IMAGES))))
 
 
 def _latency(classifier: Classifier, source: Source, records: Sequence[Record], seconds: float, clock: Callable[[], float]) -> Latency:
-    """Time images one by one, from their stored bytes to their probabilities."""
+    """Time images one by one, from stored bytes to probabilities, for `seconds` and at least `MIN_SINGLE_IMAGES`."""
     decoding: list[float] = []
-    whole: list[float] = []
-    began = clock()
+    total: list[float] = []
+    stage_start = clock()
     for record in cycle(records):
         start = clock()
         image = decode(source.read(record)).image
@@ -93,9 +94,9 @@ def _latency(classifier: Classifier, source: Source, records: Sequence[Record], 
         classifier.probabilities([image])
         end = clock()
         decoding.append(1000 * (decoded - start))
-        whole.append(1000 * (end - start))
-        if end - began >= seconds and len(whole) >= SINGLE + SINGLE_WARM_UP:
+        total.append(1000 * (end - start))
+        if end - stage_start >= seconds and len(total) >= MIN_SINGLE_IMAGES + WARM_UP_IMAGES:
             break
-    counted = np.array(whole[SINGLE_WARM_UP:])
+    counted = np.array(total[WARM_UP_IMAGES:])
     p50, p95 = np.percentile(counted, [50, 95])
-    return Latency(len(counted), float(p50), float(p95), float(np.median(decoding[SINGLE_WARM_UP:])))
+    return Latency(len(counted), float(p50), float(p95), float(np.median(decoding[WARM_UP_IMAGES:])))

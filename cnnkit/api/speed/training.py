@@ -1,6 +1,6 @@
 """The speed of a training, in total and stage by stage.
 
-The steps are those of `fit` itself, fed by a source of batches that ends when its time is up: there is no second loop here.
+`fit` itself runs the measured steps, on a source of batches that ends with the time of the stage.
 """
 
 from __future__ import annotations
@@ -30,54 +30,54 @@ from cnnkit.speed.stopwatch import Meter, Stopwatch, synchronizer, time_portions
 from cnnkit.speed.values import TRAINING_STAGES, StageSpeed, TrainingSpeed, Trial
 
 Batch = tuple[Tensor, Tensor]
-LOADED = 256  # files that are read over and over: none is read from a cold disk then, and the store is about this too
-MOST_STEPS = 1_000_000  # of a stage: more than fit into an hour
-HARMLESS_LR = 1e-6  # a step costs the same at any rate, and at this one no loss can diverge on random images
-SMALL_BATCH = {"cpu": 64, "cuda": 512, "mps": 512}  # below, four times as large a batch is tried
-LARGER = 4
+LOAD_IMAGES = 256  # read repeatedly in the stage ``load``, so that the disk cache holds them all
+MAX_STEPS = 1_000_000  # of a stage: an hour has fewer
+HARMLESS_LR = 1e-6  # keeps the loss on random images finite; the time of a step is the same at any rate
+MIN_BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 512}  # a larger batch is tried below this size
+TRIAL_FACTOR = 4  # of the batch size in that trial
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A `BatchSource` of batches that lie on the device."""
+class DeviceBatches:
+    """A `BatchSource` of a few batches on the device."""
 
     batches: tuple[Batch, ...]
 
     @property
     def steps(self) -> int:
-        """Batches per epoch."""
+        """The number of batches per epoch."""
         return len(self.batches)
 
     def epoch(self, number: int) -> Iterable[Batch]:
-        """Return the same batches every time."""
+        """Return the same batches for every epoch."""
         del number
         return self.batches
 
 
 @dataclass(frozen=True)
-class Feed:
-    """A `BatchSource` without end: epochs one after the other until the watch says that it is enough."""
+class TimedEpochs:
+    """A `BatchSource` of one long epoch: it joins epochs until the time of `watch` is up."""
 
     epochs: Callable[[int], Iterable[Batch]]
     watch: Stopwatch
     clock: Callable[[], float]
-    steps: int = MOST_STEPS
+    steps: int = MAX_STEPS
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield batches, timing how long each was waited for."""
-        with closing(batch for further in count(number) for batch in self.epochs(further)) as batches:
+        """Yield batches, and add the time that the caller waits for each to `watch`."""
+        with closing(batch for each in count(number) for batch in self.epochs(each)) as batches:
             while True:
-                asked = self.clock()
+                start = self.clock()
                 batch = next(batches)
-                self.watch.add_wait(self.clock() - asked)
+                self.watch.add_wait(self.clock() - start)
                 yield batch
-                if not self.watch.should_continue_after(len(batch[1])):  # the next request means that this batch is done
+                if not self.watch.should_continue_after(len(batch[1])):  # the request for the next batch ends the work on this one
                     return
 
 
 @dataclass(frozen=True)
 class TrainingBench:
-    """Times the stages of `job`, each for about `seconds`; `source` is where its images come from."""
+    """The benchmark of a training, which times every stage of `job` for about `seconds`; `source` holds its images."""
 
     job: TrainingJob
     source: Source
@@ -86,14 +86,14 @@ class TrainingBench:
     tell: Callable[[str], object]
 
     def measure(self) -> TrainingSpeed:
-        """Time every stage, the training first: its memory is then its own."""
+        """Time every stage; the training comes first, so that its peak memory contains no other stage."""
         job, spec = self.job, self.job.header.preprocessing
-        stages = self.turn()
-        stages["load"], sample = self._load()
+        stages = self.measure_steps()
+        stages["load"], sample = self._time_loading()
         canvases = sample if isinstance(job.batches.canvases, StreamedCanvases) else job.batches.canvases
         rows = np.arange(len(sample)) if canvases is sample else job.batches.rows
-        stages |= self._between(canvases, rows)
-        stages["validate"] = self._validate()
+        stages |= self._time_data_stages(canvases, rows)
+        stages["validate"] = self._time_validation()
         return TrainingSpeed(
             arch=job.header.arch,
             data=self.source.name,
@@ -110,68 +110,68 @@ class TrainingBench:
             spare_gpu=_spare_gpu(job.runtime.device),
         )
 
-    def turn(self) -> dict[str, StageSpeed]:
-        """Time the training, ``train``, and its step on tensors in memory, ``step``, one after the other."""
+    def measure_steps(self) -> dict[str, StageSpeed]:
+        """Time the training (``train``), then its step on tensors in memory (``step``)."""
         job = self.job
         return {
-            "train": self._fit("train", job.batches.epoch),
-            "step": self._step("step", job.model, job.runtime, job.batches.batch_size),
+            "train": self._time_fit("train", job.batches.epoch),
+            "step": self._time_step("step", job.model, job.runtime, job.batches.batch_size),
         }
 
-    def _fit(
+    def _time_fit(
         self, name: str, epochs: Callable[[int], Iterable[Batch]], model: nn.Module | None = None, runtime: Runtime | None = None
     ) -> StageSpeed:
-        """Time one endless epoch of `fit`, all layers learning."""
+        """Time one long epoch of `fit` with all layers trained."""
         self.tell(f"timing {name}")
         job, model, runtime = self.job, model or self.job.model, runtime or self.job.runtime
         optim = job.optim.model_copy(update={"lr": HARMLESS_LR, "epochs": 1, "budget": 0.0, "freeze_epochs": 0})
         watch = Stopwatch(self.seconds, self.meter, synchronizer(runtime.device))
         spec = job.header.preprocessing
         image = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=runtime.device)
-        val = Ready(((image, torch.zeros(1, dtype=torch.int64, device=runtime.device)),))
+        val = DeviceBatches(((image, torch.zeros(1, dtype=torch.int64, device=runtime.device)),))
         state = initial_state(model, optim, job.config.stop)
         classes = len(job.header.classes)
-        feed = Feed(epochs, watch, self.meter.wall)
+        feed = TimedEpochs(epochs, watch, self.meter.wall)
         next(iter(fit(model, feed, val, optim, runtime, state, num_classes=classes, class_weights=job.weights)))
         return watch.stage
 
-    def _step(self, name: str, model: nn.Module, runtime: Runtime, batch_size: int) -> StageSpeed:
-        """Time `fit` on random images that lie ready on the device."""
+    def _time_step(self, name: str, model: nn.Module, runtime: Runtime, batch_size: int) -> StageSpeed:
+        """Time `fit` on random images on the device."""
         spec, classes = self.job.header.preprocessing, len(self.job.header.classes)
         random = torch.Generator().manual_seed(0)
         shape = (batch_size, spec.channels, spec.image_size, spec.image_size)
-        made = [(torch.randn(shape, generator=random), torch.randint(classes, shape[:1], generator=random)) for _ in range(2)]
-        ready = Ready(tuple((images.to(runtime.device), labels.to(runtime.device)) for images, labels in made))
-        return self._fit(name, ready.epoch, model, runtime)
+        pairs = [(torch.randn(shape, generator=random), torch.randint(classes, shape[:1], generator=random)) for _ in range(2)]
+        batches = DeviceBatches(tuple((images.to(runtime.device), labels.to(runtime.device)) for images, labels in pairs))
+        return self._time_fit(name, batches.epoch, model, runtime)
 
-    def _load(self) -> tuple[StageSpeed, NDArray[np.uint8]]:
-        """Time reading and decoding in worker processes; also return the canvases of the files that were read, (n, C, S, S)."""
+    def _time_loading(self) -> tuple[StageSpeed, NDArray[np.uint8]]:
+        """Time reading and decoding in worker processes; return the speed and the canvases of the sample, (n, C, S, S)."""
         self.tell("timing load")
         records = self._sample()
         canvases: list[NDArray[np.uint8]] = []
-        began = self.meter.wall()
+        start = self.meter.wall()
         with (
             DecodingPool(self.source, self.job.header.preprocessing, self.job.config.data.workers, measured=False) as pool,
             closing(pool.blocks(cycle(records))) as blocks,
         ):
-            for block in blocks:  # once over all of them, if that is quick: the processes have started then, the files are warm
+            for block in blocks:  # a first pass, at most `seconds`, starts the processes and fills the disk cache
                 assert block.canvases is not None  # noqa: S101 (a geometry was given)
                 canvases.append(block.canvases)
-                if sum(map(len, canvases)) >= len(records) or self.meter.wall() - began > self.seconds:
+                if sum(map(len, canvases)) >= len(records) or self.meter.wall() - start > self.seconds:
                     break
             stage = time_portions((len(block.facts) for block in blocks), self.seconds, self.meter)
         return stage, np.concatenate(canvases)
 
     def _sample(self) -> Sequence[Record]:
-        """Up to `LOADED` training images, spread over all."""
+        """Return up to `LOAD_IMAGES` training images, spread over the train split."""
         chosen = self.job.dataset.of(TRAIN)
-        paths = {sample.path for sample in chosen[:: max(1, len(chosen) // LOADED)][:LOADED]}
+        paths = {sample.path for sample in chosen[:: max(1, len(chosen) // LOAD_IMAGES)][:LOAD_IMAGES]}
         return [record for record in self.source.records if record.path in paths]
 
-    def _between(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
-        """Time what `Batches` does with the canvases, one thing at a time."""
+    def _time_data_stages(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
+        """Time the three steps of `Batches` one by one: gathering canvases, augmenting and normalising them."""
         batches, device = self.job.batches, self.job.batches.device
-        settle = synchronizer(device)
+        synchronize = synchronizer(device)
         parts = max(1, len(rows) // batches.batch_size)
 
         def gathered() -> Iterator[Tensor]:
@@ -187,28 +187,28 @@ class TrainingBench:
             draws = torch.from_numpy(draw_numbers(batches.seed, number, keys)).to(device)
             return augment(images, draws, self.job.augmentation)
 
-        varied = augmented(0)
+        augmented_images = augmented(0)
         work: dict[str, Iterable[int]] = {
             "gather": (len(part) for part in gathered()),
             "augment": (len(augmented(number)) for number in count()),
-            "normalise": (len(batches.preprocess.normalise(varied)) for _ in count()),
+            "normalise": (len(batches.preprocess.normalise(augmented_images)) for _ in count()),
         }
         stages: dict[str, StageSpeed] = {}
         for name, portions in work.items():
             self.tell(f"timing {name}")
-            stages[name] = time_portions(portions, self.seconds, self.meter, settle)
+            stages[name] = time_portions(portions, self.seconds, self.meter, synchronize)
         return stages
 
-    def _validate(self) -> StageSpeed:
-        """Time validation on the val images, over and over."""
+    def _time_validation(self) -> StageSpeed:
+        """Time repeated validation on val."""
         self.tell("timing validate")
         job = self.job
         watch = Stopwatch(self.seconds, self.meter, synchronizer(job.runtime.device))
-        validate(job.model, Feed(job.val_batches.epoch, watch, self.meter.wall), job.runtime, len(job.header.classes))
+        validate(job.model, TimedEpochs(job.val_batches.epoch, watch, self.meter.wall), job.runtime, len(job.header.classes))
         return watch.stage
 
     def _trials(self) -> Iterator[Trial]:
-        """Time the step under settings that may be faster: another precision if one was forced, a larger batch if it is small."""
+        """Time the step with settings that may be faster: precision auto if it was set, a larger batch if the batch is small."""
         job, config, device = self.job, self.job.config, self.job.runtime.device
         spec = job.header.preprocessing
         if config.optim.precision != "auto" and not config.run.deterministic:
@@ -226,21 +226,21 @@ class TrainingBench:
             )
             if best.facts() != job.runtime.facts():
                 flag = "--precision auto"
-                yield Trial(flag, self._step(f"step with {flag}", best.prepare(copy.deepcopy(job.model)), best, size))
-        larger = LARGER * job.batches.batch_size
-        if job.batches.batch_size < SMALL_BATCH[device.type] and larger <= len(job.batches.rows):
+                yield Trial(flag, self._time_step(f"step with {flag}", best.prepare(copy.deepcopy(job.model)), best, size))
+        larger = TRIAL_FACTOR * job.batches.batch_size
+        if job.batches.batch_size < MIN_BATCH_SIZES[device.type] and larger <= len(job.batches.rows):
             flag = f"--batch-size {larger}"
             with suppress(torch.OutOfMemoryError):
-                yield Trial(flag, self._step(f"step with {flag}", job.model, job.runtime, larger))
+                yield Trial(flag, self._time_step(f"step with {flag}", job.model, job.runtime, larger))
 
     def _cache(self) -> str:
-        """Where the canvases are."""
+        """Return the location of the canvases: ram, disk or none, as the values of ``--cache``."""
         if isinstance(self.job.batches.canvases, StreamedCanvases):
             return "none"
         return "disk" if isinstance(self.job.batches.canvases, np.memmap) else "ram"
 
 
 def _spare_gpu(device: torch.device) -> str:
-    """Name a GPU that a training on `device` leaves idle."""
+    """Return the type of a GPU that a training on `device` leaves idle; empty without one."""
     best = choose_device("auto")
     return best.type if device.type == "cpu" and best.type != "cpu" else ""

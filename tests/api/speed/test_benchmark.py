@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from cnnkit.api.inference.target import find_target
-from cnnkit.api.speed.benchmark import Bench, _training_of
+from cnnkit.api.speed.benchmark import Bench, _offline_config
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
 from cnnkit.run_dir import RunDir
 from cnnkit.speed.stopwatch import Meter
 
-BRIEF = Bench(seconds=0.01)
+SHORT = Bench(seconds=0.01)
 
 
 def config(**settings):
@@ -23,8 +23,8 @@ def config(**settings):
     return resolve(by_section({"data": "digits", **small, **settings}))
 
 
-def test_data_alone_measures_the_training_and_the_untrained_network():
-    found = BRIEF.training(config())
+def test_data_alone_measures_a_training_and_its_untrained_network():
+    found = SHORT.training(config())
     assert found.training is not None
     assert found.training.arch == "custom-cnn"
     (model,) = found.models
@@ -35,17 +35,17 @@ def test_data_alone_measures_the_training_and_the_untrained_network():
 
 @pytest.mark.slow
 def test_a_run_is_measured_with_its_exports_and_its_training(trained_export):
-    found = BRIEF.model(find_target(None))
+    found = SHORT.model(find_target(None))
     assert [Path(model.file).name for model in found.models] == ["best.safetensors", "model.onnx"]
     assert found.training is not None
     assert found.training.batch_size == 16
-    alone = BRIEF.model(find_target(trained_export))
+    alone = SHORT.model(find_target(trained_export))
     assert alone.training is None
     assert [model.format for model in alone.models] == ["onnx"]
 
 
 def test_other_data_measures_the_model_alone(trained):
-    found = BRIEF.model(find_target(None), data="digits")
+    found = SHORT.model(find_target(None), data="digits")
     assert found.training is None
     assert [model.images for model in found.models] == ["digits"]
 
@@ -53,23 +53,23 @@ def test_other_data_measures_the_model_alone(trained):
 def test_a_lone_file_needs_images(trained):
     lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
     with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory.*--data FOLDER"):
-        BRIEF.model(find_target(lone))
+        SHORT.model(find_target(lone))
 
 
-def test_a_busy_machine_is_said():
+def test_a_busy_machine_gives_a_note():
     busy = iter([0.0, 1e9])
-    found = replace(BRIEF, meter=Meter(machine=lambda: next(busy))).training(config())
+    found = replace(SHORT, meter=Meter(machine=lambda: next(busy))).training(config())
     assert found.busy_share == 1
     assert "other programs used 100 % of the processors" in found.notes[-1]
 
 
-def test_training_again_downloads_nothing(trained):
+def test_the_training_of_a_run_is_measured_without_downloads(trained):
     file = trained.run / "config.json"
     record = json.loads(file.read_text())
     record["config"]["model"]["weights"] = "pretrained"
     record["config"]["data"].update(download=True, split_file="elsewhere/split.csv")
     file.write_text(json.dumps(record))
-    again = _training_of(RunDir(trained.run), trained.run / "best.safetensors")
+    again = _offline_config(RunDir(trained.run), trained.run / "best.safetensors")
     assert again.model.weights == str(trained.run / "best.safetensors")
     assert again.data.data == str(trained.data)
     assert again.data.split_file == trained.run / "split.csv"
