@@ -40,7 +40,7 @@ def brightness() -> Callable[..., BrightnessClassifier]:
 
 @pytest.fixture
 def gray_images(tmp_path: Path) -> Callable[..., list[Path]]:
-    """Return a function that writes one PNG per gray level: ``gray_images(10, 200, folder="odd")`` writes odd/0-10.png and odd/1-200.png."""
+    """Return a function that writes a PNG per gray level: ``gray_images(10, 200, folder="odd")`` makes odd/0-10.png and odd/1-200.png."""
 
     def write(*levels: int, folder: str = "gray") -> list[Path]:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from cnnkit.speed.stopwatch import Meter, time_portions
 from cnnkit.speed.values import Latency, ModelSpeed
 
 MAX_IMAGE_BYTES = 256_000_000  # of decoded images in memory: 64 photos of 4 MB
-MIN_SINGLE_IMAGES = 20  # timed one by one; the 95th percentile of fewer images is their maximum
+MIN_SINGLE_IMAGES = 20  # timed one by one; the 95th percentile of fewer images is nearly their maximum
 WARM_UP_IMAGES = 3
 
 

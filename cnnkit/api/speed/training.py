@@ -208,7 +208,7 @@ class TrainingBench:
         return watch.stage
 
     def _trials(self) -> Iterator[Trial]:
-        """Time the step with settings that may be faster: precision auto if it was set, a larger batch if the batch is small."""
+        """Time the step with settings that may be faster: precision auto instead of a fixed one, a larger batch if the batch is small."""
         job, config, device = self.job, self.job.config, self.job.runtime.device
         spec = job.header.preprocessing
         if config.optim.precision != "auto" and not config.run.deterministic:
