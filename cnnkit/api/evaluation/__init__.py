@@ -1,1 +1,1 @@
-"""Evaluation, comparison and the rules that validation images give a model."""
+"""Evaluation, comparison, and the rules of a model, fitted on validation images."""

@@ -45,7 +45,7 @@ def decide(
     if target.path.suffix != ".safetensors":
         raise ModelFileError(
             f"--model {target.path}: an exported file keeps the rules it was exported with; "
-            f"set the rules in the original model and export it again: cnnkit export --model RUN"
+            f"set the rules in the original model and export it again: cnnkit export --onnx --model RUN"
         )
     header = read_header(target.path)
     changed: dict[str, object] = {"abstention": None} if abstain_risk == "none" else {}

@@ -1,4 +1,4 @@
-"""The stored evaluation of a run: read from its folder if it describes the current model, made anew otherwise."""
+"""The stored evaluation of a run: read from its folder if it describes the current model, otherwise made now."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
         raise ModelFileError(
             f"{directory.path}: this run is finished; start a new run from its weights: cnnkit train --weights {directory.best}"
         )
-    runtime = Runtime.from_facts(record.runtime.model_dump(), "as before")
+    runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
     job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)

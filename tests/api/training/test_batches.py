@@ -31,7 +31,7 @@ def batches(images: TrainingImages, **changed: Any) -> TrainingBatches:
     return make_batches(images, CPU, **given)
 
 
-def test_train_is_shuffled_and_augmented_but_val_and_plain_are_in_order_and_plain(image_folder, loaded):
+def test_train_is_shuffled_and_augmented_but_val_and_plain_are_neither(image_folder, loaded):
     images = loaded(image_folder(images=12))
     made = batches(images)
     assert (made.train.steps, made.train.batch_size, made.train.seed, made.train.classes) == (2, 16, 3, 3)

@@ -15,7 +15,7 @@ from cnnkit.model.weights import WeightsReport
 SPEC = Preprocessing(image_size=2, channels=1, mean=(0.0,), std=(1.0,))
 
 
-class Initialised(nn.Module):
+class ImageRecorder(nn.Module):
     """A network that initialises from images and keeps them."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ def images() -> Batches:
 
 
 def test_a_network_initialises_from_normalised_images_spread_over_train(images, monkeypatch):
-    network = Initialised()
+    network = ImageRecorder()
     assert isinstance(network, StartsFromImages)
     assert start_from_images(network, None, images, 3) is None
     (shown,) = network.shown
@@ -59,7 +59,7 @@ def test_a_network_initialises_from_normalised_images_spread_over_train(images, 
 
 
 def test_a_network_with_weights_is_not_initialised_from_images(images):
-    network = Initialised()
+    network = ImageRecorder()
     report = WeightsReport(loaded=1, skipped=(), missing=(), unexpected=())
     assert start_from_images(network, report, images, 3) is None
     assert network.shown == []

@@ -30,7 +30,7 @@ def test_the_newest_run_continues_after_its_last_epoch_with_its_settings(stopped
     assert job.run.path == Path("runs/001-custom-cnn")
     assert job.state.epoch == 1
     assert job.config.optim == stopped.config.optim
-    assert (job.config.run.seed, job.runtime.precision, job.runtime.reason) == (7, "fp32", "as before")
+    assert (job.config.run.seed, job.runtime.precision, job.runtime.reason) == (7, "fp32", "as recorded")
     saved = stopped.model.state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in job.model.state_dict().items())
     assert [epoch.epoch for epoch in job.epochs()] == [2, 3]
