@@ -65,6 +65,9 @@ class DataConfig(Section):
         metavar="COLUMN|REGEX",
     )
     classes: Words = setting((), "Use these classes only, separated by commas. Default: all classes.", metavar="A,B")
+    min_images: int = setting(
+        0, "Leave out classes with fewer images, copies and groups counted once. 0 leaves out none.", metavar="N", ge=0
+    )
     balance: Literal["none", "weights", "sampler"] = setting(
         "none", "Against imbalance: weights weighs the loss by inverse class frequency, sampler draws all classes equally often."
     )

@@ -23,8 +23,10 @@ from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
 from cnnkit.data.split.grouping import assign_groups
-from cnnkit.data.split.split import NO_PAIRS, Sample, assign_splits, hash_position
+from cnnkit.data.split.quotas import hash_position
+from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.split.units import NO_PAIRS
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.data.store.store import open_thumbnails
 from cnnkit.errors import DataError, closest, listed
@@ -95,7 +97,7 @@ class Dataset:
 
 def _thinning_key(sample: Sample, seed: int) -> tuple[float, str]:
     """Return the sort key of an image in `Dataset.thinned`."""
-    return hash_position(seed, sample.group if sample.group is not None else sample.sha256), sample.path
+    return hash_position(seed, sample.unit), sample.path
 
 
 def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
@@ -199,13 +201,26 @@ def _split_dataset(
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
     near = near_copies(store)
     kept_near = np.searchsorted(good, near)  # from rows of the store to indices of `kept`
-    assigned = assign_splits(kept, hashes, config.split, seed, near=kept_near, pinned=pins)
+    assigned = assign_splits(kept, hashes, config.split, seed, near=kept_near, pinned=pins, min_images=config.min_images)
+    classes = large_classes(classes, assigned.left_out, config.min_images)
     samples = tuple(
-        Sample(record.path, record.label, split, content, int(row), record.group)
-        for record, split, content, row in zip(kept, assigned.splits, hashes, good, strict=True)
+        Sample(record.path, record.label, split, content, int(row), unit)
+        for record, split, content, row, unit in zip(kept, assigned.splits, hashes, good, assigned.units, strict=True)
+        if split
     )
     notes = (*source.notes, *pin_notes, *assigned.notes, *check_splits(samples, classes))
     return Dataset(samples, classes, store, bad, notes, near)
+
+
+def large_classes(classes: Sequence[str], left_out: Sequence[str], min_images: int) -> tuple[str, ...]:
+    """Return the classes without those that ``--min-images`` leaves out; raises `DataError` if fewer than two are left."""
+    kept = tuple(name for name in classes if name not in left_out)
+    if len(kept) < 2:  # noqa: PLR2004 (a classifier needs two classes)
+        raise DataError(
+            f"--min-images {min_images}: {len(kept)} of {len(classes)} classes have as many images, copies and groups counted once; "
+            f"a classifier needs at least two: lower it, or add images"
+        )
+    return kept
 
 
 def near_copies(store: Scan) -> NDArray[np.int64]:

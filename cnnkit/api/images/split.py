@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.dataset import check_splits, load_dataset, select_classes
+from cnnkit.data.dataset import check_splits, large_classes, load_dataset, select_classes
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import Sample, assign_splits
@@ -64,10 +65,14 @@ def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sampl
     records = assign_groups(records, config.group_by)
     paths = [record.path for record in records]
     pins, pin_notes = read_pins(config.split_file, records, [""] * len(records)) if config.split_file else (None, ())
-    sides = assign_splits(records, paths, config.split, seed, pinned=pins)
+    keys = [hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest() for path in paths]
+    assigned = assign_splits(records, keys, config.split, seed, pinned=pins, min_images=config.min_images)
+    classes = large_classes(classes, assigned.left_out, config.min_images)
     samples = tuple(
-        Sample(record.path, record.label, side, "", row) for row, (record, side) in enumerate(zip(records, sides.splits, strict=True))
+        Sample(record.path, record.label, split, "", row, unit)
+        for row, (record, split, unit) in enumerate(zip(records, assigned.splits, assigned.units, strict=True))
+        if split
     )
     warning = "no image was opened: copies may stand on several sides, and files that cannot be read are counted"
     named = name_notes(source, records, config.classes)
-    return samples, classes, (*source.notes, warning, *pin_notes, *sides.notes, *named, *check_splits(samples, classes))
+    return samples, classes, (*source.notes, warning, *pin_notes, *assigned.notes, *named, *check_splits(samples, classes))

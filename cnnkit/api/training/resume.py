@@ -13,7 +13,7 @@ from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import load_state
 from cnnkit.errors import DataError, ModelFileError
-from cnnkit.run_dir import RunDir, find_run, newest
+from cnnkit.run_dir import SPLIT_COLUMNS, RunDir, find_run, newest
 
 
 def resume(run: str | Path | None = None, *, progress: Progress | None = None) -> TrainingJob:
@@ -41,16 +41,15 @@ def recorded_config(run: RunDir) -> TrainConfig:
     """Return the settings of a run, with absolute paths of data and split file."""
     record = run.read_record()
     config = record.config
-    paths: dict[str, Any] = {"data": record.data.location}
-    if config.data.split_file:
-        paths["split_file"] = run.split_file  # the copy in the run; the file of the user may have changed
+    # The split.csv of the run holds the split, whatever --split-file, added images or a later method of splitting would say now.
+    paths: dict[str, Any] = {"data": record.data.location, "split_file": run.split_file}
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:
     """Raise `DataError` if an image, its label or its split has changed since the start of the run."""
-    recorded = {row["path"]: row for row in run.read_split()}
-    current = {row["path"]: dict(row) for row in split_rows(job.dataset.samples)}
+    recorded = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in run.read_split()}
+    current = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in split_rows(job.dataset.samples)}
     changed = [path for path in recorded.keys() | current.keys() if recorded.get(path) != current.get(path)]
     if changed:
         raise DataError(

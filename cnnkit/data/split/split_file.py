@@ -11,12 +11,12 @@ from cnnkit.data.split.split import Sample
 from cnnkit.errors import DataError
 from cnnkit.files import csv_text
 
-COLUMNS = ("path", "label", "split", "sha256")
+COLUMNS = ("path", "label", "split", "sha256", "unit")
 
 
 def split_rows(samples: Sequence[Sample]) -> list[dict[str, str]]:
     """Return the rows of split.csv."""
-    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256} for s in samples]
+    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256, "unit": s.unit} for s in samples]
 
 
 def split_text(samples: Sequence[Sample]) -> str:

@@ -81,7 +81,7 @@ def test_a_split_of_the_source_is_not_overruled(file: Path) -> None:
 
 
 def test_a_written_table_is_read_again(file: Path) -> None:
-    samples = [Sample("a,b/1.jpg", "a,b", "test", "0" * 64, 0), Sample('c"/2.jpg', 'c"', "train", "1" * 64, 1)]
+    samples = [Sample("a,b/1.jpg", "a,b", "test", "0" * 64, 0, "p1"), Sample('c"/2.jpg', 'c"', "train", "1" * 64, 1, "p2")]
     file.write_text(split_text(samples), "utf-8", newline="")
     records = [Record(sample.path, sample.label) for sample in samples]
     assert read_pins(file, records, ["", ""]) == (["test", "train"], ())
