@@ -65,7 +65,7 @@ class RunDir:
 
     @property
     def split_file(self) -> Path:
-        """split.csv, with ``path,label,split,sha256`` of every image used."""
+        """split.csv, with ``path,label,split,sha256,unit`` of every image used."""
         return self.path / "split.csv"
 
     @property

@@ -22,7 +22,7 @@ def test_the_table_counts_the_rows_of_the_file(cli, image_folder, read_rows):
     assert result.code == 0, result.err
     assert "60 images in here/split.csv" in result.out
     rows = read_rows("here/split.csv")
-    assert list(rows[0])[:4] == ["path", "label", "split", "sha256"]
+    assert list(rows[0]) == ["path", "label", "split", "sha256", "unit"]
     counts = Counter((row["label"], row["split"]) for row in rows)
     for line in result.out.splitlines():
         words = line.split()

@@ -26,7 +26,7 @@ def test_a_run_directory_has_the_documented_files(cli, image_folder, read_rows):
     ]
     assert [row["epoch"] for row in history] == ["1", "2"]
     rows = read_rows(run / "split.csv")
-    assert list(rows[0]) == ["path", "label", "split", "sha256"]
+    assert list(rows[0]) == ["path", "label", "split", "sha256", "unit"]
     assert len(rows) == 36
     assert all(not Path(row["path"]).is_absolute() and (data / row["path"]).is_file() for row in rows)
     config = json.loads((run / "config.json").read_text())
@@ -38,10 +38,10 @@ def test_a_run_directory_has_the_documented_files(cli, image_folder, read_rows):
 def test_the_screen_shows_the_training_and_the_next_command(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL)
     assert "custom-cnn" in result.err
-    assert "36 images (train 25, val 5, test 6)" in result.err
+    assert "36 images (train 24, val 6, test 6)" in result.err
     assert "1/1" in result.err
     assert "kept epoch 1 of 1, best by val_loss" in result.out
-    assert "probabilities not calibrated: val has 5 images, and a temperature needs at least 100; ECE " in result.out
+    assert "probabilities not calibrated: val has 6 images, and a temperature needs at least 100; ECE " in result.out
     assert "next: cnnkit eval --confusion" in result.out
     assert "\x1b" not in result.out + result.err  # a pipe gets plain text
 
@@ -51,7 +51,7 @@ def test_json_is_one_document_and_nothing_else_on_stdout(cli, image_folder):
     document = result.json()
     assert document["best"]["epoch"] == 1
     assert Path(document["model"]).is_file()
-    assert (document["temperature"], document["calibration"]["n"]) == (1.0, 5)
+    assert (document["temperature"], document["calibration"]["n"]) == (1.0, 6)
 
 
 def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read_rows):
@@ -97,7 +97,7 @@ def test_the_values_of_auto_are_printed(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--epochs", 1, *SMALL, "--lr", "auto", "--batch-size", "auto")
     assert result.code == 0, result.err
     assert "batches of 32; best epoch by" in result.err
-    assert "note    --batch-size auto: batches of 32 (with 25 training images, larger batches leave fewer than" in result.err
+    assert "note    --batch-size auto: batches of 32 (with 24 training images, larger batches leave fewer than" in result.err
     said = result.err.split("steps suggests ")[1].split()[0]
     assert f"adamw, lr {said}, batches of 32" in result.err
 
@@ -134,7 +134,7 @@ def test_a_single_class_is_an_error(cli, image_folder):
 def test_a_class_with_one_image_is_an_error(cli, image_folder):
     result = cli("train", "--data", image_folder(classes={"ants": 5, "bees": 1}))
     assert result.code == 2
-    assert "class 'bees' has 1 image; expected at least 3, one each for train, val, test" in result.err
+    assert "1 class has too few images for train, val, test: 'bees' (1 image); add images" in result.err
 
 
 def test_unreadable_images_are_named_skipped_and_recorded(cli, image_folder):
@@ -207,7 +207,7 @@ def test_dry_run_writes_no_run(cli, image_folder):
     result = cli("train", "--data", image_folder(images=12), "--dry-run", *SMALL)
     assert result.code == 0
     assert "dry run: nothing was trained" in result.err
-    assert cli("train", "--data", Path("images"), "--dry-run", "--json", *SMALL).json()["images"] == {"train": 25, "val": 5, "test": 6}
+    assert cli("train", "--data", Path("images"), "--dry-run", "--json", *SMALL).json()["images"] == {"train": 24, "val": 6, "test": 6}
     assert not Path("runs").exists()
 
 

@@ -56,7 +56,7 @@ def test_derived_properties_are_computed_once_and_again_for_other_images(image_f
     dataset = load(image_folder({"ants": 20, "bees": 20}))
     again = dataset.stored_in(dataset.store)
     assert (vars(again).get("split_text"), again) == (None, dataset)
-    assert dataset.split_text.splitlines()[0] == "path,label,split,sha256"
+    assert dataset.split_text.splitlines()[0] == "path,label,split,sha256,unit"
     assert dataset.stored_in(dataset.store).split_text is dataset.split_text
     fewer = dataset.thinned(0.5, 0)
     assert len(fewer.split_text.splitlines()) == 1 + len(fewer.samples) < 1 + len(dataset.samples)

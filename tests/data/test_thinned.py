@@ -50,8 +50,8 @@ def test_images_of_one_group_stay_together(image_folder):
     dataset = load_dataset(open_source(str(root), group_by=config.group_by), config, None, 0)
     half = dataset.thinned(0.5, 0)
     for name in ("ants", "bees"):
-        groups = Counter(s.group for s in half.samples if s.split == "train" and s.label == name)
-        whole = Counter(s.group for s in dataset.samples if s.split == "train" and s.label == name)
+        groups = Counter(s.unit for s in half.samples if s.split == "train" and s.label == name)
+        whole = Counter(s.unit for s in dataset.samples if s.split == "train" and s.label == name)
         assert sum(groups[group] < whole[group] for group in groups) <= 1
         assert len(groups) <= len(whole) / 2 + 1
 

@@ -38,7 +38,7 @@ def divide(
     by: Literal["content", "path"] = "content",
     progress: Progress | None = None,
 ) -> Division:
-    """Divide the images of ``config.data`` as `cnnkit train` would, and write ``path,label,split,sha256`` to `out`.
+    """Divide the images of ``config.data`` as `cnnkit train` would, and write ``path,label,split,sha256,unit`` to `out`.
 
     `by` ``path`` opens no image: it takes seconds for a million rows, but knows no copies, and counts unreadable files.
     Raises `DataError` as `cnnkit.data.dataset.load_dataset` does.

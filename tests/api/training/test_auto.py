@@ -107,7 +107,7 @@ def test_progress_counts_read_images_then_trained_images(data):
     calls: list[tuple[int, int]] = []
     prepare(settings(data, lr="auto"), progress=lambda done, total: calls.append((done, total)))
     assert (36, 36) in calls
-    assert calls[-1][1] == round(100 * 25 / 2)  # 100 steps of 25 images in two batches
+    assert calls[-1][1] == round(100 * 24 / 2)  # 100 steps of 24 images in two batches
 
 
 # --- the batch size ---------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_the_batch_size_is_found_and_recorded(data, monkeypatch):
     monkeypatch.setattr(auto_module, "choose_batch_size", choose)
     made = job(data, batch_size="auto", accumulate=2)
     assert made.batches.batch_size == made.optim.batch_size == made.config.optim.batch_size == 8
-    assert (given["image_shape"], given["classes"], given["images"]) == ((3, 32, 32), 3, 25)
+    assert (given["image_shape"], given["classes"], given["images"]) == ((3, 32, 32), 3, 24)
     assert given["free"] > 0
     assert made.notes[-2:] == (
         "--batch-size auto: batches of 8 (it is fast)",
@@ -135,7 +135,7 @@ def test_the_batch_size_is_found_and_recorded(data, monkeypatch):
 def test_few_images_make_small_batches_without_a_trial(data):
     made = prepare(settings(data, batch_size="auto", lr="auto"), dry_run=True)
     assert made.batches.batch_size == 32
-    assert "--batch-size auto: batches of 32 (with 25 training images, larger batches leave fewer than 16 steps per epoch)" in made.notes
+    assert "--batch-size auto: batches of 32 (with 24 training images, larger batches leave fewer than 16 steps per epoch)" in made.notes
 
 
 def test_the_presumed_batch_size_is_the_requested_one_or_a_possible_default():

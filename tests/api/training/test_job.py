@@ -61,7 +61,7 @@ def test_a_changed_image_stops_a_streamed_training_that_resume_continues(image_f
 
 def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small_config):
     made = prepare(small_config(image_folder(images=12), epochs=2))
-    assert made.counts == {"train": 25, "val": 5, "test": 6}
+    assert made.counts == {"train": 24, "val": 6, "test": 6}
     assert not list(Path("runs").iterdir())
     epochs = made.epochs()
     next(epochs)

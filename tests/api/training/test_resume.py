@@ -77,7 +77,7 @@ def test_the_recorded_settings_hold_absolute_paths(stopped, tmp_path, monkeypatc
     config = recorded_config(run)
     assert Path(config.data.data) == tmp_path / "images"
     assert (config.run.seed, config.optim.epochs, config.model.set) == (7, 3, ("width=8", "blocks=2", "dense=32"))
-    assert config.data.split_file is None
+    assert config.data.split_file == run.split_file
 
 
 def test_a_split_file_survives_a_resume_from_another_folder(image_folder, small_config, tmp_path, monkeypatch):
