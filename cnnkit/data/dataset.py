@@ -204,7 +204,7 @@ def _split_dataset(
     assigned = assign_splits(kept, hashes, config.split, seed, near=kept_near, pinned=pins, min_images=config.min_images)
     classes = large_classes(classes, assigned.left_out, config.min_images)
     samples = tuple(
-        Sample(record.path, record.label, split, content, int(row), unit)
+        Sample(record.path, record.label, split, content, int(row), unit, record.group)
         for record, split, content, row, unit in zip(kept, assigned.splits, hashes, good, assigned.units, strict=True)
         if split
     )

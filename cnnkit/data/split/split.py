@@ -24,7 +24,7 @@ MAX_NAMED = 50  # small classes in an error: the user decides about each of them
 
 
 class Sample(NamedTuple):
-    """One readable image with its split and unit: a row of split.csv, with its `row` in the store."""
+    """One readable image with its split and unit: a row of split.csv, with its `row` in the store and its `group` in the source."""
 
     path: str
     label: str
@@ -32,6 +32,7 @@ class Sample(NamedTuple):
     sha256: str
     row: int
     unit: str
+    group: str | None = None
 
 
 @dataclass(frozen=True)
