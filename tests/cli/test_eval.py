@@ -18,7 +18,7 @@ def test_eval_takes_the_newest_run_and_says_so(cli, trained):
     result = cli("eval", "--confusion")
     assert result.code == 0, result.err
     assert "runs/001-custom-cnn/best.safetensors (the newest finished run)" in result.err
-    assert "test: 11 images, 3 classes" in result.out
+    assert "test: 9 images, 3 classes" in result.out
     assert "95 % interval" in result.out
     assert "predicted →" in result.out
 
@@ -41,7 +41,7 @@ def test_every_number_on_screen_is_in_a_file(cli, trained):
         assert document[key] == metrics[key]
     assert document["classes"] == ["ants", "bees", "wasps"]
     assert np.trace(document["confusion"]) / document["n"] == pytest.approx(metrics["accuracy"]["value"])
-    assert (folder / "report.txt").read_text().startswith("test: 11 images")
+    assert (folder / "report.txt").read_text().startswith("test: 9 images")
 
 
 def test_predictions_and_confusion_agree_with_the_metrics(cli, trained, read_rows):
@@ -85,7 +85,7 @@ def test_with_a_temperature_the_training_figures_are_those_without_it(cli, train
 def test_eval_says_what_the_temperature_does(cli, trained):
     result = cli("eval")
     assert "calibration error (ECE) " in result.out
-    assert "temperature 1: val has 12 images, and a temperature needs at least 100" in " ".join(result.out.split())
+    assert "temperature 1: val has 9 images, and a temperature needs at least 100" in " ".join(result.out.split())
     best = trained.run / "best.safetensors"
     rewrite_header(best, read_header(best).model_copy(update={"temperature": 1.5}))
     result = cli("eval")
@@ -249,7 +249,7 @@ def test_min_accuracy_is_checked_after_the_files_are_written(cli, trained, monke
     missed = cli("eval", "--json", "--min-accuracy", 0.5)
     assert missed.code == 1
     assert "error   too low" in missed.err
-    assert missed.json()["n"] == 11
+    assert missed.json()["n"] == 9
     assert (trained.run / "eval/test/metrics.json").is_file()
 
 
@@ -284,12 +284,12 @@ def test_top_k_must_be_less_than_the_number_of_classes(cli, trained):
 def test_the_colour_baseline_is_the_same_with_and_without_the_store(cli, trained, tmp_path, monkeypatch):
     warm = cli("eval", "--json").json()["baselines"]
     assert [one["name"] for one in warm] == ["majority", "colour-histogram"]
-    assert warm[1]["trained_on"] == 37
+    assert warm[1]["trained_on"] == 42
     assert warm[1]["accuracy"]["value"] > 0.5, "the classes of these images have hues of their own"
-    assert "colours alone (37 training images)" in cli("eval").out
+    assert "colours alone (42 training images)" in cli("eval").out
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))
     assert cli("eval", "--json").json()["baselines"] == warm
-    assert [one.images for one in stores()] == [11], "what is not evaluated is not decoded for the store"
+    assert [one.images for one in stores()] == [9], "what is not evaluated is not decoded for the store"
     assert [one["name"] for one in cli("eval", "--split", "train", "--json").json()["baselines"]] == ["majority"]
 
 

@@ -13,7 +13,7 @@ def test_export_is_checked_on_validation_images_and_kept(cli, trained):
     assert result.code == 0, result.err
     assert "top-1 agreement 100.00 %" in result.out
     parity = json.loads((trained.run / "export/parity.json").read_text())
-    assert parity["n"] == 12
+    assert parity["n"] == 9
     assert parity["top1_agreement"] == 1.0
     assert parity["max_abs_probability_difference"] < 1e-4
     assert sorted(path.name for path in (trained.run / "export").iterdir()) == ["model.onnx", "parity.json"]

@@ -24,7 +24,7 @@ def test_a_run_has_its_model_and_its_training(cli, trained):
     assert "custom-cnn with width=8, blocks=2, dense=32, dropout=0.1" in shown
     assert "classes 3: ants, bees, wasps" in shown
     assert "preprocessing 32 px; channels 3, resize_mode crop" in shown
-    assert "(train 37, val 12, test 11)" in shown
+    assert "(train 42, val 9, test 9)" in shown
     assert "recipe default, seed 0" in shown
     assert "runs/001-custom-cnn: finished" in shown
     assert "the newest finished run" in result.err

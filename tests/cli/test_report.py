@@ -16,7 +16,7 @@ def test_a_run_without_an_evaluation_is_evaluated_with_a_note(cli, trained):
     source = (trained.run / "report.html").read_text("utf-8")
     for part in ("Result", "Confusions", "Classes", "Training", "Data", "Model", "How to repeat it"):
         assert f">{part}</h2>" in source
-    assert "11 test images right" in source
+    assert "9 test images right" in source
     assert "bees/broken.jpg" in source  # the doctor's finding
     assert (trained.run / "curves.png").is_file()
 
@@ -27,9 +27,9 @@ def test_the_page_has_the_figures_of_the_stored_evaluation(cli, trained):
     assert (facts["split"], facts["evaluated_now"], facts["evaluation_seconds"]) == ("test", False, 0)
     assert facts["bytes"] == (trained.run / "report.html").stat().st_size
     assert facts["findings"] >= 1
-    assert facts["heat_maps"] == 11  # one for each test image
+    assert facts["heat_maps"] == 9  # one for each test image
     source = (trained.run / "report.html").read_text("utf-8")
-    assert f"{100 * metrics['accuracy']['value']:.1f} % of 11 test images right" in source
+    assert f"{100 * metrics['accuracy']['value']:.1f} % of 9 test images right" in source
     assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
 
 
@@ -64,7 +64,7 @@ def test_without_the_images_the_page_has_its_figures(cli, trained, monkeypatch):
     assert "without pictures: the images of" in result.err
     source = (trained.run / "report.html").read_text("utf-8")
     assert "without pictures" in source
-    assert "11 test images right" in source
+    assert "9 test images right" in source
 
 
 def test_without_images_and_evaluation_the_page_has_the_training(cli, trained):

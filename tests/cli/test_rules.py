@@ -72,7 +72,7 @@ def test_a_risk_that_val_cannot_show_is_an_error_with_the_possible_risk(cli, tra
 def test_json_and_file_have_the_same_table(cli, trained):
     result = cli("eval", "--json")
     rows = result.json()["risk_coverage"]
-    assert [row["answered"] for row in rows] == [11, 11, 10, 9, 8, 6]
+    assert [row["answered"] for row in rows] == [9, 9, 9, 8, 7, 5]
     assert rows[0]["risk"]["value"] == pytest.approx(1 - result.json()["accuracy"]["value"])
     assert json.loads((trained.run / "eval/test/metrics.json").read_text())["risk_coverage"] == rows
     assert "Predictions for the surest images alone" in (trained.run / "eval/test/report.txt").read_text()

@@ -92,7 +92,7 @@ def test_the_rules_are_fitted_on_the_val_images_of_the_run(trained):
     header = read_header(trained.run / "best.safetensors")
     assert header.abstention is not None
     assert header.label_sets is not None
-    assert (header.abstention.n, header.label_sets.n, header.label_sets.split) == (12, 12, "val")
+    assert (header.abstention.n, header.label_sets.n, header.label_sets.split) == (9, 9, "val")
 
 
 def test_exported_files_are_outdated_and_keep_their_rules(trained):

@@ -93,7 +93,7 @@ def test_a_model_file_is_watched_on_its_canvases(trained):
     np.testing.assert_array_equal(watch.answers(classifier, images), classifier.probabilities(images))
     found = watch.result()
     assert found is not None
-    assert (found.n, found.reference) == (MIN_IMAGES, 12)
+    assert (found.n, found.reference) == (MIN_IMAGES, 9)
     looks = appearance(classifier.canvases(images).numpy())
     medians = {shift.feature: shift.median for shift in found.shifts}
     assert medians["brightness"] == pytest.approx(np.median(looks[:, 0]))

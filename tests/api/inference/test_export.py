@@ -45,11 +45,11 @@ def test_a_run_keeps_the_exported_file_and_its_parity_on_val(trained):
     found = export(trained.run, to="toy")
     assert found.path == trained.run / "export/model.toy"
     assert fingerprint(found.path) == fingerprint(trained.run / "best.safetensors")
-    assert (found.parity.n, found.parity.top1_agreement, found.images) == (12, 1.0, f"val images of {trained.data}")
+    assert (found.parity.n, found.parity.top1_agreement, found.images) == (9, 1.0, f"val images of {trained.data}")
     assert found.target.run is not None
     parity = json.loads((trained.run / "export/parity.json").read_text())
     assert parity == {**found.parity.to_dict(), "images": found.images, "file": "model.toy"}
-    assert CountingClassifier.predicted == 12
+    assert CountingClassifier.predicted == 9
 
 
 def test_the_newest_run_is_exported_to_the_given_file(trained, tmp_path):
@@ -80,7 +80,7 @@ def test_a_model_file_without_a_run_is_checked_on_sample_photographs(trained, tm
 
 def test_a_file_with_different_predictions_is_not_kept(trained, monkeypatch):
     monkeypatch.setattr(CountingClassifier, "probabilities", lambda _, images: np.eye(3, dtype=np.float32)[np.zeros(len(images), np.int64)])
-    with pytest.raises(CheckFailedError, match="12 images"):
+    with pytest.raises(CheckFailedError, match="9 images"):
         export(trained.run, to="toy")
     assert list((trained.run / "export").iterdir()) == []
 

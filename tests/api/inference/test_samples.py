@@ -71,7 +71,7 @@ def test_missing_images_are_counted_with_one_example(run, trained, tmp_path):
     for path in gone:
         (tmp_path / "copy" / path).unlink()
     with pytest.raises(
-        DataError, match=rf"2 of 11 test images are missing, such as {gone[0]}; restore them, or name other data with --data"
+        DataError, match=rf"2 of 9 test images are missing, such as {gone[0]}; restore them, or name other data with --data"
     ):
         run_samples(run, None)
 

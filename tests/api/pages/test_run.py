@@ -26,7 +26,7 @@ def test_the_page_in_the_run_agrees_with_the_report(trained):
     assert (found.path, found.split, found.target.chosen) == (Path("runs/001-custom-cnn/report.html"), "test", True)
     assert found.pictures == source.count("<img ")
     assert found.bytes == (trained.run / "report.html").stat().st_size
-    assert (found.heat_maps, found.fresh) == (11, True)  # of each of the few test images
+    assert (found.heat_maps, found.fresh) == (9, True)  # of each of the few test images
     assert found.findings is not None
     assert found.findings >= 1
     assert found.notes == ("evaluated just now on test, now opened 1 time: the run had no evaluation of this model",)
@@ -42,7 +42,7 @@ def test_a_stored_evaluation_is_used(trained):
     found = report(trained.run, split="val", out=trained.run / "deep/page.html")
     assert (found.split, found.fresh, found.evaluation_seconds, found.notes) == ("val", False, 0, ())
     source = (trained.run / "deep/page.html").read_text("utf-8")
-    assert f"{100 * figures.report.accuracy.value:.1f} % of 12 val images right" in source
+    assert f"{100 * figures.report.accuracy.value:.1f} % of 9 val images right" in source
     assert not (trained.run / "report.html").exists()
     assert not (trained.run / "eval/test").exists()
 
@@ -66,7 +66,7 @@ def test_without_a_network_there_are_no_heat_maps(trained, monkeypatch):
     monkeypatch.setattr(room, "load_model", broken)
     found = report(trained.run)
     assert (found.heat_maps, found.notes) == (0, ("without heat maps: its package is gone",))
-    assert found.pictures > 11
+    assert found.pictures > 9
 
 
 def test_a_network_that_cannot_be_explained_is_a_note(trained, monkeypatch):
@@ -103,7 +103,7 @@ def test_images_are_counted_by_class_and_split(trained):
     rows = run.read_split()
     counts = room._counts(rows, ["ants", "bees", "wasps"])
     assert sum(counts["bees"].values()) == 20
-    assert sum(of["test"] for of in counts.values()) == 11
+    assert sum(of["test"] for of in counts.values()) == 9
     training = room._training(rows, ["ants", "bees", "wasps"])
     assert [len(training[label]) for label in range(3)] == [of["train"] for of in counts.values()]
     assert all(path.startswith("wasps/") for path in training[2])
