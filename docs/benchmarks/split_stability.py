@@ -21,7 +21,7 @@ SHARES = (0.7, 0.15, 0.15)
 SIZES = (100, 1000, 10_000)  # images of a class
 
 
-def images(number: int, start: int, grouped: bool, random: np.random.Generator) -> list[Record]:
+def images(number: int, start: int, random: np.random.Generator, *, grouped: bool) -> list[Record]:
     """Return `number` records of each of two classes, with groups of 1 to 6 images if `grouped`."""
     records = []
     for label in "ab":
@@ -37,10 +37,10 @@ def split(records: list[Record], seed: int) -> list[str]:
     return assign_splits(records, keys, SHARES, seed).splits
 
 
-def moved(number: int, grouped: bool, seed: int) -> float:
+def moved(number: int, seed: int, *, grouped: bool) -> float:
     """Return the share of the first images that change their split when a tenth is added."""
     random = np.random.default_rng(seed)
-    old, new = images(number, 0, grouped, random), images(number // 10, number, grouped, random)
+    old, new = images(number, 0, random, grouped=grouped), images(number // 10, number, random, grouped=grouped)
     before, after = split(old, seed), split([*old, *new], seed)
     return float(np.mean([one != other for one, other in zip(before, after, strict=False)]))
 
@@ -55,7 +55,7 @@ def main() -> None:
     for grouped in (False, True):
         for number in SIZES:
             seeds = max(3, min(given.seeds, 200_000 // number))
-            shares = 100 * np.array([moved(number, grouped, seed) for seed in range(seeds)])
+            shares = 100 * np.array([moved(number, seed, grouped=grouped) for seed in range(seeds)])
             kind = "groups of 1 to 6" if grouped else "single images"
             rows.append((kind, f"{number:,}", str(seeds), f"{shares.mean():.2f} ± {shares.std():.2f}", f"{shares.max():.1f}"))
             print(*rows[-1], sep="  ")

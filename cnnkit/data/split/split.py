@@ -19,7 +19,6 @@ from cnnkit.data.split.quotas import fill_quotas
 from cnnkit.data.split.units import NO_PAIRS, name_units, units_per_class
 from cnnkit.errors import DataError, listed
 
-
 MAX_NAMED = 50  # small classes in an error: the user decides about each of them
 
 
@@ -155,10 +154,11 @@ def _check_sizes(records: Sequence[Record], units: Sequence[str], pinned: Sequen
         + ")"
         for label in small
     ]
+    verb = "class has" if len(small) == 1 else "classes have"
+    fewer = ", or use two splits with --split 0.8/0.2" if len(needed) == len(SPLITS) else ""
     raise DataError(
-        f"{len(small)} {'class has' if len(small) == 1 else 'classes have'} too few images for {', '.join(needed)}: {listed(names, MAX_NAMED)}; "
-        f"add images, leave such classes out with --min-images {len(needed)}"
-        + (", or use two splits with --split 0.8/0.2" if len(needed) == len(SPLITS) else "")
+        f"{len(small)} {verb} too few images for {', '.join(needed)}: {listed(names, MAX_NAMED)}; "
+        f"add images, leave such classes out with --min-images {len(needed)}{fewer}"
     )
 
 
