@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnkit.architecture import Architecture, option_name, options, parse_options
+from cnnkit.engine.random_state import own_random_state
+from cnnkit.engine.trial import forward_failure
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 MIN_IMAGE_SIZE = 32  # px: smaller images are scaled up; three poolings of 2 leave 4 x 4
 MAX_SMALL_SIZE = 64  # px: a stem for 224 px discards most details of images up to this size
+
+# px: usual image sizes, tried where a network cannot train on the given size.
+CANDIDATE_SIZES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,15 @@ def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side
         mean=mean,
         std=std,
     ), note
+
+
+@dataclass(frozen=True, eq=False)
+class TrialBatch:
+    """A batch of the training, `images` (n, C, H, W), with the size of the `smallest` batch and the `total` of training images."""
+
+    images: Tensor
+    smallest: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -163,8 +177,62 @@ def _build(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[s
         ) from error
 
 
-def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing, start_size: int) -> None:
-    """Raise `ConfigError` unless `start_size` px are below the image size and `module`, of architecture `arch`, accepts them."""
+def check_batch(
+    config: TrainConfig, blueprint: Blueprint, network: Network, preprocessing: Preprocessing, classes: int, batch: TrialBatch
+) -> None:
+    """Raise `ConfigError` unless `network` can train on `batch` in train mode; the error names a size that works, if there is one."""
+    images, name = batch.images, blueprint.name
+    failure = forward_failure(network.module, images, classes)
+    pair = torch.cat([images, images])[:2]
+    if not failure and batch.smallest < len(images):
+        failure = forward_failure(network.module, images[: batch.smallest], classes)
+    if not failure:
+        return
+    if batch.smallest == 1 and not forward_failure(network.module, pair, classes):
+        _refuse_batch_of_one(config, name, batch, failure)
+    size = preprocessing.image_size
+    working = _working_size(blueprint, network, preprocessing, classes, pair)
+    if working is not None:
+        raise ConfigError(
+            f"--image-size (={size}): {name} cannot train on images of {size} px ({failure}); "
+            f"of the sizes tried, the nearest that works is {working} px: --image-size {working}"
+        )
+    raise ConfigError(
+        f"--arch {name} of {blueprint.entry.origin} cannot train on a batch of {len(images)} images of {preprocessing.channels} x {size} x "
+        f"{size} ({failure}); other image sizes do not help; choose another architecture: cnnkit archs"
+    )
+
+
+def _refuse_batch_of_one(config: TrainConfig, name: str, batch: TrialBatch, failure: str) -> None:
+    if batch.total == 1:
+        raise ConfigError(f"--arch {name} cannot train on a single image ({failure}); add training images")
+    given = len(batch.images)
+    larger = next(size for size in range(given + 1, batch.total + 1) if batch.total // -(-batch.total // size) > 1)
+    flag = f"--batch-size (={config.optim.batch_size})"
+    has_one = "batches" if given == 1 else f"{batch.total} training images leave a batch"
+    raise ConfigError(f"{flag}: {has_one} of one image, on which {name} cannot train ({failure}); try --batch-size {larger}")
+
+
+def _working_size(blueprint: Blueprint, network: Network, preprocessing: Preprocessing, classes: int, pair: Tensor) -> int | None:
+    """Return the nearest image size in `CANDIDATE_SIZES` at which the network trains on two images; larger sizes come first."""
+    given = preprocessing.image_size
+    sizes = sorted({*CANDIDATE_SIZES, blueprint.architecture.image_size} - {given})
+    candidates = [*(size for size in sizes if size > given), *(size for size in reversed(sizes) if size < given)]
+    for size in candidates:
+        other = preprocessing.model_copy(update={"image_size": size})
+        try:
+            with own_random_state(pair.device, seed=0):
+                chosen, _ = _choose_options(blueprint, other, mirrors=bool(network.options.get("mirror")))
+                module = _build(blueprint, classes, preprocessing.channels, chosen)
+        except ConfigError:
+            continue
+        if not forward_failure(module, pair.new_zeros((2, preprocessing.channels, size, size)), classes):
+            return size
+    return None
+
+
+def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing, classes: int, start_size: int) -> None:
+    """Raise `ConfigError` unless `start_size` px are below the image size and `module`, of architecture `arch`, trains on them."""
     if not start_size:
         return
     if start_size >= preprocessing.image_size:
@@ -172,18 +240,13 @@ def check_start_size(module: nn.Module, arch: str, preprocessing: Preprocessing,
             f"--start-size (={start_size}) must be below --image-size (={preprocessing.image_size}); "
             "--start-size 0 trains at full size from the start"
         )
-    weight = next(module.parameters())
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(torch.zeros(1, preprocessing.channels, start_size, start_size, device=weight.device))
-    except (RuntimeError, ValueError, AssertionError) as error:  # errors of torch and timm for unsuitable shapes
+    device = next(module.parameters()).device
+    failure = forward_failure(module, torch.zeros(2, preprocessing.channels, start_size, start_size, device=device), classes)
+    if failure:
         raise ConfigError(
-            f"--start-size (={start_size}): {arch} accepts images of {preprocessing.image_size} px, but not of {start_size} px ({error}); "
-            "--start-size 0 trains at full size from the start"
-        ) from None
-    finally:
-        module.train(training)
+            f"--start-size (={start_size}): {arch} accepts images of {preprocessing.image_size} px, but not of {start_size} px "
+            f"({failure}); --start-size 0 trains at full size from the start"
+        )
 
 
 def _load_weights(

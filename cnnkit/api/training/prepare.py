@@ -13,7 +13,7 @@ from cnnkit.api.training.data_dependent_init import start_from_images
 from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.model_header import data_facts, versions
-from cnnkit.api.training.network import Network, build_network, check_start_size, draw_up
+from cnnkit.api.training.network import Network, TrialBatch, build_network, check_batch, check_start_size, draw_up
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
 from cnnkit.data.source import TRAIN
@@ -59,7 +59,7 @@ def prepare(
     seed = config.run.seed
     auto = AutoSettings(config.optim)
     module = runtime.prepare(network.module)
-    check_start_size(module, config.model.arch, images.preprocessing, config.optim.start_size)
+    check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN))
     batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed)
     head_note = start_from_images(module, network.report, batches.plain, len(images.classes))
@@ -116,6 +116,9 @@ def _choose_tier(
         images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
         network = build_network(config, blueprint, images.classes, images.preprocessing, mirrors="h" in images.augmentation.flip)
         batch_size = AutoSettings(config.optim).presumed_batch_size(images.count(TRAIN))
+        if given is None:
+            trial = _trial_batch(config, images, batch_size)
+            check_batch(config, blueprint, network, images.preprocessing, len(images.classes), trial)
         probe = ProbeBatch(images.shape, batch_size, images.dataset.store.folder)
         runtime = given or choose_arithmetic(config, network.module, probe)
         tier, note = choose_larger(config, network.module, runtime, probe)
@@ -124,6 +127,14 @@ def _choose_tier(
             return _Stages(config, images, network, runtime, notes)
         config = with_tier(config, tier)
         dataset = images.dataset if tier.keeps_canvases else None
+
+
+def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int) -> TrialBatch:
+    """Return the first batch of the training on the device that `config` names."""
+    device = choose_device(config.run.device)
+    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed).train
+    first, _ = next(train.epoch(1))
+    return TrialBatch(first, train.images // train.steps, train.images)
 
 
 def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:

@@ -64,6 +64,29 @@ def test_runs_inside_the_data_are_refused_if_named_and_noted_if_not(image_folder
     assert made.notes[0] == "the runs are in runs, inside the data, where they count as no class; for another folder add --out FOLDER"
 
 
+def test_a_network_that_cannot_train_is_refused_before_any_run_exists(image_folder, small_config):
+    data = image_folder(images=12)
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError, match=r"cannot train on images of 16 px .*: --image-size 48"):
+            prepare(small_config(data, arch="timm/inception_v3", set=(), image_size=16, precision="auto"), dry_run=dry_run)
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_the_trial_changes_no_number_of_the_training(image_folder, small_config, monkeypatch):
+    """Dropout and BatchNorm would show it: a step of the random state, or statistics of one more batch."""
+    data = image_folder(images=12)
+    weights, states, rows = [], [], []
+    for _ in range(2):
+        job = prepare(small_config(data, epochs=2, set=("width=8", "blocks=2", "dense=32", "dropout=0.3"), seed=7))
+        states.append(torch.get_rng_state())
+        rows.append([(row.train_loss, row.val_loss) for row in job.epochs()])
+        weights.append(job.model.state_dict())
+        monkeypatch.setattr("cnnkit.api.training.network.forward_failure", lambda *_: "")  # the second training has no trial
+    assert torch.equal(*states)
+    assert rows[0] == rows[1]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 def test_a_dry_run_makes_no_folder(image_folder, small_config):
     data = image_folder(images=6)
     prepare(small_config(data), dry_run=True)
