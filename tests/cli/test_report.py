@@ -49,7 +49,7 @@ def test_the_split_and_the_file_can_be_chosen(cli, trained, tmp_path):
     assert facts["report"].endswith("here/page.html")
     assert not (trained.run / "report.html").exists()
     source = (tmp_path / "here" / "page.html").read_text("utf-8")
-    assert "The figures are of val, which also chose the epoch" in source
+    assert "The metrics are measured on val, which also chose the epoch" in source
 
 
 def test_without_the_images_the_page_has_its_figures(cli, trained, monkeypatch):

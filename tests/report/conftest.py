@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from cnnkit.doctor.finding import Finding, Health, Severity
 from cnnkit.metrics.classification import classification_report
 from cnnkit.report.page.facts import ModelFacts
-from cnnkit.report.page.gallery import Answer, choose
+from cnnkit.report.page.gallery import ImagePrediction, choose
 from cnnkit.report.page.run import RunPage
 from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
@@ -89,22 +89,24 @@ def make_run_page(
     logits[np.arange(images), labels] += 2.5
     logits[np.arange(images), (labels + 1) % count] += 1.2
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    said = probs.argmax(1)
-    answers = [
-        Answer(
+    predicted = probs.argmax(1)
+    predictions = [
+        ImagePrediction(
             f"test/{classes[label]}/{row:05d}.jpg",
             int(label),
-            int(answer),
-            float(probs[row, answer]),
+            int(prediction),
+            float(probs[row, prediction]),
             float(-np.log(probs[row, label])),
         )
-        for row, (label, answer) in enumerate(zip(labels, said, strict=True))
+        for row, (label, prediction) in enumerate(zip(labels, predicted, strict=True))
     ]
     training = {label: [f"train/{name}/{row}.jpg" for row in range(8)] for label, name in enumerate(classes)}
-    choice = choose(answers, training)
-    owner = {answer.path: answer.true for answer in answers} | {path: label for label, paths in training.items() for path in paths}
+    choice = choose(predictions, training)
+    owner = {prediction.path: prediction.true for prediction in predictions} | {
+        path: label for label, paths in training.items() for path in paths
+    }
     pictures = {path: _picture(owner[path] / count, side, random) for path in choice.paths()}
-    heat = {answer.path: _picture(0.1, side, random) for answer in (*choice.worst, *choice.unsure)}
+    heat = {prediction.path: _picture(0.1, side, random) for prediction in (*choice.worst, *choice.unsure)}
     copies = Finding("duplicate", Severity.WARNING, ((training[0][0], training[0][1]),), "1 pair of copies. Remove one, or --group-by")
     return RunPage(
         name="007-fast-cnn",
@@ -115,7 +117,7 @@ def make_run_page(
         },
         model=ModelFacts("best.safetensors", 1_234_567, "ab" * 32, 301_234, 1.0),
         metrics=make_metrics(**classification_report(labels, probs, classes, split="test").to_dict(), opened=1, unreadable=[]),
-        answers=answers,
+        predictions=predictions,
         choice=choice,
         pictures=pictures,
         heat=heat,

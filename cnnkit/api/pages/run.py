@@ -26,7 +26,7 @@ from cnnkit.run_dir import RunDir, RunRecord
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
-    from cnnkit.report.page.gallery import Answer
+    from cnnkit.report.page.gallery import ImagePrediction
 
 SIDE = 96  # px of a small picture: 1.9 kB each, so that 1,000 of them take half of 5 MB
 LARGE = 144  # px of those with a heat map
@@ -99,8 +99,8 @@ def report(
     path = Path(out) if out else folder.path / "report.html"
     found, notes = _evaluation(folder, split, progress)
     evaluation_seconds = time.perf_counter() - started
-    answers = _answers(found.rows, record.classes) if found else []
-    choice = choose(answers, _training(rows, record.classes))
+    predictions = _predictions(found.rows, record.classes) if found else []
+    choice = choose(predictions, _training(rows, record.classes))
     model, model_note = _model(folder)
     shown = _images(folder, record, model, choice.paths(), [*choice.worst, *choice.unsure])
     notes = (*notes, *model_note, *shown.notes)
@@ -118,7 +118,7 @@ def report(
             rules=_rules(model),
         ),
         metrics=found.metrics if found else None,
-        answers=answers,
+        predictions=predictions,
         choice=choice,
         pictures=shown.pictures,
         heat=shown.heat,
@@ -162,11 +162,11 @@ def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tu
     return found, found.notes
 
 
-def _answers(rows: Sequence[StoredPrediction], classes: Sequence[str]) -> list[Answer]:
-    from cnnkit.report.page.gallery import Answer
+def _predictions(rows: Sequence[StoredPrediction], classes: Sequence[str]) -> list[ImagePrediction]:
+    from cnnkit.report.page.gallery import ImagePrediction
 
     index = {name: place for place, name in enumerate(classes)}
-    return [Answer(row.path, index[row.true], index[row.predicted], row.probability, row.loss) for row in rows]
+    return [ImagePrediction(row.path, index[row.true], index[row.predicted], row.probability, row.loss) for row in rows]
 
 
 def _training(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[int, list[str]]:
@@ -196,14 +196,14 @@ def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
 
 
 def _rules(model: Model | None) -> dict[str, dict[str, Any]]:
-    """The rules in the model's header that say when not to answer, and which labels are possible."""
+    """The rules in the model's header that say when not to prediction, and which labels are possible."""
     header = model.header.model_dump(mode="json") if model else {}
     return {name: header[name] for name in ("abstention", "label_sets") if header.get(name)}
 
 
-def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence[str], looked: Sequence[Answer]) -> _Images:
+def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence[str], looked: Sequence[ImagePrediction]) -> _Images:
     """Fetch what the page shows of the images at `paths`, with heat maps of those `looked` at; what is gone is said in the notes."""
-    closely = {answer.path: answer.predicted for answer in looked}
+    closely = {prediction.path: prediction.predicted for prediction in looked}
     try:
         there = shown_to(run, record, paths)
         health, notes = _health(record, there)

@@ -1,4 +1,4 @@
-"""The sections of a page about its probabilities: temperature, reliability, risk by coverage, decision rules."""
+"""The section of a page on the probabilities: temperature, reliability, risk by coverage, decision rules."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cnnkit.run_dir import StoredMetrics
     from cnnkit.run_dir.stored_metrics import StoredBin, StoredCalibration
 
-_CHANGES = {"fell": "clearly lower", "rose": "clearly higher", "unclear": "not clearly different, the intervals overlap"}
+_CHANGES = {"fell": "clearly lower", "rose": "clearly higher", "unclear": "not clearly different, because the intervals overlap"}
 
 
 def certainty(metrics: StoredMetrics | None, model: ModelFacts) -> list[str]:
-    """Return what is known of the probabilities, a sentence each."""
-    return [*_calibrated(metrics.calibration if metrics else None, model), *_ruled(model.rules)]
+    """Return sentences on the temperature and the decision rules of the model."""
+    return [*_temperature_sentences(metrics.calibration if metrics else None, model), *_rule_sentences(model.rules)]
 
 
 def reliability(metrics: StoredMetrics) -> Chart | None:
-    """Return the reliability diagram of metrics.json's bins, with and without the temperature; None if it has none."""
+    """Return the reliability diagram of metrics.json, with and without the temperature; None if it has no bins."""
     bins, effect = metrics.reliability, metrics.calibration
     if not bins:
         return None
@@ -36,49 +36,49 @@ def reliability(metrics: StoredMetrics) -> Chart | None:
     if before:
         lines.append(Line("without the temperature", _points(before), style=2))
     spans = [(one.confidence, one.accuracy.low, one.accuracy.high) for one in bins]
-    lines.append(Line("as answered, with 95 % intervals", _points(bins), spans=spans))
+    lines.append(Line("with 95 % intervals", _points(bins), spans=spans))
     return chart(
         lines,
-        Axis("confidence: probability of the answer", percent=True, low=0.0, high=1.0),
-        Axis("right answers", percent=True, low=0.0, high=1.0),
+        Axis("confidence: probability of the prediction", percent=True, low=0.0, high=1.0),
+        Axis("accuracy", percent=True, low=0.0, high=1.0),
         title="reliability",
         description=(
-            f"answers in {len(bins)} group{'s' * (len(bins) != 1)} by confidence; "
-            f"on average {100 * abs(gap):.1f} points {'too sure' if gap > 0 else 'not sure enough'}"
+            f"predictions in {len(bins)} group{'s' * (len(bins) != 1)} by confidence; "
+            f"the mean confidence is {100 * abs(gap):.1f} points {'above' if gap > 0 else 'below'} the accuracy"
         ),
     )
 
 
 def risk_chart(metrics: StoredMetrics) -> Chart | None:
-    """Return how many answers are wrong if only the surest are given, from the table of metrics.json; None if it has none."""
-    answered = sorted((row for row in metrics.risk_coverage if row.answered), key=lambda row: row.coverage)
-    rows = [(row.coverage, to_estimate(row.risk)) for row in answered]
+    """Return the share of wrong predictions by coverage, from the table of metrics.json; None if no row of it has an image."""
+    table = sorted((row for row in metrics.risk_coverage if row.answered), key=lambda row: row.coverage)
+    rows = [(row.coverage, to_estimate(row.risk)) for row in table]
     if not rows:
         return None
     (half, half_risk), (whole, whole_risk) = min(rows, key=lambda row: abs(row[0] - 0.5)), rows[-1]
     return chart(
         [
             Line(
-                "wrong answers, with 95 % intervals",
+                "wrong predictions, with 95 % intervals",
                 [(coverage, risk.value) for coverage, risk in rows],
                 spans=[(coverage, risk.low, risk.high) for coverage, risk in rows],
             )
         ],
-        Axis("answered: share of images, the surest first", percent=True, low=0.0, high=1.0),
-        Axis("wrong among them", percent=True, low=0.0),
+        Axis("coverage: share of images, the most confident first", percent=True, low=0.0, high=1.0),
+        Axis("risk: share of wrong predictions", percent=True, low=0.0),
         title="risk by coverage",
         description=(
-            f"{percent(whole_risk.value)} % wrong of the surest {percent(whole)} %, "
-            f"{percent(half_risk.value)} % of the surest {percent(half)} %"
+            f"{percent(whole_risk.value)} % wrong of the most confident {percent(whole)} %, "
+            f"{percent(half_risk.value)} % wrong of the most confident {percent(half)} %"
         ),
     )
 
 
-def _calibrated(effect: StoredCalibration | None, model: ModelFacts) -> Iterator[str]:
+def _temperature_sentences(effect: StoredCalibration | None, model: ModelFacts) -> Iterator[str]:
     fitted = effect.fitted_on if effect else None
     if model.temperature == 1:
-        why = (fitted.reason if fitted else "") or "none was fitted"
-        yield f"The probabilities are the network's own, with temperature 1: {escaped(why)}."
+        reason = (fitted.reason if fitted else "") or "no temperature was fitted"
+        yield f"The probabilities are the network's own, with temperature 1: {escaped(reason)}."
         return
     if effect is None or fitted is None:
         yield f"The logits are divided by the temperature {model.temperature:.3f}."
@@ -86,20 +86,20 @@ def _calibrated(effect: StoredCalibration | None, model: ModelFacts) -> Iterator
     yield f"The logits are divided by the temperature {model.temperature:.3f}, fitted on {fitted.n:,} {fitted.split} images."
     if effect.change in _CHANGES:
         before, after = _error(to_estimate(effect.ece_before)), _error(to_estimate(effect.ece_after))
-        yield f"Calibration error here: {before} without it, {after} with it: {_CHANGES[effect.change]}."
+        yield f"The calibration error is {before} without the temperature and {after} with it: {_CHANGES[effect.change]}."
 
 
-def _ruled(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _rule_sentences(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if rule := rules.get("abstention"):
         yield (
-            f"No answer is given below a probability of {percent(rule['threshold'])} %: of the {rule['n']:,} {rule['split']} images "
-            f"{percent(rule['coverage'])} % are then answered, {rule['errors']:,} of them wrongly, and with "
-            f"{percent(rule['confidence'])} % confidence at most {percent(rule['bound'])} % of later answers are wrong."
+            f"The model abstains below a probability of {percent(rule['threshold'])} %. Of {rule['n']:,} {rule['split']} images it "
+            f"accepted {percent(rule['coverage'])} %, of which {rule['errors']:,} were wrong. With {percent(rule['confidence'])} % "
+            f"confidence, at most {percent(rule['bound'])} % of later predictions are wrong."
         )
     if rule := rules.get("label_sets"):
         yield (
-            f"Label sets hold every class with a probability of at least {percent(rule['threshold'])} %, and with it the true one for "
-            f"{percent(rule['coverage'])} % of images or more (from {rule['n']:,} {rule['split']} images)."
+            f"Label sets hold every class with a probability of at least {percent(rule['threshold'])} %. They hold the true class of at "
+            f"least {percent(rule['coverage'])} % of images (threshold from {rule['n']:,} {rule['split']} images)."
         )
 
 

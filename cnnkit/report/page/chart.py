@@ -1,4 +1,4 @@
-"""Line charts as plain numbers that a template draws in SVG: sharp at any size, in the colours of the page, light or dark."""
+"""Line charts as plain numbers, which a template draws in SVG: sharp at any size, in the light or dark colours of the page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT = 400, 250  # units of the drawing; about as many pixels on a phone, where text of 12 must be legible
-LEFT, RIGHT, TOP, BOTTOM = 50, 22, 12, 38  # of the drawing, kept for the axes
-MOST_DOTS = 40  # of a line with a dot at each point; more would touch
-_PERCENT_STEP = 0.01  # ticks closer than this share need a digit after the point
+WIDTH, HEIGHT = 400, 250  # units of the drawing; a unit is about a pixel on a phone, where text of 12 units must be legible
+LEFT, RIGHT, TOP, BOTTOM = 50, 22, 12, 38  # margins for the axes, in units of the drawing
+MAX_DOTS = 40  # the longest line that has a dot at each point; more dots would touch
+_MIN_WHOLE_PERCENT_STEP = 0.01  # closer ticks need a digit after the decimal point
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) in the order they are joined; a point that is not finite leaves a gap.
+    """A line through `points` (x, y) in their order; a point that is not finite leaves a gap.
 
-    `spans` are intervals (x, low, high) drawn as whiskers. `style` is colour and dashes, 0 to 7; `joined` False leaves dots alone.
+    `spans` are intervals (x, low, high), drawn as whiskers. `style`, 0 to 7, selects colour and dashes. With `joined` False only dots
+    are drawn.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """What one axis says: its label, whether shares become percent, and its ends where they are fixed."""
+    """One axis: its label, whether it shows shares as percent, and its ends if they are fixed."""
 
     label: str
     percent: bool = False
@@ -44,7 +45,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A line as it is drawn: SVG path data, dots and whiskers (x, y of low, y of high)."""
+    """A line in units of the drawing: SVG path data, dots (x, y) and whiskers (x, y of low, y of high)."""
 
     name: str
     style: int
@@ -55,7 +56,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in units of the drawing. `description` says in words what one sees; `mark` is a vertical line (x, text)."""
+    """A chart in units of the drawing; `description` is its content in words, and `mark` is a vertical line (x, text)."""
 
     title: str
     description: str
@@ -68,12 +69,12 @@ class Chart:
 
     @property
     def frame(self) -> dict[str, int]:
-        """Where the axes stand, for the template."""
+        """The size of the drawing and the positions of the axes, for the template."""
         return {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
 
 
 def chart(lines: Sequence[Line], x: Axis, y: Axis, *, title: str, description: str, mark: tuple[float, str] | None = None) -> Chart | None:
-    """Lay out `lines` on axes `x` and `y`; None if there is no finite point to draw."""
+    """Return the layout of `lines` on the axes `x` and `y`; None if no point is finite."""
     points = [point for line in lines for point in line.points if _finite(point)]
     if not points:
         return None
@@ -101,7 +102,7 @@ def _stroke(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], 
             continue
         path.append(f"{pen}{point[0]:g} {point[1]:g}")
         pen = "L"
-    dots = tuple(point for point in drawn if point) if len(drawn) <= MOST_DOTS or not line.joined else ()
+    dots = tuple(point for point in drawn if point) if len(drawn) <= MAX_DOTS or not line.joined else ()
     whiskers = tuple((round(to_x(at), 1), round(to_y(low), 1), round(to_y(high), 1)) for at, low, high in line.spans)
     return Stroke(line.name, line.style, "".join(path), dots, whiskers)
 
@@ -113,13 +114,13 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> tup
     if low == high:
         low, high = low - 0.5, high + 0.5
     found = [float(tick) for tick in MaxNLocator(nbins=5, integer=axis.whole, min_n_ticks=1).tick_values(low, high)]
-    if axis.whole:  # epochs begin and end where they do
+    if axis.whole:  # the axis ends at the first and the last epoch
         found = [tick for tick in found if low <= tick <= high]
     else:
         low, high = (low if axis.low is not None else found[0]), (high if axis.high is not None else found[-1])
         found = [tick for tick in found if low <= tick <= high]
     step = min((after - before for before, after in pairwise(found)), default=1.0)
-    label = (lambda tick: f"{100 * tick:.{0 if step >= _PERCENT_STEP else 1}f} %") if axis.percent else (lambda tick: f"{tick:g}")
+    label = (lambda tick: f"{100 * tick:.{0 if step >= _MIN_WHOLE_PERCENT_STEP else 1}f} %") if axis.percent else (lambda tick: f"{tick:g}")
     span = high - low
     return [(tick, label(tick)) for tick in found], lambda value: start + (end - start) * (value - low) / span
 

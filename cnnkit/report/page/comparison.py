@@ -1,4 +1,4 @@
-"""The page on several runs: their scores on the same images, their curves, and what one knows that another does not."""
+"""The page on several runs: their scores on the same images, their curves, and the images that one run fixes or breaks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cnnkit.report.page.curves import course, overlaid
 from cnnkit.report.page.facts import command_line, repeat_facts, timing_facts
 from cnnkit.report.page.html import render, sealed
 from cnnkit.report.page.metrics import NAMES, PLAIN, estimate, interval_text, score_text
-from cnnkit.report.page.run import ENLARGED
+from cnnkit.report.page.run import MAX_PIXEL_SIZE
 from cnnkit.report.pictures.thumbnail import data_uri, webp
 
 if TYPE_CHECKING:
     from cnnkit.run_dir import HistoryRow, RunRecord
 
-SHOWN = 24  # images of each kind and pair
-MOST_LINES = 8  # runs in one chart: so many lines can be told apart
+MAX_SHOWN = 24  # images of each pair of runs that are fixed, and as many that are broken
+MAX_LINES = 8  # runs in one chart, the number of styles of a line
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run of a comparison: the name it goes by, its record and its epochs."""
+    """One run of a comparison: its name on the page, its record and its epochs."""
 
     name: str
     record: RunRecord
@@ -34,7 +34,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonPage:
-    """What the page is made of: compare.json as `result`, the runs behind it in its order, pictures by path, notes."""
+    """The contents of the page: compare.json as `result`, its runs in the same order, pictures by path, and notes."""
 
     result: Mapping[str, Any]
     runs: Sequence[ComparedRun]
@@ -44,7 +44,7 @@ class ComparisonPage:
 
 @dataclass(frozen=True)
 class Changes:
-    """Images that change sides: what happened to them in words, those that are `shown`, and how many there are."""
+    """The images on which only one of two runs is right: a title, the images that are `shown`, and their total number."""
 
     title: str
     shown: list[Mapping[str, Any]]
@@ -52,14 +52,14 @@ class Changes:
 
 
 def changed_paths(result: Mapping[str, Any]) -> list[str]:
-    """Return the images that the page shows if it has their pictures, each once."""
+    """Return the paths of the changed images, each once; the page shows those of which it has a picture."""
     return list(dict.fromkeys(change["path"] for pair in result["pairs"] for changes in _changes(pair) for change in changes.shown))
 
 
 def comparison_html(page: ComparisonPage) -> str:
     """Return the page on a comparison."""
     result, runs = page.result, page.runs
-    epochs = {run.name: course(run.history) for run in runs[:MOST_LINES]}
+    epochs = {run.name: course(run.history) for run in runs[:MAX_LINES]}
     keys = [key for key in NAMES if _is_estimate(result["runs"][0].get(key))]
     columns = [dict(repeat_facts(run.record, course(run.history)) + timing_facts(course(run.history))) for run in runs]
     facts = list(dict.fromkeys(name for column in columns for name in column))
@@ -76,13 +76,13 @@ def comparison_html(page: ComparisonPage) -> str:
             runs=[(run.name, command_line(run.record)) for run in runs],
             facts=[(name, [column.get(name, "") for column in columns]) for name in facts],
             thumbs={path: data_uri(webp(image), "webp") for path, image in page.pictures.items()},
-            pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
+            pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= MAX_PIXEL_SIZE},
         )
     )
 
 
 def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page says of two of the models."""
+    """Return the values of the page's section on two models."""
     differences = [(key, NAMES[key], pair[key]) for key in NAMES if _is_estimate(pair.get(key))]
     clear = sorted((one for one in pair.get("per_class", ()) if one["clear"]), key=lambda one: -abs(one["recall"]["value"]))
     return {
@@ -106,16 +106,16 @@ def _changes(pair: Mapping[str, Any]) -> list[Changes]:
     first, second = pair["first"], pair["second"]
     found = []
     for kind, title in (
-        ("fixed", f"What {second} fixes: {first} is wrong there"),
-        ("broken", f"What {second} breaks: {first} is right there"),
+        ("fixed", f"{second} is right, {first} is wrong"),
+        ("broken", f"{first} is right, {second} is wrong"),
     ):
         rows = [change for change in pair["changes"] if change["change"] == kind]
-        found.append(Changes(title, rows[:SHOWN], len(rows)))
+        found.append(Changes(title, rows[:MAX_SHOWN], len(rows)))
     return found
 
 
 def _is_estimate(value: object) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a value of compare.json is a score with an interval."""
+    """Return True if a value of compare.json is a score with an interval."""
     return isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys()
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Course:
-    """One epoch in words and numbers, as the page's table has it; NaN where history.csv is empty."""
+    """One epoch of the page's table; an empty field of history.csv is NaN."""
 
     epoch: int
     lr: float
@@ -29,7 +29,7 @@ class Course:
 
 
 def course(history: Sequence[HistoryRow]) -> list[Course]:
-    """Return the epochs of history.csv; only the last of those that were best at their time is marked, it was kept."""
+    """Return the epochs of history.csv; only the kept epoch, the last one marked as best, is marked."""
     kept = max((row.epoch for row in history if row.is_best), default=None)
     return [
         Course(
@@ -53,10 +53,9 @@ def curves(epochs: Sequence[Course]) -> list[Chart]:
     mark = (float(kept.epoch), f"kept: epoch {kept.epoch}") if kept else None
     drawn = []
     for quantity, y in (("loss", Axis("loss (nats)")), ("accuracy", Axis("accuracy", percent=True))):
-        lines = [Line(side, _points(epochs, f"{side}_{quantity}"), style) for style, side in enumerate(("train", "val"))]
-        said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
-        kept_text = f"; {mark[1]}" if mark else ""
-        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{quantity} by epoch", description=said + kept_text, mark=mark))
+        lines = [Line(split, _points(epochs, f"{split}_{quantity}"), style) for style, split in enumerate(("train", "val"))]
+        description = "; ".join([*(_ends(line, percent=y.percent) for line in lines if line.points), *([mark[1]] if mark else [])])
+        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{quantity} by epoch", description=description, mark=mark))
     return [found for found in drawn if found]
 
 
@@ -65,19 +64,19 @@ def overlaid(runs: Mapping[str, Sequence[Course]]) -> list[Chart]:
     drawn = []
     for quantity, y in (("val_loss", Axis("val loss (nats)")), ("val_accuracy", Axis("val accuracy", percent=True))):
         lines = [Line(name, _points(epochs, quantity), style) for style, (name, epochs) in enumerate(runs.items())]
-        said = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
-        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{y.label.partition(' (')[0]} by epoch", description=said))
+        description = "; ".join(_ends(line, percent=y.percent) for line in lines if line.points)
+        drawn.append(chart(lines, Axis("epoch", whole=True), y, title=f"{y.label.partition(' (')[0]} by epoch", description=description))
     return [found for found in drawn if found]
 
 
 def _points(epochs: Sequence[Course], name: str) -> list[tuple[float, float]]:
-    """The value `name` by epoch, without epochs that have none: a line goes on from one evaluation to the next."""
+    """Return the value `name` by epoch, without the epochs that have no value, so that a line joins the evaluated epochs."""
     found = [(float(epoch.epoch), float(getattr(epoch, name))) for epoch in epochs]
     return [(epoch, value) for epoch, value in found if not math.isnan(value)]
 
 
 def _ends(line: Line, *, percent: bool) -> str:
-    """Say from where to where a line goes: ``val 1.12 to 0.35``."""
+    """Return the first and the last value of a line in words, such as ``val 1.120 to 0.350``."""
     first, last = line.points[0][1], line.points[-1][1]
     shown = [f"{100 * value:.1f} %" if percent else f"{value:.3f}" for value in (first, last)]
     return f"{line.name} {shown[0]} to {shown[1]}"

@@ -1,4 +1,4 @@
-"""The facts about a run and how to repeat it, from config.json, as pairs of a name and a text."""
+"""The facts about a run and its repetition, from config.json, as pairs of a name and a text."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the model file says of itself: bytes, `parameters` (None: not counted), and of its header what it holds beside the weights.
+    """The facts about a model file; `parameters` is None if they were not counted.
 
-    `rules` are the header's ``abstention`` and ``label_sets``, those that it has.
+    `rules` holds ``abstention`` and ``label_sets`` of the file's header, if it has them.
     """
 
     name: str
@@ -40,17 +40,17 @@ class ModelFacts:
 
 
 def command_line(record: RunRecord) -> str:
-    """Return the command that made the run, the program by its name alone."""
+    """Return the command of the run, with the name of the program instead of its path."""
     return shlex.join([PurePath(record.command[0]).name, *record.command[1:]]) if record.command else ""
 
 
 def started_by_command(record: RunRecord) -> bool:
-    """Whether the command line is cnnkit's; else a program of one's own called `cnnkit.train`."""
+    """Return True if the command line is one of cnnkit; else another program called `cnnkit.train`."""
     return command_line(record).partition(" ")[0] in {"cnnkit", "__main__.py"}
 
 
 def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
-    """Return what must be the same for the same result: recipe, seed, device, data, versions."""
+    """Return the facts that a repetition must share for the same result: recipe, seed, device, data, versions."""
     runtime, data, settings = record.runtime, record.data, record.config
     options = " ".join(f"{name}={value}" for name, value in record.arch.options.items())
     computing = [runtime.device, runtime.precision, "channels last" if runtime.channels_last else ""]
@@ -69,20 +69,20 @@ def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
 
 
 def timing_facts(epochs: Sequence[Course]) -> Facts:
-    """Return how long the training took; empty without an epoch."""
+    """Return the time and the speed of the training; empty without an epoch."""
     if not epochs:
         return []
     seconds = sum(epoch.seconds for epoch in epochs)
     images = sum(epoch.images_per_second * epoch.seconds for epoch in epochs)
     return [
         ("training", f"{duration(seconds)} in {len(epochs)} epochs"),
-        ("an epoch", duration(seconds / len(epochs))),
+        ("time per epoch", duration(seconds / len(epochs))),
         ("speed", f"{images / seconds:,.0f} images/s" if seconds else "not measured"),
     ]
 
 
 def model_facts(record: RunRecord, model: ModelFacts) -> Facts:
-    """Return what a user of the model must know."""
+    """Return the facts that a user of the model needs: its file, input, output and temperature."""
     shape = record.preprocessing
     colour = "gray" if shape.channels == 1 else "RGB"
     facts = [
@@ -90,21 +90,21 @@ def model_facts(record: RunRecord, model: ModelFacts) -> Facts:
         ("parameters", f"{model.parameters:,}" if model.parameters is not None else ""),
         ("input", f"{colour}, {shape.image_size} × {shape.image_size} px by {shape.resize_mode}, {shape.interpolation}"),
         ("normalised by", f"mean {_numbers(shape.mean)}, std {_numbers(shape.std)}"),
-        ("answers", f"probabilities of {len(record.classes)} classes"),
+        ("output", f"probabilities of {len(record.classes)} classes"),
         ("temperature", f"{model.temperature:.3f}" if model.temperature != 1 else "1: the probabilities are the network's own"),
     ]
     return [(name, text) for name, text in facts if text]
 
 
 def settings_rows(record: RunRecord) -> list[tuple[str, Facts]]:
-    """Return every resolved setting by section, as config.json has them."""
+    """Return every resolved setting of config.json, by section."""
     settings = record.config.model_dump(mode="json")
     sections = [(name, values) for name, values in settings.items() if isinstance(values, Mapping)]
     return [(name, [(key, _setting(value)) for key, value in values.items()]) for name, values in sections]
 
 
 def limits(record: RunRecord, metrics: StoredMetrics | None, classes: Sequence[ClassRow], findings: Sequence[str]) -> list[str]:
-    """Return what was found that limits the use of the model, each a sentence; empty if nothing was."""
+    """Return sentences on the limits of the model's use that the evaluation and the doctor found; empty if they found none."""
     leaks = [] if any(text.startswith("leak:") for text in findings) else [note for note in record.notes if "copy" in note]
     return [*_measured_limits(metrics, classes), *findings, *leaks]
 
@@ -114,19 +114,19 @@ def _measured_limits(metrics: StoredMetrics | None, classes: Sequence[ClassRow])
         return
     for one in metrics.baselines:
         if not one.beaten:
-            yield f"Not shown to be better than {escaped(one.summary)}, which is right for {percent(one.accuracy.value)} %."
+            yield f"The model is not clearly better than {escaped(one.summary)}, which is right for {percent(one.accuracy.value)} %."
     if few := [row.name for row in classes if row.few]:
-        yield f"Fewer than {MIN_CLASS_IMAGES} {metrics.split} images, so that scores are rough: {_named(few)}."
+        yield f"Classes with fewer than {MIN_CLASS_IMAGES} {metrics.split} images, whose scores are uncertain: {_named(few)}."
     if absent := [row.name for row in classes if not row.support]:
-        yield f"No {metrics.split} image at all: {_named(absent)}."
+        yield f"Classes without a {metrics.split} image: {_named(absent)}."
     if unused := [row.name for row in classes if row.support and row.missed == row.support and not row.false_alarms]:
-        yield f"Never answered: {_named(unused)}."
+        yield f"Classes that the model never predicts: {_named(unused)}."
     if metrics.split == "val":
-        yield "The figures are of val, which also chose the epoch: they are a little too good."
+        yield "The metrics are measured on val, which also chose the epoch, so they are a little too good."
     if metrics.opened > 1:
-        yield f"Test has been opened {metrics.opened} times: what was chosen by looking at it makes its figures too good."
+        yield f"Test has been opened {metrics.opened} times. If its results led to a choice, its metrics are too good."
     if bad := metrics.unreadable:
-        yield f"Left out because unreadable: {len(bad)} image{'s' * (len(bad) != 1)}, such as {escaped(bad[0].path)}."
+        yield f"{len(bad)} unreadable image{' was' if len(bad) == 1 else 's were'} left out, such as {escaped(bad[0].path)}."
 
 
 def duration(seconds: float) -> str:

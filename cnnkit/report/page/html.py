@@ -1,4 +1,4 @@
-"""Pages of HTML that stand alone: one file, no address outside it, everything from the data escaped."""
+"""Self-contained HTML pages: one file without external addresses, in which all text from the data is escaped."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cnnkit.report.terminal.numbers import percent
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
 
-SHOWN = 9  # cases of a finding with pictures: three rows of pairs
-MOST_OF_A_CASE = 4  # files of one case with pictures
-LISTED = 1_000  # cases of a finding named on the page, which then stays below a megabyte of text
+MAX_PICTURED_CASES = 9  # cases of a finding with pictures: three rows of pairs
+MAX_PICTURED_FILES = 4  # files of one case with pictures
+MAX_LISTED_CASES = 1_000  # cases of a finding on the page, whose text then stays below a megabyte
 
 
 def health_html(health: Health, thumbs: Mapping[str, bytes], *, title: str = "Health of the data") -> str:
     """Return a page on `health`: verdict, classes, and every finding with the pictures of its first cases.
 
-    `thumbs` are PNG files by the path of their image; an image without one appears by name.
+    `thumbs` are PNG files by the path of their image; an image without a thumbnail appears by its name.
     """
     shown = {path: data_uri(png) for path, png in thumbs.items()}
     return render(
@@ -43,15 +43,15 @@ def health_html(health: Health, thumbs: Mapping[str, bytes], *, title: str = "He
         findings=by_severity(health.findings),
         notes=health.notes,
         thumbs=shown,
-        shown=SHOWN,
-        most_of_a_case=MOST_OF_A_CASE,
-        listed=LISTED,
+        shown=MAX_PICTURED_CASES,
+        most_of_a_case=MAX_PICTURED_FILES,
+        listed=MAX_LISTED_CASES,
     )
 
 
 def pictured_files(health: Health) -> list[str]:
-    """Return the files that `health_html` shows if it has their thumbnails, each once, in the order of the page."""
-    cases = (case[:MOST_OF_A_CASE] for finding in by_severity(health.findings) for case in finding.files[:SHOWN])
+    """Return the files of which `health_html` shows thumbnails, each once, in the order of the page."""
+    cases = (case[:MAX_PICTURED_FILES] for finding in by_severity(health.findings) for case in finding.files[:MAX_PICTURED_CASES])
     return list(dict.fromkeys(file for case in cases for file in case))
 
 
@@ -63,7 +63,7 @@ def preview_html(
     description: str = "",
     notes: Sequence[str] = (),
 ) -> str:
-    """Return a page with one line per image: (class name, path, pictures uint8 (H, W, 3)), the pictures under `heads`."""
+    """Return a page with one row per image: (class name, path, pictures uint8 (H, W, 3)); `heads` are the heads of the pictures."""
     return render(
         "preview.html",
         title=title,
@@ -75,15 +75,15 @@ def preview_html(
 
 
 def case_tests(thumbs: Mapping[str, str]) -> dict[str, Any]:
-    """Return the tests that findings.html puts to a case: whether a part of it, and whether all of it, is shown in pictures."""
+    """Return the tests of findings.html for a case: "pictured" if any of its files has a picture, "whole" if all have one."""
     return {
         "pictured": lambda case: any(file in thumbs for file in case),
-        "whole": lambda case: len(case) <= MOST_OF_A_CASE and all(file in thumbs for file in case),
+        "whole": lambda case: len(case) <= MAX_PICTURED_FILES and all(file in thumbs for file in case),
     }
 
 
 def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """Return a page made of `template`, every value escaped; `tests` are named questions that it asks of a value."""
+    """Return the page of `template` with every value escaped; `tests` are the template's own tests by name."""
     environment = Environment(
         loader=PackageLoader("cnnkit.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -94,9 +94,9 @@ def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any)
 
 
 def sealed(source: str) -> str:
-    """Return a page with the policy that lets a browser run its own styles and scripts, by their hashes, show its pictures, and no more.
+    """Return a page with a content security policy, which allows only its own styles and scripts, by their hashes, and its pictures.
 
-    So even markup that slipped in from the data could neither run nor load anything. Style attributes are refused too.
+    Even unescaped markup from the data could then neither run nor load anything. The policy refuses style attributes too.
     """
     styles = " ".join(_hash(text) for text in re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
     scripts = " ".join(_hash(text) for text in re.findall(r"<script>(.*?)</script>", source, re.DOTALL)) or "'none'"
@@ -111,5 +111,5 @@ def _hash(text: str) -> str:
 
 
 def _around_flags(text: str) -> list[str]:
-    """Split a message at its flags; every second part is one."""
+    """Split a message at its flags; every second part is a flag."""
     return re.split(r"(--[a-z][a-z-]*)", text)

@@ -1,4 +1,4 @@
-"""The scores of metrics.json as the rows of a page; those that are undefined are left out."""
+"""The scores of metrics.json as the rows of a page, without undefined scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnkit.run_dir import StoredMetrics
     from cnnkit.run_dir.stored_metrics import StoredEstimate, StoredShare
 
-# keys of metrics.json in the order of the page, with their names
+# the names of the scores by their keys in metrics.json, in the order of the page
 NAMES = {
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
@@ -29,13 +29,13 @@ NAMES = {
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
 }
-_TOP = 5  # top-5 accuracy has a key of its own
-PLAIN = ("loss", "brier")  # no shares: shown as they are
+_STANDARD_K = 5  # top-5 accuracy has a key of its own
+PLAIN = ("loss", "brier")  # the scores that are not shares, shown without percent
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One line of the table: name, value and 95 % interval as text; `key` is that of metrics.json, or ``baseline``."""
+    """One row of the table: name, value and 95 % interval as text; `key` is the key in metrics.json, or ``baseline``."""
 
     key: str
     name: str
@@ -44,24 +44,24 @@ class MetricRow:
 
 
 def metric_rows(metrics: StoredMetrics) -> list[MetricRow]:
-    """Return a row for every score of metrics.json with its interval, then what it has to beat."""
+    """Return a row for every score of metrics.json with its interval, then a row for every baseline."""
     rows: list[MetricRow] = []
     for key, score in _scores(metrics).items():
         name = NAMES[key].format(k=metrics.top_k_accuracy.k if metrics.top_k_accuracy else "")
         if not math.isnan(score.value):
             rows.append(MetricRow(key, name, score_text(key, score), interval_text(key, score)))
-    beaten = [(one.summary, to_estimate(one.accuracy)) for one in metrics.baselines]
-    rows += [MetricRow("baseline", name, score_text("accuracy", score), interval_text("accuracy", score)) for name, score in beaten]
+    baselines = [(one.summary, to_estimate(one.accuracy)) for one in metrics.baselines]
+    rows += [MetricRow("baseline", name, score_text("accuracy", score), interval_text("accuracy", score)) for name, score in baselines]
     return rows
 
 
 def _scores(metrics: StoredMetrics) -> dict[str, Estimate]:
-    """Return the scores that there are, by the keys of `NAMES` and in their order."""
-    asked = metrics.top_k_accuracy if metrics.top_k_accuracy and metrics.top_k_accuracy.k != _TOP else None
+    """Return the scores of `metrics` by their keys, in the order of `NAMES`."""
+    top_k = metrics.top_k_accuracy if metrics.top_k_accuracy and metrics.top_k_accuracy.k != _STANDARD_K else None
     stored = {
         "accuracy": metrics.accuracy,
         "top5_accuracy": metrics.top5_accuracy,
-        "top_k_accuracy": asked,
+        "top_k_accuracy": top_k,
         "balanced_accuracy": metrics.balanced_accuracy,
         "macro_f1": metrics.macro_f1,
         "roc_auc": metrics.roc_auc,
@@ -76,27 +76,27 @@ def _scores(metrics: StoredMetrics) -> dict[str, Estimate]:
 
 
 def to_estimate(score: StoredEstimate | StoredShare) -> Estimate:
-    """Return a score of metrics.json as an estimate, NaN where it is undefined."""
+    """Return a score of metrics.json as an estimate; an undefined value is NaN."""
     return estimate(score.value, score.low, score.high)
 
 
 def estimate(value: float | None, low: float | None, high: float | None) -> Estimate:
-    """Return an estimate from the numbers of a JSON document, NaN where one is null."""
+    """Return an estimate from the numbers of a JSON document; null becomes NaN."""
     return Estimate(*(math.nan if number is None else number for number in (value, low, high)))
 
 
 def score_text(key: str, score: Estimate) -> str:
-    """Return a score as the page shows it: percent, or a plain number for `PLAIN`."""
+    """Return a score as text in percent, or as a plain number for the keys of `PLAIN`."""
     return _text(key, score.value) + ("" if key in PLAIN or math.isnan(score.value) else " %")
 
 
 def interval_text(key: str, score: Estimate) -> str:
-    """Return the interval as ``85.8 to 87.2``; empty if it is not known."""
+    """Return the interval as ``85.8 to 87.2``; empty if it is undefined."""
     return "" if math.isnan(score.low) or math.isnan(score.high) else f"{_text(key, score.low)} to {_text(key, score.high)}"
 
 
 def headline(metrics: StoredMetrics) -> str:
-    """Return the accuracy in one line: ``86.5 % of 10,000 test images (95 % interval 85.8 to 87.2)``."""
+    """Return the accuracy in one line: ``86.5 % of 10,000 test images right (95 % interval 85.8 to 87.2 %)``."""
     accuracy = to_estimate(metrics.accuracy)
     images = f"{metrics.n:,} {metrics.split} image{'s' * (metrics.n != 1)}"
     return f"{score_text('accuracy', accuracy)} of {images} right (95 % interval {interval_text('accuracy', accuracy)} %)"
@@ -104,7 +104,7 @@ def headline(metrics: StoredMetrics) -> str:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: scores as text, the recall with its interval as shares in [0, 1] for the bar, and its mistakes."""
+    """One class: its scores as text in percent, its recall with interval as shares in [0, 1] for the `bar`, and its mistakes."""
 
     index: int
     name: str
@@ -119,7 +119,7 @@ class ClassRow:
 
     @property
     def order(self) -> dict[str, float]:
-        """What the columns are sorted by; undefined scores come first."""
+        """The values by which the columns are sorted; undefined scores come first."""
         scores = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {key: -1.0 if text == UNDEFINED else float(text) for key, text in scores.items()} | {
             "support": self.support,
@@ -129,12 +129,12 @@ class ClassRow:
 
     @property
     def interval(self) -> str:
-        """The interval of the recall in words."""
+        """The interval of the recall as text in percent."""
         return f"{percent(self.bar.low)} to {percent(self.bar.high)}"
 
 
 def class_rows(metrics: StoredMetrics, table: Counts) -> list[ClassRow]:
-    """Return a row for each class of `metrics`, whose confusions `table` (K, K) counts; Wilson's interval for the recall."""
+    """Return a row for each class of `metrics`, with Wilson's interval of the recall; `table` (K, K) is the confusion matrix."""
     rows = []
     for index, scores in enumerate(metrics.per_class):
         hits, support, predicted = int(table[index, index]), int(table[index].sum()), int(table[:, index].sum())

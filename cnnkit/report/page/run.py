@@ -1,4 +1,4 @@
-"""The page on one run: everything that is known of it in one file of HTML that asks nobody for anything."""
+"""The page on one run: data, training, metrics and model in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from cnnkit.report.page.facts import (
     started_by_command,
     timing_facts,
 )
-from cnnkit.report.page.gallery import MOST_BUTTONS, Answer, Choice, matrix, pairs
-from cnnkit.report.page.html import MOST_OF_A_CASE, SHOWN, case_tests, render, sealed
+from cnnkit.report.page.gallery import MAX_MATRIX_CLASSES, Choice, ImagePrediction, matrix, pairs
+from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, case_tests, render, sealed
 from cnnkit.report.page.metrics import class_rows, headline, metric_rows
 from cnnkit.report.pictures.thumbnail import data_uri, webp
 from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
     from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
-MOST_BYTES = 5_000_000  # of a page: what a mail takes
-LEAST_ROOM = 500_000  # of it for pictures, however long the tables are
-_TEXT, _CLASS_TEXT, _PICTURE_TEXT = 100_000, 1_300, 350  # bytes of a page, of each class, around each picture
-ENLARGED = 64  # px: up to here a picture is shown larger than it is, its pixels as squares
-MOST_LISTED = 20  # cases of a finding named on the page; all of them: cnnkit doctor
+MAX_BYTES = 5_000_000  # the size of a page that fits into a mail
+MIN_PICTURE_BYTES = 500_000  # the share of pictures in it, even beside long tables
+_TEXT_BYTES, _CLASS_BYTES, _PICTURE_TEXT_BYTES = 100_000, 1_300, 350  # text of a page, of each class, around each picture
+MAX_PIXEL_SIZE = 64  # px; a picture up to this size is enlarged, with its pixels as squares
+MAX_LISTED_CASES = 20  # cases of a finding on the page; `cnnkit doctor` lists all
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class RunPage:
-    """What a page is made of: plain values from the files of a run directory, and small pictures by the path of their image.
+    """The contents of a page: plain values from the files of a run directory, and small pictures by the path of their image.
 
-    `images` counts images by class and split. `metrics` is metrics.json, None without an evaluation, `answers` the rows of
-    predictions.csv. `heat` are pictures of where the network looked. `confusion_png` stands in for a matrix of many classes.
+    `images` counts the images by class and split. `metrics` is metrics.json, None without an evaluation; `predictions` are the rows
+    of predictions.csv. `heat` holds heat maps of the evidence. `confusion_png` replaces the matrix if there are many classes.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RunPage:
     images: Mapping[str, Mapping[str, int]]
     model: ModelFacts
     metrics: StoredMetrics | None = None
-    answers: Sequence[Answer] = ()
+    predictions: Sequence[ImagePrediction] = ()
     choice: Choice = field(default_factory=Choice)
     pictures: Mapping[str, Image] = field(default_factory=dict[str, Image])
     heat: Mapping[str, Image] = field(default_factory=dict[str, Image])
@@ -73,11 +73,11 @@ def run_html(page: RunPage) -> str:
     """Return the page on a run."""
     epochs = course(page.history)
     findings = by_severity(page.health.findings) if page.health else []
-    answers = _answers_part(page)
+    part = _predictions_part(page)
     return sealed(
         render(
             "run.html",
-            tests=case_tests(answers["thumbs"]),
+            tests=case_tests(part["thumbs"]),
             title=page.name,
             headline=headline(page.metrics) if page.metrics else "",
             notes=page.notes,
@@ -89,7 +89,7 @@ def run_html(page: RunPage) -> str:
             limits=limits(
                 page.record,
                 page.metrics,
-                answers["class_rows"],
+                part["class_rows"],
                 [f"{finding.id}: {finding.message}" for finding in findings if finding.severity != "note"],
             ),
             images=page.images,
@@ -98,9 +98,9 @@ def run_html(page: RunPage) -> str:
             verdict=verdict(page.health) if page.health else "",
             worst=highest_severity(page.health) if page.health else "none",
             findings=findings,
-            shown=SHOWN,
-            most_of_a_case=MOST_OF_A_CASE,
-            listed=MOST_LISTED,
+            shown=MAX_PICTURED_CASES,
+            most_of_a_case=MAX_PICTURED_FILES,
+            listed=MAX_LISTED_CASES,
             command=command_line(page.record),
             by_command=started_by_command(page.record),
             repeat=repeat_facts(page.record, epochs),
@@ -108,26 +108,26 @@ def run_html(page: RunPage) -> str:
             model=model_facts(page.record, page.model),
             certainty=certainty(page.metrics, page.model),
             settings=settings_rows(page.record),
-            **answers,
+            **part,
         )
     )
 
 
-def _answers_part(page: RunPage) -> dict[str, Any]:
-    """Return what the page shows of the answers; empty values without an evaluation."""
+def _predictions_part(page: RunPage) -> dict[str, Any]:
+    """Return the values of the page's sections on the predictions; without an evaluation they are empty."""
     heat = {path: data_uri(webp(image), "webp") for path, image in page.heat.items()}
-    matrix_picture = data_uri(page.confusion_png) if page.confusion_png and len(page.classes) > MOST_BUTTONS else None
-    taken = _TEXT + _CLASS_TEXT * len(page.classes) + sum(map(len, heat.values())) + len(matrix_picture or "")
-    thumbs = _addresses(page, max(LEAST_ROOM, MOST_BYTES - taken))
+    matrix_picture = data_uri(page.confusion_png) if page.confusion_png and len(page.classes) > MAX_MATRIX_CLASSES else None
+    other_bytes = _TEXT_BYTES + _CLASS_BYTES * len(page.classes) + sum(map(len, heat.values())) + len(matrix_picture or "")
+    thumbs = _data_uris(page, max(MIN_PICTURE_BYTES, MAX_BYTES - other_bytes))
     samples = [(page.classes[label], [path for path in paths if path in thumbs]) for label, paths in page.choice.samples.items()]
     part: dict[str, Any] = {
         "thumbs": thumbs,
         "heat": heat,
-        "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= ENLARGED},
+        "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= MAX_PIXEL_SIZE},
         "samples": [(name, paths) for name, paths in samples if paths],
-        "worst_answers": [answer for answer in page.choice.worst if answer.path in thumbs],
-        "unsure_answers": [answer for answer in page.choice.unsure if answer.path in thumbs],
-        "gallery": [answer for answer in page.choice.gallery if answer.path in thumbs],
+        "worst_predictions": [prediction for prediction in page.choice.worst if prediction.path in thumbs],
+        "unsure_predictions": [prediction for prediction in page.choice.unsure if prediction.path in thumbs],
+        "gallery": [prediction for prediction in page.choice.gallery if prediction.path in thumbs],
         **dict.fromkeys(("matrix", "pairs", "class_rows", "first"), ()),
         **dict.fromkeys(("confusion", "reliability", "risk", "mistakes"), None),
     }
@@ -137,38 +137,38 @@ def _answers_part(page: RunPage) -> dict[str, Any]:
     found = pairs(table, page.classes)
     return {
         **part,
-        "matrix": matrix(table, page.classes) if len(page.classes) <= MOST_BUTTONS else (),
+        "matrix": matrix(table, page.classes) if len(page.classes) <= MAX_MATRIX_CLASSES else (),
         "pairs": found,
-        "first": found[:1],  # the pair whose images stand there first
+        "first": found[:1],  # the pair whose images the page shows when it opens
         "confusion": matrix_picture,
         "class_rows": class_rows(page.metrics, table),
-        "mistakes": sum(not answer.right for answer in page.answers),
+        "mistakes": sum(not prediction.right for prediction in page.predictions),
         "reliability": reliability(page.metrics),
         "risk": risk_chart(page.metrics),
     }
 
 
 def _table(page: RunPage) -> Counts:
-    true = np.array([answer.true for answer in page.answers], np.int64)
-    said = np.array([answer.predicted for answer in page.answers], np.int64)
-    return confusion_counts(true, said, len(page.classes))
+    true = np.array([prediction.true for prediction in page.predictions], np.int64)
+    predicted = np.array([prediction.predicted for prediction in page.predictions], np.int64)
+    return confusion_counts(true, predicted, len(page.classes))
 
 
-def _addresses(page: RunPage, room: int) -> dict[str, str]:
-    """Return the pictures as addresses that hold them, as far as they fit into `room` bytes: the gallery comes last."""
+def _data_uris(page: RunPage, room: int) -> dict[str, str]:
+    """Return the pictures as data URIs by path, as many as fit into `room` bytes; the pictures of the gallery come last."""
     choice = page.choice
-    closely = [answer.path for answer in (*choice.worst, *choice.unsure)]
-    gallery = [answer.path for answer in choice.gallery]
-    shown = [*closely, *(path for paths in choice.samples.values() for path in paths)]
-    times = Counter([*shown, *gallery])
-    beside = [path for path in page.pictures if path not in times]  # of the doctor's findings
+    explained = [prediction.path for prediction in (*choice.worst, *choice.unsure)]
+    gallery = [prediction.path for prediction in choice.gallery]
+    shown = [*explained, *(path for paths in choice.samples.values() for path in paths)]
+    uses = Counter([*shown, *gallery])
+    findings = [path for path in page.pictures if path not in uses]  # pictures of the doctor's findings
     found: dict[str, str] = {}
-    for path in dict.fromkeys([*shown, *beside, *gallery]):
+    for path in dict.fromkeys([*shown, *findings, *gallery]):
         if path not in page.pictures:
             continue
-        address = data_uri(webp(page.pictures[path]), "webp")
-        room -= (len(address) + _PICTURE_TEXT) * max(1, times[path])
+        uri = data_uri(webp(page.pictures[path]), "webp")
+        room -= (len(uri) + _PICTURE_TEXT_BYTES) * max(1, uses[path])
         if room < 0:
             break
-        found[path] = address
+        found[path] = uri
     return found

@@ -33,57 +33,57 @@ EFFECT = {
 }
 
 
-def test_what_the_temperature_did(make_metrics):
+def test_the_temperature_is_described_with_its_effect(make_metrics):
     model = replace(MODEL, temperature=1.5)
     assert certainty(make_metrics(calibration=EFFECT), model) == [
         "The logits are divided by the temperature 1.500, fitted on 1,234 val images.",
-        "Calibration error here: 4.0 % (3.0 to 5.0) without it, 1.0 % (0.5 to 1.5) with it: clearly lower.",
+        "The calibration error is 4.0 % (3.0 to 5.0) without the temperature and 1.0 % (0.5 to 1.5) with it: clearly lower.",
     ]
     alone = ["The logits are divided by the temperature 1.500."]
     assert certainty(make_metrics(calibration=EFFECT | {"fitted_on": None}), model) == alone
     assert certainty(None, model) == alone
 
 
-def test_why_there_is_no_temperature(make_metrics):
-    assert certainty(None, MODEL) == ["The probabilities are the network's own, with temperature 1: none was fitted."]
+def test_the_reason_for_temperature_1_is_given(make_metrics):
+    assert certainty(None, MODEL) == ["The probabilities are the network's own, with temperature 1: no temperature was fitted."]
     why = EFFECT | {"temperature": 1.0, "change": "none", "fitted_on": FIT | {"reason": "val has 9 images"}}
     assert certainty(make_metrics(calibration=why), MODEL) == [
         "The probabilities are the network's own, with temperature 1: val has 9 images."
     ]
 
 
-def test_rules_of_the_model_are_told():
+def test_the_rules_of_the_model_are_described():
     counts = {"n": 2000, "split": "val", "coverage": 0.75, "errors": 9, "confidence": 0.95, "bound": 0.0195, "risk": 0.02}
     rules = {"abstention": {"threshold": 0.8, **counts}, "label_sets": {"threshold": 0.1, "coverage": 0.95, "n": 2000, "split": "val"}}
     _, abstention, sets = certainty(None, replace(MODEL, rules=rules))
-    assert "below a probability of 80.0 %: of the 2,000 val images 75.0 % are then answered, 9 of them wrongly" in abstention
-    assert "95.0 % confidence at most 1.9 % of later answers are wrong" in abstention
-    assert "the true one for 95.0 % of images or more (from 2,000 val images)" in sets
+    assert "below a probability of 80.0 %. Of 2,000 val images it accepted 75.0 %, of which 9 were wrong" in abstention
+    assert "95.0 % confidence, at most 1.9 % of later predictions are wrong" in abstention
+    assert "the true class of at least 95.0 % of images (threshold from 2,000 val images)" in sets
 
 
 @pytest.mark.parametrize(
     ("temperature", "names"),
     [
-        (1.5, ["perfect", "without the temperature", "as answered, with 95 % intervals"]),
-        (1.0, ["perfect", "as answered, with 95 % intervals"]),
+        (1.5, ["perfect", "without the temperature", "with 95 % intervals"]),
+        (1.0, ["perfect", "with 95 % intervals"]),
     ],
 )
-def test_reliability_shows_both_where_there_is_a_temperature(make_metrics, temperature, names):
+def test_reliability_has_a_second_line_with_a_temperature(make_metrics, temperature, names):
     drawn = reliability(make_metrics(reliability=BINS, calibration=EFFECT | {"temperature": temperature}))
     assert drawn
     assert [stroke.name for stroke in drawn.strokes] == names
-    assert drawn.description == "answers in 1 group by confidence; on average 20.0 points too sure"
+    assert drawn.description == "predictions in 1 group by confidence; the mean confidence is 20.0 points above the accuracy"
 
 
-def test_charts_only_of_what_is_there(make_metrics):
+def test_there_is_no_chart_without_images(make_metrics):
     assert reliability(make_metrics(reliability=[])) is None
     assert risk_chart(make_metrics(risk_coverage=[])) is None
-    nobody = {"coverage": 0.0, "threshold": 1.0, "answered": 0, "errors": 0, "risk": {"value": None, "low": 0.0, "high": 1.0}}
-    assert risk_chart(make_metrics(risk_coverage=[nobody])) is None
+    none_accepted = {"coverage": 0.0, "threshold": 1.0, "answered": 0, "errors": 0, "risk": {"value": None, "low": 0.0, "high": 1.0}}
+    assert risk_chart(make_metrics(risk_coverage=[none_accepted])) is None
 
 
 def test_rows_of_one_coverage_share_a_point_of_the_risk_chart(make_metrics):
     row = {"coverage": 1.0, "threshold": 0.5, "answered": 9, "errors": 1, "risk": SHARE}
     drawn = risk_chart(make_metrics(risk_coverage=[row, row, row | {"coverage": 0.5}]))
     assert drawn
-    assert drawn.description == "4.0 % wrong of the surest 100.0 %, 4.0 % of the surest 50.0 %"
+    assert drawn.description == "4.0 % wrong of the most confident 100.0 %, 4.0 % wrong of the most confident 50.0 %"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnkit.report.page.comparison import SHOWN, ComparedRun, ComparisonPage, changed_paths, comparison_html
+from cnnkit.report.page.comparison import MAX_SHOWN, ComparedRun, ComparisonPage, changed_paths, comparison_html
 
 EVIL = "<script>alert(1)</script>"
 
@@ -17,8 +17,8 @@ def estimate(value: float) -> dict[str, float]:
 
 
 def change(path: str, kind: str) -> dict[str, Any]:
-    answers = {"first_predicted": "ant", "first_probability": 0.6, "second_predicted": "bee", "second_probability": 0.7}
-    return {"path": path, "true": "bee", "change": kind, **answers}
+    predictions = {"first_predicted": "ant", "first_probability": 0.6, "second_predicted": "bee", "second_probability": 0.7}
+    return {"path": path, "true": "bee", "change": kind, **predictions}
 
 
 RESULT: dict[str, Any] = {
@@ -60,13 +60,13 @@ def page(run_page) -> ComparisonPage:
     return ComparisonPage(RESULT, [ComparedRun(name, run.record, run.history) for name in "ab"], pictures, ("another note",))
 
 
-def test_scores_verdict_changes_and_curves_stand_side_by_side(page, parsed):
+def test_the_page_has_scores_verdict_changes_and_curves(page, parsed):
     read = parsed(comparison_html(page))
     assert {"2 models compared", "On the same 1,200 test images of my images", "a note", "another note"} <= set(read.texts)
     assert {"80.0 %", "90.0 %", "+10.0 points", "-0.100", "b is better than a: +10.0 points"} <= set(read.texts)
-    assert f"What b fixes: a is wrong there: {SHOWN} of 30 images shown" in read.texts
-    assert "What b breaks: a is right there: 1 image" in read.texts
-    assert read.tags.count("img") == SHOWN + 1
+    assert f"b is right, a is wrong: {MAX_SHOWN} of 30 images shown" in read.texts
+    assert "a is right, b is wrong: 1 image" in read.texts
+    assert read.tags.count("img") == MAX_SHOWN + 1
     described = re.findall('aria-label="(.*?)"', comparison_html(page))
     assert {"val loss by epoch", "val accuracy by epoch"} <= {label.partition(".")[0] for label in described}
 
@@ -78,7 +78,7 @@ def test_only_classes_that_differ_clearly_are_named(page, parsed):
     assert "How to repeat it" not in texts
 
 
-def test_it_stands_alone_and_escapes_what_it_shows(page, parsed):
+def test_the_page_is_self_contained_and_escaped(page, parsed):
     evil = {**RESULT, "data": EVIL, "pairs": [{**RESULT["pairs"][0], "verdict": EVIL, "changes": [change(EVIL, "fixed")]}]}
     source = comparison_html(replace(page, result=evil, pictures={EVIL: np.zeros((8, 8, 3), np.uint8)}))
     assert "<script" not in source

@@ -1,4 +1,4 @@
-"""Text on pages is told from what lies behind it: WCAG 2.2 asks for a contrast of 4.5, in both schemes and on paper."""
+"""The contrast of text on pages is at least 4.5, as WCAG 2.2 requires, in both schemes and in print."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Colour = tuple[float, ...]
 
 
 def schemes() -> dict[str, dict[str, Colour]]:
-    """The colours by name: light, dark, and print, which redefines what run.css says last."""
+    """Return the colours by scheme and name; print redefines colours in the last block of run.css."""
     found: dict[str, dict[str, Colour]] = {"light": {}, "dark": {}, "print": {}}
     for file in ("base.html", "run.css"):
         text = (TEMPLATES / file).read_text("utf-8")
         light, dark, printed, *_ = [*re.findall(r":root \{(.*?)\}", text, re.DOTALL), ""]
         for scheme, block in (("light", light), ("dark", dark), ("print", printed)):
-            found[scheme] |= {name: hexed(value) for name, value in re.findall(r"--(\w+): #(\w+)", block)}
+            found[scheme] |= {name: parse_hex(value) for name, value in re.findall(r"--(\w+): #(\w+)", block)}
     return {"light": found["light"], "dark": found["light"] | found["dark"], "print": found["light"] | found["dark"] | found["print"]}
 
 
-def hexed(text: str) -> Colour:
+def parse_hex(text: str) -> Colour:
     digits = "".join(letter * 2 for letter in text) if len(text) == 3 else text
-    return tuple(int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4))
+    return tuple(int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4))
 
 
 def mixed(one: Colour, other: Colour, share: float) -> Colour:
@@ -44,24 +44,24 @@ def contrast(one: Colour, other: Colour) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
-def test_text_can_be_read(scheme: str) -> None:
+def test_text_has_enough_contrast(scheme: str) -> None:
     colours = schemes()[scheme]
-    for behind in ("paper", "panel"):
+    for background in ("paper", "panel"):
         for text in ("ink", "faded", "note", "warning", "error"):
-            assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
+            assert contrast(colours[text], colours[background]) >= 4.5, (text, background)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
-def test_counts_can_be_read_on_the_strongest_shade(scheme: str) -> None:
+def test_counts_have_enough_contrast_on_the_strongest_shade(scheme: str) -> None:
     colours = schemes()[scheme]
     shades = [int(share) / 100 for share in re.findall(r"--share: (\d+)%", (TEMPLATES / "run.css").read_text("utf-8"))]
     assert len(shades) == 8
-    for side in ("hit", "miss"):
-        assert contrast(colours["ink"], mixed(colours[side], colours["panel"], max(shades))) >= 4.5, side
+    for shade in ("hit", "miss"):
+        assert contrast(colours["ink"], mixed(colours[shade], colours["panel"], max(shades))) >= 4.5, shade
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
-def test_lines_and_bars_stand_out(scheme: str) -> None:
+def test_lines_and_bars_have_enough_contrast(scheme: str) -> None:
     colours = schemes()[scheme]
     for line in ("series0", "series1", "series2", "series3", "bar"):
         assert contrast(colours[line], colours["paper"]) >= 3, line

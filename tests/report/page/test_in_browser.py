@@ -1,4 +1,4 @@
-"""The page in a real browser: keys, clicks and what it asks the network for. Skipped where there is no Chromium."""
+"""The page in a real browser: keys, clicks and network requests. Skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cnnkit.report.page.run import run_html
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions")
-PATIENCE = 300  # seconds: a busy machine is no failure
+TIMEOUT = 300  # seconds; long, so that a busy machine does not fail the test
 LAUNCH = """
 import fcntl, os, sys
 hears, says = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
 os.dup2(hears, 3)
 os.dup2(says, 4)
 os.execv(sys.argv[3], sys.argv[3:])
-"""  # Chromium listens at 3 and answers at 4
+"""  # Chromium reads from file descriptor 3 and writes to 4
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="no Chromium to open pages with"),
+    pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="Chromium is not installed"),
 ]
 
 
 class Browser:
-    """A Chromium that is spoken to through two pipes (the DevTools protocol, a JSON document and a zero byte at a time)."""
+    """A Chromium that is controlled through two pipes (DevTools protocol: JSON documents, each with a zero byte at its end)."""
 
     def __init__(self, profile: Path) -> None:
         (hears, self._to), (self._from, says) = os.pipe(), os.pipe()
@@ -54,12 +54,12 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask for `method` and return its result; what happens meanwhile is added to `events`."""
+        """Call `method` and return its result; events that arrive meanwhile are added to `events`."""
         self._number += 1
         session = {"sessionId": self._session} if self._session else {}
-        asked = json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0"
-        while asked:
-            asked = asked[os.write(self._to, asked) :]
+        request = json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0"
+        while request:
+            request = request[os.write(self._to, request) :]
         while True:
             message = self._message()
             if message.get("id") == self._number:
@@ -75,7 +75,7 @@ class Browser:
             self.events.append(self._message())
 
     def run(self, script: str) -> Any:
-        """Return the value of `script`, as DevTools evaluate it, whatever the page's policy says."""
+        """Return the value of `script`, which DevTools evaluates outside the page's policy."""
         result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -90,35 +90,35 @@ class Browser:
             )
 
     def click(self, selector: str) -> None:
-        """Click into the middle of the element that `selector` finds."""
-        place = self.run(
+        """Click the middle of the element that `selector` finds."""
+        point = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
             "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+            self.call("Input.dispatchMouseEvent", type=kind, x=point[0], y=point[1], button="left", clickCount=1)
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the page was opened, without those that hold their content."""
-        asked = (event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent")
-        return [url for url in asked if not url.startswith("data:")]
+        """Return the requested addresses since the page was opened, without data URIs."""
+        urls = (event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent")
+        return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[str]:
-        """What the browser logged: refused by the policy, errors of the script."""
+        """Return the messages that the browser logged: refusals of the policy and errors of the script."""
         logged = [event["params"]["entry"]["text"] for event in self.events if event.get("method") == "Log.entryAdded"]
         return logged + [str(event["params"]) for event in self.events if event.get("method") == "Runtime.exceptionThrown"]
 
     def close(self) -> None:
-        """Let it end."""
+        """Close the pipes and wait for the end of the process."""
         os.close(self._to)
         os.close(self._from)
-        self.process.wait(timeout=PATIENCE)
+        self.process.wait(timeout=TIMEOUT)
 
     def _message(self) -> dict[str, Any]:
         while (end := self._heard.find(0)) < 0:
-            ready, _, _ = select.select([self._from], [], [], PATIENCE)
+            ready, _, _ = select.select([self._from], [], [], TIMEOUT)
             part = os.read(self._from, 1 << 16) if ready else b""
-            assert part, "Chromium has ended" if ready else f"Chromium has said nothing for {PATIENCE} s"
+            assert part, "Chromium has ended" if ready else f"Chromium has sent nothing for {TIMEOUT} s"
             self._heard += part
         text = self._heard[:end]
         del self._heard[: end + 1]
@@ -143,7 +143,7 @@ def page(run_page, browser, tmp_path) -> Path:
     return file
 
 
-def test_a_click_on_a_cell_shows_its_images_and_says_how_many(page, browser):
+def test_a_click_on_a_cell_shows_its_images_and_their_number(page, browser):
     browser.click("button[data-true='2'][data-predicted='1']")
     shown = browser.run(SHOWN)
     assert shown
@@ -154,7 +154,7 @@ def test_a_click_on_a_cell_shows_its_images_and_says_how_many(page, browser):
     assert browser.run("document.querySelectorAll('#matrix [aria-pressed=true]').length") == 1
 
 
-def test_arrows_and_enter_do_the_same(page, browser):
+def test_arrow_keys_and_enter_select_a_cell(page, browser):
     browser.run("document.querySelector(\"button[data-true='0'][data-predicted='1']\").focus()")
     browser.press("ArrowDown")
     browser.press("ArrowRight")
@@ -164,10 +164,10 @@ def test_arrows_and_enter_do_the_same(page, browser):
     assert set(map(tuple, browser.run(SHOWN))) == {("1", "2")}
 
 
-def test_the_mistakes_of_a_class_and_sorting(page, browser):
+def test_the_table_of_classes_shows_mistakes_and_sorts(page, browser):
     browser.click("#classes-table button[data-true='1']")
     assert {label for label, _ in browser.run(SHOWN)} == {"1"}
-    assert "1" not in {said for _, said in browser.run(SHOWN)}
+    assert "1" not in {predicted for _, predicted in browser.run(SHOWN)}
     column = "[...document.querySelectorAll('#classes-table tbody tr')].map(row => +row.cells[1].dataset.value)"
     browser.click("#classes-table button[data-column='recall']")
     assert browser.run(column) == sorted(browser.run(column))
@@ -175,7 +175,7 @@ def test_the_mistakes_of_a_class_and_sorting(page, browser):
     assert browser.run(column) == sorted(browser.run(column), reverse=True)
 
 
-def test_no_request_leaves_the_page_and_nothing_is_refused(page, browser):
+def test_the_page_makes_no_request_and_its_policy_refuses_others(page, browser):
     assert browser.requests() == [page.as_uri()]
     assert browser.complaints() == []
     assert browser.run("[...document.images].every(image => image.complete && image.naturalWidth > 0)")

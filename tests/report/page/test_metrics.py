@@ -12,7 +12,7 @@ SHARE = {"value": 0.9, "low": 0.85, "high": 0.94}
 UNDEFINED = {"value": None, "low": 0.0, "high": 1.0}
 BASELINE = {
     "name": "majority",
-    "summary": "always answering ant",
+    "summary": "always predicting ant",
     "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
     "trained_on": 0,
     "difference": SHARE,
@@ -45,7 +45,7 @@ def metrics(make_metrics) -> StoredMetrics:
     return make_metrics(**VALUES)
 
 
-def test_every_score_that_is_defined_is_a_row_with_its_interval(metrics):
+def test_every_defined_score_is_a_row_with_its_interval(metrics):
     rows = {row.name: (row.value, row.interval) for row in metric_rows(metrics)}
     assert rows == {
         "accuracy": ("90.0 %", "85.0 to 94.0"),
@@ -53,7 +53,7 @@ def test_every_score_that_is_defined_is_a_row_with_its_interval(metrics):
         "macro F1": ("90.0 %", "85.0 to 94.0"),
         "weighted F1": ("80.0 %", "70.0 to 90.0"),
         "loss (nats)": ("0.500", ""),
-        "always answering ant": ("50.0 %", "40.0 to 60.0"),
+        "always predicting ant": ("50.0 %", "40.0 to 60.0"),
     }
 
 
@@ -63,16 +63,16 @@ def test_every_score_of_a_stored_evaluation_is_a_row(make_metrics):
     assert {row.key for row in metric_rows(everything)} == {*scores, "top_k_accuracy", "weighted_f1", "baseline"}
 
 
-def test_top_5_is_not_said_twice(make_metrics):
+def test_top_5_accuracy_has_one_row(make_metrics):
     metrics = make_metrics(top5_accuracy=SHARE, top_k_accuracy={"k": 5, **SHARE})
     assert [row.name for row in metric_rows(metrics)].count("top-5 accuracy") == 1
 
 
-def test_headline(metrics):
+def test_the_headline_is_the_accuracy_with_its_interval(metrics):
     assert headline(metrics) == "90.0 % of 1,200 test images right (95 % interval 85.0 to 94.0 %)"
 
 
-def test_classes_have_a_bar_and_what_they_are_sorted_by(metrics):
+def test_classes_have_a_bar_and_sort_values(metrics):
     ant, bee = class_rows(metrics, np.array([[36, 4], [0, 0]]))
     assert (ant.missed, ant.false_alarms, ant.few, ant.interval) == (4, 0, False, "76.9 to 96.0")
     assert (bee.recall, bee.few, bee.false_alarms) == ("-", True, 4)

@@ -14,10 +14,10 @@ from cnnkit.report.page.html import sealed
 from cnnkit.report.page.run import run_html
 
 EVIL = "<script>alert('x')</script>\"&\udcff\x1b"
-SAID = r"<script>alert('x')</script>\"&\udcff\x1b".replace(r"\"", '"')
+ESCAPED = r"<script>alert('x')</script>\"&\udcff\x1b".replace(r"\"", '"')
 
 
-def test_the_page_stands_alone_and_its_policy_lets_nothing_else_in(run_page, parsed):
+def test_the_page_is_self_contained_and_its_policy_allows_nothing_else(run_page, parsed):
     source = run_html(run_page())
     page = parsed(source)
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
@@ -43,16 +43,16 @@ def test_everything_from_the_data_is_escaped(run_page, parsed):
     shown = replace(page, name=EVIL, notes=(EVIL,), record=record, health=Health(9, {EVIL: 9}, (finding,), ()))
     source = run_html(shown)
     source.encode("utf-8")
-    assert source.count("<script>") == 1  # ours
+    assert source.count("<script>") == 1  # the page's own script
     read = parsed(source)
-    assert sum(SAID in text for text in read.texts) > 10
+    assert sum(ESCAPED in text for text in read.texts) > 10
     assert {tag for tag in read.tags if tag in {"script", "iframe", "object", "link"}} == {"script"}
 
 
-def test_cells_are_buttons_that_say_what_they_hold(run_page):
+def test_cells_are_buttons_with_a_label(run_page):
     page = run_page()
     source = run_html(page)
-    count = sum(answer.true == 0 and answer.predicted == 1 for answer in page.answers)
+    count = sum(prediction.true == 0 and prediction.predicted == 1 for prediction in page.predictions)
     label = f'aria-label="true cat, predicted dog: {count} image{"s" * (count != 1)}"'
     assert re.search(rf'<button type="button" [^>]*data-true="0" data-predicted="1" [^>]*{label}', source)
     assert source.count('aria-pressed="true"') == 1
@@ -62,7 +62,7 @@ def test_cells_are_buttons_that_say_what_they_hold(run_page):
     assert set(visible) == {shown.groups()}
 
 
-def test_structure_for_those_who_do_not_see_it(run_page, parsed):
+def test_the_page_has_a_structure_for_screen_readers(run_page, parsed):
     source = run_html(run_page())
     tags = parsed(source).tags
     assert [tags.count(tag) for tag in ("h1", "main", "header", "footer", "nav")] == [1] * 5
@@ -73,23 +73,23 @@ def test_structure_for_those_who_do_not_see_it(run_page, parsed):
     assert all("aria-label=" in svg or 'aria-hidden="true"' in svg for svg in re.findall(r"<svg [^>]*>", source))
 
 
-def test_what_is_not_known_is_left_out(run_page, parsed):
+def test_unknown_parts_are_left_out(run_page, parsed):
     page = run_page()
     bare = replace(
-        page, metrics=None, answers=(), choice=type(page.choice)(), pictures={}, heat={}, health=None, history=(), notes=("gone",)
+        page, metrics=None, predictions=(), choice=type(page.choice)(), pictures={}, heat={}, health=None, history=(), notes=("gone",)
     )
     texts = parsed(run_html(bare)).texts
     assert {"gone", "history.csv has no epoch.", "How to repeat it"} <= set(texts)
-    assert not {"Result", "Confusions", "Worst mistakes and least sure answers", "What the doctor finds"} & set(texts)
+    assert not {"Result", "Confusions", "Worst mistakes and least confident predictions", "Findings of the doctor"} & set(texts)
 
 
-def test_without_pictures_the_numbers_stay(run_page, parsed):
+def test_without_pictures_the_page_keeps_its_figures(run_page, parsed):
     texts = parsed(run_html(replace(run_page(), pictures={}, heat={}))).texts
     assert "Confusions" in texts
     assert not any(text.startswith("Press a cell") for text in texts)
 
 
-def test_many_classes_get_pairs_and_a_picture_and_stay_small(run_page, parsed):
+def test_many_classes_have_pairs_and_a_picture_instead_of_a_matrix(run_page, parsed):
     page = run_page([f"class {index}" for index in range(1000)], images=3000)
     source = run_html(replace(page, confusion_png=b"png"))
     read = parsed(source)
@@ -100,18 +100,18 @@ def test_many_classes_get_pairs_and_a_picture_and_stay_small(run_page, parsed):
     assert len(source) < 5_000_000
 
 
-def test_pictures_end_where_the_room_does(run_page, monkeypatch):
+def test_the_pictures_fit_into_the_size_of_the_page(run_page, monkeypatch):
     random = np.random.default_rng(0)
     page = run_page(images=2000)
     noise = {path: random.integers(0, 256, (64, 64, 3)).astype(np.uint8) for path in page.pictures}
-    monkeypatch.setattr(pages, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(pages, "MAX_BYTES", 1_000_000)
     source = run_html(replace(page, pictures=noise))
     assert 700_000 < len(source) < 1_000_000
     assert re.search(r"\d+ of \d+ shown", source)
 
 
 @pytest.mark.parametrize(("risk", "expected"), [(True, True), (False, False)])
-def test_charts_of_certainty_come_with_their_keys(run_page, make_metrics, parsed, risk, expected):
+def test_charts_of_the_probabilities_need_their_tables(run_page, make_metrics, parsed, risk, expected):
     page = run_page()
     share = {"value": 0.1, "low": 0.05, "high": 0.2}
     rows = [{"coverage": coverage, "answered": 9, "errors": 1, "threshold": 0.5, "risk": share} for coverage in (0.5, 1.0)]
@@ -119,5 +119,5 @@ def test_charts_of_certainty_come_with_their_keys(run_page, make_metrics, parsed
     drawn = {"risk_coverage": rows, "reliability": bins} if risk else {"risk_coverage": [], "reliability": []}
     metrics = make_metrics(**page.metrics.model_dump(by_alias=True) | drawn)
     texts = parsed(run_html(replace(page, metrics=metrics))).texts
-    assert ("10.0 % wrong of the surest 100.0 %, 10.0 % of the surest 50.0 %" in texts) is expected
-    assert ("answers in 1 group by confidence; on average 80.0 points too sure" in texts) is expected
+    assert ("10.0 % wrong of the most confident 100.0 %, 10.0 % wrong of the most confident 50.0 %" in texts) is expected
+    assert ("predictions in 1 group by confidence; the mean confidence is 80.0 points above the accuracy" in texts) is expected

@@ -4,7 +4,7 @@
   const title = document.getElementById("gallery-title");
   const images = gallery ? [...gallery.children] : [];
 
-  // A pressed cell, pair or class: show its images, and say how many there are.
+  // Show the images of a pressed cell, pair or class, and their number.
   const show = (button) => {
     const { true: label, predicted, count } = button.dataset;
     let shown = 0;
@@ -28,7 +28,7 @@
     else if (button.dataset.column !== undefined) sort(button);
   });
 
-  // The matrix is one stop of the Tab key; arrows go from cell to cell.
+  // The Tab key stops once in the matrix; arrow keys move between its cells.
   const matrix = document.getElementById("matrix");
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   if (matrix) {
@@ -48,7 +48,7 @@
     });
   }
 
-  // A head of the table of classes: sort by its column, then the other way.
+  // Sort the table of classes by the column of a pressed head; a second press reverses the order.
   const sort = (button) => {
     const head = button.closest("th"), body = head.closest("table").tBodies[0];
     const down = head.getAttribute("aria-sort") === "ascending";
