@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.samples import Samples
-from cnnkit.api.inference.split_predictions import Answers
+from cnnkit.api.inference.split_predictions import SplitPredictions
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, decode, measure
@@ -33,7 +33,7 @@ class _Thumbnails:
 
 
 def colour_baseline(
-    samples: Samples, predictions: Answers, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
+    samples: Samples, predictions: SplitPredictions, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> Baseline | None:
     """Compare the model with a linear model of colours (`cnnkit.metrics.colour`), on images with `labels` (N,).
 
@@ -61,7 +61,7 @@ def colour_baseline(
     return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records))
 
 
-def _find_thumbnails(samples: Samples, predictions: Answers) -> _Thumbnails | None:
+def _find_thumbnails(samples: Samples, predictions: SplitPredictions) -> _Thumbnails | None:
     """Return the thumbnails of the scan behind `predictions`, else those of a stored scan; None without a scan."""
     if predictions.seen is not None:
         return _index(predictions.scope, predictions.seen.thumbnails, [bool(facts.error) for facts in predictions.seen.facts])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
 from cnnkit.api.evaluation.ood import OodEvaluation, evaluate_ood, ood_files
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
-from cnnkit.api.inference.split_predictions import Answers, classified
+from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
 from cnnkit.data.sources.folder import check_outside
@@ -245,9 +245,9 @@ def _named_data(target: Target, data: str | None) -> str:
     return data
 
 
-def _classify(classifier: Classifier, samples: Samples, progress: Progress | None) -> Answers:
+def _classify(classifier: Classifier, samples: Samples, progress: Progress | None) -> SplitPredictions:
     """Return the predictions for `samples`; raise `DataError` if no image can be read."""
-    predictions = classified(classifier, samples, progress)
+    predictions = predict_split(classifier, samples, progress)
     if not predictions.records:
         path, reason = predictions.bad[0]
         raise DataError(f"{samples.source.name}: none of the {samples.split} images can be read, such as {path}: {reason}")

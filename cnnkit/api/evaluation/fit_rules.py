@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from cnnkit.api.inference.samples import run_samples
-from cnnkit.api.inference.split_predictions import classified
+from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import VAL
 from cnnkit.data.store.scan import Progress
@@ -63,7 +63,7 @@ def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, progres
     if target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its validation images are unknown; name the run: --model RUN")
     classifier = TorchClassifier(load_model(target.path))
-    predictions = classified(classifier, run_samples(target.run, VAL), progress)
+    predictions = predict_split(classifier, run_samples(target.run, VAL), progress)
     records, probabilities = predictions.records, predictions.probabilities
     if not records:
         path, reason = predictions.bad[0]

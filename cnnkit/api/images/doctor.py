@@ -1,4 +1,4 @@
-"""The health of data: what the doctor finds, before a training and with what a trained network knows after it."""
+"""The health of data: the findings of the doctor, before a training or with the help of a trained network."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def examine(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Health:
-    """Look at every image of `data` and say what is wrong with them; changes nothing.
+    """Examine every image of `data` and return the findings; no file is changed.
 
-    With `model`, a run directory or model file trained on these classes, also which labels look wrong to it.
-    Raises `DataError` if there is no such data, `ModelFileError` if the model cannot be used for it.
+    With `model`, a run directory or model file with these classes, the findings include labels that look wrong. Raises `DataError`
+    if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
     """
     source = open_source(str(data), download=download, group_by=group_by)
     records, names = select_classes(source, classes)
@@ -64,13 +64,16 @@ def examine(
 
 
 def _splits(records: Sequence[Record], found: Scan, near: NDArray[np.int64]) -> list[str | None]:
-    """Return the split of every image in a training with the default shares, None for unreadable images; empty if none is possible."""
+    """Return the split of every image in a training with the default shares, None for an unreadable image.
+
+    The list is empty if the images cannot be split.
+    """
     good = np.array([row for row, facts in enumerate(found.facts) if not facts.error], np.int64)
     hashes = [found.facts[row].sha256 for row in good]
     splits: list[str | None] = [None] * len(records)
     try:
         assigned = assign_splits([records[row] for row in good], hashes, DataConfig().split, 0, near=np.searchsorted(good, near))
-    except DataError:  # small-class and unreadable name the reason
+    except DataError:  # the findings small-class and unreadable name the reason
         return []
     for row, split in zip(good, assigned.splits, strict=True):
         splits[row] = split
@@ -78,33 +81,36 @@ def _splits(records: Sequence[Record], found: Scan, near: NDArray[np.int64]) -> 
 
 
 def _classifier(model: str | Path, classes: Sequence[str]) -> TorchClassifier:
-    """Open a model that knows all of these classes."""
+    """Open `model` and check that it has all of these classes."""
     from cnnkit.api.inference.target import find_target
     from cnnkit.model.file import load_model
     from cnnkit.model.torch_classifier import TorchClassifier
 
     target = find_target(model)
     if target.path.suffix != ".safetensors":
-        raise ModelFileError(f"--model {target.path}: only a run or a model file (best.safetensors) can look for wrong labels")
+        raise ModelFileError(f"--model {target.path}: only a run or a model file (best.safetensors) can find wrong labels")
     classifier = TorchClassifier(load_model(target.path))
-    strange = sorted(set(classes) - set(classifier.classes))
-    if strange:
+    unknown = sorted(set(classes) - set(classifier.classes))
+    if unknown:
         raise ModelFileError(
-            f"--model {target.path} does not know the classes {', '.join(strange)}; it knows {', '.join(classifier.classes)}; "
-            f"name a model that was trained on these classes, or leave some out with --classes"
+            f"--model {target.path} does not have the classes {', '.join(unknown)}; it has {', '.join(classifier.classes)}; "
+            f"name a model with these classes, or choose fewer classes with --classes"
         )
     return classifier
 
 
 def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> Finding | None:
-    """Judge every readable image by a small model on the network's features that was fitted without it and its copies."""
+    """Return the finding on labels that look wrong, or None.
+
+    A small model on the network's features judges every readable image; it is fitted without that image and its copies.
+    """
     import torch
 
     from cnnkit.data.store.stream import gather, in_batches
 
     rows = evidence.readable
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
-    looked = gather(found.canvases, in_batches(rows))
-    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in looked])
+    batches = gather(found.canvases, in_batches(rows))
+    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in batches])
     probabilities = out_of_fold(features, evidence.labels[rows], evidence.cluster_ids[rows])
     return suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)

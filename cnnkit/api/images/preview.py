@@ -1,4 +1,4 @@
-"""``preview``: a few images of every class, preprocessed and augmented by the code that training uses."""
+"""Preview: a few images of every class, preprocessed and augmented by the code of the training."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cnnkit.errors import DataError
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
 
-MOST_ROWS = 40  # images on one preview, as far as the number of classes decides
-PER_CLASS = 4
+MAX_ROWS = 40  # images on one preview, unless the user sets the number of images per class
+MAX_CLASS_IMAGES = 4  # images of each class on a preview of few classes
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class PreviewRow:
-    """One image, uint8 RGB (H, W, 3) throughout: its file (shrunk for the screen), what the network sees of it, and variants of that."""
+    """One image as uint8 RGB (H, W, 3): the file, shrunk for the screen, the canvas of the network, and augmented variants of it."""
 
     label: str
     path: str
@@ -41,7 +41,7 @@ class PreviewRow:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """A few images of each class, class by class; `notes` say what was chosen or left out."""
+    """A few images of each class, class by class; `notes` name the choices made and the images left out."""
 
     name: str
     classes: tuple[str, ...]
@@ -51,38 +51,41 @@ class Preview:
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Return how images are prepared and varied, in one line."""
+        """Return the preprocessing and the augmentation in one line."""
         size, mode = self.preprocessing.image_size, self.preprocessing.resize_mode
         colour = "gray" if self.preprocessing.channels == 1 else "colour"
-        return f"{size} × {size} px, {colour}, {mode}; {_varied(self.augmentation)}"
+        return f"{size} × {size} px, {colour}, {mode}; {_augmentation_text(self.augmentation)}"
 
 
 def preview(config: TrainConfig, *, images_per_class: int | None = None, variants: int = 6, progress: Progress | None = None) -> Preview:
-    """Show what ``cnnkit train`` with `config` would feed the network; reads only the images that are shown.
+    """Return images as ``cnnkit train`` with `config` would show them to the network; only these images are read.
 
-    Of each class `images_per_class` images are drawn by the seed, spread over its files: `PER_CLASS`, or fewer with so many
-    classes that they would be more than `MOST_ROWS`. Where the data has a train folder they are of it. The variants are
-    those that the first `variants` epochs would give these images, were they the whole data.
-    Raises `CnnkitError` as `prepare` does for the same settings, `DataError` if not one image can be read.
+    The seed draws `images_per_class` images of each class, spread over its files. By default these are `MAX_CLASS_IMAGES`, or fewer if
+    the preview would have more than `MAX_ROWS` images. They come from the train folder if the data has one. The variants are the
+    augmented images of the first `variants` epochs of a training on these images alone.
+
+    Raises the same `CnnkitError` as `prepare` for these settings, and `DataError` if no image can be read.
     """
     source = open_source(config.data.data, download=config.data.download)
     records, classes = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))
     augmentation, flip_note = resolve_augmentation(config.augment, classes)
-    shown, many_note = _some(classes)
-    keys = _draw(records, shown, images_per_class or max(1, min(PER_CLASS, MOST_ROWS // len(shown))), config.run.seed)
+    shown, many_note = _thin_out(classes)
+    keys = _draw(records, shown, images_per_class or max(1, min(MAX_CLASS_IMAGES, MAX_ROWS // len(shown))), config.run.seed)
     rows, bad = _rows(source, records, keys, spec, progress)
     if not rows:
-        raise DataError(f"{source.name}: not one of {len(keys)} images can be read, such as {bad[0]}")
+        raise DataError(f"{source.name}: none of {len(keys)} images can be read, such as {bad[0]}")
     canvases = torch.stack([canvas for _, _, canvas in rows])
     kept = np.array([key for key, _, _ in rows], np.int64)
-    varied = [_varied_batch(canvases, kept, epoch, augmentation, config.run.seed) for epoch in range(1, variants + 1)]
+    augmented = [_augmented(canvases, kept, epoch, augmentation, config.run.seed) for epoch in range(1, variants + 1)]
     return Preview(
         name=source.name,
         classes=classes,
         rows=tuple(
-            PreviewRow(records[key].label, records[key].path, original, _picture(canvas), tuple(_picture(images[row]) for images in varied))
+            PreviewRow(
+                records[key].label, records[key].path, original, _picture(canvas), tuple(_picture(images[row]) for images in augmented)
+            )
             for row, (key, original, canvas) in enumerate(rows)
         ),
         preprocessing=spec,
@@ -91,33 +94,33 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
     )
 
 
-def _some(classes: Sequence[str]) -> tuple[Sequence[str], str | None]:
-    """Return at most `MOST_ROWS` classes, spread evenly, and a sentence if that is not all."""
-    if len(classes) <= MOST_ROWS:
+def _thin_out(classes: Sequence[str]) -> tuple[Sequence[str], str | None]:
+    """Return at most `MAX_ROWS` classes, evenly spread, and a sentence if some are left out."""
+    if len(classes) <= MAX_ROWS:
         return classes, None
-    chosen = [classes[place * len(classes) // MOST_ROWS] for place in range(MOST_ROWS)]
-    return chosen, f"{MOST_ROWS} of {len(classes)} classes are shown; choose others with --classes"
+    chosen = [classes[index * len(classes) // MAX_ROWS] for index in range(MAX_ROWS)]
+    return chosen, f"{MAX_ROWS} of {len(classes)} classes are shown; choose others with --classes"
 
 
 def _draw(records: Sequence[Record], classes: Sequence[str], number: int, seed: int) -> list[int]:
-    """Return places in `records`: of every class `number`, one drawn from each of as many equal parts of its files."""
-    trained = [place for place, record in enumerate(records) if record.split == TRAIN] or range(len(records))
+    """Return indices into `records`: the files of each class are cut into `number` equal parts, and one file of each is drawn."""
+    train_rows = [row for row, record in enumerate(records) if record.split == TRAIN] or range(len(records))
     members: dict[str, list[int]] = {name: [] for name in classes}
-    for place in trained:
-        if records[place].label in members:
-            members[records[place].label].append(place)
+    for row in train_rows:
+        if records[row].label in members:
+            members[records[row].label].append(row)
     draws = uniform(seed, 0, np.arange(len(classes)), number)
     chosen: list[int] = []
-    for places, drawn in zip(members.values(), draws, strict=True):
-        parts = (np.arange(number) + drawn) * (len(places) / number)
-        chosen += places if len(places) <= number else [places[min(int(part), len(places) - 1)] for part in parts]
+    for rows, drawn in zip(members.values(), draws, strict=True):
+        positions = (np.arange(number) + drawn) * (len(rows) / number)
+        chosen += rows if len(rows) <= number else [rows[min(int(position), len(rows) - 1)] for position in positions]
     return chosen
 
 
 def _rows(
     source: Source, records: Sequence[Record], keys: Sequence[int], spec: Preprocessing, progress: Progress | None
 ) -> tuple[list[tuple[int, Image, Tensor]], list[str]]:
-    """Read the images `keys`: (key, picture of the file, canvas (C, S, S)) of each, and a line for each that cannot be read."""
+    """Read the images `keys`; return (key, picture of the file, canvas (C, S, S)) of each, and a line on each unreadable image."""
     from cnnkit.report.pictures.thumbnail import shrunk
 
     preprocess = Preprocess(spec)
@@ -134,19 +137,19 @@ def _rows(
     return rows, bad
 
 
-def _varied_batch(canvases: Tensor, keys: NDArray[np.int64], epoch: int, augmentation: Augmentation, seed: int) -> Tensor:
+def _augmented(canvases: Tensor, keys: NDArray[np.int64], epoch: int, augmentation: Augmentation, seed: int) -> Tensor:
     return augment(canvases, torch.from_numpy(draw_numbers(seed, epoch, keys)), augmentation)
 
 
 def _picture(image: Tensor) -> Image:
-    """Turn (C, S, S) with values 0..255 into uint8 RGB (S, S, 3)."""
+    """Turn an image (C, S, S) with values from 0 to 255 into uint8 RGB (S, S, 3)."""
     return image.float().round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
-def _varied(augmentation: Augmentation) -> str:
-    """Say in words how far images are varied."""
+def _augmentation_text(augmentation: Augmentation) -> str:
+    """Return the augmentation in words."""
     if not augmentation.active:
-        return "not varied"
+        return "not augmented"
     flips = {"h": "mirrored left-right", "v": "mirrored upside down", "hv": "mirrored both ways"}
     low, high = augmentation.zoom
     parts = [

@@ -1,4 +1,4 @@
-"""Dividing images into train, val and test without training anything: split.csv as a file of its own."""
+"""The split of images into train, val and test without a training: split.csv as a file of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnkit.files import check_writable, write_text
 
 @dataclass(frozen=True)
 class Division:
-    """Images with their sides, images per class and split, those that cannot be read, notes, and the file written."""
+    """A split: the `samples`, their `counts` by class and split, the unreadable images with their errors, notes, and the file."""
 
     samples: tuple[Sample, ...]
     counts: dict[str, dict[str, int]]
@@ -38,10 +38,10 @@ def divide(
     by: Literal["content", "path"] = "content",
     progress: Progress | None = None,
 ) -> Division:
-    """Divide the images of ``config.data`` as `cnnkit train` would, and write ``path,label,split,sha256,unit`` to `out`.
+    """Split the images of ``config.data`` like `cnnkit train`, and write ``path,label,split,sha256,unit`` to `out`.
 
-    `by` ``path`` opens no image: it takes seconds for a million rows, but knows no copies, and counts unreadable files.
-    Raises `DataError` as `cnnkit.data.dataset.load_dataset` does.
+    With `by` ``path`` no image is opened. This takes seconds for a million rows, but finds no copies and counts unreadable files.
+    Raises the same `DataError` as `cnnkit.data.dataset.load_dataset`, and `ConfigError` if `out` cannot be written.
     """
     path = Path(out)
     check_writable(path.parent)
@@ -60,7 +60,7 @@ def divide(
 
 
 def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...], tuple[str, ...]]:
-    """Divide by the hashes of paths instead of contents."""
+    """Return the samples, classes and notes of a split by the hashes of paths instead of contents."""
     records, classes = select_classes(source, config.classes)
     records = assign_groups(records, config.group_by)
     paths = [record.path for record in records]
@@ -73,6 +73,6 @@ def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sampl
         for row, (record, split, unit) in enumerate(zip(records, assigned.splits, assigned.units, strict=True))
         if split
     )
-    warning = "no image was opened: copies may stand on several sides, and files that cannot be read are counted"
-    named = name_notes(source, records, config.classes)
-    return samples, classes, (*source.notes, warning, *pin_notes, *assigned.notes, *named, *check_splits(samples, classes))
+    warning = "no image was opened, so copies may be in several splits, and unreadable files are counted"
+    names = name_notes(source, records, config.classes)
+    return samples, classes, (*source.notes, warning, *pin_notes, *assigned.notes, *names, *check_splits(samples, classes))

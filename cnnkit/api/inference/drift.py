@@ -32,7 +32,7 @@ class DriftWatch:
         self._looks: list[NDArray[np.float32]] = []
         self._predicted: list[NDArray[np.int64]] = []
 
-    def answers(self, classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def probabilities(self, classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the probabilities (N, K) of decoded images, uint8 (H, W, 3) each and N > 0, and record their appearance."""
         if not isinstance(classifier, ClassifierWithRules) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
             return classifier.probabilities(images)

@@ -155,7 +155,7 @@ def predictions(classifier: Classifier, files: Sequence[Path], watch: DriftWatch
 def _probabilities(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch: DriftWatch | None) -> NDArray[np.float32]:
     if not images:
         return np.empty((0, len(classifier.classes)), np.float32)
-    return watch.answers(classifier, images) if watch else classifier.probabilities(images)
+    return watch.probabilities(classifier, images) if watch else classifier.probabilities(images)
 
 
 def _apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class SplitPredictions:
     """The predictions for a split: the readable `records` with their `probabilities` (N, K).
 
     `bad` holds the path of each unreadable image and the reason, `changed` the paths of the images whose content changed after the
@@ -44,7 +44,7 @@ class Answers:
         return [f"{len(self.changed)} images have changed since the training, such as {self.changed[0]}"] if self.changed else []
 
 
-def classified(classifier: Classifier, samples: Samples, progress: Progress | None = None) -> Answers:
+def predict_split(classifier: Classifier, samples: Samples, progress: Progress | None = None) -> SplitPredictions:
     """Return the predictions of `classifier` for all `samples`."""
     if isinstance(classifier, TorchClassifier):
         return _from_store(classifier, samples, progress)
@@ -69,10 +69,10 @@ def classified(classifier: Classifier, samples: Samples, progress: Progress | No
         if progress:
             progress(min(start + BATCH_ROWS, len(samples.records)), len(samples.records))
     probabilities = np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
-    return Answers(good, probabilities, tuple(bad), changed)
+    return SplitPredictions(good, probabilities, tuple(bad), changed)
 
 
-def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> Answers:
+def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> SplitPredictions:
     """Return the predictions for `samples` from the canvases in the store of the training, bit for bit those of the training.
 
     Without that store, only the images of the split are decoded, not the whole scope of the split.
@@ -90,4 +90,4 @@ def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progres
     records = [scope[row] for row in rows]
     contents = [found.facts[row].sha256 for row in rows]
     changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
-    return Answers(records, np.concatenate(blocks), bad, changed, scope, found)
+    return SplitPredictions(records, np.concatenate(blocks), bad, changed, scope, found)

@@ -1,4 +1,4 @@
-"""The report on several runs: one page of what `compare` finds, with the images that change sides."""
+"""The report on several runs: one page with the results of `compare` and the images that one run fixes or breaks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnnkit.api.evaluation.compare import compare
 from cnnkit.api.inference.run_images import shown_to
 from cnnkit.api.inference.target import find_target
-from cnnkit.api.pages.run import SIDE
+from cnnkit.api.pages.run import PICTURE_SIZE
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CnnkitError, ConfigError
 from cnnkit.files import write_text
@@ -28,7 +28,7 @@ PAGE = "comparison.html"
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """A page that was written on the runs `names`: where, what it holds and what it cost."""
+    """A written page on the runs `names`: its path, its contents, its size in bytes and the time it took in seconds."""
 
     path: Path
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class ComparisonReport:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``report --compare --json`` prints."""
+        """Return the document of ``report --compare --json``."""
         return {
             "report": str(self.path),
             "runs": list(self.names),
@@ -54,9 +54,10 @@ class ComparisonReport:
 def report_comparison(
     runs: Sequence[str | Path], *, split: str | None = None, out: str | Path | None = None, progress: Progress | None = None
 ) -> ComparisonReport:
-    """Write one page on two or more runs of the same images to `out`, by default comparison.html in the folder of the first.
+    """Write one page on two or more runs with the same test images to `out`, by default comparison.html in the folder of the first.
 
-    Raises `CnnkitError` as `compare` does, which evaluates runs that were not, and if one of `runs` is no run.
+    Runs without an evaluation are evaluated. Raises the same `CnnkitError` as `compare`, and `ConfigError` if one of `runs` is not a
+    run.
     """
     from cnnkit.report.page.comparison import ComparisonPage, changed_paths, comparison_html
 
@@ -83,15 +84,15 @@ def report_comparison(
 def _folder(run: str | Path) -> RunDir:
     target = find_target(run)
     if target.run is None:
-        raise ConfigError(f"{run} lies in no run directory, which the page tells of; without a page: cnnkit compare")
+        raise ConfigError(f"{run} lies in no run directory, which a page needs; to compare without a page: cnnkit compare")
     return target.run
 
 
 def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
-    """Return the images at `paths` as the first run sees them, and notes on what is gone."""
+    """Return the images `paths` as `run` sees them, and notes on missing images."""
     try:
-        there = shown_to(run, run.read_record(), paths)
-        return there.pictures(paths, SIDE), there.missing(paths)
+        images = shown_to(run, run.read_record(), paths)
+        return images.pictures(paths, PICTURE_SIZE), images.missing(paths)
     except CnnkitError as error:
         return {}, (f"without pictures: {error}",)
 

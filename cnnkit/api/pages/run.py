@@ -1,4 +1,4 @@
-"""The report: one page on a run, made of the files of its folder, of its images and of its network."""
+"""The report: one page on a run, from the files of its folder, its images and its network."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
     from cnnkit.report.page.gallery import ImagePrediction
 
-SIDE = 96  # px of a small picture: 1.9 kB each, so that 1,000 of them take half of 5 MB
-LARGE = 144  # px of those with a heat map
+PICTURE_SIZE = 96  # px; a picture takes 1.9 kB, so that 1,000 pictures take about half of the 5 MB of a page
+HEAT_MAP_SIZE = 144  # px of a heat map and of the picture beside it
 
 
 @dataclass(frozen=True)
 class Report:
-    """A page that was written: where, of which run and split (None: it has no evaluation), what it holds and what it cost.
+    """A written page: its run and path, its contents, its size in bytes and the time it took in seconds.
 
-    `fresh` says that the run was evaluated for it, which took `evaluation_seconds` of its `seconds`.
+    `split` is None if the run has no evaluation. `fresh` is True if the run was evaluated for the page, which took
+    `evaluation_seconds` of the `seconds`.
     """
 
     target: Target
@@ -52,7 +53,7 @@ class Report:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``report --json`` prints."""
+        """Return the document of ``report --json``."""
         return {
             "report": str(self.path),
             "run": str(self.target.run.path) if self.target.run else None,
@@ -70,7 +71,7 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """What the images give to a page: small pictures and heat maps by path, uint8 RGB (H, W, 3), the doctor's findings, and notes."""
+    """The images of a page: small pictures and heat maps by path, uint8 RGB (H, W, 3), the findings of the doctor, and notes."""
 
     pictures: Mapping[str, NDArray[np.uint8]]
     heat: Mapping[str, NDArray[np.uint8]]
@@ -81,10 +82,11 @@ class _Images:
 def report(
     run: str | Path | None = None, *, split: str | None = None, out: str | Path | None = None, progress: Progress | None = None
 ) -> Report:
-    """Write the page on `run` (the newest finished one) to `out`, by default report.html in its folder, with curves.png beside it.
+    """Write the page on `run`, by default the newest finished run, to `out`, by default report.html in its folder.
 
-    The figures are those of eval/<split>/; a run without an evaluation of its model is evaluated, on test or else val. Images
-    that are gone are missing on the page, and its notes say so. Raises `CnnkitError` if there is no such run or no room to write.
+    The metrics come from eval/<split>/. A run without an evaluation of its model is evaluated on `split`, by default on test, or on val
+    without a test split. The page leaves out missing images and notes them. curves.png in the folder of the run is drawn again. Raises
+    `CnnkitError` if the run cannot be read or the page cannot be written.
     """
     from cnnkit.report.page.facts import ModelFacts
     from cnnkit.report.page.gallery import choose
@@ -147,12 +149,12 @@ def report(
 
 def _run_of(target: Target) -> RunDir:
     if target.run is None:
-        raise ModelFileError(f"{target.path} lies in no run directory, whose files a report is made of; name one: cnnkit report runs/RUN")
+        raise ModelFileError(f"{target.path} lies in no run directory, which a report needs; name a run: cnnkit report runs/RUN")
     return target.run
 
 
 def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tuple[StoredEvaluation | None, tuple[str, ...]]:
-    """Return the evaluation, and notes; none if the images are gone, unless that split was asked for."""
+    """Return the evaluation and notes; None if the images are missing, which is an error only if `split` is given."""
     try:
         found = load_or_evaluate(run, split, progress)
     except DataError as error:
@@ -165,14 +167,14 @@ def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tu
 def _predictions(rows: Sequence[StoredPrediction], classes: Sequence[str]) -> list[ImagePrediction]:
     from cnnkit.report.page.gallery import ImagePrediction
 
-    index = {name: place for place, name in enumerate(classes)}
+    index = {name: label for label, name in enumerate(classes)}
     return [ImagePrediction(row.path, index[row.true], index[row.predicted], row.probability, row.loss) for row in rows]
 
 
 def _training(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[int, list[str]]:
-    """Paths of the training images of every class, by its index."""
-    index = {name: place for place, name in enumerate(classes)}
-    found: dict[int, list[str]] = {place: [] for place in range(len(classes))}
+    """Return the paths of the training images by the index of their class."""
+    index = {name: label for label, name in enumerate(classes)}
+    found: dict[int, list[str]] = {label: [] for label in range(len(classes))}
     for row in rows:
         if row["split"] == TRAIN:
             found[index[row["label"]]].append(row["path"])
@@ -180,7 +182,7 @@ def _training(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict
 
 
 def _counts(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Images by class and split."""
+    """Return the number of images by class and split."""
     counts = {name: dict.fromkeys(SPLITS, 0) for name in classes}
     for row in rows:
         counts[row["label"]][row["split"]] += 1
@@ -188,7 +190,7 @@ def _counts(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[s
 
 
 def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
-    """Return the network, or a note why there is none: a page without heat maps is better than no page."""
+    """Return the model, or a note with the error: a page without heat maps is better than no page."""
     try:
         return load_model(run.best), ()
     except CnnkitError as error:
@@ -196,27 +198,27 @@ def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
 
 
 def _rules(model: Model | None) -> dict[str, dict[str, Any]]:
-    """The rules in the model's header that say when not to prediction, and which labels are possible."""
+    """Return the rules of abstention and of label sets in the model's header."""
     header = model.header.model_dump(mode="json") if model else {}
     return {name: header[name] for name in ("abstention", "label_sets") if header.get(name)}
 
 
-def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence[str], looked: Sequence[ImagePrediction]) -> _Images:
-    """Fetch what the page shows of the images at `paths`, with heat maps of those `looked` at; what is gone is said in the notes."""
-    closely = {prediction.path: prediction.predicted for prediction in looked}
+def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence[str], explained: Sequence[ImagePrediction]) -> _Images:
+    """Return the pictures of the images `paths`, with heat maps of the `explained` predictions; notes name missing images."""
+    labels = {prediction.path: prediction.predicted for prediction in explained}
     try:
-        there = shown_to(run, record, paths)
-        health, notes = _health(record, there)
-        pictures = there.pictures([path for path in (*paths, *_pictured(health)) if path not in closely], SIDE)
-        large = there.pictures(list(closely), LARGE)
+        images = shown_to(run, record, paths)
+        health, notes = _health(record, images)
+        pictures = images.pictures([path for path in (*paths, *_pictured(health)) if path not in labels], PICTURE_SIZE)
+        large = images.pictures(list(labels), HEAT_MAP_SIZE)
     except CnnkitError as error:
         return _Images({}, {}, None, (f"without pictures: {error}",))
-    heat, heat_notes = _heat(model, there, closely)
-    return _Images({**pictures, **large}, heat, health, (*notes, *there.missing(paths), *heat_notes))
+    heat, heat_notes = _heat(model, images, labels)
+    return _Images({**pictures, **large}, heat, health, (*notes, *images.missing(paths), *heat_notes))
 
 
-def _heat(model: Model | None, there: Shown, classes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
-    """Return pictures of where the network looked for the class that `classes` gives for each path, or a note why there are none."""
+def _heat(model: Model | None, images: Shown, labels: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
+    """Return heat maps of the evidence for the class index of each path in `labels`, or a note why there are none."""
     if model is None:
         return {}, ()
     from cnnkit.report.pictures.overlay import overlay
@@ -225,20 +227,20 @@ def _heat(model: Model | None, there: Shown, classes: Mapping[str, int]) -> tupl
     found: dict[str, NDArray[np.uint8]] = {}
     try:
         cam = GradCam(model)
-        for part, block in there.of(there.known(list(classes))):
-            maps = cam.heat_maps(torch.from_numpy(block), np.array([classes[path] for path in part], np.int64))
-            for path, canvas, heat in zip(part, block, maps, strict=True):
-                found[path] = shrunk(overlay(picture(canvas), heat, LARGE), LARGE)
+        for paths, block in images.of(images.known(list(labels))):
+            maps = cam.heat_maps(torch.from_numpy(block), np.array([labels[path] for path in paths], np.int64))
+            for path, canvas, heat in zip(paths, block, maps, strict=True):
+                found[path] = shrunk(overlay(picture(canvas), heat, HEAT_MAP_SIZE), HEAT_MAP_SIZE)
     except CnnkitError as error:
         return {}, (f"without heat maps: {error}",)
     return found, ()
 
 
-def _health(record: RunRecord, there: Shown) -> tuple[Health | None, tuple[str, ...]]:
-    """Ask the doctor, if that does not mean to decode all images anew."""
+def _health(record: RunRecord, images: Shown) -> tuple[Health | None, tuple[str, ...]]:
+    """Return the findings of the doctor, or a note if all images would have to be decoded again."""
     location = record.data.location
-    if not there.stored:
-        return None, (f"without the doctor's findings: the decoded images are no longer in the cache; see cnnkit doctor {location}",)
+    if not images.stored:
+        return None, (f"without the doctor's findings: the cache does not hold the decoded images; see cnnkit doctor {location}",)
     return examine(location, classes=record.classes, group_by=record.config.data.group_by), ()
 
 

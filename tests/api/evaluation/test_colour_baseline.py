@@ -9,7 +9,7 @@ import pytest
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
 from cnnkit.api.inference.samples import Samples
-from cnnkit.api.inference.split_predictions import Answers
+from cnnkit.api.inference.split_predictions import SplitPredictions
 from cnnkit.data.source import Record, open_source
 from cnnkit.data.store.scan import scan
 from cnnkit.data.store.store import stores
@@ -27,10 +27,10 @@ def samples(image_folder) -> Samples:
     return Samples(source, "test", others, tuple(source.records), {}, tuple(first))
 
 
-def predictions_for(records: Sequence[Record], samples: Samples | None = None) -> Answers:
+def predictions_for(records: Sequence[Record], samples: Samples | None = None) -> SplitPredictions:
     """Return predictions for `records`; with `samples`, they come from a scan of all these images."""
     found = scan(samples.source, samples.scope) if samples else None
-    return Answers(records, np.empty((len(records), 3), np.float32), (), (), samples.scope if samples else (), found)
+    return SplitPredictions(records, np.empty((len(records), 3), np.float32), (), (), samples.scope if samples else (), found)
 
 
 def labels_of(records: Sequence[Record]) -> np.ndarray:

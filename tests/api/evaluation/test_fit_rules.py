@@ -7,7 +7,7 @@ import pytest
 
 from cnnkit.api.evaluation import fit_rules
 from cnnkit.api.evaluation.fit_rules import decide
-from cnnkit.api.inference.split_predictions import Answers
+from cnnkit.api.inference.split_predictions import SplitPredictions
 from cnnkit.data.source import Record
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError
 from cnnkit.metrics.abstention import Shortfall, find_threshold
@@ -28,11 +28,11 @@ def val(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
     probabilities = (probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32)
     records = [Record(f"{CLASSES[label]}/{number}.jpg", CLASSES[label]) for number, label in enumerate(labels)]
 
-    def classified(classifier: object, samples: object, progress: object) -> Answers:
+    def predict_split(classifier: object, samples: object, progress: object) -> SplitPredictions:
         assert samples.split == "val"  # pyright: ignore[reportAttributeAccessIssue]
-        return Answers(records, probabilities, (), ())
+        return SplitPredictions(records, probabilities, (), ())
 
-    monkeypatch.setattr(fit_rules, "classified", classified)
+    monkeypatch.setattr(fit_rules, "predict_split", predict_split)
     return labels, probabilities
 
 
@@ -53,7 +53,7 @@ def test_both_rules_are_fitted_on_val_and_the_rest_of_the_file_stays(trained, va
 
 def test_none_removes_a_rule_and_an_unnamed_rule_stays(trained, val, monkeypatch):
     decide(trained.run, abstain_risk=0.05, sets=0.9)
-    monkeypatch.delattr(fit_rules, "classified")  # removing a rule needs no image
+    monkeypatch.delattr(fit_rules, "predict_split")  # removing a rule needs no image
     assert decide(trained.run, abstain_risk="none").rules.abstention is None
     header = read_header(trained.run / "best.safetensors")
     assert (header.abstention, header.label_sets is None) == (None, False)
@@ -82,7 +82,7 @@ def test_an_impossible_risk_names_a_possible_one_and_changes_nothing(trained, va
 def test_wrong_surest_predictions_need_a_better_model(trained, val, monkeypatch):
     labels, probabilities = val
     records = [Record("x.jpg", CLASSES[(label + 1) % 3]) for label in labels]
-    monkeypatch.setattr(fit_rules, "classified", lambda *_: Answers(records, probabilities, (), ()))
+    monkeypatch.setattr(fit_rules, "predict_split", lambda *_: SplitPredictions(records, probabilities, (), ()))
     with pytest.raises(CheckFailedError, match=r"they cannot guarantee even 50 %; more images would not help, .*train a better model"):
         decide(trained.run, abstain_risk=0.1)
 
@@ -109,7 +109,7 @@ def test_rules_need_readable_val_images(trained, tmp_path, monkeypatch):
     lone = shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors")
     with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, .*name the run: --model RUN"):
         decide(lone, sets=0.9)
-    nothing = Answers([], np.empty((0, 3), np.float32), (("a.jpg", "truncated"),), ())
-    monkeypatch.setattr(fit_rules, "classified", lambda *_: nothing)
+    nothing = SplitPredictions([], np.empty((0, 3), np.float32), (("a.jpg", "truncated"),), ())
+    monkeypatch.setattr(fit_rules, "predict_split", lambda *_: nothing)
     with pytest.raises(DataError, match=r"none of its val images can be read, such as a\.jpg: truncated"):
         decide(trained.run, sets=0.9)

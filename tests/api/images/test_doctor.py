@@ -30,7 +30,7 @@ def test_planted_faults_are_found(image_folder):
     assert {finding.id for finding in health.findings} <= set(IDS)
 
 
-def test_named_classes_alone_are_examined(image_folder):
+def test_only_the_given_classes_are_examined(image_folder):
     data: Path = image_folder(images=8)
     (data / "ants/broken.jpg").write_bytes(b"no image")
     health = examine(data, classes=["bees", "wasps"])
@@ -39,7 +39,7 @@ def test_named_classes_alone_are_examined(image_folder):
         examine(data, classes=["ants", "bess"])
 
 
-def test_a_group_in_two_splits_is_a_leak_where_groups_are_known(image_folder):
+def test_a_group_in_two_splits_is_a_leak_if_groups_are_given(image_folder):
     image_folder(["ants", "bees"], images=6, folder="data/train", seed=1)
     data = image_folder(["ants", "bees"], images=6, folder="data/test", seed=2).parent
     assert found(examine(data), "leak") is None
@@ -49,7 +49,7 @@ def test_a_group_in_two_splits_is_a_leak_where_groups_are_known(image_folder):
     assert any({path.split("/")[0] for path in case} == {"train", "test"} for case in leak.files)
 
 
-def test_the_notes_are_those_of_the_source(image_folder):
+def test_the_notes_come_from_the_source(image_folder):
     data: Path = image_folder(images=4)
     (data / "stray.jpg").write_bytes((data / "ants/ants-000.jpg").read_bytes())
     notes = tuple(open_source(str(data)).notes)
@@ -57,7 +57,7 @@ def test_the_notes_are_those_of_the_source(image_folder):
     assert examine(data).notes == notes
 
 
-def test_a_run_looks_for_wrong_labels(trained, tmp_path):
+def test_a_run_finds_wrong_labels(trained, tmp_path):
     examine(trained.data, model=trained.run)
     moved = tmp_path / "moved"
     shutil.copytree(trained.data, moved)
@@ -69,13 +69,11 @@ def test_a_run_looks_for_wrong_labels(trained, tmp_path):
     assert found(examine(moved), "label-suspect") is None
 
 
-def test_a_model_of_other_classes_or_without_features_is_refused_before_images_are_read(trained, image_folder):
+def test_an_unsuitable_model_is_an_error_before_images_are_read(trained, image_folder):
     data = image_folder(["ants", "flies", "moths"], images=3)
     with pytest.raises(ModelFileError) as refused:
         examine(data, model=trained.run)
-    assert "does not know the classes flies, moths; it knows ants, bees, wasps; name a model that was trained on these" in str(
-        refused.value
-    )
+    assert "does not have the classes flies, moths; it has ants, bees, wasps; name a model with these" in str(refused.value)
     Path("model.onnx").touch()
-    with pytest.raises(ModelFileError, match=r"--model model\.onnx: only a run or a model file \(best\.safetensors\) can look for wrong"):
+    with pytest.raises(ModelFileError, match=r"--model model\.onnx: only a run or a model file \(best\.safetensors\) can find wrong"):
         examine(trained.data, model="model.onnx")

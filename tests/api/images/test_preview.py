@@ -22,7 +22,7 @@ def settings(data: Path | str, **given: object) -> TrainConfig:
     return resolve(by_section({"data": str(data), **given}))
 
 
-def test_the_canvas_is_what_training_feeds_and_variants_are_its_draws(image_folder):
+def test_canvas_and_variants_equal_those_of_a_training(image_folder):
     folder = image_folder(images=1)
     shown = preview(settings(folder, resize_mode="pad"), variants=2)
     row = shown.rows[1]
@@ -34,7 +34,7 @@ def test_the_canvas_is_what_training_feeds_and_variants_are_its_draws(image_fold
     assert np.abs(row.variants[1].astype(float) - expected).max() <= 0.5
 
 
-def test_gray_is_shown_gray(image_folder):
+def test_a_gray_input_is_gray(image_folder):
     row = preview(settings(image_folder(images=1), channels=1), variants=1).rows[0]
     for picture in (row.canvas, *row.variants):
         assert picture.shape == (32, 32, 3)
@@ -54,7 +54,7 @@ def test_only_the_images_that_are_shown_are_decoded(image_folder, monkeypatch):
     assert steps[-1] == (6, 6)
 
 
-def test_images_are_spread_over_the_class_and_chosen_by_the_seed(image_folder):
+def test_the_seed_draws_images_spread_over_the_class(image_folder):
     folder = image_folder(["ants", "bees"], images=40)
     first, again, other = (preview(settings(folder, seed=seed), variants=0) for seed in (0, 0, 1))
     paths = [row.path for row in first.rows]
@@ -63,14 +63,14 @@ def test_images_are_spread_over_the_class_and_chosen_by_the_seed(image_folder):
     assert [int(path[-7:-4]) // 10 for path in paths] == [0, 1, 2, 3] * 2
 
 
-def test_images_come_from_train_where_there_is_one(image_folder):
+def test_images_come_from_the_train_folder_if_there_is_one(image_folder):
     for part in ("train", "val"):
         folder = image_folder(images=3, folder=f"data/{part}").parent
     assert all(row.path.startswith("train/") for row in preview(settings(folder), variants=0).rows)
 
 
-def test_many_classes_have_fewer_images_each_and_too_many_are_thinned_out(image_folder, monkeypatch):
-    monkeypatch.setattr(module, "MOST_ROWS", 6)
+def test_many_classes_have_fewer_images_and_too_many_are_thinned_out(image_folder, monkeypatch):
+    monkeypatch.setattr(module, "MAX_ROWS", 6)
     some = preview(settings(image_folder(images=3)), variants=0)
     assert len(some.rows) == 6
     many = preview(settings(image_folder([f"c{index}" for index in range(12)], images=1, folder="many")), variants=0)
@@ -87,11 +87,11 @@ def test_an_unreadable_image_is_named_and_left_out(image_folder):
     assert any(note.startswith("left out ants/ants-000.jpg: ") for note in shown.notes)
 
 
-def test_nothing_readable_is_an_error(image_folder):
+def test_only_unreadable_images_are_an_error(image_folder):
     folder = image_folder(["ants", "bees"], images=1)
     for path in folder.rglob("*.jpg"):
         file = io.BytesIO()
         Image.new("RGB", (40, 32)).save(file, "JPEG")
         path.write_bytes(file.getvalue()[:-20])  # the header is whole, the picture is not
-    with pytest.raises(DataError, match="not one of 2 images can be read, such as ants"):
+    with pytest.raises(DataError, match="none of 2 images can be read, such as ants"):
         preview(settings(folder))

@@ -29,7 +29,7 @@ def divided(data: Path, **given: object) -> Division:
     return divide(DataConfig(data=str(data), **config), **given)  # pyright: ignore[reportArgumentType]
 
 
-def test_file_and_counts_agree_with_the_samples(image_folder, read_rows):
+def test_file_and_counts_equal_the_samples(image_folder, read_rows):
     data = image_folder(images=20)
     found = divided(data, split=(0.5, 0.25, 0.25), out="here/split.csv")
     assert (found.path, found.bad) == (Path("here/split.csv"), ())
@@ -43,7 +43,7 @@ def test_file_and_counts_agree_with_the_samples(image_folder, read_rows):
     assert Counter(row["split"] for row in rows)["train"] == pytest.approx(30, abs=6)
 
 
-def test_the_split_is_that_of_a_training(image_folder, training_split):
+def test_the_split_equals_the_split_of_a_training(image_folder, training_split):
     data = image_folder(images=12)
     for seed in (0, 4):
         assert {s.path: s.split for s in divided(data, seed=seed).samples} == training_split(data, seed)
@@ -60,11 +60,11 @@ def test_a_split_by_path_opens_no_image_and_sees_no_copies(image_folder):
     assert (by_path.bad, len(by_path.samples)) == ((), 80)
     assert len({s.split for s in by_path.samples if "copy" in s.path}) > 1
     assert {s.sha256 for s in by_path.samples} == {""}
-    assert "no image was opened: copies may stand on several sides, and files that cannot be read are counted" in by_path.notes
+    assert "no image was opened, so copies may be in several splits, and unreadable files are counted" in by_path.notes
 
 
 @pytest.mark.parametrize("by", ["content", "path"])
-def test_an_earlier_split_file_is_obeyed(image_folder, by):
+def test_images_of_an_earlier_split_file_keep_their_split(image_folder, by):
     data = image_folder(images=10)
     old = {s.path: s.split for s in divided(data, seed=3, out="old.csv", by=by).samples}
     image_folder(images=20)
@@ -76,11 +76,11 @@ def test_an_earlier_split_file_is_obeyed(image_folder, by):
 @pytest.mark.parametrize("by", ["content", "path"])
 def test_images_of_one_group_land_in_one_split(image_folder, by):
     found = divided(image_folder(images=40), group_by=r"(\d)\d\.jpg", classes=("ants", "bees"), by=by)
-    sides: dict[tuple[str, str], set[str]] = {}
+    splits: dict[tuple[str, str], set[str]] = {}
     for sample in found.samples:
-        sides.setdefault((sample.label, sample.path[-6]), set()).add(sample.split)
-    assert len(sides) == 8
-    assert all(len(each) == 1 for each in sides.values())
+        splits.setdefault((sample.label, sample.path[-6]), set()).add(sample.split)
+    assert len(splits) == 8
+    assert all(len(each) == 1 for each in splits.values())
 
 
 def test_progress_follows_the_scan(image_folder):
@@ -89,7 +89,7 @@ def test_progress_follows_the_scan(image_folder):
     assert seen[-1] == (12, 12)
 
 
-def test_a_refused_split_writes_nothing(image_folder):
+def test_an_error_writes_no_file(image_folder):
     data = image_folder(images=4)
     Path("file").touch()
     with pytest.raises(ConfigError, match="--out file: cannot write there"):
@@ -101,7 +101,7 @@ def test_a_refused_split_writes_nothing(image_folder):
     assert not Path("split.csv").exists()
 
 
-def test_twin_classes_and_empty_classes_are_noted_with_and_without_opening_images(image_folder):
+def test_similar_class_names_and_empty_classes_are_noted(image_folder):
     data = image_folder(("Bees", "bees"), 12)
     (data / "wasps").mkdir()
     for by in ("content", "path"):

@@ -47,8 +47,8 @@ def test_a_fingerprint_holds_appearance_and_confidence(channels, names):
 
 def test_dark_images_alert_and_usual_images_do_not(watched):
     watch, other = DriftWatch(), DriftWatch()
-    watch.answers(watched, noise(100, seed=1))
-    other.answers(watched, noise(100, high=60, seed=1))
+    watch.probabilities(watched, noise(100, seed=1))
+    other.probabilities(watched, noise(100, high=60, seed=1))
     usual, dark = watch.result(), other.result()
     assert usual is not None
     assert dark is not None
@@ -60,17 +60,17 @@ def test_dark_images_alert_and_usual_images_do_not(watched):
 def test_a_watch_returns_the_predictions_and_collects_all_batches(watched, brightness):
     images = noise(100, seed=2)
     watch, whole = DriftWatch(), DriftWatch()
-    batches = [watch.answers(watched, images[:70]), watch.answers(watched, images[70:])]
+    batches = [watch.probabilities(watched, images[:70]), watch.probabilities(watched, images[70:])]
     np.testing.assert_array_equal(np.concatenate(batches), brightness().probabilities(images))
-    whole.answers(watched, images)
+    whole.probabilities(watched, images)
     assert watch.result() == whole.result()
 
 
 def test_too_few_images_give_no_result(watched):
     watch = DriftWatch()
-    watch.answers(watched, noise(MIN_IMAGES - 1, high=40))
+    watch.probabilities(watched, noise(MIN_IMAGES - 1, high=40))
     assert watch.result() is None
-    watch.answers(watched, noise(1, high=40))
+    watch.probabilities(watched, noise(1, high=40))
     assert watch.result() is not None
 
 
@@ -82,7 +82,7 @@ def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, 
 
     files = {"fingerprint": brightness(), "preprocessing": brightness(rules=watched.rules, preprocessing=None), "rules": Bare()}
     watch, images = DriftWatch(), noise(MIN_IMAGES + 1)
-    np.testing.assert_array_equal(watch.answers(files[lacking], images), brightness().probabilities(images))
+    np.testing.assert_array_equal(watch.probabilities(files[lacking], images), brightness().probabilities(images))
     assert watch.result() is None
 
 
@@ -90,7 +90,7 @@ def test_a_model_file_is_watched_on_its_canvases(trained):
     classifier = open_classifier(trained.run / "best.safetensors")
     assert isinstance(classifier, TorchClassifier)
     images, watch = noise(MIN_IMAGES, high=30), DriftWatch()
-    np.testing.assert_array_equal(watch.answers(classifier, images), classifier.probabilities(images))
+    np.testing.assert_array_equal(watch.probabilities(classifier, images), classifier.probabilities(images))
     found = watch.result()
     assert found is not None
     assert (found.n, found.reference) == (MIN_IMAGES, 9)

@@ -73,7 +73,7 @@ def test_the_rules_of_the_model_file_decide_abstention_and_label_sets(brightness
 
 def test_a_watch_sees_every_image(brightness, gray_images):
     class Watch:
-        def answers(self, classifier, images):
+        def probabilities(self, classifier, images):
             self.seen = len(images)
             return classifier.probabilities(images)[:, ::-1]
 

@@ -8,7 +8,7 @@ import pytest
 from cnnkit.api.inference import split_predictions as room
 from cnnkit.api.inference.predict import predict
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
-from cnnkit.api.inference.split_predictions import classified
+from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.data.store.store import stores
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.run_dir import RunDir
@@ -27,7 +27,7 @@ def test_any_classifier_predicts_every_readable_image_in_batches(brightness, sam
     monkeypatch.setattr(room, "BATCH_ROWS", 2)
     seen: list[tuple[int, int]] = []
     classifier = brightness()
-    found = classified(classifier, samples, lambda done, total: seen.append((done, total)))
+    found = predict_split(classifier, samples, lambda done, total: seen.append((done, total)))
     assert [record.path for record in found.records] == ["dark/0-0.png", "dark/1-51.png", "dark/2-102.png", "light/0-204.png"]
     assert found.probabilities[:, 1].tolist() == pytest.approx([0, 0.2, 0.4, 0.8])
     assert [path for path, _ in found.bad] == ["light/1-255.png"]
@@ -39,19 +39,19 @@ def test_any_classifier_predicts_every_readable_image_in_batches(brightness, sam
 
 def test_images_that_changed_since_the_training_are_noted(brightness, samples):
     hashes = {record.path: "of another image" for record in samples.records[:2]}
-    found = classified(brightness(), replace(samples, hashes=hashes))
+    found = predict_split(brightness(), replace(samples, hashes=hashes))
     assert found.notes == ["2 images have changed since the training, such as dark/0-0.png"]
 
 
 def test_only_unreadable_images_give_no_predictions(brightness, samples):
-    found = classified(brightness(), replace(samples, records=samples.records[-1:]))
+    found = predict_split(brightness(), replace(samples, records=samples.records[-1:]))
     assert (len(found.records), found.probabilities.shape, len(found.bad)) == (0, (0, 2), 1)
 
 
 def test_a_model_file_predicts_the_same_from_the_store_as_from_the_files(trained):
     samples = run_samples(RunDir(trained.run), None)
     before = stores()
-    found = classified(open_classifier(trained.run / "best.safetensors"), samples)
+    found = predict_split(open_classifier(trained.run / "best.safetensors"), samples)
     assert found.seen is not None
     assert (found.seen.reused, found.bad, found.notes, len(found.scope)) == (True, (), [], 61)
     assert [store.images for store in stores()] == [store.images for store in before]
@@ -62,10 +62,10 @@ def test_a_model_file_predicts_the_same_from_the_store_as_from_the_files(trained
 
 def test_without_a_store_only_the_images_of_the_split_are_decoded(trained, tmp_path, monkeypatch):
     samples = run_samples(RunDir(trained.run), None)
-    warm = classified(open_classifier(trained.run / "best.safetensors"), samples)
+    warm = predict_split(open_classifier(trained.run / "best.safetensors"), samples)
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))
     steps: list[tuple[int, int]] = []
-    cold = classified(open_classifier(trained.run / "best.safetensors"), samples, lambda done, total: steps.append((done, total)))
+    cold = predict_split(open_classifier(trained.run / "best.safetensors"), samples, lambda done, total: steps.append((done, total)))
     assert [store.images for store in stores()] == [9]
     assert (steps[-1], cold.scope) == ((9, 9), samples.records)
     np.testing.assert_array_equal(cold.probabilities, warm.probabilities)
@@ -73,7 +73,7 @@ def test_without_a_store_only_the_images_of_the_split_are_decoded(trained, tmp_p
 
 def test_unreadable_and_changed_images_are_named(trained):
     whole = other_samples(str(trained.data), None, ("ants", "bees", "wasps"))
-    found = classified(open_classifier(trained.run / "best.safetensors"), replace(whole, hashes={"ants/ants-000.jpg": "of another"}))
+    found = predict_split(open_classifier(trained.run / "best.safetensors"), replace(whole, hashes={"ants/ants-000.jpg": "of another"}))
     assert [path for path, _ in found.bad] == ["bees/broken.jpg"]
     assert len(found.records) == len(found.probabilities) == 60
     assert found.changed == ["ants/ants-000.jpg"]

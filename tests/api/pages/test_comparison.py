@@ -13,7 +13,7 @@ from cnnkit.model.file import read_header, rewrite_header
 
 @pytest.fixture
 def two(trained) -> tuple[Path, Path]:
-    """Two runs on the same images; the second is a copy of the first with a temperature of 2."""
+    """Return two runs on the same images; the second is a copy of the first with a temperature of 2."""
     other = trained.run.with_name("002-custom-cnn")
     shutil.copytree(trained.run, other)
     header = read_header(other / "best.safetensors")
@@ -21,7 +21,7 @@ def two(trained) -> tuple[Path, Path]:
     return trained.run, other
 
 
-def test_the_page_in_the_first_run_agrees_with_the_report(two):
+def test_the_page_agrees_with_the_returned_facts(two):
     found = report_comparison(two)
     source = (two[0] / "comparison.html").read_text("utf-8")
     assert (found.path, found.names, found.split) == (two[0] / "comparison.html", ("001-custom-cnn", "002-custom-cnn"), "test")
@@ -35,8 +35,8 @@ def test_the_page_in_the_first_run_agrees_with_the_report(two):
     assert (again.path, again.notes) == (Path("deep/page.html"), ())
 
 
-def test_images_that_change_sides_are_shown_as_the_first_run_sees_them(two, read_rows):
-    assert report_comparison(two).pictures == 0  # a temperature changes no answer
+def test_changed_images_are_shown_as_the_first_run_sees_them(two, read_rows):
+    assert report_comparison(two).pictures == 0  # a temperature changes no prediction
     file = two[1] / "eval/test/predictions.csv"
     rows = read_rows(file)
     others = {"ants": "bees", "bees": "wasps", "wasps": "ants"}
@@ -53,9 +53,11 @@ def test_images_that_change_sides_are_shown_as_the_first_run_sees_them(two, read
     assert note.startswith("without pictures: the images of")
 
 
-def test_runs_alone_are_compared_on_a_page(two, answered_run):
+def test_models_without_a_run_and_other_images_are_errors(two, answered_run):
     lone = shutil.copy(two[0] / "best.safetensors", "lone.safetensors")
-    with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, which the page tells of; without a page: cnnkit"):
+    with pytest.raises(
+        ConfigError, match=r"lone\.safetensors lies in no run directory, which a page needs; to compare without a page: "
+    ):
         report_comparison([two[0], lone])
     with pytest.raises(ConfigError, match="a comparison needs at least two runs"):
         report_comparison([two[0]])

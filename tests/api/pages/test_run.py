@@ -14,19 +14,19 @@ from cnnkit.run_dir import RunDir
 
 
 def point_at(run: Path, folder: Path | str) -> None:
-    """Let the run look for its images in `folder`."""
+    """Make `folder` the recorded location of the images of `run`."""
     config = json.loads((run / "config.json").read_text())
     config["data"]["location"] = str(folder)
     (run / "config.json").write_text(json.dumps(config))
 
 
-def test_the_page_in_the_run_agrees_with_the_report(trained):
+def test_the_page_agrees_with_the_returned_facts(trained):
     found = report()
     source = (trained.run / "report.html").read_text("utf-8")
     assert (found.path, found.split, found.target.chosen) == (Path("runs/001-custom-cnn/report.html"), "test", True)
     assert found.pictures == source.count("<img ")
     assert found.bytes == (trained.run / "report.html").stat().st_size
-    assert (found.heat_maps, found.fresh) == (9, True)  # of each of the few test images
+    assert (found.heat_maps, found.fresh) == (9, True)  # one for each test image
     assert found.findings is not None
     assert found.findings >= 1
     assert found.notes == ("evaluated just now on test, now opened 1 time: the run had no evaluation of this model",)
@@ -47,7 +47,7 @@ def test_a_stored_evaluation_is_used(trained):
     assert not (trained.run / "eval/test").exists()
 
 
-def test_a_page_without_images_says_so_and_a_named_split_is_an_error(trained):
+def test_missing_images_are_noted_and_an_error_with_a_given_split(trained):
     point_at(trained.run, "gone")
     found = report(trained.run)
     assert (found.split, found.pictures, found.heat_maps, found.findings) == (None, 0, 0, None)
@@ -85,16 +85,12 @@ def test_findings_need_the_decoded_images(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("CNNKIT_CACHE", str(tmp_path / "empty"))
     found = report(trained.run)
     assert found.findings is None
-    assert found.notes == (
-        f"without the doctor's findings: the decoded images are no longer in the cache; see cnnkit doctor {trained.data}",
-    )
+    assert found.notes == (f"without the doctor's findings: the cache does not hold the decoded images; see cnnkit doctor {trained.data}",)
 
 
-def test_a_lone_model_file_has_no_page(trained):
+def test_a_model_file_without_a_run_has_no_page(trained):
     shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
-    with pytest.raises(
-        ModelFileError, match=r"^lone\.safetensors lies in no run directory, whose files a report is made of; name one: cnnkit"
-    ):
+    with pytest.raises(ModelFileError, match=r"^lone\.safetensors lies in no run directory, which a report needs; name a run: cnnkit"):
         report("lone.safetensors")
 
 
