@@ -26,6 +26,7 @@ from cnnkit.run_dir import RunDir, RunRecord
 
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
+    from cnnkit.report.page.facts import ModelFacts
     from cnnkit.report.page.gallery import ImagePrediction
 
 PICTURE_SIZE = 96  # px; a picture takes 1.9 kB, so that 1,000 pictures take about half of the 5 MB of a page
@@ -88,7 +89,6 @@ def report(
     without a test split. The page leaves out missing images and notes them. curves.png in the folder of the run is drawn again. Raises
     `CnnkitError` if the run cannot be read or the page cannot be written.
     """
-    from cnnkit.report.page.facts import ModelFacts
     from cnnkit.report.page.gallery import choose
     from cnnkit.report.page.run import RunPage, run_html
     from cnnkit.report.pictures.plots import plot_curves
@@ -111,14 +111,7 @@ def report(
         record=record,
         history=history,
         images=_counts(rows, record.classes),
-        model=ModelFacts(
-            name=folder.best.name,
-            bytes=folder.best.stat().st_size,
-            sha256=fingerprint(folder.best),
-            parameters=sum(parameter.numel() for parameter in model.module.parameters()) if model else None,
-            temperature=model.header.temperature if model else 1.0,
-            rules=_rules(model),
-        ),
+        model=_model_facts(folder.best, model),
         metrics=found.metrics if found else None,
         predictions=predictions,
         choice=choice,
@@ -195,6 +188,20 @@ def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
         return load_model(run.best), ()
     except CnnkitError as error:
         return None, (f"without heat maps: {error}",)
+
+
+def _model_facts(file: Path, model: Model | None) -> ModelFacts:
+    """Return the facts about the model `file`; without the loaded `model` they lack its parameters, temperature and rules."""
+    from cnnkit.report.page.facts import ModelFacts
+
+    return ModelFacts(
+        name=file.name,
+        bytes=file.stat().st_size,
+        sha256=fingerprint(file),
+        parameters=sum(parameter.numel() for parameter in model.module.parameters()) if model else None,
+        temperature=model.header.temperature if model else 1.0,
+        rules=_rules(model),
+    )
 
 
 def _rules(model: Model | None) -> dict[str, dict[str, Any]]:

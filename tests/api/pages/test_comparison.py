@@ -55,9 +55,7 @@ def test_changed_images_are_shown_as_the_first_run_sees_them(two, read_rows):
 
 def test_models_without_a_run_and_other_images_are_errors(two, answered_run):
     lone = shutil.copy(two[0] / "best.safetensors", "lone.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"lone\.safetensors lies in no run directory, which a page needs; to compare without a page: "
-    ):
+    with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, which a page needs; to compare without a page: "):
         report_comparison([two[0], lone])
     with pytest.raises(ConfigError, match="a comparison needs at least two runs"):
         report_comparison([two[0]])
