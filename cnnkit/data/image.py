@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -82,6 +83,7 @@ class Header:
 
     `format` and `mode` are Pillow's names. `orientation` is the EXIF orientation (1: upright). `animated` images have several
     frames. `quality` is the JPEG quality on libjpeg's scale 1-100, estimated from the quantisation table, and 0 for other formats.
+    `taken` is the time of the exposure in EXIF, in seconds since 1970 in the clock of the camera, and 0 if there is none.
     """
 
     format: str = ""
@@ -89,6 +91,7 @@ class Header:
     orientation: int = 1
     animated: bool = False
     quality: int = 0
+    taken: float = 0.0
 
 
 class UndecodableError(DataError):
@@ -134,7 +137,7 @@ def inspect_image(data: bytes) -> tuple[NDArray[np.uint8], Header]:
         if pixels is None:
             image.load()
             pixels = _upright(image, _orientation(image))  # read again: Pillow turns a TIFF itself
-        return pixels, Header(kind, mode, orientation, _is_animated(image), _quality(image))
+        return pixels, Header(kind, mode, orientation, _is_animated(image), _quality(image), _taken(image))
 
 
 def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -195,6 +198,19 @@ def _orientation(image: Image.Image) -> int:
     """Return the orientation in EXIF or XMP, 1-8; any other value is damage and counts as upright."""
     tag = image.getexif().get(ExifTags.Base.Orientation, 1)
     return next((known for known in _STORED_VIEWS if known == tag), 1)  # a tag may be of any type, hashable or not
+
+
+def _taken(image: Image.Image) -> float:
+    """Return the time of the exposure in EXIF in seconds, or 0; damaged metadata count as none."""
+    with suppress(Exception):  # Pillow parses whatever the tag of the EXIF table points at
+        exif = image.getexif()
+        details = exif.get_ifd(ExifTags.IFD.Exif) if exif else {}
+        text = details.get(ExifTags.Base.DateTimeOriginal)
+        if isinstance(text, str):
+            taken = datetime.strptime(text.strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+            fraction = str(details.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\0 ")
+            return max(0.0, taken + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0))
+    return 0.0
 
 
 def _decode_fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8] | None:

@@ -8,6 +8,7 @@ from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
 from cnnkit.doctor.finding import Finding
 from cnnkit.doctor.pictures import blurred, constant, odd_aspect, tiny
+from cnnkit.doctor.series.series import series
 from cnnkit.doctor.shortcut import shortcut
 
 _QUICK = (
@@ -15,14 +16,15 @@ _QUICK = (
     *(tiny, constant, blurred, odd_aspect),
     *(imbalance, small_class, empty_class, class_name_clash),
     *(duplicate, label_conflict, leak),
+    series,
 )
 # Findings that spoil metrics, so that `train` and `split` repeat them; the first checks need names alone.
 _SPOILING_NAMES = (empty_class, class_name_clash)
-_SPOILING = (*_SPOILING_NAMES, label_conflict)
+_SPOILING = (*_SPOILING_NAMES, label_conflict, series)
 
 
 def examine_for_training(evidence: Evidence, *, names_only: bool = False) -> list[Finding]:
-    """Return the findings that spoil the metrics of a training, without those that need seconds.
+    """Return the findings that spoil the metrics of a training.
 
     With `names_only`, only the checks of names run, for images that were not opened.
     """

@@ -36,6 +36,7 @@ IDS = (
     "duplicate",
     "label-conflict",
     "leak",
+    "series",
     "shortcut",
     "label-suspect",
 )

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from cnnkit.data.image import Header, UndecodableError
 from cnnkit.data.store.facts import PROBE_SIZE, THUMBNAIL_SIZE, DecodedImage, decode, measure
@@ -107,3 +108,37 @@ def test_no_images_have_no_facts() -> None:
     facts, thumbnails = measure([])
     assert facts == []
     assert thumbnails.shape == (0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+
+
+def test_a_sharp_object_before_a_soft_background_is_sharp() -> None:
+    background = np.asarray(Image.fromarray(noise(200, 200)).filter(ImageFilter.GaussianBlur(12)))
+    with_object = background.copy()
+    with_object[100:150, 100:150] = noise(50, 50)
+    soft, sharp = measure([of_pixels(background), of_pixels(with_object)])[0]
+    assert sharp.sharpness > 20 * soft.sharpness
+
+
+def test_a_mask_has_few_tones_and_a_photograph_many() -> None:
+    mask = np.zeros((100, 120, 3), np.uint8)
+    mask[20:60, 30:70] = 255
+    jpeg = decode(encoded(mask, "JPEG", quality=90))
+    labels = np.repeat(np.array([0, 64, 128, 192], np.uint8), 30)[None, :, None] * np.ones((100, 1, 3), np.uint8)
+    facts = measure([of_pixels(mask), jpeg, of_pixels(labels), of_pixels(noise(100, 120))])[0]
+    assert [item.tones for item in facts[:3]] == [2, 2, 4]
+    assert facts[3].tones > 15
+    assert measure([of_pixels(np.zeros((1, 1, 3), np.uint8))])[0][0].tones == 1
+
+
+def test_the_time_of_the_exposure_is_a_fact() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.DateTimeOriginal: "2020:05:17 12:30:01", ExifTags.Base.SubsecTimeOriginal: "25"})
+    facts = measure([decode(encoded(noise(9, 9), "JPEG", exif=exif)), decode(encoded(noise(9, 9), "JPEG"))])[0]
+    assert facts[0].taken == datetime(2020, 5, 17, 12, 30, 1, 250_000, UTC).timestamp()
+    assert facts[1].taken == 0
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "0000:00:00 00:00:00", "1969:01:01 00:00:00"])
+def test_a_damaged_time_is_none(text: str) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = text
+    assert measure([decode(encoded(noise(9, 9), "JPEG", exif=exif))])[0][0].taken == 0

@@ -1,0 +1,1 @@
+"""The finding `series`: images that belong together, such as the frames of a video, by names, times and similarity."""
