@@ -60,7 +60,9 @@ def compare(vectors: Vectors, labels: Indices, series: Indices, *, across: bool)
         row, members = order[place], order[start[place] : end[place]]
         members = random.permutation(members[((labels[members] != labels[row]) == across) & (members != row)])[:MAX_MEMBERS]
         pairs = [
-            (member, others) for member in members if len(others := _others(of_class[int(labels[member])], series, series[row], random))
+            (member, others)
+            for member in members
+            if len(others := _others(of_class[int(labels[member])], series, int(series[row]), random))
         ]
         if not pairs:
             continue
