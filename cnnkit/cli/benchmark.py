@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The settings that change the work of a training step or the source of its images; the other flags of train change no figure.
 TRAINING_SETTINGS = (
-    *("data", "classes", "balance", "cache", "workers"),
+    *("data", "classes", "exclude", "balance", "cache", "workers"),
     *SECTIONS["model"].model_fields,
     *("batch_size", "accumulate", "optimizer", "ema", "precision", "compile"),
     *SECTIONS["augment"].model_fields,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
 
 
-@with_options("classes", "group_by", "download", "workers")
+@with_options("classes", "exclude", "group_by", "download", "workers")
 def command(
     given: dict[str, Any],
     data: DataArgument,
@@ -54,6 +54,7 @@ def command(
             data,
             classes=chosen.classes,
             group_by=chosen.group_by,
+            exclude=chosen.exclude,
             download=chosen.download,
             workers=chosen.workers,
             model=model,

@@ -22,6 +22,7 @@ SUFFIXES = (".png", ".html")
 
 @with_options(
     "classes",
+    "exclude",
     "download",
     "arch",
     "weights",

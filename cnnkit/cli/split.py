@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 30  # rows of the table, which shows the smallest classes if there are more
 
 
-@with_options("split", "split_file", "group_by", "classes", "download", "on_bad", "workers", "seed")
+@with_options("split", "split_file", "group_by", "classes", "exclude", "download", "on_bad", "workers", "seed")
 def command(
     given: dict[str, Any],
     data: DataArgument,

@@ -68,6 +68,12 @@ class DataConfig(Section):
     min_images: int = setting(
         0, "Leave out classes with fewer images, copies and groups counted once. 0 leaves out none.", metavar="N", ge=0
     )
+    exclude: Words = setting(
+        (),
+        "Leave out images whose path matches one of these patterns, separated by commas, such as '*_mask.png,*/masks/*'. "
+        "Default: leave out none.",
+        metavar="PATTERN,...",
+    )
     balance: Literal["none", "weights", "sampler"] = setting(
         "none", "Against imbalance: weights weighs the loss by inverse class frequency, sampler draws all classes equally often."
     )

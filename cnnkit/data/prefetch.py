@@ -42,6 +42,7 @@ def prefetch(config: DataConfig, seed: int) -> Callable[[], SourceAndDataset | N
         or "torch" in sys.modules
         or threading.active_count() > 1
         or config.cache not in {"auto", "disk"}
+        or config.exclude
         or not Path(config.data).is_dir()
     ):
         return lambda: None

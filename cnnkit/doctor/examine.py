@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
+from cnnkit.doctor.companions import companion_files
 from cnnkit.doctor.copies import duplicate, label_conflict, leak
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
@@ -17,10 +18,11 @@ _QUICK = (
     *(imbalance, small_class, empty_class, class_name_clash),
     *(duplicate, label_conflict, leak),
     series,
+    companion_files,
 )
 # Findings that spoil metrics, so that `train` and `split` repeat them; the first checks need names alone.
 _SPOILING_NAMES = (empty_class, class_name_clash)
-_SPOILING = (*_SPOILING_NAMES, label_conflict, series)
+_SPOILING = (*_SPOILING_NAMES, label_conflict, series, companion_files)
 
 
 def examine_for_training(evidence: Evidence, *, names_only: bool = False) -> list[Finding]:

@@ -37,6 +37,7 @@ IDS = (
     "label-conflict",
     "leak",
     "series",
+    "companion-files",
     "shortcut",
     "label-suspect",
 )

@@ -30,6 +30,7 @@ def examine(
     *,
     classes: Sequence[str] = (),
     group_by: str = "",
+    exclude: Sequence[str] = (),
     download: bool = False,
     model: str | Path | None = None,
     workers: int = 0,
@@ -40,7 +41,7 @@ def examine(
     With `model`, a run directory or model file with these classes, the findings include labels that look wrong. Raises `DataError`
     if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
     """
-    source = open_source(str(data), download=download, group_by=group_by)
+    source = open_source(str(data), download=download, group_by=group_by, exclude=exclude)
     records, names = select_classes(source, classes)
     records = assign_groups(records, group_by)
     classifier = _classifier(model, names) if model is not None else None

@@ -66,7 +66,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
 
     Raises the same `CnnkitError` as `prepare` for these settings, and `DataError` if no image can be read.
     """
-    source = open_source(config.data.data, download=config.data.download)
+    source = open_source(config.data.data, download=config.data.download, exclude=config.data.exclude)
     records, classes = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))

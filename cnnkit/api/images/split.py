@@ -45,7 +45,7 @@ def divide(
     """
     path = Path(out)
     check_writable(path.parent)
-    source = open_source(config.data, download=config.download, group_by=config.group_by)
+    source = open_source(config.data, download=config.download, group_by=config.group_by, exclude=config.exclude)
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
         dataset = load_dataset(source, config, None, seed, progress)

@@ -70,7 +70,7 @@ def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ..
     `record` is the record of `run`. Raises `DataError` if the source is not found.
     """
     try:
-        source = open_source(record.data.location)
+        source = open_source(record.data.location, exclude=record.config.data.exclude)
     except DataError as error:
         raise DataError(f"the images of {run.path} are not at their recorded location ({error}); name their folder with --data") from None
     classes = set(record.classes)

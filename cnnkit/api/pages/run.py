@@ -248,7 +248,7 @@ def _health(record: RunRecord, images: Shown) -> tuple[Health | None, tuple[str,
     location = record.data.location
     if not images.stored:
         return None, (f"without the doctor's findings: the cache does not hold the decoded images; see cnnkit doctor {location}",)
-    return examine(location, classes=record.classes, group_by=record.config.data.group_by), ()
+    return examine(location, classes=record.classes, group_by=record.config.data.group_by, exclude=record.config.data.exclude), ()
 
 
 def _pictured(health: Health | None) -> list[str]:

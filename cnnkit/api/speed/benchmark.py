@@ -14,6 +14,7 @@ from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.target import Target
 from cnnkit.api.speed.model import measure_model
 from cnnkit.api.speed.training import TrainingBench
+from cnnkit.api.training.images import open_training_source
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
@@ -72,7 +73,7 @@ class Bench:
     def _training(self, config: TrainConfig, *, predict: bool) -> tuple[TrainingSpeed, ModelSpeed | None, tuple[str, ...]]:
         """Return the speed of the training, with `predict` that of its untrained network on val, and the notes of the preparation."""
         self.tell("reading images")
-        source = open_source(config.data.data, download=config.data.download, group_by=config.data.group_by)
+        source = open_training_source(config.data)
         job = prepare(config, source=source, progress=self._progress, dry_run=True)
         speed = TrainingBench(job, source, self.seconds, self.meter, self.tell).measure()
         if not predict:

@@ -53,7 +53,7 @@ class TrainingImages:
 
 def open_training_source(config: DataConfig) -> Source:
     """Open the source that ``--data`` names; raises `DataError` if there is none."""
-    return open_source(config.data, download=config.download, group_by=config.group_by)
+    return open_source(config.data, download=config.download, group_by=config.group_by, exclude=config.exclude)
 
 
 def load_images(

@@ -79,7 +79,7 @@ class MoreData:
         check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
         data = config.data
-        self._source: Source = open_source(data.data, download=data.download, group_by=data.group_by)
+        self._source: Source = open_source(data.data, download=data.download, group_by=data.group_by, exclude=data.exclude)
         self.base: TrainingJob = prepare(quiet, source=self._source, progress=progress)
         self._budget_share = 1 / (len(self.shares) * seeds)  # of one training
         self._key = self._hash_inputs()
