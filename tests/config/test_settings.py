@@ -186,7 +186,8 @@ def test_weights_choose_the_recipe_finetune_unless_one_is_named() -> None:
 
 EVERYTHING = {
     "data": "images", "download": True, "split": "0.8/0.2", "split_file": "s.csv", "group_by": "patient",
-    "classes": "a, b", "min_images": 3, "exclude": "*_mask.png, *.gif", "balance": "sampler", "cache": "ram", "workers": 3, "on_bad": "fail",
+    "classes": "a, b", "min_images": 3, "exclude": "*_mask.png, *.gif",
+    "balance": "sampler", "cache": "ram", "workers": 3, "on_bad": "fail",
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
