@@ -9,7 +9,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit import registry
-from cnnkit.errors import DataError, PluginError, closest, listed
+from cnnkit.errors import DataError, PluginError, closest
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS: tuple[str, ...] = (TRAIN, VAL, TEST)
@@ -92,11 +91,11 @@ class SourceKind:
     summary: str
 
 
-def open_source(data: str, *, download: bool = False, group_by: str = "", exclude: Sequence[str] = ()) -> Source:
+def open_source(data: str, *, download: bool = False, group_by: str = "") -> Source:
     """Open the source `data`: a folder, CSV or archive that exists, else ``KIND`` or ``KIND:NAME`` of an installed kind.
 
-    `group_by` is a column of a table of images. The source leaves out images whose path matches a pattern of `exclude`. Raises
-    `DataError` if the source does not exist or cannot be used, or a pattern matches nothing, `PluginError` if its package does not work.
+    `group_by` is a column of a table of images. Raises `DataError` if the source does not exist or cannot be used, `PluginError`
+    if its package does not work.
     """
     if not data:
         raise DataError("--data is missing: name a folder of class folders, such as --data ./images, or try --data digits")
@@ -111,54 +110,7 @@ def open_source(data: str, *, download: bool = False, group_by: str = "", exclud
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):
         raise PluginError(f"source {kind!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.data.source.SourceKind")
-    source = found.open(Request(name, download=download, group_by=group_by))
-    return leave_out(source, exclude) if exclude else source
-
-
-@dataclass(frozen=True)
-class _PartialSource:
-    """A source without some of its images."""
-
-    whole: Source
-    records: tuple[Record, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return self.whole.name
-
-    @property
-    def empty_classes(self) -> Mapping[str, int]:
-        return empty_classes(self.whole)
-
-    def read(self, record: Record) -> StoredImage:
-        return self.whole.read(record)
-
-    def stamp(self, record: Record) -> str:
-        return self.whole.stamp(record)
-
-
-def leave_out(source: Source, exclude: Sequence[str]) -> Source:
-    """Return `source` without the images whose path matches a pattern of `exclude`, such as ``*_mask.png``; ``*`` matches ``/`` too.
-
-    Raises `DataError` if a pattern matches no image, or the patterns match all.
-    """
-    kept = list(source.records)
-    for pattern in exclude:
-        matched = [record for record in source.records if fnmatchcase(one_form(record.path), pattern)]
-        if not matched:
-            example = source.records[0].path if source.records else "none"
-            raise DataError(
-                f"--exclude {pattern}: no image of {source.name} has such a path, in which * stands for any text; the first is {example!r}"
-            )
-        gone = set(matched)
-        kept = [record for record in kept if record not in gone]
-    if not kept:
-        raise DataError(f"--exclude {','.join(exclude)}: leaves no image of {source.name}; name the images that are no photographs alone")
-    lost = sorted({record.label for record in source.records} - {record.label for record in kept})
-    classes = f", among them all images of {listed(map(repr, lost))}" if lost else ""
-    note = f"{len(source.records) - len(kept):,} images were left out by --exclude{classes}"
-    return _PartialSource(source, tuple(kept), (*source.notes, note))
+    return found.open(Request(name, download=download, group_by=group_by))
 
 
 def empty_classes(source: Source) -> Mapping[str, int]:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import open_source
 from cnnkit.doctor.companions import companion_files, companion_rows
 
@@ -51,7 +52,7 @@ def test_the_pattern_leaves_out_the_companions_alone(image_folder) -> None:
     root = image_folder(("cats", "dogs"), 4)
     for photo in root.glob("cats/*.jpg"):
         shutil.copy(photo, photo.with_name(f"{photo.stem}_mask.png"))
-    source = open_source(str(root), exclude=("*_mask.*",))
+    source = leave_out(open_source(str(root)), ("*_mask.*",))
     assert [record.path for record in source.records if record.label == "cats"] == [f"cats/cats-00{n}.jpg" for n in range(4)]
 
 

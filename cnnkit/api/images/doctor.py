@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import Record, empty_classes, open_source
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
@@ -41,7 +42,7 @@ def examine(
     With `model`, a run directory or model file with these classes, the findings include labels that look wrong. Raises `DataError`
     if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
     """
-    source = open_source(str(data), download=download, group_by=group_by, exclude=exclude)
+    source = leave_out(open_source(str(data), download=download, group_by=group_by), exclude)
     records, names = select_classes(source, classes)
     records = assign_groups(records, group_by)
     classifier = _classifier(model, names) if model is not None else None

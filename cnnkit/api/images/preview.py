@@ -15,6 +15,7 @@ from cnnkit.config.settings import TrainConfig
 from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers, resolve_augmentation
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.dataset import select_classes, typical_side
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import TRAIN, Record, Source, open_source
 from cnnkit.data.store.facts import decode
@@ -66,7 +67,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
 
     Raises the same `CnnkitError` as `prepare` for these settings, and `DataError` if no image can be read.
     """
-    source = open_source(config.data.data, download=config.data.download, exclude=config.data.exclude)
+    source = leave_out(open_source(config.data.data, download=config.data.download), config.data.exclude)
     records, classes = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))

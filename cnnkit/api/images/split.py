@@ -10,6 +10,7 @@ from typing import Literal
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import check_splits, large_classes, load_dataset, select_classes
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import Sample, assign_splits
@@ -45,7 +46,7 @@ def divide(
     """
     path = Path(out)
     check_writable(path.parent)
-    source = open_source(config.data, download=config.download, group_by=config.group_by, exclude=config.exclude)
+    source = leave_out(open_source(config.data, download=config.download, group_by=config.group_by), config.exclude)
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
         dataset = load_dataset(source, config, None, seed, progress)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.errors import DataError, closest, listed
@@ -70,7 +71,7 @@ def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ..
     `record` is the record of `run`. Raises `DataError` if the source is not found.
     """
     try:
-        source = open_source(record.data.location, exclude=record.config.data.exclude)
+        source = leave_out(open_source(record.data.location), record.config.data.exclude)
     except DataError as error:
         raise DataError(f"the images of {run.path} are not at their recorded location ({error}); name their folder with --data") from None
     classes = set(record.classes)

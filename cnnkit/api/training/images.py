@@ -9,6 +9,7 @@ from cnnkit.config.settings import DataConfig, TrainConfig
 from cnnkit.data.augment.augment import Augmentation, resolve_augmentation
 from cnnkit.data.batches import normalised_by
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import TRAIN, VAL, Source, open_source
 from cnnkit.data.store.scan import Progress
 from cnnkit.data.store.stream import Canvases
@@ -53,7 +54,7 @@ class TrainingImages:
 
 def open_training_source(config: DataConfig) -> Source:
     """Open the source that ``--data`` names; raises `DataError` if there is none."""
-    return open_source(config.data, download=config.download, group_by=config.group_by, exclude=config.exclude)
+    return leave_out(open_source(config.data, download=config.download, group_by=config.group_by), config.exclude)
 
 
 def load_images(

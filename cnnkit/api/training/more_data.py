@@ -23,6 +23,7 @@ from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
+from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import TRAIN, Source, open_source
 from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
@@ -79,7 +80,7 @@ class MoreData:
         check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
         data = config.data
-        self._source: Source = open_source(data.data, download=data.download, group_by=data.group_by, exclude=data.exclude)
+        self._source: Source = leave_out(open_source(data.data, download=data.download, group_by=data.group_by), data.exclude)
         self.base: TrainingJob = prepare(quiet, source=self._source, progress=progress)
         self._budget_share = 1 / (len(self.shares) * seeds)  # of one training
         self._key = self._hash_inputs()
