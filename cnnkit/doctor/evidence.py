@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,17 @@ class Evidence:
         groups = link_equal(record.group for record in self.records)
         return clusters(len(self.records), np.concatenate([link_equal(self._copy_of.tolist()), groups]))
 
+    def only(self, rows: Rows) -> Evidence:
+        """Return the evidence of the images `rows`, in ascending order, alone."""
+        return replace(
+            self,
+            records=[self.records[row] for row in rows],
+            facts=[self.facts[row] for row in rows],
+            thumbnails=self.thumbnails[rows],
+            near=renumbered(self.near.reshape(-1, 2), rows, len(self.records)),
+            splits=[self.splits[row] for row in rows] if self.splits else (),
+        )
+
     def of(self, read: Callable[[Facts], float]) -> NDArray[np.float64]:
         """Return the fact that `read` takes from the facts of every image, float64 (N,)."""
         return np.array([read(facts) for facts in self.facts], np.float64)
@@ -90,6 +101,14 @@ class Evidence:
     def _copy_of(self) -> NDArray[np.int64]:
         exact = link_equal(facts.sha256 or None for facts in self.facts)
         return clusters(len(self.records), np.concatenate([exact, self.near.reshape(-1, 2)]))
+
+
+def renumbered(pairs: NDArray[np.int64], rows: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """Return the `pairs` (P, 2) of rows among `rows` as positions in `rows`; `count` is the number of all rows."""
+    position = np.full(count, -1, np.int64)
+    position[rows] = np.arange(len(rows))
+    moved = position[pairs]
+    return moved[(moved >= 0).all(axis=1)]
 
 
 def _grouped(keys: NDArray[np.int64]) -> list[Rows]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
 from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
-from cnnkit.doctor.companions import companion_files
+from cnnkit.doctor.companions import companion_files, companion_rows
 from cnnkit.doctor.copies import duplicate, label_conflict, leak
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
@@ -32,8 +36,7 @@ def examine_for_training(evidence: Evidence, *, names_only: bool = False) -> lis
     """
     if not evidence.records:
         return []
-    checks = _SPOILING_NAMES if names_only else _SPOILING
-    return [finding for check in checks if (finding := check(evidence))]
+    return _run(_SPOILING_NAMES if names_only else _SPOILING, evidence)
 
 
 def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
@@ -43,5 +46,11 @@ def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
     """
     if not evidence.records:
         return []
-    checks = (*_QUICK, shortcut) if shortcuts else _QUICK
-    return [finding for check in checks if (finding := check(evidence))]
+    return _run((*_QUICK, shortcut) if shortcuts else _QUICK, evidence)
+
+
+def _run(checks: Sequence[Callable[[Evidence], Finding | None]], evidence: Evidence) -> list[Finding]:
+    """Return the findings of `checks`. Masks beside the photographs are one finding, and the other checks judge the photographs alone."""
+    beside = companion_rows(evidence)
+    photographs = evidence.only(np.setdiff1d(np.arange(len(evidence.records)), list(beside))) if beside else evidence
+    return [finding for check in checks if (finding := check(evidence if check is companion_files else photographs))]

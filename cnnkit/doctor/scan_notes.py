@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import Record, Source, empty_classes
 from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
-from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.evidence import Evidence, renumbered
 from cnnkit.doctor.examine import examine_for_training
 
-NOTES_VERSION = 1  # raise it when the checks change, so that cached notes are not used
+NOTES_VERSION = 2  # raise it when the checks change, so that cached notes are not used
 
 
 def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -33,7 +32,7 @@ def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) ->
             [Record(sample.path, sample.label, None, sample.group) for sample in dataset.samples],
             [dataset.store.facts[row] for row in rows],
             dataset.store.thumbnails[rows],
-            _renumbered(dataset.near, rows, len(dataset.store.facts)),
+            renumbered(dataset.near, rows, len(dataset.store.facts)),
             empty_classes=empty,
             splits=[sample.split for sample in dataset.samples],
         )
@@ -48,11 +47,3 @@ def name_notes(source: Source, records: Sequence[Record], classes: Sequence[str]
     empty = {} if classes else empty_classes(source)
     evidence = Evidence(records, [Facts()] * len(records), thumbnails, np.empty((0, 2), np.int64), empty_classes=empty)
     return tuple(finding.message for finding in examine_for_training(evidence, names_only=True))
-
-
-def _renumbered(pairs: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return the `pairs` (P, 2) of rows among `rows` as positions in `rows`; `count` is the number of all rows."""
-    position = np.full(count, -1, np.int64)
-    position[rows] = np.arange(len(rows))
-    moved = position[pairs]
-    return moved[(moved >= 0).all(axis=1)]

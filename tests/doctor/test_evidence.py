@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 
@@ -32,3 +34,14 @@ def test_unreadable_files_are_no_copies_of_each_other(image, evidence) -> None:
 def test_clusters_hold_copies_and_images_of_one_group(image, evidence) -> None:
     images = [image(group="p1", content="x"), image(group="p1"), image(content="x"), image(), image(group="p2")]
     assert evidence(images).cluster_ids.tolist() == [0, 0, 0, 3, 4]
+
+
+def test_a_part_of_the_evidence_has_its_own_rows(image, evidence) -> None:
+    found = replace(evidence([image("a"), image("b"), image("a"), image("c")], near=[(0, 2), (1, 3), (2, 3)]), splits="abcd")
+    part = found.only(np.array([0, 2, 3]))
+    assert [record.label for record in part.records] == ["a", "a", "c"]
+    assert part.classes == ("a", "c")
+    assert part.facts == [found.facts[row] for row in (0, 2, 3)]
+    assert part.near.tolist() == [[0, 1], [1, 2]]
+    assert part.splits == ["a", "c", "d"]
+    assert len(part.thumbnails) == 3

@@ -51,3 +51,12 @@ def test_no_images_have_no_findings(evidence, image) -> None:
 def test_unreadable_files_alone_do_not_crash_a_check(image, evidence) -> None:
     unreadable = [image(label, error="the file is empty", width=0, height=0) for label in ("a", "b") for _ in range(30)]
     assert next(finding.id for finding in examine(evidence(unreadable))) == "unreadable"
+
+
+def test_masks_are_one_finding_and_the_other_checks_judge_the_photographs(image, evidence) -> None:
+    """The masks are black, equal and of another shape; nothing but companion-files says so."""
+    masks = [image(label, path=f"{label}/{n}.png", tones=1, mean=0, std=0, content="black", width=999) for label in "ab" for n in range(60)]
+    photographs = [image(label, path=f"{label}/{n}.jpg", tones=20) for label in "ab" for n in range(60)]
+    found = examine(evidence([*photographs, *masks], near=[(0, 120)]), shortcuts=False)
+    assert [finding.id for finding in found] == ["small-class", "companion-files"]
+    assert len(found[1].files) == 120

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cnnkit.data.split.candidates import describe
 from cnnkit.data.split.duplicates import link_equal
-from cnnkit.doctor.companions import companion_rows
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.series.alike import MIN_SAMPLES, NO_WINS, Vectors, Wins, compare
@@ -46,8 +45,7 @@ def series(evidence: Evidence) -> Finding | None:
     """Find images that belong together, such as frames of a video or pictures of a burst, and stand in several splits."""
     if any(record.group is not None for record in evidence.records):
         return None
-    beside = companion_rows(evidence)  # masks are more alike than photographs
-    rows = np.array([row for row in evidence.readable if row not in beside], np.int64) if beside else evidence.readable
+    rows = evidence.readable
     paths = evidence.paths(rows)
     taken = evidence.of(lambda facts: facts.taken)[rows]
     found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows], taken, split_folders=_has_split_folders(evidence))
