@@ -64,7 +64,7 @@ class DataConfig(Section):
         "such as '(patient[0-9]+)'.",
         metavar="COLUMN|REGEX",
     )
-    classes: Words = setting((), "Use these classes only, separated by commas. Default: all classes.", metavar="A,B")
+    classes: Words = setting((), "Use these classes only, such as cats,dogs. Default: all classes.", metavar="A,B")
     min_images: int = setting(
         0, "Leave out classes with fewer images, copies and groups counted once. 0 leaves out none.", metavar="N", ge=0
     )
@@ -79,7 +79,7 @@ class DataConfig(Section):
     )
     cache: Literal["auto", "ram", "disk", "none"] = setting(
         "auto",
-        "Storage of decoded images. auto takes the disk, or memory if the disk is short, or none if both are. none decodes in every epoch.",
+        "Storage of decoded images. auto takes the disk, else memory, as their free space allows, else none. none decodes in every epoch.",
     )
     workers: int = setting(0, "Processes that decode images. 0 starts one per core.", metavar="N", ge=0)
     on_bad: Literal["skip", "fail"] = setting("skip", "Unreadable images: skip names them and leaves them out, fail refuses the training.")
@@ -106,7 +106,8 @@ class ModelConfig(Section):
     )
     image_size: int | None = setting(
         None,
-        "Width and height of the input in pixels. Default: that of the weights, else the lesser of the architecture's and the images'.",
+        "Width and height of the input in pixels. Default: the size of the weights, else the architecture's size or that of the images, "
+        "whichever is smaller.",
         metavar="PX",
         common=True,
         ge=8,
@@ -131,7 +132,7 @@ class OptimSettings(Section):
     )
     batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], number_or_auto("a whole number, at least 1")] = setting(
         128,
-        "Images per step. auto tries sizes: as many as a GPU holds or as make a CPU fast, and few enough for many steps in an epoch.",
+        "Images per step. auto tries sizes and takes the largest that a GPU holds or the fastest on a CPU, with enough steps per epoch.",
         metavar="N|auto",
         common=True,
     )
@@ -147,7 +148,9 @@ class OptimSettings(Section):
         metavar="X",
         ge=0,
     )
-    schedule: Literal["constant", "cosine", "linear"] = setting("cosine", "Fall of the learning rate to zero after warm-up.")
+    schedule: Literal["constant", "cosine", "linear"] = setting(
+        "cosine", "Fall of the learning rate to zero after warm-up. constant keeps it at the peak."
+    )
     warmup_epochs: float = setting(1.0, "Epochs over which the learning rate rises to its peak. 0 starts at the peak.", metavar="X", ge=0)
     label_smoothing: float = setting(
         0.0, "Share of the target spread over all classes, such as 0.1. 0 switches it off.", metavar="X", ge=0, lt=1
@@ -178,12 +181,12 @@ class OptimSettings(Section):
         lt=1,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
-        "auto", "Arithmetic of training. auto picks the fastest safe one by a short probe."
+        "auto", "Arithmetic of training. auto picks the fastest safe arithmetic by a short probe."
     )
     compile: bool = setting(
         default=False, description="Compile the network by torch.compile, which takes half a minute or more before the first step."
     )
-    accumulate: int = setting(1, "Batches whose gradients make one step.", metavar="N", ge=1)
+    accumulate: int = setting(1, "Number of batches whose gradients make one step. 1 makes a step after every batch.", metavar="N", ge=1)
     clip_grad: float = setting(0.0, "Largest norm of the gradient, such as 1. 0 sets no limit.", metavar="X", ge=0)
 
     def settled(self, *, batch_size: int, lr: float) -> OptimConfig:
@@ -203,7 +206,9 @@ class AugmentConfig(Section):
     """The random augmentation of training images; a setting left out comes from the preset."""
 
     augment: Literal["none", "light", "default", "strong"] = setting(
-        "default", "Preset of the flags below: default rotates, flips, zooms and shifts; strong also varies colour and erases.", common=True
+        "default",
+        "Preset of the augmentation: default rotates, flips, zooms and shifts. strong also varies colour and erases. none switches it off.",
+        common=True,
     )
     rotate: float | None = setting(
         None, "Largest rotation in degrees, in both directions, such as 10. 0 switches it off.", metavar="DEG", ge=0, le=180
@@ -277,7 +282,9 @@ class RunConfig(Section):
         default=False, description="Train bit-equal on the same machine: fp32 without a probe, deterministic kernels."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device. auto takes a GPU if there is one.", common=True)
-    log: Words = setting((), "Trackers of the training, separated by commas: tensorboard, mlflow, wandb, or a plugin's.", metavar="A,B")
+    log: Words = setting(
+        (), "Trackers of the training, separated by commas: tensorboard, mlflow, wandb, or the name of a plugin.", metavar="A,B"
+    )
 
 
 class TrainConfig(Section):
