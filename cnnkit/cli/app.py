@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
-        console.labelled(console.err(), "error", str(error), "bold red")
+        console.say_labelled(console.err(), "error", str(error), "bold red")
         return error.exit_code
     return code if isinstance(code, int) else 0
 
@@ -102,12 +102,12 @@ def _print_usage_error(error: Any, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
         return int(error.exit_code)
-    console.labelled(console.err(), "error", error.format_message(), "bold red")
+    console.say_labelled(console.err(), "error", error.format_message(), "bold red")
     offered = offered_command(error, arguments)
     if offered:
-        console.labelled(console.err(), "type", offered)
+        console.say_labelled(console.err(), "type", offered)
     if context is not None:
-        console.labelled(console.err(), "help", f"{context.command_path} --help")
+        console.say_labelled(console.err(), "help", f"{context.command_path} --help")
     return int(error.exit_code)
 
 

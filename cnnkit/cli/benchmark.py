@@ -97,7 +97,7 @@ def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) ->
 
     document = benchmark_document(found)
     for note in found.notes:
-        console.labelled(screen, "note", note, "yellow")
+        console.say_labelled(screen, "note", note, "yellow")
     if out is not None:
         write_json(out, document)
         console.say(screen, f"figures in {out}")

@@ -42,7 +42,7 @@ def command(
     with console.progress(screen, "reading images") as update:
         result = run_comparison(runs, data=data, split=split, overlap=overlap, out=out, progress=update)
     for text in result.notes:
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     if json:
         console.print_json(result.to_dict())
         return

@@ -63,7 +63,7 @@ def say_model(target: Target) -> None:
         say(err(), f"model {target.path} (the newest finished run)")
 
 
-def labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
+def say_labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
     """Print `text` in a column after a `label` of `LABEL_WIDTH` cells; in a pipe, print both on one line."""
     head = Text(label.ljust(LABEL_WIDTH), style=style)
     if not console.is_terminal:
@@ -80,10 +80,10 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str
     """Print the first unreadable images `bad`, pairs of path and reason; `full_list` names the file or command that lists all."""
     if not bad:
         return
-    labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
+    say_labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
     names = listed((f"{path}: {reason}" for path, reason in bad), MAX_BAD_SHOWN, "\n")
     for line in (names + (f", in {full_list}" if len(bad) > MAX_BAD_SHOWN else "")).split("\n"):
-        labelled(console, "", line)
+        say_labelled(console, "", line)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _write_page(health: Health, data: str, path: Path) -> None:
     from cnnkit.report.page.html import health_html, pictured_files
     from cnnkit.report.pictures.thumbnail import THUMBNAIL_SIZE, png
 
-    images = pictures(data, pictured_files(health), side=THUMBNAIL_SIZE)
+    images = pictures(data, pictured_files(health), size=THUMBNAIL_SIZE)
     thumbs = {file: png(image) for file, image in images.items()}
     write_text(path, health_html(health, thumbs, title=f"Health of {data}"))
 
@@ -100,7 +100,7 @@ def _write_sheet(health: Health, data: str, path: Path) -> None:
 
     files = sheet_files(health)
     title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"
-    write_bytes(path, health_sheet(health, pictures(data, files, side=TILE_SIZE), title=title))
+    write_bytes(path, health_sheet(health, pictures(data, files, size=TILE_SIZE), title=title))
 
 
 def _check(health: Health) -> None:

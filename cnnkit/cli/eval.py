@@ -116,13 +116,13 @@ def command(
         )
     console.say_model(result.target)
     for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     if json:
         console.print_json(result.to_dict(confusion=True))
     else:
         _show(result, confusion=confusion or normalize != "none")
     if min_accuracy is not None:
-        console.labelled(screen, "check", result.require_accuracy(min_accuracy))
+        console.say_labelled(screen, "check", result.require_accuracy(min_accuracy))
 
 
 def _show(result: Evaluation, *, confusion: bool) -> None:

@@ -65,11 +65,11 @@ def command(
     console.say_model(target)
     files, notes = find_images(images)
     for text in notes:
-        console.labelled(console.err(), "note", text, "yellow")
+        console.say_labelled(console.err(), "note", text, "yellow")
     explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
     folder = out or (target.run.path if target.run else Path()) / "explain"
-    for place in images:
-        check_outside(folder, str(place))
+    for image in images:
+        check_outside(folder, str(image))
     check_writable(folder)
     rows: list[dict[str, object]] = []
     kept: list[Explanation] = []

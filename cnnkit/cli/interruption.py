@@ -19,11 +19,11 @@ def terminable() -> Generator[None]:
     def stop(*_: object) -> Never:
         raise TerminatedError
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

@@ -79,11 +79,11 @@ def command(
 def _describe(screen: Console, finding: LrFinding, data: str) -> None:
     """Print the data, the model and the recipe of the test."""
     optim = finding.optim
-    console.labelled(screen, "data", f"{data}: {finding.images:,} images per pass")
-    console.labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
-    console.labelled(screen, "recipe", f"{optim.optimizer}, batches of {optim.batch_size}")
+    console.say_labelled(screen, "data", f"{data}: {finding.images:,} images per pass")
+    console.say_labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
+    console.say_labelled(screen, "recipe", f"{optim.optimizer}, batches of {optim.batch_size}")
     for text in finding.notes:
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     console.say_skipped(screen, finding.bad, f"`cnnkit doctor {shlex.quote(data)}`")
 
 

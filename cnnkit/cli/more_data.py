@@ -92,18 +92,20 @@ def _describe(screen: Console, work: MoreData) -> None:
     job = work.base
     optim, counts = job.optim, job.counts
     length = f"{optim.budget / len(work.planned):.0f} s each" if optim.budget else f"as many updates as {optim.epochs} epochs of all images"
-    console.labelled(screen, "data", f"{job.config.data.data}: {counts['train']:,} training images, measured on {counts['val']:,} of val")
-    console.labelled(screen, "model", f"{job.header.arch}, {job.header.preprocessing.image_size} px; {job.runtime.describe()}")
-    console.labelled(screen, "plan", f"{len(work.planned)} trainings, {length}; {optim.optimizer}, batches of {optim.batch_size}")
+    console.say_labelled(
+        screen, "data", f"{job.config.data.data}: {counts['train']:,} training images, measured on {counts['val']:,} of val"
+    )
+    console.say_labelled(screen, "model", f"{job.header.arch}, {job.header.preprocessing.image_size} px; {job.runtime.describe()}")
+    console.say_labelled(screen, "plan", f"{len(work.planned)} trainings, {length}; {optim.optimizer}, batches of {optim.batch_size}")
     for text in job.notes:
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     console.say_skipped(screen, job.dataset.bad, f"`cnnkit doctor {job.config.data.data}`")
     for training in work.finished:
         _print_training(screen, training, "finished before: ")
 
 
 def _print_training(screen: Console, training: PartTraining, prefix: str = "") -> None:
-    console.labelled(
+    console.say_labelled(
         screen,
         f"{100 * training.share:.3g} %",
         f"{prefix}{sum(training.images):,} images, seed {training.seed}: best epoch {training.best_epoch} of {training.epochs}, "

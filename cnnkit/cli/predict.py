@@ -65,7 +65,7 @@ def command(
     predictions = run_prediction(images, target.path, watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
     for text in predictions.notes:
-        console.labelled(console.err(), "note", text, "yellow")
+        console.say_labelled(console.err(), "note", text, "yellow")
     for prediction in _print_each(predictions, top or 1, quiet=json or out is not None):
         row = prediction.row(all_probabilities=probabilities)
         best = [{"class": name, "probability": probability} for name, probability in prediction.top(top or 1)]
@@ -105,7 +105,7 @@ def _report_drift(drift: Drift | None, out: Path | None) -> None:
     if drift and drift.has_alert:
         from cnnkit.report.terminal.selective import drift_sentence
 
-        console.labelled(console.err(), "drift", drift_sentence(drift), "yellow")
+        console.say_labelled(console.err(), "drift", drift_sentence(drift), "yellow")
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -55,7 +55,7 @@ def command(
             written = write_report(runs[0] if runs else None, split=split, out=out, progress=update)
             console.say_model(written.target)
     for note in written.notes:
-        console.labelled(screen, "note", note, "yellow")
+        console.say_labelled(screen, "note", note, "yellow")
     if json:
         console.print_json(written.to_dict())
         return

@@ -1,4 +1,4 @@
-"""``cnnkit resume``: continue a run exactly where it stopped."""
+"""``cnnkit resume``: the continuation of a stopped run."""
 
 from __future__ import annotations
 

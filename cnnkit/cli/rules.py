@@ -30,14 +30,14 @@ def set_rules(model: Path | None, abstain_risk: str | None, sets: str | None) ->
     rules = decided.rules
     if risk is not None:
         text = abstention_sentence(rules.abstention) if rules.abstention else "threshold removed: the model predicts every image"
-        console.labelled(screen, "rule", text)
+        console.say_labelled(screen, "rule", text)
     if coverage is not None:
         text = label_sets_sentence(rules.label_sets) if rules.label_sets else "label sets removed: each image has only its predicted class"
-        console.labelled(screen, "rule", text)
+        console.say_labelled(screen, "rule", text)
     if decided.outdated:
         names = ", ".join(path.name for path in decided.outdated)
         text = f"these exported files have other rules: {names}; export the model again: cnnkit export --onnx"
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     return decided
 
 

@@ -47,10 +47,10 @@ def command(
     cnnkit runs
     cnnkit runs '*resnet*' --sort val
     """
-    from cnnkit.api.inference.runs import list_runs, ordered
+    from cnnkit.api.inference.runs import list_runs, sort_runs
     from cnnkit.run_dir import runs_folder
 
-    found = ordered(list_runs(pattern), sort)
+    found = sort_runs(list_runs(pattern), sort)
     if json:
         console.print_json({"folder": str(runs_folder()), "runs": [row.to_dict() for row in found]})
         return
@@ -63,7 +63,7 @@ def command(
     shown.print(table)
     for row in found:
         if row.problem:
-            console.labelled(console.err(), "damaged", row.problem, "red")
+            console.say_labelled(console.err(), "damaged", row.problem, "red")
     if left_out:
         console.say(console.err(), f"columns not shown: {', '.join(left_out)}; see them in a wider terminal, or with --json")
 

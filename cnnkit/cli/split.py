@@ -51,7 +51,7 @@ def command(
     with console.progress(screen, "reading images") as update:
         division = divide(settings.data, out=out, seed=settings.run.seed, by=by, progress=update)
     for note in division.notes:
-        console.labelled(screen, "note", note, "yellow")
+        console.say_labelled(screen, "note", note, "yellow")
     console.say_skipped(screen, division.bad, "--json")
     if json:
         bad = [{"path": path, "error": error} for path, error in division.bad]

@@ -84,9 +84,9 @@ def describe(screen: Console, job: TrainingJob) -> None:
         f"batches of {optim.batch_size}{_start(optim)}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
-        console.labelled(screen, name, text)
+        console.say_labelled(screen, name, text)
     for text in job.notes:
-        console.labelled(screen, "note", text, "yellow")
+        console.say_labelled(screen, "note", text, "yellow")
     console.say_skipped(screen, job.dataset.bad, "config.json")
 
 
@@ -127,7 +127,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
         for text in job.followers.notes:
-            console.labelled(screen, "note", text, "yellow")
+            console.say_labelled(screen, "note", text, "yellow")
         _plot(run, screen)
     stopping = job.state.stopping
     if not stopping.best_epoch:
@@ -172,7 +172,7 @@ def _plot(run: RunDir, screen: Console) -> None:
     try:
         rows = run.read_history()
     except ModelFileError as error:
-        console.labelled(screen, "note", str(error), "yellow")
+        console.say_labelled(screen, "note", str(error), "yellow")
         return
     if rows:
         from cnnkit.report.pictures.plots import plot_curves  # loads matplotlib, which must not delay the first step

@@ -1,4 +1,4 @@
-"""The command to type after a usage error: the words as they were typed, each where the command takes it."""
+"""The corrected command after a usage error: the typed words, each as the argument or flag that the command takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnkit.run_dir import RunDir, find_run
 
-MODEL_ENDINGS = (".safetensors", ".onnx")
-# Names that other tools give to a command.
+MODEL_SUFFIXES = (".safetensors", ".onnx")
+# The commands by the names that other tools give them.
 SYNONYMS = {
     **dict.fromkeys(("test", "validate", "val", "score"), "eval"),
     **dict.fromkeys(("fit", "finetune", "learn"), "train"),
@@ -20,7 +20,7 @@ SYNONYMS = {
     **dict.fromkeys(("models", "architectures"), "archs"),
     **dict.fromkeys(("check", "health"), "doctor"),
 }
-# A value for the arguments of the commands, by their names in the usage line.
+# Example values of the arguments, by their names in the usage line.
 EXAMPLES = {
     "DATA": "./images",
     "IMAGE...": "photo.jpg",
@@ -46,12 +46,12 @@ def offered_command(error: Any, arguments: Sequence[str]) -> str | None:
         return f"{context.command_path} {example}" if example else None
     unknown = re.match(r"No such command '(.+?)'\.", error.format_message())
     if unknown and unknown[1] in SYNONYMS:
-        return shlex.join(["cnnkit", *_replaced(arguments, unknown[1], [SYNONYMS[unknown[1]]])])
+        return shlex.join(["cnnkit", *_replace_last(arguments, unknown[1], [SYNONYMS[unknown[1]]])])
     return None
 
 
 def _with_flag(extra: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:
-    """Return the command with a flag before the one word that has no place; None for several words."""
+    """Return the command with a flag before the one word that no argument takes; None for several words."""
     options = {name for param in params if param.param_type_name == "option" for name in param.opts}
     if extra not in arguments:
         return None
@@ -63,11 +63,11 @@ def _with_flag(extra: str, params: Sequence[Any], arguments: Sequence[str]) -> s
         words = ["--data", extra]
     else:
         return None
-    return shlex.join(["cnnkit", *_replaced(arguments, extra, words)])
+    return shlex.join(["cnnkit", *_replace_last(arguments, extra, words)])
 
 
 def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:
-    """Return the command without a flag for data, images or a model, whose value is an argument of the command."""
+    """Return the command without a flag for data, images or a model, if the command takes its value as an argument."""
     if option not in {"--data", "-d", "--model", "-m", "--run", "--images", "--image"}:
         return None
     if not any(param.param_type_name == "argument" for param in params):
@@ -77,10 +77,10 @@ def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) 
 
 
 def _is_model(word: str) -> bool:
-    return not Path(word).exists() or word.lower().endswith(MODEL_ENDINGS) or RunDir(find_run(word)).is_run
+    return not Path(word).exists() or word.lower().endswith(MODEL_SUFFIXES) or RunDir(find_run(word)).is_run
 
 
-def _replaced(arguments: Sequence[str], word: str, words: Sequence[str]) -> list[str]:
-    """Return `arguments` with `words` in place of the last `word`."""
+def _replace_last(arguments: Sequence[str], word: str, words: Sequence[str]) -> list[str]:
+    """Return `arguments` with the last `word` replaced by `words`."""
     index = len(arguments) - 1 - list(reversed(arguments)).index(word)
     return [*arguments[:index], *words, *arguments[index + 1 :]]

@@ -85,7 +85,7 @@ def read_document(file: Path, kind: type[D], remedy: str) -> D:
         raise ModelFileError(_damage_message(file, kind, error.errors(), remedy)) from None
 
 
-def borrowed(model: type[B], later: frozenset[str] = frozenset()) -> BeforeValidator:
+def strict_model(model: type[B], later: frozenset[str] = frozenset()) -> BeforeValidator:
     """Return a validator for a JSON object that is a `model` of another package, such as `TrainConfig`.
 
     Such a model converts text to numbers and has defaults. The validator refuses values of other types and missing keys. Only the

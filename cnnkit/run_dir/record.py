@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator
 
 from cnnkit.config.settings import TrainConfig
 from cnnkit.model.preprocessing import Preprocessing
-from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, borrowed
+from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, strict_model
 
 Status = Literal["running", "stopped", "failed", "finished"]
 LATER_SETTINGS = frozenset({"data.min_images", "data.exclude"})  # newer than format 1, so older files have the default
@@ -88,10 +88,10 @@ class RunRecord(Document):
 
     status: Status
     command: tuple[Text, ...]
-    config: Annotated[TrainConfig, borrowed(TrainConfig, LATER_SETTINGS)]
+    config: Annotated[TrainConfig, strict_model(TrainConfig, LATER_SETTINGS)]
     classes: Annotated[tuple[Text, ...], Field(min_length=1)]
     arch: RecordedArchitecture
-    preprocessing: Annotated[Preprocessing, borrowed(Preprocessing)]
+    preprocessing: Annotated[Preprocessing, strict_model(Preprocessing)]
     augmentation: RecordedAugmentation
     runtime: RecordedRuntime
     versions: dict[Text, Text]

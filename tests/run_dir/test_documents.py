@@ -238,7 +238,7 @@ def test_a_message_ends_with_the_remedy(run: RunDir) -> None:
 def test_a_newer_setting_has_its_default_in_older_files(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     del document["config"]["optim"]["ema"]
-    check = record.borrowed(record.TrainConfig, record.LATER_SETTINGS | {"optim.ema"})
+    check = record.strict_model(record.TrainConfig, record.LATER_SETTINGS | {"optim.ema"})
     assert check.func(document["config"]).optim.ema == 0.0  # pyright: ignore[reportCallIssue]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ImageCanvases:
     """Canvases, uint8 (N, C, S, S), and the row of each readable image by its path; `stored` is True if nothing was decoded."""
 
     rows: dict[str, int]
@@ -42,12 +42,12 @@ class Shown:
             return ()
         return (f"{len(absent)} of {len(paths)} images cannot be shown, because they are missing or unreadable, such as {absent[0]}",)
 
-    def pictures(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8]]:
-        """Return the known `paths` as uint8 RGB (H, W, 3), shrunk to at most `side` px."""
+    def pictures(self, paths: Sequence[str], size: int) -> dict[str, NDArray[np.uint8]]:
+        """Return the known `paths` as uint8 RGB (H, W, 3), shrunk to at most `size` px."""
         from cnnkit.report.pictures.thumbnail import shrunk
 
         known = self.known(list(dict.fromkeys(paths)))
-        return {path: shrunk(picture(canvas), side) for part, block in self.of(known) for path, canvas in zip(part, block, strict=True)}
+        return {path: shrunk(picture(canvas), size) for part, block in self.of(known) for path, canvas in zip(part, block, strict=True)}
 
     def of(self, paths: Sequence[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
         """Yield the `paths`, which must all be known, in batches with their canvases (n, C, S, S), in the order of the store."""
@@ -59,7 +59,7 @@ class Shown:
             start += len(block)
 
 
-def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> Shown:
+def find_canvases(source: Source, scope: Sequence[Record], paths: Sequence[str], geometry: Preprocessing) -> ImageCanvases:
     """Return the canvases of at least the images `paths` of `scope`.
 
     The store of `scope` gives the canvases of all its images. Without a store, only the images `paths` are decoded. Missing and
@@ -73,16 +73,16 @@ def shown(source: Source, scope: Sequence[Record], paths: Sequence[str], geometr
         found = scan(source, records, geometry, cache="ram")
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
     rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
-    return Shown(rows, found.canvases, found.reused)
+    return ImageCanvases(rows, found.canvases, found.reused)
 
 
-def shown_to(run: RunDir, record: RunRecord, paths: Sequence[str]) -> Shown:
+def find_run_canvases(run: RunDir, record: RunRecord, paths: Sequence[str]) -> ImageCanvases:
     """Return the canvases on which the network of `run` sees its images `paths`; `record` is the record of `run`.
 
     Raises `DataError` if the source of the images is not found.
     """
     source, scope = run_source(run, record)
-    return shown(source, scope, paths, record.preprocessing)
+    return find_canvases(source, scope, paths, record.preprocessing)
 
 
 def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -90,8 +90,8 @@ def picture(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(canvas, (3, *canvas.shape[1:])).transpose(1, 2, 0))
 
 
-def pictures(data: str | Path, paths: Iterable[str], *, side: int) -> dict[str, NDArray[np.uint8]]:
-    """Return the images `paths` of `data` as uint8 RGB (H, W, 3), shrunk to at most `side` px, without the unreadable images."""
+def pictures(data: str | Path, paths: Iterable[str], *, size: int) -> dict[str, NDArray[np.uint8]]:
+    """Return the images `paths` of `data` as uint8 RGB (H, W, 3), shrunk to at most `size` px, without the unreadable images."""
     from cnnkit.report.pictures.thumbnail import shrunk
 
     wanted = list(paths)
@@ -103,7 +103,7 @@ def pictures(data: str | Path, paths: Iterable[str], *, side: int) -> dict[str, 
     for path in wanted:
         if path in records:
             try:
-                found[path] = shrunk(decode(source.read(records[path])).image, side)
+                found[path] = shrunk(decode(source.read(records[path])).image, size)
             except UndecodableError:
                 continue  # the doctor reports unreadable images as a finding of their own
     return found

@@ -65,7 +65,7 @@ def list_runs(pattern: str = "*", folder: Path | None = None) -> list[RunFacts]:
     return [row for row in found if any(fnmatch(text.lower(), pattern.lower()) for text in (row.path.name, row.arch, row.data, row.recipe))]
 
 
-def ordered(rows: Sequence[RunFacts], by: str) -> list[RunFacts]:
+def sort_runs(rows: Sequence[RunFacts], by: str) -> list[RunFacts]:
     """Return `rows` sorted `by` accuracy (val, test: highest first) or training time (time: longest first), or as they are (new)."""
     if by == "time":
         return sorted(rows, key=lambda row: -(row.seconds or 0.0))

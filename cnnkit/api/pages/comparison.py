@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.compare import compare
-from cnnkit.api.inference.run_images import shown_to
+from cnnkit.api.inference.run_images import find_run_canvases
 from cnnkit.api.inference.target import find_target
 from cnnkit.api.pages.run import PICTURE_SIZE
 from cnnkit.data.store.scan import Progress
@@ -91,7 +91,7 @@ def _folder(run: str | Path) -> RunDir:
 def _pictures(run: RunDir, paths: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
     """Return the images `paths` as `run` sees them, and notes on missing images."""
     try:
-        images = shown_to(run, run.read_record(), paths)
+        images = find_run_canvases(run, run.read_record(), paths)
         return images.pictures(paths, PICTURE_SIZE), images.missing(paths)
     except CnnkitError as error:
         return {}, (f"without pictures: {error}",)

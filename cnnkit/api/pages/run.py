@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.stored_evaluation import StoredEvaluation, StoredPrediction, load_or_evaluate
 from cnnkit.api.images.doctor import examine
-from cnnkit.api.inference.run_images import Shown, picture, shown_to
+from cnnkit.api.inference.run_images import ImageCanvases, find_run_canvases, picture
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.data.store.scan import Progress
@@ -214,7 +214,7 @@ def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence
     """Return the pictures of the images `paths`, with heat maps of the `explained` predictions; notes name missing images."""
     labels = {prediction.path: prediction.predicted for prediction in explained}
     try:
-        images = shown_to(run, record, paths)
+        images = find_run_canvases(run, record, paths)
         health, notes = _health(record, images)
         pictures = images.pictures([path for path in (*paths, *_pictured(health)) if path not in labels], PICTURE_SIZE)
         large = images.pictures(list(labels), HEAT_MAP_SIZE)
@@ -224,7 +224,7 @@ def _images(run: RunDir, record: RunRecord, model: Model | None, paths: Sequence
     return _Images({**pictures, **large}, heat, health, (*notes, *images.missing(paths), *heat_notes))
 
 
-def _heat(model: Model | None, images: Shown, labels: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
+def _heat(model: Model | None, images: ImageCanvases, labels: Mapping[str, int]) -> tuple[dict[str, NDArray[np.uint8]], tuple[str, ...]]:
     """Return heat maps of the evidence for the class index of each path in `labels`, or a note why there are none."""
     if model is None:
         return {}, ()
@@ -243,7 +243,7 @@ def _heat(model: Model | None, images: Shown, labels: Mapping[str, int]) -> tupl
     return found, ()
 
 
-def _health(record: RunRecord, images: Shown) -> tuple[Health | None, tuple[str, ...]]:
+def _health(record: RunRecord, images: ImageCanvases) -> tuple[Health | None, tuple[str, ...]]:
     """Return the findings of the doctor, or a note if all images would have to be decoded again."""
     location = record.data.location
     if not images.stored:

@@ -59,7 +59,7 @@ def curves(epochs: Sequence[Course]) -> list[Chart]:
     return [found for found in drawn if found]
 
 
-def overlaid(runs: Mapping[str, Sequence[Course]]) -> list[Chart]:
+def curves_of_runs(runs: Mapping[str, Sequence[Course]]) -> list[Chart]:
     """Return the charts of val loss and val accuracy with a line for each run."""
     drawn = []
     for quantity, y in (("val_loss", Axis("val loss (nats)")), ("val_accuracy", Axis("val accuracy", percent=True))):

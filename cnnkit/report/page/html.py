@@ -93,7 +93,7 @@ def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any)
     return environment.get_template(template).render(values)
 
 
-def sealed(source: str) -> str:
+def add_content_policy(source: str) -> str:
     """Return a page with a content security policy, which allows only its own styles and scripts, by their hashes, and its pictures.
 
     Even unescaped markup from the data could then neither run nor load anything. The policy refuses style attributes too.

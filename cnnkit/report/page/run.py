@@ -24,7 +24,7 @@ from cnnkit.report.page.facts import (
     timing_facts,
 )
 from cnnkit.report.page.gallery import MAX_MATRIX_CLASSES, Choice, ImagePrediction, matrix, pairs
-from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, case_tests, render, sealed
+from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, add_content_policy, case_tests, render
 from cnnkit.report.page.metrics import class_rows, headline, metric_rows
 from cnnkit.report.pictures.thumbnail import data_uri, webp
 from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
@@ -74,7 +74,7 @@ def run_html(page: RunPage) -> str:
     epochs = course(page.history)
     findings = by_severity(page.health.findings) if page.health else []
     part = _predictions_part(page)
-    return sealed(
+    return add_content_policy(
         render(
             "run.html",
             tests=case_tests(part["thumbs"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.inference.run_images import Shown, picture, pictures, shown, shown_to
+from cnnkit.api.inference.run_images import ImageCanvases, find_canvases, find_run_canvases, picture, pictures
 from cnnkit.data.image import read_image
 from cnnkit.data.source import open_source
 from cnnkit.data.store.scan import scan
@@ -19,10 +19,10 @@ SPEC = Preprocessing(image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
 
 
 @pytest.fixture
-def three() -> Shown:
+def three() -> ImageCanvases:
     """Return three canvases, each of its own gray level; the canvas of "b" is the last."""
     canvases = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 1, 4, 4), np.uint8)
-    return Shown({"a": 0, "c": 1, "b": 2}, canvases, stored=True)
+    return ImageCanvases({"a": 0, "c": 1, "b": 2}, canvases, stored=True)
 
 
 def test_missing_images_are_counted_with_one_example(three):
@@ -53,11 +53,11 @@ def test_canvases_come_from_the_store_or_only_the_given_images_are_decoded(image
     data: Path = image_folder(images=4)
     (data / "ants/ants-001.jpg").write_bytes(b"no image")
     source, paths = open_source(str(data)), ["ants/ants-001.jpg", "wasps/wasps-002.jpg", "gone.jpg"]
-    cold = shown(source, source.records, paths, SPEC)
+    cold = find_canvases(source, source.records, paths, SPEC)
     assert (cold.stored, sorted(cold.rows)) == (False, ["wasps/wasps-002.jpg"])
     assert stores() == []
     scan(source, source.records, SPEC)
-    warm = shown(source, source.records, paths, SPEC)
+    warm = find_canvases(source, source.records, paths, SPEC)
     assert (warm.stored, len(warm.rows)) == (True, 11)
     ((_, one),), ((_, other),) = cold.of(["wasps/wasps-002.jpg"]), warm.of(["wasps/wasps-002.jpg"])
     np.testing.assert_array_equal(one, other)
@@ -65,7 +65,7 @@ def test_canvases_come_from_the_store_or_only_the_given_images_are_decoded(image
 
 def test_the_images_of_a_run_have_the_canvas_size_of_the_run(trained):
     run = RunDir(trained.run)
-    there = shown_to(run, run.read_record(), ["ants/ants-000.jpg"])
+    there = find_run_canvases(run, run.read_record(), ["ants/ants-000.jpg"])
     assert there.stored
     assert there.missing(["bees/broken.jpg", "ants/ants-000.jpg"]) == (
         "1 of 2 images cannot be shown, because they are missing or unreadable, such as bees/broken.jpg",
@@ -76,14 +76,14 @@ def test_the_images_of_a_run_have_the_canvas_size_of_the_run(trained):
     config["data"]["location"] = "gone"
     (trained.run / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match="are not at their recorded location"):
-        shown_to(run, run.read_record(), ["ants/ants-000.jpg"])
+        find_run_canvases(run, run.read_record(), ["ants/ants-000.jpg"])
 
 
 def test_pictures_are_decoded_from_the_files_without_the_unreadable_ones(image_folder):
     data: Path = image_folder(images=2)
     (data / "ants/ants-001.jpg").write_bytes(b"no image")
-    found = pictures(data, ["bees/bees-000.jpg", "ants/ants-001.jpg", "nowhere.jpg"], side=100)
+    found = pictures(data, ["bees/bees-000.jpg", "ants/ants-001.jpg", "nowhere.jpg"], size=100)
     assert list(found) == ["bees/bees-000.jpg"]
     np.testing.assert_array_equal(found["bees/bees-000.jpg"], read_image(data / "bees/bees-000.jpg"))
-    assert pictures(data, ["bees/bees-000.jpg"], side=20)["bees/bees-000.jpg"].shape == (16, 20, 3)
-    assert pictures("nowhere", [], side=20) == {}
+    assert pictures(data, ["bees/bees-000.jpg"], size=20)["bees/bees-000.jpg"].shape == (16, 20, 3)
+    assert pictures("nowhere", [], size=20) == {}

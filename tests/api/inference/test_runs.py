@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit.api.inference.runs import DAMAGED, RunFacts, list_runs, ordered, run_facts
+from cnnkit.api.inference.runs import DAMAGED, RunFacts, list_runs, run_facts, sort_runs
 from cnnkit.metrics.intervals import Estimate, wilson
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import RunDir
@@ -66,13 +66,13 @@ def test_runs_are_listed_from_the_runs_folder_or_the_given_folder(trained, tmp_p
 def test_the_highest_accuracy_comes_first_and_runs_without_accuracy_last():
     half, most = Estimate(0.5, 0.4, 0.6), Estimate(0.9, 0.8, 1.0)
     rows = [row(4), row(3, test_accuracy=half), row(2, val_accuracy=half), row(1, test_accuracy=most, val_accuracy=most)]
-    assert numbers(ordered(rows, "test")) == [1, 3, 4, 2]
-    assert numbers(ordered(rows, "val")) == [1, 2, 4, 3]
-    assert numbers(ordered(rows, "new")) == [4, 3, 2, 1]
+    assert numbers(sort_runs(rows, "test")) == [1, 3, 4, 2]
+    assert numbers(sort_runs(rows, "val")) == [1, 2, 4, 3]
+    assert numbers(sort_runs(rows, "new")) == [4, 3, 2, 1]
 
 
 def test_the_longest_training_comes_first():
-    assert numbers(ordered([row(3), row(2, seconds=5.0), row(1, seconds=70.0)], "time")) == [1, 2, 3]
+    assert numbers(sort_runs([row(3), row(2, seconds=5.0), row(1, seconds=70.0)], "time")) == [1, 2, 3]
 
 
 def test_the_row_of_json_has_the_intervals():

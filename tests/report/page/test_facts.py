@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cnnkit.metrics.intervals import wilson
-from cnnkit.report.page.curves import course, curves, overlaid
+from cnnkit.report.page.curves import course, curves, curves_of_runs
 from cnnkit.report.page.facts import (
     command_line,
     duration,
@@ -87,7 +87,7 @@ def test_only_the_kept_epoch_is_marked(run_page):
 
 def test_several_runs_share_a_chart(run_page):
     epochs = course(run_page().history)
-    charts = overlaid({"a": epochs, "b": epochs[:5]})
+    charts = curves_of_runs({"a": epochs, "b": epochs[:5]})
     assert [chart.title for chart in charts] == ["val loss by epoch", "val accuracy by epoch"]
     assert [stroke.name for stroke in charts[0].strokes] == ["a", "b"]
 

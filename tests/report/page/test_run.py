@@ -10,7 +10,7 @@ import pytest
 
 from cnnkit.doctor.finding import Finding, Health, Severity
 from cnnkit.report.page import run as pages
-from cnnkit.report.page.html import sealed
+from cnnkit.report.page.html import add_content_policy
 from cnnkit.report.page.run import run_html
 
 EVIL = "<script>alert('x')</script>\"&\udcff\x1b"
@@ -33,7 +33,7 @@ def test_the_page_is_self_contained_and_its_policy_allows_nothing_else(run_page,
 
 
 def test_a_page_without_script_allows_none():
-    assert "script-src 'none'" in sealed('<meta charset="utf-8"><style>a{}</style>')
+    assert "script-src 'none'" in add_content_policy('<meta charset="utf-8"><style>a{}</style>')
 
 
 def test_everything_from_the_data_is_escaped(run_page, parsed):
