@@ -26,6 +26,17 @@ HELP_ALL = "help_all"
 Command = Callable[..., None]
 SECTION_OF = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
 
+
+def _split_name(text: str) -> str:
+    """Return the split that `text` names, by any of its aliases such as ``valid``."""
+    from cnnkit.data.source import ALIASES, SPLITS  # loads numpy
+
+    split = ALIASES.get(text.strip().lower())
+    if split is None:
+        raise typer.BadParameter(f"{text!r} is no split; allowed: {', '.join(SPLITS)}")
+    return split
+
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 ModelOption = Annotated[
     Path | None,
@@ -52,8 +63,8 @@ OtherDataOption = Annotated[
     typer.Option("--data", "-d", metavar="SOURCE", help="Labelled images other than the run's own, as `train --data` takes them."),
 ]
 SplitOption = Annotated[
-    Literal["train", "val", "test"] | None,
-    typer.Option(metavar="SPLIT", help="train, val or test. Default: test, or val if there is no test."),
+    str | None,
+    typer.Option(metavar="SPLIT", parser=_split_name, help="train, val or test. Default: test, or val if there is no test."),
 ]
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="Images, as `train --data` takes them.", show_default=False)]
 RecipeOption = Annotated[

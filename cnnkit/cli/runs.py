@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -56,7 +57,7 @@ def command(
         return
     shown = console.out()
     if not found:
-        hint = "; train one: cnnkit train --data FOLDER" if pattern == "*" else f" matches {pattern!r}"
+        hint = "; train one: cnnkit train --data FOLDER" if pattern == "*" else f" matches {pattern!r}{_hint(Path(pattern))}"
         console.say(shown, f"no run under {runs_folder()}{hint}")
         return
     table, left_out = _fit_columns(found, shown)
@@ -85,6 +86,15 @@ def _columns() -> dict[str, Cells]:
         "began": lambda row: NO_VALUE if row.began is None else datetime.fromtimestamp(row.began).astimezone().strftime("%Y-%m-%d %H:%M"),
         "status": lambda row: row.status,
     }
+
+
+def _hint(path: Path) -> str:
+    """Return the command for a pattern that is the path of a run or of a folder; an empty text for another pattern."""
+    from cnnkit.run_dir import RunDir
+
+    if RunDir(path).is_run:
+        return f"; for this run type: cnnkit info {shlex.quote(str(path))}"
+    return f"; for the runs of this folder type: CNNKIT_RUNS={shlex.quote(str(path))} cnnkit runs" if path.is_dir() else ""
 
 
 def _fit_columns(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import typer
 
 from cnnkit.cli.app import build_app
@@ -46,3 +47,17 @@ def test_no_field_belongs_to_two_sections():
 
 def test_the_help_of_recipe_names_all_recipes():
     assert all(name in parameters()["--recipe"].help for name in recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("given", "split"), [("val", "val"), ("valid", "val"), ("eval", "val"), ("Testing", "test"), ("training", "train")]
+)
+def test_a_split_goes_by_any_of_its_aliases(cli, trained, given, split):
+    assert cli("eval", "--split", given, "--json").json()["split"] == split
+
+
+def test_another_split_is_refused_with_the_allowed_splits(cli):
+    for command in ("eval", "report", "compare"):
+        result = cli(command, "--split", "trian")
+        assert result.code == 2
+        assert "'trian' is no split; allowed: train, val, test" in result.err

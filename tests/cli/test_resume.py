@@ -65,7 +65,8 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
 
 
 def test_a_finished_run_is_not_resumed(cli, trained):
-    result = cli("resume")
-    assert result.code == 2
-    assert "this run is finished" in result.err
-    assert "--weights" in result.err
+    for named in ([], [trained.run.name], [trained.run / "best.safetensors"]):
+        result = cli("resume", *named)
+        assert result.code == 2
+        assert f"{trained.run.name}: this run is finished" in result.err.replace("\n", "")
+        assert "--weights" in result.err

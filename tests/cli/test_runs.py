@@ -103,3 +103,10 @@ def test_a_training_without_an_epoch_is_a_row(cli, trained):
     (trained.run / "config.json").write_text(json.dumps(config))
     (row,) = cli("runs", "--json").json()["runs"]
     assert (row["status"], row["epochs"], row["best_epoch"], row["val_accuracy"], row["problem"]) == ("running", 0, None, None, "")
+
+
+def test_the_path_of_a_run_or_of_a_folder_is_no_pattern_and_gets_the_command(cli, trained):
+    assert f"no run under runs matches '{trained.run}'; for this run type: cnnkit info {trained.run}" in cli("runs", trained.run).out
+    Path("my runs").mkdir()
+    assert "for the runs of this folder type: CNNKIT_RUNS='my runs' cnnkit runs" in " ".join(cli("runs", "my runs").out.split())
+    assert cli("runs", "nothing").out == "no run under runs matches 'nothing'\n"

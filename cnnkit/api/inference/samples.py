@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnkit.data.exclusion import leave_out
-from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, open_source
+from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.errors import DataError, closest, listed
 from cnnkit.run_dir import RunDir, RunRecord
@@ -44,6 +44,7 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     rows = run.read_split()
     chosen = split or evaluated_split(rows)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
+    only = _spelled(only, recorded.classes)
     _check_only(only, recorded.classes, str(run.path))
     if only and wanted:
         wanted = {path: row for path, row in wanted.items() if row["label"] in only}
@@ -55,14 +56,16 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
         have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
         raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
     source, scope = run_source(run, recorded)
-    records = tuple(record for record in scope if record.path in wanted)
+    wanted = {one_form(path): row for path, row in wanted.items()}
+    records = tuple(record for record in scope if one_form(record.path) in wanted)
     if len(records) < len(wanted):
-        missing = sorted(wanted.keys() - {record.path for record in records})
+        missing = sorted(wanted.keys() - {one_form(record.path) for record in records})
         count = f"{len(missing)} of {len(wanted)} {chosen} images are missing, such as {missing[0]}"
         raise DataError(f"{source.name}: {count}; restore them, or name other data with --data")
-    train_paths = {row["path"] for row in rows if row["split"] == TRAIN}
-    trained = tuple(record for record in scope if record.path in train_paths)
-    return Samples(source, chosen, records, scope, {path: row["sha256"] for path, row in wanted.items()}, trained)
+    train_paths = {one_form(row["path"]) for row in rows if row["split"] == TRAIN}
+    trained = tuple(record for record in scope if one_form(record.path) in train_paths)
+    hashes = {record.path: wanted[one_form(record.path)]["sha256"] for record in records}
+    return Samples(source, chosen, records, scope, hashes, trained)
 
 
 def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ...]]:
@@ -75,7 +78,7 @@ def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ..
     except DataError as error:
         raise DataError(f"the images of {run.path} are not at their recorded location ({error}); name their folder with --data") from None
     classes = set(record.classes)
-    return source, tuple(image for image in source.records if image.label in classes)
+    return source, tuple(image for image in _labelled(source.records, record.classes) if image.label in classes)
 
 
 def other_samples(data: str, split: str | None, classes: Sequence[str], only: Sequence[str] = ()) -> Samples:
@@ -90,7 +93,8 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
     if split and split not in present:
         have = ", ".join(name for name in SPLITS if name in present) or "none: its class folders are evaluated as a whole"
         raise DataError(f"--split {split}: {source.name} has no folder named {split}; it has {have}")
-    records = tuple(record for record in source.records if chosen is None or record.split == chosen)
+    only = _spelled(only, classes)
+    records = tuple(record for record in _labelled(source.records, classes) if chosen is None or record.split == chosen)
     labels = natural_order(list({record.label for record in records}))
     _check_only(only, labels, source.name)
     unknown = [name for name in only or labels if name not in classes]
@@ -106,6 +110,21 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
         )
     records = tuple(record for record in records if not only or record.label in only)
     return Samples(source, chosen or ("all" if TRAIN not in present else TRAIN), records, records, {})
+
+
+def _spelled(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return `names` as the `classes` of a model write them: an old model may have names in the decomposed form of Unicode."""
+    spelling = {one_form(name): name for name in classes}
+    return tuple(spelling.get(one_form(name), name) for name in names)
+
+
+def _labelled(records: Sequence[Record], classes: Sequence[str]) -> Sequence[Record]:
+    """Return `records` with labels as the `classes` of a model write them."""
+    if all(one_form(name) == name for name in classes):
+        return records
+    labels = list({record.label for record in records})
+    spelling = dict(zip(labels, _spelled(labels, classes), strict=True))
+    return [record._replace(label=spelling[record.label]) for record in records]
 
 
 def _check_only(only: Sequence[str], classes: Sequence[str], owner: str) -> None:

@@ -33,7 +33,9 @@ def find_target(model: str | Path | None) -> Target:
             )
         return Target(run.best, run)
     if not path.is_file():
-        near = closest(path.name, [run.name for run in runs_in(runs_folder())])
+        names = [run.name for run in runs_in(runs_folder())]
+        longer = [name for name in names if path.name and name.startswith(path.name)]
+        near = f"; did you mean {longer[0]!r}?" if longer else closest(path.name, names)
         advice = "; leave out --model for the newest finished run" if near == "." else f"{near} cnnkit runs lists all runs"
         raise ModelFileError(f"--model {path}: no such file or run directory{advice}")
     return Target(path, _run_of(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from cnnkit.model.head import head_layers, head_parameters
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.weights import WeightsReport, load_weights, read_weights
 from cnnkit.registry import Entry, load_architecture
+from cnnkit.run_dir import RunDir, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -261,6 +263,9 @@ def _load_weights(
         return None, None, ()
     if config.weights != "pretrained":
         path = Path(config.weights)
+        run = RunDir(find_run(path))
+        if run.is_run and not path.is_file():
+            raise ConfigError(f"--weights {path}: a run, and --weights takes a file; type: --weights {shlex.quote(str(run.best))}")
         weights, header = read_weights(path), _header(path)
         return weights, header.preprocessing if header else own, header.classes if header else ()
     if published is None:

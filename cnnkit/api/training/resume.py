@@ -22,7 +22,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. Raises `ModelFileError` if
     the run is finished or has no state, `DataError` if its images have changed.
     """
-    directory = RunDir(find_run(run)) if run is not None else newest(finished=False)
+    directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
     record = directory.read_record()
     if record.status == "finished":
         raise ModelFileError(
@@ -35,6 +35,11 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
     directory.trim_history(job.state.epoch)
     job.run = directory
     return job
+
+
+def _run_at(path: Path) -> RunDir:
+    """Return the run at `path`, which may be a file in its directory, such as best.safetensors."""
+    return RunDir(path.parent if path.is_file() else path)
 
 
 def recorded_config(run: RunDir) -> TrainConfig:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import TRAIN, Record, Request, SourceKind
-from cnnkit.data.sources.layout import is_litter, read_layout, read_split, suffix_of
+from cnnkit.data.sources.layout import is_litter, own_folder, own_folders, read_layout, read_split, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
 from cnnkit.errors import DataError
@@ -62,9 +62,9 @@ class ArchiveSource:
             elif not any(map(is_litter, plain.split("/"))):
                 left_out["with a repeated name"] += plain in self._index
                 self._index[plain] = index  # unpacking would also keep the last file of a name
-        wrapper = wrapping_folder(self._index)
-        inside = (plain[len(wrapper) :] if plain.startswith(wrapper) else plain.rpartition("/")[2] for plain in self._index)
-        layout = read_layout(inside, self.name)
+        written = own_folders(self._index)
+        wrapper = wrapping_folder(name for name in self._index if not own_folder(name, written))
+        layout = read_layout((_inside(name, wrapper, written) for name in self._index), self.name)
         layout.check(self.name)
         self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
         self.empty_classes = layout.empty_classes
@@ -89,6 +89,13 @@ def plain_name(name: str) -> str | None:
     parts = [part for part in name.split("/") if part not in {"", "."}]
     absolute = name.startswith("/") or name[1:3] == ":/"
     return None if absolute or ".." in parts or not parts else "/".join(parts)
+
+
+def _inside(name: str, wrapper: str, written: frozenset[str]) -> str:
+    """Return the path of a file inside `wrapper`; a file outside is loose, or keeps its path in a folder `written` by cnnkit."""
+    if name.startswith(wrapper):
+        return name[len(wrapper) :]
+    return name if own_folder(name, written) else name.rpartition("/")[2]
 
 
 def wrapping_folder(names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.data.image import UndecodableError, image_pixels, read_file
-from cnnkit.data.source import ALIASES, SPLITS, Record, StoredImage
+from cnnkit.data.source import ALIASES, SPLITS, Record, StoredImage, one_form
 from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import DataError, closest
 
@@ -54,7 +54,7 @@ class ArraysSource:
         items = _items(images)
         if not items:
             raise DataError("images: empty; expected at least one image")
-        names = _names(labels, classes)
+        names = _names(labels, None if classes is None else [one_form(str(name)) for name in classes])
         fixed_splits: list[str | None] = [None] * len(items) if splits is None else [*map(_split, splits)]
         group_names = [None] * len(items) if groups is None else [None if group is None else str(group) for group in groups]
         for argument, values in (("labels", names), ("splits", fixed_splits), ("groups", group_names)):
@@ -175,7 +175,7 @@ def _names(labels: Labels, classes: Sequence[str] | None) -> list[str]:
 def _name(value: object, index: int) -> str:
     if not isinstance(value, str | int):  # a missing cell of a table is None or NaN
         raise DataError(f"labels[{index}]: {value!r}; expected a name, a whole number or a boolean (for an array: labels.astype(int))")
-    name = str(value)
+    name = one_form(str(value))
     if not name.strip():
         raise DataError(f"labels[{index}]: empty; expected the name of a class")
     return name

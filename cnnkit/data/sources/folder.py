@@ -12,6 +12,8 @@ from cnnkit.data.source import Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, natural_key, own_folder, own_folders, read_layout, suffix_of
 from cnnkit.errors import ConfigError, DataError
 
+TABLES = {".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".txt", ".feather"}  # formats that may list images
+
 
 class FolderSource:
     """The images in the class folders of `root`."""
@@ -20,7 +22,10 @@ class FolderSource:
         if not root.exists():
             raise DataError(f"--data {root}: no such folder; expected a folder of class folders, or 'digits'")
         if not root.is_dir():
-            raise DataError(f"--data {root}: not a folder; expected a folder of class folders, a .csv, or a .zip or .tar of such a folder")
+            advice = "; save the table as a CSV with the columns path,label" if root.suffix.lower() in TABLES else ""
+            raise DataError(
+                f"--data {root}: not a folder; expected a folder of class folders, a .csv, or a .zip or .tar of such a folder{advice}"
+            )
         self.name = str(root)
         self._root = str(root)
         layout = read_layout(files_below(self._root), self.name)
@@ -59,7 +64,7 @@ def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
     """
     every = list(files_below(str(folder)))
     written = own_folders(every)
-    files = (path for path in every if not path.endswith("/") and not (written and own_folder(path, written)))
+    files = (path for path in every if not path.endswith("/") and not own_folder(path, written))
     kept = sorted(files, key=natural_key)
     images = [path for path in kept if suffix_of(path) in SUFFIXES]
     return images, [path for path in kept if suffix_of(path) not in SUFFIXES]

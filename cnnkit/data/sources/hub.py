@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from cnnkit.data.image import UndecodableError, read_file
-from cnnkit.data.source import ALIASES, Record, Request, SourceKind
+from cnnkit.data.source import ALIASES, Record, Request, SourceKind, one_form
 from cnnkit.errors import DataError, MissingExtraError
 
 LABEL_COLUMNS = ("label", "labels", "class")  # names that win over other columns, in this order
@@ -121,8 +121,8 @@ def _is_class(feature: Any) -> bool:
 def _class_name(feature: Any, target: Any) -> str | None:
     """Return the name of a class; None for a missing label, such as the -1 of test data with hidden labels."""
     if _is_class(feature):
-        return None if target is None or target < 0 else str(feature.int2str(target))
-    return None if target is None or not str(target).strip() else str(target)
+        return None if target is None or target < 0 else one_form(str(feature.int2str(target)))
+    return None if target is None or not str(target).strip() else one_form(str(target))
 
 
 def _splits(name: str, parts: dict[str, Any]) -> dict[str, str | None]:

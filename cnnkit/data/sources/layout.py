@@ -26,7 +26,7 @@ OWN_FILES = (
 OWN_NAMES = tuple(frozenset[str]().union(*OWN_FILES))
 # Words beside train, val and test in the names of split folders of well-known downloads: training_set, test-images, val2017, fold_1.
 SPLIT_FILLERS = frozenset({"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "split", "folder"})
-OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv"})
+OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv", "pred", "prediction", "unlabeled", "unlabelled"})
 _NUMBER = re.compile(r"(\d+)")
 NaturalKey = tuple[list[str | int], str]
 
@@ -63,13 +63,17 @@ class Layout:
         if self.records:
             return
         if self.own:
+            where = "in a folder" if "." in self.own else f"in folders ({listed(self.own)})"
             raise DataError(
-                f"--data {name}: its images lie in folders that cnnkit wrote ({listed(self.own)}), which are no data; "
-                f"name the folder of your images, for a run the one that this tells: cnnkit info RUN"
+                f"--data {name}: all images are {where} that cnnkit wrote, so they are no data; name the folder of your images; "
+                f"cnnkit info RUN shows the data of a run"
             )
         found = ""
         if self.loose:
-            found = f"; there are {self.loose} images outside of class folders: move each into a folder named after its class"
+            found = (
+                f"; there are {self.loose} images outside of class folders: move each into a folder named after its class; "
+                f"if {name} is itself one class, name the folder above it"
+            )
         elif not self.other:
             found = "; it is empty"
         raise DataError(f"--data {name}: no images found in class folders; expected files such as {name}/CLASS/photo.jpg{found}")
@@ -90,7 +94,7 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
     without: list[list[str]] = []  # the parts of paths that are no images
     for path in every:
         suffix = suffix_of(path)
-        folder = own_folder(path, written) if written else None
+        folder = own_folder(path, written)
         if folder:
             own[folder] += suffix in SUFFIXES
             continue
@@ -104,6 +108,7 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
             other[suffix] += not path.endswith("/")
     splits, remarks = _split_folders({parts[0] for _, parts in images}, name)
     if not splits:
+        _refuse_copy(images, name)
         records = _in_order([(one_form(parts[0]), None, path) for path, parts in images])
         empty = _empty(records, [(one_form(parts[0]), parts[-1]) for parts in without if len(parts) > 1])
         return Layout(records, loose, +other, empty, +own)
@@ -158,6 +163,8 @@ def own_folders(paths: Iterable[str]) -> frozenset[str]:
 
 def own_folder(path: str, written: frozenset[str]) -> str | None:
     """Return the outermost of the folders `written` by cnnkit that holds `path`, ``.`` for the root; None if there is none."""
+    if not written:
+        return None
     if "" in written:
         return "."
     parts = path.split("/")[:-1]
@@ -165,19 +172,41 @@ def own_folder(path: str, written: frozenset[str]) -> str | None:
     return next((folder for folder in above if folder in written), None)
 
 
-def read_split(name: str) -> str | None:
+def _refuse_copy(images: Sequence[tuple[str, list[str]]], name: str) -> None:
+    """Raise `DataError` for a class folder whose folders have the names of all other classes: a copy that unpacking left."""
+    inner: defaultdict[str, set[str]] = defaultdict(set)
+    for _, parts in images:
+        if len(parts) > 2:  # noqa: PLR2004 (class, next folder, file)
+            inner[parts[0]].add(parts[1])
+    tops = {parts[0] for _, parts in images}
+    for top, nested in inner.items():
+        others = tops - {top}
+        if len(others) > 1 and others <= nested:
+            raise DataError(
+                f"--data {name}: the folder {top!r} holds folders of the same names as the classes beside it ({listed(sorted(others))}), "
+                f"so it looks like a copy of them; remove it, or use it alone: --data {name}/{top}"
+            )
+
+
+def read_split(name: str, common: frozenset[str] = frozenset()) -> str | None:
     """Return the split that the name of a folder means, such as test for ``test_images``; None if it reads as a class.
 
-    The result is an empty text for a name that reads as a split but as none of train, val and test, such as ``fold1``.
+    The result is an empty text for a name that reads as a split but as none of train, val and test, such as ``fold1``. The words
+    `common` to all folders do not count: ``seg_train`` and ``seg_test`` are train and test.
     """
-    words = [_split_word(word) for word in re.findall(r"[^\W\d_]+", name.lower())]
-    meant = [word for word in words if word not in SPLIT_FILLERS]
+    words = _words(name)
+    meant = [word for word in words if word not in SPLIT_FILLERS and word not in common]
     if not words or any(word not in ALIASES and word not in OTHER_SPLITS for word in meant):
         return None
     found = {ALIASES.get(word, "") for word in meant}
     if not found:
         return "" if OTHER_SPLITS.intersection(words) else None
     return found.pop() if len(found) == 1 else ""
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of the name of a folder, without digits."""
+    return [_split_word(word) for word in re.findall(r"[^\W\d_]+", name.lower())]
 
 
 def _split_word(word: str) -> str:
@@ -199,7 +228,10 @@ def _empty(records: Sequence[Record], others: Sequence[tuple[str, str]]) -> dict
 def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[str]]:
     """Return the split of each top folder, with remarks; empty if the top folders are classes."""
     exact = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
-    read = {folder: exact[folder] or read_split(folder) for folder in exact}
+    common = frozenset[str]()
+    if len(folders) > 1:
+        common = frozenset.intersection(*(frozenset(_words(folder)) for folder in folders)) - ALIASES.keys() - OTHER_SPLITS
+    read = {folder: exact[folder] or read_split(folder, common) for folder in exact}
     if TRAIN not in exact.values() and (not read or None in read.values()):
         return {}, []
     named = ", ".join(map(repr, read))

@@ -59,6 +59,10 @@ class TableSource:
 
 def _cause(path: str, folder: str) -> str:
     """Return the likely cause why no file has the `path` of a table in `folder`, and the way out."""
+    if "://" in path:
+        return "; this is an address: download the images first"
+    if path.startswith("~"):
+        return "; ~ has no meaning in a table: write the whole path"
     if "\\" in path:
         return "; the path has backslashes: write / between folders"
     if path.startswith("/"):
@@ -146,6 +150,8 @@ class _Table:
 
     def _plain(self, path: str) -> str:
         """Return `path` without ``.`` and empty parts, relative to the table's folder, or absolute if it is outside of the folder."""
+        if "://" in path:  # an address, which the error for a missing file names
+            return path
         path = path.removeprefix(self._inside)
         parts = [part for part in path.split("/") if part not in {"", "."}]
         return f"{'/' if path.startswith('/') else ''}{'/'.join(parts)}"

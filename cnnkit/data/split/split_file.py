@@ -46,9 +46,10 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
             )
         pins.append(split)
     if not any(pins):
+        example = next(iter(by_path), "none")
         raise DataError(
-            f"--split-file {file}: none of its {len(by_path):,} paths is in the data, such as {next(iter(by_path), 'none')}; "
-            f"the data has paths such as {records[0].path}"
+            f"--split-file {file}: none of its {len(by_path):,} paths is in the data, such as {example}; "
+            f"the data has paths such as {records[0].path}{_advice(example, records)}"
         )
     new, gone = pins.count(None), sum(path not in found for path in by_path)
     notes = []
@@ -57,6 +58,17 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
     if gone:
         notes.append(f"{gone:,} images of {file} are missing or renamed in the data")
     return pins, tuple(notes)
+
+
+def _advice(path: str, records: Sequence[Record]) -> str:
+    """Return the likely repair of a `path` that is not in the data; an empty text if nothing is likely."""
+    plain = path.replace("\\", "/").removeprefix("./")
+    if plain != path and any(record.path == plain for record in records):
+        return "; write / between folders, and no ./ at the beginning"
+    longer = next((record.path for record in records if plain.endswith(f"/{record.path}")), "")
+    if longer:
+        return f"; remove {plain.removesuffix(longer)!r} from the beginning of every path"
+    return ""
 
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -113,3 +113,28 @@ def test_a_message_names_at_most_ten_classes(image_folder):
     many = [f"class {number}" for number in range(60)]
     with pytest.raises(DataError, match=r"the model has: class 0, .*, class 9 and 50 more; they share no class"):
         other_samples(data, None, many)
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_other_data_match_the_classes_of_a_model_in_any_unicode_form(image_folder):
+    data = str(image_folder([NFD, "tea"], 2))
+    for name in (NFC, NFD):  # a model of an old version may have the decomposed form
+        found = other_samples(data, None, (name, "tea"), [NFC])
+        assert {record.label for record in found.records} == {name}
+        assert len(other_samples(data, None, (name, "tea")).records) == 4
+
+
+def test_the_images_of_a_run_are_found_where_paths_have_another_unicode_form(run, image_folder):
+    data = image_folder([NFD, "bees", "wasps"], 2)
+    point_at(run, data)
+    config = json.loads((run.path / "config.json").read_text())
+    config["classes"] = [NFC, "bees", "wasps"]
+    (run.path / "config.json").write_text(json.dumps(config))
+    rows = ["path,label,split,sha256", f"{NFC}/{NFD}-000.jpg,{NFC},test,x", f"{NFC}/{NFC}-001.jpg,{NFC},train,y"]
+    run.split_file.write_text("\n".join(rows), "utf-8")
+    found = run_samples(run, None)
+    assert [record.path for record in found.records] == [f"{NFD}/{NFD}-000.jpg"]
+    assert found.hashes == {f"{NFD}/{NFD}-000.jpg": "x"}
+    assert [record.path for record in found.trained] == [f"{NFD}/{NFD}-001.jpg"]

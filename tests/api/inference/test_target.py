@@ -67,3 +67,5 @@ def test_a_run_goes_by_its_name_under_the_folder_of_runs(trained, monkeypatch, t
         ModelFileError, match=r"--model best-so-far: no such file or run directory; did you mean 'best so far'\? cnnkit runs"
     ):
         find_target("best-so-far")
+    with pytest.raises(ModelFileError, match=r"--model best: no such file or run directory; did you mean 'best so far'\?"):
+        find_target("best")

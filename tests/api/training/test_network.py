@@ -195,6 +195,14 @@ def test_weights_of_another_architecture_are_refused(small_config, tmp_path):
         built(small_config("x", weights=str(tmp_path / "other.safetensors")))
 
 
+def test_weights_that_name_a_run_are_refused_with_its_model_file(trained, small_config):
+    for name in (trained.run, trained.run.name):
+        with pytest.raises(
+            ConfigError, match=rf"--weights {name}: a run, and --weights takes a file; type: --weights .*/best\.safetensors"
+        ):
+            built(small_config("x", weights=str(name)))
+
+
 def test_bare_weights_have_no_preprocessing_and_no_classes(trained, tmp_path):
     whole = trained.run / "best.safetensors"
     save_file(dict(load_model(whole).module.state_dict()), tmp_path / "bare.safetensors")

@@ -376,3 +376,10 @@ def test_a_missing_archive_is_refused() -> None:
         open_source("archive:gone.zip")
     with pytest.raises(DataError, match=r"--data archive: name the file, such as --data images\.zip"):
         open_source("archive")
+
+
+def test_runs_beside_the_folder_of_images_are_no_folder_around_them(make: Make) -> None:
+    own = {f"runs/001-a/{name}": b"x" for name in ("config.json", "split.csv", "curves.png")}
+    source = ArchiveSource(make({**{f"images/{name}": content for name, content in FILES.items()}, **own}))
+    assert {record.label for record in source.records} == {"ants", "bees"}
+    assert "the folder 'images' around the class folders does not count as a class" in source.notes

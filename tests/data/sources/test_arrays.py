@@ -167,3 +167,9 @@ def test_invalid_arguments_are_refused_with_advice(make: Callable[[], ArraysSour
 def test_a_tensor_that_numpy_cannot_read_is_refused() -> None:
     with pytest.raises(DataError, match="images: cannot be converted to an array"):
         ArraysSource(torch.zeros(4, 6, 5, requires_grad=True), LABELS)  # pyright: ignore[reportArgumentType]
+
+
+def test_class_names_have_one_unicode_form() -> None:
+    pixels = np.zeros((2, 4, 4), np.uint8)
+    assert [record.label for record in ArraysSource(pixels, ["cafe\u0301", "caf\u00e9"]).records] == ["caf\u00e9"] * 2
+    assert [record.label for record in ArraysSource(pixels, [0, 1], classes=["cafe\u0301", "tea"]).records] == ["caf\u00e9", "tea"]

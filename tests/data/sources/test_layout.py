@@ -96,6 +96,25 @@ def test_folders_whose_names_all_read_as_splits_are_no_classes(folders: Sequence
             read(*(f"{folder}{deep}/1.jpg" for folder in folders))
 
 
+def test_words_that_all_folders_share_do_not_hide_their_splits() -> None:
+    layout = read(*(f"seg_{split}/seg_{split}/{label}/1.jpg" for split in ("train", "test") for label in ("sea", "street")))
+    assert {(record.label, record.split) for record in layout.records} == {(c, s) for c in ("sea", "street") for s in ("train", "test")}
+    with pytest.raises(DataError, match=r"the folder 'seg_pred' beside train is no split; .* move it elsewhere"):
+        read("seg_train/sea/1.jpg", "seg_test/sea/1.jpg", "seg_pred/1.jpg")
+    for names in (("blood test", "urine test"), ("train a", "train b"), ("red", "red test")):
+        assert {record.label for record in read(*(f"{name}/1.jpg" for name in names)).records} == set(names)
+
+
+def test_a_copy_of_all_classes_that_unpacking_left_is_no_class() -> None:
+    copied = [f"cells/{label}/1.jpg" for label in ("sick", "well")]
+    with pytest.raises(
+        DataError, match=r"the folder 'cells' holds folders of the same names as the classes beside it \(sick, well\), .*: --data d/cells"
+    ):
+        read("sick/1.jpg", "well/1.jpg", *copied)
+    assert len(read("sick/1.jpg", "well/1.jpg", "cells/sick/1.jpg").records) == 3
+    assert len(read("a/1.jpg", "b/a/1.jpg").records) == 2
+
+
 def test_a_class_beside_a_name_that_reads_as_a_split_keeps_both_classes() -> None:
     assert {record.label for record in read("test_set/1.jpg", "cats/1.jpg").records} == {"test_set", "cats"}
 
@@ -123,9 +142,9 @@ def test_a_class_folder_with_one_such_name_stays_a_class() -> None:
 
 
 def test_data_of_runs_alone_is_refused() -> None:
-    with pytest.raises(DataError, match=r"its images lie in folders that cnnkit wrote \(001-a\), which are no data"):
+    with pytest.raises(DataError, match=r"--data d: all images are in folders \(001-a\) that cnnkit wrote, so they are no data; name the"):
         read("001-a/config.json", "001-a/split.csv", "001-a/curves.png").check("d")
-    with pytest.raises(DataError, match=r"that cnnkit wrote \(\.\)"):
+    with pytest.raises(DataError, match="all images are in a folder that cnnkit wrote"):
         read("best.safetensors", "eval/confusion.png").check("d")
 
 
@@ -161,6 +180,7 @@ def test_an_image_loose_in_a_split_folder_has_no_class() -> None:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
+        (("1.jpg",), "if d is itself one class, name the folder above it"),
         ((), "--data d: no images found in class folders; expected files such as d/CLASS/photo.jpg; it is empty"),
         (("1.jpg", "2.jpg"), "there are 2 images outside of class folders: move each into a folder named after its class"),
         (("train/1.jpg", "val/2.jpg"), "there are 2 images outside of class folders"),

@@ -203,6 +203,8 @@ def test_one_file_under_two_spellings_counts_once_or_is_refused(table: Write, tm
         ),
         ("im/2.jpg", r"No such file or directory: meta/im/2\.jpg; paths are relative to the folder of the CSV, meta$"),
         (r"im\\1.jpg", r"No such file or directory: .*; the path has backslashes: write / between folders$"),
+        ("https://x.org/1.jpg", r"; this is an address: download the images first$"),
+        ("~/1.jpg", r"; ~ has no meaning in a table: write the whole path$"),
         ("/im/1.jpg", r"No such file or directory: /im/1\.jpg$"),
     ],
 )

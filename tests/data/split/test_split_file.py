@@ -68,6 +68,20 @@ def test_a_table_that_does_not_fit_the_data_is_refused(file: Path, text: str, me
         pins(file, text)
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("a\\1.jpg", r"; write / between folders, and no \./ at the beginning$"),
+        ("./a/1.jpg", r"; write / between folders, and no \./ at the beginning$"),
+        ("images/a/1.jpg", r"; remove 'images/' from the beginning of every path$"),
+        ("b/1.jpg", r"the data has paths such as a/1\.jpg$"),
+    ],
+)
+def test_paths_of_another_system_or_folder_are_refused_with_the_repair(file: Path, path: str, advice: str) -> None:
+    with pytest.raises(DataError, match=advice):
+        pins(file, f"path,split\n{path},train\n")
+
+
 def test_a_missing_file_is_refused(file: Path) -> None:
     with pytest.raises(DataError, match=r"split\.csv: cannot be read: No such file or directory"):
         read_pins(file, RECORDS, HASHES)
