@@ -121,7 +121,7 @@ def test_files_of_a_folder_without_a_row_are_named(cli, trained, image_folder):
     assert len(result.json()) == 1
     said = " ".join(result.err.split())
     assert (
-        f"{folder}: left out 2 files that are no images by name: a.tga, b; to try such a file, name it: cnnkit predict {folder}/a.tga"
+        f"{folder}: left out 2 files without the suffix of an image: a.tga, b; to try such a file, name it: cnnkit predict {folder}/a.tga"
         in said
     )
     assert not cli("predict", folder / "a.tga", "--json").json()[0]["error"]

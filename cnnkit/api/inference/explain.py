@@ -111,8 +111,8 @@ def explain(
     which takes about 50 predictions per image; a map of occlusion itself is not checked. `features` adds the feature maps of
     every stage. A missing or unreadable file yields an explanation with its error.
 
-    Raises `DataError` if a folder holds no image, `ModelFileError` if the model cannot be loaded, `ConfigError` if it has no such
-    class or layer, and `CnnkitError` if the method cannot explain the network.
+    Raises `DataError` if a folder holds no image, and `ModelFileError` if the model cannot be loaded. Raises `ConfigError` if the model
+    has no such class or layer, and `CnnkitError` if the method cannot explain the network.
     """
     files, _ = find_images([images] if isinstance(images, str | Path) else images)
     explainer = open_explainer(find_target(model), class_name=class_name, layer=layer, method=method, check=check, features=features)

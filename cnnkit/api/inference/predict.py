@@ -97,14 +97,14 @@ def predict(images: str | Path | Sequence[str | Path], model: str | Path | None 
 
 
 def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """Return the files of the paths `given`, where a folder stands for the images in it, and notes on the other files of folders.
+    """Return the files of the paths `given`, with each folder replaced by its images, and notes on the other files of folders.
 
-    Raises `DataError` if a folder holds no image, or if not one of the paths exists.
+    Raises `DataError` if a folder holds no image, or if none of the paths exists.
     """
     paths = [Path(name) for name in given]
     if paths and not any(map(os.path.lexists, paths)):
-        named = f"none of these {len(paths)} paths exists, such as {paths[0]}" if len(paths) > 1 else f"{paths[0]}: no such file or folder"
-        raise DataError(f"{named}; name image files, or folders of images")
+        problem = f"none of {len(paths)} paths exists, such as {paths[0]}" if len(paths) > 1 else f"{paths[0]}: no such file or folder"
+        raise DataError(f"{problem}; name image files, or folders of images")
     files: list[Path] = []
     notes: list[str] = []
     for path in paths:
@@ -123,11 +123,11 @@ def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...
 
 
 def _others(names: Sequence[str]) -> str:
-    """Return the end of a sentence on files whose names are not those of images; an empty text if there is none."""
+    """Return the end of a sentence on files without the suffix of an image; an empty text if there are none."""
     if not names:
         return ""
-    subject = "1 file that is no image" if len(names) == 1 else f"{len(names):,} files that are no images"
-    return f" {subject} by name: {listed(names)}"
+    subject = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    return f" {subject} without the suffix of an image: {listed(names)}"
 
 
 def predictions(classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> Iterator[Prediction]:

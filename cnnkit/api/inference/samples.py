@@ -37,8 +37,8 @@ def evaluated_split(rows: Iterable[Mapping[str, str]]) -> str:
 def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Samples:
     """Return the samples of `split` of the run's own data; None means test, or val if the run has no test images.
 
-    `only` restricts the samples to those classes. Raises `DataError` if the split is empty, if its images are not found or if
-    `only` names a class that the run does not have, and `ModelFileError` if the run is damaged.
+    `only` restricts the samples to those classes. Raises `DataError` if the split is empty, if its images are not found, or if
+    `only` names an unknown class. Raises `ModelFileError` if the run is damaged.
     """
     recorded = run.read_record()
     rows = run.read_split()

@@ -91,7 +91,7 @@ def test_a_folder_stands_for_its_images_in_sorted_order(gray_images, tmp_path):
     assert found == [Path("x.jpg"), *files, Path("x.jpg")]
     place = tmp_path / "some"
     assert notes == (
-        f"{place}: left out 1 file that is no image by name: notes.txt; to try such a file, name it: cnnkit predict {place}/notes.txt",
+        f"{place}: left out 1 file without the suffix of an image: notes.txt; to try such a file, name it: cnnkit predict {place}/notes.txt",
     )
 
 
@@ -101,14 +101,14 @@ def test_a_folder_without_images_is_refused_with_the_files_it_has(tmp_path):
         find_images([tmp_path / "void"])
     for name in ("a.CR2", "b"):
         (tmp_path / "void" / name).touch()
-    with pytest.raises(DataError, match=r"photo\.jpg; 2 files that are no images by name: a\.CR2, b$"):
+    with pytest.raises(DataError, match=r"photo\.jpg; 2 files without the suffix of an image: a\.CR2, b$"):
         find_images([tmp_path / "void"])
 
 
 def test_paths_of_which_none_exists_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"^no\.jpg: no such file or folder; name image files, or folders of images$"):
         find_images(["no.jpg"])
-    with pytest.raises(DataError, match=r"^none of these 2 paths exists, such as a\.jpg; name"):
+    with pytest.raises(DataError, match=r"^none of 2 paths exists, such as a\.jpg; name"):
         find_images(["a.jpg", "b.jpg"])
     (tmp_path / "there.jpg").touch()
     assert find_images(["a.jpg", "there.jpg"]) == ([Path("a.jpg"), Path("there.jpg")], ())
