@@ -89,9 +89,9 @@ def test_a_folder_stands_for_its_images_in_sorted_order(gray_images, tmp_path):
     Path("x.jpg").touch()
     found, notes = find_images(["x.jpg", tmp_path / "some", "x.jpg"])
     assert found == [Path("x.jpg"), *files, Path("x.jpg")]
-    place = tmp_path / "some"
+    some = tmp_path / "some"
     assert notes == (
-        f"{place}: left out 1 file without the suffix of an image: notes.txt; to try such a file, name it: cnnkit predict {place}/notes.txt",
+        f"{some}: left out 1 file without the suffix of an image: notes.txt; to try such a file, name it: cnnkit predict {some}/notes.txt",
     )
 
 
