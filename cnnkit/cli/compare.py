@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, OtherDataOption, SplitOption
+from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, OtherDataOption, SplitOption
 
 
 def command(
@@ -17,6 +17,7 @@ def command(
         typer.Argument(metavar="RUN RUN...", help="Two or more runs, model files or .onnx files. Put the oldest first."),
     ],
     data: OtherDataOption = None,
+    include_trained: IncludeTrainedFlag = False,
     split: SplitOption = None,
     overlap: Annotated[
         bool,
@@ -40,7 +41,7 @@ def command(
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
-        result = run_comparison(runs, data=data, split=split, overlap=overlap, out=out, progress=update)
+        result = run_comparison(runs, data=data, split=split, overlap=overlap, include_trained=include_trained, out=out, progress=update)
     for text in result.notes:
         console.say_labelled(screen, "note", text, "yellow")
     if json:

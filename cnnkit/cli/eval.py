@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, ModelOption, OtherDataOption, SplitOption, with_options
+from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, ModelOption, OtherDataOption, SplitOption, with_options
 from cnnkit.cli.rules import set_rules
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
@@ -24,6 +24,7 @@ def command(
     *,
     model: ModelOption = None,
     data: OtherDataOption = None,
+    include_trained: IncludeTrainedFlag = False,
     split: SplitOption = None,
     confusion: Annotated[bool, typer.Option("--confusion", help="Show the confusion matrix.")] = False,
     normalize: Annotated[
@@ -112,6 +113,7 @@ def command(
             normalize=normalize,
             tta=tta,
             ood=ood,
+            include_trained=include_trained,
             progress=update,
         )
     console.say_model(result.target)

@@ -62,6 +62,12 @@ OtherDataOption = Annotated[
     str | None,
     typer.Option("--data", "-d", metavar="SOURCE", help="Labelled images other than the run's own, as `train --data` takes them."),
 ]
+IncludeTrainedFlag = Annotated[
+    bool,
+    typer.Option(
+        "--include-trained", help="Measure also those images of --data that the model was trained on. They are left out otherwise."
+    ),
+]
 SplitOption = Annotated[
     str | None,
     typer.Option(metavar="SPLIT", parser=_split_name, help="train, val or test. Default: test, or val if there is no test."),

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cnnkit.files import write_json
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo
+from cnnkit.run_dir.record import SplitCounts
 
 METRICS_FILE = "metrics.json"
 
@@ -154,6 +155,20 @@ class StoredLabelSets(Part):
     evaluated: StoredSetOutcome
 
 
+class StoredLookup(Part):
+    """The lookup of `images` among those of `run`: the numbers found by content (`exact`) and as `near` copies, by split of the run.
+
+    `included` is True if images of train and val were measured nevertheless; else they were left out. `by` names the methods.
+    """
+
+    run: Text
+    images: Count
+    exact: SplitCounts
+    near: SplitCounts
+    included: YesNo
+    by: tuple[Text, ...]
+
+
 class StoredOutOfDistribution(Part):
     """Out-of-distribution images: the share that the model accepts, and the AUROC of the highest probability."""
 
@@ -164,6 +179,7 @@ class StoredOutOfDistribution(Part):
     in_distribution_answered: StoredShare
     auroc: StoredShare
     unreadable: tuple[UnreadableImage, ...]
+    lookup: StoredLookup | None = None
 
 
 class StoredViews(Part):
@@ -185,8 +201,8 @@ class EvaluatedFile(Part):
 class StoredMetrics(Document):
     """The metrics of one model on the `n` images of one split.
 
-    Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood` and `tta` are None, and
-    missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
+    Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta` and `lookup` are
+    None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
     """
 
     split: Text
@@ -215,6 +231,7 @@ class StoredMetrics(Document):
     label_sets: StoredLabelSets | None = None
     ood: StoredOutOfDistribution | None = None
     tta: StoredViews | None = None
+    lookup: StoredLookup | None = None
     model: EvaluatedFile
     unreadable: tuple[UnreadableImage, ...]
     opened: Count = 0

@@ -16,7 +16,6 @@ from cnnkit.api.evaluation.common_images import (
     LabelledImage,
     common_images,
     images_of_run,
-    trained_contents,
 )
 from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
 from cnnkit.api.evaluation.stored_evaluation import (
@@ -26,11 +25,10 @@ from cnnkit.api.evaluation.stored_evaluation import (
     predictions_of_stored,
     separate_folder,
 )
-from cnnkit.api.inference.samples import other_samples
 from cnnkit.api.inference.target import Target, find_target
-from cnnkit.data.source import TEST, VAL
+from cnnkit.data.source import SPLITS, TEST, VAL
 from cnnkit.data.sources.folder import check_outside
-from cnnkit.data.store.scan import Progress, scan
+from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ConfigError, DataError, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
@@ -55,6 +53,7 @@ def compare(
     data: str | None = None,
     split: str | None = None,
     overlap: bool = False,
+    include_trained: bool = False,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -62,14 +61,18 @@ def compare(
 
     Each of `runs` is a run directory, a model file or an exported file. A stored evaluation of this very file is read; without one,
     `evaluate` makes it. With `overlap`, runs with different splits are compared on the images that all models were tested on and none
-    was trained on. The files go to `out`, else to ``compare/<split>/<others>/`` of the first run. Raises `CnnkitError` as `evaluate`
+    was trained on. Images of `data` that a model was trained on are left out, unless `include_trained`. The files go to `out`, else to ``compare/<split>/<others>/`` of the first run. Raises `CnnkitError` as `evaluate`
     does, and for fewer than two models, a model named twice, or models with different classes or images.
     """
     if out is not None:
         check_outside(Path(out), data or "")
         check_writable(Path(out))  # fail early: the evaluations may take minutes
+    _check_flags(data, overlap=overlap, include_trained=include_trained)
     models = _find_models(runs)
-    inputs = _from_data(models, data, split, overlap, progress) if data is not None else _from_runs(models, split, overlap, progress)
+    if data is not None:
+        inputs = _from_data(models, data, split, progress, include_trained)
+    else:
+        inputs = _from_runs(models, split, overlap, progress)
     folder = _folder(models, inputs.label, out)
     comparison = _compare(models, inputs, folder)
     if folder is not None:
@@ -97,6 +100,16 @@ class _Inputs:
     split: str
     label: str
     data: str
+
+
+def _check_flags(data: str | None, *, overlap: bool, include_trained: bool) -> None:
+    """Raise `ConfigError` for a flag that the images do not use."""
+    if data is not None and overlap:
+        raise ConfigError(
+            "--overlap is for the test splits of runs; with --data, images that a model was trained on are left out: leave it out"
+        )
+    if data is None and include_trained:
+        raise ConfigError("--include-trained needs --data; to compare on the train split of the runs: --split train")
 
 
 def _find_models(runs: Sequence[str | Path]) -> list[_NamedModel]:
@@ -157,25 +170,53 @@ def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, 
     return _Inputs(common, predictions, records[0].classes, chosen, chosen, records[0].data.location)
 
 
-def _from_data(models: Sequence[_NamedModel], data: str, split: str | None, overlap: bool, progress: Progress | None) -> _Inputs:  # noqa: FBT001
-    """Evaluate every model on `data`; the common images omit or note the training images of every model."""
+def _from_data(
+    models: Sequence[_NamedModel],
+    data: str,
+    split: str | None,
+    progress: Progress | None,
+    include_trained: bool,  # noqa: FBT001
+) -> _Inputs:
+    """Evaluate every model on `data`; the common images are those that `evaluate` measures for every model."""
     name = Path(data).name
+    if include_trained and not any(model.target.run for model in models):
+        raise ConfigError("--include-trained: no model lies in a run directory, so their training images are unknown; leave it out")
     evaluations: list[Evaluation] = []
     for model in models:
-        separate = separate_folder(model.target.run, model.target.path, name) if model.target.run else None
-        evaluations.append(evaluate(model.target.path, data=data, split=split, out=separate, progress=progress))
+        run = model.target.run
+        separate = separate_folder(run, model.target.path, name) if run else None
+        included = include_trained and run is not None
+        evaluations.append(evaluate(model.target.path, data=data, split=split, out=separate, include_trained=included, progress=progress))
     classes = [evaluation.report.classes for evaluation in evaluations]
-    _check_classes([(model.name, names) for model, names in zip(models, classes, strict=True)])
-    samples = other_samples(data, split, classes[0])
-    facts = scan(samples.source, samples.scope, progress=progress).facts
-    tested = tuple(
-        LabelledImage(record.path, record.label, fact.sha256) for record, fact in zip(samples.records, facts, strict=True) if not fact.error
-    )
-    runs = [(model.name, model.target.run) for model in models]
-    images = [ImagesOfModel(each, tested, trained_contents(run.read_split()) if run else frozenset()) for each, run in runs]
-    common = common_images(images, samples.split, overlap=overlap)
+    names = [model.name for model in models]
+    _check_classes(list(zip(names, classes, strict=True)))
+    common = _images_in_all(names, evaluations, data)
     predictions = tuple(predictions_of_fresh(evaluation) for evaluation in evaluations)
-    return _Inputs(common, predictions, classes[0], samples.split, f"{name}-{samples.split}", data)
+    splits = [evaluation.report.split for evaluation in evaluations]
+    shown = next((each for each in splits if each in SPLITS), splits[0])  # that of a run, if the data are its own images
+    return _Inputs(common, predictions, classes[0], shown, f"{name}-{shown}", data)
+
+
+def _images_in_all(names: Sequence[str], evaluations: Sequence[Evaluation], data: str) -> CommonImages:
+    """Return the images of all `evaluations` of the models `names`; raise `DataError` if there is none."""
+    labels = [_labels(evaluation) for evaluation in evaluations]
+    shared = [path for path in labels[0] if all(path in each for each in labels)]
+    sizes = ", ".join(f"{name} has {len(each):,}" for name, each in zip(names, labels, strict=True))
+    if not shared:
+        raise DataError(f"--data {data}: no image is left that no model was trained on: {sizes}; name images that are new to all models")
+    reasons: dict[str, list[str]] = {}
+    for path, reason in (each for evaluation in evaluations for each in evaluation.left_out):
+        reasons.setdefault(path, []).append(reason)
+    notes = [] if all(len(each) == len(shared) for each in labels) else [f"compared on the {len(shared):,} images common to all: {sizes}"]
+    images = tuple(LabelledImage(path, labels[0][path], "") for path in shared)
+    return CommonImages(images, tuple((path, "; ".join(texts)) for path, texts in reasons.items()), tuple(notes))
+
+
+def _labels(evaluation: Evaluation) -> dict[str, str]:
+    """Return the class of every image by its path; empty for an unreadable image."""
+    unreadable = {path: "" for path, _ in evaluation.bad}
+    classes = evaluation.report.classes
+    return unreadable | {path: classes[label] for path, label in zip(evaluation.paths, evaluation.labels, strict=True)}
 
 
 def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None) -> Comparison:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
-from cnnkit.api.evaluation.ood import OodEvaluation, evaluate_ood, ood_files
-from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.evaluation.measured_images import images_of, measured_images
+from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, ood_files, without_own_images
+from cnnkit.api.evaluation.trained_images import Lookup
+from cnnkit.api.inference.samples import Samples
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
@@ -43,6 +45,7 @@ class Evaluation:
     the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on its probabilities, `ood` the
     result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one included; 0 for other
     images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the confusion matrix.
+    `lookup` counts the images of other data that the model was trained on, and `left_out` lists those that are not measured.
     """
 
     target: Target
@@ -59,6 +62,8 @@ class Evaluation:
     opened: int = 0
     views: Views = PLAIN_VIEW
     normalize: Normalize = "none"
+    lookup: Lookup | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def heading(self) -> str:
@@ -71,6 +76,7 @@ class Evaluation:
         ood = {"ood": self.ood.to_dict()} if self.ood else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
+        lookup = {"lookup": self.lookup.to_dict()} if self.lookup else {}
         return {
             "format": StoredMetrics.newest_format,
             **self.report.to_dict(confusion=confusion),
@@ -79,6 +85,7 @@ class Evaluation:
             **self.selective.to_dict(),
             **ood,
             **tta,
+            **lookup,
         }
 
     def to_metrics(self) -> StoredMetrics:
@@ -114,6 +121,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     normalize: Normalize = "none",
     tta: bool = False,
     ood: str | Path | None = None,
+    include_trained: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
@@ -121,23 +129,20 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     The files go to `out`, else to ``eval/<split>/`` of the run directory (``eval/<split>-tta/`` with `tta`); a lone model file writes
     none. `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
     ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
+    Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
     Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
     """
     target = find_target(model)
     classifier, views = _open_classifier(target, tta=tta)
     names = classifier.classes
-    _check_top_k(top_k, len(names))
-    run = target.run if data is None else None
-    samples = run_samples(run, split, classes) if run else other_samples(_named_data(target, data), split, names, classes)
-    folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split)
-    if all_probabilities and folder is None:
-        raise ConfigError(f"--probabilities needs a file for its columns, but {target.path} lies in no run directory; add --out FOLDER")
-    ood_images = ood_files(ood) if ood is not None else []
+    _check_flags(target, out, data, ood, top_k, len(names), include_trained=include_trained)
+    images = measured_images(target, classifier, data, split, classes, include_trained=include_trained, progress=progress)
+    samples = images.samples
+    folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split, needed=all_probabilities)
+    ood_images = _ood_images(target, ood, include_trained=include_trained, progress=progress)
     predictions = _classify(classifier, samples, progress)
-    opened, split_notes = _count_opening(run, samples.split, is_default=split is None)
-    index = {name: number for number, name in enumerate(names)}
-    labels = np.array([index[record.label] for record in predictions.records], dtype=np.int64)
-    probabilities = predictions.probabilities
+    opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
+    labels, probabilities = _labels(predictions, names), predictions.probabilities
     report = classification_report(labels, probabilities, names, split=samples.split, top_k=top_k or TOP_K)
     colour = colour_baseline(samples, predictions, names, labels, probabilities.argmax(axis=1))
     stored = rules_of(classifier)
@@ -150,14 +155,16 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
         labels=labels,
         probabilities=probabilities,
         bad=predictions.bad,
-        notes=(*predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
+        notes=(*images.notes, *ood_images.notes, *predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
         folder=folder,
         selective=selective,
         effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report),
-        ood=evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress) if ood_images else None,
+        ood=evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress) if ood_images.files else None,
         opened=opened,
         views=views,
         normalize=normalize,
+        lookup=images.lookup,
+        left_out=images.left_out,
     )
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
@@ -230,6 +237,28 @@ def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
     return TorchClassifier(classifier.model, views=views), views
 
 
+def _check_flags(
+    target: Target,
+    out: str | Path | None,
+    data: str | None,
+    ood: str | Path | None,
+    top_k: int | None,
+    classes: int,
+    *,
+    include_trained: bool,
+) -> None:
+    """Raise `ConfigError` for an unusable `top_k`, `out` or `include_trained`, before any image is read."""
+    _check_top_k(top_k, classes)
+    if out is not None:
+        check_outside(Path(out), data or "")
+        check_writable(Path(out))
+    if include_trained and data is None and ood is None:
+        raise ConfigError(
+            f"--include-trained needs --data or --ood; the images that the model was trained on alone: "
+            f"cnnkit eval --model {target.run.path if target.run else 'RUN'} --split train"
+        )
+
+
 def _check_top_k(top_k: int | None, classes: int) -> None:
     """Raise `ConfigError` unless `top_k` is None or in 1 to `classes` - 1: a larger k is always right."""
     if top_k is None or 1 <= top_k < classes:
@@ -238,11 +267,11 @@ def _check_top_k(top_k: int | None, classes: int) -> None:
     raise ConfigError(f"--top-k {top_k}: the model has {classes} classes; {remedy}")
 
 
-def _named_data(target: Target, data: str | None) -> str:
-    """Return `data`; raise `ConfigError` if neither data nor a run gives the images."""
-    if data is None:
-        raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
-    return data
+def _ood_images(target: Target, ood: str | Path | None, *, include_trained: bool, progress: Progress | None) -> OodImages:
+    """Return the out-of-distribution images of the folder `ood`, without those of the run; no files without a folder."""
+    if ood is None:
+        return OodImages()
+    return without_own_images(ood_files(ood), *images_of(target), include_trained=include_trained, progress=progress)
 
 
 def _classify(classifier: Classifier, samples: Samples, progress: Progress | None) -> SplitPredictions:
@@ -252,6 +281,12 @@ def _classify(classifier: Classifier, samples: Samples, progress: Progress | Non
         path, reason = predictions.bad[0]
         raise DataError(f"{samples.source.name}: none of the {samples.split} images can be read, such as {path}: {reason}")
     return predictions
+
+
+def _labels(predictions: SplitPredictions, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class indices (N,) of the classified images."""
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[record.label] for record in predictions.records], dtype=np.int64)
 
 
 def _count_opening(run: RunDir | None, split: str, *, is_default: bool) -> tuple[int, list[str]]:
@@ -273,12 +308,12 @@ def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
     return Rules(), ("the threshold and the label sets of the model were fitted without --tta; these figures leave them out",)
 
 
-def _folder(target: Target, out: str | Path | None, data: str | None, split: str) -> Path | None:
+def _folder(target: Target, out: str | Path | None, data: str | None, split: str, *, needed: bool) -> Path | None:
+    """Return the folder of the files; None if there is none, which is a `ConfigError` if files are `needed` (``--probabilities``)."""
     if out is not None:
-        folder = Path(out)
-        check_outside(folder, data or "")
-        check_writable(folder)
-        return folder
+        return Path(out)
+    if target.run is None and needed:
+        raise ConfigError(f"--probabilities needs a file for its columns, but {target.path} lies in no run directory; add --out FOLDER")
     if target.run is None:
         return None
     return target.run.evaluation(split if data is None else f"{Path(data).name}-{split}")

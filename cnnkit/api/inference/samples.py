@@ -44,8 +44,8 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     rows = run.read_split()
     chosen = split or evaluated_split(rows)
     wanted = {row["path"]: row for row in rows if row["split"] == chosen}
-    only = _spelled(only, recorded.classes)
-    _check_only(only, recorded.classes, str(run.path))
+    only = spelled(only, recorded.classes)
+    check_only(only, recorded.classes, str(run.path))
     if only and wanted:
         wanted = {path: row for path, row in wanted.items() if row["label"] in only}
         if not wanted:
@@ -78,7 +78,7 @@ def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ..
     except DataError as error:
         raise DataError(f"the images of {run.path} are not at their recorded location ({error}); name their folder with --data") from None
     classes = set(record.classes)
-    return source, tuple(image for image in _labelled(source.records, record.classes) if image.label in classes)
+    return source, tuple(image for image in labelled(source.records, record.classes) if image.label in classes)
 
 
 def other_samples(data: str, split: str | None, classes: Sequence[str], only: Sequence[str] = ()) -> Samples:
@@ -87,16 +87,20 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
     `only` restricts the samples to those classes. Raises `DataError` if the split is missing or if the data has classes that the
     model does not have. That error lists the classes of both and the flag that evaluates their common classes.
     """
-    source = open_source(data)
+    return samples_of(open_source(data), split, classes, only)
+
+
+def samples_of(source: Source, split: str | None, classes: Sequence[str], only: Sequence[str] = ()) -> Samples:
+    """Return the samples of a `source` that is not the run's own, as `other_samples` does."""
     present = {record.split for record in source.records}
     chosen = split or next((name for name in (TEST, VAL) if name in present), None)
     if split and split not in present:
         have = ", ".join(name for name in SPLITS if name in present) or "none: its class folders are evaluated as a whole"
         raise DataError(f"--split {split}: {source.name} has no folder named {split}; it has {have}")
-    only = _spelled(only, classes)
-    records = tuple(record for record in _labelled(source.records, classes) if chosen is None or record.split == chosen)
+    only = spelled(only, classes)
+    records = tuple(record for record in labelled(source.records, classes) if chosen is None or record.split == chosen)
     labels = natural_order(list({record.label for record in records}))
-    _check_only(only, labels, source.name)
+    check_only(only, labels, source.name)
     unknown = [name for name in only or labels if name not in classes]
     if unknown:
         common = [name for name in labels if name in classes]
@@ -112,22 +116,22 @@ def other_samples(data: str, split: str | None, classes: Sequence[str], only: Se
     return Samples(source, chosen or ("all" if TRAIN not in present else TRAIN), records, records, {})
 
 
-def _spelled(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+def spelled(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
     """Return `names` as the `classes` of a model write them: an old model may have names in the decomposed form of Unicode."""
     spelling = {one_form(name): name for name in classes}
     return tuple(spelling.get(one_form(name), name) for name in names)
 
 
-def _labelled(records: Sequence[Record], classes: Sequence[str]) -> Sequence[Record]:
+def labelled(records: Sequence[Record], classes: Sequence[str]) -> Sequence[Record]:
     """Return `records` with labels as the `classes` of a model write them."""
     if all(one_form(name) == name for name in classes):
         return records
     labels = list({record.label for record in records})
-    spelling = dict(zip(labels, _spelled(labels, classes), strict=True))
+    spelling = dict(zip(labels, spelled(labels, classes), strict=True))
     return [record._replace(label=spelling[record.label]) for record in records]
 
 
-def _check_only(only: Sequence[str], classes: Sequence[str], owner: str) -> None:
+def check_only(only: Sequence[str], classes: Sequence[str], owner: str) -> None:
     """Raise `DataError` if a class of `only` is not one of the `classes` of `owner`, a run or a source."""
     for name in only:
         if name not in classes:

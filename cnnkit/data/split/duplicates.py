@@ -69,6 +69,20 @@ def near_pairs(thumbnails: NDArray[np.uint8], facts: Sequence[Facts]) -> Rows:
     return rows[pairs]
 
 
+def near_pairs_between(
+    thumbnails: NDArray[np.uint8], contents: Sequence[str], known: NDArray[np.uint8], known_contents: Sequence[str]
+) -> tuple[Rows, Rows]:
+    """Return the near copies across two sets and within the second: pairs (P, 2) of rows of both, and pairs (Q, 2) of rows of the second.
+
+    `thumbnails` and `known` are uint8 (N, `THUMBNAIL_SIZE`, `THUMBNAIL_SIZE`, 3), `contents` and `known_contents` the SHA-256 of their
+    images, which all differ.
+    """
+    facts = [Facts(sha256=content) for content in (*contents, *known_contents)]
+    pairs = near_pairs(np.concatenate([thumbnails, known]), facts)
+    first_known, second_known = (pairs >= len(contents)).T
+    return pairs[~first_known & second_known] - (0, len(contents)), pairs[first_known] - len(contents)
+
+
 def link_equal(names: Iterable[Hashable | None]) -> Rows:
     """Return pairs (P, 2) that link every row to the first row of the same name; rows with the name None are not linked."""
     first: dict[Hashable, int] = {}

@@ -169,6 +169,14 @@ def stores() -> list[StoreInfo]:
     return sorted(found, key=lambda info: -info.used)
 
 
+def stores_of(location: str) -> Iterator[Store]:
+    """Yield the stores of a source, last used first. `location` is its resolved path, which may be gone, or its name."""
+    for folder in _stores_of_origin(cache_folder() / "stores", _origin_hash(location)):
+        store = open_store(folder)
+        if store is not None:
+            yield store
+
+
 def clear() -> int:
     """Remove all stores and return the freed bytes; a run can go on with its removed store."""
     freed = sum(info.bytes for info in stores())
@@ -224,11 +232,15 @@ class ScanStore:
 
 def _store_folder(source: Source, keys: Sequence[tuple[str, str]]) -> Path:
     origin = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
-    origin_hash = hashlib.sha256(_bytes(origin)).hexdigest()[:12]
     digest = hashlib.sha256(str(DECODER_VERSION).encode())
     for path, stamp in keys:
         digest.update(_bytes(f"\0{path}\0{stamp}"))
-    return cache_folder() / "stores" / f"{origin_hash}-{digest.hexdigest()[:20]}"
+    return cache_folder() / "stores" / f"{_origin_hash(origin)}-{digest.hexdigest()[:20]}"
+
+
+def _origin_hash(origin: str) -> str:
+    """Return the start of the names of all stores of a source; `origin` is its resolved path or its name."""
+    return hashlib.sha256(_bytes(origin)).hexdigest()[:12]
 
 
 def _earlier_stores(folder: Path) -> Iterator[Store]:
@@ -270,11 +282,13 @@ def _new_part(folder: Path) -> Path:
 
 def _siblings(folder: Path) -> list[Path]:
     """Return the other complete stores of the source of `folder`, last used first."""
-    origin_hash = folder.name.partition("-")[0]
-    others = [
-        path for path in _folders(folder.parent) if path.name.startswith(f"{origin_hash}-") and path != folder and ".part-" not in path.name
-    ]
-    return sorted(others, key=lambda path: -path.stat().st_mtime)
+    return [path for path in _stores_of_origin(folder.parent, folder.name.partition("-")[0]) if path != folder]
+
+
+def _stores_of_origin(parent: Path, origin_hash: str) -> list[Path]:
+    """Return the folders of the complete stores of one source, last used first."""
+    found = [path for path in _folders(parent) if path.name.startswith(f"{origin_hash}-") and ".part-" not in path.name]
+    return sorted(found, key=lambda path: -path.stat().st_mtime)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,0 +1,195 @@
+"""The images of an evaluation: a split of the run, or other data without the images that the model was trained on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
+from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, run_samples, samples_of, spelled
+from cnnkit.api.inference.target import Target
+from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
+from cnnkit.data.store.scan import Progress, Scan, scan
+from cnnkit.errors import ConfigError, DataError, ModelFileError
+from cnnkit.model.classifier import Classifier
+from cnnkit.model.torch_classifier import TorchClassifier
+from cnnkit.run_dir import RunDir
+
+OWN_SHARE = 0.9  # of a split of the run: data that hold it are the run's own, although a few images were removed
+MIN_OWN_DATA_SHARE = 0.5  # of the data: where most images are new, these are measured too
+
+
+@dataclass(frozen=True)
+class MeasuredImages:
+    """The samples of an evaluation and notes; `run` is the run if they are a split of its own images, else None.
+
+    `lookup` is None without a lookup. `left_out` lists the paths that the lookup leaves out, each with the reason.
+    """
+
+    samples: Samples
+    run: RunDir | None
+    notes: tuple[str, ...] = ()
+    lookup: Lookup | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def measured_images(
+    target: Target,
+    classifier: Classifier,
+    data: str | None,
+    split: str | None,
+    only: Sequence[str] = (),
+    *,
+    include_trained: bool = False,
+    progress: Progress | None = None,
+) -> MeasuredImages:
+    """Return the images of `split` of the run of `target`, or of `data`, restricted to the classes `only`.
+
+    Images of `data` that the run trained on or validated on are left out, unless `include_trained`. If `data` are the images of the run
+    itself, its own split is returned. Raises `DataError` as `run_samples` and `other_samples` do, and if no image is left.
+    """
+    if data is None:
+        if target.run is None:
+            raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
+        return MeasuredImages(run_samples(target.run, split, only), target.run)
+    source = open_source(data)
+    run, unknown = images_of(target)
+    if run is None or target.run is None:
+        if include_trained:
+            raise ConfigError(f"--include-trained: {unknown}; leave it out")
+        return MeasuredImages(samples_of(source, split, classifier.classes, only), None, (unknown,))
+    return _read(target.run, run, source, split, classifier, only, progress).measured(include_trained=include_trained)
+
+
+def images_of(target: Target) -> tuple[RunImages | None, str]:
+    """Return the images of the run of `target`, or None and the reason why they are unknown."""
+    cannot = "it cannot be checked whether the model was trained on these images"
+    if target.run is None:
+        return None, f"{target.path} lies in no run directory, so {cannot}"
+    try:
+        rows, record = target.run.read_split(), target.run.read_record()
+    except ModelFileError as error:
+        return None, f"{cannot}: {error}"
+    images = tuple(RunImage(row["path"], row["label"], row["split"], row["sha256"], row.get("unit") or "") for row in rows)
+    return RunImages(target.run.path.resolve().name, record.data.location, images), ""
+
+
+@dataclass(frozen=True)
+class _DataOfRun:
+    """Data that may hold images of the run in `folder`: the records `scope`, their scan, and the `equal` image of the run or None.
+
+    `split` and `only` are the split and the classes that the user asked for, `classes` those of the model.
+    """
+
+    folder: RunDir
+    run: RunImages
+    source: Source
+    split: str | None
+    only: Sequence[str]
+    classes: tuple[str, ...]
+    scope: tuple[Record, ...]
+    found: Scan
+    equal: tuple[RunImage | None, ...]
+
+    def measured(self, *, include_trained: bool) -> MeasuredImages:
+        """Return the run's own split if the data hold it; else the data without the images that the model was trained on."""
+        wanted = self.split or evaluated_split([{"split": image.split} for image in self.run.images])
+        if not include_trained and self._are_own(wanted):
+            return self._own_split(wanted)
+        samples = samples_of(self.source, self.split, self.classes, self.only)
+        row_of = {record.path: row for row, record in enumerate(self.scope)}
+        rows = [row_of[record.path] for record in samples.records if not self.found.facts[row_of[record.path]].error]
+        origins, by, notes = look_up(self.run, self.found, rows)
+        lookup = Lookup(self.run.name, len(rows), tuple(origins.values()), by, include_trained, notes)
+        samples = Samples(self.source, samples.split, samples.records, self.scope, {})
+        if not origins:
+            return MeasuredImages(samples, None, notes, lookup)
+        if include_trained:
+            return MeasuredImages(samples, None, (f"{lookup.sentence()}; --include-trained: the figures are too good", *notes), lookup)
+        if len(origins) == len(rows):
+            raise DataError(self._nothing_left(lookup))
+        left_out = tuple(
+            (self.scope[row].path, f"{_reason(origin.near)} the {origin.split} split of {lookup.name}") for row, origin in origins.items()
+        )
+        gone = {path for path, _ in left_out}
+        kept = tuple(record for record in samples.records if record.path not in gone)
+        note = f"{lookup.sentence()}; they are left out, and --include-trained measures them too"
+        return MeasuredImages(Samples(self.source, samples.split, kept, self.scope, {}), None, (note, *notes), lookup, left_out)
+
+    def _are_own(self, split: str) -> bool:
+        """Tell whether the data are the images of the run: they hold nearly all of its `split`, and are half of the run at least."""
+        own = {image.sha256 for image in self.equal if image and image.split == split}
+        wanted = {image.sha256 for image in self.run.images if image.split == split}
+        readable = len(self.scope) - len(self.found.bad)
+        known = sum(image is not None for image in self.equal)
+        return bool(own) and len(own) >= OWN_SHARE * len(wanted) and known >= MIN_OWN_DATA_SHARE * readable
+
+    def _own_split(self, split: str) -> MeasuredImages:
+        """Return the `split` of the run, found in the data by content."""
+        check_only(self.only, self.classes, self.source.name)
+        chosen = self.only or self.classes
+        by_split = {
+            name: tuple(r for r, image in zip(self.scope, self.equal, strict=True) if image and image.split == name) for name in SPLITS
+        }
+        records = tuple(record for record in by_split[split] if record.label in chosen)
+        if not records:
+            raise DataError(
+                f"--classes {','.join(self.only)}: {self.source.name} has no {split} images of these classes of {self.run.name}"
+            )
+        samples = Samples(self.source, split, records, self.scope, {}, by_split[TRAIN])
+        readable = len(self.scope) - len(self.found.bad)
+        numbers = {name: len(by_split[name]) for name in SPLITS}
+        others = [f"the model was trained on {numbers[TRAIN]:,} others"] if split != TRAIN else []
+        missing = sum(image.split == split for image in self.run.images) - numbers[split]
+        others += [f"{missing:,} images of the split are missing"] if missing > 0 else []
+        new = readable - sum(numbers.values())
+        others += [f"{new:,} are no images of the run, and are left out"] if new else []
+        note = (
+            f"{self.source.name} holds the images of {self.run.name}, so its {split} split is evaluated: "
+            f"{len(records):,} of {readable:,} images; {'; '.join(others)}"
+        ).removesuffix("; ")
+        origins = tuple(Origin(image.split) for image in self.equal if image)
+        return MeasuredImages(samples, self.folder, (note,), Lookup(self.run.name, readable, origins))
+
+    def _nothing_left(self, lookup: Lookup) -> str:
+        run = shlex.quote(str(self.folder.path))
+        return (
+            f"{self.source.name}: {lookup.sentence()}, so no image is left to measure; name images that the model has not seen, "
+            f"evaluate the split of the run itself: cnnkit eval --model {run}, or add --include-trained"
+        )
+
+
+def _reason(near: bool) -> str:  # noqa: FBT001
+    return "a near copy is in" if near else "a copy is in"
+
+
+def _read(
+    folder: RunDir,
+    run: RunImages,
+    source: Source,
+    split: str | None,
+    classifier: Classifier,
+    only: Sequence[str],
+    progress: Progress | None,
+) -> _DataOfRun:
+    """Scan the images of `source` that have classes of the model: those of `split`, else of test or val, else all."""
+    present = {record.split for record in source.records}
+    chosen = next((name for name in ([split] if split else [TEST, VAL]) if name in present), None)
+    known = set(classifier.classes)
+    records = labelled(source.records, classifier.classes)
+    scope = tuple(record for record in records if record.label in known and (chosen is None or record.split == chosen))
+    geometry = classifier.model.header.preprocessing if isinstance(classifier, TorchClassifier) else None
+    found = scan(source, scope, geometry, progress=progress)
+    only = spelled(only, classifier.classes)
+    return _DataOfRun(folder, run, source, split, only, classifier.classes, scope, found, tuple(_equal_images(run, scope, found)))
+
+
+def _equal_images(run: RunImages, scope: Sequence[Record], found: Scan) -> list[RunImage | None]:
+    """Return the image of the run with the content of each record; of several, that with the same path, or else one in train."""
+    by_content = run.by_content()
+    by_path = {(one_form(image.path), image.sha256): image for image in run.images}
+    return [
+        None if item.error else by_path.get((one_form(record.path), item.sha256)) or by_content.get(item.sha256)
+        for record, item in zip(scope, found.facts, strict=True)
+    ]
