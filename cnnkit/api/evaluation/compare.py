@@ -12,7 +12,6 @@ import numpy as np
 
 from cnnkit.api.evaluation.common_images import (
     CommonImages,
-    ImagesOfModel,
     LabelledImage,
     common_images,
     images_of_run,
@@ -59,10 +58,11 @@ def compare(
 ) -> Comparison:
     """Compare two or more models on the same images: the test split of their runs (val without a test split), or `data`.
 
-    Each of `runs` is a run directory, a model file or an exported file. A stored evaluation of this very file is read; without one,
-    `evaluate` makes it. With `overlap`, runs with different splits are compared on the images that all models were tested on and none
-    was trained on. Images of `data` that a model was trained on are left out, unless `include_trained`. The files go to `out`, else to ``compare/<split>/<others>/`` of the first run. Raises `CnnkitError` as `evaluate`
-    does, and for fewer than two models, a model named twice, or models with different classes or images.
+        Each of `runs` is a run directory, a model file or an exported file. A stored evaluation of this very file is read; without one,
+        `evaluate` makes it. With `overlap`, runs with different splits are compared on the images that all models were tested on and none
+    was trained on. Images of `data` that a model was trained on are left out, unless `include_trained`. The files go to `out`, else to
+        ``compare/<split>/<others>/`` of the first run. Raises `CnnkitError` as `evaluate` does, and for fewer than two models, a model
+        named twice, or models with different classes or images.
     """
     if out is not None:
         check_outside(Path(out), data or "")

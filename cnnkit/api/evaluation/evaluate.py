@@ -23,6 +23,7 @@ from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.files import check_writable, class_columns, fingerprint, write_csv, write_text
+from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report
 from cnnkit.metrics.confusion import Normalize, normalized
 from cnnkit.metrics.selective import SelectiveReport, selective_report
@@ -159,7 +160,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
         folder=folder,
         selective=selective,
         effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report),
-        ood=evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress) if ood_images.files else None,
+        ood=_evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress),
         opened=opened,
         views=views,
         normalize=normalize,
@@ -235,6 +236,12 @@ def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
         )
     views = trained_views(classifier.model.header)
     return TorchClassifier(classifier.model, views=views), views
+
+
+def _evaluate_ood(
+    classifier: Classifier, images: OodImages, top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None
+) -> OodEvaluation | None:
+    return replace(evaluate_ood(classifier, images.files, top, rule, progress), lookup=images.lookup) if images.files else None
 
 
 def _check_flags(

@@ -89,13 +89,12 @@ def without_own_images(
 
 
 def evaluate_ood(
-    classifier: Classifier, images: OodImages, top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None = None
+    classifier: Classifier, files: Sequence[Path], top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None = None
 ) -> OodEvaluation:
-    """Classify out-of-distribution `images` and compare them with the evaluated images, by their top probabilities `top` (N,).
+    """Classify out-of-distribution `files` and compare them with the evaluated images, by their top probabilities `top` (N,).
 
     The threshold is that of `rule`; without a rule `ood_report` chooses one. Raises `DataError` if no file can be read.
     """
-    files = images.files
     found: list[Prediction] = []
     for prediction in predictions(classifier, files):
         found.append(prediction)
@@ -105,7 +104,7 @@ def evaluate_ood(
     if not ood_top:
         raise DataError(f"--ood: none of {len(files)} images can be read, such as {found[0].path}: {found[0].error}")
     report = ood_report(top, ood_top, rule.threshold if rule else None)
-    return OodEvaluation(report, tuple(_apply_threshold(prediction, report.threshold) for prediction in found), images.lookup)
+    return OodEvaluation(report, tuple(_apply_threshold(prediction, report.threshold) for prediction in found))
 
 
 def _apply_threshold(prediction: Prediction, threshold: float) -> Prediction:

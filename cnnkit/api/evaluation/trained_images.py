@@ -139,12 +139,13 @@ def _near_copies(
         total: Counter[str] = Counter()
         apart: Counter[str] = Counter()
         for first, second in within:
-            one, other = known[contents[first]], known[contents[second]]
+            one, other = known[contents[int(first)]], known[contents[int(second)]]
             if one.unit and other.unit:
                 total[one.label] += 1
                 apart[one.label] += one.unit != other.unit
         alike = sorted(label for label in total if 2 * apart[label] > total[label])
-        pairs = [(given[row], contents[column]) for row, column in across if known[contents[column]].label not in alike]
+        pairs = [(given[int(row)], contents[int(column)]) for row, column in across]
+        pairs = [(content, origin) for content, origin in pairs if known[origin].label not in alike]
         best = sorted(pairs, key=lambda pair: -SPLITS.index(known[pair[1]].split))  # a copy of an image in train wins
         return {"near": dict(best), "alike": alike}
 
