@@ -117,10 +117,37 @@ def test_a_model_file_without_a_run_is_compared_on_given_data(cli, trained, imag
     result = cli("compare", trained.run, lone, "--data", fresh, "--json")
     assert result.code == 0, result.err
     document = result.json()
-    assert (document["n"], document["split"], document["pairs"][0]["same_model"]) == (16, "all", True)
-    (leak,) = [note for note in document["notes"] if "exact copy" in note]
-    assert leak.startswith("1 of these images has an exact copy in the train split of 001-custom-cnn, such as ants/renamed.jpg: ")
+    assert (document["n"], document["split"], document["pairs"][0]["same_model"]) == (15, "all", True)
+    assert document["left_out"] == [{"path": "ants/renamed.jpg", "reason": "a copy is in the train split of 001-custom-cnn"}]
+    notes = " ".join(document["notes"])
+    assert "001-custom-cnn: 1 of 16 images were used to train 001-custom-cnn: 1 is in its train split; they are left out" in notes
+    assert notes.count("lies in no run directory, so it cannot be checked whether the model was trained on these images") == 1
+    assert "compared on the 15 images common to all: 001-custom-cnn has 15, lone.safetensors has 16" in notes
     assert (trained.run / "compare/fresh-all/lone.safetensors/compare.json").is_file()
-    clean = cli("compare", trained.run, lone, "--data", fresh, "--overlap", "--json").json()
-    assert clean["n"] == 15
-    assert [each["path"] for each in clean["left_out"]] == ["ants/renamed.jpg"]
+    included = cli("compare", trained.run, lone, "--data", fresh, "--include-trained", "--json").json()
+    assert (included["n"], included["left_out"]) == (16, [])
+
+
+def test_a_comparison_on_the_training_data_is_one_on_test(cli, trained) -> None:
+    lone = shutil.copy(trained.run / "best.safetensors", "lone.safetensors")
+    document = cli("compare", trained.run, lone, "--data", trained.data, "--json").json()
+    assert (document["n"], document["split"]) == (9, "test")
+    assert "001-custom-cnn has 9, lone.safetensors has 61" in " ".join(document["notes"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--data", "digits", "--overlap"), "--overlap is for the test splits of runs"),
+        (("--include-trained",), "--include-trained needs --data; to compare on the train split of the runs: --split train"),
+    ],
+)
+def test_a_flag_that_the_images_do_not_use_is_an_error(cli, runs, flags, message) -> None:
+    result = cli("compare", *runs[:2], *flags)
+    assert (result.code, message in " ".join(result.err.split())) == (2, True)
+
+
+def test_two_model_files_without_a_run_have_no_training_images(cli, trained) -> None:
+    lone = [shutil.copy(trained.run / "best.safetensors", f"{name}.safetensors") for name in "ab"]
+    result = cli("compare", *lone, "--data", trained.data, "--include-trained")
+    assert (result.code, "--include-trained: no model lies in a run directory" in " ".join(result.err.split())) == (2, True)

@@ -113,10 +113,36 @@ def test_a_model_file_without_a_run_needs_data(cli, trained, tmp_path):
     assert (document["split"], document["n"]) == ("all", 60)
 
 
-def test_unreadable_images_are_named_and_left_out(cli, trained):
-    result = cli("eval", "--data", trained.data)
+def test_unreadable_images_are_named_and_left_out(cli, trained, image_folder):
+    data = image_folder(images=4, folder="other", seed=9)
+    shutil.copy(trained.data / "bees/broken.jpg", data / "bees")
+    result = cli("eval", "--data", data)
     assert "left out bees/broken.jpg" in result.err
-    assert "60 images" in result.out
+    assert "12 images" in result.out
+
+
+def test_the_training_data_typed_again_give_the_figures_of_test(cli, trained):
+    plain, again = cli("eval", "--json"), cli("eval", "--data", trained.data, "--json")
+    assert "so its test split is evaluated: 9 of 60 images; the model was trained on 42 others" in " ".join(again.err.split())
+    assert again.json().pop("lookup")["exact"] == {"train": 42, "val": 9, "test": 9}
+    kept = again.json()
+    del kept["lookup"]
+    assert kept == plain.json()
+    assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 2}
+
+
+def test_images_that_the_model_learned_are_left_out_unless_included(cli, trained, image_folder, read_rows):
+    data = image_folder(images=4, folder="other", seed=9)
+    learned = next(row for row in read_rows(trained.run / "split.csv") if row["split"] == "train")
+    shutil.copy(trained.data / learned["path"], data / learned["label"] / "learned.jpg")
+    left_out = cli("eval", "--data", data, "--json")
+    assert "1 of 13 images were used to train 001-custom-cnn: 1 is in its train split; they are left out" in " ".join(left_out.err.split())
+    assert (left_out.json()["n"], left_out.json()["lookup"]["included"]) == (12, False)
+    included = cli("eval", "--data", data, "--include-trained", "--json")
+    assert "--include-trained: the figures are too good" in " ".join(included.err.split())
+    assert (included.json()["n"], included.json()["lookup"]["exact"]["train"]) == (13, 1)
+    refused = cli("eval", "--include-trained")
+    assert (refused.code, "--include-trained needs --data or --ood" in refused.err) == (2, True)
 
 
 def test_unknown_classes_are_an_error_with_both_lists(cli, trained, image_folder):
@@ -220,9 +246,9 @@ def test_tta_is_in_the_json_document(cli, trained):
     assert cli("eval", "--json", "--tta").json()["tta"]["views"] == 6
 
 
-def test_tta_works_on_other_data_and_with_out(cli, trained, tmp_path):
-    assert cli("eval", "--tta", "--data", trained.data).code == 0
-    assert (trained.run / "eval/images-all-tta/metrics.json").is_file()
+def test_tta_works_on_other_data_and_with_out(cli, trained, tmp_path, image_folder):
+    assert cli("eval", "--tta", "--data", image_folder(images=4, folder="other", seed=9)).code == 0
+    assert (trained.run / "eval/other-all-tta/metrics.json").is_file()
     assert cli("eval", "--tta", "--out", tmp_path / "here").code == 0
     assert json.loads((tmp_path / "here/metrics.json").read_text())["tta"]["views"] == 6
 
@@ -299,7 +325,7 @@ def test_the_exported_file_has_the_colour_baseline(cli, trained_export):
 
 
 def test_the_error_offers_the_common_classes_and_the_offer_works(cli, trained, image_folder):
-    other = image_folder(classes=["bees", "hornets", "wasps"], folder="other")
+    other = image_folder(classes=["bees", "hornets", "wasps"], folder="other", seed=9)
     refused = cli("eval", "--data", other)
     assert refused.code == 2
     assert "does not have: hornets; the model has: ants, bees, wasps; both have: bees, wasps" in refused.err

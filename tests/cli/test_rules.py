@@ -162,6 +162,17 @@ def test_out_of_distribution_images_are_counted(cli, trained, read_rows, tmp_pat
     assert not (trained.run / "eval/test/ood.csv").exists()
 
 
+def test_images_of_the_run_are_left_out_of_the_out_of_distribution_images(cli, trained, tmp_path):
+    shutil.copytree(trained.data / "ants", tmp_path / "odd")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(tmp_path / "odd/noise.png")
+    result = cli("eval", "--ood", tmp_path / "odd", "--json")
+    assert "--ood: 20 of 21 images are images of 001-custom-cnn; they are left out" in " ".join(result.err.split())
+    ood = result.json()["ood"]
+    assert (ood["n"], sum(ood["lookup"]["exact"].values()), ood["lookup"]["included"]) == (1, 20, False)
+    assert json.loads((trained.run / "eval/test/metrics.json").read_text())["ood"] == ood
+    assert cli("eval", "--ood", tmp_path / "odd", "--include-trained", "--json").json()["ood"]["n"] == 21
+
+
 def test_a_folder_without_out_of_distribution_images_is_an_error(cli, trained, tmp_path):
     (tmp_path / "void").mkdir()
     (tmp_path / "bad").mkdir()

@@ -74,10 +74,13 @@ class Lookup:
 
     def sentence(self) -> str:
         """Return the numbers in words, such as ``3 of 20 images were used to train 001-custom-cnn: 3 are in its train split``."""
-        counted = [(self.count(split), f"in its {split} split{role}") for split, role in ROLES.items()]
-        counted += [(self.count(split, near=True), f"near copies of its {split} split") for split in ROLES]
-        parts = [f"{number:,} {'is' if number == 1 else 'are'} {text}" for number, text in counted if number]
+        counted = [(self.count(split), "", f"in its {split} split{role}") for split, role in ROLES.items()]
+        counted += [(near, "a near copy " if near == 1 else "near copies ", f"of its {split} images") for split, near in self._near()]
+        parts = [f"{number:,} {'is' if number == 1 else 'are'} {kind}{text}" for number, kind, text in counted if number]
         return f"{len(self.origins):,} of {self.images:,} images were used to train {self.name}: {'; '.join(parts)}"
+
+    def _near(self) -> list[tuple[str, int]]:
+        return [(split, self.count(split, near=True)) for split in ROLES]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the key ``lookup`` of metrics.json."""

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.evaluation.ood import evaluate_ood, ood_files
+from cnnkit.api.evaluation.measured_images import images_of
+from cnnkit.api.evaluation.ood import evaluate_ood, ood_files, without_own_images
+from cnnkit.api.inference.target import find_target
 from cnnkit.errors import DataError
 from cnnkit.metrics.abstention import Abstention
 
@@ -62,3 +64,26 @@ def test_a_folder_without_a_readable_image_is_refused(brightness):
     Path("broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"--ood: none of 1 images can be read, such as broken\.png: not an image"):
         evaluate_ood(brightness(), [Path("broken.png")], OWN, None)
+
+
+def test_images_of_the_run_are_not_out_of_distribution(trained, gray_images, read_rows):
+    run, unknown = images_of(find_target(trained.run))
+    rows = [next(row for row in read_rows(trained.run / "split.csv") if row["split"] == split) for split in ("train", "val", "test")]
+    own = [trained.data / row["path"] for row in rows]
+    files = [*own, *gray_images(10, 200)]
+    found = without_own_images(files, run, unknown)
+    assert found.files == tuple(files[3:])
+    assert found.notes == (
+        "--ood: 3 of 5 images are images of 001-custom-cnn; they are left out, and --include-trained counts them too",
+    )
+    assert found.lookup is not None
+    assert found.lookup.to_dict()["exact"] == {"train": 1, "val": 1, "test": 1}
+    included = without_own_images(files, run, unknown, include_trained=True)
+    assert (included.files, included.notes[0].endswith("--include-trained counts them as out-of-distribution")) == (tuple(files), True)
+    with pytest.raises(DataError, match="--ood: 3 of 3 images are images of 001-custom-cnn, so no image is left; name a folder of images"):
+        without_own_images(own, run, unknown)
+
+
+def test_without_a_run_out_of_distribution_images_cannot_be_checked(gray_images):
+    files = gray_images(10)
+    assert without_own_images(files, None, "it cannot be checked").notes == ("--ood: it cannot be checked",)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnkit.data.source import open_source
 from cnnkit.data.store import store
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.scan import scan
@@ -113,3 +115,20 @@ def test_an_open_store_outlives_its_removal(noise_source, geometry) -> None:
     store.clear()
     assert isinstance(found.canvases, np.ndarray)
     np.testing.assert_array_equal(found.canvases[3].transpose(1, 2, 0), source.image(3))
+
+
+def test_the_stores_of_a_source_are_found_by_its_name_last_used_first(noise_source) -> None:
+    source = noise_source(3)
+    part, whole = scan(source, source.records[:2]).folder, made(source)
+    assert part is not None
+    for age, folder in ((2, whole), (1, part)):
+        os.utime(folder, (time.time() - age, time.time() - age))
+    assert [each.folder for each in store.stores_of(source.name)] == [part, whole]
+    assert list(store.stores_of("another")) == []
+
+
+def test_the_stores_of_a_folder_are_found_after_it_is_gone(image_folder) -> None:
+    source = open_source(str(image_folder(["ants", "bees"], images=2)))
+    folder = made(source)
+    shutil.rmtree(source.name)
+    assert [each.folder for each in store.stores_of(source.name)] == [folder]
