@@ -95,7 +95,9 @@ def test_new_images_in_the_own_data_are_counted(choose, trained, image_folder):
     data = Path(shutil.copytree(trained.data, "grown"))
     for image in image_folder(images=2, folder="more", seed=9).glob("*/*.jpg"):
         shutil.copy(image, data / image.parent.name / f"new-{image.name}")
-    assert choose(data).notes[0].endswith("9 of 66 images; the model was trained on 42 others; 6 are no images of the run, and are left out")
+    assert (
+        choose(data).notes[0].endswith("9 of 66 images; the model was trained on 42 others; 6 are no images of the run, and are left out")
+    )
     for image in image_folder(images=30, folder="many", seed=10).glob("*/*.jpg"):
         shutil.copy(image, data / image.parent.name / f"many-{image.name}")
     most_are_new = choose(data)
@@ -196,5 +198,7 @@ def test_the_exported_file_of_a_run_is_checked_by_its_split(trained_export, fres
 
 
 def test_the_flag_needs_other_images(trained):
-    with pytest.raises(ConfigError, match="--include-trained needs --data or --ood; .*: cnnkit eval --model .*001-custom-cnn --split train"):
+    with pytest.raises(
+        ConfigError, match="--include-trained needs --data or --ood; .*: cnnkit eval --model .*001-custom-cnn --split train"
+    ):
         cnnkit.evaluate(trained.run, include_trained=True)

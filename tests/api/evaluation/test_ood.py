@@ -73,9 +73,7 @@ def test_images_of_the_run_are_not_out_of_distribution(trained, gray_images, rea
     files = [*own, *gray_images(10, 200)]
     found = without_own_images(files, run, unknown)
     assert found.files == tuple(files[3:])
-    assert found.notes == (
-        "--ood: 3 of 5 images are images of 001-custom-cnn; they are left out, and --include-trained counts them too",
-    )
+    assert found.notes == ("--ood: 3 of 5 images are images of 001-custom-cnn; they are left out, and --include-trained counts them too",)
     assert found.lookup is not None
     assert found.lookup.to_dict()["exact"] == {"train": 1, "val": 1, "test": 1}
     included = without_own_images(files, run, unknown, include_trained=True)

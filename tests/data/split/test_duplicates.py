@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cnnkit.data.split import candidates, duplicates
-from cnnkit.data.split.duplicates import clusters, exact_groups, near_pairs
+from cnnkit.data.split.duplicates import clusters, exact_groups, near_pairs, near_pairs_between
 from cnnkit.data.store.facts import Facts, decode, measure
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -150,6 +150,16 @@ def test_no_image_and_one_image_have_no_pairs(scenes: list[Pixels]) -> None:
 def test_two_images_alone_are_compared(scenes: list[Pixels]) -> None:
     thumbnails, facts = look([scenes[0], encoded(scenes[0], 50), scenes[1]])
     assert near_pairs(thumbnails, facts).tolist() == [[0, 1]]
+
+
+def test_near_copies_across_two_sets_are_pairs_of_their_rows(scenes: list[Pixels]) -> None:
+    given = look([scenes[9], *(encoded(half(scenes[row])) for row in (3, 5))])[0]
+    known = look([*scenes[:8], encoded(scenes[1])])[0]
+    across, within = near_pairs_between(given, [*"abc"], known, [str(row) for row in range(9)])
+    assert across.tolist() == [[1, 3], [2, 5]]
+    assert within.tolist() == [[1, 8]]
+    nothing, _ = near_pairs_between(given[:0], [], known, [str(row) for row in range(9)])
+    assert nothing.tolist() == []
 
 
 def test_clusters_are_numbered_by_their_first_row() -> None:
