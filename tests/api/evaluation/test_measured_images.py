@@ -109,10 +109,11 @@ def test_images_that_the_model_was_trained_on_are_named_and_left_out(choose, fre
     found = choose(fresh)
     assert (found.samples.split, len(found.samples.records), found.run) == ("all", 16, None)
     assert {path for path in paths(found) if "renamed" in path} == {path for path in paths(found) if "renamed-test" in path}
-    assert found.notes == (
+    (note,) = found.notes
+    assert note == (
         f"3 of 19 images were used to train {NAME}: 2 are in its train split; "
         "1 is in its val split, which chose the epoch and fitted the temperature; "
-        "they are left out, and --include-trained measures them too",
+        "they are left out, and --include-trained measures them too"
     )
     assert {reason for _, reason in found.left_out} == {f"a copy is in the {split} split of {NAME}" for split in ("train", "val")}
 
@@ -199,6 +200,6 @@ def test_the_exported_file_of_a_run_is_checked_by_its_split(trained_export, fres
 
 def test_the_flag_needs_other_images(trained):
     with pytest.raises(
-        ConfigError, match="--include-trained needs --data or --ood; .*: cnnkit eval --model .*001-custom-cnn --split train"
+        ConfigError, match=r"--include-trained needs --data or --ood; .*: cnnkit eval --model .*001-custom-cnn --split train"
     ):
         cnnkit.evaluate(trained.run, include_trained=True)
