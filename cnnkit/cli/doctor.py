@@ -27,14 +27,17 @@ def command(
         typer.Option("--model", "-m", metavar="MODEL", help="Run or model file with these classes, which finds labels that look wrong."),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")] = None,
-    sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a picture of copies and suspicious labels.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Write a picture of copies, series, masks, blurred images and suspicious labels."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is an error or a warning.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Examine images before a training; nothing is changed.
 
-    Finds unreadable and odd files, copies (also across splits and labels), imbalance, and shortcuts that give the class away. With
-    --model it also finds labels that look wrong.
+    Finds unreadable and odd files, masks beside the images, copies (also across splits and labels), series of images that belong
+    together, imbalance, and shortcuts that give the class away. With --model it also finds labels that look wrong.
 
     \b
     cnnkit doctor ./images
@@ -99,7 +102,7 @@ def _write_sheet(health: Health, data: str, path: Path) -> None:
     from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
 
     files = sheet_files(health)
-    title = f"{data}: copies and suspicious labels" if files else f"{data}: no copies and no suspicious labels"
+    title = f"{data}: images to look at" if files else f"{data}: no images to look at"
     write_bytes(path, health_sheet(health, pictures(data, files, size=TILE_SIZE), title=title))
 
 

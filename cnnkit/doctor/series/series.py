@@ -18,7 +18,7 @@ from cnnkit.doctor.series.names import Rule, group_by, rules_of
 from cnnkit.doctor.wording import number, percent, verb
 
 MIN_CLASS_SERIES = 3  # one each for train, val and test; fewer cannot be split
-MIN_COVERAGE = 0.5  # of the images of a rule that must stand in a series of at least two
+MIN_COVERAGE = 0.2  # of the images of a rule that must stand in a series of at least two
 WINS_TOLERANCE = 0.03  # of rules that hold about equally, the one with the longest series keeps the most together
 BATCH_ROWS = 4096  # thumbnails that are described at a time: 13 MB of floats
 MAX_BURST_SECONDS = 3.0  # between two pictures of a burst

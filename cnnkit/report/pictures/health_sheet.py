@@ -14,7 +14,15 @@ from cnnkit.report.terminal.health import by_severity
 if TYPE_CHECKING:
     from cnnkit.doctor.finding import Finding, Health
 
-PICTURED_FINDINGS = ("leak", "label-conflict", "duplicate", "label-suspect")  # a person must look at the images
+PICTURED_FINDINGS = (
+    "leak",
+    "label-conflict",
+    "duplicate",
+    "series",
+    "companion-files",
+    "blurred",
+    "label-suspect",
+)  # a person must look at the images
 MAX_CASES = 40  # of each finding
 FILES_PER_ROW = 6
 
