@@ -25,7 +25,6 @@ _VERSION = (
     r"|[Cc]rop(?:ped)?|[Nn]oise|[Bb]lur(?:red)?)[ _-]*\d*|_(?:jpe?g|png)\.rf\.[0-9a-zA-Z]+)"
 )
 _VERSIONS = re.compile(rf"^(.*?[^/]){_VERSION}+\.\w+$")
-_SPLIT_FOLDER = r"[^/]+/"
 _PIECE = re.compile(r"[\W_]+|[^\W_]+")
 _WORD_AND_NUMBER = re.compile(r"([^\W\d_]*)(\d*)")
 
@@ -47,19 +46,22 @@ class Rule:
     omits_fields: bool = False
 
 
-def group_by(rules: Sequence[Rule], *, split_folders: bool = False) -> str:
+def group_by(rules: Sequence[Rule], split_folders: Sequence[str] = ()) -> str:
     """Return an expression for ``--group-by`` that applies every rule to its paths; any other path is a group of its own.
 
-    With `split_folders`, paths begin with the folder of a split, which is no part of a series.
+    Paths may begin with one of `split_folders`, which are no part of a series.
     """
-    skipped = [rule.skipped for rule in rules if rule.skipped] + ([_SPLIT_FOLDER] if split_folders else [])
+    skipped = [rule.skipped for rule in rules if rule.skipped] + ([_one_of(split_folders)] if split_folders else [])
     start = f"(?:{'|'.join(skipped)})?" if skipped else ""
     return f"^{start}({'|'.join(rule.captured for rule in rules)}|.+)"
 
 
-def rules_of(paths: Sequence[str], *, split_folders: bool = False) -> Iterator[list[Rule]]:
-    """Yield lists of rules; the rules of one list read the same names in different ways, so that at most one of them holds."""
-    skip = _SPLIT_FOLDER if split_folders else ""
+def rules_of(paths: Sequence[str], split_folders: Sequence[str] = ()) -> Iterator[list[Rule]]:
+    """Yield lists of rules; the rules of one list read the same names in different ways, so that at most one of them holds.
+
+    If there are `split_folders`, every path begins with one of them.
+    """
+    skip = _one_of(split_folders) if split_folders else ""
     versions = _version_rule(paths, skip)
     if versions:
         yield [versions]
@@ -67,6 +69,16 @@ def rules_of(paths: Sequence[str], *, split_folders: bool = False) -> Iterator[l
     for shape, rows in _shapes(paths).items():
         if len(rows) >= max(MIN_SHAPE_IMAGES, MIN_SHAPE_SHARE * len(paths)):
             yield list(_shape_rules(shape, [paths[row] for row in rows], np.array(rows, np.int64), skip))
+
+
+def _one_of(folders: Sequence[str]) -> str:
+    """Return an expression for one of `folders` and the ``/`` behind it."""
+    return f"(?:{'|'.join(_literal(folder) for folder in folders)})/"
+
+
+def _literal(text: str) -> str:
+    """Return an expression for `text` that can stand between single quotes."""
+    return re.escape(text).replace("'", r"\x27").replace(r"\ ", " ")
 
 
 def _version_rule(paths: Sequence[str], skip: str) -> Rule | None:
@@ -160,8 +172,8 @@ def _shape_rules(shape: tuple[str, ...], paths: Sequence[str], rows: NDArray[np.
 def _text(kind: str, found: set[str]) -> str:
     """Return an expression for a piece of a name, the text itself if it is the same in all names."""
     if len(found) == 1 and kind != "number":
-        return re.escape(next(iter(found))).replace("'", r"\x27").replace(r"\ ", " ")
-    return _KIND_EXPRESSIONS.get(kind) or re.escape(kind).replace("'", r"\x27").replace(r"\ ", " ")
+        return _literal(next(iter(found)))
+    return _KIND_EXPRESSIONS.get(kind) or _literal(kind)
 
 
 def _rule(rows: NDArray[np.int64], names: Sequence[str], skipped: str, captured: str, *, omits_fields: bool = False) -> Rule:

@@ -48,7 +48,8 @@ def series(evidence: Evidence) -> Finding | None:
     rows = evidence.readable
     paths = evidence.paths(rows)
     taken = evidence.of(lambda facts: facts.taken)[rows]
-    found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows], taken, split_folders=_has_split_folders(evidence))
+    folders = _split_folders(evidence)
+    found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows], taken, folders)
     if found is None:
         return None
     members = [rows[part] for part in _parts(found.of_image) if len(part) > 1]
@@ -64,7 +65,7 @@ def series(evidence: Evidence) -> Finding | None:
     message = (
         f"{number(sum(map(len, members)))} in {number(len(members), 'series', 'series')} that belong together, such as {example}: "
         f"{percent(found.wins.value)} of them have a better match in their series than elsewhere in their class (50 % by chance). "
-        f"{stand}Keep each series in one split: {remedy}"
+        f"{stand}{'Merge the split folders and keep' if folders else 'Keep'} each series in one split: {remedy}"
     )
     return Finding("series", Severity.WARNING, tuple(evidence.paths(part) for part in divided), message)
 
@@ -74,21 +75,18 @@ def find_series(
     labels: NDArray[np.int64],
     thumbnails: NDArray[np.uint8],
     taken: NDArray[np.float64],
-    *,
-    split_folders: bool = False,
+    split_folders: Sequence[str] = (),
 ) -> Series | None:
     """Return the series of N images by their names, else by the times (N,) of their pictures in seconds (0: unknown).
 
-    With `split_folders`, paths begin with the folder of a split.
+    If there are `split_folders`, every path begins with one of them.
     """
     if not len(paths):
         return None
     vectors = np.concatenate([describe(thumbnails[top : top + BATCH_ROWS]) for top in range(0, len(paths), BATCH_ROWS)])
-    held = _distinct(
-        [best for rules in rules_of(paths, split_folders=split_folders) if (best := _best(rules, labels, vectors))], len(paths)
-    )
+    held = _distinct([best for rules in rules_of(paths, split_folders) if (best := _best(rules, labels, vectors))], len(paths))
     if held:
-        pattern = group_by([one.rule for one in held], split_folders=split_folders)
+        pattern = group_by([one.rule for one in held], split_folders)
         expression = re.compile(pattern)
         names = [found[1] if (found := expression.search(path)) else path for path in paths]
         return Series(_numbered(names), pattern, max(held, key=lambda one: len(one.rule.rows)).wins)
@@ -97,9 +95,12 @@ def find_series(
     return Series(bursts, "", wins) if wins.certain else None
 
 
-def _has_split_folders(evidence: Evidence) -> bool:
-    """Return True if every path begins with a folder around the class folder, as in ``train/cats/1.jpg``."""
-    return all(path.count("/") > 1 and path.split("/", 2)[1] == label != path.split("/", 1)[0] for path, label, *_ in evidence.records)
+def _split_folders(evidence: Evidence) -> tuple[str, ...]:
+    """Return the folders around the class folders if every path begins with one, as in ``train/cats/1.jpg``."""
+    parts = [(*path.split("/", 2), record.label) for record in evidence.records if (path := record.path)]
+    if not all(len(names) > 3 and names[1] == names[-1] != names[0] for names in parts):  # noqa: PLR2004 (folder, class, rest, class)
+        return ()
+    return tuple(sorted({names[0] for names in parts}))
 
 
 def _best(rules: Sequence[Rule], labels: NDArray[np.int64], vectors: Vectors) -> _Held | None:

@@ -9,14 +9,14 @@ from cnnkit.data.split.grouping import assign_groups
 from cnnkit.doctor.series.names import Rule, group_by, rules_of
 
 
-def every(paths, **given) -> list[Rule]:
-    return [rule for rules in rules_of(paths, **given) for rule in rules]
+def every(paths, folders=()) -> list[Rule]:
+    return [rule for rules in rules_of(paths, folders) for rule in rules]
 
 
-def grouped(rules, paths, **given) -> set[tuple[str, ...]]:
+def grouped(rules, paths, folders=()) -> set[tuple[str, ...]]:
     """Return the groups of at least two paths that ``--group-by`` makes by `rules`."""
     groups = defaultdict(list)
-    for record in assign_groups([Record(path, path.split("/")[0]) for path in paths], group_by(rules, **given)):
+    for record in assign_groups([Record(path, path.split("/")[0]) for path in paths], group_by(rules, folders)):
         groups[record.group].append(record.path)
     return {tuple(group) for group in groups.values() if len(group) > 1}
 
@@ -41,16 +41,16 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("split_folders", [False, True])
-def test_the_expression_of_every_rule_makes_the_groups_of_the_rule(kind, split_folders) -> None:
-    paths = [f"{'train' if number % 3 else 'val'}/{path}" for number, path in enumerate(KINDS[kind])] if split_folders else KINDS[kind]
-    rules = every(paths, split_folders=split_folders)
+@pytest.mark.parametrize("folders", [(), ("train", "it's val")])
+def test_the_expression_of_every_rule_makes_the_groups_of_the_rule(kind, folders) -> None:
+    paths = [f"{folders[number % 3 == 0]}/{path}" for number, path in enumerate(KINDS[kind])] if folders else KINDS[kind]
+    rules = every(paths, folders)
     assert rules
     for rule in rules:
         expected = promised(rule, paths)
         if len(expected) > 1:
-            assert grouped([rule], paths, split_folders=split_folders) == expected
-            assert "'" not in group_by([rule])
+            assert grouped([rule], paths, folders) == expected
+            assert "'" not in group_by([rule], folders)
 
 
 @pytest.mark.parametrize(

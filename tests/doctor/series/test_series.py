@@ -79,8 +79,10 @@ def test_split_folders_are_no_part_of_a_series(collected) -> None:
     images = [(label, f"{'val' if place % 5 == 0 else 'train'}/{path}", clip) for place, (label, path, clip) in enumerate(FRAMES)]
     finding = series(collected(images))
     assert finding is not None
-    other, frame = assign_groups([Record("x.jpg", "a"), Record("train/a/clip03_frame0001.jpg", "a")], pattern_of(finding))
-    assert (other.group, frame.group) == ("x.jpg", "a/clip03")
+    assert "Merge the split folders and keep each series in one split: --group-by" in finding.message
+    paths = ("x.jpg", "train/a/clip03_frame0001.jpg", "val/a/clip03_frame0002.jpg", "a/clip03_frame0003.jpg")
+    groups = [record.group for record in assign_groups([Record(path, "a") for path in paths], pattern_of(finding))]
+    assert groups == ["x.jpg", "a/clip03", "a/clip03", "a/clip03"]
 
 
 def test_pictures_of_a_burst_are_series_by_their_times(collected) -> None:
