@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,13 @@ from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
+from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
-from cnnkit.data.split.units import NO_PAIRS
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
-from cnnkit.data.store.store import open_thumbnails
+from cnnkit.data.store.store import open_looks, open_thumbnails
 from cnnkit.errors import DataError, closest, listed
 from cnnkit.files import whole_file
 
@@ -43,7 +44,7 @@ ROUNDING_TOLERANCE = 1e-9  # a third of 300 images is 100, not 101
 class Dataset:
     """Readable samples with their splits, the classes in the model's order, the store, unreadable images, and notes for the user.
 
-    `bad` holds the path and the reason of every unreadable image. `near` (P, 2) are pairs of rows of the store that are near copies.
+    `bad` holds the path and the reason of every unreadable image. `copies` are pairs of rows of the store.
     """
 
     samples: tuple[Sample, ...]
@@ -51,7 +52,7 @@ class Dataset:
     store: Scan
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    near: NDArray[np.int64] = field(default_factory=NO_PAIRS.copy, compare=False, repr=False)
+    copies: Copies = field(default=NO_COPIES, compare=False, repr=False)
 
     @cached_property
     def split_text(self) -> str:
@@ -199,17 +200,17 @@ def _split_dataset(
     kept = [records[row] for row in good]
     hashes = [store.facts[row].sha256 for row in good]
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
-    near = near_copies(store)
-    kept_near = np.searchsorted(good, near)  # from rows of the store to indices of `kept`
-    assigned = assign_splits(kept, hashes, config.split, seed, near=kept_near, pinned=pins, min_images=config.min_images)
+    copies = near_copies(store)
+    kept_copies = copies.among(good, len(records))
+    assigned = assign_splits(kept, hashes, config.split, seed, near=kept_copies.pairs, pinned=pins, min_images=config.min_images)
     classes = large_classes(classes, assigned.left_out, config.min_images)
     samples = tuple(
         Sample(record.path, record.label, split, content, int(row), unit, record.group)
         for record, split, content, row, unit in zip(kept, assigned.splits, hashes, good, assigned.units, strict=True)
         if split
     )
-    notes = (*source.notes, *pin_notes, *assigned.notes, *check_splits(samples, classes))
-    return Dataset(samples, classes, store, bad, notes, near)
+    notes = (*source.notes, *pin_notes, *assigned.notes, *kept_copies.crowd_note(assigned.splits), *check_splits(samples, classes))
+    return Dataset(samples, classes, store, bad, notes, copies)
 
 
 def large_classes(classes: Sequence[str], left_out: Sequence[str], min_images: int) -> tuple[str, ...]:
@@ -223,20 +224,25 @@ def large_classes(classes: Sequence[str], left_out: Sequence[str], min_images: i
     return kept
 
 
-def near_copies(store: Scan) -> NDArray[np.int64]:
-    """Return the pairs (P, 2) of rows that are near copies of each other; a store on the disk caches them."""
-    file = store.folder / f"near-{duplicates.METHOD_VERSION}.npy" if store.folder else None
+def near_copies(store: Scan) -> Copies:
+    """Return the pairs of rows that are copies or look alike; a store on the disk caches them."""
+    file = store.folder / f"near-{duplicates.METHOD_VERSION}.npz" if store.folder else None
     if file is not None:
-        with suppress(OSError, EOFError, ValueError):
-            return np.load(file, allow_pickle=False)
-    # A map of its own is released after the search. The 46 MB of 60,000 images would else count as memory while the dataset lives.
-    mapped = open_thumbnails(store.folder, len(store.facts)) if store.folder else None
-    pairs = duplicates.near_pairs(store.thumbnails if mapped is None else mapped, store.facts)
+        with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile), file.open("rb") as opened:
+            found = np.load(opened, allow_pickle=False)
+            total = float(found["crowded_total"])
+            return Copies(found["pairs"], found["same"], found["alike"], found["crowded"], total)
+    # Maps of their own are released after the search. The 292 MB of 60,000 images would else count as memory while the dataset lives.
+    thumbnails, looks = store.thumbnails, store.looks
+    if store.folder is not None:
+        mapped, mapped_looks = open_thumbnails(store.folder, len(store.facts)), open_looks(store.folder, len(store.facts))
+        thumbnails, looks = thumbnails if mapped is None else mapped, looks if mapped_looks is None else mapped_looks
+    copies = duplicates.find_copies(thumbnails, looks, store.facts)
     if file is not None:
         # A full disk only costs another search.
         with suppress(OSError), whole_file(file) as part, part.open("wb") as opened:
-            np.save(opened, pairs, allow_pickle=False)
-    return pairs
+            np.savez(opened, allow_pickle=False, **vars(copies))
+    return copies
 
 
 def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:

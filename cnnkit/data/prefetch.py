@@ -28,11 +28,11 @@ from cnnkit.data.sources.folder import FolderSource
 SourceAndDataset = tuple[Source, Dataset]
 Row = TypeVar("Row", bound=tuple[Any, ...])
 DERIVED_PROPERTIES = ("split_text", "fingerprint")  # cached properties of a dataset that a training needs
-NO_THUMBNAILS = np.empty(0, np.uint8)
+NO_PICTURES = np.empty(0, np.uint8)
 
 
 def prefetch(config: DataConfig, seed: int) -> Callable[[], SourceAndDataset | None]:
-    """Start reading and return a function that waits for source and dataset; the dataset has no canvases and thumbnails.
+    """Start reading and return a function that waits for source and dataset; the dataset has no canvases, thumbnails and looks.
 
     The returned function returns None at once if no process is started. Conditions for a process are Linux, no threads, torch not
     imported yet, and images in a folder whose cache is on disk.
@@ -76,7 +76,7 @@ def _send(config: DataConfig, seed: int, connection: Connection) -> None:
         dataset = find_dataset(source, config, seed)
         if dataset is not None:
             source.records = _ColumnPickle(source.records)
-            store = replace(dataset.store, facts=_ColumnPickle(dataset.store.facts), thumbnails=NO_THUMBNAILS)
+            store = replace(dataset.store, facts=_ColumnPickle(dataset.store.facts), thumbnails=NO_PICTURES, looks=NO_PICTURES)
             connection.send((source, replace(dataset, samples=_ColumnPickle(dataset.samples), store=store)))
             connection.send({name: getattr(dataset, name) for name in DERIVED_PROPERTIES})  # computed while the receiver unpickles
 

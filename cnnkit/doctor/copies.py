@@ -1,4 +1,4 @@
-"""Checks of copies of one picture: within a class, in different classes, and in different splits."""
+"""Checks of copies of one picture and of look-alikes: within a class, in different classes, and in different splits."""
 
 from __future__ import annotations
 
@@ -19,27 +19,43 @@ def duplicate(evidence: Evidence) -> Finding | None:
         return None
     surplus = sum(len(rows) - 1 for rows in cases)
     exact = sum(len({evidence.facts[int(row)].sha256 for row in rows}) == 1 for rows in cases)
+    repeated = any(len({int(evidence.same_of[row]) for row in rows}) < len(rows) for rows in cases)
+    advice = (
+        "Delete all but one image of each picture." if repeated else "They differ in crop, light or orientation, so each may be useful."
+    )
     message = (
         f"{_sets(cases)} of one class ({exact:,} exact, {len(cases) - exact:,} near), "
         f"{share(surplus, len(evidence.records))} of all images superfluous. "
-        f"They get more weight in training; cnnkit keeps them in one split. Delete all but one of each set."
+        f"They get more weight in training; cnnkit keeps them in one split. {advice}"
     )
     severity = Severity.WARNING if surplus > WARNING_COPY_SHARE * len(evidence.records) else Severity.NOTE
     return Finding("duplicate", severity, tuple(evidence.paths(rows) for rows in cases), message)
 
 
 def label_conflict(evidence: Evidence) -> Finding | None:
-    """Find copies of one picture in different classes, of which at least one label is wrong."""
-    cases = [rows for rows in evidence.copies if len(_labels(evidence, rows)) > 1]
+    """Find the same picture in different classes, with at least one wrong label: the same content, or re-encoded or resized."""
+    cases = [rows for rows in evidence.same_pictures if len(_labels(evidence, rows)) > 1]
     if not cases:
         return None
-    pairs = Counter(" and ".join(repr(name) for name in sorted(_labels(evidence, rows))) for rows in cases)
-    listed = enumerated([f"{pair} ({count:,})" for pair, count in pairs.most_common()])
     message = (
-        f"{_sets(cases)} in different classes: {listed}. No network can be right about both labels; "
+        f"{_sets(cases)} in different classes: {_class_pairs(evidence, cases)}. No network can be right about both labels; "
         f"keep the image with the right label of each set and delete the others."
     )
     return Finding("label-conflict", Severity.ERROR, tuple(evidence.paths(rows) for rows in cases), message)
+
+
+def near_conflict(evidence: Evidence) -> Finding | None:
+    """Find images of different classes that are alike but for details, such as sister wafers, exposures or frames of a burst."""
+    known = {int(evidence.copy_of[rows[0]]) for rows in evidence.same_pictures if len(_labels(evidence, rows)) > 1}
+    cases = [rows for rows in evidence.copies if int(evidence.copy_of[rows[0]]) not in known and len(_labels(evidence, rows)) > 1]
+    cases += [pair for pair in evidence.alike if len(_labels(evidence, pair)) > 1]
+    if not cases:
+        return None
+    message = (
+        f"{number(len(cases), 'set')} of images that are alike but for details, in different classes: {_class_pairs(evidence, cases)}. "
+        f"The classes may differ in these details, or a label is wrong: look at the differences with --sheet."
+    )
+    return Finding("near-conflict", Severity.WARNING, tuple(evidence.paths(rows) for rows in cases), message)
 
 
 def leak(evidence: Evidence) -> Finding | None:
@@ -69,6 +85,12 @@ def leak(evidence: Evidence) -> Finding | None:
 def _sets(cases: list[Rows]) -> str:
     pictures = sum(len(rows) for rows in cases)
     return f"{number(pictures)} in {number(len(cases), 'set')} of copies"
+
+
+def _class_pairs(evidence: Evidence, cases: list[Rows]) -> str:
+    """Return the classes of the cases with the number of cases, the most frequent first."""
+    pairs = Counter(" and ".join(repr(name) for name in sorted(_labels(evidence, rows))) for rows in cases)
+    return enumerated([f"{pair} ({count:,})" for pair, count in pairs.most_common()])
 
 
 def _labels(evidence: Evidence, rows: Rows) -> set[str]:

@@ -1,4 +1,4 @@
-"""Evidence for the checks: records and facts of every image, thumbnails, and pairs of near copies."""
+"""Evidence for the checks: records and facts of every image, thumbnails, near copies and look-alikes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.source import Record
 from cnnkit.data.sources.layout import natural_order
-from cnnkit.data.split.duplicates import clusters, link_equal
+from cnnkit.data.split.duplicates import Copies, clusters, link_equal
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.finding import Files
 
@@ -22,7 +22,7 @@ Rows = NDArray[np.intp]
 class Evidence:
     """Facts of N images, including unreadable images, with one row per image.
 
-    `thumbnails` is uint8 (N, 16, 16, 3). `near` is int64 (P, 2), pairs of rows of near copies without exact copies. `image_size` is the
+    `thumbnails` is uint8 (N, 16, 16, 3). `near` are near copies and look-alikes, without exact copies. `image_size` is the
     size in pixels of the network's input, or None if it is not known yet. `empty_classes` are class folders without an image, with
     their number of other files. `splits` holds the split of every image in a training, None for unreadable images; it is empty if
     the images cannot be split.
@@ -31,7 +31,7 @@ class Evidence:
     records: Sequence[Record]
     facts: Sequence[Facts]
     thumbnails: NDArray[np.uint8]
-    near: NDArray[np.int64]
+    near: Copies
     image_size: int | None = None
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
     splits: Sequence[str | None] = ()
@@ -66,13 +66,23 @@ class Evidence:
     @cached_property
     def copies(self) -> tuple[Rows, ...]:
         """Every set of at least two images that are exact or near copies of each other, directly or through other copies."""
-        return tuple(rows for rows in _grouped(self._copy_of) if len(rows) > 1)
+        return tuple(rows for rows in _grouped(self.copy_of) if len(rows) > 1)
+
+    @cached_property
+    def same_pictures(self) -> tuple[Rows, ...]:
+        """Every set of at least two images of the same picture: the same content, or re-encoded or resized."""
+        return tuple(rows for rows in _grouped(self.same_of) if len(rows) > 1)
+
+    @cached_property
+    def alike(self) -> tuple[Rows, ...]:
+        """Every pair of images that are alike but for details, and no copies of each other."""
+        return tuple(pair for pair in self.near.alike if self.copy_of[pair[0]] != self.copy_of[pair[1]])
 
     @cached_property
     def cluster_ids(self) -> NDArray[np.int64]:
         """The cluster of every image, (N,): copies and images of one group share a cluster, since they are not independent."""
         groups = link_equal(record.group for record in self.records)
-        return clusters(len(self.records), np.concatenate([link_equal(self._copy_of.tolist()), groups]))
+        return clusters(len(self.records), np.concatenate([link_equal(self.copy_of.tolist()), groups]))
 
     def only(self, rows: Rows) -> Evidence:
         """Return the evidence of the images `rows`, in ascending order, alone."""
@@ -81,7 +91,7 @@ class Evidence:
             records=[self.records[row] for row in rows],
             facts=[self.facts[row] for row in rows],
             thumbnails=self.thumbnails[rows],
-            near=renumbered(self.near.reshape(-1, 2), rows, len(self.records)),
+            near=self.near.among(rows, len(self.records)),
             splits=[self.splits[row] for row in rows] if self.splits else (),
         )
 
@@ -98,17 +108,18 @@ class Evidence:
         return tuple((path,) for path in self.paths(rows))
 
     @cached_property
-    def _copy_of(self) -> NDArray[np.int64]:
-        exact = link_equal(facts.sha256 or None for facts in self.facts)
-        return clusters(len(self.records), np.concatenate([exact, self.near.reshape(-1, 2)]))
+    def copy_of(self) -> NDArray[np.int64]:
+        """The set of copies of every image, (N,), numbered by its first row."""
+        return clusters(len(self.records), np.concatenate([self._exact, self.near.pairs]))
 
+    @cached_property
+    def same_of(self) -> NDArray[np.int64]:
+        """The set of images of the same picture of every image, (N,), numbered by its first row."""
+        return clusters(len(self.records), np.concatenate([self._exact, self.near.pairs[self.near.same]]))
 
-def renumbered(pairs: NDArray[np.int64], rows: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    """Return the `pairs` (P, 2) of rows among `rows` as positions in `rows`; `count` is the number of all rows."""
-    position = np.full(count, -1, np.int64)
-    position[rows] = np.arange(len(rows))
-    moved = position[pairs]
-    return moved[(moved >= 0).all(axis=1)]
+    @cached_property
+    def _exact(self) -> NDArray[np.int64]:
+        return link_equal(facts.sha256 or None for facts in self.facts)
 
 
 def _grouped(keys: NDArray[np.int64]) -> list[Rows]:

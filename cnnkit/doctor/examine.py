@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
 from cnnkit.doctor.companions import companion_files, companion_rows
-from cnnkit.doctor.copies import duplicate, label_conflict, leak
+from cnnkit.doctor.copies import duplicate, label_conflict, leak, near_conflict
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
 from cnnkit.doctor.finding import Finding
@@ -20,7 +20,7 @@ _QUICK = (
     *(unreadable, wrong_extension, exif_rotated, odd_mode),
     *(tiny, constant, blurred, odd_aspect),
     *(imbalance, small_class, empty_class, class_name_clash),
-    *(duplicate, label_conflict, leak),
+    *(duplicate, label_conflict, near_conflict, leak),
     series,
     companion_files,
 )

@@ -35,6 +35,7 @@ IDS = (
     "class-name-clash",
     "duplicate",
     "label-conflict",
+    "near-conflict",
     "leak",
     "series",
     "companion-files",

@@ -9,12 +9,13 @@ import numpy as np
 
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import Record, Source, empty_classes
+from cnnkit.data.split.duplicates import NO_COPIES
 from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
-from cnnkit.doctor.evidence import Evidence, renumbered
+from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine_for_training
 
-NOTES_VERSION = 2  # raise it when the checks change, so that cached notes are not used
+NOTES_VERSION = 4  # raise it when the checks change, so that cached notes are not used
 
 
 def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) ->
             [Record(sample.path, sample.label, None, sample.group) for sample in dataset.samples],
             [dataset.store.facts[row] for row in rows],
             dataset.store.thumbnails[rows],
-            renumbered(dataset.near, rows, len(dataset.store.facts)),
+            dataset.copies.among(rows, len(dataset.store.facts)),
             empty_classes=empty,
             splits=[sample.split for sample in dataset.samples],
         )
@@ -45,5 +46,5 @@ def name_notes(source: Source, records: Sequence[Record], classes: Sequence[str]
     """Return the messages of the findings that spoil metrics and need the names of `records` alone."""
     thumbnails = np.broadcast_to(np.uint8(0), (len(records), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3))
     empty = {} if classes else empty_classes(source)
-    evidence = Evidence(records, [Facts()] * len(records), thumbnails, np.empty((0, 2), np.int64), empty_classes=empty)
+    evidence = Evidence(records, [Facts()] * len(records), thumbnails, NO_COPIES, empty_classes=empty)
     return tuple(finding.message for finding in examine_for_training(evidence, names_only=True))

@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance
 
 from cnnkit.data.image import read_image
 from cnnkit.data.source import Source, open_source
-from cnnkit.data.split.duplicates import near_pairs
+from cnnkit.data.split.duplicates import find_copies
 from cnnkit.data.store.decoding import decode_block, read_all
 from cnnkit.doctor.copies import leak
 from cnnkit.doctor.evidence import Evidence
@@ -42,8 +42,8 @@ Change = Callable[[Image.Image, bool], bytes]  # an image, and whether it is of 
 
 def collect(source: Source) -> Evidence:
     """Decode every image of `source`."""
-    facts, thumbnails, _ = decode_block(read_all(source, source.records), None)
-    return Evidence(source.records, facts, thumbnails, near_pairs(thumbnails, facts))
+    block = decode_block(read_all(source, source.records), None)
+    return Evidence(source.records, block.facts, block.thumbnails, find_copies(block.thumbnails, block.looks, block.facts))
 
 
 def mislabelled_digits() -> list[tuple[str, ...]]:

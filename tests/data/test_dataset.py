@@ -157,22 +157,25 @@ def test_near_copies_are_in_one_split_and_cached(image_folder, monkeypatch: pyte
     folder = dataset.store.folder
     assert folder is not None
     known = near_copies(dataset.store)
-    (folder / f"near-{duplicates.METHOD_VERSION}.npy").unlink()
-    untouched = np.zeros_like(dataset.store.thumbnails)  # the search reads the thumbnails of the file
-    np.testing.assert_array_equal(near_copies(replace(dataset.store, thumbnails=untouched)), known)
-    assert len(known) == 8
+    (folder / f"near-{duplicates.METHOD_VERSION}.npz").unlink()
+    black = replace(  # the search reads the pictures of the files
+        dataset.store, thumbnails=np.zeros_like(dataset.store.thumbnails), looks=np.zeros_like(dataset.store.looks)
+    )
+    np.testing.assert_array_equal(near_copies(black).pairs, known.pairs)
+    assert len(known.pairs) == 8
     splits = {sample.path: sample.split for sample in dataset.samples}
     assert all(splits[f"ants/small-{index:03d}.jpg"] == splits[f"ants/ants-{index:03d}.jpg"] for index in range(8))
-    monkeypatch.setattr(duplicates, "near_pairs", lambda *_: pytest.fail("searched for copies again"))
+    monkeypatch.setattr(duplicates, "find_copies", lambda *_: pytest.fail("searched for copies again"))
     assert {sample.path: sample.split for sample in load(root).samples} == splits
 
 
-def test_a_damaged_cache_of_near_copies_is_computed_again(image_folder) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00v\x00{}"])
+def test_a_damaged_cache_of_near_copies_is_computed_again(image_folder, content: bytes) -> None:
     root: Path = image_folder(images=20)
     store = load(root).store
     assert store.folder is not None
-    (store.folder / f"near-{duplicates.METHOD_VERSION}.npy").write_bytes(b"")
-    assert near_copies(store).shape == (0, 2)
+    (store.folder / f"near-{duplicates.METHOD_VERSION}.npz").write_bytes(content)
+    assert near_copies(store).pairs.shape == (0, 2)
 
 
 def test_a_split_file_gives_old_images_their_split(image_folder, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cnnkit.data.source import Record
 from cnnkit.data.sources.folder import FolderSource
+from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.store.decoding import decode_block, read_all
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.evidence import Evidence
@@ -36,12 +37,19 @@ def image() -> Callable[..., Image]:
 
 @pytest.fixture
 def evidence() -> Callable[..., Evidence]:
-    """Return a function that makes evidence of images; without `thumbnails` they are black."""
+    """Return a function that makes evidence of images; without `thumbnails` they are black.
 
-    def make(images: Iterable[Image], *, near=(), image_size: int | None = None, thumbnails=None) -> Evidence:
+    `near` are pairs of copies that differ in crop, light or orientation, `same` pairs of the same picture, `alike` look-alikes.
+    """
+
+    def make(images: Iterable[Image], *, near=(), same=(), alike=(), image_size: int | None = None, thumbnails=None) -> Evidence:
         records, facts = zip(*images, strict=True)
         pictures = np.zeros((len(records), 16, 16, 3), np.uint8) if thumbnails is None else thumbnails
-        return Evidence(records, facts, pictures, np.array(near, np.int64).reshape(-1, 2), image_size)
+        pairs = np.array([*near, *same], np.int64).reshape(-1, 2)
+        alike_pairs = np.array(alike, np.int64).reshape(-1, 2)
+        shown = np.arange(len(pairs)) >= len(near)
+        copies = Copies(pairs, shown, alike_pairs, np.zeros(len(alike_pairs), np.bool_), 0.0)
+        return Evidence(records, facts, pictures, copies, image_size)
 
     return make
 
@@ -52,7 +60,7 @@ def collect() -> Callable[[Path], Evidence]:
 
     def make(folder: Path) -> Evidence:
         source = FolderSource(folder)
-        facts, thumbnails, _ = decode_block(read_all(source, source.records), None)
-        return Evidence(source.records, facts, thumbnails, np.zeros((0, 2), np.int64))
+        block = decode_block(read_all(source, source.records), None)
+        return Evidence(source.records, block.facts, block.thumbnails, NO_COPIES)
 
     return make

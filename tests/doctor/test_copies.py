@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cnnkit.doctor.copies import duplicate, label_conflict, leak
+from cnnkit.doctor.copies import duplicate, label_conflict, leak, near_conflict
 
 
 def test_copies_of_one_class_are_a_note(image, evidence) -> None:
@@ -66,3 +66,42 @@ def test_a_group_in_two_splits_is_a_leak(image, evidence) -> None:
 
 def test_without_splits_of_the_source_there_is_no_leak(image, evidence) -> None:
     assert leak(evidence([image(content="x", group="g"), image(content="x", group="g")])) is None
+
+
+def test_a_resized_picture_in_two_classes_is_a_label_conflict(image, evidence) -> None:
+    found = evidence([image("cat", path="cat/1.jpg"), image("dog", path="dog/1.jpg"), image("cat")], same=[(0, 1)])
+    finding = label_conflict(found)
+    assert finding is not None
+    assert finding.files == (("cat/1.jpg", "dog/1.jpg"),)
+    assert "delete the others" in finding.message
+    assert near_conflict(found) is None
+
+
+def test_copies_that_differ_and_look_alikes_in_two_classes_are_a_warning_without_advice_to_delete(image, evidence) -> None:
+    images = [image("good", path="good/1.png"), image("bad", path="bad/1.png"), image("good", path="good/2.png"), image("bad")]
+    found = evidence([*images, image("bad", path="bad/3.png")], near=[(0, 1)], alike=[(2, 4), (0, 2)])
+    finding = near_conflict(found)
+    assert finding is not None
+    assert (finding.id, finding.severity) == ("near-conflict", "warning")
+    assert finding.files == (("good/1.png", "bad/1.png"), ("good/2.png", "bad/3.png"))
+    assert "2 sets of images that are alike but for details, in different classes: 'bad' and 'good' (2)" in finding.message
+    assert "--sheet" in finding.message
+    assert "delete" not in finding.message.lower()
+    assert label_conflict(found) is None
+    assert near_conflict(evidence(images)) is None
+
+
+def test_a_set_with_a_label_conflict_is_no_near_conflict_as_well(image, evidence) -> None:
+    found = evidence([image("cat", content="x"), image("dog", content="x"), image("dog")], near=[(0, 2)])
+    assert label_conflict(found) is not None
+    assert near_conflict(found) is None
+
+
+def test_copies_that_differ_are_not_to_be_deleted(image, evidence) -> None:
+    finding = duplicate(evidence([image(), image()], near=[(0, 1)]))
+    assert finding is not None
+    assert "Delete" not in finding.message
+    assert "They differ in crop, light or orientation" in finding.message
+    same = duplicate(evidence([image(), image()], same=[(0, 1)]))
+    assert same is not None
+    assert "Delete all but one image of each picture" in same.message

@@ -42,6 +42,6 @@ def test_a_part_of_the_evidence_has_its_own_rows(image, evidence) -> None:
     assert [record.label for record in part.records] == ["a", "a", "c"]
     assert part.classes == ("a", "c")
     assert part.facts == [found.facts[row] for row in (0, 2, 3)]
-    assert part.near.tolist() == [[0, 1], [1, 2]]
+    assert part.near.pairs.tolist() == [[0, 1], [1, 2]]
     assert part.splits == ["a", "c", "d"]
     assert len(part.thumbnails) == 3

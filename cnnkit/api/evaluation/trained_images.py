@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnkit.data.source import SPLITS, TRAIN, VAL
 from cnnkit.data.split.duplicates import METHOD_VERSION, near_pairs_between
 from cnnkit.data.store.cached_results import cached_result
-from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.facts import Measured, measure
 from cnnkit.data.store.scan import Scan
-from cnnkit.data.store.store import stores_of
+from cnnkit.data.store.store import Store, stores_of
 from cnnkit.errors import listed
 
 BY_CONTENT, BY_NEAR_COPIES = "sha256", "near copies"
@@ -103,42 +102,47 @@ def look_up(
     rest = [row for row in rows if not facts[row].error and facts[row].sha256 not in own]
     if not rest or not known:
         return origins, (BY_CONTENT, BY_NEAR_COPIES), ()
-    contents, thumbnails = _thumbnails(known, ((each.facts, each.thumbnails) for each in (found, *stores_of(run.location))))
-    if not contents:
+    pictures = _pictures(known, (found, *stores_of(run.location)))
+    if not pictures.facts:
         return origins, (BY_CONTENT,), ("near copies were not looked up: the decoded images of the run are no longer in the cache",)
     first = {facts[row].sha256: row for row in rest}
-    near, alike = _near_copies(found, list(first.values()), contents, thumbnails, known)
+    near, alike = _near_copies(found, list(first.values()), pictures, known)
     origins |= {row: Origin(known[near[facts[row].sha256]].split, near=True) for row in rest if facts[row].sha256 in near}
     notes = []
-    if len(contents) < len(known):
-        notes.append(f"near copies were looked up among {len(contents):,} of {len(known):,} images; the others are no longer in the cache")
+    if len(pictures.facts) < len(known):
+        notes.append(
+            f"near copies were looked up among {len(pictures.facts):,} of {len(known):,} images; the others are no longer in the cache"
+        )
     if alike:
         notes.append(f"near copies were not looked up in {listed(alike)}, whose images are all alike")
     return origins, (BY_CONTENT, BY_NEAR_COPIES), tuple(notes)
 
 
-def _thumbnails(wanted: Collection[str], scans: Iterable[tuple[Sequence[Facts], NDArray[np.uint8]]]) -> tuple[list[str], NDArray[np.uint8]]:
-    """Return those of the `wanted` contents that the scans hold, with their thumbnails (N, T, T, 3)."""
-    missing, contents = set(wanted), []
-    blocks = [np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)]
-    for facts, thumbnails in scans:
-        rows = {item.sha256: row for row, item in enumerate(facts) if item.sha256 in missing}
-        contents += rows
-        blocks.append(thumbnails[list(rows.values())])
+def _pictures(wanted: Collection[str], scans: Iterable[Scan | Store]) -> Measured:
+    """Return the facts, thumbnails and looks of those of the `wanted` contents that the scans hold."""
+    missing = set(wanted)
+    blocks = [measure([])]
+    for scan in scans:
+        rows = {item.sha256: row for row, item in enumerate(scan.facts) if item.sha256 in missing}
+        blocks.append(_chosen(scan, list(rows.values())))
         missing -= rows.keys()
         if not missing:
             break
-    return contents, np.concatenate(blocks)
+    facts = [item for block in blocks for item in block.facts]
+    return Measured(facts, np.concatenate([block.thumbnails for block in blocks]), np.concatenate([block.looks for block in blocks]))
 
 
-def _near_copies(
-    found: Scan, rows: Sequence[int], contents: Sequence[str], thumbnails: NDArray[np.uint8], known: Mapping[str, RunImage]
-) -> tuple[dict[str, str], list[str]]:
+def _chosen(scan: Scan | Store, rows: Sequence[int]) -> Measured:
+    chosen = list(rows)
+    return Measured([scan.facts[row] for row in chosen], scan.thumbnails[chosen], scan.looks[chosen])
+
+
+def _near_copies(found: Scan, rows: Sequence[int], pictures: Measured, known: Mapping[str, RunImage]) -> tuple[dict[str, str], list[str]]:
     """Return the content of the run that each row of `found` is a near copy of, by the row's content, and the classes that are alike."""
-    given = [found.facts[row].sha256 for row in rows]
+    given, contents = [found.facts[row].sha256 for row in rows], [facts.sha256 for facts in pictures.facts]
 
     def compute() -> dict[str, Any]:
-        across, within = near_pairs_between(found.thumbnails[list(rows)], given, thumbnails, contents)
+        across, within = near_pairs_between(_chosen(found, rows), pictures)
         total: Counter[str] = Counter()
         apart: Counter[str] = Counter()
         for first, second in within:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import Record, empty_classes, open_source
+from cnnkit.data.split.duplicates import Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
 from cnnkit.data.store.scan import Progress, Scan, scan
@@ -48,24 +48,26 @@ def examine(
     classifier = _classifier(model, names) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
     found = scan(source, records, geometry, workers=workers, progress=progress)
-    near = near_copies(found)
+    copies = near_copies(found)
+    splits = _splits(records, found, copies)
     evidence = Evidence(
         records,
         found.facts,
         found.thumbnails,
-        near,
+        copies,
         geometry.image_size if geometry else None,
         empty_classes={} if classes else empty_classes(source),
-        splits=_splits(records, found, near),
+        splits=splits,
     )
     findings = run_checks(evidence)
     if classifier:
         suspect = _suspects(classifier, evidence, found)
         findings += [suspect] if suspect else []
-    return Health(len(records), evidence.counts, tuple(findings), tuple(source.notes))
+    notes = (*source.notes, *(copies.crowd_note(splits) if splits else ()))
+    return Health(len(records), evidence.counts, tuple(findings), notes)
 
 
-def _splits(records: Sequence[Record], found: Scan, near: NDArray[np.int64]) -> list[str | None]:
+def _splits(records: Sequence[Record], found: Scan, copies: Copies) -> list[str | None]:
     """Return the split of every image in a training with the default shares, None for an unreadable image.
 
     The list is empty if the images cannot be split.
@@ -74,7 +76,8 @@ def _splits(records: Sequence[Record], found: Scan, near: NDArray[np.int64]) -> 
     hashes = [found.facts[row].sha256 for row in good]
     splits: list[str | None] = [None] * len(records)
     try:
-        assigned = assign_splits([records[row] for row in good], hashes, DataConfig().split, 0, near=np.searchsorted(good, near))
+        near = copies.among(good, len(records)).pairs
+        assigned = assign_splits([records[row] for row in good], hashes, DataConfig().split, 0, near=near)
     except DataError:  # the findings small-class and unreadable name the reason
         return []
     for row, split in zip(good, assigned.splits, strict=True):

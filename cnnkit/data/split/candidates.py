@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.data.split.symmetry import NUM_SYMMETRIES, Symmetries, canonical_versions, frequency_moves, relative
 from cnnkit.data.store.facts import LUMA_WEIGHTS, THUMBNAIL_SIZE
 
 Floats = NDArray[np.floating]  # float32 throughout
@@ -15,18 +17,26 @@ Rows = NDArray[np.int64]
 # Frequencies per axis in the description of a picture. These values give the fewest false near duplicates in CIFAR-10: see
 # docs/benchmarks/LOG.md, "Description of near copies".
 LUMA_FREQUENCIES, CHROMA_FREQUENCIES, CHROMA_WEIGHT = 6, 4, 2.0
+FREQUENCIES = (LUMA_FREQUENCIES, CHROMA_FREQUENCIES, CHROMA_FREQUENCIES)  # of the three channels
+NUM_COEFFICIENTS = sum(count * count - 1 for count in FREQUENCIES)  # 65
 # The amplitudes of photographs are about 1 / frequency. Without weights the coarsest shapes dominate; at power 1 the details
 # dominate that change with re-encoding or a shift by a pixel.
 FREQUENCY_POWER = 0.75
 CHROMA_MATRIX = np.array([[-0.169, 0.5], [-0.331, -0.419], [0.5, -0.081]], np.float32)  # ITU-R BT.601 Cb and Cr
 
 MAX_PARTNERS = 16  # nearest later rows that one row is paired with: enough to connect the frames of a film
-MAX_EXHAUSTIVE_ROWS = 100_000  # up to this number of rows, all pairs are compared
-# Above it, each row belongs to its three nearest lists, and only rows of one list are compared. They hold 95 % of the pairs above
-# their limits: see docs/benchmarks/LOG.md, "Lists of near copies".
-LISTS_PER_ROW = 3
-ROWS_PER_LIST = 500  # average length of a list if each row were in one list
-_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 4096  # 16 MB of similarities; smaller and larger blocks take up to twice as long
+MAX_EXHAUSTIVE_ROWS = 8000  # up to this number of rows, all pairs and symmetries are compared, in about a CPU-second
+# Distance from the canonical form, of the two lowest frequencies of unit vectors, up to which a row is also searched in another form. At
+# 0.06, 0.07 and 0.08 98.1, 98.6 and 98.9 % of CIFAR-10's copies meet, with 2.4, 2.7 and 2.9 forms of a row. The limits of many
+# rows are stricter, and so are the distances of their copies.
+CANONICAL_MARGIN, CANONICAL_MARGIN_OF_MANY, MANY_ROWS = 0.08, 0.05, 100_000
+ALL_SYMMETRIES = 2.0  # no coordinate of a unit vector is farther from the canonical form
+SYMMETRY_MARGIN = 0.03  # of the cosine: the alignment decides between symmetries of one pair that are this near
+# Above it, each row belongs to its nearest lists, and only rows of one list are compared. Of all pairs above their limits 98 % meet in
+# five lists of CIFAR-10, see docs/benchmarks/LOG.md, "Lists of near copies".
+LISTS_PER_ROW, LISTS_PER_ROW_OF_MANY = 5, 3
+ROWS_PER_LIST = 250  # average length of a list if each row were in one list
+_BLOCK_ROWS, _QUERY_ROWS, _BLOCK_COLUMNS = 1024, 512, 4096  # 8 MB of similarities; smaller and larger blocks take up to twice as long
 
 
 def describe(thumbnails: NDArray[np.uint8]) -> Floats:
@@ -57,76 +67,166 @@ def _frequencies(channel: Floats, count: int) -> Floats:
     return coefficients.reshape(len(channel), -1)[:, 1:]
 
 
-def near_neighbours(vectors: Floats, limits: Floats) -> Rows:
-    """Return sorted pairs (P, 2) of rows i < j of unit vectors (N, D) whose cosine is above the `limits` (N,) of both rows.
+class Candidates(NamedTuple):
+    """Pairs (P, 2) of rows i < j, sorted, each with the symmetry (P,) that turns picture i nearest to picture j.
 
-    A row is paired with at most `MAX_PARTNERS` later rows, the nearest. Up to `MAX_EXHAUSTIVE_ROWS` rows all pairs are compared;
-    above, only rows of one list.
+    A pair of pictures that are symmetric themselves occurs with each of its symmetries that is nearly as near.
     """
+
+    pairs: Rows
+    symmetries: Symmetries
+
+
+class Versions(NamedTuple):
+    """Descriptions of some rows, each after a symmetry, in the order of the rows."""
+
+    rows: Rows
+    symmetries: Symmetries
+    vectors: Floats
+
+    def part(self, chosen: Rows) -> Versions:
+        """Return the `chosen` versions."""
+        return Versions(self.rows[chosen], self.symmetries[chosen], self.vectors[chosen])
+
+
+def canonical(vectors: Floats) -> Versions:
+    """Return every description (N, 65) in canonical form, in which turned copies have nearly equal vectors."""
+    return _versions(vectors, None)
+
+
+def near_neighbours(vectors: Floats, limits: Floats) -> Candidates:
+    """Return the pairs of unit vectors (N, 65) of `describe` with a cosine above the `limits` (N,) of both rows after some symmetry.
+
+    A row has at most `MAX_PARTNERS` pairs with later rows, the nearest. Up to `MAX_EXHAUSTIVE_ROWS` rows all pairs and all symmetries
+    are compared. Above, the comparison has only rows of one list, in canonical form and in the forms within `CANONICAL_MARGIN` of it.
+    """
+    columns = canonical(vectors)
     if len(vectors) <= MAX_EXHAUSTIVE_ROWS:
-        return _search(vectors, limits)
-    found = [members[_search(vectors[members], limits[members])] for members in _lists(vectors)]
-    codes = np.unique(np.concatenate([pairs[:, 0] * len(vectors) + pairs[:, 1] for pairs in found]))
-    return np.stack(np.divmod(codes, len(vectors)), axis=1)
+        found = [_search(_versions(vectors, ALL_SYMMETRIES), columns, limits)]
+    else:
+        queries = _versions(vectors, CANONICAL_MARGIN if len(vectors) <= MANY_ROWS else CANONICAL_MARGIN_OF_MANY)
+        found = [_search(queries.part(asked), columns.part(held), limits) for asked, held in _lists(queries, columns)]
+    return _distinct(_Hits.join(found))
 
 
-def _search(vectors: Floats, limits: Floats) -> Rows:
-    """Return the pairs of `near_neighbours` from a comparison of all pairs, in blocks."""
+class _Hits(NamedTuple):
+    """Similar pairs: rows i < j, the symmetry that turns i into j, and the cosine above the limit of row i."""
+
+    first: Rows
+    second: Rows
+    symmetries: Symmetries
+    excess: Floats
+
+    @classmethod
+    def join(cls, parts: Sequence[_Hits]) -> _Hits:
+        return cls(*(np.concatenate(values) for values in zip(_NO_HITS, *parts, strict=True)))
+
+    def part(self, chosen: Rows | NDArray[np.bool_]) -> _Hits:
+        return _Hits(self.first[chosen], self.second[chosen], self.symmetries[chosen], self.excess[chosen])
+
+
+_NO_HITS = _Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.float32))
+
+
+def _versions(vectors: Floats, margin: float | None) -> Versions:
+    """Return the versions of every row within `margin` of the canonical form; without a margin, exactly one of each row."""
+    indices, signs = frequency_moves(FREQUENCIES)
+    mask = canonical_versions(vectors[:, LUMA_FREQUENCIES - 1], vectors[:, 0], margin or 0.0)
+    if margin is None:
+        mask &= np.cumsum(mask, axis=1) == 1
+    rows, numbers = np.nonzero(mask)
+    numbers = numbers.astype(np.int8)
+    versions = np.empty((len(rows), vectors.shape[1]), np.float32)
+    for number in range(NUM_SYMMETRIES):
+        chosen = np.flatnonzero(numbers == number)
+        versions[chosen] = vectors[rows[chosen]][:, indices[number]] * signs[number]
+    return Versions(rows, numbers, versions)
+
+
+def _search(queries: Versions, columns: Versions, limits: Floats) -> _Hits:
+    """Return the pairs of a query and a later row of `columns` above the limits of both, from a comparison of all, in blocks."""
     # One more dimension subtracts the limit of the row from every cosine, faster than a pass over the block.
-    rows = np.column_stack([vectors, -limits])
-    columns = np.column_stack([vectors, np.ones_like(limits)]).T.copy()
-    found: list[Rows] = [np.empty((0, 2), np.int64)]
-    for top in range(0, len(vectors), _BLOCK_ROWS):
-        pairs: list[Rows] = []
-        excesses: list[Floats] = []
-        for left in range(top, len(vectors), _BLOCK_COLUMNS):
-            block = rows[top : top + _BLOCK_ROWS] @ columns[:, left : left + _BLOCK_COLUMNS]
-            if left == top:
-                block[np.tri(*block.shape, dtype=bool)] = -1.0  # the row itself, and pairs with i > j
-            hits = _above_zero(block)
-            excess = block.ravel()[hits]
-            first, second = np.divmod(hits, block.shape[1])
-            first, second = first + top, second + left
+    asked = np.column_stack([queries.vectors, -limits[queries.rows]])
+    held = np.column_stack([columns.vectors, np.ones(len(columns.rows), np.float32)]).T.copy()
+    found: list[_Hits] = []
+    for top in range(0, len(asked), _QUERY_ROWS):
+        rows = queries.rows[top : top + _QUERY_ROWS]
+        pieces: list[_Hits] = []
+        for left in range(int(np.searchsorted(columns.rows, rows[0], "right")), held.shape[1], _BLOCK_COLUMNS):
+            others = columns.rows[left : left + _BLOCK_COLUMNS]
+            block = asked[top : top + _QUERY_ROWS] @ held[:, left : left + _BLOCK_COLUMNS]
+            query, column = _above_zero(block, rows, others)
+            excess = block[query, column]
+            first, second = rows[query], others[column]
             both = excess + limits[first] > limits[second]
-            pairs.append(np.stack([first[both], second[both]], axis=1))
-            excesses.append(excess[both])
-        found.append(_nearest(np.concatenate(pairs), np.concatenate(excesses)))
-    return np.concatenate(found)
+            symmetries = relative(queries.symmetries[top + query[both]], columns.symmetries[left + column[both]])
+            pieces.append(_Hits(first[both], second[both], symmetries, excess[both]))
+        found.append(_nearest(_Hits.join(pieces)))
+    return _Hits.join(found)
 
 
-def _above_zero(block: Floats) -> Rows:
-    """Return the flat indices of the positive values of a block; if they are many, only the `MAX_PARTNERS` largest of each row."""
+def _above_zero(block: Floats, rows: Rows, others: Rows) -> tuple[Rows, Rows]:
+    """Return the positions of the positive values of a block whose column is a later row than the query's.
+
+    `rows` and `others` are the rows of the queries and of the columns. If the values are many, only the `MAX_PARTNERS` largest of each
+    query are returned.
+    """
     hits = np.flatnonzero(block > 0)
-    if len(hits) <= MAX_PARTNERS * len(block):
-        return hits
-    best = np.argpartition(block, max(0, block.shape[1] - MAX_PARTNERS), axis=1)[:, -MAX_PARTNERS:]
-    hits = np.sort(best + block.shape[1] * np.arange(len(block))[:, None], axis=1).ravel()
-    return hits[block.ravel()[hits] > 0]
+    if len(hits) > MAX_PARTNERS * len(block):
+        block[rows[:, None] >= others] = -1.0
+        best = np.argpartition(block, max(0, block.shape[1] - MAX_PARTNERS), axis=1)[:, -MAX_PARTNERS:]
+        hits = (best + block.shape[1] * np.arange(len(block))[:, None]).ravel()
+        hits = hits[block.ravel()[hits] > 0]
+    query, column = np.divmod(hits, block.shape[1])
+    later = rows[query] < others[column]
+    return query[later], column[later]
 
 
-def _nearest(pairs: Rows, similarity: Floats) -> Rows:
-    """Return the sorted pairs with the `MAX_PARTNERS` most similar partners of each first row."""
-    order = np.lexsort((pairs[:, 1], -similarity, pairs[:, 0]))
-    first = pairs[order, 0]
-    rank = np.arange(len(first)) - np.searchsorted(first, first)
-    kept = pairs[order[rank < MAX_PARTNERS]]
-    return kept[np.lexsort((kept[:, 1], kept[:, 0]))]
+def _nearest(hits: _Hits) -> _Hits:
+    """Return the hits of each first row with its `MAX_PARTNERS` most similar partners."""
+    hits = hits.part(np.lexsort((hits.symmetries, hits.second, -hits.excess, hits.first)))
+    rank = np.arange(len(hits.first)) - np.searchsorted(hits.first, hits.first)
+    return hits.part(rank < MAX_PARTNERS)
 
 
-def _lists(vectors: Floats) -> Iterator[Rows]:
-    """Yield sorted lists of rows. Each row is in its `LISTS_PER_ROW` nearest lists, so two near rows probably share a list."""
-    centres = _centres(vectors, max(1, len(vectors) // ROWS_PER_LIST))
-    nearest = np.empty((len(vectors), LISTS_PER_ROW), np.int32)
+def _distinct(hits: _Hits) -> Candidates:
+    """Return each pair with the symmetries that are at most `SYMMETRY_MARGIN` less similar than its nearest one."""
+    hits = hits.part(np.lexsort((hits.symmetries, -hits.excess, hits.second, hits.first)))
+    new_pair = np.ones(len(hits.first), np.bool_)
+    new_pair[1:] = (np.diff(hits.first) != 0) | (np.diff(hits.second) != 0)
+    best = hits.excess[new_pair][np.cumsum(new_pair) - 1]
+    hits = hits.part(hits.excess >= best - SYMMETRY_MARGIN)
+    hits = hits.part(np.lexsort((hits.symmetries, hits.second, hits.first)))
+    repeated = np.zeros(len(hits.first), np.bool_)  # two rows may meet in several lists
+    repeated[1:] = (np.diff(hits.first) == 0) & (np.diff(hits.second) == 0) & (np.diff(hits.symmetries) == 0)
+    hits = _nearest(hits.part(~repeated))
+    hits = hits.part(np.lexsort((hits.symmetries, hits.second, hits.first)))
+    return Candidates(np.stack([hits.first, hits.second], axis=1), hits.symmetries)
+
+
+def _lists(queries: Versions, columns: Versions) -> Iterator[tuple[Rows, Rows]]:
+    """Yield the indices of the queries and of the columns of each list, ascending.
+
+    Each row is in its nearest lists, so two near rows probably share a list.
+    """
+    centres = _centres(columns.vectors, max(1, len(columns.rows) // ROWS_PER_LIST))
+    lists = min(len(centres), LISTS_PER_ROW if len(columns.rows) <= MANY_ROWS else LISTS_PER_ROW_OF_MANY)
+    asked, held = _members(queries.vectors, centres, lists), _members(columns.vectors, centres, lists)
+    yield from zip(asked, held, strict=True)
+
+
+def _members(vectors: Floats, centres: Floats, lists: int) -> list[Rows]:
+    """Return the ascending rows of `vectors` in each list, each row in its nearest `lists`."""
+    nearest = np.empty((len(vectors), lists), np.int32)
     for top in range(0, len(vectors), _BLOCK_ROWS):
         similarity = vectors[top : top + _BLOCK_ROWS] @ centres.T
         here = np.arange(len(similarity))
-        for turn in range(LISTS_PER_ROW):
+        for turn in range(lists):
             nearest[top + here, turn] = best = similarity.argmax(1)
             similarity[here, best] = -2.0
     order = np.argsort(nearest.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(nearest.ravel(), minlength=len(centres)))
-    for members in np.split(order, ends[:-1]):
-        yield members // LISTS_PER_ROW
+    return [members // lists for members in np.split(order, ends[:-1])]
 
 
 def _centres(vectors: Floats, count: int) -> Floats:

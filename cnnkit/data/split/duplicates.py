@@ -1,51 +1,43 @@
-"""Copies among images: the same content, or the same picture re-encoded, rescaled, brightened, tinted or cropped a little.
+"""Copies among images: the same content, or the same picture re-encoded, rescaled, brightened, tinted, cropped a little or turned.
 
-The limit for a copy depends on the other images. Two photographs whose edges agree by 0.9 are one picture. Two handwritten digits of
-different people agree as well. So the two images of a pair must be much nearer to each other than to their crowd, the other images
-around them. This also prevents chains from one look-alike to the next, since the limit is strictest among look-alikes.
+Thumbnails propose pairs, and the fine structure of the aligned looks decides. A mirror image and the other symmetries of the square
+count as the same picture.
+
+The limit for a copy depends on the other images. Two photographs whose details agree by 0.9 are one picture. Two wafers of one kind
+agree as well. So the two images of a pair must be much nearer to each other than to their crowd, the other images around them. This also
+prevents chains from one look-alike to the next, since the limit is strictest among look-alikes. Pairs that only the crowd refuses are
+alike: they may be copies or neighbours, and no comparison of pictures can tell.
 
 Barz & Denzler ("Do we train on test data? Purging CIFAR of near-duplicates", J. Imaging 2020) list near duplicates between CIFAR-10's
-test and train. The search finds most of them: see docs/benchmarks/RESULTS.md, "Near copies". It does not find mirrored and rotated
-copies, nor crops of much more than a tenth at an edge.
+test and train. The search does not find crops of much more than a tenth at an edge: see docs/benchmarks/RESULTS.md, "Near copies".
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.split.candidates import MAX_EXHAUSTIVE_ROWS, Floats, Rows, describe, near_neighbours
-from cnnkit.data.split.verify import agreement
-from cnnkit.data.store.facts import Facts
+from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Floats, Rows, canonical, describe, near_neighbours
+from cnnkit.data.split.comparison import Pictures, compare, count_crowded, decide
+from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
+from cnnkit.data.store.facts import Facts, Measured
 
-METHOD_VERSION = 1  # raise it when the results of `near_pairs` change, so that cached results are not used
+METHOD_VERSION = 2  # raise it when the results of `find_copies` change, so that cached results are not used
 
-# A copy is nearer than COPY_RATIO times the distance to the crowd. Ratios of 0.3, 0.35, 0.4 and 0.45 find 77, 85, 90 and 93 % of the
-# list. By eye, 1 in 50 of CIFAR-10's pairs from 0.2 to 0.3 is false. Up to 0.35 it is 1 in 11, up to 0.4 1 in 7 (56 pairs each).
-COPY_RATIO = 0.4
 # Pairs whose descriptions are nearer than ALIGN_RATIO times the distance to the crowd are aligned: 15,468 pairs with 94 % of the list;
 # at 0.5, 6,719 pairs with 90 %. The number of pairs grows with the square of the images, so the ratio for many images is smaller.
-ALIGN_RATIO, ALIGN_RATIO_OF_MANY = 0.6, 0.4
-# The crowd is the fifth nearest picture of a sample, so that four copies of a picture make no crowd. A larger sample separates look-alikes
-# better: at 90 % of the list, samples of 1,000, 2,000 and 4,000 give 500, 98 and 35 false pairs in MNIST. A sample of 8,000 gives 24,
-# but then CIFAR-10's car, 131 times among the 60,000, is a crowd itself.
-SAMPLE_SIZE, CROWD_RANK = 4000, 5
-# If all images are in the sample, a second pass counts the copies of the first pass as one picture. The crowd is then the second nearest,
-# so that one missed copy makes no crowd. For five copies each of 20 photographs among 398 it finds 295 of 300 pairs instead of 250. In
-# samples of 50, 200 and 800 digits (six of each) it finds no false pair; the third nearest finds 3, the fifth 8.
-CROWD_RANK_OF_CLUSTERS = 2
-# Only the largest of each of 100 parts of the sample is ranked: 1 s for 60,000 images. For 1 % the crowd is farther by at least 0.02.
-NUM_PARTS = 100
-# A nearer picture is certainly a copy and not part of the crowd; in a small set of images the crowd would else consist of copies.
-CERTAIN_COSINE = 0.995
+ALIGN_RATIO, ALIGN_RATIO_OF_MANY, MANY_IMAGES = 0.6, 0.4, 100_000
 # Lower limit of the crowd's cosine, about the median of CIFAR-10 (0.56), since a small set of images may have no crowd.
 MIN_CROWD_COSINE = 0.5
 # Lower limit of the root mean square difference, in levels, between neighbouring pixels of a picture that shows anything. Rounding to
 # whole levels alone gives 0.4. In CIFAR-10 0.1 % are below 8.3, in 398 photographs of insects 0.1 % below 8.1.
 MIN_EDGE_LEVELS = 2.0
-BATCH_ROWS = 1024  # rows at a time: 16 MB of similarities to a sample of 4,000
+MAX_ROUNDS = 6  # of linking; four data sets of photographs need at most 4
+MIN_CROWDED_SHARE = 0.01  # of the images; fewer crowded images change no metric by more than that
+BATCH_ROWS = 1024  # rows at a time
 
 
 def exact_groups(facts: Sequence[Facts]) -> list[list[int]]:
@@ -53,34 +45,118 @@ def exact_groups(facts: Sequence[Facts]) -> list[list[int]]:
     return [rows for rows in _contents(facts).values() if len(rows) > 1]
 
 
-def near_pairs(thumbnails: NDArray[np.uint8], facts: Sequence[Facts]) -> Rows:
-    """Return sorted pairs (P, 2) of rows i < j of images that show the same picture with different contents.
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of images with different contents: copies, and pictures that are alike but for details.
 
-    `thumbnails` are uint8 (N, `THUMBNAIL_SIZE`, `THUMBNAIL_SIZE`, 3). The search takes only the first image of each content, and leaves
-    out images that are unreadable or show nothing (`MIN_EDGE_LEVELS`). It is deterministic.
+    `pairs` (P, 2) are sorted rows i < j of copies. `same` (P,) tells which of them show the same picture in the same orientation and light,
+    only re-encoded or resized. `alike` (Q, 2) are pairs of neighbours that nearly agree: sister wafers, exposures, frames of a burst. Of
+    these `crowded` (Q,) tells the pairs that could be copies, but are not much nearer to each other than to other images.
+    `crowded_total` is an estimate of the number of crowded pairs in the data; `alike` holds only a few partners of each image.
+    """
+
+    pairs: Rows
+    same: NDArray[np.bool_]
+    alike: Rows
+    crowded: NDArray[np.bool_]
+    crowded_total: float
+
+    def among(self, rows: Rows, count: int) -> Copies:
+        """Return the pairs among `rows` of `count` images, as positions in `rows`; the estimate shrinks with the crowded pairs."""
+        position = np.full(count, -1, np.int64)
+        position[rows] = np.arange(len(rows))
+        pairs, alike = position[self.pairs], position[self.alike]
+        kept, kept_alike = (pairs >= 0).all(axis=1), (alike >= 0).all(axis=1)
+        crowded = self.crowded[kept_alike]
+        share = crowded.sum() / max(1, self.crowded.sum())
+        return Copies(pairs[kept], self.same[kept], alike[kept_alike], crowded, self.crowded_total * float(share))
+
+    def torn(self, splits: Sequence[str | None]) -> float:
+        """Return an estimate of the number of crowded pairs whose two images are in different splits (N,), not counting empty names.
+
+        It is a ratio estimator: the estimated number of crowded pairs, times the share of torn pairs among those found. It assumes
+        that a found pair is as likely to be torn as another crowded pair.
+        """
+        found = self.alike[self.crowded]
+        if not len(found):
+            return 0.0
+        torn = sum(bool(splits[one] and splits[other] and splits[one] != splits[other]) for one, other in found.tolist())
+        return self.crowded_total * torn / len(found)
+
+    def crowd_note(self, splits: Sequence[str | None]) -> list[str]:
+        """Return a note on crowded pairs that the splits (N,) may tear, or nothing if they are few."""
+        torn = round(self.torn(splits))
+        if not torn or len(np.unique(self.alike[self.crowded])) < MIN_CROWDED_SHARE * len(splits):
+            return []
+        note = (
+            f"about {round(self.crowded_total):,} pairs of images are as alike as copies, but also as alike as their neighbours: cnnkit "
+            f"cannot tell which are copies; about {torn:,} of these pairs are in different splits, so the metrics may be too good; "
+            f"if such images come from few scenes or parts, name these with --group-by"
+        )
+        return [note]
+
+
+NO_COPIES = Copies(np.empty((0, 2), np.int64), np.empty(0, np.bool_), np.empty((0, 2), np.int64), np.empty(0, np.bool_), 0.0)
+
+
+def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: Sequence[Facts]) -> Copies:
+    """Return the copies and look-alikes among N images.
+
+    `thumbnails` are uint8 (N, T, T, 3), `looks` uint8 (N, L, L), as `measure` makes them. The search takes only the first image of each
+    content, and leaves out images that are unreadable or show nothing (`MIN_EDGE_LEVELS`). Linking is repeated, each time with the
+    clusters of the previous round as one picture each, until nothing changes. It is deterministic.
     """
     rows = np.array([same[0] for same in _contents(facts).values()], np.int64)
+    parts = [_describe(thumbnails[rows[top : top + BATCH_ROWS]]) for top in range(0, len(rows), BATCH_ROWS)]
+    vectors = np.concatenate([np.empty((0, NUM_COEFFICIENTS), np.float32), *parts])
+    rows, vectors = rows[shown := vectors.any(axis=1)], vectors[shown]
     if len(rows) < 2:  # noqa: PLR2004 (a pair)
-        return np.empty((0, 2), np.int64)
-    vectors = np.concatenate([_describe(thumbnails[rows[top : top + BATCH_ROWS]]) for top in range(0, len(rows), BATCH_ROWS)])
-    pairs = _copies(thumbnails, rows, vectors, _crowd(vectors))
-    if len(rows) <= SAMPLE_SIZE:
-        pairs = _copies(thumbnails, rows, vectors, _crowd(vectors, clusters(len(rows), pairs)))
-    return rows[pairs]
+        return NO_COPIES
+    sides = np.array([min(facts[row].width, facts[row].height) for row in rows.tolist()])
+    pictures = Pictures(thumbnails, looks, rows, sides, canonical(vectors))
+    crowd = _crowd(vectors, pictures, None)
+    compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
+    decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), None)
+    ids = np.arange(len(rows))
+    for _ in range(MAX_ROUNDS):
+        found = clusters(len(rows), compared.pairs[decision.linked])
+        if (found == ids).all():
+            break
+        ids = found
+        if len(rows) <= SAMPLE_SIZE:
+            crowd = _crowd(vectors, pictures, ids)
+            compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
+        else:  # the crowd of a sample hardly depends on copies, so the proposals stay
+            asked = np.unique(compared.pairs)
+            crowd[asked] = crowd_cosines(pictures.pose.vectors, ids, asked)
+        decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), ids)
+    pairs = rows[compared.pairs]
+    total = count_crowded(pictures, compared.pairs[decision.crowded], ids)
+    return Copies(pairs[decision.linked], decision.same[decision.linked], pairs[decision.alike], decision.crowded[decision.alike], total)
 
 
-def near_pairs_between(
-    thumbnails: NDArray[np.uint8], contents: Sequence[str], known: NDArray[np.uint8], known_contents: Sequence[str]
-) -> tuple[Rows, Rows]:
+def _crowd(vectors: Floats, pictures: Pictures, cluster_ids: Rows | None) -> Floats:
+    """Return the cosine (N,) of each picture to its crowd, as it is or in canonical form; of many pictures in canonical form alone."""
+    crowd = crowd_cosines(pictures.pose.vectors, cluster_ids)
+    return np.maximum(crowd, crowd_cosines(vectors, cluster_ids)) if len(vectors) <= SAMPLE_SIZE else crowd
+
+
+def _limits(crowd: Floats) -> Floats:
+    """Return the cosine (N,) above which a partner is compared with each picture, by the cosine of its crowd."""
+    ratio = ALIGN_RATIO if len(crowd) <= MANY_IMAGES else ALIGN_RATIO_OF_MANY
+    return 1 - ratio * (1 - np.maximum(crowd, MIN_CROWD_COSINE))
+
+
+def near_pairs_between(given: Measured, known: Measured) -> tuple[Rows, Rows]:
     """Return the near copies across two sets and within the second: pairs (P, 2) of rows of both, and pairs (Q, 2) of rows of the second.
 
-    `thumbnails` and `known` are uint8 (N, `THUMBNAIL_SIZE`, `THUMBNAIL_SIZE`, 3), `contents` and `known_contents` the SHA-256 of their
-    images, which all differ.
+    The contents of all images differ.
     """
-    facts = [Facts(sha256=content) for content in (*contents, *known_contents)]
-    pairs = near_pairs(np.concatenate([thumbnails, known]), facts)
-    first_known, second_known = (pairs >= len(contents)).T
-    return pairs[~first_known & second_known] - (0, len(contents)), pairs[first_known] - len(contents)
+    facts = [*given.facts, *known.facts]
+    thumbnails, looks = np.concatenate([given.thumbnails, known.thumbnails]), np.concatenate([given.looks, known.looks])
+    pairs = find_copies(thumbnails, looks, facts).pairs
+    first_known, second_known = (pairs >= len(given.facts)).T
+    return pairs[~first_known & second_known] - (0, len(given.facts)), pairs[first_known] - len(given.facts)
 
 
 def link_equal(names: Iterable[Hashable | None]) -> Rows:
@@ -117,31 +193,3 @@ def _describe(thumbnails: NDArray[np.uint8]) -> Floats:
     vectors = describe(thumbnails)
     vectors[np.sqrt(energy) < MIN_EDGE_LEVELS] = 0
     return vectors
-
-
-def _copies(thumbnails: NDArray[np.uint8], rows: Rows, vectors: Floats, crowd: Floats) -> Rows:
-    """Return pairs of indices of `rows` that are copies; `crowd` is the cosine of each row to its crowd."""
-    room = 1 - np.maximum(crowd, MIN_CROWD_COSINE)
-    close = ALIGN_RATIO if len(rows) <= MAX_EXHAUSTIVE_ROWS else ALIGN_RATIO_OF_MANY
-    pairs = near_neighbours(vectors, 1 - close * room)
-    return pairs[1 - agreement(thumbnails, rows[pairs]) < COPY_RATIO * room[pairs].min(axis=1)]
-
-
-def _crowd(vectors: Floats, cluster_ids: Rows | None = None) -> Floats:
-    """Return the cosine (N,) of each picture to its crowd: to the fifth nearest picture of the sample, or the second with clusters.
-
-    With `cluster_ids` (N,), only the first picture of a cluster is in the sample, and no picture is in the crowd of its own cluster.
-    """
-    rows, nearest = (np.arange(len(vectors)), CROWD_RANK) if cluster_ids is None else (np.unique(cluster_ids), CROWD_RANK_OF_CLUSTERS)
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_SIZE, len(rows))).astype(np.int64))]
-    columns = np.zeros((vectors.shape[1], -(-len(chosen) // NUM_PARTS) * NUM_PARTS), np.float32)
-    columns[:, : len(chosen)] = vectors[chosen].T
-    crowd = np.empty(len(vectors), np.float32)
-    for top in range(0, len(vectors), BATCH_ROWS):
-        similarity = vectors[top : top + BATCH_ROWS] @ columns
-        if cluster_ids is not None:
-            similarity[:, : len(chosen)][cluster_ids[top : top + BATCH_ROWS, None] == chosen] = -1.0
-        largest = similarity.reshape(len(similarity), -1, NUM_PARTS).max(axis=1)
-        largest[largest > CERTAIN_COSINE] = -1.0  # includes the picture itself
-        crowd[top : top + BATCH_ROWS] = np.partition(largest, -nearest, axis=1)[:, -nearest]
-    return crowd

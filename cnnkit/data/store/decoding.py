@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, StoredImage
-from cnnkit.data.store.facts import THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
+from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocess import Preprocess
@@ -23,13 +23,15 @@ ReadResult = StoredImage | str  # an image of a source, or the reason why it can
 
 
 class Block(NamedTuple):
-    """Results for n images: facts, thumbnails uint8 (n, T, T, 3) and, with a geometry, canvases uint8 (n, C, S, S).
+    """Results for n images: facts, thumbnails uint8 (n, T, T, 3), looks uint8 (n, L, L) and, with a geometry, canvases uint8 (n, C, S, S).
 
-    An unreadable image has the reason in its facts, a black thumbnail and a black canvas.
+    An unreadable image has the reason in its facts, and a black thumbnail, look and canvas. Images that are not measured have no
+    thumbnails and looks.
     """
 
     facts: list[Facts]
     thumbnails: NDArray[np.uint8]
+    looks: NDArray[np.uint8]
     canvases: NDArray[np.uint8] | None
 
     @classmethod
@@ -37,7 +39,8 @@ class Block(NamedTuple):
         """Return the concatenation of blocks."""
         canvases = [part.canvases for part in parts if part.canvases is not None]
         facts = [item for part in parts for item in part.facts]
-        return cls(facts, np.concatenate([part.thumbnails for part in parts]), np.concatenate(canvases) if canvases else None)
+        thumbnails, looks = np.concatenate([part.thumbnails for part in parts]), np.concatenate([part.looks for part in parts])
+        return cls(facts, thumbnails, looks, np.concatenate(canvases) if canvases else None)
 
 
 def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
@@ -64,18 +67,20 @@ def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *
             rows.append(row)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
-    thumbnails = np.zeros((len(stored), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
+    pictured = len(stored) if measured else 0
+    thumbnails = np.zeros((pictured, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
+    looks = np.zeros((pictured, LOOK_SIZE, LOOK_SIZE), np.uint8)
     if measured:
-        found, thumbnails[rows] = measure(decoded)
+        found, thumbnails[rows], looks[rows] = measure(decoded)
     else:
         found = [Facts(sha256=item.sha256) for item in decoded]
     for row, item in zip(rows, found, strict=True):
         facts[row] = item
     if geometry is None:
-        return Block(facts, thumbnails, None)
+        return Block(facts, thumbnails, looks, None)
     canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
     canvases[rows] = _preprocess(geometry.model_dump_json()).canvases([item.image for item in decoded]).numpy()
-    return Block(facts, thumbnails, canvases)
+    return Block(facts, thumbnails, looks, canvases)
 
 
 def prepare_worker(geometry: Preprocessing | None) -> None:

@@ -1,9 +1,10 @@
-"""Facts of decoded images: their files, light and sharpness, and thumbnails."""
+"""Facts of decoded images: their files, light and sharpness, thumbnails and looks."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnnkit.data.source import StoredImage
 from cnnkit.model.preprocessing import group_by_shape
 
 THUMBNAIL_SIZE = 16  # px: enough to tell a copy from a similar image, 46 MB for 60,000 images
+LOOK_SIZE = 64  # px: shows details that a thumbnail averages; 246 MB for 60,000 images
 PROBE_SIZE = 256  # px: for light and sharpness, images are shrunk by a whole factor until height and width are at most this
 PATCHES, MIN_PATCH_SIZE = 4, 16  # patches per side of a probe for the sharpness, and the least size of one in px
 NUM_BANDS, TONES_SHARE = 32, 0.98  # bands of 8 levels; the rest are edges, and noise of JPEG around them
@@ -60,6 +62,14 @@ class DecodedImage:
     header: Header
 
 
+class Measured(NamedTuple):
+    """Facts of N images, their thumbnails, uint8 RGB (N, T, T, 3), and their looks, uint8 luma (N, L, L)."""
+
+    facts: list[Facts]
+    thumbnails: NDArray[np.uint8]
+    looks: NDArray[np.uint8]
+
+
 def decode(stored: StoredImage) -> DecodedImage:
     """Decode the bytes of a file, or return the pixels of a source unchanged; raises `UndecodableError`."""
     if isinstance(stored, bytes):
@@ -71,15 +81,17 @@ def decode(stored: StoredImage) -> DecodedImage:
     return DecodedImage(stored, hashlib.sha256(shape + stored.tobytes()).hexdigest(), 0, Header())
 
 
-def measure(decoded: list[DecodedImage]) -> tuple[list[Facts], NDArray[np.uint8]]:
-    """Return the facts of images and their thumbnails, uint8 (N, `THUMBNAIL_SIZE`, `THUMBNAIL_SIZE`, 3)."""
+def measure(decoded: list[DecodedImage]) -> Measured:
+    """Return the facts of images, their thumbnails and their looks; both are area averages, stretched to a square."""
     facts: list[Facts | None] = [None] * len(decoded)
     thumbnails = np.empty((len(decoded), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
+    looks = np.empty((len(decoded), LOOK_SIZE, LOOK_SIZE), np.uint8)
     probes = [_probe(item.image) for item in decoded]
     for rows in group_by_shape(probes):  # a call per image would cost more than the arithmetic
         stack = np.stack([probes[row] for row in rows]).astype(np.float32)
-        thumbnails[rows] = np.floor(_shrink(stack) + 0.5).astype(np.uint8)
+        thumbnails[rows] = np.moveaxis(_shrunk(np.moveaxis(stack, 3, 1), THUMBNAIL_SIZE), 1, 3)
         luma = stack @ LUMA_WEIGHTS
+        looks[rows] = _shrunk(luma, LOOK_SIZE)
         light, contrast = luma.mean((1, 2), dtype=np.float64), luma.std((1, 2), dtype=np.float64)
         edges = _sharpest(laplacian(luma)) if min(stack.shape[1:3]) > 2 else np.zeros(len(rows))  # noqa: PLR2004
         tones = _tones(luma)
@@ -101,7 +113,7 @@ def measure(decoded: list[DecodedImage]) -> tuple[list[Facts], NDArray[np.uint8]
                 tones=int(tones[index]),
                 taken=item.header.taken,
             )
-    return [item for item in facts if item is not None], thumbnails
+    return Measured([item for item in facts if item is not None], thumbnails, looks)
 
 
 def _probe(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -126,15 +138,16 @@ def _tones(luma: NDArray[np.float32]) -> NDArray[np.int64]:
     return (shares < TONES_SHARE).sum(1) + 1
 
 
-def _shrink(stack: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average (N, H, W, 3) over a grid of `THUMBNAIL_SIZE` x `THUMBNAIL_SIZE` cells."""
-    rows, columns = _cells(stack.shape[1]), _cells(stack.shape[2])
-    return np.moveaxis(rows @ np.moveaxis(stack, 3, 1) @ columns.T, 1, 3).astype(np.float32, copy=False)
+def _shrunk(stack: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+    """Average (..., H, W) over a grid of `size` x `size` cells, and round."""
+    rows, columns = _cells(stack.shape[-2], size), _cells(stack.shape[-1], size)
+    return np.floor(rows @ stack @ columns.T + np.float32(0.5)).astype(np.uint8)
 
 
-def _cells(pixels: int) -> NDArray[np.float32]:
-    """Return weights (`THUMBNAIL_SIZE`, pixels) that average equal parts of a line; parts may cut through pixels."""
-    edges = np.linspace(0, pixels, THUMBNAIL_SIZE + 1)
+@lru_cache(maxsize=64)
+def _cells(pixels: int, size: int) -> NDArray[np.float32]:
+    """Return weights (`size`, pixels) that average equal parts of a line; parts may cut through pixels."""
+    edges = np.linspace(0, pixels, size + 1)
     starts = np.arange(pixels)
     overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
     weights = np.clip(overlap, 0, None)

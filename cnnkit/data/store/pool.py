@@ -147,7 +147,7 @@ def stop_server() -> None:
 def _weight(stored: Sequence[ReadResult], block: Block) -> int:
     """Return the bytes of a chunk on its way to a worker and back."""
     sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
-    return sent + block.thumbnails.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
+    return sent + block.thumbnails.nbytes + block.looks.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
 
 
 def _context(geometry: Preprocessing | None) -> BaseContext:

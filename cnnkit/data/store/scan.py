@@ -1,4 +1,4 @@
-"""The scan, which decodes every image once and keeps its facts, its thumbnail and the canvas that the model sees.
+"""The scan, which decodes every image once and keeps its facts, its thumbnail, its look and the canvas that the model sees.
 
 A scan reuses the cache: the whole store if no image has changed, else the rows of unchanged images, by path, size and modification
 time.
@@ -25,11 +25,13 @@ from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
 from cnnkit.data.store.store import (
     ScanStore,
-    Sink,
+    Sinks,
     Store,
     canvas_shape,
     facts_nbytes,
+    look_shape,
     open_canvases,
+    open_looks,
     open_thumbnails,
     thumbnail_shape,
 )
@@ -49,13 +51,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scan:
-    """Results for every record, row by row: facts, thumbnails uint8 (N, T, T, 3) and, with a geometry, canvases.
+    """Results for every record, row by row: facts, thumbnails uint8 (N, T, T, 3), looks uint8 (N, L, L) and, with a geometry, canvases.
 
     `folder` is the store on the disk, or None. `reused` is true if no image was decoded.
     """
 
     facts: tuple[Facts, ...]
     thumbnails: NDArray[np.uint8]
+    looks: NDArray[np.uint8]
     canvases: Canvases | None
     folder: Path | None
     reused: bool
@@ -106,16 +109,16 @@ def scan(
     storage = _choose_storage(cache, store.folder, size + (0 if found else facts_nbytes(len(records))), size)
     if found and (geometry is None or kept is not None):
         canvases = np.array(kept) if cache == "ram" and kept is not None else kept
-        return Scan(found.facts, found.thumbnails, canvases, store.folder, reused=True)
+        return Scan(found.facts, found.thumbnails, found.looks, canvases, store.folder, reused=True)
     if found and geometry and storage == "none":
         streamed = StreamedCanvases(source, records, found.facts, geometry, workers)
-        return Scan(found.facts, found.thumbnails, streamed, store.folder, reused=False)
+        return Scan(found.facts, found.thumbnails, found.looks, streamed, store.folder, reused=False)
     work = _ScanPass(source, records, store.keys, geometry, workers, progress)
     if storage != "disk":
         return work.to_memory(with_canvases=storage == "ram")
     with _disk_errors(store.folder, size):
         made = store.write(geometry, work.fill)
-    return Scan(made.facts, made.thumbnails, made.canvases(geometry) if geometry else None, store.folder, reused=False)
+    return Scan(made.facts, made.thumbnails, made.looks, made.canvases(geometry) if geometry else None, store.folder, reused=False)
 
 
 def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing | None = None) -> Scan | None:
@@ -127,15 +130,18 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     found, kept = store.content, store.canvases(geometry)
     if found is None or (geometry and kept is None):
         return None
-    return Scan(found.facts, found.thumbnails, kept, store.folder, reused=True)
+    return Scan(found.facts, found.thumbnails, found.looks, kept, store.folder, reused=True)
 
 
 def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:
-    """Return `known` with the thumbnails and the canvases of `geometry` from its store; None if the store lacks them."""
+    """Return `known` with the thumbnails, the looks and the canvases of `geometry` from its store; None if the store lacks them."""
     if known.folder is None:
         return None
-    thumbnails, canvases = open_thumbnails(known.folder, len(known.facts)), open_canvases(known.folder, len(known.facts), geometry)
-    return None if thumbnails is None or canvases is None else replace(known, thumbnails=thumbnails, canvases=canvases)
+    thumbnails, looks = (read(known.folder, len(known.facts)) for read in (open_thumbnails, open_looks))
+    canvases = open_canvases(known.folder, len(known.facts), geometry)
+    if thumbnails is None or looks is None or canvases is None:
+        return None
+    return replace(known, thumbnails=thumbnails, looks=looks, canvases=canvases)
 
 
 @dataclass(frozen=True)
@@ -150,26 +156,26 @@ class _ScanPass:
     progress: Progress | None
 
     def to_memory(self, *, with_canvases: bool) -> Scan:
-        """Keep facts, thumbnails and, if `with_canvases`, the canvases in memory; write nothing."""
-        thumbnails = MemorySink(thumbnail_shape(len(self.records)))
+        """Keep facts, thumbnails, looks and, if `with_canvases`, the canvases in memory; write nothing."""
+        thumbnails, looks = MemorySink(thumbnail_shape(len(self.records))), MemorySink(look_shape(len(self.records)))
         canvases = MemorySink(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
-        facts = tuple(self.fill(thumbnails, canvases, ()))
+        facts = tuple(self.fill(Sinks(thumbnails, looks, canvases), ()))
         if canvases:
-            return Scan(facts, thumbnails.array, canvases.array, None, reused=False)
+            return Scan(facts, thumbnails.array, looks.array, canvases.array, None, reused=False)
         streamed = StreamedCanvases(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
-        return Scan(facts, thumbnails.array, streamed, None, reused=False)
+        return Scan(facts, thumbnails.array, looks.array, streamed, None, reused=False)
 
-    def fill(self, thumbnails: Sink, canvases: Sink | None, earlier: Iterable[Store]) -> list[Facts]:
+    def fill(self, sinks: Sinks, earlier: Iterable[Store]) -> list[Facts]:
         """Put every row into the sinks, from an `earlier` store if it has the row, else by decoding; return the facts."""
         facts = [Facts()] * len(self.records)
         todo = np.arange(len(self.records))
         for old in earlier:
             if not len(todo):
                 break
-            todo = self._copy(old, todo, facts, thumbnails, canvases)
+            todo = self._copy(old, todo, facts, sinks)
         decoding = len(todo)
         done = len(facts) - decoding
-        geometry = self.geometry if canvases else None
+        geometry = self.geometry if sinks.canvases else None
         busy = max(1, -(-len(todo) // FIRST_CHUNK_IMAGES))  # more workers would have nothing to do
         with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
             for block in pool.blocks(self.records[int(row)] for row in todo):
@@ -177,20 +183,21 @@ class _ScanPass:
                 todo = todo[len(rows) :]
                 for row, item in zip(rows, block.facts, strict=True):
                     facts[row] = item
-                thumbnails.put(rows, block.thumbnails)
-                if canvases and block.canvases is not None:
-                    canvases.put(rows, block.canvases)
+                sinks.thumbnails.put(rows, block.thumbnails)
+                sinks.looks.put(rows, block.looks)
+                if sinks.canvases and block.canvases is not None:
+                    sinks.canvases.put(rows, block.canvases)
                 done += len(rows)
                 if self.progress:
                     self.progress(done, len(facts))
-        if canvases and decoding >= SERVER_STOP_IMAGES:
+        if sinks.canvases and decoding >= SERVER_STOP_IMAGES:
             stop_server()
         return facts
 
-    def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], thumbnails: Sink, canvases: Sink | None) -> NDArray[np.int64]:
+    def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], sinks: Sinks) -> NDArray[np.int64]:
         """Copy the rows of `todo` that are in the store `old`; return the other rows."""
-        kept = old.canvases(self.geometry) if canvases and self.geometry else None
-        if canvases and kept is None:
+        kept = old.canvases(self.geometry) if sinks.canvases and self.geometry else None
+        if sinks.canvases and kept is None:
             return todo
         old_row = {key: row for row, key in enumerate(old.keys)}
         old_rows = np.array([old_row.get(self.keys[row], -1) for row in todo], dtype=np.int64)
@@ -199,9 +206,10 @@ class _ScanPass:
             rows, sources = todo[part][old_rows[part] >= 0], old_rows[part][old_rows[part] >= 0]
             for row, source in zip(rows, sources, strict=True):
                 facts[row] = old.facts[source]
-            thumbnails.put(rows, old.thumbnails[sources])
-            if canvases and kept is not None:
-                canvases.put(rows, kept[sources])
+            sinks.thumbnails.put(rows, old.thumbnails[sources])
+            sinks.looks.put(rows, old.looks[sources])
+            if sinks.canvases and kept is not None:
+                sinks.canvases.put(rows, kept[sources])
         return todo[old_rows < 0]
 
 

@@ -1,4 +1,4 @@
-"""The store on the disk: facts, thumbnails and canvases of the images of one source, so that they are decoded only once.
+"""The store on the disk: facts, thumbnails, looks and canvases of the images of one source, so that they are decoded only once.
 
 A store is a folder in the cache, outside the data. Its name is a hash of the source and of the path, size and modification time of
 every image. It holds JSON and .npy, never a pickle, and gets its name only when complete. Canvases of another geometry become
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 import platformdirs
@@ -26,15 +26,15 @@ import psutil
 from numpy.typing import NDArray
 
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.facts import THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, Facts
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-DECODER_VERSION = 3  # raise it when pixels or facts change, so that every store is made again
+DECODER_VERSION = 4  # raise it when pixels or facts change, so that every store is made again
 MAX_STORES = 4  # stores of one source: different selections of classes, and states before and after a change of the data
-FACTS_FILE, THUMBNAILS_FILE = "facts.json", "thumbnails.npy"
+FACTS_FILE, THUMBNAILS_FILE, LOOKS_FILE = "facts.json", "thumbnails.npy", "looks.npy"
 
 
 def cache_folder() -> Path:
@@ -44,11 +44,12 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """An open store: facts and thumbnail of every image, and `keys`, the (path, stamp) of every image."""
+    """An open store: facts, thumbnail and look of every image, and `keys`, the (path, stamp) of every image."""
 
     folder: Path
     facts: tuple[Facts, ...]
     thumbnails: NDArray[np.uint8]
+    looks: NDArray[np.uint8]
     keys: tuple[tuple[str, str], ...]
 
     def canvases(self, geometry: Preprocessing) -> NDArray[np.uint8] | None:
@@ -88,10 +89,10 @@ def open_store(folder: Path) -> Store | None:
         current = index["decoder"] == DECODER_VERSION
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    thumbnails = open_thumbnails(folder, len(facts))
-    if thumbnails is None or len(keys) != len(facts) or not current:
+    thumbnails, looks = open_thumbnails(folder, len(facts)), open_looks(folder, len(facts))
+    if thumbnails is None or looks is None or len(keys) != len(facts) or not current:
         return None
-    return Store(folder, facts, thumbnails, keys)
+    return Store(folder, facts, thumbnails, looks, keys)
 
 
 def thumbnail_shape(images: int) -> tuple[int, int, int, int]:
@@ -99,9 +100,19 @@ def thumbnail_shape(images: int) -> tuple[int, int, int, int]:
     return images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
 
 
+def look_shape(images: int) -> tuple[int, int, int]:
+    """Return the shape (N, L, L) of the looks of N `images`."""
+    return images, LOOK_SIZE, LOOK_SIZE
+
+
 def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
     """Return the thumbnails (N, T, T, 3) of a store of N `images`, memory-mapped, or None."""
     return open_array(folder / THUMBNAILS_FILE, thumbnail_shape(images))
+
+
+def open_looks(folder: Path, images: int) -> NDArray[np.uint8] | None:
+    """Return the looks (N, L, L) of a store of N `images`, memory-mapped, or None."""
+    return open_array(folder / LOOKS_FILE, look_shape(images))
 
 
 def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
@@ -124,6 +135,14 @@ class Sink(Protocol):
     def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
         """Store `values` (n, ...) as `rows` (n,)."""
         ...
+
+
+class Sinks(NamedTuple):
+    """The targets for the rows of a scan: thumbnails, looks and, with a geometry, canvases."""
+
+    thumbnails: Sink
+    looks: Sink
+    canvases: Sink | None
 
 
 class ArrayWriter:
@@ -184,7 +203,7 @@ def clear() -> int:
     return freed
 
 
-Fill = Callable[[Sink, Sink | None, Iterable[Store]], list[Facts]]  # thumbnails, canvases, earlier stores of the source
+Fill = Callable[[Sinks, Iterable[Store]], list[Facts]]  # with the earlier stores of the source
 
 
 class ScanStore:
@@ -212,11 +231,12 @@ class ScanStore:
         try:
             with ExitStack() as files:
                 thumbnails = files.enter_context(ArrayWriter(part / THUMBNAILS_FILE, thumbnail_shape(len(self.keys))))
+                looks = files.enter_context(ArrayWriter(part / LOOKS_FILE, look_shape(len(self.keys))))
                 canvases = None
                 if geometry is not None:
                     shape = canvas_shape(len(self.keys), geometry)
                     canvases = files.enter_context(ArrayWriter(part / canvas_file(geometry), shape))
-                facts = fill(thumbnails, canvases, () if self.content else _earlier_stores(self.folder))
+                facts = fill(Sinks(thumbnails, looks, canvases), () if self.content else _earlier_stores(self.folder))
             if self.content is not None and geometry is not None:
                 (part / canvas_file(geometry)).replace(self.folder / canvas_file(geometry))
             else:
@@ -300,5 +320,5 @@ def _bytes(text: str) -> bytes:
 
 
 def facts_nbytes(images: int) -> int:
-    """Return the approximate bytes of facts and thumbnails of N `images` on the disk: 350 bytes of JSON per image, and the thumbnail."""
-    return images * (350 + THUMBNAIL_SIZE**2 * 3)
+    """Return the approximate bytes of N `images` on the disk without canvases: 350 bytes of JSON per image, the thumbnail and the look."""
+    return images * (350 + THUMBNAIL_SIZE**2 * 3 + LOOK_SIZE**2)

@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 
 from cnnkit.api.evaluation import trained_images
 from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
-from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.facts import decode, measure
 from cnnkit.data.store.scan import Scan
 
 NO_STORE = "near copies were not looked up: the decoded images of the run are no longer in the cache"
 
 
 def pictures(*seeds: int) -> NDArray[np.uint8]:
-    """Return a picture (16, 16, 3) of random blocks per seed; a negative seed is a slightly brighter copy of the positive one."""
+    """Return a picture (64, 64, 3) of random blocks per seed; a negative seed is a slightly brighter copy of the positive one."""
     drawn = []
     for seed in seeds:
-        blocks = np.random.default_rng(abs(seed)).integers(20, 200, (8, 8, 3)).repeat(2, 0).repeat(2, 1)
+        blocks = np.random.default_rng(abs(seed)).integers(20, 200, (8, 8, 3)).repeat(8, 0).repeat(8, 1)
         drawn.append(blocks * (1.1 if seed < 0 else 1))
     return np.stack(drawn).astype(np.uint8)
 
 
 def scanned(*seeds: int, folder: Path | None = None) -> Scan:
-    return Scan(tuple(Facts(sha256=str(seed)) for seed in seeds), pictures(*seeds), None, folder, reused=True)
+    measured = measure([decode(picture) for picture in pictures(*seeds)])
+    facts = tuple(item._replace(sha256=str(seed)) for item, seed in zip(measured.facts, seeds, strict=True))
+    return Scan(facts, measured.thumbnails, measured.looks, None, folder, reused=True)
 
 
 def run_of(*images: tuple[int, str, str, str]) -> RunImages:
@@ -77,7 +79,8 @@ def test_classes_whose_images_are_all_alike_have_no_near_copies(monkeypatch):
     run = run_of((1, "a", "train", "u"), (-1, "a", "val", "v"), (4, "b", "train", "x"))
     monkeypatch.setattr(trained_images, "stores_of", lambda _: [scanned(1, -1, 4)])
     found = scanned(5, -4)
-    found.thumbnails[0] = pictures(1)[0] * 0.9
+    darker = measure([decode((pictures(1)[0] * 0.9).astype(np.uint8))])
+    found.thumbnails[0], found.looks[0] = darker.thumbnails[0], darker.looks[0]
     origins, _, notes = look_up(run, found, range(2))
     assert origins == {1: Origin("train", near=True)}
     assert notes == ("near copies were not looked up in a, whose images are all alike",)

@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFilter
 
 from cnnkit.data.image import Header, UndecodableError
-from cnnkit.data.store.facts import PROBE_SIZE, THUMBNAIL_SIZE, DecodedImage, decode, measure
+from cnnkit.data.store.facts import LOOK_SIZE, PROBE_SIZE, THUMBNAIL_SIZE, DecodedImage, decode, measure
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -59,7 +59,7 @@ def test_a_broken_file_is_refused() -> None:
 def test_facts_tell_size_light_and_header() -> None:
     image = np.full((40, 60, 3), (100, 150, 200), np.uint8)
     image[:, 30:] = (200, 150, 100)
-    (facts,), _ = measure([decode(encoded(image))])
+    (facts,), *_ = measure([decode(encoded(image))])
     left, right = 0.299 * 100 + 0.587 * 150 + 0.114 * 200, 0.299 * 200 + 0.587 * 150 + 0.114 * 100
     assert (facts.height, facts.width, facts.error, facts.format) == (40, 60, "", "PNG")
     assert facts.mean == pytest.approx((left + right) / 2, abs=0.01)
@@ -67,7 +67,7 @@ def test_facts_tell_size_light_and_header() -> None:
 
 
 def test_a_constant_image_has_neither_contrast_nor_sharpness() -> None:
-    (facts,), _ = measure([of_pixels(np.full((50, 50, 3), 7, np.uint8))])
+    (facts,), *_ = measure([of_pixels(np.full((50, 50, 3), 7, np.uint8))])
     assert (facts.mean, facts.std, facts.sharpness) == (7.0, 0.0, 0.0)
 
 
@@ -75,14 +75,14 @@ def test_a_blurred_image_is_less_sharp_and_an_image_of_another_contrast_is_as_sh
     image = noise(120, 120)
     blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(3)))
     pale = (image // 2 + 64).astype(np.uint8)
-    (sharp, soft, faint), _ = measure([of_pixels(item) for item in (image, blurred, pale)])
+    (sharp, soft, faint), *_ = measure([of_pixels(item) for item in (image, blurred, pale)])
     assert soft.sharpness < sharp.sharpness / 10
     assert faint.sharpness == pytest.approx(sharp.sharpness, rel=0.02)
 
 
 def test_thumbnails_are_area_averages() -> None:
     image = noise(2 * THUMBNAIL_SIZE, 3 * THUMBNAIL_SIZE)
-    _, (thumbnail,) = measure([of_pixels(image)])
+    _, (thumbnail,), _ = measure([of_pixels(image)])
     blocks = image.reshape(THUMBNAIL_SIZE, 2, THUMBNAIL_SIZE, 3, 3).mean((1, 3))
     np.testing.assert_allclose(thumbnail, blocks, atol=0.5001)
 
@@ -90,24 +90,27 @@ def test_thumbnails_are_area_averages() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (5, 5), (PROBE_SIZE * 3 + 7, 31)])
 def test_any_size_has_a_thumbnail_of_its_mean_colour(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), (10, 120, 250), np.uint8)
-    (facts,), (thumbnail,) = measure([of_pixels(image)])
+    (facts,), (thumbnail,), (look,) = measure([of_pixels(image)])
     assert (facts.height, facts.width) == shape
     assert (thumbnail == (10, 120, 250)).all()
+    assert (look == round(0.299 * 10 + 0.587 * 120 + 0.114 * 250)).all()
 
 
 def test_images_of_several_sizes_are_measured_like_single_images() -> None:
     images = [noise(20, 20, 1), noise(30, 20, 2), noise(20, 20, 3), noise(700, 300, 4)]
-    together, thumbnails = measure([of_pixels(image) for image in images])
+    together, thumbnails, looks = measure([of_pixels(image) for image in images])
     for row, image in enumerate(images):
-        (alone,), (thumbnail,) = measure([of_pixels(image)])
+        (alone,), (thumbnail,), (look,) = measure([of_pixels(image)])
         assert together[row] == alone
         np.testing.assert_array_equal(thumbnails[row], thumbnail)
+        np.testing.assert_array_equal(looks[row], look)
 
 
 def test_no_images_have_no_facts() -> None:
-    facts, thumbnails = measure([])
+    facts, thumbnails, looks = measure([])
     assert facts == []
     assert thumbnails.shape == (0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+    assert looks.shape == (0, LOOK_SIZE, LOOK_SIZE)
 
 
 def test_a_sharp_object_before_a_soft_background_is_sharp() -> None:

@@ -111,7 +111,7 @@ def test_few_chunks_are_decoded_ahead(noise_source) -> None:
 
 
 def test_large_images_make_small_chunks(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pooling, "MAX_CHUNK_BYTES", 6 * 16 * 16 * 3)  # thumbnail and pixels of three images
+    monkeypatch.setattr(pooling, "MAX_CHUNK_BYTES", 3 * (2 * 16 * 16 * 3 + 64 * 64))  # thumbnail, pixels and look of three images
     source = noise_source(60)
     with DecodingPool(source, None, 1) as pool:
         lengths = [len(block.facts) for block in pool.blocks(source.records)]
@@ -174,3 +174,5 @@ def test_joined_blocks_equal_one_block() -> None:
     joined = Block.join([decode_block(images[:1], None), decode_block(images[1:], None)])
     assert joined.facts == whole.facts
     np.testing.assert_array_equal(joined.thumbnails, whole.thumbnails)
+    np.testing.assert_array_equal(joined.looks, whole.looks)
+    assert whole.looks.shape == (3, 64, 64)

@@ -26,7 +26,7 @@ from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import scan as scanning
 from cnnkit.data.store import store as storing
 from cnnkit.data.store.scan import Scan, scan
-from cnnkit.data.store.store import FACTS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
+from cnnkit.data.store.store import FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
 from cnnkit.data.store.stream import StreamedCanvases
 from cnnkit.errors import DataError
 from cnnkit.model.preprocess import Preprocess
@@ -80,6 +80,7 @@ def test_the_store_holds_facts_and_canvases_of_the_files_in_their_order(folder: 
         assert facts.sha256 == hashlib.sha256((folder / record.path).read_bytes()).hexdigest()
         assert (facts.width, facts.height, facts.error) == (40, 32, "")
     assert found.thumbnails.shape == (23, 16, 16, 3)
+    assert found.looks.shape == (23, 64, 64)
 
 
 def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: P
     assert found.folder.is_relative_to(Path(os.environ["CNNKIT_CACHE"]))
     assert contents() == before
     names = sorted(path.name for path in found.folder.iterdir())
-    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS_FILE, THUMBNAILS_FILE]
+    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE]
 
 
 def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +134,7 @@ def test_only_changed_images_are_decoded_again(noise_source, with_canvases: bool
     same = [row for row in range(30) if row != 7]
     assert [found.facts[row] for row in same] == [whole.facts[row] for row in same]
     np.testing.assert_array_equal(found.thumbnails[same], whole.thumbnails[same])
+    np.testing.assert_array_equal(found.looks[same], whole.looks[same])
     assert found.facts[7] != whole.facts[7]
     if with_canvases:
         np.testing.assert_array_equal(pixels(found)[same], pixels(whole)[same])
@@ -415,6 +417,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no canvases": lambda folder: _canvases(folder).unlink(),
     "other thumbnails": lambda folder: np.save(folder / THUMBNAILS_FILE, np.zeros((5, 3), np.uint8)),
     "no thumbnails": lambda folder: (folder / THUMBNAILS_FILE).unlink(),
+    "other looks": lambda folder: np.save(folder / LOOKS_FILE, np.zeros((5, 32, 32), np.uint8)),
+    "no looks, as in an older store": lambda folder: (folder / LOOKS_FILE).unlink(),
     "broken index": lambda folder: (folder / FACTS_FILE).write_text('{"facts": {'),
     "index of nothing": lambda folder: (folder / FACTS_FILE).write_text("null"),
     "index of another decoder": lambda folder: _spoil(folder, lambda index: index.update(decoder=0)),

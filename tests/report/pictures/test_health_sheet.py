@@ -10,7 +10,7 @@ from PIL import Image
 from cnnkit.doctor.finding import Finding, Health, Severity
 from cnnkit.report.pictures import health_sheet as module
 from cnnkit.report.pictures.contact_sheet import Tile
-from cnnkit.report.pictures.health_sheet import health_sheet, sheet_files
+from cnnkit.report.pictures.health_sheet import difference, health_sheet, sheet_files
 
 SUSPECTS = Finding("label-suspect", Severity.NOTE, tuple((f"s{index}.jpg",) for index in range(8)), "8 labels look wrong")
 COPIES = Finding("duplicate", Severity.WARNING, (("a.jpg", "b.jpg"),), "1 pair of copies")
@@ -50,3 +50,21 @@ def test_a_finding_has_a_limit_of_cases(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_sheet_without_pictured_findings_is_empty() -> None:
     assert health_sheet(Health(images=1, classes={"ants": 1}, findings=(ODD,)), {}, title="no copies")
+
+
+def test_a_row_of_a_near_conflict_ends_with_the_difference(drawn: dict[str, Any]) -> None:
+    conflict = Finding("near-conflict", Severity.WARNING, (("a.jpg", "b.jpg"), ("c.jpg", "missing.jpg")), "2 sets")
+    images = {file: np.full((8, 8, 3), 9, np.uint8) for file in ("a.jpg", "b.jpg", "c.jpg")}
+    health_sheet(Health(images=3, classes={"ants": 3}, findings=(conflict,)), images)
+    assert [[tile.caption for tile in row] for row in drawn["rows"]] == [["a.jpg", "b.jpg", "difference"], ["c.jpg"]]
+
+
+def test_the_difference_shows_the_changed_part_of_a_turned_and_resized_image() -> None:
+    picture = np.random.default_rng(0).integers(0, 200, (16, 16, 3), np.uint8).repeat(2, 0).repeat(2, 1)
+    other = picture.copy()
+    other[4:8, 20:24] = 255
+    shown = difference(np.rot90(picture.repeat(2, 0).repeat(2, 1)), other)
+    assert shown.shape == (32, 32, 3)
+    assert shown.max() == 255
+    assert not shown[8:].any()
+    assert not difference(picture, picture[:, ::-1]).any()
