@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -55,7 +55,11 @@ class Companions:
 
 def companion_files(evidence: Evidence) -> Finding | None:
     """Find masks and annotations, and the ``--exclude`` that leaves them out."""
-    found = companions(evidence)
+    return companion_finding(evidence, companions(evidence))
+
+
+def companion_finding(evidence: Evidence, found: Sequence[Companions]) -> Finding | None:
+    """Return the finding on the companions that were `found` in `evidence`, None if there are none."""
     if not found:
         return None
     pairs = {companion: image for part in found for image, companion in part.pairs}
@@ -84,11 +88,6 @@ def companions(evidence: Evidence) -> list[Companions]:
             kept.append(found)
             known |= new
     return kept
-
-
-def companion_rows(evidence: Evidence) -> set[int]:
-    """Return the rows of all companions."""
-    return {companion for found in companions(evidence) for _, companion in found.pairs}
 
 
 def _fits(found: Companions, paths: list[str], known: set[int]) -> bool:

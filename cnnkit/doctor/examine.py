@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
-from cnnkit.doctor.companions import companion_files, companion_rows
+from cnnkit.doctor.companions import companion_files, companion_finding, companions
 from cnnkit.doctor.copies import duplicate, label_conflict, leak, near_conflict
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.files import exif_rotated, odd_mode, unreadable, wrong_extension
@@ -51,6 +51,8 @@ def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
 
 def _run(checks: Sequence[Callable[[Evidence], Finding | None]], evidence: Evidence) -> list[Finding]:
     """Return the findings of `checks`. Masks beside the photographs are one finding, and the other checks judge the photographs alone."""
-    beside = companion_rows(evidence)
-    photographs = evidence.only(np.setdiff1d(np.arange(len(evidence.records)), list(beside))) if beside else evidence
-    return [finding for check in checks if (finding := check(evidence if check is companion_files else photographs))]
+    found = companions(evidence)
+    beside = [companion for part in found for _, companion in part.pairs]
+    photographs = evidence.only(np.setdiff1d(np.arange(len(evidence.records)), beside)) if beside else evidence
+    results = (companion_finding(evidence, found) if check is companion_files else check(photographs) for check in checks)
+    return [finding for finding in results if finding]

@@ -6,7 +6,7 @@ import pytest
 
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import open_source
-from cnnkit.doctor.companions import companion_files, companion_rows
+from cnnkit.doctor.companions import companion_files, companions
 
 PHOTO, MASK = {"tones": 20}, {"tones": 2}
 
@@ -45,7 +45,7 @@ def test_masks_are_found_by_suffix_word_and_folder(photo, companion, pattern, pa
         f"10 masks or annotations beside the images, such as {companion(0)!r} beside {photo(0)!r}. "
         f"Training takes each for an image of its class. Leave them out: --exclude '{pattern}'"
     )
-    assert companion_rows(found) == set(range(10, 20))
+    assert [part.pairs for part in companions(found)] == [tuple((n, n + 10) for n in range(10))]
 
 
 def test_the_pattern_leaves_out_the_companions_alone(image_folder) -> None:

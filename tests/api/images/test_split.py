@@ -25,7 +25,7 @@ def training_split():
 
 
 def divided(data: Path, **given: object) -> Division:
-    config = {name: given.pop(name) for name in ("split", "classes", "split_file", "group_by") if name in given}
+    config = {name: given.pop(name) for name in ("split", "classes", "exclude", "split_file", "group_by") if name in given}
     return divide(DataConfig(data=str(data), **config), **given)  # pyright: ignore[reportArgumentType]
 
 
@@ -108,3 +108,10 @@ def test_similar_class_names_and_empty_classes_are_noted(image_folder):
         notes = " ".join(divided(data, by=by).notes)
         assert "without an image: 'wasps'" in notes
         assert "'Bees' and 'bees'" in notes
+
+
+@pytest.mark.parametrize("by", ["content", "path"])
+def test_excluded_images_are_in_no_split(image_folder, by):
+    found = divided(image_folder(images=12), exclude=("*-00?.jpg", "wasps/*"), split=(0.5, 0.5), by=by)
+    assert {sample.path for sample in found.samples} == {f"{name}/{name}-0{n}.jpg" for name in ("ants", "bees") for n in (10, 11)}
+    assert "32 images were left out by --exclude, among them all images of 'wasps'" in found.notes
