@@ -49,7 +49,8 @@ def command(
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write one column per class into predictions.csv.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the files. Default: eval/SPLIT of the run.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the files. Default: one in eval of the run, such as eval/test."),
     ] = None,
     tta: Annotated[
         bool,

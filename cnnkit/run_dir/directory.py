@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnkit.errors import ModelFileError
-from cnnkit.files import check_writable, write_json
+from cnnkit.files import check_writable, fingerprint, write_json
 from cnnkit.run_dir.document import read_document
 from cnnkit.run_dir.history import HistoryRow, append_history, read_history, write_history
 from cnnkit.run_dir.record import RunRecord, SplitCounts, Status
@@ -152,8 +152,32 @@ class RunDir:
         file = folder / METRICS_FILE
         if not file.exists():
             return None
-        split = f" --split {folder.name}" if folder == self.evaluation(folder.name) and folder.name in SPLITS else ""
-        return read_document(file, StoredMetrics, f"evaluate the model again: cnnkit eval --model {self.path}{split}")
+        return read_document(file, StoredMetrics, f"evaluate the model again: {self._evaluation_command(folder)}")
+
+    def _evaluation_command(self, folder: Path) -> str:
+        """Return the command that evaluates into `folder`; folders of other data and of some classes do not tell their flags."""
+        split, _, rest = folder.name.partition("-")
+        if folder != self.evaluation(folder.name) or split not in SPLITS:
+            return f"cnnkit eval --model {self.path}"
+        if rest in {"", "tta"}:
+            return f"cnnkit eval --model {self.path} --split {split}{' --tta' if rest else ''}"
+        file = self.export / rest
+        return f"cnnkit eval --model {file} --split {split}" if file.is_file() else f"cnnkit eval --model {self.path}"
+
+    def read_whole_metrics(self, split: str, images: int) -> StoredMetrics | None:
+        """Return the metrics of best.safetensors on all `images` of `split`; None without such an evaluation of the present file.
+
+        An evaluation of some classes, of other data or of another file is not used, whichever version wrote it.
+        """
+        folder = self.evaluation(split)
+        metrics = self.read_metrics(folder)
+        if metrics is None or not metrics.is_whole(images) or metrics.model.file != self.best.name:
+            return None
+        with suppress(OSError):  # without the model file its evaluation remains true
+            is_newer = self.best.stat().st_mtime > (folder / METRICS_FILE).stat().st_mtime
+            if is_newer and fingerprint(self.best) != metrics.model.sha256:  # reading all models would take long
+                return None
+        return metrics
 
     def read_split(self, classes: Collection[str] | None = None) -> list[dict[str, str]]:
         """Return the rows of split.csv, each with all of `SPLIT_COLUMNS`.

@@ -155,6 +155,18 @@ class StoredLabelSets(Part):
     evaluated: StoredSetOutcome
 
 
+class StoredImages(Part):
+    """The evaluated images if they are not a whole split of the run.
+
+    `source` names other data and `sha256` is the fingerprint of the measured images of it. The evaluation was restricted to `classes`,
+    which is empty for all.
+    """
+
+    source: Text | None = None
+    sha256: Text | None = None
+    classes: tuple[Text, ...]
+
+
 class StoredLookup(Part):
     """The lookup of `images` among those of `run`: the numbers found by content (`exact`) and as `near` copies, by split of the run.
 
@@ -201,8 +213,8 @@ class EvaluatedFile(Part):
 class StoredMetrics(Document):
     """The metrics of one model on the `n` images of one split.
 
-    Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta` and `lookup` are
-    None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
+    Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta`, `images` and `lookup`
+    are None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
     """
 
     split: Text
@@ -231,10 +243,15 @@ class StoredMetrics(Document):
     label_sets: StoredLabelSets | None = None
     ood: StoredOutOfDistribution | None = None
     tta: StoredViews | None = None
+    images: StoredImages | None = None
     lookup: StoredLookup | None = None
     model: EvaluatedFile
     unreadable: tuple[UnreadableImage, ...]
     opened: Count = 0
+
+    def is_whole(self, images: int) -> bool:
+        """Tell whether the plain predictions of all `images` of a split of the run were evaluated, also by an older version."""
+        return self.images is None and self.tta is None and self.n + len(self.unreadable) == images
 
 
 def write_metrics(folder: Path, metrics: StoredMetrics) -> None:

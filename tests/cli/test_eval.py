@@ -131,6 +131,60 @@ def test_the_training_data_typed_again_give_the_figures_of_test(cli, trained):
     assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 2}
 
 
+def test_an_evaluation_replaces_no_other(cli, trained, trained_export, image_folder):
+    assert cli("eval").code == 0
+    test = trained.run / "eval/test"
+    before = {path.name: path.read_bytes() for path in test.iterdir()}
+    same_name = [image_folder(images=4, folder=f"{place}/photos", seed=seed) for seed, place in ((8, "here"), (9, "there"))]
+    others = [
+        ("--classes", "bees"),
+        ("--classes", "bees,ants"),
+        ("--data", same_name[0]),
+        ("--data", same_name[1]),
+        ("--data", same_name[1], "--classes", "bees"),
+        ("--data", same_name[1], "--tta"),
+        ("--model", trained_export),
+        ("--model", trained_export, "--classes", "bees"),
+        ("--split", "val"),
+        ("--tta",),
+    ]
+    for arguments in (*others, *others[:3]):
+        result = cli("eval", "--model", trained.run, *arguments)
+        assert result.code == 0, result.err
+    assert {path.name: path.read_bytes() for path in test.iterdir()} == before
+    folders = {path.name for path in (trained.run / "eval").iterdir() if path.is_dir()}
+    assert {"test", "val", "test-tta", "test-model.onnx"} < folders
+    assert len(folders) == 1 + len(others)
+    metrics = json.loads((next((trained.run / "eval").glob("test-bees-*")) / "metrics.json").read_text())
+    assert (metrics["n"], metrics["images"]) == (3, {"classes": ["bees"]})
+    (row,) = cli("runs", "--json").json()["runs"]
+    assert row["test_accuracy"] == json.loads(before["metrics.json"])["accuracy"]
+
+
+def test_all_classes_are_the_whole_split(cli, trained):
+    assert cli("eval", "--classes", "wasps,bees,ants").code == 0
+    assert [path.name for path in (trained.run / "eval").iterdir() if path.is_dir()] == ["test"]
+    assert "images" not in json.loads((trained.run / "eval/test/metrics.json").read_text())
+
+
+def test_an_evaluation_of_the_moved_data_counts_as_that_of_the_run(cli, trained):
+    moved = shutil.copytree(trained.data, "moved")
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = str(Path("gone").absolute())
+    (trained.run / "config.json").write_text(json.dumps(config))
+    note = " ".join(cli("report").err.split())
+    assert "not at their recorded location" in note
+    assert "to evaluate: cnnkit eval --model runs/001-custom-cnn --data FOLDER" in note
+    evaluated = cli("eval", "--model", "runs/001-custom-cnn", "--data", moved, "--json")
+    assert "so its test split is evaluated: 9 of 60 images" in " ".join(evaluated.err.split())
+    assert [path.name for path in (trained.run / "eval").iterdir() if path.is_dir()] == ["test"]
+    (row,) = cli("runs", "--json").json()["runs"]
+    assert row["test_accuracy"] == evaluated.json()["accuracy"]
+    report = cli("report", "--json").json()
+    assert (report["split"], report["evaluated_now"]) == ("test", False)
+    assert json.loads((trained.run / "eval/opened.json").read_text()) == {"test": 1}
+
+
 def test_images_that_the_model_learned_are_left_out_unless_included(cli, trained, image_folder, read_rows):
     data = image_folder(images=4, folder="other", seed=9)
     learned = next(row for row in read_rows(trained.run / "split.csv") if row["split"] == "train")
@@ -248,7 +302,8 @@ def test_tta_is_in_the_json_document(cli, trained):
 
 def test_tta_works_on_other_data_and_with_out(cli, trained, tmp_path, image_folder):
     assert cli("eval", "--tta", "--data", image_folder(images=4, folder="other", seed=9)).code == 0
-    assert (trained.run / "eval/other-all-tta/metrics.json").is_file()
+    (folder,) = (trained.run / "eval").glob("other-all-tta-*")
+    assert (folder / "metrics.json").is_file()
     assert cli("eval", "--tta", "--out", tmp_path / "here").code == 0
     assert json.loads((tmp_path / "here/metrics.json").read_text())["tta"]["views"] == 6
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnkit.files import fingerprint
 from cnnkit.metrics.intervals import wilson
 from cnnkit.run_dir import write_metrics
 
@@ -20,7 +21,7 @@ def three_runs(trained, make_metrics):
     (second / "config.json").write_text(json.dumps(config))
     test = second / "eval/test"
     scores = {"accuracy": {"value": 0.7, "low": 0.4, "high": 0.9}, "ece": {"value": 0.034, "low": 0.02, "high": 0.05}}
-    write_metrics(test, make_metrics(**scores))
+    write_metrics(test, make_metrics(n=9, model={"file": "best.safetensors", "sha256": fingerprint(second / "best.safetensors")}, **scores))
     Path("runs/003-custom-cnn").mkdir()
     Path("runs/003-custom-cnn/config.json").write_text("{")
     return trained

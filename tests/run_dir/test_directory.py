@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.files import check_writable, write_csv, write_json, write_text
-from cnnkit.run_dir import RunDir, RunRecord, create, directory, find_run, newest, runs_folder, runs_in
+from cnnkit.files import check_writable, fingerprint, write_csv, write_json, write_text
+from cnnkit.run_dir import RunDir, RunRecord, StoredMetrics, create, directory, find_run, newest, runs_folder, runs_in, write_metrics
 
 Finish = Callable[..., RunDir]
 
@@ -383,3 +383,83 @@ def test_a_run_is_found_by_its_path_or_by_its_name(finished: Finish, monkeypatch
     assert find_run("001-a") == Path("001-a")
     monkeypatch.setenv("CNNKIT_RUNS", str(tmp_path / "runs"))
     assert find_run("best so far") == tmp_path / "runs/best so far"
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, make_metrics: Callable[..., StoredMetrics]) -> Callable[..., RunDir]:
+    """Return a function that writes a run with a model file and metrics of eval/test: ``evaluated(n=35)``."""
+
+    def write(**changes: object) -> RunDir:
+        run = RunDir(tmp_path / "001-a")
+        run.path.mkdir(exist_ok=True)
+        run.best.write_text("model")
+        os.utime(run.best, (1, 1))
+        write_metrics(run.evaluation("test"), make_metrics(**changes))
+        return run
+
+    return write
+
+
+def test_the_plain_evaluation_of_all_images_is_whole(evaluated: Callable[..., RunDir]) -> None:
+    whole = evaluated().read_whole_metrics("test", 35)
+    assert whole is not None
+    assert whole.n == 35
+    assert evaluated().read_whole_metrics("val", 35) is None
+    assert evaluated(unreadable=[{"path": "a", "error": "b"}]).read_whole_metrics("test", 36) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 12},  # of some classes, by an older version
+        {"images": {"classes": ["ants"]}},
+        {"images": {"source": "photos", "sha256": "ab", "classes": []}},
+        {"tta": {"views": 6, "mirror": "h", "shift_pixels": 1, "mean_of": "logits"}},
+        {"model": {"file": "model.onnx", "sha256": "ab"}},
+    ],
+)
+def test_an_evaluation_of_a_part_or_of_another_file_is_not_whole(evaluated: Callable[..., RunDir], change: dict[str, object]) -> None:
+    assert evaluated(**change).read_whole_metrics("test", 35) is None
+
+
+def test_the_evaluation_of_an_older_model_is_not_used(evaluated: Callable[..., RunDir]) -> None:
+    run = evaluated()
+    os.utime(run.best)
+    os.utime(run.evaluation("test") / "metrics.json", (2, 2))
+    assert run.read_whole_metrics("test", 35) is None
+    run = evaluated(model={"file": "best.safetensors", "sha256": fingerprint(run.best)})
+    os.utime(run.best)
+    os.utime(run.evaluation("test") / "metrics.json", (2, 2))
+    assert run.read_whole_metrics("test", 35) is not None
+    run.best.unlink()
+    assert run.read_whole_metrics("test", 35) is not None
+
+
+@pytest.mark.parametrize(
+    ("folder", "flags"),
+    [
+        ("eval/val", " --split val"),
+        ("eval/test-tta", " --split test --tta"),
+        ("eval/test-cats-01234567", ""),
+        ("eval/photos-all-01234567", ""),
+        ("elsewhere/test", ""),
+    ],
+)
+def test_the_error_of_damaged_metrics_has_the_command(tmp_path: Path, folder: str, flags: str) -> None:
+    run = RunDir(tmp_path)
+    (run.path / folder).mkdir(parents=True)
+    (run.path / folder / "metrics.json").write_text("{")
+    with pytest.raises(ModelFileError) as damaged:
+        run.read_metrics(run.path / folder)
+    assert str(damaged.value).endswith(f"evaluate the model again: cnnkit eval --model {run.path}{flags}")
+
+
+def test_the_error_of_damaged_metrics_names_the_exported_file(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    folder = run.evaluation("test-model.onnx")
+    for path in (run.export, folder):
+        path.mkdir(parents=True)
+    (run.export / "model.onnx").touch()
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(ModelFileError, match=r"cnnkit eval --model .*/export/model\.onnx --split test$"):
+        run.read_metrics(folder)

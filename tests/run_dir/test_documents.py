@@ -229,7 +229,7 @@ def test_a_folder_instead_of_a_file_is_an_error(run: RunDir, name: str) -> None:
 def test_a_message_ends_with_the_remedy(run: RunDir) -> None:
     again = f"; evaluate the model again: cnnkit eval --model {run.path}"
     assert refusal(run, "eval/test/metrics.json", {}).endswith(f"{again} --split test")
-    assert refusal(run, "eval/test-tta/metrics.json", {}).endswith(again)
+    assert refusal(run, "eval/test-tta/metrics.json", {}).endswith(f"{again} --split test --tta")
     assert refusal(run, "config.json", {}).endswith("; restore the file from a copy, or train again")
     run.best.touch()
     assert refusal(run, "config.json", {}).endswith(f"; to predict without it: cnnkit predict --model {run.best}")

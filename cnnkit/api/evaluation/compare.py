@@ -17,12 +17,12 @@ from cnnkit.api.evaluation.common_images import (
     images_of_run,
 )
 from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
+from cnnkit.api.evaluation.identity import Images, short_hash
 from cnnkit.api.evaluation.stored_evaluation import (
     PredictionsByPath,
     load_or_evaluate,
     predictions_of_fresh,
     predictions_of_stored,
-    separate_folder,
 )
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import SPLITS, TEST, VAL
@@ -167,7 +167,8 @@ def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, 
         predictions_of_stored(load_or_evaluate(run, chosen, progress, model=model.target.path))
         for model, run in zip(models, runs, strict=True)
     )
-    return _Inputs(common, predictions, records[0].classes, chosen, chosen, records[0].data.location)
+    label = f"{chosen}-overlap" if overlap else chosen
+    return _Inputs(common, predictions, records[0].classes, chosen, label, records[0].data.location)
 
 
 def _from_data(
@@ -178,15 +179,12 @@ def _from_data(
     include_trained: bool,  # noqa: FBT001
 ) -> _Inputs:
     """Evaluate every model on `data`; the common images are those that `evaluate` measures for every model."""
-    name = Path(data).name
     if include_trained and not any(model.target.run for model in models):
         raise ConfigError("--include-trained: no model lies in a run directory, so their training images are unknown; leave it out")
     evaluations: list[Evaluation] = []
     for model in models:
-        run = model.target.run
-        separate = separate_folder(run, model.target.path, name) if run else None
-        included = include_trained and run is not None
-        evaluations.append(evaluate(model.target.path, data=data, split=split, out=separate, include_trained=included, progress=progress))
+        included = include_trained and model.target.run is not None
+        evaluations.append(evaluate(model.target.path, data=data, split=split, include_trained=included, progress=progress))
     classes = [evaluation.report.classes for evaluation in evaluations]
     names = [model.name for model in models]
     _check_classes(list(zip(names, classes, strict=True)))
@@ -194,7 +192,10 @@ def _from_data(
     predictions = tuple(predictions_of_fresh(evaluation) for evaluation in evaluations)
     splits = [evaluation.report.split for evaluation in evaluations]
     shown = next((each for each in splits if each in SPLITS), splits[0])  # that of a run, if the data are its own images
-    return _Inputs(common, predictions, classes[0], shown, f"{name}-{shown}", data)
+    identities = {evaluation.images for evaluation in evaluations if evaluation.images}
+    measured = short_hash("".join(sorted(each.sha256 for each in identities)))
+    label = Images(shown, data="" if identities == {Images(shown)} else data, sha256=measured).label()
+    return _Inputs(common, predictions, classes[0], shown, label, data)
 
 
 def _images_in_all(names: Sequence[str], evaluations: Sequence[Evaluation], data: str) -> CommonImages:

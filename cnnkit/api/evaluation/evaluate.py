@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
+from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.evaluation.measured_images import images_of, measured_images
 from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, ood_files, without_own_images
 from cnnkit.api.evaluation.trained_images import Lookup
-from cnnkit.api.inference.samples import Samples
+from cnnkit.api.inference.samples import Samples, spelled
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import TEST, VAL
@@ -46,7 +47,8 @@ class Evaluation:
     the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on its probabilities, `ood` the
     result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one included; 0 for other
     images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the confusion matrix.
-    `lookup` counts the images of other data that the model was trained on, and `left_out` lists those that are not measured.
+    `images` is the identity of the images. `lookup` counts the images of other data that the model was trained on, and `left_out`
+    lists those that are not measured.
     """
 
     target: Target
@@ -63,6 +65,7 @@ class Evaluation:
     opened: int = 0
     views: Views = PLAIN_VIEW
     normalize: Normalize = "none"
+    images: Images | None = None
     lookup: Lookup | None = None
     left_out: tuple[tuple[str, str], ...] = ()
 
@@ -94,7 +97,11 @@ class Evaluation:
         model = {"file": self.target.path.name, "sha256": fingerprint(self.target.path)}
         unreadable = [{"path": path, "error": error} for path, error in self.bad]
         opened = {"opened": self.opened} if self.opened else {}
-        return StoredMetrics.model_validate({**self.to_dict(), "model": model, "unreadable": unreadable, **opened})
+        images = {}
+        if self.images and (self.images.data or self.images.classes):
+            data = {"source": self.images.data, "sha256": self.images.sha256} if self.images.data else {}
+            images = {"images": {**data, "classes": list(self.images.classes)}}
+        return StoredMetrics.model_validate({**self.to_dict(), **images, "model": model, "unreadable": unreadable, **opened})
 
     def require_accuracy(self, minimum: float) -> str:
         """Return a sentence that compares the accuracy with `minimum`, in [0, 1]; raises `CheckFailedError` if it is below."""
@@ -127,8 +134,8 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
 
-    The files go to `out`, else to ``eval/<split>/`` of the run directory (``eval/<split>-tta/`` with `tta`); a lone model file writes
-    none. `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
+    The files go to `out`, else to the folder of `evaluation_folder` in the run, such as ``eval/test/``; a lone model file writes none.
+    `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
     ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
     Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
     Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
@@ -137,9 +144,10 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     classifier, views = _open_classifier(target, tta=tta)
     names = classifier.classes
     _check_flags(target, out, data, ood, top_k, len(names), include_trained=include_trained)
-    images = measured_images(target, classifier, data, split, classes, include_trained=include_trained, progress=progress)
+    only = () if set(classes) == set(names) else tuple(dict.fromkeys(spelled(classes, names)))
+    images = measured_images(target, classifier, data, split, only, include_trained=include_trained, progress=progress)
     samples = images.samples
-    folder = _folder(target, out, data, f"{samples.split}-tta" if tta else samples.split, needed=all_probabilities)
+    folder = _folder(target, out, images.identity, tta=tta, needed=all_probabilities)
     ood_images = _ood_images(target, ood, include_trained=include_trained, progress=progress)
     predictions = _classify(classifier, samples, progress)
     opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
@@ -164,6 +172,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
         opened=opened,
         views=views,
         normalize=normalize,
+        images=images.identity,
         lookup=images.lookup,
         left_out=images.left_out,
     )
@@ -315,12 +324,10 @@ def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
     return Rules(), ("the threshold and the label sets of the model were fitted without --tta; these figures leave them out",)
 
 
-def _folder(target: Target, out: str | Path | None, data: str | None, split: str, *, needed: bool) -> Path | None:
+def _folder(target: Target, out: str | Path | None, images: Images, *, tta: bool, needed: bool) -> Path | None:
     """Return the folder of the files; None if there is none, which is a `ConfigError` if files are `needed` (``--probabilities``)."""
     if out is not None:
         return Path(out)
     if target.run is None and needed:
         raise ConfigError(f"--probabilities needs a file for its columns, but {target.path} lies in no run directory; add --out FOLDER")
-    if target.run is None:
-        return None
-    return target.run.evaluation(split if data is None else f"{Path(data).name}-{split}")
+    return evaluation_folder(target.run, target.path, images, tta=tta) if target.run else None

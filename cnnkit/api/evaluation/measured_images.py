@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from cnnkit.api.evaluation.identity import Images
 from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
-from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, run_samples, samples_of, spelled
+from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, run_samples, samples_of
 from cnnkit.api.inference.target import Target
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.store.scan import Progress, Scan, scan
@@ -24,10 +26,12 @@ MIN_OWN_DATA_SHARE = 0.5  # of the data: where most images are new, these are me
 class MeasuredImages:
     """The samples of an evaluation and notes; `run` is the run if they are a split of its own images, else None.
 
-    `lookup` is None without a lookup. `left_out` lists the paths that the lookup leaves out, each with the reason.
+    `identity` tells them from the images of other evaluations. `lookup` is None without a lookup. `left_out` lists the paths that the
+    lookup leaves out, each with the reason.
     """
 
     samples: Samples
+    identity: Images
     run: RunDir | None
     notes: tuple[str, ...] = ()
     lookup: Lookup | None = None
@@ -52,13 +56,16 @@ def measured_images(
     if data is None:
         if target.run is None:
             raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
-        return MeasuredImages(run_samples(target.run, split, only), target.run)
+        samples = run_samples(target.run, split, only)
+        return MeasuredImages(samples, Images(samples.split, tuple(only)), target.run)
     source = open_source(data)
     run, unknown = images_of(target)
     if run is None or target.run is None:
         if include_trained:
             raise ConfigError(f"--include-trained: {unknown}; leave it out")
-        return MeasuredImages(samples_of(source, split, classifier.classes, only), None, (unknown,))
+        samples = samples_of(source, split, classifier.classes, only)
+        stamps = [(record.path, record.label, source.stamp(record)) for record in samples.records]
+        return MeasuredImages(samples, Images(samples.split, tuple(only), data, fingerprint(stamps)), None, (unknown,))
     return _read(target.run, run, source, split, classifier, only, progress).measured(include_trained=include_trained)
 
 
@@ -104,9 +111,10 @@ class _DataOfRun:
         lookup = Lookup(self.run.name, len(rows), tuple(origins.values()), by, include_trained, notes)
         samples = Samples(self.source, samples.split, samples.records, self.scope, {})
         if not origins:
-            return MeasuredImages(samples, None, notes, lookup)
+            return MeasuredImages(samples, self._identity(samples), None, notes, lookup)
         if include_trained:
-            return MeasuredImages(samples, None, (f"{lookup.sentence()}; --include-trained: the figures are too good", *notes), lookup)
+            included = f"{lookup.sentence()}; --include-trained: the figures are too good"
+            return MeasuredImages(samples, self._identity(samples), None, (included, *notes), lookup)
         if len(origins) == len(rows):
             raise DataError(self._nothing_left(lookup))
         left_out = tuple(
@@ -115,7 +123,8 @@ class _DataOfRun:
         gone = {path for path, _ in left_out}
         kept = tuple(record for record in samples.records if record.path not in gone)
         note = f"{lookup.sentence()}; they are left out, and --include-trained measures them too"
-        return MeasuredImages(Samples(self.source, samples.split, kept, self.scope, {}), None, (note, *notes), lookup, left_out)
+        samples = replace(samples, records=kept)
+        return MeasuredImages(samples, self._identity(samples), None, (note, *notes), lookup, left_out)
 
     def _are_own(self, split: str) -> bool:
         """Tell whether the data are the images of the run: they hold nearly all of its `split`, and are half of the run at least."""
@@ -150,7 +159,21 @@ class _DataOfRun:
             f"{len(records):,} of {readable:,} images; {'; '.join(others)}"
         ).removesuffix("; ")
         origins = tuple(Origin(image.split) for image in self.equal if image)
-        return MeasuredImages(samples, self.folder, (note,), Lookup(self.run.name, readable, origins))
+        recorded = {
+            (one_form(image.path), image.label, image.sha256) for image in self.run.images if image.split == split and image.label in chosen
+        }
+        is_recorded = recorded == {(one_form(path), label, content) for path, label, content in self._contents(samples)}
+        identity = Images(split, tuple(self.only)) if is_recorded else self._identity(samples)
+        return MeasuredImages(samples, identity, self.folder, (note,), Lookup(self.run.name, readable, origins))
+
+    def _identity(self, samples: Samples) -> Images:
+        return Images(samples.split, tuple(self.only), self.source.name, fingerprint(self._contents(samples)))
+
+    def _contents(self, samples: Samples) -> list[tuple[str, str, str]]:
+        """Return path, label and SHA-256 of the samples."""
+        chosen = {record.path for record in samples.records}
+        pairs = zip(self.scope, self.found.facts, strict=True)
+        return [(record.path, record.label, item.sha256) for record, item in pairs if record.path in chosen]
 
     def _nothing_left(self, lookup: Lookup) -> str:
         run = shlex.quote(str(self.folder.path))
@@ -158,6 +181,12 @@ class _DataOfRun:
             f"{self.source.name}: {lookup.sentence()}, so no image is left to measure; name images that the model has not seen, "
             f"evaluate the split of the run itself: cnnkit eval --model {run}, or add --include-trained"
         )
+
+
+def fingerprint(images: Iterable[tuple[str, str, str]]) -> str:
+    """Return the SHA-256 of the path, the label and the content of all `images`, in hex."""
+    text = "".join(f"{path}\0{label}\0{content}\n" for path, label, content in sorted(images))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _reason(near: bool) -> str:  # noqa: FBT001
@@ -181,7 +210,6 @@ def _read(
     scope = tuple(record for record in records if record.label in known and (chosen is None or record.split == chosen))
     geometry = classifier.model.header.preprocessing if isinstance(classifier, TorchClassifier) else None
     found = scan(source, scope, geometry, progress=progress)
-    only = spelled(only, classifier.classes)
     return _DataOfRun(folder, run, source, split, only, classifier.classes, scope, found, tuple(_equal_images(run, scope, found)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnkit.api.evaluation.evaluate import COLUMNS, Evaluation, evaluate, prediction_rows
+from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
@@ -52,24 +53,19 @@ def load_or_evaluate(
     """
     classes, images = run.read_record().classes, run.read_split()
     chosen = split or evaluated_split(images)
-    separate = separate_folder(run, model, chosen) if model else None
-    folder = separate or run.evaluation(chosen)
+    file = model or run.best
+    folder = evaluation_folder(run, file, Images(chosen))
     metrics = run.read_metrics(folder)
-    if metrics is not None and metrics.model.sha256 == fingerprint(model or run.best) and metrics.tta is None:
+    if metrics is not None and metrics.model.sha256 == fingerprint(file) and metrics.tta is None and metrics.images is None:
         rows = _read_rows(folder / "predictions.csv", classes)
         known = {row.path for row in rows} | {image.path for image in metrics.unreadable}
-        if all(row["path"] in known for row in images if row["split"] == chosen):
+        if known == {row["path"] for row in images if row["split"] == chosen}:
             return StoredEvaluation(folder, metrics, rows, fresh=False)
-    result = evaluate(model if model and separate else run.path, split=split, out=separate, progress=progress)
+    result = evaluate(run.path if file.resolve() == run.best.resolve() else file, split=split, progress=progress)
     opened = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
     note = f"evaluated just now on {chosen}{opened}: the run had no evaluation of this model"
     rows = _read_rows(folder / "predictions.csv", classes)
     return StoredEvaluation(folder, result.to_metrics(), rows, fresh=True, notes=(note, *result.notes))
-
-
-def separate_folder(run: RunDir, model: Path, label: str) -> Path | None:
-    """Return a folder apart for the evaluation of `model`, another file of `run` than best.safetensors; None for best.safetensors."""
-    return None if model.resolve() == run.best.resolve() else run.evaluation(f"{label}-{model.name}")
 
 
 def _read_rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:

@@ -22,8 +22,9 @@ class RunFacts:
     """The facts of one run; a value that was not measured is None, and `problem` says why a damaged run cannot be read.
 
     `best_value` is the value of `monitor` in `best_epoch`. `val_accuracy` belongs to the same epoch and `test_accuracy` to
-    ``eval/test``, both in [0, 1] with 95 % intervals. `ece` comes from the evaluation on test, `temperature` from the model file.
-    `seconds` is the time spent in training steps; `began` is in seconds since 1970.
+    ``eval/test``, both in [0, 1] with 95 % intervals. An evaluation of a part of test, or of another file, gives no `test_accuracy`.
+    `ece` comes from the evaluation on test, `temperature` from the model file. `seconds` is the time spent in training steps; `began`
+    is in seconds since 1970.
     """
 
     path: Path
@@ -85,7 +86,7 @@ def run_facts(run: RunDir) -> RunFacts:
 
 def _facts(run: RunDir) -> RunFacts:
     record, rows = run.read_training()
-    result, test = record.result, run.read_metrics(run.evaluation("test"))
+    result, test = record.result, run.read_whole_metrics("test", record.data.images.test)
     best = run.best_row(rows, result.best_epoch) if result.best_epoch else None
     header = (read_facts(run.best).header or {}) if run.best.is_file() else {}
     return RunFacts(

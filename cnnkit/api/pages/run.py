@@ -153,7 +153,7 @@ def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tu
     except DataError as error:
         if split is not None:
             raise
-        return None, (f"not evaluated, so there is no score: {error}",)
+        return None, (f"not evaluated, so there is no score: {error}; to evaluate: cnnkit eval --model {run.path} --data FOLDER",)
     return found, found.notes
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from cnnkit.api.evaluation import stored_evaluation
 from cnnkit.api.evaluation.evaluate import evaluate
-from cnnkit.api.evaluation.stored_evaluation import load_or_evaluate, predictions_of_fresh, predictions_of_stored, separate_folder
+from cnnkit.api.evaluation.stored_evaluation import load_or_evaluate, predictions_of_fresh, predictions_of_stored
 from cnnkit.errors import DataError, ModelFileError
 from cnnkit.run_dir import RunDir
 
@@ -19,12 +18,12 @@ def run(answered_run) -> RunDir:
 
 
 @pytest.fixture
-def refused(monkeypatch) -> list[tuple[object, object, object]]:
-    """Refuse every evaluation; return the list of the model, the split and the folder of each."""
-    calls: list[tuple[object, object, object]] = []
+def refused(monkeypatch) -> list[tuple[object, object]]:
+    """Refuse every evaluation; return the list of the model and the split of each."""
+    calls: list[tuple[object, object]] = []
 
-    def refuse(model: object, *, split: object, out: object, progress: object) -> None:
-        calls.append((model, split, out))
+    def refuse(model: object, *, split: object, progress: object) -> None:
+        calls.append((model, split))
         raise DataError("evaluation refused")
 
     monkeypatch.setattr(stored_evaluation, "evaluate", refuse)
@@ -73,7 +72,7 @@ def test_an_evaluation_without_its_columns_or_metrics_is_made_again(run, refused
         (folder / "predictions.csv").write_text(content)
     with pytest.raises(DataError, match="evaluation refused"):
         load_or_evaluate(run, "test")
-    assert refused == [(run.path, "test", None)]
+    assert refused == [(run.path, "test")]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +97,23 @@ def test_another_file_of_the_run_is_evaluated_into_a_folder_apart(run, refused):
     exported.write_text("exported")
     with pytest.raises(DataError, match="evaluation refused"):
         load_or_evaluate(run, model=exported)
-    assert refused == [(exported, None, run.path / "eval/test-model.onnx")]
+    assert refused == [(exported, None)]
     assert load_or_evaluate(run, model=run.best).folder == run.path / "eval/test"
-    assert separate_folder(run, Path("runs/001-a/best.safetensors"), "val") is None
-    assert separate_folder(run, exported, "val") == run.path / "eval/val-model.onnx"
+
+
+@pytest.mark.parametrize("change", ["of some classes", "of other data", "of more images"])
+def test_an_evaluation_that_is_not_of_the_whole_split_is_made_again(run, refused, change):
+    folder = run.path / "eval/test"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    if change == "of some classes":
+        metrics["images"] = {"classes": ["ants"]}
+    elif change == "of other data":
+        metrics["images"] = {"source": "photos", "sha256": "0" * 64, "classes": []}
+    else:
+        (folder / "predictions.csv").write_text((folder / "predictions.csv").read_text() + "ants/other.jpg,ants,ants,0.9,0.1\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(DataError, match="evaluation refused"):
+        load_or_evaluate(run)
 
 
 def test_a_fresh_evaluation_has_the_predictions_of_its_files(trained):
