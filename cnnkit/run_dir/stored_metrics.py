@@ -214,7 +214,8 @@ class StoredMetrics(Document):
     """The metrics of one model on the `n` images of one split.
 
     Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta`, `images` and `lookup`
-    are None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other images.
+    are None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other
+    images.
     """
 
     split: Text
