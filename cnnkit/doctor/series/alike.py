@@ -12,6 +12,7 @@ Indices = NDArray[np.int64]
 Vectors = NDArray[np.floating]
 
 MAX_SAMPLES = 300  # images whose series is compared with other images: the share of wins is then known to within 0.05
+LOOK_INTERVAL = 50  # images after which a comparison that cannot be won any more ends
 MIN_SAMPLES = 20  # fewer images are no evidence
 MAX_MEMBERS = 8  # of a series, the most that one image is compared with
 NUM_DRAWS = 8  # of other images, for each image
@@ -69,12 +70,22 @@ def compare(vectors: Vectors, labels: Indices, series: Indices, *, across: bool)
         best = (vectors[[member for member, _ in pairs]] @ vectors[row]).max()
         rivals = (vectors[np.stack([drawn for _, drawn in pairs])] @ vectors[row]).max(axis=0)
         wins.append(float(np.mean((best > rivals) + 0.5 * (best == rivals))))
-        if len(wins) == MAX_SAMPLES:
+        if len(wins) == MAX_SAMPLES or (len(wins) % LOOK_INTERVAL == 0 and _high(wins) < MIN_WINS):
             break
     if not wins:
         return NO_WINS
     value = float(np.mean(wins))
-    return Wins(value, value - _STANDARD_ERRORS * float(np.std(wins)) / math.sqrt(len(wins)), len(wins))
+    return Wins(value, value - _margin(wins), len(wins))
+
+
+def _margin(wins: list[float]) -> float:
+    """Return the half-width of the 95 % interval of a mean."""
+    return _STANDARD_ERRORS * float(np.std(wins)) / math.sqrt(len(wins))
+
+
+def _high(wins: list[float]) -> float:
+    """Return the higher end of the interval of the mean of `wins`."""
+    return float(np.mean(wins)) + _margin(wins)
 
 
 def _others(rows: Indices, series: Indices, own: int, random: np.random.Generator) -> Indices:

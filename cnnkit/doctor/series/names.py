@@ -18,11 +18,11 @@ from cnnkit.data.split.duplicates import link_equal
 MIN_SHAPE_IMAGES = 30  # of names of one shape: fewer give no evidence
 MIN_SHAPE_SHARE = 0.02  # of all images, so that a data set has at most a handful of rules
 MAX_DROPPED_DIGITS = 3  # at the end of a number: series of 10, 100 and 1,000 consecutive numbers
-MAX_FIELDS = 8  # of a name; a name with more fields is a hash or a list of attributes
+MAX_FIELDS = 6  # of a name; a name with more fields is a hash or a list of attributes
 # Endings of copies and of augmented versions of an image: "cat copy 10", "cat (2)", "cat_aug_3", "cat_jpg.rf.0a1b".
 _VERSION = (
     r"(?:[ _-]*\(\d+\)|[ _.-]+(?:[Cc]opy|[Aa]ug(?:mented)?|[Ff]lip(?:ped)?|[Hh]flip|[Vv]flip|[Rr]ot(?:ated)?|[Mm]irror(?:ed)?"
-    r"|[Cc]rop(?:ped)?|[Nn]oise|[Bb]lur(?:red)?)[ _-]*\d*|_(?:jpe?g|png)\.rf\.[0-9a-zA-Z]+)"
+    r"|[Cc]rop(?:ped)?|[Nn]oise|[Bb]lur(?:red)?)(?:[ _-]?\d+)?|_(?:jpe?g|png)\.rf\.[0-9a-zA-Z]+)"
 )
 _VERSIONS = re.compile(rf"^(.*?[^/]){_VERSION}+\.\w+$")
 _PIECE = re.compile(r"[\W_]+|[^\W_]+")

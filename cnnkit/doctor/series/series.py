@@ -20,6 +20,7 @@ from cnnkit.doctor.wording import number, percent, verb
 MIN_CLASS_SERIES = 3  # one each for train, val and test; fewer cannot be split
 MIN_COVERAGE = 0.2  # of the images of a rule that must stand in a series of at least two
 WINS_TOLERANCE = 0.03  # of rules that hold about equally, the one with the longest series keeps the most together
+MAX_JUDGED_ROWS = 20_000  # the first images, whose names and similarity decide for all; more would take seconds
 BATCH_ROWS = 4096  # thumbnails that are described at a time: 13 MB of floats
 MAX_BURST_SECONDS = 3.0  # between two pictures of a burst
 
@@ -83,15 +84,16 @@ def find_series(
     """
     if not len(paths):
         return None
-    vectors = np.concatenate([describe(thumbnails[top : top + BATCH_ROWS]) for top in range(0, len(paths), BATCH_ROWS)])
-    held = _distinct([best for rules in rules_of(paths, split_folders) if (best := _best(rules, labels, vectors))], len(paths))
+    judged = min(len(paths), MAX_JUDGED_ROWS)
+    vectors = np.concatenate([describe(thumbnails[top : min(top + BATCH_ROWS, judged)]) for top in range(0, judged, BATCH_ROWS)])
+    held = _distinct([best for rules in rules_of(paths[:judged], split_folders) if (best := _best(rules, labels, vectors))], judged)
     if held:
         pattern = group_by([one.rule for one in held], split_folders)
         expression = re.compile(pattern)
         names = [found[1] if (found := expression.search(path)) else path for path in paths]
         return Series(_numbered(names), pattern, max(held, key=lambda one: len(one.rule.rows)).wins)
     bursts = _bursts(taken, labels)
-    wins = _evidence(bursts, np.arange(len(paths)), labels, vectors)
+    wins = _evidence(bursts[:judged], np.arange(judged), labels, vectors)
     return Series(bursts, "", wins) if wins.certain else None
 
 

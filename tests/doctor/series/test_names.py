@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 
+import numpy as np
 import pytest
 
 from cnnkit.data.source import Record
@@ -82,3 +84,11 @@ def test_hashes_and_indices_of_arrays_have_no_rule() -> None:
 
 
 HASHES = [f"c/{number * 2654435761 % 2**32:08x}f{number}a.jpg" for number in range(100)]
+
+
+@pytest.mark.parametrize("name", ["copy  " * 40, "_" * 240, "a (1) " * 40, " (1)" * 60, "_aug_ " * 40, "7_" * 100])
+def test_hostile_names_take_no_time(name) -> None:
+    paths = [f"c/{name}{number}x.jpg" for number in range(40)]
+    begin = time.process_time()
+    grouped(every(paths)[:1] or [Rule(np.arange(0), np.arange(0), "", "x")], paths)
+    assert time.process_time() - begin < 5
