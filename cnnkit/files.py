@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cnnkit.errors import CnnkitError, ConfigError
 
+_ESCAPE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -84,11 +85,18 @@ def class_columns(classes: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as a complete UTF-8 file; file names that are not valid UTF-8 keep their bytes.
+    """Write `text` as a complete UTF-8 file; raise `CnnkitError` if it cannot be written."""
+    write_bytes(path, utf8(text))
 
-    Raises `CnnkitError` if the file cannot be written.
-    """
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+def utf8(text: str) -> bytes:
+    r"""Return `text` in UTF-8; an invalid byte of a file name becomes an escape such as ``\udcff``, as in JSON."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def restored(text: str) -> str:
+    """Return `text` with the invalid bytes that `utf8` escaped, as a name that `open` accepts (PEP 383)."""
+    return _ESCAPE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text) if "\\udc" in text else text
 
 
 def write_bytes(path: Path, content: bytes) -> None:

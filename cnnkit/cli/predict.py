@@ -12,7 +12,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, ModelOption
 from cnnkit.errors import ConfigError, MissingExtraError
-from cnnkit.files import check_writable, whole_file, write_csv, write_json
+from cnnkit.files import check_writable, utf8, whole_file, write_csv, write_json
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.predict import Prediction
@@ -124,7 +124,7 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _text(value: Any) -> Any:
     r"""Return a text of parquet, which is UTF-8: an invalid byte of a file name becomes an escape such as ``\udcff``."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return utf8(value).decode() if isinstance(value, str) else value
 
 
 def _cell(value: object) -> object:

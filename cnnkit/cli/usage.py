@@ -11,6 +11,7 @@ from typing import Any
 from cnnkit.run_dir import RunDir, find_run
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
+DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
 # The commands by the names that other tools give them.
 SYNONYMS = {
     **dict.fromkeys(("test", "validate", "val", "score"), "eval"),
@@ -45,9 +46,20 @@ def offered_command(error: Any, arguments: Sequence[str]) -> str | None:
         example = EXAMPLES.get(str(getattr(error.param, "metavar", "")))
         return f"{context.command_path} {example}" if example else None
     unknown = re.match(r"No such command '(.+?)'\.", error.format_message())
-    if unknown and unknown[1] in SYNONYMS:
-        return shlex.join(["cnnkit", *_replace_last(arguments, unknown[1], [SYNONYMS[unknown[1]]])])
-    return None
+    if not unknown or unknown[1] not in arguments:
+        return None
+    meant = [SYNONYMS[unknown[1]]] if unknown[1] in SYNONYMS else _command_for(unknown[1])
+    return shlex.join(["cnnkit", *_replace_last(arguments, unknown[1], meant)]) if meant else None
+
+
+def _command_for(word: str) -> list[str]:
+    """Return the command that takes the file, folder or run `word`, which stands where a command should; nothing for other words."""
+    path = Path(word)
+    if RunDir(find_run(word)).is_run or (path.is_file() and word.lower().endswith(MODEL_SUFFIXES)):
+        return ["info", word]
+    if path.is_dir() or (path.is_file() and word.lower().endswith(DATA_SUFFIXES)):
+        return ["train", "--data", word]
+    return ["predict", word] if path.is_file() else []
 
 
 def _with_flag(extra: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:

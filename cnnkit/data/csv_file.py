@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cnnkit.errors import DataError
+from cnnkit.files import restored
 
 DELIMITERS = ",;\t"  # spreadsheets write semicolons where the comma is the decimal sign
 NO_COLUMN = -1  # the index of a missing column
@@ -20,9 +21,10 @@ _SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8 (PEP 383)
 
 
 class CsvFile:
-    """The open CSV `file`: UTF-8 with or without a byte order mark; commas, semicolons or tabs; any line ends.
+    r"""The open CSV `file`: UTF-8 with or without a byte order mark; commas, semicolons or tabs; any line ends.
 
-    `name` begins every error. `header` is the first line as it is written, `columns` its names in lower case without spaces around.
+    An escape such as ``\udcff``, which `cnnkit.files.utf8` writes, is a byte that is not UTF-8. `name` begins every error. `header` is
+    the first line as it is written, `columns` its names in lower case without spaces around.
     """
 
     def __init__(self, file: TextIO, path: Path, name: str) -> None:
@@ -35,7 +37,7 @@ class CsvFile:
             raise DataError(f"{name}: not a CSV in UTF-8 (UTF-16, perhaps); save it as 'CSV UTF-8'")
         self._delimiter = given[1] if given else max(DELIMITERS, key=first.count)
         self._lines_above = 1 if given else 0
-        self._reader = csv.reader(chain([first], file), delimiter=self._delimiter)
+        self._reader = csv.reader(map(restored, chain([first], file)), delimiter=self._delimiter)
         self.header: list[str] = next(self._reader, [])
         self.columns = [column.strip().lower() for column in self.header]
 

@@ -179,9 +179,21 @@ def with_canvases(dataset: Dataset, geometry: Preprocessing) -> Dataset | None:
     return store and dataset.stored_in(store)
 
 
+def check_class_text(source: Source, classes: Sequence[str]) -> None:
+    """Raise `DataError` for a class whose name is not UTF-8, because model files hold names as text."""
+    for name in classes:
+        stored = name.encode("utf-8", "surrogateescape")
+        if stored.decode("utf-8", "replace") != name:
+            raise DataError(
+                f"{source.name}: the class {stored!r} has a name that is not UTF-8; in Windows-1252 it is "
+                f"{stored.decode('cp1252', 'replace')!r}; rename its folder, or leave it out with --classes"
+            )
+
+
 def _select_records(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
     """Return the records and classes that `config` selects; the records have groups."""
     records, classes = select_classes(source, config.classes)
+    check_class_text(source, classes)
     records = assign_groups(records, config.group_by)
     _check_split_flag(records, config)
     return records, classes

@@ -5,7 +5,6 @@ The header holds one JSON document under the key ``cnnkit``. The file contains n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cnnkit.errors import DataError, ModelFileError
+from cnnkit.errors import ModelFileError
 from cnnkit.files import whole_file
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
@@ -52,14 +51,6 @@ class Model:
     module: nn.Module
     header: ModelHeader
     path: Path
-
-
-def check_class_names(classes: Sequence[str]) -> None:
-    """Raise `DataError` for a name that is not valid text, because model files and exported files hold names as text."""
-    for name in classes:
-        stored = name.encode("utf-8", "surrogateescape")
-        if stored.decode("utf-8", "replace") != name:
-            raise DataError(f"class {stored!r}: its name is not valid UTF-8 text; rename the folder")
 
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnkit.errors import ModelFileError
-from cnnkit.files import check_writable, fingerprint, write_json
+from cnnkit.files import check_writable, fingerprint, restored, write_json
 from cnnkit.run_dir.document import read_document
 from cnnkit.run_dir.history import HistoryRow, append_history, read_history, write_history
 from cnnkit.run_dir.record import RunRecord, SplitCounts, Status
@@ -187,7 +187,7 @@ class RunDir:
         """
         try:
             with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                reader = csv.DictReader(file)
+                reader = csv.DictReader(map(restored, file))
                 rows, columns = list(reader), list(reader.fieldnames or ())
         except (OSError, csv.Error) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error

@@ -58,6 +58,16 @@ def test_a_run_is_told_from_images_by_its_files(cli, trained):
     assert typed(cli("eval", trained.data)) == f"cnnkit eval --data {trained.data}"
 
 
+def test_a_path_in_the_place_of_a_command_offers_the_command_that_takes_it(cli, trained):
+    for name in ("photo.jpg", "table.csv", "model.onnx"):
+        Path(name).touch()
+    assert typed(cli(trained.data)) == f"cnnkit train --data {trained.data}"
+    assert typed(cli("table.csv", "--epochs", "1")) == "cnnkit train --data table.csv --epochs 1"
+    assert typed(cli("photo.jpg")) == "cnnkit predict photo.jpg"
+    assert typed(cli("model.onnx")) == "cnnkit info model.onnx"
+    assert typed(cli(trained.run.name)) == f"cnnkit info {trained.run.name}"
+
+
 def test_an_error_without_a_command_offers_nothing():
     assert offered_command(Exception("no context"), ["train"]) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.data.dataset import select_classes, typical_side
+from cnnkit.data.dataset import check_class_text, select_classes, typical_side
 from cnnkit.data.source import Record, open_source
 from cnnkit.data.sources.digits import DigitsSource
 from cnnkit.errors import DataError
@@ -83,3 +83,12 @@ def test_the_typical_side_reads_at_most_200_images(number: int, monkeypatch: pyt
     monkeypatch.setattr(source, "read", lambda record: looked.append(record) or np.zeros((8, 8, 3), np.uint8))
     assert typical_side(source, source.records[:number]) == 8
     assert min(number, 100) <= len(looked) <= 200
+
+
+def test_a_class_whose_name_is_not_utf_8_is_refused_with_a_name_for_it() -> None:
+    source = open_source("digits")
+    check_class_text(source, ["caf\u00e9", "\u732b"])
+    with pytest.raises(
+        DataError, match=r"^digits: the class b'caf\\xe9' has a name that is not UTF-8; .* 'café'; rename its folder, or leave"
+    ):
+        check_class_text(source, ["caf\udce9"])

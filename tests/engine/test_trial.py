@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnkit.engine.trial import MAX_ERROR_LENGTH, forward_failure
+from cnnkit.engine.trial import MAX_ERROR_LENGTH, forward_failure, learning_failure
 
 
 def network(*, classes: int = 3) -> nn.Sequential:
@@ -83,3 +83,30 @@ def test_neither_the_network_nor_any_random_state_changes() -> None:
     assert np.array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002 # pyright: ignore[reportArgumentType]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training
+
+
+class OtherInEval(nn.Linear):
+    """A layer that forgets its batch in eval mode."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as in torch)
+        return super().forward(input)[0 if not self.training else slice(None)]
+
+
+def test_learning_takes_gradients_and_logits_in_eval_mode() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    assert learning_failure(network(), images, 3) == ""
+    detached = Answering(lambda images: torch.zeros(len(images), 3))
+    assert learning_failure(detached, images, 3).startswith("RuntimeError: element 0 of tensors does not require grad")
+    forgetful = nn.Sequential(nn.Flatten(), OtherInEval(192, 3))
+    assert forward_failure(forgetful, images, 3) == ""
+    assert learning_failure(forgetful, images, 3).startswith(
+        "in eval mode it returns float32 of shape (3,); expected logits of shape (2, 3)"
+    )
+
+
+def test_a_trial_leaves_no_gradient_behind() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    before = torch.get_rng_state()
+    learning_failure(model, torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), 3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), before)

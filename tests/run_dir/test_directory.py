@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
-from cnnkit.files import check_writable, fingerprint, write_csv, write_json, write_text
+from cnnkit.files import check_writable, fingerprint, restored, write_csv, write_json, write_text
 from cnnkit.run_dir import RunDir, RunRecord, StoredMetrics, create, directory, find_run, newest, runs_folder, runs_in, write_metrics
 
 Finish = Callable[..., RunDir]
@@ -355,10 +355,11 @@ def test_csv_lines_end_as_in_rfc_4180(tmp_path: Path) -> None:
     assert (tmp_path / "x.csv").read_bytes() == b'a\r\n"line\nbreak"\r\n'
 
 
-def test_file_names_that_are_not_utf_8_keep_their_bytes(tmp_path: Path) -> None:
+def test_every_file_is_utf_8_and_names_that_are_not_are_read_back(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     write_csv(tmp_path / "x.csv", ["path"], [{"path": name}])
-    assert b"caf\xe9.jpg" in (tmp_path / "x.csv").read_bytes()
+    assert (tmp_path / "x.csv").read_text("utf-8") == "path\ncaf\\udce9.jpg\n"
+    assert restored((tmp_path / "x.csv").read_text("utf-8")) == f"path\n{name}\n"
     write_json(tmp_path / "x.json", {"path": name})
     assert json.loads((tmp_path / "x.json").read_bytes().decode("utf-8", "surrogateescape")) == {"path": name}
 

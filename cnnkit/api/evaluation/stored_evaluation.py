@@ -12,7 +12,7 @@ from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
-from cnnkit.files import fingerprint
+from cnnkit.files import fingerprint, restored
 from cnnkit.run_dir import RunDir, StoredMetrics
 
 _REMEDY = "evaluate the model again: cnnkit eval --model RUN"
@@ -72,7 +72,7 @@ def _read_rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:
     """Return the rows of predictions.csv, or no rows if a column is missing; raises `ModelFileError`, which names the damaged row."""
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
-            reader = csv.DictReader(opened)
+            reader = csv.DictReader(map(restored, opened))
             found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
     except (OSError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.dataset import check_splits, large_classes, load_dataset, select_classes
+from cnnkit.data.dataset import check_class_text, check_splits, large_classes, load_dataset, select_classes
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
@@ -63,6 +63,7 @@ def divide(
 def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the samples, classes and notes of a split by the hashes of paths instead of contents."""
     records, classes = select_classes(source, config.classes)
+    check_class_text(source, classes)
     records = assign_groups(records, config.group_by)
     paths = [record.path for record in records]
     pins, pin_notes = read_pins(config.split_file, records, [""] * len(records)) if config.split_file else (None, ())

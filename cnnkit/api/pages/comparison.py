@@ -17,7 +17,7 @@ from cnnkit.api.inference.target import find_target
 from cnnkit.api.pages.run import PICTURE_SIZE
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CnnkitError, ConfigError
-from cnnkit.files import write_text
+from cnnkit.files import utf8, write_text
 from cnnkit.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def report_comparison(
         names=names,
         split=comparison.split,
         pictures=html.count("<img "),
-        bytes=len(html.encode("utf-8", "surrogateescape")),
+        bytes=len(utf8(html)),
         seconds=time.perf_counter() - started,
         notes=(*comparison.notes, *notes),
     )

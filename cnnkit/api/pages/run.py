@@ -20,7 +20,7 @@ from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CnnkitError, DataError, ModelFileError
 from cnnkit.explain.gradcam import GradCam
-from cnnkit.files import fingerprint, write_text
+from cnnkit.files import fingerprint, utf8, write_text
 from cnnkit.model.file import Model, load_model
 from cnnkit.run_dir import RunDir, RunRecord
 
@@ -133,7 +133,7 @@ def report(
         pictures=html.count("<img "),
         heat_maps=len(shown.heat),
         findings=len(shown.health.findings) if shown.health else None,
-        bytes=len(html.encode("utf-8", "surrogateescape")),
+        bytes=len(utf8(html)),
         seconds=time.perf_counter() - started,
         evaluation_seconds=evaluation_seconds if found and found.fresh else 0.0,
         notes=notes,

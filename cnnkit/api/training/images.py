@@ -16,7 +16,6 @@ from cnnkit.data.store.stream import Canvases
 from cnnkit.doctor.scan_notes import scan_notes
 from cnnkit.engine.runtime import keep_freed_memory
 from cnnkit.errors import DataError
-from cnnkit.model.file import check_class_names
 from cnnkit.model.preprocessing import Preprocessing
 
 
@@ -70,7 +69,6 @@ def load_images(
     known = dataset and with_canvases(dataset, preprocessing)
     dataset = known or load_dataset(source, config.data, preprocessing, config.run.seed, progress)
     keep_freed_memory()  # after the scan, whose memory goes back to the system
-    check_class_names(dataset.classes)
     augmentation, flip_note = resolve_augmentation(config.augment, dataset.classes)
     scanned = scan_notes(source, dataset, config.data.classes)
     notes = tuple(note for note in (*dataset.notes, *scanned, size_note, flip_note) if note)

@@ -11,7 +11,7 @@ import torch
 
 from cnnkit.architecture import Architecture, option_name, options, parse_options
 from cnnkit.engine.random_state import own_random_state
-from cnnkit.engine.trial import forward_failure
+from cnnkit.engine.trial import forward_failure, learning_failure
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
@@ -189,6 +189,9 @@ def check_batch(
     if not failure and batch.smallest < len(images):
         failure = forward_failure(network.module, images[: batch.smallest], classes)
     if not failure:
+        failure = learning_failure(network.module, pair, classes)
+        if failure:
+            raise ConfigError(f"--arch {name} of {blueprint.entry.origin} cannot learn ({failure}); choose another: cnnkit archs")
         return
     if batch.smallest == 1 and not forward_failure(network.module, pair, classes):
         _refuse_batch_of_one(config, name, batch, failure)

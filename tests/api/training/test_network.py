@@ -284,6 +284,22 @@ def test_a_third_party_network_with_other_outputs_is_refused_with_its_package(im
     )
 
 
+def test_a_third_party_network_without_gradients_is_refused_with_its_package(image_folder, dry_job, installed):
+    class Frozen(nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3))
+
+    def frozen(num_classes: int, in_channels: int) -> nn.Module:
+        assert num_classes == in_channels
+        return Frozen()
+
+    installed(frozen, "frozen")
+    with pytest.raises(
+        ConfigError, match=r"--arch frozen of cnnkit-frozen 0\.3 cannot learn \(RuntimeError: element 0 of tensors does not"
+    ):
+        dry_job(image_folder(images=8), arch="frozen", set=())
+
+
 @pytest.mark.parametrize(
     ("images", "batch_size", "message"),
     [

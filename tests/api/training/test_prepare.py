@@ -81,7 +81,8 @@ def test_the_trial_changes_no_number_of_the_training(image_folder, small_config,
         states.append(torch.get_rng_state())
         rows.append([(row.train_loss, row.val_loss) for row in job.epochs()])
         weights.append(job.model.state_dict())
-        monkeypatch.setattr("cnnkit.api.training.network.forward_failure", lambda *_: "")  # the second training has no trial
+        for trial in ("forward_failure", "learning_failure"):  # the second training has no trial
+            monkeypatch.setattr(f"cnnkit.api.training.network.{trial}", lambda *_: "")
     assert torch.equal(*states)
     assert rows[0] == rows[1]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
