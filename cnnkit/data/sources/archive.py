@@ -24,6 +24,11 @@ class Members(Protocol):
         ...
 
     @property
+    def folders(self) -> Sequence[str]:
+        """The names of the folders that are members of their own, as stored."""
+        ...
+
+    @property
     def left_out(self) -> Mapping[str, int]:
         """The number of members that are no regular files, by reason."""
         ...
@@ -64,7 +69,8 @@ class ArchiveSource:
                 self._index[plain] = index  # unpacking would also keep the last file of a name
         written = own_folders(self._index)
         wrapper = wrapping_folder(name for name in self._index if not own_folder(name, written))
-        layout = read_layout((_inside(name, wrapper, written) for name in self._index), self.name)
+        empty = (f"{plain[len(wrapper) :]}/" for name in self._members.folders if (plain := plain_name(name)) and _is_below(plain, wrapper))
+        layout = read_layout([*(_inside(name, wrapper, written) for name in self._index), *empty], self.name)
         layout.check(self.name)
         self.records = tuple(record._replace(path=wrapper + record.path) for record in layout.records)
         self.empty_classes = layout.empty_classes
@@ -89,6 +95,11 @@ def plain_name(name: str) -> str | None:
     parts = [part for part in name.split("/") if part not in {"", "."}]
     absolute = name.startswith("/") or name[1:3] == ":/"
     return None if absolute or ".." in parts or not parts else "/".join(parts)
+
+
+def _is_below(folder: str, wrapper: str) -> bool:
+    """Return True if `folder` lies inside `wrapper` and is no litter."""
+    return folder.startswith(wrapper) and not any(map(is_litter, folder.split("/")))
 
 
 def _inside(name: str, wrapper: str, written: frozenset[str]) -> str:

@@ -51,11 +51,11 @@ class TarMembers:
             packed.seek(0)
             if unpack is None:
                 self._spans = file
-                self._members, self.left_out = _list(packed, path)
+                self._members, self.folders, self.left_out = _list(packed, path)
             else:
                 plain = _unpacked(unpack(packed), path, file.size)
                 self._spans = OpenSpans(plain)
-                self._members, self.left_out = _list(plain, path)
+                self._members, self.folders, self.left_out = _list(plain, path)
                 self.notes = (f"every command unpacks {path.name} again; a .zip or an uncompressed .tar starts sooner",)
         self.names: Sequence[str] = [member.name for member in self._members]
 
@@ -73,8 +73,10 @@ class TarMembers:
         return f"{member.start}:{member.size}:{member.mtime}:{self._stamp}"
 
 
-def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
+def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], list[str], Counter[str]]:
+    """Return the files, the names of folders, and the number of other members by reason."""
     members: list[_Member] = []
+    folders: list[str] = []
     left_out: Counter[str] = Counter()
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
@@ -83,15 +85,17 @@ def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], Counter[str]]:
                     raise tarfile.ReadError(f"{info.name!r} has a size below zero")
                 if info.isreg() and not info.issparse():
                     members.append(_Member(info.name, info.offset_data, info.size, info.mtime))
+                elif info.isdir():
+                    folders.append(info.name)
                 else:
-                    left_out["that are links, devices or sparse"] += not info.isdir()
+                    left_out["that are links, devices or sparse"] += 1
             file.seek(archive.offset)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _damaged(path, str(error)) from None
     if any(file.read(_BLOCK_BYTES)):  # tarfile takes a damaged header for the end
         last = f"after {members[-1].name!r}" if members else "at its beginning"
         raise _damaged(path, f"a header is damaged {last}")
-    return members, left_out
+    return members, folders, left_out
 
 
 def _unpacker(magic: bytes, path: Path) -> Callable[[BinaryIO], IO[bytes]] | None:

@@ -39,6 +39,7 @@ class ZipMembers:
         links = [info for info in members if _special(info)]
         self._members = [info for info in members if not info.is_dir() and not _special(info)]
         self.names = [_name(info) for info in self._members]
+        self.folders = [_name(info) for info in members if info.is_dir()]
         self.left_out = Counter({"that are links or devices": len(links)})
         self.notes: tuple[str, ...] = ()
         for info in self._members:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnkit.data.image import UndecodableError
-from cnnkit.data.source import Record, open_source
+from cnnkit.data.source import Record, empty_classes, open_source
 from cnnkit.data.sources import bounds, tarred
 from cnnkit.data.sources.archive import ArchiveSource, plain_name, wrapping_folder
 from cnnkit.errors import DataError
@@ -383,3 +384,17 @@ def test_runs_beside_the_folder_of_images_are_no_folder_around_them(make: Make) 
     source = ArchiveSource(make({**{f"images/{name}": content for name, content in FILES.items()}, **own}))
     assert {record.label for record in source.records} == {"ants", "bees"}
     assert "the folder 'images' around the class folders does not count as a class" in source.notes
+
+
+@pytest.mark.parametrize("name", ["d.zip", "d.tar"])
+@pytest.mark.parametrize("wrapper", ["", "data/"])
+def test_an_empty_class_folder_in_an_archive_is_known(tmp_path: Path, name: str, wrapper: str) -> None:
+    for folder in ("ants", "bees", "birds", ".hidden"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for folder in ("ants", "bees"):
+        (tmp_path / "data" / folder / "1.jpg").write_bytes(b"picture")
+    root, base = (tmp_path, "data") if wrapper else (tmp_path / "data", ".")
+    shutil.make_archive(str(tmp_path / "d"), name[2:], root, base)
+    source = ArchiveSource(tmp_path / name)
+    assert paths(source) == [f"{wrapper}ants/1.jpg", f"{wrapper}bees/1.jpg"]
+    assert empty_classes(source) == {"birds": 0}
