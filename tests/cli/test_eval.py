@@ -123,7 +123,7 @@ def test_unreadable_images_are_named_and_left_out(cli, trained, image_folder):
 
 def test_the_training_data_typed_again_give_the_figures_of_test(cli, trained):
     plain, again = cli("eval", "--json"), cli("eval", "--data", trained.data, "--json")
-    assert "so its test split is evaluated: 9 of 60 images; the model was trained on 42 others" in " ".join(again.err.split())
+    assert "so its test split is evaluated: 9 of 61 images; the model was trained on 42 others" in " ".join(again.err.split())
     assert again.json().pop("lookup")["exact"] == {"train": 42, "val": 9, "test": 9}
     kept = again.json()
     del kept["lookup"]
@@ -176,7 +176,7 @@ def test_an_evaluation_of_the_moved_data_counts_as_that_of_the_run(cli, trained)
     assert "not at their recorded location" in note
     assert "to evaluate: cnnkit eval --model runs/001-custom-cnn --data FOLDER" in note
     evaluated = cli("eval", "--model", "runs/001-custom-cnn", "--data", moved, "--json")
-    assert "so its test split is evaluated: 9 of 60 images" in " ".join(evaluated.err.split())
+    assert "so its test split is evaluated: 9 of 61 images" in " ".join(evaluated.err.split())
     assert [path.name for path in (trained.run / "eval").iterdir() if path.is_dir()] == ["test"]
     (row,) = cli("runs", "--json").json()["runs"]
     assert row["test_accuracy"] == evaluated.json()["accuracy"]

@@ -12,7 +12,7 @@ from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunIm
 from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, run_samples, samples_of
 from cnnkit.api.inference.target import Target
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
-from cnnkit.data.store.scan import Progress, Scan, scan
+from cnnkit.data.store.scan import Progress, find_contents, scan
 from cnnkit.errors import ConfigError, DataError, ModelFileError
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -66,7 +66,8 @@ def measured_images(
         samples = samples_of(source, split, classifier.classes, only)
         stamps = [(record.path, record.label, source.stamp(record)) for record in samples.records]
         return MeasuredImages(samples, Images(samples.split, tuple(only), data, fingerprint(stamps)), None, (unknown,))
-    return _read(target.run, run, source, split, classifier, only, progress).measured(include_trained=include_trained)
+    found = _read(target.run, run, source, split, classifier.classes, only, progress)
+    return found.measured(classifier, include_trained=include_trained, progress=progress)
 
 
 def images_of(target: Target) -> tuple[RunImages | None, str]:
@@ -84,7 +85,7 @@ def images_of(target: Target) -> tuple[RunImages | None, str]:
 
 @dataclass(frozen=True)
 class _DataOfRun:
-    """Data that may hold images of the run in `folder`: the records `scope`, their scan, and the `equal` image of the run or None.
+    """Data that may hold images of the run in `folder`: the records `scope`, their contents, and the `equal` image of the run or None.
 
     `split` and `only` are the split and the classes that the user asked for, `classes` those of the model.
     """
@@ -96,18 +97,20 @@ class _DataOfRun:
     only: Sequence[str]
     classes: tuple[str, ...]
     scope: tuple[Record, ...]
-    found: Scan
+    contents: Sequence[str]
     equal: tuple[RunImage | None, ...]
 
-    def measured(self, *, include_trained: bool) -> MeasuredImages:
+    def measured(self, classifier: Classifier, *, include_trained: bool, progress: Progress | None) -> MeasuredImages:
         """Return the run's own split if the data hold it; else the data without the images that the model was trained on."""
         wanted = self.split or evaluated_split([{"split": image.split} for image in self.run.images])
         if not include_trained and self._are_own(wanted):
             return self._own_split(wanted)
         samples = samples_of(self.source, self.split, self.classes, self.only)
         row_of = {record.path: row for row, record in enumerate(self.scope)}
-        rows = [row_of[record.path] for record in samples.records if not self.found.facts[row_of[record.path]].error]
-        origins, by, notes = look_up(self.run, self.found, rows)
+        geometry = classifier.model.header.preprocessing if isinstance(classifier, TorchClassifier) else None
+        found = scan(self.source, self.scope, geometry, progress=progress)
+        rows = [row_of[record.path] for record in samples.records if not found.facts[row_of[record.path]].error]
+        origins, by, notes = look_up(self.run, found, rows)
         lookup = Lookup(self.run.name, len(rows), tuple(origins.values()), by, include_trained, notes)
         samples = Samples(self.source, samples.split, samples.records, self.scope, {})
         if not origins:
@@ -130,9 +133,8 @@ class _DataOfRun:
         """Tell whether the data are the images of the run: they hold nearly all of its `split`, and are half of the run at least."""
         own = {image.sha256 for image in self.equal if image and image.split == split}
         wanted = {image.sha256 for image in self.run.images if image.split == split}
-        readable = len(self.scope) - len(self.found.bad)
         known = sum(image is not None for image in self.equal)
-        return bool(own) and len(own) >= OWN_SHARE * len(wanted) and known >= MIN_OWN_DATA_SHARE * readable
+        return bool(own) and len(own) >= OWN_SHARE * len(wanted) and known >= MIN_OWN_DATA_SHARE * len(self.scope)
 
     def _own_split(self, split: str) -> MeasuredImages:
         """Return the `split` of the run, found in the data by content."""
@@ -147,33 +149,32 @@ class _DataOfRun:
                 f"--classes {','.join(self.only)}: {self.source.name} has no {split} images of these classes of {self.run.name}"
             )
         samples = Samples(self.source, split, records, self.scope, {}, by_split[TRAIN])
-        readable = len(self.scope) - len(self.found.bad)
         numbers = {name: len(by_split[name]) for name in SPLITS}
         others = [f"the model was trained on {numbers[TRAIN]:,} others"] if split != TRAIN else []
         missing = sum(image.split == split for image in self.run.images) - numbers[split]
         others += [f"{missing:,} images of the split are missing"] if missing > 0 else []
-        new = readable - sum(numbers.values())
-        others += [f"{new:,} are no images of the run, and are left out"] if new else []
+        new = len(self.scope) - sum(numbers.values())
+        others += [f"{new:,} {'is' if new == 1 else 'are'} not of the run, and left out"] if new else []
         note = (
             f"{self.source.name} holds the images of {self.run.name}, so its {split} split is evaluated: "
-            f"{len(records):,} of {readable:,} images; {'; '.join(others)}"
+            f"{len(records):,} of {len(self.scope):,} images; {'; '.join(others)}"
         ).removesuffix("; ")
         origins = tuple(Origin(image.split) for image in self.equal if image)
         recorded = {
             (one_form(image.path), image.label, image.sha256) for image in self.run.images if image.split == split and image.label in chosen
         }
-        is_recorded = recorded == {(one_form(path), label, content) for path, label, content in self._contents(samples)}
+        is_recorded = recorded == {(one_form(path), label, content) for path, label, content in self._described(samples)}
         identity = Images(split, tuple(self.only)) if is_recorded else self._identity(samples)
-        return MeasuredImages(samples, identity, self.folder, (note,), Lookup(self.run.name, readable, origins))
+        return MeasuredImages(samples, identity, self.folder, (note,), Lookup(self.run.name, len(self.scope), origins))
 
     def _identity(self, samples: Samples) -> Images:
-        return Images(samples.split, tuple(self.only), self.source.name, fingerprint(self._contents(samples)))
+        return Images(samples.split, tuple(self.only), self.source.name, fingerprint(self._described(samples)))
 
-    def _contents(self, samples: Samples) -> list[tuple[str, str, str]]:
+    def _described(self, samples: Samples) -> list[tuple[str, str, str]]:
         """Return path, label and SHA-256 of the samples."""
         chosen = {record.path for record in samples.records}
-        pairs = zip(self.scope, self.found.facts, strict=True)
-        return [(record.path, record.label, item.sha256) for record, item in pairs if record.path in chosen]
+        pairs = zip(self.scope, self.contents, strict=True)
+        return [(record.path, record.label, content) for record, content in pairs if record.path in chosen]
 
     def _nothing_left(self, lookup: Lookup) -> str:
         run = shlex.quote(str(self.folder.path))
@@ -198,26 +199,24 @@ def _read(
     run: RunImages,
     source: Source,
     split: str | None,
-    classifier: Classifier,
+    classes: tuple[str, ...],
     only: Sequence[str],
     progress: Progress | None,
 ) -> _DataOfRun:
-    """Scan the images of `source` that have classes of the model: those of `split`, else of test or val, else all."""
+    """Read the images of `source` that have `classes` of the model: those of `split`, else of test or val, else all."""
     present = {record.split for record in source.records}
     chosen = next((name for name in ([split] if split else [TEST, VAL]) if name in present), None)
-    known = set(classifier.classes)
-    records = labelled(source.records, classifier.classes)
+    known = set(classes)
+    records = labelled(source.records, classes)
     scope = tuple(record for record in records if record.label in known and (chosen is None or record.split == chosen))
-    geometry = classifier.model.header.preprocessing if isinstance(classifier, TorchClassifier) else None
-    found = scan(source, scope, geometry, progress=progress)
-    return _DataOfRun(folder, run, source, split, only, classifier.classes, scope, found, tuple(_equal_images(run, scope, found)))
+    contents = find_contents(source, scope, progress)
+    return _DataOfRun(folder, run, source, split, only, classes, scope, contents, tuple(_equal_images(run, scope, contents)))
 
 
-def _equal_images(run: RunImages, scope: Sequence[Record], found: Scan) -> list[RunImage | None]:
+def _equal_images(run: RunImages, scope: Sequence[Record], contents: Sequence[str]) -> list[RunImage | None]:
     """Return the image of the run with the content of each record; of several, that with the same path, or else one in train."""
     by_content = run.by_content()
     by_path = {(one_form(image.path), image.sha256): image for image in run.images}
     return [
-        None if item.error else by_path.get((one_form(record.path), item.sha256)) or by_content.get(item.sha256)
-        for record, item in zip(scope, found.facts, strict=True)
+        by_path.get((one_form(record.path), content)) or by_content.get(content) for record, content in zip(scope, contents, strict=True)
     ]

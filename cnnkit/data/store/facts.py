@@ -70,15 +70,22 @@ class Measured(NamedTuple):
     looks: NDArray[np.uint8]
 
 
+def content_hash(stored: StoredImage) -> str:
+    """Return the SHA-256 of the bytes of a file, or of the shape and the pixels of an image in memory, in hex."""
+    if isinstance(stored, bytes):
+        return hashlib.sha256(stored).hexdigest()
+    shape = np.array(stored.shape, np.int64).tobytes()  # else a row of 4 pixels would have the same hash as 2 x 2 pixels
+    return hashlib.sha256(shape + stored.tobytes()).hexdigest()
+
+
 def decode(stored: StoredImage) -> DecodedImage:
     """Decode the bytes of a file, or return the pixels of a source unchanged; raises `UndecodableError`."""
     if isinstance(stored, bytes):
         image, header = inspect_image(stored)
-        return DecodedImage(image, hashlib.sha256(stored).hexdigest(), len(stored), header)
+        return DecodedImage(image, content_hash(stored), len(stored), header)
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3 or 0 in stored.shape:  # noqa: PLR2004 (H, W, RGB)
         raise UndecodableError(f"pixels of shape {stored.shape} and type {stored.dtype}; expected uint8 RGB (H, W, 3)")
-    shape = np.array(stored.shape, np.int64).tobytes()  # else a row of 4 pixels would have the same hash as 2 x 2 pixels
-    return DecodedImage(stored, hashlib.sha256(shape + stored.tobytes()).hexdigest(), 0, Header())
+    return DecodedImage(stored, content_hash(stored), 0, Header())
 
 
 def measure(decoded: list[DecodedImage]) -> Measured:

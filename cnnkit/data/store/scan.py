@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.facts import Facts, content_hash
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
 from cnnkit.data.store.store import (
     ScanStore,
@@ -131,6 +133,27 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     if found is None or (geometry and kept is None):
         return None
     return Scan(found.facts, found.thumbnails, found.looks, kept, store.folder, reused=True)
+
+
+def find_contents(source: Source, records: Sequence[Record], progress: Progress | None = None) -> list[str]:
+    """Return the SHA-256 (hex) of every record, from the cache or by reading without decoding; empty if a record cannot be read."""
+
+    def content(record: Record) -> str:
+        try:
+            return content_hash(source.read(record))
+        except UndecodableError:
+            return ""
+
+    found = find_scan(source, records)
+    if found is not None:
+        return [item.sha256 for item in found.facts]
+    contents: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for each in threads.map(content, records):
+            contents.append(each)
+            if progress:
+                progress(len(contents), len(records))
+    return contents
 
 
 def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:

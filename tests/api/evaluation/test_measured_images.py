@@ -54,7 +54,7 @@ def test_without_data_the_split_of_the_run_is_measured(choose, trained):
 
 @pytest.mark.parametrize("change", ["typed again", "moved", "classes renamed on the way", "without some images"])
 def test_the_own_data_are_measured_on_the_test_split(choose, trained, change):
-    data, n, total = trained.data, 9, 60
+    data, n, total = trained.data, 9, 61
     if change != "typed again":
         data = Path(shutil.copytree(data, "moved"))
     if change == "classes renamed on the way":
@@ -63,7 +63,7 @@ def test_the_own_data_are_measured_on_the_test_split(choose, trained, change):
     if change == "without some images":
         for path in sorted(of_split(trained, "train"))[:10]:
             (data / path).unlink()
-        total = 50
+        total = 51
     found = choose(data)
     assert (found.samples.split, len(found.samples.records), found.run) == ("test", n, RunDir(trained.run))
     renamed = {path.replace("/photo-", "/") for path in paths(found)}
@@ -71,17 +71,19 @@ def test_the_own_data_are_measured_on_the_test_split(choose, trained, change):
     (note,) = found.notes
     assert note == (
         f"{data} holds the images of {NAME}, so its test split is evaluated: 9 of {total} images; "
-        f"the model was trained on {total - 18} others"
+        f"the model was trained on {total - 19} others; 1 is not of the run, and left out"
     )
     assert found.lookup is not None
-    assert [found.lookup.count(split) for split in ("train", "val", "test")] == [total - 18, 9, 9]
+    assert [found.lookup.count(split) for split in ("train", "val", "test")] == [total - 19, 9, 9]
 
 
 def test_the_split_of_the_own_data_may_be_chosen(choose, trained):
     assert paths(choose(trained.data, "val")) == of_split(trained, "val")
     train = choose(trained.data, "train")
     assert paths(train) == of_split(trained, "train")
-    assert train.notes == (f"{trained.data} holds the images of {NAME}, so its train split is evaluated: 42 of 60 images",)
+    assert train.notes == (
+        f"{trained.data} holds the images of {NAME}, so its train split is evaluated: 42 of 61 images; 1 is not of the run, and left out",
+    )
 
 
 def test_the_classes_of_the_own_data_may_be_restricted(choose, trained):
@@ -95,9 +97,7 @@ def test_new_images_in_the_own_data_are_counted(choose, trained, image_folder):
     data = Path(shutil.copytree(trained.data, "grown"))
     for image in image_folder(images=2, folder="more", seed=9).glob("*/*.jpg"):
         shutil.copy(image, data / image.parent.name / f"new-{image.name}")
-    assert (
-        choose(data).notes[0].endswith("9 of 66 images; the model was trained on 42 others; 6 are no images of the run, and are left out")
-    )
+    assert choose(data).notes[0].endswith("9 of 67 images; the model was trained on 42 others; 7 are not of the run, and left out")
     for image in image_folder(images=30, folder="many", seed=10).glob("*/*.jpg"):
         shutil.copy(image, data / image.parent.name / f"many-{image.name}")
     most_are_new = choose(data)

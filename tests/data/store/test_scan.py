@@ -25,7 +25,7 @@ from cnnkit.data.sources.digits import DigitsSource
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import scan as scanning
 from cnnkit.data.store import store as storing
-from cnnkit.data.store.scan import Scan, scan
+from cnnkit.data.store.scan import Scan, find_contents, scan
 from cnnkit.data.store.store import FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
 from cnnkit.data.store.stream import StreamedCanvases
 from cnnkit.errors import DataError
@@ -463,3 +463,20 @@ def test_an_unreadable_image_of_any_source_is_recorded(noise_source) -> None:
             raise UndecodableError("smudged")
 
     assert [item.error for item in look(noise_source(3, refuse)).facts] == ["", "smudged", ""]
+
+
+def test_contents_are_read_without_decoding_and_equal_those_of_the_scan(image_folder) -> None:
+    folder = image_folder(["ants", "bees"], images=2)
+    (folder / "ants/broken.jpg").write_bytes(b"no image")
+    source = FolderSource(folder)
+    seen: list[tuple[int, int]] = []
+    read = find_contents(source, source.records, lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 5) for number in range(1, 6)]
+    assert list(Path(os.environ["CNNKIT_CACHE"]).glob("stores/*")) == []
+    facts = scan(source, source.records).facts
+    assert [content for content, item in zip(read, facts, strict=True) if not item.error] == [
+        item.sha256 for item in facts if not item.error
+    ]
+    assert find_contents(source, source.records) == [item.sha256 for item in facts]
+    (folder / "bees/bees-000.jpg").unlink()
+    assert find_contents(source, source.records)[-2:] == ["", read[-1]]
