@@ -123,7 +123,7 @@ def test_a_model_file_without_a_run_is_compared_on_given_data(cli, trained, imag
     assert "001-custom-cnn: 1 of 16 images were used to train 001-custom-cnn: 1 is in its train split; they are left out" in notes
     assert notes.count("lies in no run directory, so it cannot be checked whether the model was trained on these images") == 1
     assert "compared on the 15 images common to all: 001-custom-cnn has 15, lone.safetensors has 16" in notes
-    (folder,) = (trained.run / "compare").glob("fresh-all-*/lone.safetensors")
+    (folder,) = (trained.run / "compare").glob("fresh-all-*/lone.safetensors-*")
     assert json.loads((folder / "compare.json").read_text()) == document
     included = cli("compare", trained.run, lone, "--data", fresh, "--include-trained", "--json").json()
     assert (included["n"], included["left_out"]) == (16, [])

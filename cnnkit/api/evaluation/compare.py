@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -298,7 +297,10 @@ def _folder(models: Sequence[_NamedModel], label: str, out: str | Path | None) -
         others = [model.name.replace("/", "-") for model in models if model is not first]
         joined = "+".join(others)
         if len(others) > _MAX_NAMES:
-            joined = f"{len(others)}-others-{hashlib.sha256(joined.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+            joined = f"{len(others)}-others-{short_hash(joined)}"
+        files = [model.target.path.resolve() for model in models]
+        if not all(file.is_relative_to(first.target.run.path.resolve().parent) for file in files):  # a name does not tell its folder
+            joined = f"{joined}-{short_hash(chr(0).join(map(str, files)))}"
         folder = first.target.run.path / "compare" / label / joined
     check_writable(folder)
     return folder

@@ -192,10 +192,19 @@ def test_runs_of_equal_names_are_told_apart_by_longer_paths(runs) -> None:
     shutil.copytree("runs", "elsewhere")
     found = cnnkit.compare(["runs/001-a", "elsewhere/001-a", "runs/002-b"])
     assert [each.name for each in found.contenders] == ["runs/001-a", "elsewhere/001-a", "002-b"]
-    assert found.folder == Path("runs/001-a/compare/test/elsewhere-001-a+002-b")
+    assert found.folder is not None
+    assert str(found.folder).startswith("runs/001-a/compare/test/elsewhere-001-a+002-b-")
     shutil.copytree("runs", "deep/elsewhere")
     found = cnnkit.compare(["elsewhere/001-a", "deep/elsewhere/001-a", Path("runs/001-a").resolve()])
     assert [each.name for each in found.contenders][1:] == ["deep/elsewhere/001-a", "runs/001-a"]
+
+
+def test_models_of_one_name_in_other_folders_have_comparisons_apart(runs) -> None:
+    for place in ("here", "there"):
+        shutil.copytree(runs[1], f"{place}/002-b")
+    folders = {cnnkit.compare([runs[0], other]).folder for other in (runs[1], "here/002-b", "there/002-b")}
+    assert len(folders) == 3
+    assert runs[0] / "compare/test/002-b" in folders
 
 
 def test_an_unwritable_folder_is_refused_before_any_evaluation(runs, refused) -> None:
