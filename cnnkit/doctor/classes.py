@@ -14,7 +14,7 @@ from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.wording import enumerated, number, percent, verb
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 
 IMBALANCE_NOTE_RATIO = 3.0  # of the largest to the smallest class; above it the large classes dominate the accuracy
 # Buda, Maki and Mazurowski 2018, "A systematic study of the class imbalance problem in convolutional neural networks", start at ratio

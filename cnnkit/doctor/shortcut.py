@@ -15,7 +15,8 @@ from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.folds import FOLDS, folds_of
 from cnnkit.doctor.wording import enumerated, percent, share
-from cnnkit.metrics.intervals import CONFIDENCE, wilson
+from cnnkit.metrics.intervals import CONFIDENCE
+from cnnkit.metrics.proportion import wilson
 
 Features = NDArray[np.float64]
 

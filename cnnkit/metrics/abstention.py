@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ConfigError, DataError
-from cnnkit.metrics.intervals import CONFIDENCE, Estimate, wilson
+from cnnkit.metrics.intervals import CONFIDENCE, Estimate
+from cnnkit.metrics.units import Units, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -70,22 +71,21 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold applied to `n` images: it accepts `accepted` images, and `errors` of their predictions are wrong."""
+    """A threshold applied to `n` images: it accepts `accepted` images, and `errors` of their predictions are wrong.
+
+    `risk` is the error rate among the accepted images with the interval of a proportion; NaN if the threshold accepts none.
+    """
 
     threshold: float
     n: int
     accepted: int
     errors: int
+    risk: Estimate
 
     @property
     def coverage(self) -> float:
         """Share of the images that the threshold accepts."""
         return self.accepted / self.n
-
-    @property
-    def risk(self) -> Estimate:
-        """Error rate among the accepted images, with Wilson's interval; NaN if the threshold accepts none."""
-        return wilson(self.errors, self.accepted)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a row of ``risk_coverage`` in metrics.json."""
@@ -111,18 +111,19 @@ def find_threshold(top: ArrayLike, wrong: ArrayLike, risk: float, *, split: str,
     return Shortfall(risk, ranking.n, best, _images_needed(ranking, risk, 1 - confidence))
 
 
-def risk_coverage(top: ArrayLike, wrong: ArrayLike, coverages: Sequence[float] = COVERAGES) -> tuple[OperatingPoint, ...]:
+def risk_coverage(
+    top: ArrayLike, wrong: ArrayLike, coverages: Sequence[float] = COVERAGES, units: Units | None = None
+) -> tuple[OperatingPoint, ...]:
     """Return the operating point of each of `coverages`, the surest images first; equally sure images stay together."""
-    ranking = _Ranking.of(top, wrong)
+    ranking = _Ranking.of(top, wrong, units)
     ranks = ranking.end_of_equals(np.array([math.ceil(coverage * ranking.n) for coverage in coverages]))
-    return tuple(OperatingPoint(float(ranking.top[rank - 1]), ranking.n, int(rank), int(ranking.errors[rank])) for rank in ranks)
+    return tuple(ranking.point(float(ranking.top[rank - 1]), int(rank)) for rank in ranks)
 
 
-def operating_point(top: ArrayLike, wrong: ArrayLike, threshold: float) -> OperatingPoint:
-    """Return the operating point of `threshold` on images with top probabilities `top` (N,)."""
-    ranking = _Ranking.of(top, wrong)
-    accepted = int((ranking.top >= threshold).sum())
-    return OperatingPoint(threshold, ranking.n, accepted, int(ranking.errors[accepted]))
+def operating_point(top: ArrayLike, wrong: ArrayLike, threshold: float, units: Units | None = None) -> OperatingPoint:
+    """Return the operating point of `threshold` on images with top probabilities `top` (N,); the interval of the risk counts `units`."""
+    ranking = _Ranking.of(top, wrong, units)
+    return ranking.point(threshold, int((ranking.top >= threshold).sum()))
 
 
 def risk_coverage_curve(top: ArrayLike, wrong: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -148,9 +149,10 @@ class _Ranking:
 
     top: NDArray[np.float64]
     errors: NDArray[np.int64]
+    units: Units
 
     @staticmethod
-    def of(top: ArrayLike, wrong: ArrayLike) -> _Ranking:
+    def of(top: ArrayLike, wrong: ArrayLike, units: Units | None = None) -> _Ranking:
         """Sort the images; raises `DataError` if there is no image or a top probability is outside 0..1."""
         tops, mistakes = np.asarray(top, dtype=np.float64), np.asarray(wrong, dtype=np.int64)
         if tops.shape != mistakes.shape or tops.ndim != 1 or not tops.size:
@@ -158,7 +160,14 @@ class _Ranking:
         if not ((tops >= 0) & (tops <= 1 + 1e-3)).all():  # also true for NaN
             raise DataError("a top probability is NaN or outside 0..1: the model's weights may be damaged, or these are logits")
         order = np.argsort(-tops, kind="stable")
-        return _Ranking(tops[order], np.concatenate([[0], np.cumsum(mistakes[order])]))
+        of_images = (units or Units.of(None, len(tops))).of_rows(order)
+        return _Ranking(tops[order], np.concatenate([[0], np.cumsum(mistakes[order])]), of_images)
+
+    def point(self, threshold: float, accepted: int) -> OperatingPoint:
+        """Return the operating point of a threshold that accepts the surest `accepted` images."""
+        wrong = np.diff(self.errors[: accepted + 1]).astype(bool)
+        risk = proportion(wrong, self.units.of_rows(slice(accepted)))
+        return OperatingPoint(threshold, self.n, accepted, int(self.errors[accepted]), risk)
 
     @property
     def n(self) -> int:

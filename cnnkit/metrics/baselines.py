@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.metrics.intervals import Estimate, wilson
-from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, accuracy_difference, mcnemar, paired_counts
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, paired_test
+from cnnkit.metrics.units import Units, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class Baseline:
     """The accuracy of a simple predictor, and its comparison with the model on the same images.
 
     `difference` is the model's accuracy minus the baseline's, in [-1, 1]. In `counts` the baseline is the first and the model the
-    second. `p_value` is the result of the exact McNemar test. `trained_on` is the number of images that trained the baseline.
+    second. `p_value` is that of `paired_test`. `trained_on` is the number of images that trained the baseline.
     """
 
     name: str
@@ -52,8 +53,10 @@ class Baseline:
         }
 
 
-def baseline(name: str, summary: str, right: NDArray[np.bool_], model_right: NDArray[np.bool_], trained_on: int = 0) -> Baseline:
-    """Return a baseline compared with the model; `right` and `model_right` (N,) tell on which images each is right."""
-    counts = paired_counts(right, model_right)
-    accuracy = wilson(int(right.sum()), len(right))
-    return Baseline(name, summary, accuracy, accuracy_difference(counts), counts, mcnemar(counts), trained_on)
+def baseline(
+    name: str, summary: str, right: NDArray[np.bool_], model_right: NDArray[np.bool_], trained_on: int = 0, units: Units | None = None
+) -> Baseline:
+    """Return a baseline compared with the model; `right` and `model_right` (N,) tell on which images, of `units`, each is right."""
+    test = paired_test(right, model_right, units)
+    accuracy = proportion(right, units or Units.of(None, len(right)))
+    return Baseline(name, summary, accuracy, test.difference, test.counts, test.p, trained_on)

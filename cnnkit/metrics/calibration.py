@@ -13,12 +13,15 @@ import numpy as np
 
 from cnnkit.errors import DataError
 from cnnkit.metrics.counts import check_indices
-from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate, wilson
+from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate
+from cnnkit.metrics.proportion import wilson
+from cnnkit.metrics.units import Units, proportion, unit_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BINS = 15  # as in Guo et al. 2017 (arXiv:1706.04599)
+MIN_BIN_UNITS, MIN_BINS = 10, 5  # fewer units of a bin, or fewer bins, make an error of noise: at 5 units a bin, 0.1 where the truth is 0
 BARS = 20  # in the histogram of confidences
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # below, every prediction is certain; above, every prediction is uniform
 _MAX_ENTRIES = 4_000_000  # held in memory at a time: 32 MB for any number of images and classes
@@ -31,8 +34,8 @@ _FACTORS = np.linspace(0.0, 3.0, 61)  # a true difference may be zero to three t
 class ReliabilityBin:
     """A bin of images whose confidence (the probability of the predicted class) lies between `low` and `high`, ends included.
 
-    `count` is the number of images, `confidence` the mean confidence, and `accuracy` has Wilson's interval. A calibrated model has
-    equal confidence and accuracy.
+    `count` is the number of images, `confidence` their mean confidence, and `accuracy` has the interval of a proportion. A calibrated
+    model has equal confidence and accuracy.
     """
 
     low: float
@@ -59,6 +62,7 @@ class _Sorted:
     confidence: NDArray[np.float64]
     hit: NDArray[np.bool_]
     starts: NDArray[np.intp]
+    units: Units
 
     @property
     def gaps(self) -> NDArray[np.float64]:
@@ -77,20 +81,28 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
 
     `labels` (N,) are class indices, `probabilities` is (N, K). Raises `DataError` for no image, shapes that do not fit, or NaN.
     """
-    ordered = _sorted(labels, probabilities, bins)
-    return _error(ordered)
+    return _error(_sorted(labels, probabilities, bins))
+
+
+def num_bins(units: int) -> int:
+    """Return the number of bins for images of a number of units: `BINS`, or fewer for `MIN_BIN_UNITS` each; 0 for fewer than `MIN_BINS`."""
+    bins = min(BINS, units // MIN_BIN_UNITS)
+    return bins if bins >= MIN_BINS else 0
 
 
 def calibration_error(
     labels: ArrayLike,
     probabilities: ArrayLike,
-    bins: int = BINS,
+    bins: int | None = None,
     *,
     draws: int = DRAWS,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    units: Units | None = None,
 ) -> Estimate:
-    """Return `expected_calibration_error` with its interval, from images drawn with replacement into fixed bins.
+    """Return `expected_calibration_error` with its interval, from units drawn with replacement into fixed bins.
+
+    `bins` is by default that of `num_bins`; where this is 0, value and interval are NaN.
 
     Noise can only add to a mean of absolute differences. Percentiles of the draws therefore miss a small true error: they held the
     true error of a calibrated model in 30 % of cases. Instead, the measured differences are scaled by factors from 0 upwards and the
@@ -98,7 +110,12 @@ def calibration_error(
     Its coverage: see docs/benchmarks/LOG.md, "Coverage of the calibration error". If every image is right, or every image wrong, the
     draws do not vary; Wilson's bound is then added.
     """
-    ordered = _sorted(labels, probabilities, bins)
+    of_images = units or Units.of(None, len(np.asarray(labels)))
+    bins = num_bins(of_images.count) if bins is None else bins
+    if not bins:
+        _checked(labels, probabilities)
+        return Estimate(math.nan, math.nan, math.nan)
+    ordered = _sorted(labels, probabilities, bins, of_images)
     value, n = _error(ordered), len(ordered.hit)
     gaps = np.add.reduceat(ordered.gaps, ordered.starts)
     noise = _resampled(ordered, max(DRAWS // 10, min(draws, _MAX_RESAMPLED_IMAGES // n)), seed) - gaps
@@ -106,19 +123,26 @@ def calibration_error(
     ends = np.array([np.quantile(np.abs(factor * gaps + noise).sum(axis=1) / n, levels) for factor in _FACTORS])
     below, above = np.maximum.accumulate(ends, axis=0).T
     low, high = (value * float(np.interp(value, end, _FACTORS)) for end in (above, below))
-    unseen = wilson(0, n, confidence).high if ordered.hit.all() or not ordered.hit.any() else 0.0
+    unseen = wilson(0, ordered.units.count, confidence).high if ordered.hit.all() or not ordered.hit.any() else 0.0
     return Estimate(value, max(0.0, min(value, low) - unseen), min(1.0, max(value, high) + unseen))
 
 
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Return the bins of `expected_calibration_error`, the least confident first; ties may leave fewer than `bins` bins."""
-    ordered = _sorted(labels, probabilities, bins)
+def reliability_bins(
+    labels: ArrayLike, probabilities: ArrayLike, bins: int | None = None, *, units: Units | None = None
+) -> tuple[ReliabilityBin, ...]:
+    """Return the bins of `calibration_error`, the least confident first; none where it is NaN. Ties may leave fewer than `bins` bins."""
+    of_images = units or Units.of(None, len(np.asarray(labels)))
+    bins = num_bins(of_images.count) if bins is None else bins
+    if not bins:
+        _checked(labels, probabilities)
+        return ()
+    ordered = _sorted(labels, probabilities, bins, of_images)
     ends = [*ordered.starts[1:], len(ordered.hit)]
     found: list[ReliabilityBin] = []
     for start, end in zip(ordered.starts, ends, strict=True):
         part, count = ordered.confidence[start:end], int(end - start)
-        hits = int(ordered.hit[start:end].sum())
-        found.append(ReliabilityBin(float(part[0]), float(part[-1]), count, float(part.mean()), wilson(hits, count)))
+        accuracy = proportion(ordered.hit[start:end], ordered.units.of_rows(slice(start, end)))
+        found.append(ReliabilityBin(float(part[0]), float(part[-1]), count, float(part.mean()), accuracy))
     return tuple(found)
 
 
@@ -181,9 +205,15 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _resampled(ordered: _Sorted, draws: int, seed: int) -> NDArray[np.float64]:
-    """Return the sum of the gaps in each bin when the N images are drawn with replacement: (`draws`, B)."""
+    """Return the sum of the gaps in each bin when the units of the N images are drawn with replacement: (`draws`, B)."""
     gaps, n = ordered.gaps, len(ordered.gaps)
     rng = np.random.default_rng(seed)
+    if not ordered.units.are_single:
+        ends = [*ordered.starts[1:], n]
+        in_bins = np.zeros((ordered.units.count, len(ordered.starts)))
+        for number, (start, end) in enumerate(zip(ordered.starts, ends, strict=True)):
+            np.add.at(in_bins[:, number], ordered.units.index[start:end], gaps[start:end])
+        return np.concatenate([unit_weights(ordered.units, 1, rng) @ in_bins for _ in range(draws)])
     at_once = max(1, _MAX_ENTRIES // n)
     sums: list[NDArray[np.float64]] = []
     for done in range(0, draws, at_once):
@@ -198,7 +228,7 @@ def _error(ordered: _Sorted) -> float:
     return float(np.abs(np.add.reduceat(ordered.gaps, ordered.starts)).sum() / len(ordered.hit))
 
 
-def _sorted(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> _Sorted:
+def _sorted(labels: ArrayLike, probabilities: ArrayLike, bins: int, units: Units | None = None) -> _Sorted:
     true, probs = _checked(labels, probabilities)
     if bins < 1:
         raise DataError(f"{bins} bins: a calibration error needs at least 1 bin, such as {BINS}")
@@ -208,7 +238,7 @@ def _sorted(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> _Sorted:
     confidence = confidence[order]
     starts = len(confidence) * np.arange(bins) // bins
     starts = np.unique(np.searchsorted(confidence, confidence[starts], side="left"))  # back to the first equal confidence
-    return _Sorted(confidence, (top == true)[order], starts)
+    return _Sorted(confidence, (top == true)[order], starts, (units or Units.of(None, len(true))).of_rows(order))
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

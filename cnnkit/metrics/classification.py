@@ -13,12 +13,13 @@ from cnnkit.errors import DataError
 from cnnkit.metrics.baselines import MAJORITY_BASELINE, Baseline, baseline
 from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration_error, reliability_bins
 from cnnkit.metrics.class_scores import ClassScore, class_scores
-from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts, margins
-from cnnkit.metrics.intervals import Estimate, bootstrap_counts, wilson
-from cnnkit.metrics.proportion import finite
+from cnnkit.metrics.counts import Counts, Margins, check_indices, confusion_counts
+from cnnkit.metrics.intervals import Estimate, bootstrap_confusion
+from cnnkit.metrics.proportion import finite, wilson
 from cnnkit.metrics.ranking import area_interval, rank
 from cnnkit.metrics.resampling import bootstrap_rows
 from cnnkit.metrics.scores import Scores, balanced_accuracy_of, macro_f1_of, weighted_f1_of
+from cnnkit.metrics.units import Units, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -30,15 +31,18 @@ TOP_K = 5  # the usual second score on ImageNet
 class ClassificationReport:
     """The scores of a model on one split of `n` images, in [0, 1]; `loss` is -log p in nats per image, `brier` lies in [0, 2].
 
+    The images are of `units` units (`cnnkit.metrics.units`), which the intervals count.
     `balanced_accuracy` is the mean recall and `macro_f1` the mean F1 over the classes that occur. `roc_auc` and `average_precision`
     are means over the classes that have images, each against the rest; NaN if only one class has images. `top_k_accuracy` is None
     with `top_k` classes or fewer, where it is 1 by definition; `top5_accuracy` likewise with five. `ece` is the calibration error
-    over the bins of `reliability`. `majority_baseline` is the accuracy of always predicting `majority_class`, the most frequent true
-    class. `baselines` holds it and further baselines. `confusion` is int64 (K, K), rows true.
+    over the bins of `reliability`, NaN with too few images for bins. `majority_baseline` is the accuracy of always predicting
+    `majority_class`, the most frequent class of the training images; None if these are unknown. `baselines` holds it and further
+    baselines. `confusion` is int64 (K, K), rows true.
     """
 
     split: str
     n: int
+    units: int
     accuracy: Estimate
     loss: Estimate
     macro_f1: Estimate
@@ -53,8 +57,8 @@ class ClassificationReport:
     brier: Estimate
     ece: Estimate
     reliability: tuple[ReliabilityBin, ...]
-    majority_baseline: float
-    majority_class: str
+    majority_baseline: float | None
+    majority_class: str | None
     baselines: tuple[Baseline, ...]
     per_class: tuple[ClassScore, ...]
     classes: tuple[str, ...]
@@ -66,6 +70,7 @@ class ClassificationReport:
         result: dict[str, Any] = {
             "split": self.split,
             "n": self.n,
+            "units": self.units,
             "accuracy": self.accuracy.to_dict(),
             "loss": self.loss.to_dict(),
             "macro_f1": self.macro_f1.to_dict(),
@@ -99,13 +104,18 @@ def classification_report(
     split: str,
     losses: ArrayLike | None = None,
     top_k: int = TOP_K,
+    units: Sequence[str] | None = None,
+    majority_class: str | None = None,
 ) -> ClassificationReport:
     """Score `probabilities` (N, K) against `labels` (N,), integers that index `classes` (K,).
 
     The predicted class is the first class of highest probability. `losses` (N,) are -log p of the true class in nats. By default they
     come from `probabilities`, where a 0 counts as the smallest positive number of its type. `split` (train, val, test) is only
-    recorded. Proportions have Wilson's intervals, means of F1 and recall a bootstrap over the counts. The loss and the Brier score
-    have a stratified bootstrap over the images, ROC-AUC and average precision DeLong's intervals.
+    recorded. `units` (N,) names the unit of each image; by default every image is a unit. `majority_class` is the most frequent class
+    of the training images; without it there is no constant baseline.
+
+    Proportions have Wilson's intervals, means of F1 and recall a bootstrap over the counts. The loss and the Brier score have a
+    stratified bootstrap over the images, ROC-AUC and average precision DeLong's intervals. All of them count units.
     Raises `DataError` for no image, shapes that do not fit, labels out of range, or numbers that are not probabilities.
     """
     true, probs = np.asarray(labels), np.asarray(probabilities)
@@ -113,34 +123,37 @@ def classification_report(
     predicted = probs.argmax(axis=1)
     table = confusion_counts(true, predicted, len(classes))
     table.setflags(write=False)
-    sums = margins(table)
     n = len(true)
-    majority = int(sums.support.argmax())
+    found = Units.of(units, n)
     ranks = _rank(true, probs)
-    weighted_f1 = _mean_over_classes(table, weighted_f1_of)
+    scored = _Scored(true, predicted, len(classes), found)
+    weighted_f1 = scored.mean_over_classes(weighted_f1_of)
     ordering = rank(true, probs)
-    loss, brier = _means(true, _losses(true, probs) if losses is None else _one_per_image(losses, n), brier_scores(true, probs))
+    own = _losses(true, probs) if losses is None else _one_per_image(losses, n)
+    loss, brier = _means(true, own, brier_scores(true, probs), found)
+    constant = _constant_baseline(majority_class, classes, true, predicted == true, found)
     return ClassificationReport(
         split=split,
         n=n,
-        accuracy=wilson(int(sums.hits.sum()), n),
+        units=found.count,
+        accuracy=proportion(predicted == true, found),
         loss=loss,
-        macro_f1=_mean_over_classes(table, macro_f1_of),
-        balanced_accuracy=_mean_over_classes(table, balanced_accuracy_of),
-        top5_accuracy=_top(ranks, TOP_K, len(classes)),
+        macro_f1=scored.mean_over_classes(macro_f1_of),
+        balanced_accuracy=scored.mean_over_classes(balanced_accuracy_of),
+        top5_accuracy=_top(ranks, TOP_K, len(classes), found),
         top_k=top_k,
-        top_k_accuracy=_top(ranks, top_k, len(classes)),
+        top_k_accuracy=_top(ranks, top_k, len(classes), found),
         weighted_f1=weighted_f1.value,
         weighted_f1_interval=(weighted_f1.low, weighted_f1.high),
-        roc_auc=_bounded(area_interval(ordering.roc_auc, ordering.roc_auc_influence), table),
-        average_precision=_bounded(area_interval(ordering.average_precision, ordering.average_precision_influence), table),
+        roc_auc=scored.bounded(area_interval(ordering.roc_auc, ordering.roc_auc_influence, units=found)),
+        average_precision=scored.bounded(area_interval(ordering.average_precision, ordering.average_precision_influence, units=found)),
         brier=brier,
-        ece=calibration_error(true, probs),
-        reliability=reliability_bins(true, probs),
-        majority_baseline=float(sums.support[majority] / n),
-        majority_class=classes[majority],
-        baselines=(baseline(MAJORITY_BASELINE, f"always predicting {classes[majority]}", true == majority, predicted == true),),
-        per_class=class_scores(sums, classes),
+        ece=calibration_error(true, probs, units=found),
+        reliability=reliability_bins(true, probs, units=found),
+        majority_baseline=constant.accuracy.value if constant else None,
+        majority_class=majority_class,
+        baselines=(constant,) if constant else (),
+        per_class=class_scores(true, predicted, classes, found),
         classes=tuple(classes),
         confusion=table,
     )
@@ -183,34 +196,51 @@ def _rank(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64
     return ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
 
 
-def _top(ranks: NDArray[np.int64], k: int, num_classes: int) -> Estimate | None:
-    return wilson(int((ranks < k).sum()), len(ranks)) if num_classes > k else None
+def _top(ranks: NDArray[np.int64], k: int, num_classes: int, units: Units) -> Estimate | None:
+    return proportion(ranks < k, units) if num_classes > k else None
 
 
-def _means(labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64]) -> tuple[Estimate, Estimate]:
-    """Return the loss and the Brier score with intervals from the same draws of images."""
+def _constant_baseline(
+    majority_class: str | None, classes: Sequence[str], labels: NDArray[Any], right: NDArray[np.bool_], units: Units
+) -> Baseline | None:
+    """Return the baseline that always predicts the most frequent class of the training images, None if that is unknown."""
+    if majority_class is None:
+        return None
+    constant = labels == list(classes).index(majority_class)
+    return baseline(MAJORITY_BASELINE, f"always predicting {majority_class}", constant, right, units=units)
+
+
+def _means(labels: NDArray[Any], losses: NDArray[np.float64], squares: NDArray[np.float64], units: Units) -> tuple[Estimate, Estimate]:
+    """Return the loss and the Brier score with intervals from the same draws of units."""
     values = (float(losses.mean()), float(squares.mean()))
     influences = np.stack([losses - values[0], squares - values[1]], axis=1) / len(labels)
-    loss, brier = bootstrap_rows(labels, values, influences)
+    loss, brier = bootstrap_rows(labels, values, influences, units=units)
     return loss, brier
 
 
-def _mean_over_classes(table: Counts, statistic: Callable[[Margins], Scores]) -> Estimate:
-    """Return a mean over classes with its bootstrap interval, which has a width even if every resample gives the same score."""
-    return _bounded(bootstrap_counts(table, statistic), table)
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Labels and predictions of N images as indices of `classes` classes, and their units."""
 
+    labels: NDArray[np.integer]
+    predicted: NDArray[np.integer]
+    classes: int
+    units: Units
 
-def _bounded(estimate: Estimate, table: Counts) -> Estimate:
-    """Return the estimate of a mean over classes with an interval inside [0, 1] that has a width.
+    def mean_over_classes(self, statistic: Callable[[Margins], Scores]) -> Estimate:
+        """Return a mean over classes with its bootstrap interval, which has a width even if every resample gives the same score."""
+        return self.bounded(bootstrap_confusion(self.labels, self.predicted, self.classes, statistic, self.units))
 
-    Every resample of a table without a mistake is a table without a mistake. Its interval is Wilson's for K² / Σ(1/nₖ) images. A
-    proportion of this number of images has the variance of a mean of K proportions of nₖ images each.
-    """
-    if math.isnan(estimate.value):
-        return estimate
-    if estimate.low < estimate.high:
-        return Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
-    support = margins(table).support
-    support = support[support > 0]
-    worth = len(support) ** 2 / float((1 / support).sum())
-    return wilson(estimate.value * worth, worth)
+    def bounded(self, estimate: Estimate) -> Estimate:
+        """Return the estimate of a mean over classes with an interval inside [0, 1] that has a width.
+
+        Every resample of a table without a mistake is a table without a mistake. Its interval is Wilson's for K² / Σ(1/nₖ) units. A
+        proportion of this number of units has the variance of a mean of K proportions of nₖ units each.
+        """
+        if math.isnan(estimate.value):
+            return estimate
+        if estimate.low < estimate.high:
+            return Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))
+        support = np.array([self.units.of_rows(self.labels == label).count for label in np.unique(self.labels)])
+        worth = len(support) ** 2 / float((1 / support).sum())
+        return wilson(estimate.value * worth, worth)

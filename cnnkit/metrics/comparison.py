@@ -6,6 +6,7 @@ corrected for the number of pairs, or of classes in all pairs (Holm).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,19 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.errors import DataError
-from cnnkit.metrics.counts import confusion_counts
-from cnnkit.metrics.intervals import Estimate, bootstrap_cells, bootstrap_counts, bootstrap_mean, margins_of_cells, wilson
-from cnnkit.metrics.paired import (
-    SIGNIFICANCE,
-    PairedCounts,
-    accuracy_difference,
-    holm,
-    images_needed,
-    mcnemar,
-    paired_counts,
-    smallest_difference,
-)
+from cnnkit.metrics.intervals import Estimate, bootstrap_cells, bootstrap_confusion, bootstrap_mean, bootstrap_units, margins_of_cells
+from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, holm, images_needed, paired_test, smallest_difference
 from cnnkit.metrics.scores import macro_f1_of
+from cnnkit.metrics.units import Units, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -113,7 +105,8 @@ class PairComparison:
     `corrected` the same after correction for `pairs` pairs. `fixed` holds the rows of the images on which only the second model is
     right, `broken` the rows on which only the first is; the largest change of the loss comes first. `same_model` marks one file compared
     with itself, `identical` equal predictions with equal probabilities. `needed` is the number of images that show a difference of
-    this size, `smallest` the difference that these images show, both at 80 % power; None if there is no such number.
+    this size, `smallest` the difference that these images show, both at 80 % power; None if there is no such number. `effect` is the
+    design effect of units (`PairedTest`).
     """
 
     first: str
@@ -128,6 +121,7 @@ class PairComparison:
     per_class: tuple[ClassDifference, ...]
     same_model: bool
     identical: bool
+    effect: float = 1.0
     corrected: float = 1.0
     pairs: int = 1
     needed: int | None = None
@@ -163,23 +157,28 @@ class PairComparison:
         }
 
 
-def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int) -> Score:
-    """Score one model's predictions against `labels` (N,), indices of `classes` classes."""
+def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int, units: Sequence[str] | None = None) -> Score:
+    """Score one model's predictions against `labels` (N,), indices of `classes` classes; `units` (N,) names the unit of each image."""
+    of_images = Units.of(units, len(labels))
     return Score(
-        accuracy=wilson(int((predictions.predicted == labels).sum()), len(labels)),
-        macro_f1=bootstrap_counts(confusion_counts(labels, predictions.predicted, classes), macro_f1_of),
-        loss=bootstrap_mean(predictions.losses),
+        accuracy=proportion(predictions.predicted == labels, of_images),
+        macro_f1=bootstrap_confusion(labels, predictions.predicted, classes, macro_f1_of, of_images),
+        loss=bootstrap_mean(predictions.losses, units=of_images),
     )
 
 
-def compare_pairs(labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant]) -> tuple[PairComparison, ...]:
+def compare_pairs(
+    labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant], units: Sequence[str] | None = None
+) -> tuple[PairComparison, ...]:
     """Compare every pair of `entrants`, in the given order, on images with true classes `labels` (N,), indices of `classes`.
 
+    `units` (N,) names the unit of each image; intervals and p-values count units. By default every image is a unit.
     Raises `DataError` if there is no image, or fewer than two models.
     """
     if len(entrants) < _MIN_MODELS or not len(labels):
         raise DataError(f"a comparison needs at least 2 models and 1 image, got {len(entrants)} and {len(labels)}")
-    found = [_compare(labels, classes, first, second) for first, second in combinations(entrants, 2)]
+    of_images = Units.of(units, len(labels))
+    found = [_compare(labels, classes, first, second, of_images) for first, second in combinations(entrants, 2)]
     corrected = holm([pair.p for pair in found])
     of_classes = iter(holm([each.p for pair in found for each in pair.per_class]))
     # Holm compares the smallest p with 0.05 over the number of pairs, so a power analysis must do the same
@@ -190,59 +189,69 @@ def compare_pairs(labels: NDArray[np.int64], classes: Sequence[str], entrants: S
             corrected=p,
             pairs=len(found),
             per_class=tuple(replace(each, corrected=next(of_classes)) for each in pair.per_class),
-            needed=images_needed(pair.accuracy.value, pair.counts.disagreement, significance=significance),
-            smallest=smallest_difference(pair.counts.n, pair.counts.disagreement, significance=significance),
+            needed=_times(images_needed(pair.accuracy.value, pair.counts.disagreement, significance=significance), pair.effect),
+            smallest=smallest_difference(pair.counts.n / pair.effect, pair.counts.disagreement, significance=significance),
         )
         for pair, p in zip(found, corrected, strict=True)
     )
 
 
-def macro_f1_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, classes: int) -> Estimate:
-    """Return the difference in macro-F1, second minus first, with its paired bootstrap interval.
+def _times(number: int | None, effect: float) -> int | None:
+    """Return `number` images times the design effect."""
+    return None if number is None else math.ceil(number * effect)
+
+
+def macro_f1_difference(labels: ArrayLike, first: ArrayLike, second: ArrayLike, classes: int, units: Units | None = None) -> Estimate:
+    """Return the difference in macro-F1, second minus first, with its paired bootstrap interval over images, or over `units`.
 
     `labels`, `first` and `second` are class indices (N,) in [0, classes). The bootstrap draws an image together with both predictions:
     a multinomial over the triples that occur. The interval is NaN if no draw differs from another, because it then has no spread.
     """
     triples = np.stack([np.asarray(labels), np.asarray(first), np.asarray(second)])
-    (true, one, other), counts = np.unique(triples, axis=1, return_counts=True)
+    (true, one, other), cells, counts = np.unique(triples, axis=1, return_inverse=True, return_counts=True)
 
     def difference(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         return macro_f1_of(margins_of_cells(drawn, true, other, classes)) - macro_f1_of(margins_of_cells(drawn, true, one, classes))
 
+    if units is not None and not units.are_single:
+        return _with_spread(bootstrap_units(cells.ravel(), difference, units))
     return _with_spread(bootstrap_cells(counts, difference))
 
 
-def loss_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
+def loss_difference(first: ArrayLike, second: ArrayLike, units: Units | None = None) -> Estimate:
     """Return the mean difference of two losses (N,) of the same images, second minus first, with its bootstrap interval."""
-    return _with_spread(bootstrap_mean(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)))
+    return _with_spread(bootstrap_mean(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64), units=units))
 
 
 def _with_spread(found: Estimate) -> Estimate:
     return found if found.low < found.high else Estimate(found.value, np.nan, np.nan)
 
 
-def _compare(labels: NDArray[np.int64], classes: Sequence[str], first: Entrant, second: Entrant) -> PairComparison:
+def _compare(labels: NDArray[np.int64], classes: Sequence[str], first: Entrant, second: Entrant, units: Units) -> PairComparison:
     one, other = first.predictions, second.predictions
     right = one.predicted == labels, other.predicted == labels
-    counts = paired_counts(*right)
+    test = paired_test(*right, units)
     change = other.losses - one.losses
     fixed, broken = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
     return PairComparison(
         first=first.name,
         second=second.name,
-        counts=counts,
-        accuracy=accuracy_difference(counts),
-        macro_f1=macro_f1_difference(labels, one.predicted, other.predicted, len(classes)),
-        loss=loss_difference(one.losses, other.losses),
-        p=mcnemar(counts),
+        counts=test.counts,
+        accuracy=test.difference,
+        macro_f1=macro_f1_difference(labels, one.predicted, other.predicted, len(classes), units),
+        loss=loss_difference(one.losses, other.losses, units),
+        p=test.p,
+        effect=test.effect,
         fixed=fixed[np.argsort(change[fixed], kind="stable")],
         broken=broken[np.argsort(-change[broken], kind="stable")],
-        per_class=tuple(_class_difference(classes[int(index)], right, labels == index) for index in np.unique(labels)),
+        per_class=tuple(_class_difference(classes[int(index)], right, labels == index, units) for index in np.unique(labels)),
         same_model=first.sha256 == second.sha256,
         identical=one.equals(other),
     )
 
 
-def _class_difference(name: str, right: tuple[NDArray[np.bool_], NDArray[np.bool_]], members: NDArray[np.bool_]) -> ClassDifference:
-    counts = paired_counts(right[0][members], right[1][members])
-    return ClassDifference(name, counts, accuracy_difference(counts), mcnemar(counts))
+def _class_difference(
+    name: str, right: tuple[NDArray[np.bool_], NDArray[np.bool_]], members: NDArray[np.bool_], units: Units
+) -> ClassDifference:
+    test = paired_test(right[0][members], right[1][members], units.of_rows(members))
+    return ClassDifference(name, test.counts, test.difference, test.p)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ConfigError, DataError
-from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.units import Units, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -83,9 +84,12 @@ def fit_label_sets(labels: ArrayLike, probabilities: ArrayLike, coverage: float,
     return LabelSets(float(own[rank - 1]), coverage, n, split)
 
 
-def label_set_outcome(labels: ArrayLike, probabilities: ArrayLike, rule: LabelSets) -> LabelSetOutcome:
-    """Return the coverage and the sizes of the sets of `rule` on images with labels (N,) and probabilities (N, K)."""
+def label_set_outcome(labels: ArrayLike, probabilities: ArrayLike, rule: LabelSets, units: Units | None = None) -> LabelSetOutcome:
+    """Return the coverage and the sizes of the sets of `rule` on images with labels (N,) and probabilities (N, K).
+
+    The interval of the coverage counts `units`; by default every image is a unit.
+    """
     true, inside = np.asarray(labels), rule.members(np.asarray(probabilities))
     n, sizes = len(true), inside.sum(axis=1)
-    hits = int(inside[np.arange(n), true].sum())
-    return LabelSetOutcome(n, wilson(hits, n), float(sizes.mean()), float((sizes == 1).mean()), tuple(map(int, np.bincount(sizes))))
+    coverage = proportion(inside[np.arange(n), true], units or Units.of(None, n))
+    return LabelSetOutcome(n, coverage, float(sizes.mean()), float((sizes == 1).mean()), tuple(map(int, np.bincount(sizes))))

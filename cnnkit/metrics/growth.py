@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.metrics.intervals import CONFIDENCE, Estimate, wilson
+from cnnkit.metrics.intervals import CONFIDENCE, Estimate
 from cnnkit.metrics.learning_curve import CurvePoints, LearningCurve, dispersion
+from cnnkit.metrics.proportion import wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

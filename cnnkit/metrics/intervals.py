@@ -6,16 +6,17 @@ An interval refers to other images from the same source and to one trained model
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnkit.errors import ConfigError
-from cnnkit.metrics.counts import Counts, Margins
-from cnnkit.metrics.proportion import CONFIDENCE, Estimate, check_confidence, wilson
+from cnnkit.metrics.counts import Counts, Margins, confusion_counts
+from cnnkit.metrics.proportion import CONFIDENCE, Estimate, check_confidence
 from cnnkit.metrics.scores import Scores
+from cnnkit.metrics.units import Units, unit_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,14 +27,13 @@ _MAX_ENTRIES = 4_000_000  # resampled numbers held at a time: 32 MB for any numb
 _MAX_RESAMPLED_IMAGES = 100_000  # beyond, the bootstrap of a mean agrees with the normal interval and takes seconds
 
 
-def f1_interval(hits: float, support: float, predicted: float) -> Estimate:
-    """Return the F1 of a class with its interval, from `hits` among `support` images of the class and `predicted` predictions of it.
+def f1_interval(share: Estimate) -> Estimate:
+    """Return the F1 of a class with its interval, from the `share` of hits among the images that have the label or the prediction.
 
-    F1 = 2q / (1 + q), where q is the share of hits among the images that have the label or the prediction. q is a proportion with
-    Wilson's interval (Hand, Christen and Kirielle 2021, Machine Learning 110:451, call it F*). A bootstrap of a class without a mistake,
-    or without a hit, has no spread. With few images it covers less: see docs/benchmarks/RESULTS.md, "Intervals of the other scores".
+    F1 = 2q / (1 + q) for the share q, a proportion (Hand, Christen and Kirielle 2021, Machine Learning 110:451, call it F*). A bootstrap
+    of a class without a mistake, or without a hit, has no spread. With few images it covers less: see docs/benchmarks/RESULTS.md,
+    "Intervals of the other scores".
     """
-    share = wilson(hits, support + predicted - hits)
     return Estimate(*(2 * end / (1 + end) for end in (share.value, share.low, share.high)))
 
 
@@ -93,8 +93,52 @@ def bootstrap_cells(
     return percentiles(value, drawn - 2 * (drawn.mean() - value), confidence)
 
 
-def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
-    """Return the mean of `values` (N,) with its interval, in their unit.
+def bootstrap_units(
+    cells: NDArray[np.integer],
+    statistic: Callable[[Counts], Scores],
+    units: Units,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Return what `bootstrap_cells` returns, with an interval from drawing `units` of images instead of images.
+
+    `cells` (N,) is the cell of each image, from 0 to M - 1; `statistic` maps D resampled counts (D, M) to (D,). The interval is wider for
+    few units. It is NaN for a single unit, which has no spread.
+    """
+    from scipy.sparse import csr_array
+
+    check_confidence(confidence)
+    n, width = len(cells), int(cells.max()) + 1
+    value = float(statistic(np.bincount(cells)[None])[0])
+    if units.count < 2:  # noqa: PLR2004 (a spread needs two units)
+        return Estimate(value, math.nan, math.nan)
+    of_units = csr_array((np.ones(n), (units.index, cells)), shape=(units.count, width))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_ENTRIES // max(units.count, width))
+    counts = (unit_weights(units, min(at_once, draws - done), rng) @ of_units for done in range(0, draws, at_once))
+    drawn = np.concatenate([statistic(np.rint(each).astype(np.int64)) for each in counts])
+    unbiased = drawn - 2 * (np.nanmean(drawn) - value)
+    return percentiles(value, value + (unbiased[np.isfinite(unbiased)] - value) * units.widening(confidence), confidence)
+
+
+def bootstrap_confusion(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int, statistic: Callable[[Margins], Scores], units: Units
+) -> Estimate:
+    """Return `statistic` of the confusion matrix of `labels` and `predicted` (N,) with its bootstrap interval over `units`."""
+    if units.are_single:
+        return bootstrap_counts(confusion_counts(labels, predicted, classes), statistic)
+    pairs, cells = np.unique(labels.astype(np.int64) * classes + predicted, return_inverse=True)
+    rows, columns = np.divmod(pairs, classes)
+    found = bootstrap_units(cells, lambda drawn: statistic(margins_of_cells(drawn, rows, columns, classes)), units)
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
+def bootstrap_mean(
+    values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE, units: Units | None = None
+) -> Estimate:
+    """Return the mean of `values` (N,) with its interval, in their unit; the interval counts `units`.
 
     Losses have a long right tail, because a few confident mistakes carry most of the sum. The percentile bootstrap follows the tail,
     a symmetric interval does not. Above 100,000 values the two agree, and the interval is the normal one. It is NaN if a value is not
@@ -109,10 +153,35 @@ def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0, conf
     if n > _MAX_RESAMPLED_IMAGES:
         half = NormalDist().inv_cdf((1 + confidence) / 2) * float(sample.std(ddof=1)) / math.sqrt(n)
         return Estimate(mean, mean - half, mean + half)
+    if units is not None and not units.are_single:
+        return bootstrap_unit_means([mean], (sample - mean)[:, None] / n, units, draws=draws, seed=seed, confidence=confidence)[0]
     rng = np.random.default_rng(seed)
     at_once = max(1, _MAX_ENTRIES // n)
     means = [sample[rng.integers(n, size=(min(at_once, draws - done), n))].mean(axis=1) for done in range(0, draws, at_once)]
     return percentiles(mean, np.concatenate(means), confidence)
+
+
+def bootstrap_unit_means(
+    values: Sequence[float],
+    influences: NDArray[np.floating[Any]],
+    units: Units,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> list[Estimate]:
+    """Return M `values` with the intervals of a bootstrap over `units`, from the influence of each image (N, M) on each value.
+
+    The influence is the derivative of a value by the weight of an image. The intervals are NaN for a single unit.
+    """
+    if units.count < 2:  # noqa: PLR2004 (a spread needs two units)
+        return [Estimate(value, math.nan, math.nan) for value in values]
+    of_units = np.stack([units.sums(column) for column in influences.T], axis=1)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_ENTRIES // units.count)
+    moved = np.concatenate([unit_weights(units, min(at_once, draws - done), rng) @ of_units for done in range(0, draws, at_once)])
+    moved *= units.widening(confidence)
+    return [percentiles(value, value + column, confidence) for value, column in zip(values, moved.T, strict=True)]
 
 
 def margins_of_cells(drawn: Counts, rows: NDArray[np.intp], columns: NDArray[np.intp], num_classes: int) -> Margins:

@@ -7,14 +7,16 @@ the images no better, and a threshold on them would not bound the risk: see docs
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnkit.errors import DataError
-from cnnkit.metrics.intervals import CONFIDENCE, Estimate, wilson
+from cnnkit.metrics.intervals import CONFIDENCE, Estimate
+from cnnkit.metrics.proportion import wilson
+from cnnkit.metrics.units import Units, normal_quantile, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -50,41 +52,57 @@ class OodReport:
         }
 
 
-def ood_report(top: ArrayLike, ood_top: ArrayLike, threshold: float | None) -> OodReport:
+def ood_report(top: ArrayLike, ood_top: ArrayLike, threshold: float | None, units: Sequence[str] | None = None) -> OodReport:
     """Compare the top probabilities of the evaluated images (N,) with those of out-of-distribution images (M,).
 
-    `threshold` is the model's rule, None if it has none. Raises `DataError` if either set has no image.
+    `units` (N,) names the unit of each evaluated image; by default every image is a unit. `threshold` is the model's rule, None if it has
+    none. Raises `DataError` if either set has no image.
     """
-    own, others = np.sort(np.asarray(top, dtype=np.float64)), np.asarray(ood_top, dtype=np.float64)
+    own, others = np.asarray(top, dtype=np.float64), np.asarray(ood_top, dtype=np.float64)
     if not own.size or not others.size:
         raise DataError(f"{own.size} images of the model's classes and {others.size} out-of-distribution images: both must be at least 1")
-    limit = float(own[math.floor((1 - DEFAULT_COVERAGE) * len(own) + 1e-9)]) if threshold is None else threshold
+    limit = float(np.sort(own)[math.floor((1 - DEFAULT_COVERAGE) * len(own) + 1e-9)]) if threshold is None else threshold
+    of_images = Units.of(units, len(own))
     return OodReport(
         n=len(others),
         threshold=limit,
         stored=threshold is not None,
         accepted=wilson(int((others >= limit).sum()), len(others)),
-        kept=wilson(int((own >= limit).sum()), len(own)),
-        auroc=auroc(own, others),
+        kept=proportion(own >= limit, of_images),
+        auroc=auroc(own, others, units=of_images),
     )
 
 
-def auroc(positive: ArrayLike, negative: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+def auroc(positive: ArrayLike, negative: ArrayLike, confidence: float = CONFIDENCE, units: Units | None = None) -> Estimate:
     """Return the area under the ROC curve of two samples (N,) and (M,) with DeLong's interval; ties count half.
 
-    The variance comes from the ranks of each sample within the other (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837).
+    The variance comes from the ranks of each sample within the other (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837). It is
+    0 if all values of one sample exceed all of the other. The interval then is that of a share: the samples hold min(N, M) independent
+    pairs, and the values of each are in the same order with a probability that is the area. `units` are those of `positive`.
     """
-    upper, lower = np.sort(np.asarray(positive, dtype=np.float64)), np.sort(np.asarray(negative, dtype=np.float64))
-    above, below = _ranks(upper, lower), 1 - _ranks(lower, upper)
+    upper, lower = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
+    of_upper = units or Units.of(None, len(upper))
+    above, below = _ranks(upper, np.sort(lower)), 1 - _ranks(lower, np.sort(upper))
     value = float(above.mean())
-    spread = math.sqrt(_variance(above) + _variance(below))
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    if value in {0.0, 1.0}:
+        pairs = min(of_upper.count, len(lower))
+        return wilson(value * pairs, pairs, confidence)
+    half = normal_quantile(confidence) * math.sqrt(_unit_variance(above, of_upper) + _variance(below))
     return Estimate(value, max(0.0, value - half), min(1.0, value + half))
 
 
 def _ranks(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of the sorted `others` below each value; ties count half."""
+    """Return the share of the sorted `others` (M,) below each of `values`, (N,); ties count half."""
     return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * len(others))
+
+
+def _unit_variance(ranks: NDArray[np.float64], units: Units) -> float:
+    """Return the variance of the mean rank of images of `units`."""
+    if units.are_single:
+        return _variance(ranks)
+    if units.count < 2:  # noqa: PLR2004 (a spread needs two units)
+        return 0.25
+    return float((units.sums(ranks - ranks.mean()) ** 2).sum()) * units.count / (units.count - 1) / len(ranks) ** 2
 
 
 def _variance(ranks: NDArray[np.float64]) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnkit.errors import ConfigError
 from cnnkit.metrics.proportion import CONFIDENCE, Estimate, check_confidence
+from cnnkit.metrics.units import Units, design_effect, sign_flip_p
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -66,15 +67,46 @@ def mcnemar(counts: PairedCounts) -> float:
     return min(1.0, 2 * float(bdtr(fewer, disagreeing, 0.5)))
 
 
-def accuracy_difference(counts: PairedCounts, confidence: float = CONFIDENCE) -> Estimate:
+@dataclass(frozen=True)
+class PairedTest:
+    """The comparison of two models on the same images: `counts`, the `difference` in accuracy, the p-value, and the design effect.
+
+    The difference is the second model's accuracy minus the first's. It and the p-value count units. `effect` is the factor by which
+    units raise the variance of the difference, 1 if every image is a unit.
+    """
+
+    counts: PairedCounts
+    difference: Estimate
+    p: float
+    effect: float
+
+
+def paired_test(first_right: ArrayLike, second_right: ArrayLike, units: Units | None = None) -> PairedTest:
+    """Compare two models by whether each is right on each image, booleans (N,), of `units`.
+
+    For images of several units the p-value is that of `sign_flip_p` on the difference in right predictions of each unit: under the null
+    hypothesis the two models could be exchanged in any unit. Raises `ConfigError` as `paired_counts` does.
+    """
+    counts = paired_counts(first_right, second_right)
+    if units is None or units.are_single:
+        return PairedTest(counts, accuracy_difference(counts), mcnemar(counts), 1.0)
+    change = np.asarray(second_right, dtype=np.float64) - np.asarray(first_right, dtype=np.float64)
+    mean = float(change.mean())
+    effect = design_effect(change - mean, units, float(((change - mean) ** 2).sum()))
+    return PairedTest(counts, accuracy_difference(counts, effect=effect * units.widening() ** 2), sign_flip_p(units.sums(change)), effect)
+
+
+def accuracy_difference(counts: PairedCounts, confidence: float = CONFIDENCE, effect: float = 1.0) -> Estimate:
     """Return the second model's accuracy minus the first's, in [-1, 1], with Tango's score interval (1998, Stat. Med. 17:891).
+
+    `effect` divides the counts: the factor by which units raise the variance.
 
     The interval holds the differences that a score test does not reject. It stays inside [-1, 1] and has a width even if the models
     never disagree; a bootstrap of the four cells then claims certainty. docs/benchmarks/comparison.py simulates its coverage and that of
     three other intervals.
     """
     check_confidence(confidence)
-    n, more, less = counts.n, counts.only_second, counts.only_first
+    n, more, less = counts.n / effect, counts.only_second / effect, counts.only_first / effect
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     value = (more - less) / n
 
@@ -113,7 +145,7 @@ def images_needed(difference: float, disagreement: float, *, significance: float
     return math.ceil(plain / 4 * (1 + math.sqrt(1 + 4 / (plain * abs(difference)))) ** 2)
 
 
-def smallest_difference(n: int, disagreement: float, *, significance: float = SIGNIFICANCE, power: float = POWER) -> float | None:
+def smallest_difference(n: float, disagreement: float, *, significance: float = SIGNIFICANCE, power: float = POWER) -> float | None:
     """Return the difference in accuracy that `n` images show with probability `power`: the inverse of `images_needed`.
 
     Returns None if the models disagree too rarely (`disagreement`) for any difference to show.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnkit.metrics.intervals import CONFIDENCE, Estimate
+from cnnkit.metrics.units import Units, normal_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,17 +30,19 @@ class Ranking:
     average_precision_influence: Floats
 
 
-def area_interval(value: float, influence: Floats, confidence: float = CONFIDENCE) -> Estimate:
+def area_interval(value: float, influence: Floats, confidence: float = CONFIDENCE, units: Units | None = None) -> Estimate:
     """Return an area under a curve with its interval, from the influence of each image (N,).
 
     The variance is that of DeLong, DeLong and Clarke-Pearson (1988, Biometrics 44:837). The interval is symmetric in log(A / (1 - A)),
     which keeps it away from 0 and 1 (Pepe 2003, section 5.2.4). The percentiles of a bootstrap over the images hold the truth less
     often: see docs/benchmarks/LOG.md, "Areas under curves by a bootstrap". The interval of a NaN area is NaN, and an area of 0 or 1 has
-    an interval without width.
+    an interval without width. With `units`, the influences of a unit's images add up before they are squared.
     """
     if math.isnan(value) or value in {0.0, 1.0}:
         return Estimate(value, value, value)
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt((influence**2).sum())) / (value * (1 - value))
+    if units is not None and not units.are_single:
+        influence = units.sums(influence) * units.widening(confidence)
+    half = normal_quantile(confidence) * float(np.sqrt((influence**2).sum())) / (value * (1 - value))
     centre = math.log(value / (1 - value))
     low, high = ((1 + math.tanh(end / 2)) / 2 for end in (centre - half, centre + half))  # 1 / (1 + exp(-end)), without an overflow
     return Estimate(value, min(value, low), max(value, high))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate, percentiles
+from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate, bootstrap_unit_means, percentiles
+from cnnkit.metrics.units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,15 +31,19 @@ def bootstrap_rows(
     draws: int = DRAWS,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    units: Units | None = None,
 ) -> list[Estimate]:
     """Return M scores `values` of N images with their percentile bootstrap intervals.
 
     `influences` (N, M) is the change of a score for each additional time that an image is drawn; it sums to 0 over the images. Images
     are drawn within their class; classes of fewer than `MIN_STRATUM_SIZE` images are drawn together. More than 100,000 images get
     100,000,000 / N instead of `draws` draws, but at least 200. A single image has no spread, so its intervals are NaN.
+    With `units` of several images, units are drawn instead of images, and not within classes.
     """
     if len(labels) == 1:
         return [Estimate(value, math.nan, math.nan) for value in values]
+    if units is not None and not units.are_single:
+        return bootstrap_unit_means(values, influences, units, draws=draws, seed=seed, confidence=confidence)
     draws = max(min(draws, DRAWS // 5), min(draws, _MAX_RESAMPLED_IMAGES // len(labels)))
     moved = np.concatenate([weights @ influences for weights in _weights(_strata(labels), draws, seed)])
     return [percentiles(value, value + column, confidence) for value, column in zip(values, moved.T, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from cnnkit.metrics.abstention import Abstention, OperatingPoint, operating_point, risk_coverage
 from cnnkit.metrics.conformal import LabelSetOutcome, LabelSets, label_set_outcome
+from cnnkit.metrics.units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -41,17 +43,25 @@ class SelectiveReport:
 
 
 def selective_report(
-    labels: ArrayLike, probabilities: ArrayLike, abstention: Abstention | None = None, label_sets: LabelSets | None = None
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    abstention: Abstention | None = None,
+    label_sets: LabelSets | None = None,
+    units: Sequence[str] | None = None,
 ) -> SelectiveReport:
-    """Return the report on images with labels (N,) and probabilities (N, K), N > 0; raises `DataError` for NaN."""
+    """Return the report on images with labels (N,) and probabilities (N, K), N > 0; raises `DataError` for NaN.
+
+    `units` (N,) names the unit of each image; by default every image is a unit.
+    """
     true, probs = np.asarray(labels), np.asarray(probabilities)
+    of_images = Units.of(units, len(true))
     top, wrong = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) != true
     return SelectiveReport(
         top=top,
         wrong=wrong,
-        table=risk_coverage(top, wrong),
+        table=risk_coverage(top, wrong, units=of_images),
         abstention=abstention,
-        abstention_outcome=operating_point(top, wrong, abstention.threshold) if abstention else None,
+        abstention_outcome=operating_point(top, wrong, abstention.threshold, of_images) if abstention else None,
         label_sets=label_sets,
-        label_set_outcome=label_set_outcome(true, probs, label_sets) if label_sets else None,
+        label_set_outcome=label_set_outcome(true, probs, label_sets, of_images) if label_sets else None,
     )

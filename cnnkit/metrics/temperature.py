@@ -1,14 +1,16 @@
-"""The temperature of a trained model, fitted on val and kept only if it clearly lowers the loss."""
+"""The temperature of a trained model, fitted on val and kept only if it clearly lowers the loss and does not raise the ECE."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.metrics.calibration import MIN_TEMPERATURE, calibration_error, fit_temperature
+from cnnkit.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, calibration_error, fit_temperature
 from cnnkit.metrics.intervals import Estimate, bootstrap_mean
+from cnnkit.metrics.units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -41,23 +43,27 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val") -> Calibration | None:
+def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val", units: Sequence[str] | None = None) -> Calibration | None:
     """Return the temperature for `logits` (N, K) and `labels` (N,) of `split` with its effect; None without an image.
 
-    The temperature stays 1 with fewer than `MIN_IMAGES` images and if every image is right, because no image then speaks against
-    certainty. It also stays 1 unless the 95 % interval of the change of the loss lies below 0. Images with a NaN or infinite logit are
-    left out.
+    `units` (N,) names the unit of each image; by default every image is a unit. The temperature stays 1 with fewer than `MIN_IMAGES`
+    units, if every image is right, because no image then speaks against certainty, and at the largest temperature that is searched,
+    because the logits then tell nothing. It also stays 1 unless the 95 % interval of the change of the loss lies below 0, and if the
+    calibration error rises. Images with a NaN or infinite logit are left out.
     """
     scores, true = np.asarray(logits), np.asarray(labels)
     usable = np.isfinite(scores).all(axis=1)
+    kept = Units.of(units, len(true)).of_rows(usable)
     scores, true = scores[usable], true[usable]
     if not len(true):
         return None
-    temperature, reason = _chosen(scores, true, split)
-    before = softmax(scores)
-    after = softmax(scores, temperature)
-    ece_before = calibration_error(true, before, draws=DRAWS)
-    ece_after = ece_before if temperature == 1 else calibration_error(true, after, draws=DRAWS)
+    ece_before = calibration_error(true, softmax(scores), draws=DRAWS, units=kept)
+    temperature, reason = _chosen(scores, true, split, kept)
+    ece_after = ece_before if temperature == 1 else calibration_error(true, softmax(scores, temperature), draws=DRAWS, units=kept)
+    if ece_after.value > ece_before.value:
+        rise = f"raises the calibration error from {100 * ece_before.value:.1f} to {100 * ece_after.value:.1f} %"
+        reason = f"temperature {temperature:.2f} lowers the loss on {split}, but {rise}"
+        temperature, ece_after = 1.0, ece_before
     loss_before, loss_after = (float(log_losses(scores, true, each).mean()) for each in (1.0, temperature))
     return Calibration(split, len(true), temperature, ece_before, ece_after, loss_before, loss_after, reason)
 
@@ -74,15 +80,18 @@ def log_losses(logits: NDArray[Any], labels: NDArray[Any], temperature: float = 
     return np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]
 
 
-def _chosen(logits: NDArray[Any], labels: NDArray[Any], split: str) -> tuple[float, str]:
+def _chosen(logits: NDArray[Any], labels: NDArray[Any], split: str, units: Units) -> tuple[float, str]:
     """Return the temperature, and the reason if it stays 1."""
     n = len(labels)
-    if n < MIN_IMAGES:
-        return 1.0, f"{split} has {n} image{'s' * (n != 1)}, and a temperature needs at least {MIN_IMAGES}"
+    if units.count < MIN_IMAGES:
+        of_units = "" if units.are_single else f" of {units.count} unit{'s' * (units.count != 1)}"
+        return 1.0, f"{split} has {n} image{'s' * (n != 1)}{of_units}, and a temperature needs at least {MIN_IMAGES}"
     temperature = fit_temperature(logits, labels)
     if temperature == MIN_TEMPERATURE:
         return 1.0, f"the model is right on all {n} images of {split}, and a temperature needs mistakes"
-    change = bootstrap_mean(log_losses(logits, labels, temperature) - log_losses(logits, labels), draws=DRAWS)
+    if temperature == MAX_TEMPERATURE:
+        return 1.0, f"the loss on {split} falls up to temperature {MAX_TEMPERATURE:g}: the model is no better than chance there"
+    change = bootstrap_mean(log_losses(logits, labels, temperature) - log_losses(logits, labels), draws=DRAWS, units=units)
     if change.high < 0:
         return temperature, ""
     return 1.0, f"temperature {temperature:.2f} does not clearly lower the loss on the {n} images of {split}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from cnnkit.metrics.calibration import ReliabilityBin, calibration_error, confidence_counts, reliability_bins
 from cnnkit.metrics.intervals import Estimate, bootstrap_mean
 from cnnkit.metrics.temperature import Calibration, log_losses, softmax
+from cnnkit.metrics.units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -76,22 +78,24 @@ def temperature_effect(
     fitted: Calibration | None = None,
     *,
     report: ClassificationReport | None = None,
+    units: Sequence[str] | None = None,
 ) -> TemperatureEffect:
     """Return the effect of `temperature` on the `probabilities` (N, K), computed with it, of images with `labels` (N,).
 
     The probabilities at temperature 1 need no second pass over the images: they are the given probabilities to the power of the
-    temperature, scaled to sum to 1. A `report` of the given probabilities saves their evaluation. Raises the same errors as
-    `expected_calibration_error`.
+    temperature, scaled to sum to 1. `units` (N,) names the unit of each image; by default every image is a unit. A `report` of the given
+    probabilities saves their evaluation. Raises the same errors as `expected_calibration_error`.
     """
     true, given = np.asarray(labels), np.asarray(probabilities)
     logs = log_probabilities(given)
+    of_images = Units.of(units, len(true))
 
     def figures(power: float) -> CalibrationFigures:
         probs = given if power == 1 else softmax(logs, 1 / power)
         return CalibrationFigures(
-            calibration_error(true, probs),
-            bootstrap_mean(log_losses(logs, true, 1 / power)),
-            reliability_bins(true, probs),
+            calibration_error(true, probs, units=of_images),
+            bootstrap_mean(log_losses(logs, true, 1 / power), units=of_images),
+            reliability_bins(true, probs, units=of_images),
             confidence_counts(probs),
         )
 

@@ -22,8 +22,8 @@ from document import add_option, save
 
 from cnnkit.metrics.comparison import loss_difference, macro_f1_difference
 from cnnkit.metrics.counts import confusion_counts
-from cnnkit.metrics.intervals import wilson
 from cnnkit.metrics.paired import SIGNIFICANCE, PairedCounts, accuracy_difference, connor, images_needed, mcnemar
+from cnnkit.metrics.proportion import wilson
 from cnnkit.metrics.scores import macro_f1
 
 SIZES, ACCURACIES, ALIKE = (50, 500, 5000), (0.5, 0.9, 0.99), (0.3, 0.9)

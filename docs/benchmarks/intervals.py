@@ -25,7 +25,8 @@ from scipy.stats import beta, binom, norm
 
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 from cnnkit.metrics.counts import confusion_counts, margins
-from cnnkit.metrics.intervals import bootstrap_counts, f1_interval, wilson
+from cnnkit.metrics.intervals import bootstrap_counts, f1_interval
+from cnnkit.metrics.proportion import wilson
 from cnnkit.metrics.ranking import rank
 from cnnkit.metrics.scores import Scores, f1_of
 

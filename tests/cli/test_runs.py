@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnkit.files import fingerprint
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 from cnnkit.run_dir import write_metrics
 
 

@@ -16,7 +16,7 @@ from cnnkit.metrics.abstention import (
     risk_coverage_curve,
     upper_bound,
 )
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 
 
 def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnkit.metrics.baselines import COLOUR_BASELINE, baseline
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 
 
 def right(*runs: tuple[bool, int]) -> np.ndarray:

@@ -25,7 +25,7 @@ from cnnkit.metrics.calibration import (
     fit_temperature,
     reliability_bins,
 )
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 
 
 def plain_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:

@@ -13,7 +13,8 @@ from scipy.stats import binom, binomtest, chi2
 from cnnkit.errors import ConfigError
 from cnnkit.metrics import intervals
 from cnnkit.metrics.counts import Margins, margins
-from cnnkit.metrics.intervals import Estimate, bootstrap_counts, bootstrap_mean, f1_interval, wilson
+from cnnkit.metrics.intervals import Estimate, bootstrap_counts, bootstrap_mean, f1_interval
+from cnnkit.metrics.proportion import wilson
 from cnnkit.metrics.scores import Scores, accuracy_of, macro_f1, macro_f1_of
 
 
@@ -46,19 +47,19 @@ def test_the_interval_of_accuracy_has_its_nominal_coverage(n: int, accuracy: flo
 
 
 def test_the_interval_of_f1_is_a_transformed_proportion() -> None:
-    perfect, never, some = f1_interval(20, 20, 20), f1_interval(0, 5, 3), f1_interval(8, 10, 12)
+    perfect, never, some = f1_interval(wilson(20, 20)), f1_interval(wilson(0, 8)), f1_interval(wilson(8, 14))
     assert (perfect.value, perfect.high, never.value, never.low) == (1, 1, 0, 0)
     assert 0.85 < perfect.low < 0.95
     assert 0.3 < never.high < 0.7
     assert some.value == pytest.approx(16 / 22)
     assert some.low == pytest.approx(2 * wilson(8, 14).low / (1 + wilson(8, 14).low))
-    assert math.isnan(f1_interval(0, 0, 0).value)
+    assert math.isnan(f1_interval(wilson(0, 0)).value)
 
 
 def test_the_interval_of_f1_has_its_nominal_coverage() -> None:
     random, truth = np.random.default_rng(0), 2 * 0.16 / (0.2 + 0.18)
     drawn = random.multinomial(100, [0.16, 0.04, 0.02, 0.78], size=2000)  # found, missed, falsely predicted, neither
-    ends = [f1_interval(int(hits), int(hits + missed), int(hits + false)) for hits, missed, false, _ in drawn]
+    ends = [f1_interval(wilson(int(hits), int(hits + missed + false))) for hits, missed, false, _ in drawn]
     assert 0.935 <= np.mean([end.low <= truth <= end.high for end in ends]) <= 0.965
 
 

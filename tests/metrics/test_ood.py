@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cnnkit.errors import DataError
-from cnnkit.metrics.intervals import wilson
 from cnnkit.metrics.ood import auroc, ood_report
+from cnnkit.metrics.proportion import wilson
+from cnnkit.metrics.units import Units
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
@@ -44,6 +45,22 @@ def test_the_default_threshold_accepts_95_of_100_evaluated_images():
 
 def test_one_image_has_a_wide_interval_and_no_image_is_an_error():
     lone = ood_report([0.9, 0.8], [0.5], None).auroc
-    assert (lone.value, lone.low, lone.high) == (1.0, pytest.approx(0.02, abs=0.01), 1.0)
+    assert (lone.value, lone.low, lone.high) == (1.0, pytest.approx(0.05, abs=0.01), 1.0)
     with pytest.raises(DataError, match="2 images of the model's classes and 0 out-of-distribution images: both must be at least 1"):
         ood_report([0.9, 0.8], [], None)
+
+
+@pytest.mark.parametrize(("own", "others"), [(40, 60), (60, 40)])
+def test_a_perfect_separation_has_the_interval_of_as_many_pairs_as_the_fewer_images(own, others):
+    found = auroc(np.linspace(0.8, 0.9, own), np.linspace(0.1, 0.2, others))
+    assert found == wilson(40, 40)
+    assert auroc(np.linspace(0.1, 0.2, own), np.linspace(0.8, 0.9, others)) == wilson(0, 40)
+
+
+def test_units_widen_the_interval_of_the_auroc():
+    rng = np.random.default_rng(0)
+    own, others = np.repeat(rng.normal(1, 1, 20), 5), rng.normal(0, 1, 400)
+    units = Units.of([str(row // 5) for row in range(100)], 100)
+    wide, narrow = auroc(own, others, units=units), auroc(own, others)
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.8 * (narrow.high - narrow.low)

@@ -19,7 +19,8 @@ from rich.text import Text
 from cnnkit.files import whole_file
 from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.metrics.growth import MAX_GROWTH_FACTOR, Forecast, Growth
-from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.proportion import wilson
 from cnnkit.report.pictures.fonts import drawable, families, plot_labels
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import UNDEFINED, gain_cells, percent, share_text

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from cnnkit.files import whole_file
 from cnnkit.metrics.abstention import risk_coverage_curve
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 from cnnkit.metrics.selective import SelectiveReport
 
 _DPI = 120

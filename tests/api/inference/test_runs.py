@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cnnkit.api.inference.runs import DAMAGED, RunFacts, list_runs, run_facts, sort_runs
-from cnnkit.metrics.intervals import Estimate, wilson
+from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.proportion import wilson
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import RunDir
 

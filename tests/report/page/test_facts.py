@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnkit.metrics.intervals import wilson
+from cnnkit.metrics.proportion import wilson
 from cnnkit.report.page.curves import course, curves, curves_of_runs
 from cnnkit.report.page.facts import (
     command_line,
