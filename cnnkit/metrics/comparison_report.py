@@ -69,8 +69,8 @@ class Contender:
 class Comparison:
     """Models compared on the same N images of `split`; `labels` (N,) index `classes`, in the order of `paths`.
 
-    `data` is the source of the images. `left_out` lists images that are not compared, each with the reason. `folder` holds
-    compare.json, compare.csv and compare.png (None: not written).
+    The images are of `units` units. `data` is the source of the images. `left_out` lists images that are not compared, each with the
+    reason. `folder` holds compare.json, compare.csv and compare.png (None: not written).
     """
 
     split: str
@@ -78,6 +78,7 @@ class Comparison:
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     labels: NDArray[np.int64]
+    units: int
     contenders: tuple[Contender, ...]
     pairs: tuple[PairComparison, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -101,6 +102,7 @@ class Comparison:
             "split": self.split,
             "data": self.data,
             "n": len(self.paths),
+            "units": self.units,
             "classes": list(self.classes),
             "confidence": CONFIDENCE,
             "significance": round(SIGNIFICANCE, 12),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SelectiveReport:
-    """Risk and coverage on N images: top probabilities `top` (N,), mistakes `wrong` (N,), and a `table` of round coverages.
+    """Risk and coverage on N images: top probabilities `top` (N,), mistakes `wrong` (N,), their `units`, and a `table` of round coverages.
 
     `abstention` and `label_sets` are the model's stored rules, `abstention_outcome` and `label_set_outcome` their results on these
     images; None without such a rule.
@@ -26,6 +26,7 @@ class SelectiveReport:
 
     top: NDArray[np.float64]
     wrong: NDArray[np.bool_]
+    units: Units
     table: tuple[OperatingPoint, ...]
     abstention: Abstention | None
     abstention_outcome: OperatingPoint | None
@@ -59,6 +60,7 @@ def selective_report(
     return SelectiveReport(
         top=top,
         wrong=wrong,
+        units=of_images,
         table=risk_coverage(top, wrong, units=of_images),
         abstention=abstention,
         abstention_outcome=operating_point(top, wrong, abstention.threshold, of_images) if abstention else None,

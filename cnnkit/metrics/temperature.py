@@ -40,7 +40,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value for JSON."""
-        return asdict(self)
+        return {**asdict(self), "ece_before": self.ece_before.to_dict(), "ece_after": self.ece_after.to_dict()}
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val", units: Sequence[str] | None = None) -> Calibration | None:

@@ -6,9 +6,11 @@ A model file holds them in its header, an exported file in its metadata. Every r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
@@ -30,6 +32,19 @@ class Rules(BaseModel):
     abstention: Abstention | None = None
     label_sets: LabelSets | None = None
     fingerprint: Fingerprint | None = None
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _restore_undefined_errors(cls, value: object) -> object:
+        """Return a stored calibration with NaN for the undefined calibration errors, which JSON lacks."""
+        if not isinstance(value, Mapping):
+            return value
+        stored = dict(cast("Mapping[str, Any]", value))
+        for name in ("ece_before", "ece_after"):
+            if isinstance(error := stored.get(name), Mapping):
+                ends = cast("Mapping[str, Any]", error)
+                stored[name] = {end: math.nan if ends.get(end) is None else ends[end] for end in ("value", "low", "high")}
+        return stored
 
 
 def to_metadata(rules: Rules) -> dict[str, str]:

@@ -61,12 +61,16 @@ class SplitCounts(Part):
 
 
 class RecordedData(Part):
-    """The images: their `location` as an absolute path or a source, and the `sha256` of all paths, labels, splits and contents."""
+    """The images: their `location` as an absolute path or a source, and the `sha256` of all paths, labels, splits and contents.
+
+    `units` counts the units of each split (copies and groups count once); None in the records of older versions.
+    """
 
     location: Text
     name: Text
     sha256: Text
     images: SplitCounts
+    units: SplitCounts | None = None
 
 
 class RecordedResult(Part):

@@ -68,6 +68,7 @@ class StoredClassScore(Part):
     recall: Real | None
     f1: Real | None
     support: Count
+    units: Count | None = None
     few: YesNo
     precision_low: Real
     precision_high: Real
@@ -215,7 +216,8 @@ class StoredMetrics(Document):
 
     Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta`, `images` and `lookup`
     are None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other
-    images.
+    images. `majority_class` is the most frequent class in train, None if that is unknown. The images are of `units` units; None in older
+    files.
     """
 
     split: Text
@@ -234,8 +236,8 @@ class StoredMetrics(Document):
     brier: StoredEstimate
     ece: StoredEstimate
     reliability: tuple[StoredBin, ...]
-    majority_baseline: Real
-    majority_class: Text
+    majority_baseline: Real | None
+    majority_class: Text | None
     baselines: tuple[StoredBaseline, ...]
     per_class: tuple[StoredClassScore, ...]
     calibration: StoredCalibration
@@ -249,6 +251,7 @@ class StoredMetrics(Document):
     model: EvaluatedFile
     unreadable: tuple[UnreadableImage, ...]
     opened: Count = 0
+    units: Annotated[Count, Field(ge=1)] | None = None
 
     def is_whole(self, images: int) -> bool:
         """Tell whether the plain predictions of all `images` of a split of the run were evaluated, also by an older version."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_eval_on_val_repeats_the_training_figures(cli, trained):
     assert document["loss"]["value"] == pytest.approx(result["best_value"], rel=1e-5)
     kept = read_header(trained.run / "best.safetensors").calibration
     assert kept is not None
-    assert document["calibration"]["before"]["ece"]["value"] == pytest.approx(kept.ece_before.value, rel=1e-4)
+    assert document["calibration"]["before"]["ece"]["value"] is None  # nine images are too few
+    assert math.isnan(kept.ece_before.value)
     assert document["calibration"]["before"]["loss"]["value"] == pytest.approx(kept.loss_before, rel=1e-5)
 
 

@@ -41,7 +41,7 @@ def test_the_screen_shows_the_training_and_the_next_command(cli, image_folder):
     assert "36 images (train 24, val 6, test 6)" in result.err
     assert "1/1" in result.err
     assert "kept epoch 1 of 1, best by val_loss" in result.out
-    assert "probabilities not calibrated: val has 6 images, and a temperature needs at least 100; ECE " in result.out
+    assert "probabilities not calibrated: val has 6 images, and a temperature needs at least 100; too few images for an ECE" in result.out
     assert "next: cnnkit eval --confusion" in result.out
     assert "\x1b" not in result.out + result.err  # a pipe gets plain text
 

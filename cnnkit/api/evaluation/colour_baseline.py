@@ -17,6 +17,7 @@ from cnnkit.data.store.facts import THUMBNAIL_SIZE, decode, measure
 from cnnkit.data.store.scan import find_scan
 from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline, baseline
 from cnnkit.metrics.colour import colour_predictions, spread_sample
+from cnnkit.metrics.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,18 @@ class _Thumbnails:
 
 
 def colour_baseline(
-    samples: Samples, predictions: SplitPredictions, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
+    samples: Samples,
+    predictions: SplitPredictions,
+    classes: Sequence[str],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    units: Sequence[str] | None = None,
 ) -> Baseline | None:
     """Compare the model with a linear model of colours (`cnnkit.metrics.colour`), on images with `labels` (N,).
 
-    `predicted` (N,) are the class indices that the model predicts. The colour model learns from the thumbnails of the store.
-    Returns None for the train split, if no training image is left, or if no thumbnails exist for an exported file.
+    `units` (N,) names the units of the images. `predicted` (N,) are the class indices that the model predicts. The colour model learns
+    from the thumbnails of the store. Returns None for the train split, if no training image is left, or if no thumbnails exist for an
+    exported file.
     """
     if samples.split == TRAIN or not samples.trained:
         return None
@@ -58,7 +65,8 @@ def colour_baseline(
     train_labels = np.array([index[record.label] for record in train_records], np.int64)
     by_colour = colour_predictions(train_thumbnails, train_labels, test_thumbnails)
     summary = f"colours alone ({len(train_records):,} training images)"
-    return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records))
+    of_images = Units.of(units, len(labels))
+    return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records), of_images)
 
 
 def _find_thumbnails(samples: Samples, predictions: SplitPredictions) -> _Thumbnails | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from cnnkit.api.evaluation.stored_evaluation import (
     predictions_of_fresh,
     predictions_of_stored,
 )
+from cnnkit.api.inference.samples import unit_of_row
 from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import SPLITS, TEST, VAL
 from cnnkit.data.sources.folder import check_outside
@@ -95,6 +96,7 @@ class _Inputs:
 
     common: CommonImages
     predictions: tuple[PredictionsByPath, ...]
+    units: Mapping[str, str]
     classes: tuple[str, ...]
     split: str
     label: str
@@ -166,8 +168,9 @@ def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, 
         predictions_of_stored(load_or_evaluate(run, chosen, progress, model=model.target.path))
         for model, run in zip(models, runs, strict=True)
     )
+    units = {row["path"]: unit_of_row(row) for row in rows[0]}
     label = f"{chosen}-overlap" if overlap else chosen
-    return _Inputs(common, predictions, records[0].classes, chosen, label, records[0].data.location)
+    return _Inputs(common, predictions, units, records[0].classes, chosen, label, records[0].data.location)
 
 
 def _from_data(
@@ -189,12 +192,13 @@ def _from_data(
     _check_classes(list(zip(names, classes, strict=True)))
     common = _images_in_all(names, evaluations, data)
     predictions = tuple(predictions_of_fresh(evaluation) for evaluation in evaluations)
+    units = dict(zip(evaluations[0].paths, evaluations[0].units, strict=True))
     splits = [evaluation.report.split for evaluation in evaluations]
     shown = next((each for each in splits if each in SPLITS), splits[0])  # that of a run, if the data are its own images
     identities = {evaluation.images for evaluation in evaluations if evaluation.images}
     measured = short_hash("".join(sorted(each.sha256 for each in identities)))
     label = Images(shown, data="" if identities == {Images(shown)} else data, sha256=measured).label()
-    return _Inputs(common, predictions, classes[0], shown, label, data)
+    return _Inputs(common, predictions, units, classes[0], shown, label, data)
 
 
 def _images_in_all(names: Sequence[str], evaluations: Sequence[Evaluation], data: str) -> CommonImages:
@@ -231,11 +235,12 @@ def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None
         )
     index = {name: number for number, name in enumerate(inputs.classes)}
     labels = np.array([index[image.label] for image in images], dtype=np.int64)
+    units = [inputs.units[image.path] for image in images]
     entrants = [
         Entrant(model.name, model.sha256, _align(each, images, index)) for model, each in zip(models, inputs.predictions, strict=True)
     ]
     contenders = tuple(
-        Contender(entrant, score(labels, entrant.predictions, len(index)), str(model.target.path), each.fresh)
+        Contender(entrant, score(labels, entrant.predictions, len(index), units), str(model.target.path), each.fresh)
         for model, entrant, each in zip(models, entrants, inputs.predictions, strict=True)
     )
     notes = [f"{model.name}: {note}" for model, each in zip(models, inputs.predictions, strict=True) for note in each.notes]
@@ -246,8 +251,9 @@ def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None
         classes=inputs.classes,
         paths=tuple(image.path for image in images),
         labels=labels,
+        units=len(set(units)),
         contenders=contenders,
-        pairs=compare_pairs(labels, inputs.classes, entrants),
+        pairs=compare_pairs(labels, inputs.classes, entrants, units),
         left_out=(*inputs.common.left_out, *lost),
         notes=(*notes, *inputs.common.notes, *lost_notes),
         folder=folder,

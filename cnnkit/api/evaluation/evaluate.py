@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.colour_baseline import colour_baseline
+from cnnkit.api.evaluation.evaluated_units import units_of
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.evaluation.measured_images import images_of, measured_images
 from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, ood_files, without_own_images
@@ -43,17 +44,18 @@ COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions
 class Evaluation:
     """The result of a model on N labelled images: the report, the predictions behind it and the folder of the files (None: not written).
 
-    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`. `bad` lists the unreadable images, each with
-    the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on its probabilities, `ood` the
-    result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one included; 0 for other
-    images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the confusion matrix.
-    `images` is the identity of the images. `lookup` counts the images of other data that the model was trained on, and `left_out`
-    lists those that are not measured.
+    `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`, as are the `units` of the images. `bad` lists the
+    unreadable images, each with the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on
+    its probabilities, `ood` the result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one
+    included; 0 for other images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the
+    confusion matrix. `images` is the identity of the images. `lookup` counts the images of other data that the model was trained on, and
+    `left_out` lists those that are not measured.
     """
 
     target: Target
     report: ClassificationReport
     paths: tuple[str, ...]
+    units: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     bad: tuple[tuple[str, str], ...]
@@ -105,12 +107,12 @@ class Evaluation:
 
     def require_accuracy(self, minimum: float) -> str:
         """Return a sentence that compares the accuracy with `minimum`, in [0, 1]; raises `CheckFailedError` if it is below."""
+        from cnnkit.report.terminal.numbers import images_text
+
         report = self.report
         accuracy = report.accuracy
-        measured = (
-            f"the accuracy is {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
-            f"{report.n} {report.split} image{'s' * (report.n != 1)})"
-        )
+        images = images_text(report.n, report.units, report.split)
+        measured = f"the accuracy is {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, {images})"
         if accuracy.value < minimum:
             raise CheckFailedError(f"{measured}; --min-accuracy asks for at least {minimum:g}")
         below = ", but the interval begins below it: other images may give less" if accuracy.low < minimum else ""
@@ -151,24 +153,24 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     ood_images = _ood_images(target, ood, include_trained=include_trained, progress=progress)
     predictions = _classify(classifier, samples, progress)
     opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
-    labels, probabilities = _labels(predictions, names), predictions.probabilities
-    report = classification_report(labels, probabilities, names, split=samples.split, top_k=top_k or TOP_K)
-    colour = colour_baseline(samples, predictions, names, labels, probabilities.argmax(axis=1))
+    labels, probabilities, units = _labels(predictions, names), predictions.probabilities, units_of(samples, predictions)
+    report = _report(samples, predictions, labels, names, units, top_k or TOP_K)
     stored = rules_of(classifier)
     rules, rule_notes = _usable_rules(stored, views)
-    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets)
+    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets, units)
     result = Evaluation(
         target=target,
-        report=replace(report, baselines=(*report.baselines, colour)) if colour else report,
+        report=report,
         paths=tuple(record.path for record in predictions.records),
+        units=tuple(units),
         labels=labels,
         probabilities=probabilities,
         bad=predictions.bad,
         notes=(*images.notes, *ood_images.notes, *predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
         folder=folder,
         selective=selective,
-        effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report),
-        ood=_evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress),
+        effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report, units=units),
+        ood=_evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress, units),
         opened=opened,
         views=views,
         normalize=normalize,
@@ -232,6 +234,16 @@ def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Itera
         }
 
 
+def _report(
+    samples: Samples, predictions: SplitPredictions, labels: NDArray[np.int64], classes: Sequence[str], units: Sequence[str], top_k: int
+) -> ClassificationReport:
+    """Return the report of `predictions` with the constant baseline and the colour baseline."""
+    probabilities, majority = predictions.probabilities, samples.majority_class
+    report = classification_report(labels, probabilities, classes, split=samples.split, top_k=top_k, units=units, majority_class=majority)
+    colour = colour_baseline(samples, predictions, classes, labels, probabilities.argmax(axis=1), units)
+    return replace(report, baselines=(*report.baselines, colour)) if colour else report
+
+
 def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
     """Return the classifier and the views it averages over: with `tta` those of its training, else the plain view."""
     classifier = open_classifier(target.path)
@@ -248,9 +260,14 @@ def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
 
 
 def _evaluate_ood(
-    classifier: Classifier, images: OodImages, top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None
+    classifier: Classifier,
+    images: OodImages,
+    top: NDArray[np.floating[Any]],
+    rule: Abstention | None,
+    progress: Progress | None,
+    units: Sequence[str],
 ) -> OodEvaluation | None:
-    return replace(evaluate_ood(classifier, images.files, top, rule, progress), lookup=images.lookup) if images.files else None
+    return replace(evaluate_ood(classifier, images.files, top, rule, progress, units), lookup=images.lookup) if images.files else None
 
 
 def _check_flags(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from cnnkit.api.evaluation.evaluated_units import units_of
 from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.api.inference.target import Target, find_target
@@ -16,6 +17,7 @@ from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError
 from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
+from cnnkit.metrics.units import Units
 from cnnkit.model.file import load_model, read_header, rewrite_header
 from cnnkit.model.rules import Rules
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -59,17 +61,22 @@ def decide(
 
 
 def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, progress: Progress | None) -> dict[str, object]:
-    """Classify val once and return the new rules by their fields in the header."""
+    """Classify val once and return the new rules by their fields in the header.
+
+    Both guarantees assume independent images, so one image of each unit takes part.
+    """
     if target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its validation images are unknown; name the run: --model RUN")
     classifier = TorchClassifier(load_model(target.path))
-    predictions = predict_split(classifier, run_samples(target.run, VAL), progress)
-    records, probabilities = predictions.records, predictions.probabilities
-    if not records:
+    samples = run_samples(target.run, VAL)
+    predictions = predict_split(classifier, samples, progress)
+    if not predictions.records:
         path, reason = predictions.bad[0]
         raise DataError(f"{target.run.path}: none of its val images can be read, such as {path}: {reason}")
+    independent = Units.of(units_of(samples, predictions), len(predictions.records)).one_image_each
+    probabilities = predictions.probabilities[independent]
     index = {name: number for number, name in enumerate(classifier.classes)}
-    labels = np.array([index[record.label] for record in records], dtype=np.int64)
+    labels = np.array([index[predictions.records[row].label] for row in independent], dtype=np.int64)
     rules: dict[str, object] = {}
     if isinstance(abstain_risk, float):
         found = find_threshold(probabilities.max(1), probabilities.argmax(1) != labels, abstain_risk, split=VAL)
@@ -96,6 +103,6 @@ def _describe_shortfall(shortfall: Shortfall) -> str:
     else:
         needed = f"about {shortfall.needed:,} similar val images would guarantee {risk}"
     return (
-        f"--abstain-risk {shortfall.risk:g}: {shortfall.n:,} val images cannot guarantee, with 95 % confidence, "
+        f"--abstain-risk {shortfall.risk:g}: {shortfall.n:,} independent val images cannot guarantee, with 95 % confidence, "
         f"at most {risk} wrong predictions; {smallest}; {needed}. The model file is unchanged"
     )

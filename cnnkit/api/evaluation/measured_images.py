@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from cnnkit.api.evaluation.identity import Images
 from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
-from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, run_samples, samples_of
+from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, most_frequent, run_samples, samples_of
 from cnnkit.api.inference.target import Target
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.store.scan import Progress, find_contents, scan
@@ -112,7 +112,7 @@ class _DataOfRun:
         rows = [row_of[record.path] for record in samples.records if not found.facts[row_of[record.path]].error]
         origins, by, notes = look_up(self.run, found, rows)
         lookup = Lookup(self.run.name, len(rows), tuple(origins.values()), by, include_trained, notes)
-        samples = Samples(self.source, samples.split, samples.records, self.scope, {})
+        samples = Samples(self.source, samples.split, samples.records, self.scope, {}, majority_class=self._majority_class)
         if not origins:
             return MeasuredImages(samples, self._identity(samples), None, notes, lookup)
         if include_trained:
@@ -128,6 +128,11 @@ class _DataOfRun:
         note = f"{lookup.sentence()}; they are left out, and --include-trained measures them too"
         samples = replace(samples, records=kept)
         return MeasuredImages(samples, self._identity(samples), None, (note, *notes), lookup, left_out)
+
+    @property
+    def _majority_class(self) -> str | None:
+        """The most frequent class of the training images of the run."""
+        return most_frequent(image.label for image in self.run.images if image.split == TRAIN)
 
     def _are_own(self, split: str) -> bool:
         """Tell whether the data are the images of the run: they hold nearly all of its `split`, and are half of the run at least."""
@@ -148,7 +153,9 @@ class _DataOfRun:
             raise DataError(
                 f"--classes {','.join(self.only)}: {self.source.name} has no {split} images of these classes of {self.run.name}"
             )
-        samples = Samples(self.source, split, records, self.scope, {}, by_split[TRAIN])
+        unit_of = {r.path: image.unit or image.sha256 for r, image in zip(self.scope, self.equal, strict=True) if image}
+        units = {record.path: unit_of[record.path] for record in records}
+        samples = Samples(self.source, split, records, self.scope, {}, by_split[TRAIN], units, self._majority_class)
         numbers = {name: len(by_split[name]) for name in SPLITS}
         others = [f"the model was trained on {numbers[TRAIN]:,} others"] if split != TRAIN else []
         missing = sum(image.split == split for image in self.run.images) - numbers[split]

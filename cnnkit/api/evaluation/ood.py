@@ -89,11 +89,17 @@ def without_own_images(
 
 
 def evaluate_ood(
-    classifier: Classifier, files: Sequence[Path], top: NDArray[np.floating[Any]], rule: Abstention | None, progress: Progress | None = None
+    classifier: Classifier,
+    files: Sequence[Path],
+    top: NDArray[np.floating[Any]],
+    rule: Abstention | None,
+    progress: Progress | None = None,
+    units: Sequence[str] | None = None,
 ) -> OodEvaluation:
-    """Classify out-of-distribution `files` and compare them with the evaluated images, by their top probabilities `top` (N,).
+    """Classify out-of-distribution `files` and compare them with the evaluated images by their top probabilities `top` (N,).
 
-    The threshold is that of `rule`; without a rule `ood_report` chooses one. Raises `DataError` if no file can be read.
+    `units` (N,) names the units of the evaluated images. The threshold is that of `rule`; without a rule `ood_report` chooses one.
+    Raises `DataError` if no file can be read.
     """
     found: list[Prediction] = []
     for prediction in predictions(classifier, files):
@@ -103,7 +109,7 @@ def evaluate_ood(
     ood_top = [probability for prediction in found for _, probability in prediction.top(1)]
     if not ood_top:
         raise DataError(f"--ood: none of {len(files)} images can be read, such as {found[0].path}: {found[0].error}")
-    report = ood_report(top, ood_top, rule.threshold if rule else None)
+    report = ood_report(top, ood_top, rule.threshold if rule else None, units)
     return OodEvaluation(report, tuple(_apply_threshold(prediction, report.threshold) for prediction in found))
 
 

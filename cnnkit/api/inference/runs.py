@@ -99,7 +99,9 @@ def _facts(run: RunDir) -> RunFacts:
         best_epoch=result.best_epoch or None,
         monitor=result.monitor,
         best_value=result.best_value,
-        val_accuracy=_share(best.val_accuracy, record.data.images.val) if best and best.val_accuracy is not None else None,
+        val_accuracy=_share(best.val_accuracy, (record.data.units or record.data.images).val)
+        if best and best.val_accuracy is not None
+        else None,
         test_accuracy=Estimate(test.accuracy.value, test.accuracy.low, test.accuracy.high) if test else None,
         ece=test.ece.value if test else None,
         temperature=temperature if isinstance(temperature := header.get("temperature"), int | float) else None,
@@ -109,4 +111,6 @@ def _facts(run: RunDir) -> RunFacts:
 
 
 def _share(value: float, n: int) -> Estimate:
-    return wilson(round(value * n), n)
+    """Return a share with the interval of `n` independent images; with n units, that of units whose images are all alike."""
+    found = wilson(value * n, n)
+    return Estimate(value, found.low, found.high)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
@@ -18,7 +19,8 @@ class Samples:
     """Records of one split.
 
     `scope` holds all records from which the split was drawn; a store of them may exist already. `hashes` holds the SHA-256 of the
-    records at the time of the split, and `trained` the records on which the run trained. Both are empty for other data.
+    records at the time of the split, `units` the names of their units, and `trained` the records on which the run trained. All are
+    empty for other data. `majority_class` is the most frequent class of the training images, None if these are unknown.
     """
 
     source: Source
@@ -27,6 +29,8 @@ class Samples:
     scope: tuple[Record, ...]
     hashes: dict[str, str]
     trained: tuple[Record, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict[str, str])
+    majority_class: str | None = None
 
 
 def evaluated_split(rows: Iterable[Mapping[str, str]]) -> str:
@@ -65,7 +69,21 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = ()) -> Sam
     train_paths = {one_form(row["path"]) for row in rows if row["split"] == TRAIN}
     trained = tuple(record for record in scope if one_form(record.path) in train_paths)
     hashes = {record.path: wanted[one_form(record.path)]["sha256"] for record in records}
-    return Samples(source, chosen, records, scope, hashes, trained)
+    units = {record.path: unit_of_row(wanted[one_form(record.path)]) for record in records}
+    return Samples(
+        source, chosen, records, scope, hashes, trained, units, most_frequent(row["label"] for row in rows if row["split"] == TRAIN)
+    )
+
+
+def unit_of_row(row: Mapping[str, str]) -> str:
+    """Return the unit of a row of split.csv; runs of older versions record only the content, which tells exact copies."""
+    return row.get("unit") or row["sha256"]
+
+
+def most_frequent(labels: Iterable[str]) -> str | None:
+    """Return the most frequent of `labels`, the first by name of equally frequent ones; None without a label."""
+    counts = Counter(labels)
+    return min(counts, key=lambda label: (-counts[label], label)) if counts else None
 
 
 def run_source(run: RunDir, record: RunRecord) -> tuple[Source, tuple[Record, ...]]:

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class SplitPredictions:
     """The predictions for a split: the readable `records` with their `probabilities` (N, K).
 
-    `bad` holds the path of each unreadable image and the reason, `changed` the paths of the images whose content changed after the
-    training. `seen` is the scan that holds the canvases; its rows are the rows of `scope`. It is None if no store was used.
+    `contents` (N,) are the SHA-256 of the images. `bad` holds the path of each unreadable image and the reason, `changed` the paths of
+    the images whose content changed after the training. `seen` is the scan that holds the canvases; its rows are the rows of `scope`.
+    It is None if no store was used.
     """
 
     records: Sequence[Record]
     probabilities: NDArray[np.float32]
+    contents: Sequence[str]
     bad: tuple[tuple[str, str], ...]
     changed: Sequence[str]
     scope: Sequence[Record] = ()
@@ -52,6 +54,7 @@ def predict_split(classifier: Classifier, samples: Samples, progress: Progress |
     bad: list[tuple[str, str]] = []
     blocks: list[NDArray[np.float32]] = []
     changed: list[str] = []
+    contents: list[str] = []
     for start in range(0, len(samples.records), BATCH_ROWS):
         images = []
         for record in samples.records[start : start + BATCH_ROWS]:
@@ -62,6 +65,7 @@ def predict_split(classifier: Classifier, samples: Samples, progress: Progress |
                 continue
             images.append(pixels.image)
             good.append(record)
+            contents.append(pixels.sha256)
             if samples.hashes.get(record.path, pixels.sha256) != pixels.sha256:
                 changed.append(record.path)
         if images:
@@ -69,7 +73,7 @@ def predict_split(classifier: Classifier, samples: Samples, progress: Progress |
         if progress:
             progress(min(start + BATCH_ROWS, len(samples.records)), len(samples.records))
     probabilities = np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
-    return SplitPredictions(good, probabilities, tuple(bad), changed)
+    return SplitPredictions(good, probabilities, contents, tuple(bad), changed)
 
 
 def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> SplitPredictions:
@@ -90,4 +94,4 @@ def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progres
     records = [scope[row] for row in rows]
     contents = [found.facts[row].sha256 for row in rows]
     changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
-    return SplitPredictions(records, np.concatenate(blocks), bad, changed, scope, found)
+    return SplitPredictions(records, np.concatenate(blocks), contents, bad, changed, scope, found)

@@ -86,6 +86,8 @@ class TrainingJob:
             head=self.head,
         )
         fingerprints = Fingerprints(self.val_batches)
+        unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
+        val_units = [unit_of[row] for row in self.val_batches.rows.tolist()]
         status: Status = "stopped"
         try:
             self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
@@ -94,7 +96,7 @@ class TrainingJob:
                     facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
                     header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
                     assert self.state.validation is not None  # noqa: S101 (the best epoch was evaluated)
-                    header = fingerprints.add_to(with_temperature(header, self.state.validation), self.state.validation)
+                    header = fingerprints.add_to(with_temperature(header, self.state.validation, val_units), self.state.validation)
                     save_model(run.best, self.state.network_to_keep(self.model), header)
                 run.append_history(HistoryRow.model_validate(epoch))
                 save_state(run.last, self.model, self.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import metadata
 from typing import Any
@@ -24,8 +25,10 @@ MAX_FINGERPRINT_IMAGES = 2000  # more images would only show differences below `
 
 
 def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
-    """Return the data's name, a SHA-256 of all paths, labels, splits and contents, and the number of images per split."""
-    return {"name": name, "sha256": dataset.fingerprint, "images": {split: len(dataset.of(split)) for split in SPLITS}}
+    """Return the data's name, a SHA-256 of all paths, labels, splits and contents, and the numbers of images and units per split."""
+    images = {split: len(dataset.of(split)) for split in SPLITS}
+    units = {split: len({sample.unit for sample in dataset.of(split)}) for split in SPLITS}
+    return {"name": name, "sha256": dataset.fingerprint, "images": images, "units": units}
 
 
 def versions(package: str) -> dict[str, str]:
@@ -34,9 +37,12 @@ def versions(package: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
 
 
-def with_temperature(header: ModelHeader, validation: Validation | None) -> ModelHeader:
-    """Return `header` with the temperature fitted on `validation`, or temperature 1 if no fit is possible."""
-    found = None if validation is None else calibrate(validation.logits, validation.labels, VAL)
+def with_temperature(header: ModelHeader, validation: Validation | None, units: Sequence[str] | None = None) -> ModelHeader:
+    """Return `header` with the temperature fitted on `validation`, or temperature 1 if no fit is possible.
+
+    `units` (N,) names the unit of each image of `validation`.
+    """
+    found = None if validation is None else calibrate(validation.logits, validation.labels, VAL, units)
     return header.model_copy(update={"temperature": 1.0 if found is None else found.temperature, "calibration": found})
 
 

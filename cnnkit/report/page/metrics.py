@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.metrics.counts import Counts
-from cnnkit.metrics.proportion import Estimate, wilson
-from cnnkit.report.terminal.numbers import UNDEFINED, percent
+from cnnkit.metrics.proportion import Estimate
+from cnnkit.report.terminal.numbers import UNDEFINED, images_text, percent
 
 if TYPE_CHECKING:
     from cnnkit.run_dir import StoredMetrics
@@ -98,7 +97,7 @@ def interval_text(key: str, score: Estimate) -> str:
 def headline(metrics: StoredMetrics) -> str:
     """Return the accuracy in one line: ``86.5 % of 10,000 test images right (95 % interval 85.8 to 87.2 %)``."""
     accuracy = to_estimate(metrics.accuracy)
-    images = f"{metrics.n:,} {metrics.split} image{'s' * (metrics.n != 1)}"
+    images = images_text(metrics.n, metrics.units, metrics.split)
     return f"{score_text('accuracy', accuracy)} of {images} right (95 % interval {interval_text('accuracy', accuracy)} %)"
 
 
@@ -134,7 +133,7 @@ class ClassRow:
 
 
 def class_rows(metrics: StoredMetrics, table: Counts) -> list[ClassRow]:
-    """Return a row for each class of `metrics`, with Wilson's interval of the recall; `table` (K, K) is the confusion matrix."""
+    """Return a row for each class of `metrics`, with the interval of the recall; `table` (K, K) is the confusion matrix."""
     rows = []
     for index, scores in enumerate(metrics.per_class):
         hits, support, predicted = int(table[index, index]), int(table[index].sum()), int(table[:, index].sum())
@@ -146,8 +145,8 @@ def class_rows(metrics: StoredMetrics, table: Counts) -> list[ClassRow]:
                 precision=_share(scores.precision),
                 recall=_share(scores.recall),
                 f1=_share(scores.f1),
-                bar=wilson(hits, support),
-                few=support < MIN_CLASS_IMAGES,
+                bar=estimate(scores.recall, scores.recall_low, scores.recall_high),
+                few=scores.few,
                 missed=support - hits,
                 false_alarms=predicted - hits,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ _AXIS_MARGIN = 0.03  # beyond 0 and 1
 def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
     """Write the reliability diagram to `path` (PNG): without and with the temperature, or one panel if the temperature is 1.
 
-    A point is a bin of `expected_calibration_error`: mean confidence on the x axis, accuracy with Wilson's 95 % interval on the y axis.
+    A point is a bin of `expected_calibration_error`: mean confidence on the x axis, accuracy with its 95 % interval on the y axis.
     A dotted line connects the point with the diagonal; the ECE is the mean length of these lines. The lower panel is a histogram of the
     confidence.
     """
@@ -56,10 +57,15 @@ def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
 
 
 def _error(ece: Estimate) -> str:
-    return f"ECE {share_text(ece)}"
+    return "ECE: too few images" if math.isnan(ece.value) else f"ECE {share_text(ece)}"
 
 
 def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str) -> None:
+    axes.set_ylim(-_AXIS_MARGIN, 1 + _AXIS_MARGIN)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.grid(alpha=0.3)
+    if not bins:
+        return
     confidence = np.array([each.confidence for each in bins])
     accuracy = np.array([each.accuracy.value for each in bins])
     ends = np.array([(each.accuracy.low, each.accuracy.high) for each in bins])
@@ -76,7 +82,4 @@ def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str) -> None:
         capsize=2,
         label="bins of equal size, 95 % interval",
     )
-    axes.set_ylim(-_AXIS_MARGIN, 1 + _AXIS_MARGIN)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize=8)

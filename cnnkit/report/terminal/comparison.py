@@ -17,7 +17,7 @@ from cnnkit.metrics.comparison_verdict import p_text, verdict
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.paired import SIGNIFICANCE
 from cnnkit.report.terminal.console import escaped
-from cnnkit.report.terminal.numbers import gain_cells, percent, share_cells
+from cnnkit.report.terminal.numbers import gain_cells, images_text, percent, share_cells
 
 _MAX_PAIRS = 3  # with images on the screen; compare.csv has the images of all pairs
 _MAX_IMAGES, _MAX_IMAGES_OF_SEVERAL_PAIRS = 5, 3  # fixed images, and broken images, of one pair
@@ -47,7 +47,7 @@ def _letters(comparison: Comparison) -> dict[str, str]:
 
 def _models(comparison: Comparison) -> Table:
     count = len(comparison.paths)
-    table = _table(f"{comparison.split}: the same {count:,} image{'s' * (count != 1)}, {len(comparison.classes)} classes")
+    table = _table(f"{comparison.split}: the same {images_text(count, comparison.units)}, {len(comparison.classes)} classes")
     table.add_column("")
     table.add_column("model", overflow="fold")
     for head in ("accuracy", "95 % interval", "macro F1", "loss (nats)"):

@@ -10,6 +10,12 @@ from cnnkit.metrics.intervals import Estimate
 UNDEFINED = "-"
 
 
+def images_text(n: int, units: int | None = None, split: str = "") -> str:
+    """Return a number of images and, where they are fewer, of their units: ``201 test images of 53 units``."""
+    of_units = "" if units is None or units == n else f" of {units:,} unit{'s' * (units != 1)}"
+    return f"{n:,} {split}{' ' * bool(split)}image{'s' * (n != 1)}{of_units}"
+
+
 def percent(share: float) -> str:
     """Return a share in [0, 1] as percent with one decimal and without the percent sign; ``-`` if it is undefined."""
     return UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"

@@ -20,7 +20,7 @@ from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.report.terminal.console import escaped
-from cnnkit.report.terminal.numbers import UNDEFINED, number_cells, percent, share_cells
+from cnnkit.report.terminal.numbers import UNDEFINED, images_text, number_cells, percent, share_cells
 
 _MAX_CLASSES = 50  # a longer table shows only the classes of lowest F1
 _NUM_LOWEST_CLASSES = 20
@@ -28,7 +28,7 @@ _NUM_LOWEST_CLASSES = 20
 
 def metrics_table(report: ClassificationReport) -> RenderableType:
     """Return the scores of one split with their 95 % intervals, and a warning for each baseline that the model does not clearly beat."""
-    table = _table(f"{report.split}: {report.n} image{'s' * (report.n != 1)}, {len(report.classes)} classes")
+    table = _table(f"{report.split}: {images_text(report.n, report.units)}, {len(report.classes)} classes")
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -42,10 +42,13 @@ def metrics_table(report: ClassificationReport) -> RenderableType:
     table.add_row("average precision", *share_cells(report.average_precision))
     table.add_row("loss (nats)", *number_cells(report.loss))
     table.add_row("Brier score", *number_cells(report.brier))
-    table.add_row("calibration error", *share_cells(report.ece))
+    table.add_row("calibration error", *(("too few images", "") if math.isnan(report.ece.value) else share_cells(report.ece)))
     for one in report.baselines:
         table.add_row(Text(escaped(one.summary)), *share_cells(one.accuracy), style="dim")
     warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.is_beaten]
+    if report.units < report.n:
+        assumption = "The intervals count units: images that are copies of each other, or of one group, are not independent."
+        warnings.append(Text(assumption, style="dim"))
     return Group(table, *warnings) if warnings else table
 
 
@@ -54,7 +57,7 @@ def _not_beaten(one: Baseline) -> str:
     advice = "; do the classes differ in more than their colours?" if one.name == COLOUR_BASELINE else ""
     return (
         f"Warning: the model is not clearly better than {escaped(one.summary)}: only the model is right on {one.counts.only_second} "
-        f"images, only the baseline on {one.counts.only_first} (exact McNemar p = {one.p_value:.2g}){advice}"
+        f"images, only the baseline on {one.counts.only_first} (exact p = {one.p_value:.2g}){advice}"
     )
 
 
@@ -83,7 +86,7 @@ def per_class_table(report: ClassificationReport, limit: int = _MAX_CLASSES) -> 
         )
     notes.append("[low–high]: 95 % interval in percent.")
     if any(score.has_few_images for score in scores):
-        notes.append(f"few: under {MIN_CLASS_IMAGES} images; scores of such a class may be off by more than 10 points.")
+        notes.append(f"few: under {MIN_CLASS_IMAGES} images, with copies and groups counted once; such scores may be off by 10 points.")
     if any(math.isnan(score.recall) or math.isnan(score.precision) for score in scores):
         notes.append(f"{UNDEFINED}: undefined, because the class has no image or no prediction.")
     return Group(table, *(Text(note, style="dim") for note in notes))

@@ -30,7 +30,7 @@ def samples(image_folder) -> Samples:
 def predictions_for(records: Sequence[Record], samples: Samples | None = None) -> SplitPredictions:
     """Return predictions for `records`; with `samples`, they come from a scan of all these images."""
     found = scan(samples.source, samples.scope) if samples else None
-    return SplitPredictions(records, np.empty((len(records), 3), np.float32), (), (), samples.scope if samples else (), found)
+    return SplitPredictions(records, np.empty((len(records), 3), np.float32), (), (), (), samples.scope if samples else (), found)
 
 
 def labels_of(records: Sequence[Record]) -> np.ndarray:

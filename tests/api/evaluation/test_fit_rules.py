@@ -30,9 +30,10 @@ def val(monkeypatch) -> tuple[np.ndarray, np.ndarray]:
 
     def predict_split(classifier: object, samples: object, progress: object) -> SplitPredictions:
         assert samples.split == "val"  # pyright: ignore[reportAttributeAccessIssue]
-        return SplitPredictions(records, probabilities, (), ())
+        return SplitPredictions(records, probabilities, [record.path for record in records], (), ())
 
     monkeypatch.setattr(fit_rules, "predict_split", predict_split)
+    monkeypatch.setattr(fit_rules, "units_of", lambda _, predictions: list(map(str, range(len(predictions.records)))))
     return labels, probabilities
 
 
@@ -71,7 +72,7 @@ def test_an_impossible_risk_names_a_possible_one_and_changes_nothing(trained, va
         decide(trained.run, abstain_risk=0.001, sets=0.9)
     message = str(refused.value)
     assert message.startswith(
-        "--abstain-risk 0.001: 400 val images cannot guarantee, with 95 % confidence, at most 0.1 % wrong predictions; "
+        "--abstain-risk 0.001: 400 independent val images cannot guarantee, with 95 % confidence, at most 0.1 % wrong predictions; "
     )
     risk, coverage = shortfall.best.risk, shortfall.best.coverage
     assert f"is {100 * risk:.1f} %, with predictions for {100 * coverage:.0f} % of them: --abstain-risk {risk:g}; " in message
@@ -79,10 +80,21 @@ def test_an_impossible_risk_names_a_possible_one_and_changes_nothing(trained, va
     assert (trained.run / "best.safetensors").read_bytes() == before
 
 
+def test_one_image_of_each_unit_takes_part(trained, val, monkeypatch):
+    labels, probabilities = val
+    monkeypatch.setattr(fit_rules, "units_of", lambda _, predictions: [str(row // 2) for row in range(len(predictions.records))])
+    decide(trained.run, abstain_risk=0.1, sets=0.9)
+    header = read_header(trained.run / "best.safetensors")
+    assert header.abstention == find_threshold(probabilities[::2].max(1), (probabilities.argmax(1) != labels)[::2], 0.1, split="val")
+    assert header.label_sets == fit_label_sets(labels[::2], probabilities[::2], 0.9, split="val")
+
+
 def test_wrong_surest_predictions_need_a_better_model(trained, val, monkeypatch):
     labels, probabilities = val
     records = [Record("x.jpg", CLASSES[(label + 1) % 3]) for label in labels]
-    monkeypatch.setattr(fit_rules, "predict_split", lambda *_: SplitPredictions(records, probabilities, (), ()))
+    monkeypatch.setattr(
+        fit_rules, "predict_split", lambda *_: SplitPredictions(records, probabilities, [record.path for record in records], (), ())
+    )
     with pytest.raises(CheckFailedError, match=r"they cannot guarantee even 50 %; more images would not help, .*train a better model"):
         decide(trained.run, abstain_risk=0.1)
 
@@ -109,7 +121,7 @@ def test_rules_need_readable_val_images(trained, tmp_path, monkeypatch):
     lone = shutil.copy(trained.run / "best.safetensors", tmp_path / "lone.safetensors")
     with pytest.raises(ConfigError, match=r"lone\.safetensors lies in no run directory, .*name the run: --model RUN"):
         decide(lone, sets=0.9)
-    nothing = SplitPredictions([], np.empty((0, 3), np.float32), (("a.jpg", "truncated"),), ())
+    nothing = SplitPredictions([], np.empty((0, 3), np.float32), [], (("a.jpg", "truncated"),), ())
     monkeypatch.setattr(fit_rules, "predict_split", lambda *_: nothing)
     with pytest.raises(DataError, match=r"none of its val images can be read, such as a\.jpg: truncated"):
         decide(trained.run, sets=0.9)

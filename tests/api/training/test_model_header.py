@@ -90,7 +90,8 @@ def test_a_nan_logit_gives_no_fingerprint(val):
 def test_every_best_model_has_the_temperature_of_its_validation(image_folder, monkeypatch):
     fits: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def fitted(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
+    def fitted(logits: np.ndarray, labels: np.ndarray, split: str, units: list[str]) -> Calibration:
+        assert len(units) == len(set(units)) == len(labels)
         fits.append((logits, labels))
         return Calibration(split, len(labels), 2.0 + len(fits), NOTHING, NOTHING, 0.0, 0.0)
 

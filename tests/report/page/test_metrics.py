@@ -34,7 +34,17 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("balanced_accuracy", "roc_auc", "average_precision", "brier", "ece"), UNDEFINED),
     "baselines": [BASELINE],
     "per_class": [
-        {"class": "ant", "precision": 1.0, "recall": 0.9, "f1": 0.95, "support": 40, "few": False, **ENDS},
+        {
+            "class": "ant",
+            "precision": 1.0,
+            "recall": 0.9,
+            "f1": 0.95,
+            "support": 40,
+            "few": False,
+            **ENDS,
+            "recall_low": 0.769,
+            "recall_high": 0.96,
+        },
         {"class": "bee", "precision": None, "recall": None, "f1": None, "support": 0, "few": True, **ENDS},
     ],
 }

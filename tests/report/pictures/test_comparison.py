@@ -27,7 +27,7 @@ def compared(*counts_right: int, names: str = "run-{}") -> Comparison:
         )
     contenders = tuple(Contender(each, score(labels, each.predictions, 2), "best.safetensors", evaluated=False) for each in entrants)
     pairs = compare_pairs(labels, ("ants", "bees"), entrants)
-    return Comparison("test", "images", ("ants", "bees"), tuple(map(str, range(100))), labels, contenders, pairs, (), (), None)
+    return Comparison("test", "images", ("ants", "bees"), tuple(map(str, range(100))), labels, 100, contenders, pairs, (), (), None)
 
 
 def test_every_pair_has_its_differences_around_zero(tmp_path: Path, drawn: list[Figure]) -> None:

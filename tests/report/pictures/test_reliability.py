@@ -56,4 +56,4 @@ def test_points_are_the_bins_before_and_after(tmp_path: Path, figures: list[Figu
 def test_a_model_without_temperature_has_one_panel_for_any_number_of_images(n: int, tmp_path: Path, figures: list[Figure]) -> None:
     plot_reliability(effect(n, 1.0), tmp_path / "reliability.png")
     assert len(figures[0].axes) == 2
-    assert figures[0].axes[0].get_title().startswith("probabilities as given\nECE ")
+    assert figures[0].axes[0].get_title().startswith("probabilities as given\nECE: too few images")

@@ -25,7 +25,7 @@ def compared(
         entrants.append(Entrant(runs.format(number), str(number), ModelPredictions(predicted, np.full(n, 0.75), np.where(right, 0.2, 1.2))))
     contenders = tuple(Contender(each, score(labels, each.predictions, 2), "best.safetensors", evaluated=False) for each in entrants)
     pairs = compare_pairs(labels, classes, entrants)
-    return Comparison("test", "images", classes, tuple(paths.format(row) for row in range(n)), labels, contenders, pairs, (), (), None)
+    return Comparison("test", "images", classes, tuple(paths.format(row) for row in range(n)), labels, n, contenders, pairs, (), (), None)
 
 
 def shown(comparison: Comparison, width: int = 80) -> str:
