@@ -244,7 +244,8 @@ def _images_needed(ranking: _Ranking, risk: float, level: float) -> int | None:
     ranks = np.unique(np.linspace(first, ranking.n, NUM_CANDIDATES).astype(np.int64))
     shares = ranking.errors[ranks] / ranks
     more = np.geomspace(_min_images(risk, level), 10**8, 400).astype(np.int64)
-    enough = _probability_of_errors(np.floor(shares[:, None] * more), more, risk) <= level
+    levels = np.array([level / max(1, len(_starts(int(number), risk, level))) for number in more])  # the share of each start
+    enough = _probability_of_errors(np.floor(shares[:, None] * more), more, risk) <= levels
     possible = enough.any(axis=1) & (shares < risk)
     needed = more[enough.argmax(axis=1)] * ranking.n / ranks
     return math.ceil(needed[possible].min()) if possible.any() else None

@@ -146,12 +146,11 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     classifier, views = _open_classifier(target, tta=tta)
     names = classifier.classes
     _check_flags(target, out, data, ood, top_k, len(names), include_trained=include_trained)
-    only = () if set(classes) == set(names) else tuple(dict.fromkeys(spelled(classes, names)))
+    only = _restriction(classes, names)
     images = measured_images(target, classifier, data, split, only, include_trained=include_trained, progress=progress)
-    samples = images.samples
     folder = _folder(target, out, images.identity, tta=tta, needed=all_probabilities)
     ood_images = _ood_images(target, ood, include_trained=include_trained, progress=progress)
-    predictions = _classify(classifier, samples, progress)
+    samples, predictions = images.samples, _classify(classifier, images.samples, progress)
     opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
     labels, probabilities, units = _labels(predictions, names), predictions.probabilities, units_of(samples, predictions)
     report = _report(samples, predictions, labels, names, units, top_k or TOP_K)
@@ -232,6 +231,11 @@ def prediction_rows(evaluation: Evaluation, *, all_probabilities: bool) -> Itera
             "loss": float(loss),
             **shown,
         }
+
+
+def _restriction(classes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return `classes` as the model spells them, each once; nothing if they are all its classes `names`."""
+    return () if set(classes) == set(names) else tuple(dict.fromkeys(spelled(classes, names)))
 
 
 def _report(

@@ -21,8 +21,6 @@ def units_of(samples: Samples, predictions: SplitPredictions) -> list[str]:
     near = NO_PAIRS
     if predictions.seen is not None:
         row_of = {record.path: row for row, record in enumerate(predictions.scope)}
-        position = np.full(len(predictions.scope), -1, np.int64)
-        position[[row_of[record.path] for record in predictions.records]] = np.arange(len(predictions.records))
-        near = position[near_copies(predictions.seen)]
-        near = near[(near >= 0).all(axis=1)]
+        rows = np.array([row_of[record.path] for record in predictions.records], np.int64)
+        near = near_copies(predictions.seen).among(rows, len(predictions.scope)).pairs
     return name_units(predictions.records, predictions.contents, near)
