@@ -154,8 +154,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
     labels, probabilities, units = _labels(predictions, names), predictions.probabilities, units_of(samples, predictions)
     report = _report(samples, predictions, labels, names, units, top_k or TOP_K)
-    stored = rules_of(classifier)
-    rules, rule_notes = _usable_rules(stored, views)
+    stored, (rules, rule_notes) = rules_of(classifier), _usable_rules(rules_of(classifier), views)
     selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets, units)
     result = Evaluation(
         target=target,
