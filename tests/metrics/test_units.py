@@ -45,7 +45,8 @@ def test_units_of_equal_images_count_once() -> None:
 
 def test_units_without_a_mistake_count_once() -> None:
     found = proportion(np.ones(120, bool), units_of([6] * 20))
-    expected = wilson(20 * (1.96 / student.ppf(0.975, 19)) ** 2, 20 * (1.96 / student.ppf(0.975, 19)) ** 2)
+    worth = 20 * (1.96 / float(student.ppf(0.975, 19))) ** 2
+    expected = wilson(worth, worth)
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(expected.low, abs=1e-4)
 
