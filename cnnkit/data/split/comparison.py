@@ -30,7 +30,8 @@ MAX_TURNED_DISTANCE = 0.02
 CERTAIN_AGREEMENT, CERTAIN_DIFFERENCE = 0.995, 0.05
 CROWD_COSINE = 0.8  # a crowd with a lower cosine leaves a copy all the room
 CROWDED_AGREEMENT = 0.95  # of details: neighbours of a crowd that agree less are not worth a word
-SAMPLED_IMAGES, SAMPLED_PARTNERS = 200, 8  # of the estimate of all crowded pairs; 0.3 CPU-s
+# Of the estimate of all crowded pairs, which takes at most 0.5 CPU-s. A sampled image is compared with all others.
+MAX_SAMPLED_IMAGES, MAX_SAMPLED_COSINES, SAMPLED_PARTNERS = 1000, 12_000_000, 4
 # The same picture, re-encoded or resized, is not moved and has the same light. See docs/benchmarks/LOG.md, "Same picture".
 MIN_SAME_AGREEMENT, MIN_SAME_REDUCED, MIN_SAME_EDGES = 0.99, 0.95, 0.97
 MAX_SAME_DIFFERENCE, MAX_SAME_MOTION, MAX_SAME_GAIN, MAX_SAME_LEVELS = 0.1, 0.02, 1.1, 3.0
@@ -109,32 +110,28 @@ def decide(pictures: Pictures, compared: Comparisons, room: Floats, cluster_ids:
     return Decision(linked, linked & _same(pictures, compared), crowded | (edges_near & ~linked), crowded)
 
 
-def count_crowded(pictures: Pictures, pairs: Rows, cluster_ids: Rows | None) -> float:
-    """Return an estimate of the number of crowded pairs, of which `pairs` (P, 2) are a part.
+def sample_crowded(pictures: Pictures, cluster_ids: Rows) -> tuple[Rows, float]:
+    """Return some pairs (P, 2) whose details agree as those of copies, in different clusters of `cluster_ids` (R,), and their total number.
 
-    It is the Horvitz-Thompson estimator of a two-stage sample: `SAMPLED_IMAGES` of the images in `pairs`, and `SAMPLED_PARTNERS` of the
-    partners of each above `CROWD_COSINE`. It assumes that all other images have no crowded pair.
+    The number is the Horvitz-Thompson estimator of a two-stage random sample: up to `MAX_SAMPLED_IMAGES` images, and `SAMPLED_PARTNERS` of the
+    partners of each above `CROWD_COSINE`. It assumes that no crowded pair has a lower cosine in canonical form.
     """
-    if not len(pairs):
-        return 0.0
-    members = np.unique(pairs)
-    sampled = members[np.unique(np.linspace(0, len(members) - 1, min(SAMPLED_IMAGES, len(members))).astype(np.int64))]
-    random = np.random.default_rng(0)
-    drawn: list[Rows] = []
-    weights: list[Floats] = []
-    for row in sampled.tolist():
-        cosines = pictures.pose.vectors @ pictures.pose.vectors[row]
-        own = np.arange(len(cosines)) == row if cluster_ids is None else cluster_ids == cluster_ids[row]
-        partners = np.flatnonzero((cosines > CROWD_COSINE) & ~own)
+    random, vectors = np.random.default_rng(0), pictures.pose.vectors
+    count = min(MAX_SAMPLED_IMAGES, len(vectors), max(1, MAX_SAMPLED_COSINES // len(vectors)))
+    drawn: list[Rows] = [np.empty((0, 2), np.int64)]
+    weights: list[Floats] = [np.empty(0, np.float32)]
+    for row in np.sort(random.choice(len(vectors), count, replace=False)).tolist():
+        partners = np.flatnonzero((vectors @ vectors[row] > CROWD_COSINE) & (cluster_ids != cluster_ids[row]))
         chosen = random.choice(partners, min(SAMPLED_PARTNERS, len(partners)), replace=False)
         drawn.append(np.stack([np.full(len(chosen), row), chosen], axis=1))
-        weights.append(np.full(len(chosen), len(partners) / max(1, len(chosen))))
+        weights.append(np.full(len(chosen), len(partners) / max(1, len(chosen)), np.float32))
     tried = np.concatenate(drawn)
     symmetries = relative(pictures.pose.symmetries[tried[:, 0]], pictures.pose.symmetries[tried[:, 1]])
     aligned = align(pictures.thumbnails, pictures.rows[tried], symmetries)
-    details, _ = _details(pictures, tried, symmetries, aligned.motion)
-    hits = (aligned.agreement >= MIN_AGREEMENT) & (details.agreement > CROWDED_AGREEMENT)
-    return max(float(len(pairs)), float(np.concatenate(weights)[hits].sum()) * len(members) / len(sampled) / 2)
+    near = np.flatnonzero(aligned.agreement >= MIN_AGREEMENT)
+    details, _ = _details(pictures, tried[near], symmetries[near], aligned.motion[near])
+    hits = near[(details.agreement > CROWDED_AGREEMENT) & (details.local_difference < MAX_LOCAL_DIFFERENCE)]
+    return np.sort(tried[hits], axis=1), float(np.concatenate(weights)[hits].sum()) * len(vectors) / count / 2
 
 
 def _same(pictures: Pictures, compared: Comparisons) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Floats, Rows, canonical, describe, near_neighbours
-from cnnkit.data.split.comparison import Pictures, compare, count_crowded, decide
+from cnnkit.data.split.comparison import Pictures, compare, decide, sample_crowded
 from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
 from cnnkit.data.store.facts import Facts, Measured
 
@@ -36,7 +36,7 @@ MIN_CROWD_COSINE = 0.5
 # whole levels alone gives 0.4. In CIFAR-10 0.1 % are below 8.3, in 398 photographs of insects 0.1 % below 8.1.
 MIN_EDGE_LEVELS = 2.0
 MAX_ROUNDS = 6  # of linking; four data sets of photographs need at most 4
-MIN_CROWDED_SHARE = 0.01  # of the images; fewer crowded images change no metric by more than that
+MIN_CROWDED_SHARE = 0.01  # crowded pairs per image; fewer change no metric by more than that
 BATCH_ROWS = 1024  # rows at a time
 
 
@@ -52,7 +52,7 @@ class Copies:
     `pairs` (P, 2) are sorted rows i < j of copies. `same` (P,) tells which of them show the same picture in the same orientation and light,
     only re-encoded or resized. `alike` (Q, 2) are pairs of neighbours that nearly agree: sister wafers, exposures, frames of a burst. Of
     these `crowded` (Q,) tells the pairs that could be copies, but are not much nearer to each other than to other images.
-    `crowded_total` is an estimate of the number of crowded pairs in the data; `alike` holds only a few partners of each image.
+    `crowded_total` is an estimate of the number of crowded pairs in the data. `alike` holds a part of them.
     """
 
     pairs: Rows
@@ -86,7 +86,7 @@ class Copies:
     def crowd_note(self, splits: Sequence[str | None]) -> list[str]:
         """Return a note on crowded pairs that the splits (N,) may tear, or nothing if they are few."""
         torn = round(self.torn(splits))
-        if not torn or len(np.unique(self.alike[self.crowded])) < MIN_CROWDED_SHARE * len(splits):
+        if not torn or self.crowded_total < MIN_CROWDED_SHARE * len(splits):
             return []
         note = (
             f"about {round(self.crowded_total):,} pairs of images are as alike as copies, but also as alike as their neighbours: cnnkit "
@@ -130,9 +130,12 @@ def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: 
             asked = np.unique(compared.pairs)
             crowd[asked] = crowd_cosines(pictures.pose.vectors, ids, asked)
         decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), ids)
-    pairs = rows[compared.pairs]
-    total = count_crowded(pictures, compared.pairs[decision.crowded], ids)
-    return Copies(pairs[decision.linked], decision.same[decision.linked], pairs[decision.alike], decision.crowded[decision.alike], total)
+    pairs = compared.pairs
+    sampled, total = sample_crowded(pictures, ids)
+    crowded = np.unique(np.concatenate([pairs[decision.crowded], sampled]), axis=0)
+    alike = np.concatenate([crowded, pairs[decision.alike & ~decision.crowded]])
+    marked = np.arange(len(alike)) < len(crowded)
+    return Copies(rows[pairs[decision.linked]], decision.same[decision.linked], rows[alike], marked, max(total, float(len(crowded))))
 
 
 def _crowd(vectors: Floats, pictures: Pictures, cluster_ids: Rows | None) -> Floats:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnnkit.data.split.candidates import Candidates, canonical, describe
-from cnnkit.data.split.comparison import MAX_DETAIL_PARTNERS, Pictures, compare, count_crowded, decide
+from cnnkit.data.split.comparison import MAX_DETAIL_PARTNERS, Pictures, compare, decide, sample_crowded
 
 Looks = np.ndarray[Any, np.dtype[np.uint8]]
 ROOM = 0.5
@@ -80,6 +80,14 @@ def test_pairs_of_one_cluster_stay_linked_and_others_need_room() -> None:
     assert (crowded.linked.tolist(), crowded.crowded.tolist()) == ([False, False], [True, True])
     ids = np.array([0, 0, *range(2, 12)])
     assert decide(given, compared, room, ids).linked.tolist() == [True, False]
-    assert count_crowded(given, compared.pairs[:0], None) == 0
-    all_pairs = np.array([(i, j) for i in range(12) for j in range(i + 1, 12)])
-    assert count_crowded(given, all_pairs, None) == 66
+
+
+def test_the_estimate_of_crowded_pairs_is_exact_where_every_pair_is_compared() -> None:
+    shape = looks(1)[0].astype(np.int16)
+    noise = np.random.default_rng(0).normal(0, 6, (8, 64, 64))
+    given = pictures((shape + noise).clip(0, 255).astype(np.uint8))
+    pairs, total = sample_crowded(given, np.arange(8))
+    assert len(np.unique(pairs, axis=0)) == total == 28
+    pairs, total = sample_crowded(given, np.array([0, 0, *range(2, 8)]))
+    assert len(np.unique(pairs, axis=0)) == total == 27
+    assert sample_crowded(pictures(looks(6)), np.arange(6))[1] == 0

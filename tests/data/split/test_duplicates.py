@@ -185,7 +185,6 @@ def test_neighbours_that_cannot_be_told_from_copies_are_crowded_and_their_torn_p
     parts = [wafer(seed, lines=3) for seed in range(30)]
     copies = found([*parts, *(scene(seed, 128) for seed in range(30))])
     assert copies.pairs.tolist() == []
-    assert copies.crowded.sum() < 30 * comparison.MAX_DETAIL_PARTNERS
     assert copies.crowded_total == pytest.approx(30 * 29 / 2, rel=0.1)
     assert copies.torn(["train"] * 60) == 0
     half_torn = copies.torn(["train", "test"] * 30)
