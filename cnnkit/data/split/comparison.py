@@ -67,6 +67,23 @@ class Comparisons(NamedTuple):
             self.pairs[chosen], self.symmetries[chosen], self.edges[chosen], self.motion[chosen], details, self.detailed[chosen]
         )
 
+    def joined(self, other: Comparisons) -> Comparisons:
+        """Return these pairs and the new pairs of `other`, sorted."""
+        base = 1 + max(int(pairs.max(initial=0)) for pairs in (self.pairs, other.pairs))
+        codes, more = (pairs[:, 0] * base + pairs[:, 1] for pairs in (self.pairs, other.pairs))
+        new = ~np.isin(more, codes)
+        added = other.part(new)
+        order = np.argsort(np.concatenate([codes, more[new]]), kind="stable")
+        details = FineStructure(*(np.concatenate(values) for values in zip(self.details, added.details, strict=True)))
+        return Comparisons(
+            np.concatenate([self.pairs, added.pairs]),
+            np.concatenate([self.symmetries, added.symmetries]),
+            np.concatenate([self.edges, added.edges]),
+            np.concatenate([self.motion, added.motion]),
+            details,
+            np.concatenate([self.detailed, added.detailed]),
+        ).part(order)
+
 
 class Decision(NamedTuple):
     """Masks (P,) of compared pairs: copies, copies in the same orientation and light, look-alikes, and pairs that the crowd refuses."""
@@ -113,8 +130,8 @@ def decide(pictures: Pictures, compared: Comparisons, room: Floats, cluster_ids:
 def sample_crowded(pictures: Pictures, cluster_ids: Rows) -> tuple[Rows, float]:
     """Return some pairs (P, 2) whose details agree as those of copies, in different clusters of `cluster_ids` (R,), and their total number.
 
-    The number is the Horvitz-Thompson estimator of a two-stage random sample: up to `MAX_SAMPLED_IMAGES` images, and `SAMPLED_PARTNERS` of the
-    partners of each above `CROWD_COSINE`. It assumes that no crowded pair has a lower cosine in canonical form.
+    The number is the Horvitz-Thompson estimator of a two-stage random sample: up to `MAX_SAMPLED_IMAGES` images, and
+    `SAMPLED_PARTNERS` of the partners of each above `CROWD_COSINE`. It assumes that no crowded pair has a lower cosine in canonical form.
     """
     random, vectors = np.random.default_rng(0), pictures.pose.vectors
     count = min(MAX_SAMPLED_IMAGES, len(vectors), max(1, MAX_SAMPLED_COSINES // len(vectors)))

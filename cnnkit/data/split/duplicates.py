@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Floats, Rows, canonical, describe, near_neighbours
+from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Candidates, Floats, Rows, canonical, describe, near_neighbours
 from cnnkit.data.split.comparison import Pictures, compare, decide, sample_crowded
 from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
 from cnnkit.data.store.facts import Facts, Measured
@@ -35,6 +35,7 @@ MIN_CROWD_COSINE = 0.5
 # Lower limit of the root mean square difference, in levels, between neighbouring pixels of a picture that shows anything. Rounding to
 # whole levels alone gives 0.4. In CIFAR-10 0.1 % are below 8.3, in 398 photographs of insects 0.1 % below 8.1.
 MIN_EDGE_LEVELS = 2.0
+MIN_LIMIT_CHANGE = 0.01  # of the cosine; a smaller change proposes hardly a pair more
 MAX_ROUNDS = 6  # of linking; four data sets of photographs need at most 4
 MIN_CROWDED_SHARE = 0.01  # crowded pairs per image; fewer change no metric by more than that
 BATCH_ROWS = 1024  # rows at a time
@@ -118,15 +119,15 @@ def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: 
     compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
     decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), None)
     ids = np.arange(len(rows))
-    for _ in range(MAX_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         found = clusters(len(rows), compared.pairs[decision.linked])
         if (found == ids).all():
             break
         ids = found
-        if len(rows) <= SAMPLE_SIZE:
-            crowd = _crowd(vectors, pictures, ids)
-            compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
-        else:  # the crowd of a sample hardly depends on copies, so the proposals stay
+        if len(rows) <= SAMPLE_SIZE or (turn == 0 and len(rows) <= MANY_IMAGES):
+            known, crowd = crowd, _crowd(vectors, pictures, ids)
+            compared = compared.joined(compare(pictures, _more_candidates(vectors, _limits(crowd), _limits(known), ids)))
+        else:  # later rounds hardly change the crowd of a sample, so the proposals stay
             asked = np.unique(compared.pairs)
             crowd[asked] = crowd_cosines(pictures.pose.vectors, ids, asked)
         decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), ids)
@@ -136,6 +137,18 @@ def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: 
     alike = np.concatenate([crowded, pairs[decision.alike & ~decision.crowded]])
     marked = np.arange(len(alike)) < len(crowded)
     return Copies(rows[pairs[decision.linked]], decision.same[decision.linked], rows[alike], marked, max(total, float(len(crowded))))
+
+
+def _more_candidates(vectors: Floats, limits: Floats, known: Floats, cluster_ids: Rows) -> Candidates:
+    """Return the candidates of the rows whose `limits` (N,) fell below the `known` limits, since copies were part of their crowd.
+
+    Their partners are rows of this kind, and rows of clusters.
+    """
+    changed = limits < known - MIN_LIMIT_CHANGE
+    rows = np.flatnonzero(changed | (np.bincount(cluster_ids)[cluster_ids] > 1))
+    pairs, symmetries = near_neighbours(vectors[rows], limits[rows])
+    kept = changed[rows[pairs]].any(axis=1)
+    return Candidates(rows[pairs[kept]], symmetries[kept])
 
 
 def _crowd(vectors: Floats, pictures: Pictures, cluster_ids: Rows | None) -> Floats:
