@@ -26,7 +26,7 @@ from PIL import Image
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, open_source
-from cnnkit.data.split.duplicates import Copies, clusters, exact_groups, find_copies
+from cnnkit.data.split.duplicates import Copies, clusters, exact_groups, find_copies, link_equal
 from cnnkit.data.store.facts import DecodedImage, Facts, Measured, decode, measure
 
 Pixels = NDArray[np.uint8]
@@ -165,14 +165,14 @@ def planted(folder: Path, table: Table) -> None:
     _, measured = measure_all(iter(images))
     _, alone = measure_all(iter(photographs))
     pairs = timed(measured)[0].pairs
-    ids = clusters(len(images), pairs)
+    ids = clusters(len(images), np.concatenate([pairs, link_equal(facts.sha256 for facts in measured.facts)]))
     for name in CHANGES:
         hits = sum(ids[row] == ids[family[row]] for row in range(len(images)) if changed[row] == name)
         table.add(
             f"{PLANTED} of the {len(photographs):,} images of `{folder.name}`, {name}",
             f"{hits} of {PLANTED} in one cluster with the original",
         )
-    own_ids = clusters(len(photographs), timed(alone)[0].pairs)
+    own_ids = clusters(len(photographs), np.concatenate([timed(alone)[0].pairs, link_equal(facts.sha256 for facts in alone.facts)]))
     wrong = [(int(one), int(two)) for one, two in pairs if own_ids[family[one]] != own_ids[family[two]]]
     table.add(f"`{folder.name}`: pairs of other pictures that only the planted images link", f"{len(wrong)}")
 

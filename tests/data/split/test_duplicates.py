@@ -258,3 +258,22 @@ def test_clusters_are_numbered_by_their_first_row() -> None:
 
 def test_the_version_of_the_method_is_a_number() -> None:
     assert isinstance(duplicates.METHOD_VERSION, int)
+
+
+def test_a_crop_is_found_among_many_other_versions_of_its_picture() -> None:
+    pictures = [scene(seed, 128) for seed in range(60)]
+    versions: list[bytes | Pixels] = []
+    for pixels in pictures[:10]:
+        mirrored = pixels[:, ::-1]
+        versions += [
+            encoded(pixels, 50),
+            half(pixels),
+            mirrored,
+            np.rot90(pixels),
+            encoded(half(mirrored), 50),
+            encoded(pixels, 70),
+            half(mirrored),
+        ]
+    crops = [encoded(pixels[6:-3, 6:-3]) for pixels in pictures[:10]]
+    cluster_ids = clusters(140, found([*pictures, *versions, *crops]).pairs)
+    assert cluster_ids[60:].tolist() == [*np.repeat(range(10), 7), *range(10)]
