@@ -33,7 +33,7 @@ CANONICAL_MARGIN, CANONICAL_MARGIN_OF_MANY, MANY_ROWS = 0.08, 0.03, 100_000
 ALL_SYMMETRIES = 2.0  # no coordinate of a unit vector is farther from the canonical form
 SYMMETRY_MARGIN = 0.03  # of the cosine: the alignment decides between symmetries of one pair that are this near
 # Above it, each row belongs to its nearest lists, and only rows of one list are compared. Of all pairs above their limits 98 % meet in
-# five lists of CIFAR-10, see docs/benchmarks/LOG.md, "Lists of near copies".
+# five lists of CIFAR-10, see docs/benchmarks/LOG.md, "Lists of canonical forms".
 LISTS_PER_ROW, LISTS_PER_ROW_OF_MANY = 5, 3
 ROWS_PER_LIST = 250  # average length of a list if each row were in one list
 _BLOCK_ROWS, _QUERY_ROWS, _BLOCK_COLUMNS = 1024, 512, 4096  # 8 MB of similarities; smaller and larger blocks take up to twice as long
