@@ -16,10 +16,24 @@ if TYPE_CHECKING:
     from cnnkit.api.evaluation.evaluate import evaluate
     from cnnkit.api.inference.export import export
     from cnnkit.api.inference.predict import predict
+    from cnnkit.api.inference.trained_model import load_model
     from cnnkit.api.training.train import train
-    from cnnkit.model.file import load_model
 
-__all__ = ["Architecture", "CnnkitError", "Family", "Pretrained", "compare", "evaluate", "export", "load_model", "predict", "train"]
+    __version__: str
+
+__all__ = [
+    "Architecture",
+    "CnnkitError",
+    "Family",
+    "Pretrained",
+    "__version__",
+    "compare",
+    "evaluate",
+    "export",
+    "load_model",
+    "predict",
+    "train",
+]
 
 _LAZY = {
     "train": "cnnkit.api.training.train",
@@ -27,11 +41,19 @@ _LAZY = {
     "predict": "cnnkit.api.inference.predict",
     "export": "cnnkit.api.inference.export",
     "compare": "cnnkit.api.evaluation.compare",
-    "load_model": "cnnkit.model.file",
+    "load_model": "cnnkit.api.inference.trained_model",
 }
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer to import than cnnkit
+
+        return version("cnnkit")
     raise AttributeError(f"module 'cnnkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

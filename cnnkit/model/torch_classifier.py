@@ -39,6 +39,11 @@ class TorchClassifier:
         self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
 
     @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return self._device
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The K class names, in the order of the probabilities."""
         return self.model.header.classes

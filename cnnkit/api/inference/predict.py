@@ -1,4 +1,4 @@
-"""Prediction: one row per image file, in the order given; the row of an unreadable file holds the error."""
+"""Prediction: one row per image, in the order given; the row of an unreadable file holds the error."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.drift import DriftWatch
-from cnnkit.api.inference.target import find_target
-from cnnkit.data.image import read_image
+from cnnkit.api.inference.inputs import Input, as_inputs, name_of, read_input
+from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed
 from cnnkit.exporters.opening import open_classifier
@@ -25,12 +26,13 @@ LABEL_SET = "label_set"
 BATCH_IMAGES = 64  # decoded photos are in memory at full size: 64 photos of 12 megapixels take 2.3 GB
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """The prediction for one file: probabilities (K,) float32 in the order of `classes`, or an `error` and no probabilities.
+    """The prediction for one image: probabilities (K,) float32 in the order of `classes`, or an `error` and no probabilities.
 
-    `abstained` is True if the highest probability is below the threshold of the model's file. `label_set` holds the classes that
-    the image may belong to, the most probable first; it is None if the model's file has no rule for label sets.
+    `path` is empty for an image in memory. `abstained` is True if the highest probability is below the threshold of the model's file.
+    `label_set` holds the classes that the image may belong to, the most probable first; it is None if the model's file has no rule for
+    label sets.
     """
 
     path: str
@@ -39,6 +41,31 @@ class Prediction:
     error: str = ""
     abstained: bool = False
     label_set: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        where = f", path={self.path!r}" if self.path else ""
+        if self.probabilities is None:
+            return f"Prediction(error={self.error!r}{where})"
+        return f"Prediction({self.label!r}, {self.probability:.3f}{', abstained' if self.abstained else ''}{where})"
+
+    @property
+    def label(self) -> str:
+        """The most probable class; raises `DataError` with the reason if the image could not be read."""
+        return self._best()[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class, in [0, 1]; raises `DataError` if the image could not be read."""
+        return self._best()[1]
+
+    def _best(self) -> tuple[str, float]:
+        if self.probabilities is None:
+            raise DataError(f"{self.path}: {self.error}" if self.path else self.error)
+        return self.top(1)[0]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the columns of ``predict --out``."""
+        return self.row()
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the `count` most probable classes with their probabilities, the highest first; empty after an error."""
@@ -70,12 +97,14 @@ class Prediction:
 
 
 class Predictions(Iterator[Prediction]):
-    """An iterator over the predictions for files, which are computed on demand; `rules` are those of the model's file.
+    """An iterator over the predictions for images, which are computed on demand; `rules` are those of the model's file.
 
     `notes` name the files of folders that have no row.
     """
 
-    def __init__(self, classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, classifier: Classifier, files: Sequence[Input], watch: DriftWatch | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
         self.rules = rules_of(classifier)
         self.notes = notes
         self._predictions = predictions(classifier, files, watch)
@@ -84,16 +113,26 @@ class Predictions(Iterator[Prediction]):
         return next(self._predictions)
 
 
-def predict(images: str | Path | Sequence[str | Path], model: str | Path | None = None, *, watch: DriftWatch | None = None) -> Predictions:
-    """Return the predictions, one per file in the order given; a folder stands for the images in it.
+def predict(images: Any, model: ModelName = None, *, watch: DriftWatch | None = None) -> Predictions:
+    """Return the predictions, one per image in the order given; a folder stands for the images in it.
 
-    A `watch` records every image; its `result` compares them at the end with the images of the training. A missing or unreadable
-    file gives a row with its error. Raises `DataError` if a folder holds no image or no path exists, `ModelFileError` if the model
-    cannot be loaded.
+    `images` are paths, Pillow images, arrays, the bytes of image files, or a list of them (`as_inputs`). A `watch` records every image;
+    its `result` compares them at the end with the images of the training. A missing or unreadable file gives a row with its error. Raises
+    `DataError` if a folder holds no image or no path exists, `ModelFileError` if the model cannot be loaded.
     """
     target = find_target(model)
-    files, notes = find_images([images] if isinstance(images, str | Path) else images)
-    return Predictions(open_classifier(target.path), files, watch, notes)
+    inputs, notes = find_inputs(as_inputs(images)[0])
+    return Predictions(open_classifier(target.path), inputs, watch, notes)
+
+
+def find_inputs(given: Sequence[Input]) -> tuple[list[Input], tuple[str, ...]]:
+    """Return `given` with each folder replaced by its images, and the notes of `find_images`, which also raises its errors."""
+    paths = [each for each in given if isinstance(each, Path)]
+    if len(paths) == len(given):
+        files, notes = find_images(paths)
+        return [*files], notes
+    found = [find_images([each]) if isinstance(each, Path) and each.is_dir() else ([each], ()) for each in given]
+    return [each for inputs, _ in found for each in inputs], tuple(note for _, notes in found for note in notes)
 
 
 def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...]]:
@@ -130,26 +169,26 @@ def _others(names: Sequence[str]) -> str:
     return f" {subject} without the suffix of an image: {listed(names)}"
 
 
-def predictions(classifier: Classifier, files: Sequence[Path], watch: DriftWatch | None = None) -> Iterator[Prediction]:
-    """Yield one `Prediction` per file, in order; the rules of the classifier's file decide abstention and label sets."""
+def predictions(classifier: Classifier, files: Sequence[Input], watch: DriftWatch | None = None) -> Iterator[Prediction]:
+    """Yield one `Prediction` per image, in order; the rules of the classifier's file decide abstention and label sets."""
     rules = rules_of(classifier)
     empty_set = () if rules.label_sets else None
     for start in range(0, len(files), BATCH_IMAGES):
-        errors: dict[Path, str] = {}
+        errors: dict[Input, str] = {}
         decoded: list[NDArray[np.uint8]] = []
         batch = files[start : start + BATCH_IMAGES]
         for file in batch:
             try:
-                decoded.append(read_image(file))
+                decoded.append(read_input(file))
             except DataError as error:
-                errors[file] = str(error).removeprefix(f"{file}: ")
-        found = _apply_rules(_probabilities(classifier, decoded, watch), classifier.classes, rules)
+                errors[file] = str(error).removeprefix(f"{name_of(file)}: ")
+        found = apply_rules(_probabilities(classifier, decoded, watch), classifier.classes, rules)
         for file in batch:
             error = errors.get(file)
             if error:
-                yield Prediction(str(file), classifier.classes, None, error, label_set=empty_set)
+                yield Prediction(name_of(file), classifier.classes, None, error, label_set=empty_set)
             else:
-                yield replace(next(found), path=str(file))
+                yield replace(next(found), path=name_of(file))
 
 
 def _probabilities(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch: DriftWatch | None) -> NDArray[np.float32]:
@@ -158,7 +197,7 @@ def _probabilities(classifier: Classifier, images: Sequence[NDArray[np.uint8]], 
     return watch.probabilities(classifier, images) if watch else classifier.probabilities(images)
 
 
-def _apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:
+def apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:
     """Yield a prediction without a path for each row of probabilities (N, K)."""
     accepted = rules.abstention.accepts(probabilities.max(1)) if rules.abstention else np.ones(len(probabilities), np.bool_)
     members = rules.label_sets.members(probabilities) if rules.label_sets else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from cnnkit.errors import ModelFileError, closest
 from cnnkit.run_dir import RunDir, find_run, newest, runs_folder, runs_in
@@ -18,8 +19,33 @@ class Target:
     chosen: bool = False
 
 
-def find_target(model: str | Path | None) -> Target:
-    """Resolve the value of ``--model``; raise `ModelFileError` with a command that works if there is no such model."""
+@runtime_checkable
+class OpenModel(Protocol):
+    """A model that is loaded already, such as `TrainedModel`."""
+
+    @property
+    def target(self) -> Target:
+        """The file of the model and its run."""
+        ...
+
+
+ModelName = str | Path | RunDir | OpenModel | None
+
+
+def find_target(model: ModelName) -> Target:
+    """Resolve the value of ``--model``; raise `ModelFileError` with a command that works if there is no such model.
+
+    In Python, `model` may also be the run of a training, or a loaded model.
+    """
+    if isinstance(model, OpenModel):
+        return model.target
+    if isinstance(model, RunDir):
+        model = model.path
+    if model is not None and not isinstance(model, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelFileError(
+            f"model: got a value of type {type(model).__name__}; expected a run, its folder or name, a model file, "
+            f"or the result of cnnkit.load_model"
+        )
     if model is None:
         run = newest()
         return Target(run.best, run, chosen=True)

@@ -1,13 +1,13 @@
-"""Images in memory: ``cnnkit.train(images=..., labels=...)``."""
+"""Images in memory: ``cnnkit.train(images=..., labels=...)`` and ``cnnkit.train(table)``."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from PIL import Image
 from cnnkit.data.image import UndecodableError, image_pixels, read_file
 from cnnkit.data.source import ALIASES, SPLITS, Record, StoredImage, one_form
 from cnnkit.data.sources.folder import file_stamp
-from cnnkit.errors import DataError, closest
+from cnnkit.errors import ConfigError, DataError, closest
 
 Images = NDArray[np.uint8] | Sequence[Any]
 Labels = NDArray[Any] | Sequence[str] | Sequence[int] | Sequence[bool]
@@ -24,9 +24,12 @@ GRAY_CHANNELS, RGB_CHANNELS = 1, 3
 _SHAPES = "uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One image: a function that reads it, a text that changes with it, and its path if it is a file."""
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryImage:
+    """One image: a function that reads it, a text that changes with it, and its path if it is a file.
+
+    The function returns the bytes of an image file, or pixels, uint8 RGB (H, W, 3). It raises `UndecodableError` for an unreadable file.
+    """
 
     read: Callable[[], StoredImage]
     stamp: str
@@ -51,7 +54,7 @@ class ArraysSource:
         groups: Sequence[object] | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
-        items = _items(images)
+        items = memory_images(images)
         if not items:
             raise DataError("images: empty; expected at least one image")
         names = _names(labels, None if classes is None else [one_form(str(name)) for name in classes])
@@ -80,38 +83,123 @@ class ArraysSource:
         return self._items[record.path].stamp
 
 
-def _items(images: Images) -> list[_Item]:
+class Table(Protocol):
+    """A table with named columns, such as a DataFrame of pandas or polars."""
+
+    @property
+    def columns(self) -> Iterable[Any]:
+        """The names of the columns."""
+        ...
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """Return the cells of a column."""
+        ...
+
+
+def is_table(value: object) -> TypeGuard[Table]:
+    """Return True for a DataFrame; neither pandas nor polars is imported."""
+    return hasattr(value, "columns") and hasattr(value, "__getitem__") and not isinstance(value, type)
+
+
+def table_source(table: Table) -> ArraysSource:
+    """Return the source of a DataFrame with the columns ``path,label[,split][,group]``; ``image`` may stand for ``path``.
+
+    The cells of ``path`` are paths or other images that `ArraysSource` takes. Raises `DataError` for a missing or repeated column.
+    """
+    names = [str(name).strip().lower() for name in table.columns]
+    originals = dict(zip(names, table.columns, strict=True))
+    for name in ("path", "image", "label", "split", "group"):
+        if names.count(name) > 1:
+            raise DataError(f"data: two columns are named {name!r}; keep one")
+    images = next((name for name in ("path", "image") if name in originals), None)
+    if images is None or "label" not in originals:
+        missing = "label" if images else "path"
+        raise DataError(
+            f"data: no column {missing!r}{closest(missing, names)} The table must have the columns path,label[,split][,group]; "
+            f"it has: {', '.join(map(repr, map(str, table.columns))) or 'nothing'}"
+        )
+    cells = {name: [_cell(value) for value in table[originals[name]]] for name in ("split", "group") if name in originals}
+    splits = cells.get("split", [])
+    fixed = [value for value in splits if value is not None]
+    if fixed and len(fixed) < len(splits):
+        raise DataError(
+            f"data: {len(splits) - len(fixed):,} of {len(splits):,} rows have no split; fill in train, val or test in every row, "
+            f"or leave the column empty and let cnnkit split"
+        )
+    return ArraysSource(list(table[originals[images]]), list(table[originals["label"]]), splits=fixed or None, groups=cells.get("group"))
+
+
+def source_in_memory(function: str, data: object, images: Images | None, labels: Labels | None) -> ArraysSource | None:
+    """Return the source of the images that `function` of cnnkit got in memory; None if `data` names a source or nothing was given.
+
+    Raises `ConfigError` for `images` without `labels`, or beside `data`.
+    """
+    if (images is None) != (labels is None) or (data is not None and images is not None):
+        given = [name for name, value in (("data", data), ("images", images), ("labels", labels)) if value is not None]
+        raise ConfigError(
+            f"{function}() got {' and '.join(given)}, but needs either data or both images and labels: "
+            f"{function}('./images') or {function}(images=..., labels=...)"
+        )
+    if images is not None and labels is not None:
+        return ArraysSource(images, labels)
+    if data is None or isinstance(data, str | os.PathLike):
+        return None
+    if is_table(data):
+        return table_source(data)
+    raise ConfigError(
+        f"{function}() got a value of type {type(data).__name__} as data; expected a path, the name of a source, "
+        f"or a DataFrame with the columns path,label; images in memory: {function}(images=..., labels=...)"
+    )
+
+
+def _cell(value: Any) -> Any:
+    """Return the `value` of a cell; None for a missing one, which pandas writes as NaN."""
+    return None if value is None or value != value or value == "" else value  # noqa: PLR0124 (NaN differs from itself)
+
+
+def memory_images(images: Images) -> list[MemoryImage]:
+    """Return the items of `images`, as `ArraysSource` takes them; raise `DataError` for anything else."""
     if isinstance(images, str | bytes | os.PathLike):
         raise DataError("images: a single file; give a list of images, or a folder with data=")
     if isinstance(images, Sequence):
-        return [_item(image, f"images[{index}]") for index, image in enumerate(images)]
-    array = _array(images, "images")
+        return [memory_image(image, f"images[{index}]") for index, image in enumerate(images)]
+    array = as_array(images, "images")
     if array.ndim == 1 and array.dtype.kind in "OUS":  # paths, or images of different sizes
-        return _items(array.tolist())
+        return memory_images(array.tolist())
     if array.ndim < 3:  # noqa: PLR2004 (N, H, W)
         raise DataError(f"images: shape {array.shape}; expected (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
     _check(array, array.shape[1:], "images")
     return [_from_array(image) for image in array]
 
 
-def _item(image: object, where: str) -> _Item:
+def memory_image(image: object, where: str) -> MemoryImage:
+    """Return one image: an array (H, W), (H, W, 1) or (H, W, 3), a Pillow image, a path, or the bytes of an image file.
+
+    Raises a `DataError` that begins with `where` for anything else.
+    """
     if isinstance(image, bytes):
-        return _Item(lambda: image, _hash(image))
+        return MemoryImage(lambda: image, _hash(image))
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
         text = os.fsdecode(path)
-        return _Item(lambda: read_file(text), file_stamp(text), text)
+        return MemoryImage(lambda: read_file(text), file_stamp(text), text)
     if isinstance(image, Image.Image):
         try:
             return _from_array(image_pixels(image))
         except UndecodableError as error:
             raise DataError(f"{where}: {error}") from None
-    array = _array(image, where)
+    array = as_array(image, where)
     _check(array, array.shape, where)
     return _from_array(array)
 
 
-def _array(image: object, where: str) -> NDArray[Any]:
+def is_encoded(image: object) -> TypeGuard[bytes | Image.Image]:
+    """Return True for the bytes of a file and a Pillow image: one image, although both could be read as arrays."""
+    return isinstance(image, bytes | Image.Image)
+
+
+def as_array(image: object, where: str) -> NDArray[Any]:
+    """Return `image` as an array; raise a `DataError` that begins with `where` if numpy cannot convert it."""
     try:
         return np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, or a tensor that requires a gradient
@@ -137,12 +225,12 @@ def _check(array: NDArray[Any], shape: tuple[int, ...], where: str) -> None:
     raise DataError(f"{where}: shape {array.shape}; expected {_SHAPES}{hint}")
 
 
-def _from_array(image: NDArray[np.uint8]) -> _Item:
+def _from_array(image: NDArray[np.uint8]) -> MemoryImage:
     def read() -> NDArray[np.uint8]:
         channels = image if image.ndim == 3 else image[:, :, None]  # noqa: PLR2004 (H, W, C)
         return np.ascontiguousarray(channels) if channels.shape[2] == RGB_CHANNELS else np.repeat(channels, RGB_CHANNELS, axis=2)
 
-    return _Item(read, f"{image.shape}:{_hash(np.ascontiguousarray(image).data)}")
+    return MemoryImage(read, f"{image.shape}:{_hash(np.ascontiguousarray(image).data)}")
 
 
 def _hash(data: bytes | memoryview) -> str:
@@ -154,7 +242,7 @@ def _names(labels: Labels, classes: Sequence[str] | None) -> list[str]:
         given: Sequence[Any] = labels
         values: list[Any] = [label.item() if hasattr(label, "item") else label for label in given]
     else:
-        array = _array(labels, "labels")
+        array = as_array(labels, "labels")
         if array.ndim != 1:
             hint = "; for one-hot labels give labels.argmax(1)" if array.ndim == 2 else ""  # noqa: PLR2004 (N, K)
             raise DataError(f"labels: shape {array.shape}; expected (N,){hint}")

@@ -20,6 +20,12 @@ def test_train_returns_the_best_model_and_its_run(image_folder):
     assert result.model.header.training["value"] == pytest.approx(best.val_loss)
     assert result.model.header.classes == ("ants", "bees", "wasps")
     assert result.run.path.name == "001-custom-cnn"
+    assert result.best is best
+    assert repr(result).startswith("TrainingResult('runs/001-custom-cnn', best of 3 epochs: ")
+    assert len(repr(result)) < 200
+    assert result._repr_html_().count("<tr>") == 4
+    facts = result.to_dict()
+    assert (facts["run"], facts["best_epoch"], len(facts["epochs"])) == ("runs/001-custom-cnn", best.epoch, 3)
 
 
 def test_images_and_labels_train_like_a_folder():
@@ -35,7 +41,7 @@ def test_images_and_labels_train_like_a_folder():
 
 @pytest.mark.parametrize("given", [{}, {"data": "digits", "images": [], "labels": []}, {"images": []}, {"labels": []}])
 def test_train_takes_data_or_images_with_labels(given):
-    with pytest.raises(ConfigError, match=r"needs either data or both images and labels"):
+    with pytest.raises(ConfigError, match="needs either data or both images and labels"):
         cnnkit.train(**given)
 
 
@@ -66,3 +72,13 @@ def test_every_cache_setting_trains_the_same_model(image_folder):
     for name, weights in heads[0].items():
         assert torch.equal(weights, heads[1][name])
         assert torch.equal(weights, heads[2][name])
+
+
+def test_a_table_trains_like_a_folder(image_folder):
+    class Frame(dict[str, list[str]]):
+        columns = ("path", "label")
+
+    files = sorted(image_folder(images=12).rglob("*.jpg"))
+    result = cnnkit.train(Frame(path=[str(file) for file in files], label=[file.parent.name for file in files]), epochs=1, **SMALL)
+    assert result.model.classes == ("ants", "bees", "wasps")
+    assert result.model.predict(files[0]).label in result.model.classes

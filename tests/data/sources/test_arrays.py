@@ -12,9 +12,9 @@ from PIL import Image
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record
-from cnnkit.data.sources.arrays import ArraysSource
+from cnnkit.data.sources.arrays import ArraysSource, source_in_memory, table_source
 from cnnkit.data.store.facts import decode
-from cnnkit.errors import DataError
+from cnnkit.errors import ConfigError, DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
 LABELS = ["ants", "bees", "ants", "bees"]
@@ -173,3 +173,68 @@ def test_class_names_have_one_unicode_form() -> None:
     pixels = np.zeros((2, 4, 4), np.uint8)
     assert [record.label for record in ArraysSource(pixels, ["cafe\u0301", "caf\u00e9"]).records] == ["caf\u00e9"] * 2
     assert [record.label for record in ArraysSource(pixels, [0, 1], classes=["cafe\u0301", "tea"]).records] == ["caf\u00e9", "tea"]
+
+
+class Frame:
+    """A table as pandas and polars have it: `columns`, and a column by its name."""
+
+    def __init__(self, **columns: list[Any]) -> None:
+        self._cells = columns
+        self.columns = list(columns)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self._cells[name]
+
+
+def test_a_table_has_columns_of_images_labels_splits_and_groups():
+    frame = Frame(Path=["a.jpg", "b.jpg"], label=["ants", "bees"], split=["train", "valid"], group=["g", float("nan")], other=[1, 2])
+    source = table_source(frame)
+    assert source.records == (Record("a.jpg", "ants", "train", "g"), Record("b.jpg", "bees", "val"))
+    pictures = table_source(Frame(image=[*RGB], label=[1, 2, 1, 2], split=[None] * 4))
+    assert [record.split for record in pictures.records] == [None] * 4
+    np.testing.assert_array_equal(pixels(pictures), RGB)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"paths": ["a.jpg"], "label": ["ants"]}, r"^data: no column 'path'; did you mean 'paths'\?.* it has: 'paths', 'label'$"),
+        (
+            {"path": ["a.jpg"]},
+            r"^data: no column 'label'\. The table must have the columns path,label\[,split\]\[,group\]; it has: 'path'$",
+        ),
+        ({"path": ["a.jpg"], "Path": ["b.jpg"], "label": ["ants"]}, "^data: two columns are named 'path'; keep one$"),
+        (
+            {"path": ["a", "b"], "label": ["c", "d"], "split": ["train", None]},
+            "^data: 1 of 2 rows have no split; fill in train, val or test",
+        ),
+        ({"path": ["a", "b"], "label": ["c", float("nan")]}, r"^labels\[1\]: nan; expected a name"),
+    ],
+)
+def test_a_table_without_usable_columns_is_refused(columns, message):
+    with pytest.raises(DataError, match=message):
+        table_source(Frame(**columns))
+
+
+def test_images_in_memory_are_told_from_the_name_of_a_source():
+    assert source_in_memory("train", "digits", None, None) is None
+    assert source_in_memory("train", Path("images"), None, None) is None
+    assert source_in_memory("train", None, None, None) is None
+    for given in ((None, RGB, LABELS), (Frame(image=[*RGB], label=LABELS), None, None)):
+        source = source_in_memory("train", *given)
+        assert source is not None
+        assert [record.label for record in source.records] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("digits", RGB, LABELS), r"train\(\) got data and images and labels, but needs either data or both images and labels"),
+        ((None, RGB, None), r"train\(\) got images, but needs either data or both images and labels: train\('./images'\) or"),
+        ((None, None, LABELS), r"train\(\) got labels, but needs"),
+        ((RGB, None, None), r"train\(\) got a value of type ndarray as data; expected a path, .*: train\(images=..., labels=...\)"),
+    ],
+)
+def test_images_need_labels_and_stand_alone(given, message):
+    with pytest.raises(ConfigError, match=message):
+        source_in_memory("train", *given)
