@@ -76,3 +76,8 @@ def test_entry_points_of_pyproject_are_installed_and_load(group: str) -> None:
     for name in PROJECT["entry-points"][group]:
         _, entry = registry.load(group, name)
         assert entry.package == "cnnkit"
+
+
+def test_the_version_has_a_name_in_python() -> None:
+    assert cnnkit.__version__ == PROJECT["version"]
+    assert {"__version__", "load_model", "train"} <= set(dir(cnnkit))

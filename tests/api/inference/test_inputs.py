@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.api.inference.inputs import as_inputs, name_of, read_input
@@ -14,7 +15,7 @@ from cnnkit.errors import DataError
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
 
 
-def png(image: np.ndarray) -> bytes:
+def png(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
@@ -79,7 +80,7 @@ def test_other_values_are_refused_with_the_allowed_ones(images, message):
 
 
 def test_a_table_is_refused_with_the_name_of_a_column():
-    class Frame(dict):
+    class Frame(dict[str, object]):
         columns = ("photo", "label")
 
     with pytest.raises(DataError, match=r"^images: a table; give one of its columns, such as images\['photo'\]$"):

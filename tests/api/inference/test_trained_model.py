@@ -62,7 +62,7 @@ def test_a_list_keeps_its_order_and_holds_the_errors(trained, model):
     assert repr(found[1]) == "Prediction(error='No such file or directory', path='missing.jpg')"
     with pytest.raises(DataError, match=r"^missing\.jpg: No such file or directory$"):
         _ = found[1].label
-    with pytest.raises(DataError, match="^not an image in a supported format"):
+    with pytest.raises(DataError, match=r"^not an image in a supported format"):
         _ = found[3].probability
 
 
