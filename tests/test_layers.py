@@ -47,6 +47,7 @@ LIGHT = {
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
     "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
+    "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
     "model.facts": Room(rooms="errors"),
     "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic"),
     # counts, their meaning and their picture: no torch, not even inside a function
@@ -58,7 +59,7 @@ HEAVY = {
     "speed.stopwatch": Room(rooms="speed", packages="psutil torch"),
     # a trained model: its file, its preprocessing, its predictions
     "model": Room(
-        rooms="errors files architecture registry metrics model.preprocessing",
+        rooms="errors files architecture registry metrics model.preprocessing model.canvas",
         packages="numpy torch pydantic safetensors",
         packages_inside="timm",
         rooms_as_types="exporters",
@@ -68,7 +69,7 @@ HEAVY = {
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
-        rooms="errors files config registry model model.preprocessing",
+        rooms="errors files config registry model model.preprocessing model.canvas",
         packages="numpy PIL torch platformdirs pebble psutil threadpoolctl",
         packages_inside="sklearn scipy torchvision datasets pillow_heif",
     ),
@@ -89,7 +90,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "data doctor engine trackers explain exporters",
+        "model.canvas data doctor engine trackers explain exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),

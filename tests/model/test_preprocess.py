@@ -123,28 +123,3 @@ def test_unknown_settings_are_refused():
         preprocess(32, crop=0)
     with pytest.raises(ValidationError, match="sharpen"):
         preprocess(32, sharpen=True)
-
-
-def test_canvases_of_many_shapes_equal_those_of_each_image_alone():
-    module = preprocess(32, interpolation="bicubic")
-    shapes = [(40, 30), (32, 32), (30, 40), (40, 30), (500, 375), (40, 30), (32, 32)]
-    images = [noise(*shape, count=index + 1)[index].numpy() for index, shape in enumerate(shapes)]
-    images[3].flags.writeable = False
-    images[5] = images[5][:, ::-1]  # not contiguous
-    alone = torch.cat([module.canvas(torch.tensor(image.copy())[None]) for image in images])
-    assert torch.equal(module.canvases(images), alone)
-    assert len({canvas.numpy().tobytes() for canvas in alone}) == len(shapes)
-
-
-def test_small_images_of_one_shape_are_resized_in_groups_and_large_ones_one_by_one(monkeypatch):
-    module = preprocess(32)
-    monkeypatch.setattr("cnnkit.model.preprocess.MAX_GROUP_PIXELS", 3 * 40 * 30)
-    seen = []
-    resized = module.canvas
-    monkeypatch.setattr(module, "canvas", lambda images: seen.append(tuple(images.shape[:3])) or resized(images))
-    module.canvases([np.zeros((*shape, 3), np.uint8) for shape in [(40, 30)] * 5 + [(100, 90)] * 2 + [(8, 8)] * 4])
-    assert sorted(seen) == [(1, 8, 8), (1, 100, 90), (1, 100, 90), (2, 40, 30), (3, 8, 8), (3, 40, 30)]
-
-
-def test_no_images_give_no_canvases():
-    assert preprocess(32).canvases([]).shape == (0, 3, 32, 32)

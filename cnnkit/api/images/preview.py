@@ -21,7 +21,7 @@ from cnnkit.data.source import TRAIN, Record, Source, open_source
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
-from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.canvas import make_canvas
 from cnnkit.model.preprocessing import Preprocessing
 
 MAX_ROWS = 40  # images on one preview, unless the user sets the number of images per class
@@ -124,13 +124,12 @@ def _rows(
     """Read the images `keys`; return (key, picture of the file, canvas (C, S, S)) of each, and a line on each unreadable image."""
     from cnnkit.report.pictures.thumbnail import shrunk
 
-    preprocess = Preprocess(spec)
     rows: list[tuple[int, Image, Tensor]] = []
     bad: list[str] = []
     for done, key in enumerate(keys, start=1):
         try:
             image = decode(source.read(records[key])).image
-            rows.append((key, shrunk(image), preprocess.canvas(torch.from_numpy(image.copy())[None])[0]))
+            rows.append((key, shrunk(image), torch.from_numpy(make_canvas(image[None], spec))[0]))
         except UndecodableError as error:
             bad.append(f"{records[key].path}: {error}")
         if progress is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source, StoredImage
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
+from cnnkit.model.canvas import make_canvases
 
 if TYPE_CHECKING:
-    from cnnkit.model.preprocess import Preprocess
     from cnnkit.model.preprocessing import Preprocessing
 
 ReadResult = StoredImage | str  # an image of a source, or the reason why it cannot be read
@@ -79,26 +79,17 @@ def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *
     if geometry is None:
         return Block(facts, thumbnails, looks, None)
     canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    canvases[rows] = _preprocess(geometry.model_dump_json()).canvases([item.image for item in decoded]).numpy()
+    canvases[rows] = make_canvases([item.image for item in decoded], geometry)
     return Block(facts, thumbnails, looks, canvases)
 
 
-def prepare_worker(geometry: Preprocessing | None) -> None:
+def prepare_worker(*, with_torch: bool) -> None:
     """Limit a new process to one thread, since there is one process per core, and silence its stderr.
 
-    Decoders written in C print to stderr: libtiff prints a line for every unknown tag. Pillow raises their errors.
+    Decoders written in C print to stderr: libtiff prints a line for every unknown tag. Pillow raises their errors. The fast decoder
+    needs torch.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    if with_torch:
+        importlib.import_module("torch")
     threadpool_limits(1)
-    if geometry is not None:
-        import torch
-
-        torch.set_num_threads(1)
-
-
-@cache
-def _preprocess(geometry: str) -> Preprocess:
-    from cnnkit.model.preprocess import Preprocess
-    from cnnkit.model.preprocessing import Preprocessing
-
-    return Preprocess(Preprocessing.model_validate_json(geometry))

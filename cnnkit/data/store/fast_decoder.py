@@ -14,6 +14,7 @@ import io
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,12 @@ def jpeg_decoder(size: int) -> JpegDecoder | None:
     Pillow then decodes the file.
     """
     return _checked() if size >= MIN_BYTES and "torch" in sys.modules else None
+
+
+@cache
+def can_decode_faster() -> bool:
+    """Return True if torchcodec is installed, without loading it."""
+    return find_spec("torchcodec") is not None
 
 
 @cache

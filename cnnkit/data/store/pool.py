@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from threading import Lock
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block, ReadResult, decode_block, prepare_worker, read_all
+from cnnkit.data.store.fast_decoder import can_decode_faster
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -30,8 +32,7 @@ CHUNKS_PER_WORKER = 4  # chunks per worker in decoding, or decoded and waiting f
 MAX_CHUNK_IMAGES = 64
 MAX_CHUNK_BYTES = 8_000_000
 FIRST_CHUNK_IMAGES = 4  # images per chunk before the size of the images is known
-# The server process, from which workers are forked, imports these once. The import of torch takes 2 s.
-PRELOADED_MODULES = ("cnnkit.data.store.pool", "pebble.pool.process", "cnnkit.model.preprocess")
+PRELOADED_MODULES = ("cnnkit.data.store.pool", "pebble.pool.process")  # the server, from which workers are forked, imports them once
 
 
 class _PendingChunk(NamedTuple):
@@ -112,9 +113,10 @@ class DecodingPool:
             if self._processes is None:
                 from pebble import ProcessPool  # imported here, since most commands find everything in the cache
 
-                self._processes = ProcessPool(
-                    self._workers, initializer=prepare_worker, initargs=(self._geometry,), context=_context(self._geometry)
-                )
+                # Images with a geometry are for a training, whose large photos gain more than the import of torch costs.
+                with_torch = can_decode_faster() and (self._geometry is not None or "torch" in sys.modules)
+                prepare = partial(prepare_worker, with_torch=with_torch)
+                self._processes = ProcessPool(self._workers, initializer=prepare, context=_context(with_torch=with_torch))
         return self._processes.schedule(
             decode_block, args=(stored, self._geometry), kwargs={"measured": self._measured}, timeout=self._timeout
         )
@@ -138,7 +140,7 @@ class DecodingPool:
 
 
 def stop_server() -> None:
-    """End the process from which workers are forked. It holds 0.36 GB with torch, and the next pool starts it again in 2 s."""
+    """End the process from which workers are forked; it holds 0.36 GB with torch, and the next pool starts it again."""
     if sys.platform != "win32":
         # There is no public function for this; otherwise the server ends with this process.
         forkserver._forkserver._stop()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
@@ -150,12 +152,11 @@ def _weight(stored: Sequence[ReadResult], block: Block) -> int:
     return sent + block.thumbnails.nbytes + block.looks.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
 
 
-def _context(geometry: Preprocessing | None) -> BaseContext:
+def _context(*, with_torch: bool) -> BaseContext:
     """Return the context that starts processes: forked from a server with the decoder and without threads, spawned on Windows."""
     if sys.platform == "win32":
         return _SpawnContext()
-    with_torch = geometry is not None or "torch" in sys.modules  # canvases will be needed later, and the server stays
-    multiprocessing.set_forkserver_preload(list(PRELOADED_MODULES if with_torch else PRELOADED_MODULES[:-1]))
+    multiprocessing.set_forkserver_preload([*PRELOADED_MODULES, "torch"] if with_torch else list(PRELOADED_MODULES))
     return _ForkContext()
 
 
