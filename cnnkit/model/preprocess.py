@@ -34,7 +34,7 @@ class Preprocess(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 images (N, H, W, 3) of any size to normalised float32 images (N, C, S, S)."""
-        return self.normalise(self._resample(images))
+        return self.normalise(self.resample(images))
 
     def canvas(self, images: Tensor) -> Tensor:
         """Map uint8 images (N, H, W, 3) of any size to uint8 images (N, C, S, S), resized and cropped."""
@@ -48,7 +48,7 @@ class Preprocess(nn.Module):
         """Map images (N, C, S, S) with values 0..255 to float32 images of zero mean and unit scale."""
         return (canvas.float() - self.mean) / self.std
 
-    def _resample(self, images: Tensor) -> Tensor:
+    def resample(self, images: Tensor) -> Tensor:
         """Resize and crop to (N, C, S, S), float32 whole numbers 0..255."""
         height = torch.scalar_tensor(images.shape[1], dtype=torch.float32)
         width = torch.scalar_tensor(images.shape[2], dtype=torch.float32)

@@ -30,7 +30,7 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def dense(images: NDArray[np.uint8], settings: Preprocessing) -> NDArray[np.uint8]:
     """Return the canvases as the exported graph computes them."""
-    return Preprocess(settings)._resample(torch.from_numpy(images)).to(torch.uint8).numpy()
+    return Preprocess(settings).resample(torch.from_numpy(images)).to(torch.uint8).numpy()
 
 
 MODES = [("crop", 1.0), ("crop", 0.875), ("crop", 0.3), ("pad", 1.0), ("squash", 1.0)]
@@ -107,8 +107,8 @@ def test_numpy_and_torch_have_the_same_weights(cubic, pixels, size, scale):
     outputs, inputs = (np.arange(size, dtype=np.float32) + 0.5 - size / 2), (np.arange(pixels, dtype=np.float32) + 0.5)[None]
     outputs, inputs = outputs.astype(np.float32), inputs.astype(np.float32)
     ours, inside = filter_weights(np, outputs, inputs, np.float32(pixels), np.float32(scale), cubic=cubic)
-    tensors = map(torch.from_numpy, (outputs, inputs))
-    theirs, within = filter_weights(torch, *tensors, torch.tensor(float(pixels)), torch.tensor(scale), cubic=cubic)
+    length, factor = torch.tensor(float(pixels)), torch.tensor(scale)
+    theirs, within = filter_weights(torch, torch.from_numpy(outputs), torch.from_numpy(inputs), length, factor, cubic=cubic)
     np.testing.assert_array_equal(ours, theirs.numpy())
     np.testing.assert_array_equal(inside, within.numpy())
     assert np.abs(ours[inside].sum(1) - module.WEIGHT_UNIT).max() <= ours.shape[1]  # each weight is rounded once more

@@ -66,7 +66,7 @@ def test_an_image_of_the_right_size_passes_bit_by_bit(mode, interpolation):
     module = preprocess(32, resize_mode=mode, interpolation=interpolation)
     expected = images.permute(0, 3, 1, 2)
     assert torch.equal(module.canvas(images), expected)
-    assert torch.equal(module._resample(images), expected.float())  # as in the exported graph
+    assert torch.equal(module.resample(images), expected.float())  # as in the exported graph
 
 
 @pytest.mark.parametrize(("shape", "rows", "columns"), [((50, 100), (8, 24), (0, 32)), ((100, 50), (0, 32), (8, 24))])
@@ -99,7 +99,7 @@ def test_whole_filter_weights_make_the_order_of_summation_irrelevant(photo, inte
     alone = module.canvas(photo)
     batch = module.canvas(torch.cat([photo.flip(1), photo, photo.flip(2)]))
     assert torch.equal(batch[1:2], alone)
-    double = module._resample(photo.double())  # accumulates in another precision
+    double = module.resample(photo.double())  # accumulates in another precision
     assert torch.equal(double.to(torch.uint8), alone)
 
 
