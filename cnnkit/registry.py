@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -102,6 +103,8 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     Raises `PluginError` as `load` does, and if the entry is not an `Architecture` or the family does not have the member.
     """
     family, slash, member = name.partition("/")
+    if not slash and family not in find(ARCHITECTURES, path):
+        _refuse_member(name, path)
     found, entry = load(ARCHITECTURES, family, path)
     if isinstance(found, Family):
         if not member:
@@ -120,6 +123,38 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     if slash:
         raise PluginError(f"architecture {family!r} is not a family; ask for {family!r} without '/{member}'")
     return found, entry
+
+
+def _refuse_member(name: str, path: Iterable[str] | None) -> None:
+    """Raise `PluginError` if `name` is a member of a family and lacks the family's name, such as ``resnet18`` of timm.
+
+    Only entries that are families by their source are loaded, and a family that fails is passed over.
+    """
+    matches: list[str] = []
+    for family, entries in find(ARCHITECTURES, path).items():
+        if len(entries) > 1 or not _is_family(entries[0]):
+            continue
+        with suppress(Exception):  # a third-party family may raise anything, and another name was asked for
+            found, _ = load(ARCHITECTURES, family, path)
+            found.get(name)
+            matches.append(f"{family}/{name}")
+    if matches:
+        listed = " or ".join(f"--arch {match}" for match in matches)
+        raise PluginError(f"no architecture named {name!r} is installed, but a family has it; type: {listed}")
+
+
+def _is_family(entry: Entry) -> bool:
+    """Tell from the source alone whether an entry is assigned a call of `Family`."""
+    module, _, attribute = entry.value.partition(":")
+    try:
+        source = _source(module)
+        tree = ast.parse(source.read_bytes()) if source else ast.Module([], [])
+    except (SyntaxError, OSError, ValueError):
+        return False
+    calls = [
+        statement.value for statement in tree.body if attribute in _bound(statement) and isinstance(statement, ast.Assign | ast.AnnAssign)
+    ]
+    return any(isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "Family" for call in calls)
 
 
 def peek(entry: Entry) -> Peek:

@@ -74,7 +74,7 @@ HEAVY = {
         packages_inside="sklearn scipy torchvision datasets pillow_heif",
     ),
     # what is wrong with the images, by what data knows of them; no torch either
-    "doctor": Room(rooms="errors config metrics data", packages="numpy", packages_inside="sklearn"),
+    "doctor": Room(rooms="errors config registry metrics data", packages="numpy", packages_inside="sklearn"),
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "exporters": Room(

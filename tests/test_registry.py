@@ -154,6 +154,19 @@ def test_the_error_for_an_unlike_name_lists_all_names() -> None:
         load_architecture("qqq")
 
 
+def test_a_member_without_its_family_is_offered_with_it(install: Callable[..., None], bad_neighbours: None) -> None:
+    install("a-zoo", "zoo", "zoo_nets:zoo", FAMILY)
+    install("some-net", "net", "good_net:net")
+    with pytest.raises(PluginError, match="no architecture named 'small' is installed, but a family has it; type: --arch zoo/small$"):
+        load_architecture("small")
+    assert not {"good_net", "raises_at_import"} & set(sys.modules)  # only families are loaded
+
+
+def test_a_member_of_timm_is_offered_with_timm() -> None:
+    with pytest.raises(PluginError, match="type: --arch timm/resnet18$"):
+        load_architecture("resnet18")
+
+
 def test_a_family_gives_its_member(install: Callable[..., None]) -> None:
     install("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
     architecture, entry = load_architecture("zoo/small")

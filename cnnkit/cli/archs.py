@@ -87,11 +87,11 @@ def list_command(
         console.print_json({"architectures": [asdict(row) for row in rows]})
     elif members and not check:
         _print_names([row.name for row in rows])
-        console.err().print(
-            f"{len(rows)} architectures match {pattern!r}; details of one: cnnkit archs show {rows[0].name}", soft_wrap=True
-        )
+        console.say_end(console.err(), f"{len(rows)} architectures match {pattern!r}", f"cnnkit archs show {rows[0].name}")
     else:
         console.out().print(_table(rows))
+        number = f"{len(rows)} {'architecture or family' if len(rows) == 1 else 'architectures and families'}"
+        console.say_end(console.err(), number, "cnnkit archs show custom-cnn")
     broken = [row.name for row in rows if row.problem]
     if check and broken:
         raise CheckFailedError(f"{len(broken)} of {len(rows)} architectures do not load: {', '.join(broken)}")
@@ -126,6 +126,8 @@ def show_command(
         console.print_json(card)
     else:
         _print_card(card)
+        chosen_flags = "".join(f" --set {setting}" for setting in settings or ())
+        console.say_end(console.err(), "", f"cnnkit train --data ./images --arch {name}{chosen_flags}")
 
 
 def _entries(pattern: str) -> list[Row]:

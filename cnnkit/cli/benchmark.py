@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption, with_options
+from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption, command_line, with_options
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
@@ -66,6 +67,9 @@ def command(
         bench = Bench(seconds, tell=update)
         found = bench.training(settings) if settings else _benchmark_model(bench, model, given.get("data"))
     _show(found, screen, out, json=json)
+    if not json:
+        following = f"cnnkit train{command_line(given, recipe)}" if settings else f"cnnkit predict photo.jpg{_model_flag(model)}"
+        console.say_end(screen, "", following)
 
 
 def _benchmark_model(bench: Bench, model: Path | None, data: str | None) -> Benchmark:
@@ -80,6 +84,10 @@ def _benchmark_model(bench: Bench, model: Path | None, data: str | None) -> Benc
         raise ModelFileError(f"{error}; to measure a training: cnnkit benchmark --data FOLDER") from None
     console.say_model(target)
     return bench.model(target, data=data)
+
+
+def _model_flag(model: Path | None) -> str:
+    return "" if model is None else f" --model {shlex.quote(str(model))}"
 
 
 def _refuse_training_flags(given: dict[str, Any], recipe: str | None, model: Path | None) -> None:

@@ -48,7 +48,7 @@ def command(
     console.say(shown, f"{folder}: {total}" if found else f"{folder}: no stores")
     if found:
         shown.print(_table(found))
-        console.say(console.err(), "remove them: cnnkit cache --clear")
+        console.say_end(console.err(), "the next command that reads the images decodes what is missing", "cnnkit cache --clear")
 
 
 def size(count: int) -> str:

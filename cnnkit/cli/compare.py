@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -47,9 +48,13 @@ def command(
     if json:
         console.print_json(result.to_dict())
         return
+    from cnnkit.metrics.comparison_verdict import verdict
     from cnnkit.report.terminal.comparison import comparison_summary
 
     shown = console.out()
     shown.print(comparison_summary(result))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
+    pairs = result.pairs
+    sentence = verdict(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs of models compared on the same {len(result.paths):,} images"
+    console.say_end(shown, sentence, f"cnnkit report --compare {shlex.join(map(str, runs))}")

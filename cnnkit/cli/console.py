@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import shlex
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -74,6 +75,23 @@ def say_labelled(console: Console, label: str, text: str, style: str = "bold") -
     grid.add_column(overflow="fold")
     grid.add_row(head, Text(text))
     console.print(grid)
+
+
+def say_end(console: Console, sentence: str, command: str) -> None:
+    """Print the last two lines of a command: a `sentence` that sums up (empty: none), and the `command` to type next."""
+    if sentence:
+        say(console, sentence)
+    say(console, f"next: {command}")
+
+
+def model_flag(target: Target) -> str:
+    """Return the ``--model`` of a `target` for the next command; an empty text if that command takes the same model without it."""
+    return "" if target.chosen else f" --model {shlex.quote(str(target.run.path if target.run else target.path))}"
+
+
+def run_argument(target: Target) -> str:
+    """Return the argument RUN of a `target` for the next command; an empty text if that command takes the same run without it."""
+    return "" if target.chosen or target.run is None else f" {shlex.quote(str(target.run.path))}"
 
 
 def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:

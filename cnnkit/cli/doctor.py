@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,10 +76,22 @@ def command(
     if sheet is not None:
         _write_sheet(health, data, sheet)
         console.say(screen, f"sheet {sheet}")
-    if not json and html is None and any(finding.files for finding in health.findings):
-        console.say(screen, "list all files of a finding: --json; show them as pictures: --html health.html")
+    if not json:
+        _say_end(health, data, is_shown=html is not None)
     if strict:
         _check(health)
+
+
+def _say_end(health: Health, data: str, *, is_shown: bool) -> None:
+    """Print the verdict on `health` again, below its details, and the next command: the pictures of the findings, or a training."""
+    from cnnkit.report.terminal.health import verdict
+
+    screen, quoted = console.err(), shlex.quote(data)
+    has_files = any(finding.files for finding in health.findings)
+    if has_files:
+        console.say(screen, f"list all files of a finding: cnnkit doctor {quoted} --json")
+    following = f"cnnkit doctor {quoted} --html health.html" if has_files and not is_shown else f"cnnkit train --data {quoted}"
+    console.say_end(screen, verdict(health), following)
 
 
 def _check_suffix(flag: str, path: Path | None, suffix: str) -> None:

@@ -130,10 +130,11 @@ def command(
 
 def _show(result: Evaluation, *, confusion: bool) -> None:
     """Print the tables of `result` on stdout."""
+    from cnnkit.api.evaluation.advice import few_images_advice
     from cnnkit.report.terminal.calibration import effect_line
     from cnnkit.report.terminal.confusion import confusion_table
     from cnnkit.report.terminal.selective import ood_sentence, risk_coverage_table
-    from cnnkit.report.terminal.tables import metrics_table, per_class_table
+    from cnnkit.report.terminal.tables import headline, metrics_table, per_class_table
 
     shown = console.out()
     if result.heading:
@@ -147,3 +148,7 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
     console.say(shown, f"\n{effect_line(result.effect)}")
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
+    few = few_images_advice(result.target)
+    if few:
+        console.say_labelled(shown, "note", few, "yellow")
+    console.say_end(shown, headline(result.report), f"cnnkit report{console.run_argument(result.target)}")

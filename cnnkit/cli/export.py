@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +42,9 @@ def command(
         return
     parity, shown = result.parity.to_dict(), console.out()
     console.say(shown, f"{result.path}  {result.path.stat().st_size / 1e6:.1f} MB")
-    console.say(
+    console.say_end(
         shown,
         f"parity on {parity['n']} images ({result.images}): top-1 agreement {100 * parity['top1_agreement']:.2f} %, "
         f"largest difference of a probability {parity['max_abs_probability_difference']:.1e}",
+        f"cnnkit eval --model {shlex.quote(str(result.path))}",
     )

@@ -55,6 +55,9 @@ def command(
     for label, text in _lines(facts).items():
         grid.add_row(Text(label), Text(escaped(text)))
     console.out().print(grid)
+    if facts["cnnkit"]:
+        sentence = f"a model of {len(facts['classes'])} classes; its file is enough to predict"
+        console.say_end(console.err(), sentence, f"cnnkit predict photo.jpg{console.model_flag(target)}")
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_options
-from cnnkit.config.parsing import flag
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, command_line, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError
@@ -73,7 +72,7 @@ def command(
     console.say(result, f"suggested learning rate {test.suggestion:g} (tried {test.rates[0]:g} to {test.rates[-1]:.2g}: {out}, {table})")
     # the suggestion holds for the batch size that `auto` chose
     flags = given | {"batch_size": finding.optim.batch_size} if settings.optim.batch_size == "auto" else given
-    console.say(result, f"next: cnnkit train{_command_line(flags, recipe, config)} --lr {test.suggestion:g}")
+    console.say_end(result, "", f"cnnkit train{command_line(flags, recipe, config)} --lr {test.suggestion:g}")
 
 
 def _describe(screen: Console, finding: LrFinding, data: str) -> None:
@@ -128,16 +127,3 @@ def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
         f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); check the labels: cnnkit doctor {shlex.quote(data)}; "
         "or try a larger --batch-size or more --steps"
     )
-
-
-def _command_line(given: dict[str, Any], recipe: str | None, config: Path | None) -> str:
-    """Return the typed flags for the command line of ``cnnkit train``, each after a space."""
-    words: list[str] = []
-    for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
-        typed = flag(name)
-        if isinstance(value, bool):
-            words.append(typed if value else typed.replace("--", "--no-", 1))
-        elif value is not None:
-            for each in value if isinstance(value, list) else [value]:
-                words += [typed, str(each)]
-    return "".join(f" {shlex.quote(word)}" for word in words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def command(
     result.print(forecast_table(outlook))
     console.say(result, f"\n{outlook.verdict}")
     console.say(result, "the forecast lets all classes grow in proportion; its band holds for images like these")
-    console.say(result, f"files {out}")
+    console.say_end(result, f"files {out}", f"cnnkit train --data {shlex.quote(settings.data.data)}")
 
 
 def _describe(screen: Console, work: MoreData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
@@ -74,10 +75,20 @@ def command(
         console.print_json(rows)
     if out is not None:
         _write(out, rows)
-        failed, abstained = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
-        counts = (f", {failed} of them with an error" if failed else "") + (f", {abstained} abstained" if abstained else "")
-        console.say(console.err(), f"{len(rows)} rows in {out}{counts}")
     _report_drift(watch.result(), out)
+    _say_end(rows, out, console.model_flag(target), json=json)
+
+
+def _say_end(rows: Sequence[dict[str, object]], out: Path | None, model_flag: str, *, json: bool) -> None:
+    """Print the number of rows, errors and abstentions on stderr, and the command that explains the first readable image."""
+    if json and out is None:
+        return
+    failed, abstained = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
+    counts = (f", {failed} of them with an error" if failed else "") + (f", {abstained} abstained" if abstained else "")
+    plural = "row" if len(rows) == 1 else "rows"
+    readable = next((str(row["path"]) for row in rows if not row["error"]), None)
+    following = f"cnnkit explain {shlex.quote(readable)}{model_flag}" if readable else "cnnkit predict photo.jpg"
+    console.say_end(console.err(), f"{len(rows)} {plural}{f' in {out}' if out else ''}{counts}", following)
 
 
 def _print_each(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:

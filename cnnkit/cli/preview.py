@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import DataArgument, JsonFlag, RecipeOption, with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, RecipeOption, command_line, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
@@ -79,7 +79,8 @@ def command(
         console.print_json(_summary(shown, out))
         return
     count = len({row.label for row in shown.rows})
-    console.say(console.out(), f"{len(shown.rows)} images of {count} classes in {out}\n{shown.describe()}")
+    console.say(console.out(), f"{len(shown.rows)} images of {count} classes in {out}")
+    console.say_end(console.out(), shown.describe(), f"cnnkit train{command_line({'data': data, **given}, recipe)}")
 
 
 def _sheet(shown: Preview) -> bytes:

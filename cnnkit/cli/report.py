@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,11 @@ def command(
     if json:
         console.print_json(written.to_dict())
         return
-    console.say(console.out(), f"page {written.path} ({written.bytes / 1e6:.1f} MB, {written.pictures} pictures, loads nothing)")
+    console.say_end(
+        console.out(),
+        f"page {written.path} ({written.bytes / 1e6:.1f} MB, {written.pictures} pictures, loads nothing)",
+        "cnnkit runs" if compare else f"cnnkit export --onnx{f' --model {shlex.quote(str(runs[0]))}' if runs else ''}",
+    )
 
 
 def _check_runs(runs: list[Path], *, several: bool) -> None:

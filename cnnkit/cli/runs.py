@@ -67,6 +67,11 @@ def command(
             console.say_labelled(console.err(), "damaged", row.problem, "red")
     if left_out:
         console.say(console.err(), f"columns not shown: {', '.join(left_out)}; see them in a wider terminal, or with --json")
+    console.say_end(
+        console.err(),
+        f"{len(found)} {'run' if len(found) == 1 else 'runs'} under {runs_folder()}",
+        f"cnnkit info {shlex.quote(str(found[0].path))}",
+    )
 
 
 Cells = Callable[["RunFacts"], str]

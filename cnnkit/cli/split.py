@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -59,7 +60,11 @@ def command(
         return
     shown = console.out()
     shown.print(split_table(division.counts))
-    console.say(shown, f"{len(division.samples):,} images in {division.path}")
+    console.say_end(
+        shown,
+        f"{len(division.samples):,} images in {division.path}",
+        f"cnnkit train --data {shlex.quote(data)} --split-file {shlex.quote(str(division.path))}",
+    )
 
 
 def split_table(counts: Mapping[str, Mapping[str, int]]) -> RenderableType:

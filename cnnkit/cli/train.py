@@ -11,7 +11,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
-from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_config_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, command_line, with_config_options
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section
 from cnnkit.errors import ModelFileError, TrainingStoppedError, listed
@@ -64,7 +64,8 @@ def command(
     describe(screen, job)
     if dry_run:
         untested = "; --lr auto: no range test was made" if settings.optim.lr == "auto" else ""
-        screen.print(f"dry run: nothing was trained{untested}")
+        typed = command_line(given, recipe, config)
+        console.say_end(screen, f"dry run: nothing was trained{untested}", f"cnnkit train{typed}")
         if json:
             console.print_json({"arch": job.header.arch, "classes": job.header.classes, "images": job.counts, "notes": job.notes})
         return
@@ -162,9 +163,8 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         f"val_loss {best.val_loss:.4f}, val_accuracy {100 * best.val_accuracy:.1f} %",
     )
     console.say(result, calibration_line(header.temperature, header.calibration))
-    console.say(result, f"run directory {run.path}")
     model_flag = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
-    console.say(result, f"next: cnnkit eval --confusion{model_flag}")
+    console.say_end(result, f"run directory {run.path}", f"cnnkit eval --confusion{model_flag}")
 
 
 def _plot(run: RunDir, screen: Console) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.exclusion import leave_out
-from cnnkit.data.source import Record, empty_classes, open_source
+from cnnkit.data.source import TRAIN, Record, empty_classes, open_source
 from cnnkit.data.split.duplicates import Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
 from cnnkit.data.store.scan import Progress, Scan, scan
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine as run_checks
+from cnnkit.doctor.few_images import few_images_note
 from cnnkit.doctor.finding import Finding, Health
 from cnnkit.doctor.suspects import out_of_fold, suspects
 from cnnkit.errors import DataError, ModelFileError
@@ -63,8 +64,19 @@ def examine(
     if classifier:
         suspect = _suspects(classifier, evidence, found)
         findings += [suspect] if suspect else []
-    notes = (*source.notes, *(copies.crowd_note(splits) if splits else ()))
+    few = _few_images_note(str(data), evidence) if classifier is None else ""
+    notes = (*source.notes, *(copies.crowd_note(splits) if splits else ()), *([few] if few else []))
     return Health(len(records), evidence.counts, tuple(findings), notes)
+
+
+def _few_images_note(data: str, evidence: Evidence) -> str:
+    """Return the note on a training from scratch with the default splits and the image size that follows from the images."""
+    images = sum(split == TRAIN for split in evidence.splits)
+    if not images:
+        return ""
+    facts = [evidence.facts[row] for row in evidence.readable]
+    side = int(np.median([min(each.width, each.height) for each in facts]))
+    return few_images_note(data, images=images, classes=len(evidence.classes), image_size=side)
 
 
 def _splits(records: Sequence[Record], found: Scan, copies: Copies) -> list[str | None]:

@@ -18,6 +18,7 @@ from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
 from cnnkit.data.source import TRAIN
 from cnnkit.data.sources.folder import check_outside
+from cnnkit.doctor.few_images import few_images_note
 from cnnkit.engine.fit import initial_state
 from cnnkit.engine.lr_range import MIN_RATE
 from cnnkit.engine.runtime import choose_device
@@ -69,7 +70,15 @@ def prepare(
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
-    notes = (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, head_note, *auto.notes)
+    notes = (
+        _runs_folder_note(config),
+        *stages.notes,
+        *images.notes,
+        *network.notes,
+        head_note,
+        *auto.notes,
+        _few_images_note(config, images),
+    )
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
@@ -93,6 +102,14 @@ def _runs_folder_note(config: TrainConfig) -> str:
     data, runs = config.data.data, runs_folder()
     inside = not config.run.out and Path(data).is_dir() and runs.resolve().is_relative_to(Path(data).resolve())
     return f"the runs are in {runs}, inside the data, where they count as no class; for another folder add --out FOLDER" if inside else ""
+
+
+def _few_images_note(config: TrainConfig, images: TrainingImages) -> str:
+    """Return a note if a training from scratch has few images, else an empty text."""
+    if config.model.weights != "none":
+        return ""
+    size = images.preprocessing.image_size
+    return few_images_note(config.data.data, images=images.count(TRAIN), classes=len(images.classes), image_size=size)
 
 
 class _Stages(NamedTuple):

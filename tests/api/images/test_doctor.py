@@ -30,6 +30,15 @@ def test_planted_faults_are_found(image_folder):
     assert {finding.id for finding in health.findings} <= set(IDS)
 
 
+def test_few_photographs_get_the_command_that_starts_from_weights(image_folder):
+    health = examine(image_folder(images=20, size=(120, 90)))
+    assert len(health.notes) == 1
+    assert health.notes[0].startswith("train has 14 images per class, and under 500 ")
+    assert "/images --arch " in health.notes[0]
+    assert health.notes[0].endswith(" --weights pretrained")
+    assert examine(image_folder(images=20, folder="small")).notes == ()
+
+
 def test_only_the_given_classes_are_examined(image_folder):
     data: Path = image_folder(images=8)
     (data / "ants/broken.jpg").write_bytes(b"no image")

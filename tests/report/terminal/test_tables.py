@@ -11,7 +11,7 @@ from cnnkit.metrics.classification import ClassificationReport, classification_r
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.report.terminal.numbers import percent
-from cnnkit.report.terminal.tables import metrics_table, most_confused_table, per_class_table
+from cnnkit.report.terminal.tables import headline, metrics_table, most_confused_table, per_class_table
 
 
 def plain(renderable: RenderableType, width: int = 80) -> str:
@@ -144,6 +144,25 @@ def test_long_names_fit_80_columns() -> None:
     report = report_of(np.array([[40, 2], [1, 30]]), ["a very long class name " * 6, "猫と犬の写真" * 12])
     for renderable in (metrics_table(report), per_class_table(report), most_confused_table(report.confusion, report.classes)):
         assert "…" not in plain(renderable), "a name must be folded, not cut"
+
+
+def test_the_headline_counts_the_right_images() -> None:
+    labels = np.arange(100) % 2
+    scores = np.full((100, 2), 0.1)
+    scores[np.arange(100), labels] = 0.9
+    scores[:3] = scores[:3, ::-1]
+    assert headline(classification_report(labels, scores, ["ants", "bees"], split="test")) == "97 of 100 test images right, 91 to 99 %"
+    assert headline(classification_report(labels[:1], scores[:1], ["ants", "bees"], split="all")) == "0 of 1 image right, 0 to 80 %"
+
+
+def test_the_headline_of_a_narrow_interval_has_tenths() -> None:
+    labels = np.arange(2000) % 2
+    scores = np.full((2000, 2), 0.1)
+    scores[np.arange(2000), labels] = 0.9
+    scores[:8] = scores[:8, ::-1]
+    assert (
+        headline(classification_report(labels, scores, ["ants", "bees"], split="val")) == "1,992 of 2,000 val images right, 99.2 to 99.8 %"
+    )
 
 
 def test_images_of_fewer_units_are_counted_as_such() -> None:
