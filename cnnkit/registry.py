@@ -151,9 +151,7 @@ def _is_family(entry: Entry) -> bool:
         tree = ast.parse(source.read_bytes()) if source else ast.Module([], [])
     except (SyntaxError, OSError, ValueError):
         return False
-    calls = [
-        statement.value for statement in tree.body if attribute in _bound(statement) and isinstance(statement, ast.Assign | ast.AnnAssign)
-    ]
+    calls = [getattr(statement, "value", None) for statement in tree.body if attribute in _bound(statement)]
     return any(isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "Family" for call in calls)
 
 

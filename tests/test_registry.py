@@ -157,13 +157,13 @@ def test_the_error_for_an_unlike_name_lists_all_names() -> None:
 def test_a_member_without_its_family_is_offered_with_it(install: Callable[..., None], bad_neighbours: None) -> None:
     install("a-zoo", "zoo", "zoo_nets:zoo", FAMILY)
     install("some-net", "net", "good_net:net")
-    with pytest.raises(PluginError, match="no architecture named 'small' is installed, but a family has it; type: --arch zoo/small$"):
+    with pytest.raises(PluginError, match=r"no architecture named 'small' is installed, but a family has it; type: --arch zoo/small$"):
         load_architecture("small")
     assert not {"good_net", "raises_at_import"} & set(sys.modules)  # only families are loaded
 
 
 def test_a_member_of_timm_is_offered_with_timm() -> None:
-    with pytest.raises(PluginError, match="type: --arch timm/resnet18$"):
+    with pytest.raises(PluginError, match=r"type: --arch timm/resnet18$"):
         load_architecture("resnet18")
 
 

@@ -48,7 +48,9 @@ def command(
     console.say(shown, f"{folder}: {total}" if found else f"{folder}: no stores")
     if found:
         shown.print(_table(found))
-        console.say_end(console.err(), "the next command that reads the images decodes what is missing", "cnnkit cache --clear")
+        console.say_end(
+            console.err(), "they can be removed: the next command that reads the images decodes them again", "cnnkit cache --clear"
+        )
 
 
 def size(count: int) -> str:

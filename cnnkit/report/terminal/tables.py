@@ -24,8 +24,7 @@ from cnnkit.report.terminal.numbers import UNDEFINED, images_text, number_cells,
 
 _MAX_CLASSES = 50  # a longer table shows only the classes of lowest F1
 _NUM_LOWEST_CLASSES = 20
-NARROW_INTERVAL = 0.04  # as a share: whole percent would widen a narrower interval by more than half
-ROUNDING_TOLERANCE = 1e-9  # 100 x 0.07 is a little above 7
+NARROW_INTERVAL = 0.04  # as a share: rounded to whole percent, a narrower interval may lose a quarter of its width
 
 
 def metrics_table(report: ClassificationReport) -> RenderableType:
@@ -55,17 +54,15 @@ def metrics_table(report: ClassificationReport) -> RenderableType:
 
 
 def headline(report: ClassificationReport) -> str:
-    """Return the accuracy as counts, with its 95 % interval: ``97 of 100 test images right, 91 to 99 %``.
+    """Return the accuracy as counts, with its 95 % interval: ``97 of 100 test images right, 92 to 99 %``.
 
-    The interval is rounded outwards, to whole percent or, if it is narrower than `NARROW_INTERVAL`, to tenths.
+    The ends of the interval have whole percent, or tenths if the interval is narrower than `NARROW_INTERVAL`.
     """
     digits = 1 if report.accuracy.high - report.accuracy.low < NARROW_INTERVAL else 0
-    scale = 10**digits
-    low = math.floor(100 * scale * report.accuracy.low + ROUNDING_TOLERANCE) / scale
-    high = math.ceil(100 * scale * report.accuracy.high - ROUNDING_TOLERANCE) / scale
     split = "" if report.split == "all" else report.split
     right = int(report.confusion.trace())
-    return f"{right:,} of {images_text(report.n, report.units, split)} right, {low:.{digits}f} to {high:.{digits}f} %"
+    ends = f"{100 * report.accuracy.low:.{digits}f} to {100 * report.accuracy.high:.{digits}f} %"
+    return f"{right:,} of {images_text(report.n, report.units, split)} right, {ends}"
 
 
 def _not_beaten(one: Baseline) -> str:
