@@ -127,7 +127,8 @@ def show_command(
     else:
         _print_card(card)
         chosen_flags = "".join(f" --set {setting}" for setting in settings or ())
-        console.say_end(console.err(), "", f"cnnkit train --data ./images --arch {name}{chosen_flags}")
+        sentence = "published weights start a training with --weights pretrained" if architecture.pretrained else "no published weights"
+        console.say_end(console.err(), sentence, f"cnnkit train --data ./images --arch {name}{chosen_flags}")
 
 
 def _entries(pattern: str) -> list[Row]:
