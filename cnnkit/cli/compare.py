@@ -48,13 +48,10 @@ def command(
     if json:
         console.print_json(result.to_dict())
         return
-    from cnnkit.metrics.comparison_verdict import verdict
-    from cnnkit.report.terminal.comparison import comparison_summary
+    from cnnkit.report.terminal.comparison import comparison_summary, final_sentence
 
     shown = console.out()
     shown.print(comparison_summary(result))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
-    pairs = result.pairs
-    sentence = verdict(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs of models compared on the same {len(result.paths):,} images"
-    console.say_end(shown, sentence, f"cnnkit report --compare {shlex.join(map(str, runs))}")
+    console.say_end(shown, final_sentence(result), f"cnnkit report --compare {shlex.join(map(str, runs))}")

@@ -28,7 +28,9 @@ def test_two_runs(cli, runs) -> None:
     assert "verdict: no significant difference: 002-residual-cnn against 001-custom-cnn +10.0 points" in result.out
     assert "A → B: 8 fixed, 2 broken; both right on 48, both wrong on 2" in result.out
     assert "broken   ants/0000.jpg" in result.out
-    assert lines[-1] == "files runs/001-custom-cnn/compare/test/002-residual-cnn"
+    assert lines[-3] == "files runs/001-custom-cnn/compare/test/002-residual-cnn"
+    assert lines[-2].startswith("no significant difference: 002-residual-cnn against 001-custom-cnn +10.0 points")
+    assert lines[-1] == "next: cnnkit report --compare runs/001-custom-cnn runs/002-residual-cnn"
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

@@ -22,7 +22,7 @@ def test_it_trains_on_parts_and_forecasts_the_gain(cli, read_rows):
     assert "12.5 %  158 images, seed 0: best epoch" in result.err
     assert "all: accuracy" in result.out
     assert "with +100 %" in result.out
-    assert result.out.rstrip().endswith("files more-data")
+    assert result.out.rstrip().endswith("files more-data\nnext: cnnkit train --data digits")
     assert not Path("runs").exists()
     with Image.open("more-data/learning-curve.png") as picture:
         assert picture.format == "PNG"

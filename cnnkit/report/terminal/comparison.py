@@ -38,6 +38,13 @@ def comparison_summary(comparison: Comparison) -> RenderableType:
     return Group(*parts)
 
 
+def final_sentence(comparison: Comparison) -> str:
+    """Return the verdict on two models, or the numbers of pairs and images of more models."""
+    if len(comparison.pairs) == 1:
+        return verdict(comparison.pairs[0])
+    return f"{len(comparison.pairs)} pairs of models compared on the same {images_text(len(comparison.paths), comparison.units)}"
+
+
 def _letters(comparison: Comparison) -> dict[str, str]:
     """Return a short sign for each model, because names of runs are too long for column heads."""
     names = [each.name for each in comparison.contenders]

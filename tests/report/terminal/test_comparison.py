@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import Comparison, Contender
-from cnnkit.report.terminal.comparison import comparison_summary
+from cnnkit.report.terminal.comparison import comparison_summary, final_sentence
 
 
 def compared(
@@ -70,6 +70,11 @@ def test_the_images_of_many_pairs_are_only_in_the_file() -> None:
     assert "The fixed and broken images of all 6 pairs are in compare.csv." in text
     assert "images/" not in text
     assert text.count("verdict:") == 6
+
+
+def test_the_final_sentence_is_the_verdict_on_two_models_or_counts_the_pairs() -> None:
+    assert final_sentence(compared(BASE, BASE)).startswith("run-1 and run-0 are identical on these 100 images")
+    assert final_sentence(compared(BASE, BETTER, BASE[::-1])) == "3 pairs of models compared on the same 100 images"
 
 
 def test_models_that_agree_have_no_table_of_images() -> None:
