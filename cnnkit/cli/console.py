@@ -84,14 +84,10 @@ def say_end(console: Console, sentence: str, command: str) -> None:
     say(console, f"next: {command}")
 
 
-def model_flag(target: Target) -> str:
-    """Return the ``--model`` of a `target` for the next command; an empty text if that command takes the same model without it."""
-    return "" if target.chosen else f" --model {shlex.quote(str(target.run.path if target.run else target.path))}"
-
-
-def run_argument(target: Target) -> str:
-    """Return the argument RUN of a `target` for the next command; an empty text if that command takes the same run without it."""
-    return "" if target.chosen or target.run is None else f" {shlex.quote(str(target.run.path))}"
+def named(target: Target, flag: str = "") -> str:
+    """Return the run or, after a `flag`, the model of `target` for the next command; an empty text if cnnkit chose it."""
+    path = target.run.path if target.run else target.path
+    return "" if target.chosen or not (flag or target.run) else f" {shlex.join(filter(None, [flag, str(path)]))}"
 
 
 def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:

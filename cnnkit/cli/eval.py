@@ -151,4 +151,4 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
     few = few_images_advice(result.target)
     if few:
         console.say_labelled(shown, "note", few, "yellow")
-    console.say_end(shown, headline(result.report), f"cnnkit report{console.run_argument(result.target)}")
+    console.say_end(shown, headline(result.report), f"cnnkit report{console.named(result.target)}")

@@ -90,7 +90,7 @@ def command(
     failed = sum(1 for row in rows if row["error"])
     count = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
     summary = [f"{count} explained by {_method_text(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
-    console.say_end(console.err(), ", ".join(part for part in summary if part), f"cnnkit report{console.run_argument(target)}")
+    console.say_end(console.err(), ", ".join(part for part in summary if part), f"cnnkit report{console.named(target)}")
 
 
 def _line(row: dict[str, object], folder: Path) -> str:

@@ -57,7 +57,7 @@ def command(
     console.out().print(grid)
     if facts["cnnkit"]:
         sentence = f"a model of {len(facts['classes'])} classes; its file is enough to predict"
-        console.say_end(console.err(), sentence, f"cnnkit predict photo.jpg{console.model_flag(target)}")
+        console.say_end(console.err(), sentence, f"cnnkit predict photo.jpg{console.named(target, '--model')}")
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:

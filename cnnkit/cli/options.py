@@ -7,7 +7,6 @@ defines a setting, so configuration and command line cannot disagree.
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -83,19 +82,6 @@ RecipeOption = Annotated[
     ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file of settings. Flags override it.", rich_help_panel="Run")]
-
-
-def command_line(given: dict[str, Any], recipe: str | None = None, config: Path | None = None) -> str:
-    """Return the typed flags for the command line of ``cnnkit train``, each after a space."""
-    words: list[str] = []
-    for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
-        typed = flag(name)
-        if isinstance(value, bool):
-            words.append(typed if value else typed.replace("--", "--no-", 1))
-        elif value is not None:
-            for each in value if isinstance(value, list) else [value]:
-                words += [typed, str(each)]
-    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def with_config_options(command: Command) -> Command:

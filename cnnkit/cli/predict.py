@@ -76,7 +76,7 @@ def command(
     if out is not None:
         _write(out, rows)
     _report_drift(watch.result(), out)
-    _say_end(rows, out, console.model_flag(target), json=json)
+    _say_end(rows, out, console.named(target, "--model"), json=json)
 
 
 def _say_end(rows: Sequence[dict[str, object]], out: Path | None, model_flag: str, *, json: bool) -> None:

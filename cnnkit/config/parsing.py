@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
 from unicodedata import normalize
 
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -12,6 +14,19 @@ from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHand
 def flag(field: str) -> str:
     """Return the command-line flag of a field: ``batch_size`` -> ``--batch-size``."""
     return "--" + field.replace("_", "-")
+
+
+def command_line(given: dict[str, Any], recipe: str | None = None, config: Path | None = None) -> str:
+    """Return the typed flags for the command line of ``cnnkit train``, each after a space."""
+    typed_words: list[str] = []
+    for name, value in (*given.items(), ("recipe", recipe), ("config", config)):
+        typed = flag(name)
+        if isinstance(value, bool):
+            typed_words.append(typed if value else typed.replace("--", "--no-", 1))
+        elif value is not None:
+            for each in value if isinstance(value, list) else [value]:
+                typed_words += [typed, str(each)]
+    return "".join(f" {shlex.quote(word)}" for word in typed_words)
 
 
 def numbers(separator: str) -> BeforeValidator:
