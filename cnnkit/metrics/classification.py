@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TOP_K = 5  # the usual second score on ImageNet
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassificationReport:
     """The scores of a model on one split of `n` images, in [0, 1]; `loss` is -log p in nats per image, `brier` lies in [0, 2].
 
@@ -63,6 +63,15 @@ class ClassificationReport:
     per_class: tuple[ClassScore, ...]
     classes: tuple[str, ...]
     confusion: Counts
+
+    def __repr__(self) -> str:
+        return f"ClassificationReport({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """The images and the main scores in a line: ``test: 20 images, 3 classes, accuracy 0.9000 (0.6990 to 0.9721), loss 0.3121``."""
+        accuracy = f"accuracy {self.accuracy.value:.4f} ({self.accuracy.low:.4f} to {self.accuracy.high:.4f})"
+        return f"{self.split}: {self.n:,} images, {len(self.classes)} classes, {accuracy}, loss {self.loss.value:.4f}"
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the object of metrics.json, strictly valid JSON; with `confusion` also the keys ``classes`` and ``confusion``."""

@@ -18,12 +18,14 @@ from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, oo
 from cnnkit.api.evaluation.trained_images import Lookup
 from cnnkit.api.inference.samples import Samples, spelled
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
-from cnnkit.api.inference.target import Target, find_target
-from cnnkit.data.source import TEST, VAL
+from cnnkit.api.inference.target import ModelName, Target
+from cnnkit.api.inference.trained_model import TrainedModel, load_model
+from cnnkit.data.source import TEST, VAL, Source
+from cnnkit.data.sources.arrays import Images as MemoryImages
+from cnnkit.data.sources.arrays import Labels, Table, source_in_memory
 from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError
-from cnnkit.exporters.opening import open_classifier
 from cnnkit.files import check_writable, class_columns, fingerprint, write_csv, write_text
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report
@@ -40,7 +42,7 @@ from cnnkit.run_dir import RunDir, StoredMetrics, write_metrics
 COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions.csv
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """The result of a model on N labelled images: the report, the predictions behind it and the folder of the files (None: not written).
 
@@ -70,6 +72,16 @@ class Evaluation:
     images: Images | None = None
     lookup: Lookup | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        report = self.report
+        files = f", files {str(self.folder)!r}" if self.folder else ""
+        return f"Evaluation({str(self.target.path)!r}, {report.summary}{files})"
+
+    def _repr_html_(self) -> str:
+        from cnnkit.report.page.notebook import report_html
+
+        return report_html(self.report)
 
     @property
     def heading(self) -> str:
@@ -120,9 +132,11 @@ class Evaluation:
 
 
 def evaluate(  # noqa: PLR0913 - one argument per flag of the command
-    model: str | Path | None = None,
+    model: ModelName = None,
     *,
-    data: str | None = None,
+    data: str | Path | Table | None = None,
+    images: MemoryImages | None = None,
+    labels: Labels | None = None,
     split: str | None = None,
     classes: Sequence[str] = (),
     out: str | Path | None = None,
@@ -136,45 +150,51 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
 
+    `data` is a value of ``--data``, or a DataFrame with the columns ``path,label[,split][,group]``. `images` with `labels` are the
+    arguments of `cnnkit.data.sources.arrays.ArraysSource`.
     The files go to `out`, else to the folder of `evaluation_folder` in the run, such as ``eval/test/``; a lone model file writes none.
     `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
     ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
     Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
     Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
     """
-    target = find_target(model)
-    classifier, views = _open_classifier(target, tta=tta)
+    given = source_in_memory("evaluate", data, images, labels) or (None if data is None else str(data))
+    trained = load_model(model)
+    target = trained.target
+    classifier, views = _with_views(trained, tta=tta)
     names = classifier.classes
-    _check_flags(target, out, data, ood, top_k, len(names), include_trained=include_trained)
+    _check_flags(target, out, given, ood, top_k, len(names), include_trained=include_trained)
     only = _restriction(classes, names)
-    images = measured_images(target, classifier, data, split, only, include_trained=include_trained, progress=progress)
-    folder = _folder(target, out, images.identity, tta=tta, needed=all_probabilities)
+    measured = measured_images(
+        target, classifier, given, split, only, own=trained.source, include_trained=include_trained, progress=progress
+    )
+    folder = _folder(target, out, measured.identity, tta=tta, needed=all_probabilities)
     ood_images = _ood_images(target, ood, include_trained=include_trained, progress=progress)
-    samples, predictions = images.samples, _classify(classifier, images.samples, progress)
-    opened, split_notes = _count_opening(images.run, samples.split, is_default=split is None)
-    labels, probabilities, units = _labels(predictions, names), predictions.probabilities, units_of(samples, predictions)
-    report = _report(samples, predictions, labels, names, units, top_k or TOP_K)
+    samples, predictions = measured.samples, _classify(classifier, measured.samples, progress)
+    opened, split_notes = _count_opening(measured.run, samples.split, is_default=split is None)
+    true, probabilities, units = _labels(predictions, names), predictions.probabilities, units_of(samples, predictions)
+    report = _report(samples, predictions, true, names, units, top_k or TOP_K)
     stored, (rules, rule_notes) = rules_of(classifier), _usable_rules(rules_of(classifier), views)
-    selective = selective_report(labels, probabilities, rules.abstention, rules.label_sets, units)
+    selective = selective_report(true, probabilities, rules.abstention, rules.label_sets, units)
     result = Evaluation(
         target=target,
         report=report,
         paths=tuple(record.path for record in predictions.records),
         units=tuple(units),
-        labels=labels,
+        labels=true,
         probabilities=probabilities,
         bad=predictions.bad,
-        notes=(*images.notes, *ood_images.notes, *predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
+        notes=(*measured.notes, *ood_images.notes, *predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
         folder=folder,
         selective=selective,
-        effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report, units=units),
+        effect=temperature_effect(true, probabilities, stored.temperature, stored.calibration, report=report, units=units),
         ood=_evaluate_ood(classifier, ood_images, selective.top, rules.abstention, progress, units),
         opened=opened,
         views=views,
         normalize=normalize,
-        images=images.identity,
-        lookup=images.lookup,
-        left_out=images.left_out,
+        images=measured.identity,
+        lookup=measured.lookup,
+        left_out=measured.left_out,
     )
     if folder is not None:
         write_files(result, folder, all_probabilities=all_probabilities)
@@ -247,9 +267,9 @@ def _report(
     return replace(report, baselines=(*report.baselines, colour)) if colour else report
 
 
-def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
+def _with_views(trained: TrainedModel, *, tta: bool) -> tuple[Classifier, Views]:
     """Return the classifier and the views it averages over: with `tta` those of its training, else the plain view."""
-    classifier = open_classifier(target.path)
+    classifier, target = trained.classifier, trained.target
     if not tta:
         return classifier, PLAIN_VIEW
     if not isinstance(classifier, TorchClassifier):
@@ -259,7 +279,7 @@ def _open_classifier(target: Target, *, tta: bool) -> tuple[Classifier, Views]:
             f"evaluate the original model: cnnkit eval --tta --model {run}"
         )
     views = trained_views(classifier.model.header)
-    return TorchClassifier(classifier.model, views=views), views
+    return TorchClassifier(classifier.model, device=classifier.device, views=views), views
 
 
 def _evaluate_ood(
@@ -276,7 +296,7 @@ def _evaluate_ood(
 def _check_flags(
     target: Target,
     out: str | Path | None,
-    data: str | None,
+    data: str | Source | None,
     ood: str | Path | None,
     top_k: int | None,
     classes: int,
@@ -286,7 +306,7 @@ def _check_flags(
     """Raise `ConfigError` for an unusable `top_k`, `out` or `include_trained`, before any image is read."""
     _check_top_k(top_k, classes)
     if out is not None:
-        check_outside(Path(out), data or "")
+        check_outside(Path(out), data if isinstance(data, str) else "")
         check_writable(Path(out))
     if include_trained and data is None and ood is None:
         raise ConfigError(

@@ -41,31 +41,33 @@ class MeasuredImages:
 def measured_images(
     target: Target,
     classifier: Classifier,
-    data: str | None,
+    data: str | Source | None,
     split: str | None,
     only: Sequence[str] = (),
     *,
+    own: Source | None = None,
     include_trained: bool = False,
     progress: Progress | None = None,
 ) -> MeasuredImages:
     """Return the images of `split` of the run of `target`, or of `data`, restricted to the classes `only`.
 
-    Images of `data` that the run trained on or validated on are left out, unless `include_trained`. If `data` are the images of the run
-    itself, its own split is returned. Raises `DataError` as `run_samples` and `other_samples` do, and if no image is left.
+    `own` is the source of the run if it is in memory. Images of `data` that the run trained on or validated on are left out, unless
+    `include_trained`. If `data` are the images of the run itself, its own split is returned. Raises `DataError` as `run_samples` and
+    `samples_of` do, and if no image is left.
     """
     if data is None:
         if target.run is None:
             raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
-        samples = run_samples(target.run, split, only)
+        samples = run_samples(target.run, split, only, own=own)
         return MeasuredImages(samples, Images(samples.split, tuple(only)), target.run)
-    source = open_source(data)
+    source = open_source(data) if isinstance(data, str) else data
     run, unknown = images_of(target)
     if run is None or target.run is None:
         if include_trained:
             raise ConfigError(f"--include-trained: {unknown}; leave it out")
         samples = samples_of(source, split, classifier.classes, only)
         stamps = [(record.path, record.label, source.stamp(record)) for record in samples.records]
-        return MeasuredImages(samples, Images(samples.split, tuple(only), data, fingerprint(stamps)), None, (unknown,))
+        return MeasuredImages(samples, Images(samples.split, tuple(only), source.name, fingerprint(stamps)), None, (unknown,))
     found = _read(target.run, run, source, split, classifier.classes, only, progress)
     return found.measured(classifier, include_trained=include_trained, progress=progress)
 

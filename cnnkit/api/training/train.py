@@ -76,7 +76,7 @@ def train(
     """
     source = source_in_memory("train", data, images, labels)
     if source is None and data is None:
-        raise ConfigError("train() needs either data or both images and labels: train('./images') or train(images=..., labels=...)")
+        raise ConfigError("train() needs either data or both images and labels: train(data='./images') or train(images=..., labels=...)")
     given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
     job = prepare(resolve(by_section(given), recipe=recipe), source=source)
     run = job.begin()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
@@ -21,6 +23,7 @@ from cnnkit.errors import ConfigError, DataError, closest
 Images = NDArray[np.uint8] | Sequence[Any]
 Labels = NDArray[Any] | Sequence[str] | Sequence[int] | Sequence[bool]
 GRAY_CHANNELS, RGB_CHANNELS = 1, 3
+_NAME_START = "arrays-"
 _SHAPES = "uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
 
 
@@ -71,7 +74,7 @@ class ArraysSource:
             (repeated, count), *_ = Counter(paths).most_common(1)
             raise DataError(f"images: {repeated!r} is listed {count} times; list each file once")
         content = blake2b("\0".join(item.stamp for item in items).encode("utf-8", "surrogateescape"), digest_size=4)
-        self.name = f"arrays-{content.hexdigest()}"
+        self.name = f"{_NAME_START}{content.hexdigest()}"
         self.notes: Sequence[str] = ()
 
     def read(self, record: Record) -> StoredImage:
@@ -81,6 +84,11 @@ class ArraysSource:
     def stamp(self, record: Record) -> str:
         """Return a hash of the content, or, for a path, size and modification time of the file."""
         return self._items[record.path].stamp
+
+
+def is_memory_name(name: str) -> bool:
+    """Return True if `name` is that of an `ArraysSource`, which no other process can open."""
+    return re.fullmatch(rf"{_NAME_START}[0-9a-f]{{8}}", Path(name).name) is not None and not Path(name).exists()
 
 
 class Table(Protocol):
@@ -138,7 +146,7 @@ def source_in_memory(function: str, data: object, images: Images | None, labels:
         given = [name for name, value in (("data", data), ("images", images), ("labels", labels)) if value is not None]
         raise ConfigError(
             f"{function}() got {' and '.join(given)}, but needs either data or both images and labels: "
-            f"{function}('./images') or {function}(images=..., labels=...)"
+            f"{function}(data='./images') or {function}(images=..., labels=...)"
         )
     if images is not None and labels is not None:
         return ArraysSource(images, labels)

@@ -35,8 +35,14 @@ def test_images_and_labels_train_like_a_folder():
     result = cnnkit.train(images=images, labels=[f"level {label}" for label in labels], epochs=2, **SMALL)
     assert result.model.header.classes == ("level 0", "level 1", "level 2")
     assert sum(result.model.header.training["data"]["images"].values()) == 90
-    with pytest.raises(CnnkitError, match="arrays"):
-        cnnkit.evaluate(result.run.path)
+    evaluation = cnnkit.evaluate(result.model)
+    assert (evaluation.report.split, evaluation.report.n) == ("test", result.run.read_record().data.images.test)
+    again = cnnkit.evaluate(result.run, images=images, labels=[f"level {label}" for label in labels])
+    assert again.report.to_dict(confusion=True) == evaluation.report.to_dict(confusion=True)
+    with pytest.raises(
+        CnnkitError, match=r"were given in memory, as arrays-\w{8}; give them again: cnnkit.evaluate\('runs"
+    ):
+        cnnkit.evaluate(result.run)
 
 
 @pytest.mark.parametrize("given", [{}, {"data": "digits", "images": [], "labels": []}, {"images": []}, {"labels": []}])

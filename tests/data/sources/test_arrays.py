@@ -230,7 +230,7 @@ def test_images_in_memory_are_told_from_the_name_of_a_source():
     ("given", "message"),
     [
         (("digits", RGB, LABELS), r"train\(\) got data and images and labels, but needs either data or both images and labels"),
-        ((None, RGB, None), r"train\(\) got images, but needs either data or both images and labels: train\('./images'\) or"),
+        ((None, RGB, None), r"train\(\) got images, but needs either data or both images and labels: train\(data='./images'\) or"),
         ((None, None, LABELS), r"train\(\) got labels, but needs"),
         ((RGB, None, None), r"train\(\) got a value of type ndarray as data; expected a path, .*: train\(images=..., labels=...\)"),
     ],
