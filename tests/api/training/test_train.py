@@ -39,9 +39,7 @@ def test_images_and_labels_train_like_a_folder():
     assert (evaluation.report.split, evaluation.report.n) == ("test", result.run.read_record().data.images.test)
     again = cnnkit.evaluate(result.run, images=images, labels=[f"level {label}" for label in labels])
     assert again.report.to_dict(confusion=True) == evaluation.report.to_dict(confusion=True)
-    with pytest.raises(
-        CnnkitError, match=r"were given in memory, as arrays-\w{8}; give them again: cnnkit.evaluate\('runs"
-    ):
+    with pytest.raises(CnnkitError, match=r"were given in memory, as arrays-\w{8}; give them again: cnnkit.evaluate\('runs"):
         cnnkit.evaluate(result.run)
 
 
