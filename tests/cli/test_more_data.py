@@ -19,7 +19,7 @@ def test_it_trains_on_parts_and_forecasts_the_gain(cli, read_rows):
     result = cli(*command)
     assert result.code == 0, result.err
     assert "plan    4 trainings, as many updates as 2 epochs of all images" in result.err
-    assert "12.5 %  158 images, seed 0: best epoch" in result.err
+    assert "12.5 %  161 images, seed 0: best epoch" in result.err
     assert "all: accuracy" in result.out
     assert "with +100 %" in result.out
     assert result.out.rstrip().endswith("files more-data\nnext: cnnkit train --data digits")
