@@ -82,7 +82,7 @@ def _columns() -> dict[str, Cells]:
         "run": lambda row: row.path.name,
         "data": lambda row: Path(row.data).name or row.data,
         "recipe": lambda row: row.recipe,
-        "epochs": lambda row: NO_VALUE if row.epochs is None else f"{row.best_epoch or NO_VALUE}/{row.epochs}",
+        "epochs": lambda row: NO_VALUE if row.epochs is None else f"{NO_VALUE if row.best_epoch is None else row.best_epoch}/{row.epochs}",
         "val acc %": lambda row: _interval(row.val_accuracy),
         "test acc %": lambda row: _interval(row.test_accuracy),
         "ECE %": lambda row: NO_VALUE if row.ece is None else f"{100 * row.ece:.1f}",

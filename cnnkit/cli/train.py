@@ -132,7 +132,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             console.say_labelled(screen, "note", text, "yellow")
         _plot(run, screen)
     stopping = job.state.stopping
-    if not stopping.best_epoch:
+    if not stopping.has_best:
         raise TrainingStoppedError(
             f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
         )
@@ -190,7 +190,7 @@ def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
         raise typer.Exit(code)
     kept = (
         f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
-        if stopping.best_epoch
+        if stopping.has_best
         else f"no epoch had a finite {stopping.monitor}, so no model is kept"
     )
     console.say(screen, f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}")

@@ -13,7 +13,8 @@ class EarlyStopping:
     """The best value of the metric `monitor` so far, and the number of epochs since then.
 
     A value is better only if it beats the best by more than `min_delta`; ties, NaN and infinity are never best.
-    `patience` is the number of epochs without a better value that end a training; 0 never ends it.
+    `patience` is the number of epochs without a better value that end a training; 0 never ends it. `best_epoch` is 0 before
+    the first finite value, and also if epoch 0, the start, is the best: `has_best` tells them apart.
     """
 
     monitor: str
@@ -25,12 +26,17 @@ class EarlyStopping:
 
     def update(self, epoch: int, value: float) -> bool:
         """Record the `value` of an epoch; return whether it is the best so far."""
-        better = math.isfinite(value) and (math.isnan(self.best_value) or self._gain(value) > self.min_delta)
+        better = math.isfinite(value) and (not self.has_best or self._gain(value) > self.min_delta)
         if better:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
         else:
             self.waited += 1
         return better
+
+    @property
+    def has_best(self) -> bool:
+        """Whether any epoch had a finite value."""
+        return not math.isnan(self.best_value)
 
     @property
     def exhausted(self) -> bool:

@@ -15,7 +15,7 @@ from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from cnnkit.engine.progress import Clock, choose_progress
+from cnnkit.engine.progress import Clock, TrainingProgress, choose_progress
 from cnnkit.engine.progressive import resize
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
@@ -29,7 +29,8 @@ class EpochResult:
     """The metrics of one epoch: losses in nats per image, accuracies in [0, 1].
 
     `step` is the number of optimizer updates since the start of the training; `lr` is the learning rate of the last one.
-    The training metrics are means over the augmented images of the epoch, taken while the weights changed. The validation
+    The training metrics are means over the augmented images of the epoch, taken while the weights changed. Epoch 0 is the
+    network before the first update, if its last layer was fitted; its training metrics are those of the fit. The validation
     metrics describe the weights at the end of the epoch, or their moving average with ``--ema``. As in `cnnkit eval`, they
     are in fp32, without label smoothing and class weights. They are None if a time budget skipped the evaluation
     (`BudgetProgress.should_evaluate`). `seconds` and `images_per_second` measure training alone.
@@ -48,13 +49,27 @@ class EpochResult:
     is_best: bool
 
 
+@dataclass(frozen=True)
+class TrainingFigures:
+    """The training half of an epoch, or the fit of the last layer before the first update: mean loss and accuracy over `images`.
+
+    `lr` is the learning rate of the last update, 0 without an update.
+    """
+
+    loss: float
+    accuracy: float
+    images: int
+    seconds: float
+    lr: float = 0.0
+
+
 @dataclass
 class TrainingState:
     """The part of a training that changes from step to step, beside the weights of the network.
 
     An exact resume needs nothing more. Every random draw is a function of seed and epoch, and the learning rate is a
     function of the step. With a time budget the learning rate is a function of the time `spent`, and a resumed run uses
-    the rest of the budget.
+    the rest of the budget. `start` describes a fitted last layer until the loop has validated it as epoch 0.
     """
 
     optimizer: torch.optim.Optimizer
@@ -63,6 +78,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     spent: float = 0.0  # seconds of the time budget; 0 without one
+    start: TrainingFigures | None = None
     validation: Validation | None = None  # of the latest epoch, if it was evaluated; not part of a resume
 
     def network_to_keep(self, model: nn.Module) -> nn.Module:
@@ -95,6 +111,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
 ) -> Iterator[EpochResult]:
     """Train `model` from the epoch that `state` has reached; yield an `EpochResult` after every epoch.
 
+    A fitted last layer (``state.start``) is validated first, as epoch 0.
     Training ends after ``config.epochs``, after ``config.budget`` seconds, or when early stopping loses patience. The end
     of a time budget cuts the last epoch short. `head` names the parameters that train during ``config.freeze_epochs``;
     the others are frozen then. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
@@ -102,56 +119,69 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     step = Step(model, state.optimizer, config, runtime, class_weights)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
-    while not progress.is_finished(state.epoch) and not state.stopping.exhausted:
-        state.epoch += 1
-        first_step = state.step + 1
-        torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
-        only = head if state.epoch <= config.freeze_epochs else None
-        epoch_start = clock()
-        sums = _EpochSums(batches.steps, runtime.device)
-        lr = 0.0
-        _set_train_mode(model, state.optimizer, only)
-        for group in _group_batches(batches.epoch(state.epoch), config.accumulate):
-            lr = learning_rate(state.step, progress, config)
-            set_learning_rate(state.optimizer, lr)
-            resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
-            for loss, logits, labels in step.gradients(resized):
-                sums.add(loss, logits, class_indices(labels))
-            state.step += 1
-            if runtime.device.type == "cpu":  # on a GPU this check would wait for the step; there it comes once per epoch, below
-                _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
-            step.update()
-            if state.average is not None:
-                state.average.update(model, state.step)
-            if progress.should_end_epoch(state.step):
-                break
-        _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
-        train_loss, train_accuracy = sums.means()
+    while state.start or not (progress.is_finished(state.epoch) or state.stopping.exhausted):
+        trained, state.start = state.start, None
+        if trained is None:
+            state.epoch += 1
+            torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
+            _set_train_mode(model, state.optimizer, head if state.epoch <= config.freeze_epochs else None)
+            trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock)
         train_end = clock()
-        seconds = train_end - epoch_start
         state.validation = None  # frees its memory before the next evaluation
         if should_evaluate := progress.should_evaluate():
             state.validation = validate(state.network_to_keep(model), val_batches, runtime, num_classes)
-        metrics = _validation_metrics(state.validation)
+        metrics = validation_metrics(state.validation)
         score = metrics[state.stopping.monitor]
         is_best = score is not None and state.stopping.update(state.epoch, score)
         state.spent = progress.spent
         yield EpochResult(
             epoch=state.epoch,
             step=state.step,
-            lr=lr,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
+            lr=trained.lr,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
             **metrics,
-            seconds=seconds,
-            images_per_second=sums.images / seconds if seconds else 0.0,
+            seconds=trained.seconds,
+            images_per_second=trained.images / trained.seconds if trained.seconds else 0.0,
             is_best=is_best,
         )
         if should_evaluate:  # only here, because the caller saves the model before it asks for the next epoch
             progress.record_evaluation(clock() - train_end)
 
 
-def _validation_metrics(validation: Validation | None) -> dict[str, float | None]:
+def _train_epoch(
+    model: nn.Module,
+    batches: BatchSource,
+    config: OptimConfig,
+    runtime: Runtime,
+    state: TrainingState,
+    step: Step,
+    progress: TrainingProgress,
+    clock: Clock,
+) -> TrainingFigures:
+    """Update the weights once per group of batches; the end of a time budget cuts the epoch short."""
+    start, first_step, lr = clock(), state.step + 1, 0.0
+    sums = _EpochSums(batches.steps, runtime.device)
+    for group in _group_batches(batches.epoch(state.epoch), config.accumulate):
+        lr = learning_rate(state.step, progress, config)
+        set_learning_rate(state.optimizer, lr)
+        resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
+        for loss, logits, labels in step.gradients(resized):
+            sums.add(loss, logits, class_indices(labels))
+        state.step += 1
+        if runtime.device.type == "cpu":  # on a GPU this check would wait for the step; there it comes once per epoch, below
+            _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
+        step.update()
+        if state.average is not None:
+            state.average.update(model, state.step)
+        if progress.should_end_epoch(state.step):
+            break
+    _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
+    loss, accuracy = sums.means()
+    return TrainingFigures(loss, accuracy, sums.images, clock() - start, lr)
+
+
+def validation_metrics(validation: Validation | None) -> dict[str, float | None]:
     """Return the validation metrics by their names in `EpochResult`; all are None without an evaluation."""
     if validation is None:
         return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
@@ -201,8 +231,8 @@ def _stop_if_diverged(losses: Tensor, accumulate: int, state: TrainingState, fir
         return
     index = int((~finite).int().argmax())
     step = first_step + index // accumulate
-    best = state.stopping.best_epoch
-    kept = f"the best model, of epoch {best}, is kept" if best else "no model was kept"
+    stopping = state.stopping
+    kept = f"the best model, of epoch {stopping.best_epoch}, is kept" if stopping.has_best else "no model was kept"
     raise TrainingStoppedError(
         f"the loss became {float(losses[index])} in epoch {state.epoch} at step {step} (learning rate {lr:.2g}); {kept}; "
         f"try a smaller learning rate, such as --lr {lr / 10:.1g}, or --clip-grad 1"

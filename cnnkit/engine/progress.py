@@ -131,8 +131,9 @@ class BudgetProgress:
         return min(1.0, max(0.0, (self._spent_share() - self._warmup_end) / (1 - self._warmup_end)))
 
     def is_finished(self, epoch: int) -> bool:
-        """Return whether the time is up; at least one epoch is trained, and the last one is always evaluated."""
-        return epoch > 0 and self._spent_share() >= 1 and self._was_evaluated
+        """Return whether the time is up; at least one epoch is trained or a start evaluated, and the last one is always evaluated."""
+        has_model = epoch > 0 or self._reserve is not None
+        return has_model and self._spent_share() >= 1 and self._was_evaluated
 
     def should_end_epoch(self, step: int) -> bool:
         """Return whether the last evaluation needs the rest of the budget."""

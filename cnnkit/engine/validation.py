@@ -42,6 +42,13 @@ def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_class
     return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
 
 
+def validation_of(logits: Tensor, labels: Tensor, num_classes: int) -> Validation:
+    """Return the score of `logits` (N, K) for `labels` (N,)."""
+    loss = functional.cross_entropy(logits, labels).item()
+    known, predicted = labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
+    return Validation(loss, confusion_counts(known, predicted, num_classes), logits.cpu().numpy(), known)
+
+
 class _LogitBuffer:
     """A growing buffer of logits (n, K) and labels (n,); many small arrays instead would fragment the heap."""
 

@@ -1,13 +1,16 @@
-"""The head of a network, the last layer that outputs the logits: finding it, and initialising it when the rest is loaded."""
+"""The head of a network, the last layer that outputs the logits: finding it, its inputs, and setting it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError
+
+Head = nn.Linear | nn.Conv2d
 
 
 def head_parameters(module: nn.Module, num_classes: int) -> set[str]:
@@ -31,74 +34,84 @@ def head_layers(module: nn.Module, num_classes: int) -> list[nn.Module]:
     return _classifiers(module) or _last_layer(module, num_classes)
 
 
-def start_head(
-    module: nn.Module, num_classes: int, fresh: frozenset[str], old: Mapping[str, Tensor], examples: Iterable[tuple[Tensor, Tensor]]
-) -> str | None:
-    """Initialise the last layer if it was not loaded; return a sentence about it, or None if the layer was loaded.
+def fresh_head_parameters(module: nn.Module, num_classes: int, fresh: frozenset[str]) -> set[str]:
+    """Return the names of the head's parameters among `fresh`, the parameters that no file filled; empty without a head."""
+    return head_parameters(module, num_classes) & fresh if head_layers(module, num_classes) else set()
 
-    `fresh` names the parameters of `module` that were not loaded. `old` holds the tensors of the file's last layer, by
-    their names, which did not fit because the file has other classes. `examples` are normalised training images
-    (n, C, H, W) with labels (n,).
 
-    Every new class starts as a mixture of the old classes. Row c is a weighted mean of the old rows k.
-    The weight grows with the probability of k for images of class c, and with how specific k is to c. This start beats a layer trained from
-    zero before the first step: see docs/benchmarks/LOG.md, "New last layer".
-
-    Without an old layer of the same input, the new layer starts at zero, as in Big Transfer (arXiv:1912.11370): all
-    classes are equally probable. A random layer would start with confident errors, which the first steps would carry into
-    the loaded layers.
-    """
-    names = {id(layer): name for name, layer in module.named_modules()}
+def linear_head(module: nn.Module, num_classes: int) -> Head | None:
+    """Return the head if it is one linear map of one vector per image, as a 1 x 1 convolution may be, else None."""
     layers = head_layers(module, num_classes)
-    parameters = {f"{names[id(layer)]}.{name}" for layer in layers for name, _ in layer.named_parameters()} & fresh
-    if not parameters:
-        return None
-    if len(layers) == 1 and _mix(module, layers[0], old, names[id(layers[0])], examples):
-        return "the new last layer starts as a mixture of the old classes, by their probabilities on training images"
-    with torch.no_grad():
-        for name in parameters:
-            module.get_parameter(name).zero_()
-    return "the new last layer starts at zero"
+    layer = layers[0] if len(layers) == 1 else None
+    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1):
+        return layer
+    return None
 
 
-def _mix(module: nn.Module, layer: nn.Module, old: Mapping[str, Tensor], name: str, examples: Iterable[tuple[Tensor, Tensor]]) -> bool:
-    """Set `layer` to mixtures of the old classes; return False without a change if no old layer fits."""
-    weight = old.get(f"{name}.weight")
-    if not isinstance(layer, nn.Linear) or weight is None or weight.ndim != 2 or weight.shape[1] != layer.in_features:  # noqa: PLR2004
-        return False
-    device = layer.weight.device
-    weight = weight.to(device, torch.float32)
-    bias = old.get(f"{name}.bias", torch.zeros(len(weight))).to(device, torch.float32)
-    seen = torch.zeros(layer.out_features, len(weight), device=device)
-    images_of = torch.zeros(layer.out_features, 1, device=device)
-    for features, labels in _inputs(module, layer, examples):
-        if features.ndim != 2:  # noqa: PLR2004 (one vector per image, not maps or tokens)
-            return False
-        seen.index_add_(0, labels, torch.softmax(features.float() @ weight.T + bias, dim=1))
-        images_of.index_add_(0, labels, torch.ones(len(labels), 1, device=device))
-    often = seen / images_of.clamp(min=1)
-    share = often * often / often.sum(0, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    share = share / share.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    with torch.no_grad():
-        layer.weight.copy_(share @ weight)
-        if "bias" in dict(layer.named_parameters()):
-            layer.bias.copy_(share @ bias)
-    return True
+@contextmanager
+def caught_features(module: nn.Module, layer: Head) -> Generator[Callable[[Tensor], Tensor | None]]:
+    """Put `module` into eval mode, and into train mode at the end; give a function from images (n, C, H, W) to their features (n, D).
 
-
-def _inputs(module: nn.Module, layer: nn.Module, examples: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield the inputs of `layer` and the labels of each batch; `module` is in train mode afterwards."""
-    caught: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach()))
+    The features are the inputs of `layer`. The function returns None if they are maps or tokens, or if the logits are not the outputs
+    of `layer` alone.
+    """
+    caught: list[tuple[Tensor, Tensor]] = []
+    hook = layer.register_forward_hook(lambda _, inputs, output: caught.append((inputs[0].detach(), output.detach())))
     module.eval()
-    try:
+
+    def features(images: Tensor) -> Tensor | None:
+        caught.clear()
         with torch.no_grad():
-            for images, labels in examples:
-                module(images)
-                yield caught.pop(), labels
+            logits = module(images)
+        if len(caught) != 1:
+            return None
+        (found, output), count = caught[0], len(images)
+        if found.numel() != count * layer.weight.shape[1] or output.numel() != logits.numel():
+            return None
+        return found.reshape(count, -1).float() if torch.allclose(output.reshape(logits.shape), logits) else None
+
+    try:
+        yield features
     finally:
         hook.remove()
         module.train()
+
+
+def set_head(layer: Head, weight: Tensor, bias: Tensor) -> None:
+    """Copy `weight` (K, D) and `bias` (K,) into `layer`; a layer without a bias keeps none."""
+    with torch.no_grad():
+        layer.weight.copy_(weight.reshape(layer.weight.shape))
+        if "bias" in dict(layer.named_parameters()):
+            layer.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]  # the line above
+
+
+def old_head(module: nn.Module, layer: Head, old: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Return weight (K, D) and bias (K,) of the head `layer` in the `old` tensors, by name; None if they have no such layer.
+
+    The tensors are float32 on the device of `layer`, a missing bias is zero.
+    """
+    name = next(name for name, each in module.named_modules() if each is layer)
+    weight = old.get(f"{name}.weight")
+    if weight is None or weight[:1].numel() != layer.weight[:1].numel():
+        return None
+    weight = weight.flatten(1).to(layer.weight.device, torch.float32)
+    return weight, old.get(f"{name}.bias", torch.zeros(len(weight))).to(weight)
+
+
+def mixture_of_old_classes(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (K, D) and bias (K,) of a new head: every new class is a mixture of the old classes.
+
+    `weight` and `bias` are those of the old head; `features` (N, D) and `labels` (N,) are training images. Row c is a weighted mean
+    of the old rows k. The weight grows with the probability of k for images of class c, and with how specific k is to c. With few
+    images this start may beat a regression: see docs/benchmarks/LOG.md, "New last layer".
+    """
+    seen = torch.zeros(num_classes, len(weight), device=features.device)
+    seen.index_add_(0, labels, torch.softmax(features @ weight.T + bias, dim=1))
+    often = seen / torch.bincount(labels, minlength=num_classes).clamp(min=1)[:, None]
+    tiny = torch.finfo(torch.float32).tiny
+    share = often * often / often.sum(0, keepdim=True).clamp(min=tiny)
+    share = share / share.sum(1, keepdim=True).clamp(min=tiny)
+    return share @ weight, share @ bias
 
 
 def _classifiers(module: nn.Module) -> list[nn.Module]:

@@ -107,8 +107,8 @@ class RunDir:
     def read_training(self) -> tuple[RunRecord, list[HistoryRow]]:
         """Return config.json and history.csv; raise `ModelFileError` if one is damaged or the row of the best epoch is missing."""
         record, rows = self.read_record(), self.read_history()
-        if record.result.best_epoch:
-            self.best_row(rows, record.result.best_epoch)
+        if record.result.kept_epoch is not None:
+            self.best_row(rows, record.result.kept_epoch)
         return record, rows
 
     def best_row(self, rows: Sequence[HistoryRow], epoch: int) -> HistoryRow:
@@ -116,27 +116,29 @@ class RunDir:
 
         Raises `ModelFileError` if the file ends before that row, or if the row has no validation metrics: each best epoch has them.
         """
-        if epoch > len(rows):
-            raise ModelFileError(f"{self.history}: row {epoch}, the best epoch, is missing; {self._history_remedy}")
-        row = rows[epoch - 1]
+        index = epoch - rows[0].epoch if rows else epoch - 1
+        if not 0 <= index < len(rows):
+            raise ModelFileError(f"{self.history}: row {index + 1}, the best epoch, is missing; {self._history_remedy}")
+        row = rows[index]
         if empty := [name for name in ("val_loss", "val_accuracy") if getattr(row, name) is None]:
-            raise ModelFileError(f"{self.history}: row {epoch}, the best epoch, has an empty column {empty[0]}; {self._history_remedy}")
+            raise ModelFileError(f"{self.history}: row {index + 1}, the best epoch, has an empty column {empty[0]}; {self._history_remedy}")
         return row
 
     def append_history(self, row: HistoryRow) -> None:
         """Add one epoch to history.csv."""
         append_history(self.history, row)
 
-    def trim_history(self, epochs: int) -> None:
-        """Keep the first `epochs` rows of history.csv; a resumed run repeats the later epochs.
+    def trim_history(self, epoch: int) -> None:
+        """Keep the rows of history.csv up to `epoch`; a resumed run repeats the later epochs.
 
-        Raises `ModelFileError` if one of the first `epochs` rows is damaged or missing. The last row may be cut off if the training was
+        Raises `ModelFileError` if one of these rows is damaged or missing. The last row may be cut off if the training was
         killed.
         """
-        rows = read_history(self.history, self._history_remedy, epochs)
-        if len(rows) < epochs:
+        rows = read_history(self.history, self._history_remedy, epoch)
+        wanted = epoch + 1 - (rows[0].epoch if rows else 1)
+        if len(rows) < wanted:
             raise ModelFileError(
-                f"{self.history}: the file has {len(rows)} of the {epochs} rows that the training wrote; {self._history_remedy}"
+                f"{self.history}: the file has {len(rows)} of the {wanted} rows that the training wrote; {self._history_remedy}"
             )
         write_history(self.history, rows)
 

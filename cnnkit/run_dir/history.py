@@ -1,4 +1,4 @@
-"""The history of a training, history.csv: one row per epoch."""
+"""The history of a training, history.csv: one row per epoch, from epoch 0 if the last layer was fitted, else from epoch 1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HistoryRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, defer_build=True)
 
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=0)
     step: int = Field(ge=0)
     lr: Finite
     train_loss: float
@@ -42,14 +42,17 @@ class HistoryRow(BaseModel):
 HISTORY = tuple(HistoryRow.model_fields)
 
 
-def read_history(file: Path, remedy: str, epochs: int | None = None) -> list[HistoryRow]:
-    """Return the first `epochs` rows of `file`, by default all rows; the list is empty until the first epoch has ended.
+def read_history(file: Path, remedy: str, last: int | None = None) -> list[HistoryRow]:
+    """Return the rows of `file` up to the epoch `last`, by default all rows; the list is empty until the first epoch has ended.
 
     Raises `ModelFileError` that names the row, the column and the `remedy` if a row is damaged.
     """
     if not file.exists():
         return []
-    return [_row(file, number, values, remedy) for number, values in enumerate(_text_rows(file, remedy)[:epochs], 1)]
+    texts = _text_rows(file, remedy)
+    first = 0 if texts and texts[0].get("epoch") == "0" else 1
+    chosen = texts if last is None else texts[: last + 1 - first]
+    return [_row(file, number, values, remedy, first) for number, values in enumerate(chosen, 1)]
 
 
 def append_history(file: Path, row: HistoryRow) -> None:
@@ -89,8 +92,8 @@ def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
     return rows
 
 
-def _row(file: Path, number: int, values: dict[str | None, str | None], remedy: str) -> HistoryRow:
-    """Return the text `values` as row `number`, counted from 1, which must be the row of epoch `number`."""
+def _row(file: Path, number: int, values: dict[str | None, str | None], remedy: str, first: int) -> HistoryRow:
+    """Return the text `values` as row `number`, counted from 1; the epochs are counted from `first`."""
     if None in values:
         raise _row_error(file, number, " has more values than columns", remedy)
     try:
@@ -100,8 +103,8 @@ def _row(file: Path, number: int, values: dict[str | None, str | None], remedy: 
         value, message = problem["input"], problem["msg"].replace("Input should be", "must be").partition(",")[0]
         reason = "is missing, because the row ends early" if value is None else f"(={value!a}) {message}"
         raise _row_error(file, number, f", column {problem['loc'][0]} {reason}", remedy) from None
-    if row.epoch != number:
-        problem = f", column epoch (={row.epoch}) must be {number}, because each epoch has one row, in order"
+    if row.epoch != number - 1 + first:
+        problem = f", column epoch (={row.epoch}) must be {number - 1 + first}, because each epoch has one row, in order"
         raise _row_error(file, number, problem, remedy)
     return row
 

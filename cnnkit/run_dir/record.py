@@ -74,13 +74,18 @@ class RecordedData(Part):
 
 
 class RecordedResult(Part):
-    """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_epoch` is 0 without one."""
+    """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_value` is None without one."""
 
     epochs: Count
     best_epoch: Count
     monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"]
     best_value: Real | None
     stopped_early: YesNo
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The best epoch, 0 for the start; None if there is none."""
+        return None if self.best_value is None else self.best_epoch
 
 
 class RunRecord(Document):

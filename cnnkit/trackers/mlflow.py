@@ -28,8 +28,9 @@ class MlflowTracker:
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
         """Start a run with the name of the run directory, or continue the run whose id is in ``events/mlflow-run-id``."""
+        del epoch  # a run that begins has no such file
         known = folder / "events" / "mlflow-run-id"
-        if epoch and known.is_file():
+        if known.is_file():
             self._mlflow.start_run(run_id=known.read_text("utf-8"))
             return
         run = self._mlflow.start_run(run_name=folder.name)

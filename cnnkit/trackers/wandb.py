@@ -27,6 +27,7 @@ class WandbTracker:
 
     def start(self, facts: Mapping[str, Any], folder: Path, epoch: int) -> None:
         """Start a run with the name of the run directory, or continue the run whose id is in ``events/wandb-run-id``."""
+        del epoch  # a run that begins has no such file
         known = folder / "events" / "wandb-run-id"
         known.parent.mkdir(exist_ok=True)
         self._run = self._wandb.init(
@@ -34,7 +35,7 @@ class WandbTracker:
             name=folder.name,
             config=dict(facts["config"]),
             dir=str(known.parent),
-            id=known.read_text("utf-8") if epoch and known.is_file() else None,
+            id=known.read_text("utf-8") if known.is_file() else None,
             resume="allow",
         )
         known.write_text(self._run.id, "utf-8")

@@ -87,7 +87,7 @@ def run_facts(run: RunDir) -> RunFacts:
 def _facts(run: RunDir) -> RunFacts:
     record, rows = run.read_training()
     result, test = record.result, run.read_whole_metrics("test", record.data.images.test)
-    best = run.best_row(rows, result.best_epoch) if result.best_epoch else None
+    best = None if result.kept_epoch is None else run.best_row(rows, result.kept_epoch)
     header = (read_facts(run.best).header or {}) if run.best.is_file() else {}
     return RunFacts(
         path=run.path,
@@ -95,8 +95,8 @@ def _facts(run: RunDir) -> RunFacts:
         arch=record.arch.name,
         data=record.config.data.data,
         recipe=record.config.recipe,
-        epochs=len(rows) if record.status == "running" else result.epochs,
-        best_epoch=result.best_epoch or None,
+        epochs=(rows[-1].epoch if rows else 0) if record.status == "running" else result.epochs,
+        best_epoch=result.kept_epoch,
         monitor=result.monitor,
         best_value=result.best_value,
         val_accuracy=_share(best.val_accuracy, (record.data.units or record.data.images).val)

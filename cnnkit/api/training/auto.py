@@ -17,6 +17,7 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
 MAX_BUDGET_SHARE = 0.5  # of a time budget that trials may take; the rest is for training
+MIN_BUDGET = 1e-3  # s: a budget that the fit of the last layer used up leaves this, because 0 means no budget
 DEFAULTS = OptimConfig()  # their values replace auto in messages
 
 
@@ -31,6 +32,7 @@ class AutoSettings:
         self._requested = requested
         self._clock = clock
         self._seconds = 0.0
+        self._head_seconds = 0.0
 
     def presumed_batch_size(self, images: int) -> int:
         """Return the batch size before the search: the requested one, else the default, limited by the number of `images`."""
@@ -93,7 +95,14 @@ class AutoSettings:
         if budget and self._seconds:
             self.notes.append(f"--budget {budget:g}s: the trials for auto took {self._seconds:.1f} s of it")
             budget -= self._seconds
+        if budget and self._head_seconds:
+            self.notes.append(f"--budget {self._requested.budget:g}s: the fit of the last layer took {self._head_seconds:.1f} s of it")
+            budget = max(budget - self._head_seconds, MIN_BUDGET)
         return self._requested.model_copy(update={"batch_size": batch_size, "lr": lr, "budget": budget})
+
+    def spend_on_head(self, seconds: float) -> None:
+        """Take the `seconds` that the fit of the last layer took from a time budget."""
+        self._head_seconds += seconds
 
     def _spend(self, seconds: float, flag: str, default: str) -> None:
         """Add the `seconds` of a trial for `flag`; raise `ConfigError`, which proposes `default`, if they exceed the share of a budget."""

@@ -102,7 +102,7 @@ class TrainingJob:
                 save_state(run.last, self.model, self.state)
                 self.followers.epoch(epoch)
                 yield epoch
-            status = "finished" if self.state.stopping.best_epoch else "failed"
+            status = "finished" if self.state.stopping.has_best else "failed"
         except DataError as error:  # with --cache none, an image was changed or removed during the training
             raise TrainingStoppedError(
                 f"{error}\nthe finished epochs are kept; restore the image, then type: cnnkit resume {run.path}"
@@ -134,7 +134,7 @@ class TrainingJob:
                     epochs=self.state.epoch,
                     best_epoch=stopping.best_epoch,
                     monitor=self.config.stop.monitor,
-                    best_value=stopping.best_value if stopping.best_epoch else None,
+                    best_value=stopping.best_value if stopping.has_best else None,
                     stopped_early=stopping.exhausted,
                 ),
             )

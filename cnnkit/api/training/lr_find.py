@@ -40,7 +40,7 @@ def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress
         raise ConfigError(
             f"`--steps` (={steps}) must be at least {MIN_STEPS}: every step tries one learning rate; type --steps {DEFAULT_STEPS}"
         )
-    job = prepare(config, progress=progress, dry_run=True)
+    job = prepare(config, progress=progress, dry_run=True, fit_head=True)
     test = range_test(
         job.model,
         job.batches,

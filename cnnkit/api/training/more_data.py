@@ -151,8 +151,8 @@ class MoreData:
                     done = epoch.epoch * job.batches.images
                     total = job.optim.epochs * job.batches.images
                     progress(done, round(done * job.optim.budget / job.state.spent) if job.optim.budget else total)
-            best = job.state.stopping.best_epoch
-            if not best or job.run is None:
+            stopping = job.state.stopping
+            if not stopping.has_best or job.run is None:
                 raise TrainingStoppedError(
                     f"with a share of {share:g}, no epoch had a finite {job.config.stop.monitor}; type a smaller --lr than {job.optim.lr:g}"
                 )
@@ -162,7 +162,7 @@ class MoreData:
             share=share,
             seed=seed,
             epochs=job.state.epoch,
-            best_epoch=best,
+            best_epoch=stopping.best_epoch,
             seconds=time.perf_counter() - start,
             images=_per_class(part),
             right=tuple(map(int, table.diagonal())),

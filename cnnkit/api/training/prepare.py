@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
 from cnnkit.api.training.auto import AutoSettings
-from cnnkit.api.training.batches import make_batches
-from cnnkit.api.training.data_dependent_init import start_from_images
+from cnnkit.api.training.batches import TrainingBatches, make_batches
+from cnnkit.api.training.data_dependent_init import HeadFit, start_from_images
 from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.model_header import data_facts, versions
 from cnnkit.api.training.network import Network, TrialBatch, build_network, check_batch, check_start_size, draw_up
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
+from cnnkit.data.batches import class_weights
 from cnnkit.data.source import TRAIN
 from cnnkit.data.sources.folder import check_outside
 from cnnkit.doctor.few_images import few_images_note
@@ -42,12 +43,14 @@ def prepare(
     progress: Progress | None = None,
     runtime: Runtime | None = None,
     dry_run: bool = False,
+    fit_head: bool | None = None,
 ) -> TrainingJob:
     """Check the settings, decode the data, build the network and choose the arithmetic; return a job that is ready to start.
 
     `source` replaces the source that `config` names. `dataset` holds the images of that source from another job, perhaps thinned, or
     from `cnnkit.data.prefetch`. `progress(done, total)` follows the scan. `runtime` replaces the probe (a resumed run). A dry run
-    searches no learning rate and writes nothing. Raises `CnnkitError` for settings or data that would fail or give no valid training.
+    searches no learning rate and writes nothing. `fit_head` says whether a new last layer is fitted; by default a dry run fits none.
+    Raises `CnnkitError` for settings or data that would fail or give no valid training.
     """
     followers = Followers.named(config.run.log)
     if runtime is None:
@@ -63,7 +66,9 @@ def prepare(
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN))
     batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed)
-    head_note = start_from_images(module, network.report, batches.plain, len(images.classes))
+    fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
+    start = start_from_images(module, network.report, batches, len(images.classes), fit)
+    auto.spend_on_head(start.figures.seconds if start.figures else 0.0)
     header = _header(config, images, network)
     lr = config.optim.lr
     if not dry_run:
@@ -75,7 +80,7 @@ def prepare(
         *stages.notes,
         *images.notes,
         *network.notes,
-        head_note,
+        start.note,
         *auto.notes,
         _few_images_note(config, images),
     )
@@ -88,7 +93,7 @@ def prepare(
         runtime=runtime,
         batches=batches.train,
         val_batches=batches.val,
-        state=initial_state(module, optim, config.stop),
+        state=replace(initial_state(module, optim, config.stop), start=start.figures),
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
@@ -152,6 +157,15 @@ def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int) -
     train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps, train.images)
+
+
+def _head_fit(
+    config: TrainConfig, images: TrainingImages, batches: TrainingBatches, runtime: Runtime, progress: Progress | None
+) -> HeadFit:
+    """Return the settings of the fit of a new last layer; a balanced sampler asks for the same weights of the classes as the loss."""
+    balanced = config.data.balance != "none"
+    weights = class_weights(batches.plain.labels, images.classes).to(runtime.device) if balanced else None
+    return HeadFit(config.stop.monitor, config.optim.budget, runtime, weights, progress)
 
 
 def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:

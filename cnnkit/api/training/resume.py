@@ -29,7 +29,7 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
             f"{directory.path}: this run is finished; start a new run from its weights: cnnkit train --weights {directory.best}"
         )
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
-    job = prepare(recorded_config(directory), progress=progress, runtime=runtime)
+    job = prepare(recorded_config(directory), progress=progress, runtime=runtime, fit_head=False)
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)
     directory.trim_history(job.state.epoch)

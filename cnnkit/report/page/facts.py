@@ -63,7 +63,7 @@ def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
         ("data", data.name),
         ("fingerprint of the data", f"SHA-256 {data.sha256}"),
         ("images", ", ".join(f"{count:,} {split}" for split, count in data.images if count)),
-        ("epochs", f"{len(epochs)}, kept epoch {kept}" if (kept := _kept(epochs)) else str(len(epochs))),
+        ("epochs", f"{_trained(epochs)}" + ("" if (kept := _kept(epochs)) is None else f", kept epoch {kept}")),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
@@ -75,8 +75,8 @@ def timing_facts(epochs: Sequence[Course]) -> Facts:
     seconds = sum(epoch.seconds for epoch in epochs)
     images = sum(epoch.images_per_second * epoch.seconds for epoch in epochs)
     return [
-        ("training", f"{duration(seconds)} in {len(epochs)} epochs"),
-        ("time per epoch", duration(seconds / len(epochs))),
+        ("training", f"{duration(seconds)} in {_trained(epochs)} epochs"),
+        ("time per epoch", duration(sum(epoch.seconds for epoch in epochs if epoch.epoch) / max(1, _trained(epochs)))),
         ("speed", f"{images / seconds:,.0f} images/s" if seconds else "not measured"),
     ]
 
@@ -140,6 +140,11 @@ def duration(seconds: float) -> str:
 
 def _named(names: Sequence[str]) -> str:
     return listed(map(escaped, names))
+
+
+def _trained(epochs: Sequence[Course]) -> int:
+    """Return the number of epochs that were trained: epoch 0 is the start."""
+    return sum(epoch.epoch > 0 for epoch in epochs)
 
 
 def _kept(epochs: Sequence[Course]) -> int | None:
