@@ -156,7 +156,11 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     end = f"stopped early: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
     if job.config.optim.budget and not stopping.exhausted:
         passes = job.state.step * job.config.optim.accumulate / job.batches.steps
-        end = f"the time budget ended after {job.state.spent:.0f} s and {passes:.1f} passes over the training images; "
+        end = (
+            f"the time budget ended after {job.state.spent:.0f} s and {passes:.1f} passes over the training images; "
+            if job.state.epoch
+            else "the time budget was enough for the fit of the last layer only; "
+        )
     result = console.out()
     console.say(
         result,

@@ -53,11 +53,13 @@ def caught_features(module: nn.Module, layer: Head) -> Generator[Callable[[Tenso
     """Put `module` into eval mode, and into train mode at the end; give a function from images (n, C, H, W) to their features (n, D).
 
     The features are the inputs of `layer`. The function returns None if they are maps or tokens, or if the logits are not the outputs
-    of `layer` alone.
+    of `layer` alone. The weight of `layer` is overwritten.
     """
     caught: list[tuple[Tensor, Tensor]] = []
-    hook = layer.register_forward_hook(lambda _, inputs, output: caught.append((inputs[0].detach(), output.detach())))
+    hook = layer.register_forward_hook(lambda _, inputs, output: caught.append((inputs[0].detach(), output.detach().clone())))
     module.eval()
+    with torch.no_grad():  # outputs of a layer at zero would equal logits that are a multiple of them
+        layer.weight.copy_(torch.linspace(-1, 1, layer.weight.numel()).view(layer.weight.shape))
 
     def features(images: Tensor) -> Tensor | None:
         caught.clear()

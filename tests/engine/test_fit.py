@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
-from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
+from cnnkit.engine.fit import EpochResult, TrainingFigures, TrainingState, fit, initial_state
 from cnnkit.engine.optim import learning_rate
 from cnnkit.engine.progress import EpochProgress
 from cnnkit.engine.runtime import Runtime
@@ -523,3 +523,42 @@ def test_a_resumed_run_uses_the_rest_of_its_budget(fixed) -> None:
     *_, last = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=state, budget=100.0, clock=machine)
     assert last.epoch > 10
     assert 96 <= state.spent <= 101
+
+
+# --- a fitted start ---------------------------------------------------------------------------------------------------
+
+START = TrainingFigures(loss=0.25, accuracy=0.75, images=60, seconds=2.0)
+
+
+def started(model: nn.Module, stop: StopConfig | None = None, **given: Any) -> TrainingState:
+    state = initial_state(model, OptimConfig(**{**STEADY, **given}), stop or StopConfig(patience=0))
+    state.start = START
+    return state
+
+
+def test_a_fitted_start_is_validated_as_epoch_0_and_changes_no_later_epoch(fixed) -> None:
+    model = network(dropout=0.5)
+    state = started(model)
+    results = list(training(model, fixed, state=state, epochs=2))
+    first = results[0]
+    assert (first.epoch, first.step, first.lr, first.train_loss, first.train_accuracy) == (0, 0, 0.0, 0.25, 0.75)
+    assert (first.seconds, first.images_per_second, first.is_best) == (2.0, 30.0, True)
+    assert first.val_loss == validate(network(dropout=0.5), fixed, PLAIN, K).loss
+    assert state.start is None
+    assert list(map(figures, results[1:])) == list(map(figures, training(network(dropout=0.5), fixed, epochs=2)))
+
+
+def test_epoch_0_stays_the_best_if_no_later_epoch_beats_it(fixed) -> None:
+    model = network()
+    state = started(model, StopConfig(patience=2), lr=1e3)
+    results = list(training(model, fixed, state=state, epochs=5, lr=1e3))
+    assert [result.epoch for result in results] == [0, 1, 2]
+    assert [result.is_best for result in results] == [True, False, False]
+    assert (state.stopping.has_best, state.stopping.best_epoch, state.stopping.best_value) == (True, 0, results[0].val_loss)
+
+
+def test_a_budget_that_ends_with_epoch_0_trains_no_further(fixed) -> None:
+    machine = Machine(step=1.0, evaluation=8.0)
+    model = network()
+    loop = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=started(model), budget=5.0, clock=machine)
+    assert [(result.epoch, result.step) for result in loop] == [(0, 0)]

@@ -227,3 +227,43 @@ def test_a_history_without_the_rows_of_a_resumed_run_is_an_error(
         run.trim_history(2)
     assert str(caught.value) == f"{run.history}: {problem}{REMEDY}{run.path}"
     assert run.history.read_text() == content
+
+
+# --- a history with epoch 0, the fitted start -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_start(tmp_path: Path, make_row: MakeRow) -> tuple[RunDir, list[HistoryRow]]:
+    run, rows = RunDir(tmp_path), [make_row(epoch=epoch) for epoch in range(3)]
+    for row in rows:
+        run.append_history(row)
+    return run, rows
+
+
+def test_a_history_may_begin_with_epoch_0(with_start: tuple[RunDir, list[HistoryRow]]) -> None:
+    run, rows = with_start
+    assert run.read_history() == rows
+    assert [run.best_row(rows, epoch).epoch for epoch in range(3)] == [0, 1, 2]
+    with pytest.raises(ModelFileError, match="row 4, the best epoch, is missing"):
+        run.best_row(rows, 3)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_epoch_0_stays_when_a_resumed_run_trims_its_history(with_start: tuple[RunDir, list[HistoryRow]], epoch: int) -> None:
+    run, rows = with_start
+    run.trim_history(epoch)
+    assert run.read_history() == rows[: epoch + 1]
+
+
+def test_epoch_0_has_no_gap_after_it(tmp_path: Path, make_row: MakeRow) -> None:
+    run = RunDir(tmp_path)
+    run.append_history(make_row(epoch=0))
+    run.append_history(make_row(epoch=2))
+    with pytest.raises(ModelFileError, match=r"row 2, column epoch \(=2\) must be 1, because each epoch has one row"):
+        run.read_history()
+
+
+def test_best_epoch_0_without_epoch_0_is_an_error(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [make_row(epoch=1)]
+    with pytest.raises(ModelFileError, match="row 0, the best epoch, is missing"):
+        RunDir(tmp_path).best_row(rows, 0)

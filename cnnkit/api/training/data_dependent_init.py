@@ -77,12 +77,14 @@ def start_from_images(
     """
     if report is not None:
         fresh = fresh_head_parameters(module, classes, report.fresh)
-        with torch.no_grad():
-            for name in fresh:
-                module.get_parameter(name).zero_()
-        if not fresh or fit is None:
-            return Start("the new last layer is fitted before the first epoch" if fresh else None)
-        return _fit_head(module, report.spare, batches, classes, fit)
+        start = _fit_head(module, report.spare, batches, classes, fit) if fresh and fit is not None else Start()
+        if start.figures is None:
+            with torch.no_grad():
+                for name in fresh:
+                    module.get_parameter(name).zero_()
+        if not fresh or start.figures is not None:
+            return start
+        return Start("the new last layer is fitted before the first epoch" if fit is None else "the new last layer starts at zero")
     if isinstance(module, StartsFromImages):
         rows = len(batches.plain.rows)
         indices = np.linspace(0, rows - 1, min(MAX_INIT_IMAGES, rows)).astype(np.int64)
@@ -104,21 +106,22 @@ class _Candidate(NamedTuple):
     head: LinearMap
     score: Validation
 
-    def __str__(self) -> str:
-        """Return the name and the val accuracy."""
-        return f"{self.name} {100 * accuracy(self.score.table):.1f} %"
+    @property
+    def val_accuracy(self) -> str:
+        """The val accuracy in percent."""
+        return f"{100 * accuracy(self.score.table):.1f} %"
 
 
 def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBatches, classes: int, fit: HeadFit) -> Start:
     """Set the last layer to the best, by ``fit.monitor`` on val, of zero, a mixture of the `old` classes and logistic regressions.
 
-    The layer stays at zero if it is no linear map of one vector per image.
+    Return no figures if the layer is no linear map of one vector per image to the logits.
     """
     began = fit.clock()
     layer = linear_head(module, classes)
     views = _compute_features(module, layer, batches, fit) if layer is not None else []
     if layer is None or not views:
-        return Start("the new last layer starts at zero")
+        return Start()
     val, plain, *others = views
     train = _Features(*(torch.cat(parts) for parts in zip(plain, *others, strict=True)))
 
@@ -135,8 +138,8 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
     set_head(layer, best.head.weight, best.head.bias)
     score = validation_of(best.head.logits(plain.values), plain.labels, classes)
     figures = TrainingFigures(score.loss, accuracy(score.table), len(train.labels), fit.clock() - began)
-    others_named = ", ".join(str(each) for each in (*starts, regression) if each is not best)
-    return Start(f"the new last layer starts as {best} on val; {others_named}", figures)
+    beaten = ", ".join(f"{each.name} {each.val_accuracy}" for each in (regression, *starts) if each is not best)
+    return Start(f"the new last layer starts as {best.name}: val accuracy {best.val_accuracy} ({beaten})", figures)
 
 
 def _best(monitor: str, candidates: Iterable[_Candidate], patience: int = 0) -> _Candidate:

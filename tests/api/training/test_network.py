@@ -152,7 +152,7 @@ def test_weights_for_other_classes_keep_their_preprocessing_and_get_a_new_head(t
     notes = "\n".join(made.notes)
     assert f"weights {file}: loaded" in notes
     assert "2 left as built, other shape" in notes
-    assert "the new last layer starts as a mixture" in notes
+    assert "the new last layer is fitted before the first epoch" in notes
     old, new = before.module.state_dict(), made.model.state_dict()
     same = [name for name in old if old[name].shape == new[name].shape]
     assert len(same) == len(old) - 2
@@ -169,7 +169,7 @@ def test_a_head_for_other_classes_is_replaced_even_with_equal_shape(trained, ima
     assert not torch.equal(other.model.state_dict()[head].cpu(), old[head])
     assert "left as built" not in "\n".join(same.notes)
     assert "2 left as built, other shape or classes" in "\n".join(other.notes)
-    assert "the new last layer starts as a mixture" in "\n".join(other.notes)
+    assert "the new last layer is fitted before the first epoch" in "\n".join(other.notes)
 
 
 def test_frozen_epochs_train_the_head_alone(trained, image_folder):

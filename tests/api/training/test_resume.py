@@ -94,3 +94,35 @@ def test_a_split_file_survives_a_resume_from_another_folder(image_folder, small_
     run_path = run.path.resolve()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(list(cnnkit.api.resume(run_path).epochs())) == 1
+
+
+# --- a run that starts with a fitted last layer -----------------------------------------------------------------------
+
+
+def figures(run: RunDir) -> list[tuple[object, ...]]:
+    return [(row.epoch, row.step, row.lr, row.train_loss, row.val_loss, row.is_best) for row in run.read_history()]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1])
+def test_a_fine_tuning_stopped_after_any_epoch_ends_like_an_uninterrupted_one(trained, image_folder, small_config, stop_after):
+    data = image_folder(classes=["hornets", "ladybirds"], images=10, folder="other")
+    config = small_config(data, weights=str(trained.run / "best.safetensors"), epochs=2, patience=0, freeze_epochs=0, ema=0.9, batch_size=8)
+    straight = prepare(config)
+    first = straight.begin()
+    results = list(straight.epochs())
+    assert [result.epoch for result in results] == [0, 1, 2]
+    assert any(note.startswith("the new last layer starts as ") for note in straight.notes)
+    broken = prepare(config)
+    second = broken.begin()
+    epochs = broken.epochs()
+    for _ in range(stop_after + 1):
+        next(epochs)
+    epochs.close()  # pyright: ignore[reportAttributeAccessIssue]  # a generator
+    kept = second.best_row(second.read_history(), broken.state.stopping.best_epoch)
+    assert second.read_record().result.kept_epoch == kept.epoch
+    job = resume(second.path)
+    assert job.state.start is None
+    assert [epoch.epoch for epoch in job.epochs()] == [1, 2][stop_after:]
+    assert figures(second) == figures(first)
+    end, other = straight.model.state_dict(), job.model.state_dict()
+    assert all(torch.equal(end[name], other[name]) for name in end)
