@@ -75,15 +75,8 @@ def prepare(
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
-    notes = (
-        _runs_folder_note(config),
-        *stages.notes,
-        *images.notes,
-        *network.notes,
-        start.note,
-        *auto.notes,
-        _few_images_note(config, images),
-    )
+    found = (*stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
+    notes = (_runs_folder_note(config), *found, _few_images_note(config, images))
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
