@@ -35,6 +35,13 @@ class Scaled(Network):
         return super().forward(images) / 9
 
 
+class Distilled(Network):
+    """A network with two heads."""
+
+    def get_classifier(self) -> tuple[nn.Module, nn.Module]:
+        return self.head, nn.Linear(4, 2)
+
+
 class Convolutional(nn.Module):
     """A network whose last layer is a 1 x 1 convolution, before or after the mean over the pixels."""
 
@@ -100,9 +107,7 @@ def test_a_network_that_is_not_linear_in_its_last_layer_gives_no_features(networ
 
 def test_a_head_of_several_layers_or_of_larger_filters_is_no_linear_head():
     assert linear_head(nn.Sequential(nn.Conv2d(1, 2, 3)), 2) is None
-    distilled = Network(2)
-    distilled.get_classifier = lambda: (nn.Linear(4, 2), nn.Linear(4, 2))  # pyright: ignore[reportAttributeAccessIssue]
-    assert linear_head(distilled, 2) is None
+    assert linear_head(Distilled(2), 2) is None
 
 
 def test_a_set_head_gives_the_logits_of_its_weight_and_bias():
