@@ -38,7 +38,7 @@ def command(
     result = run_export(model, to="onnx", data=data, out=out)
     console.say_model(result.target)
     if json:
-        console.print_json({"path": str(result.path), "images": result.images, **result.parity.to_dict()})
+        console.print_json(result.to_dict())
         return
     parity, shown = result.parity.to_dict(), console.out()
     console.say(shown, f"{result.path}  {result.path.stat().st_size / 1e6:.1f} MB")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from cnnkit.errors import shortened
+
 
 class Severity(StrEnum):
     """The severity of a finding.
@@ -63,7 +65,7 @@ class Finding:
         return {"id": self.id, "severity": str(self.severity), "files": [list(case) for case in self.files], "message": self.message}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Health:
     """All findings, the number of `images` in total and per class, including unreadable images, and the `notes` of the source."""
 
@@ -71,6 +73,10 @@ class Health:
     classes: Mapping[str, int]
     findings: Sequence[Finding]
     notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        found = ", ".join(shortened(dict.fromkeys(finding.id for finding in self.findings))) or "none"
+        return f"Health({self.images:,} images, {len(self.classes)} classes, findings: {found})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``cnnkit doctor --json``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class Explanation:
     explained: str = ""
     explained_probability: float = 0.0
     agreement: float | None = None
-    pictures: Pictures | None = None
+    pictures: Pictures | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

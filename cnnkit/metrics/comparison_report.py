@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnkit.errors import shortened
 from cnnkit.metrics.comparison import Entrant, PairComparison, Score
 from cnnkit.metrics.comparison_verdict import verdict
 from cnnkit.metrics.intervals import CONFIDENCE
@@ -65,7 +66,7 @@ class Contender:
         return {**facts, **self.score.to_dict()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Models compared on the same N images of `split`; `labels` (N,) index `classes`, in the order of `paths`.
 
@@ -84,6 +85,10 @@ class Comparison:
     left_out: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     folder: Path | None
+
+    def __repr__(self) -> str:
+        names = ", ".join(shortened(each.name for each in self.contenders))
+        return f"Comparison({len(self.paths):,} {self.split} images, {len(self.classes)} classes: {names})"
 
     def changes(self, pair: PairComparison) -> Iterator[ChangedImage]:
         """Yield the fixed images of `pair`, then the broken images, the largest change of the loss first."""

@@ -26,3 +26,9 @@ def test_a_severity_equals_its_text() -> None:
     assert [str(severity) for severity in Severity] == ["error", "warning", "note"]
     assert Severity.ERROR == "error"
     assert len(set(IDS)) == len(IDS)
+
+
+def test_the_health_is_short_in_a_shell() -> None:
+    finding = Finding("tiny", Severity.WARNING, (("a.jpg",),) * 1000, "too small")
+    assert repr(Health(1234, {"ants": 1000, "bees": 234}, [finding] * 3)) == "Health(1,234 images, 2 classes, findings: tiny)"
+    assert repr(Health(2, {"ants": 2}, [])).endswith("findings: none)")

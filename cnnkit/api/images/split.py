@@ -20,7 +20,7 @@ from cnnkit.doctor.scan_notes import name_notes, scan_notes
 from cnnkit.files import check_writable, write_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Division:
     """A split: the `samples`, their `counts` by class and split, the unreadable images with their errors, notes, and the file."""
 
@@ -29,6 +29,11 @@ class Division:
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     path: Path
+
+    def __repr__(self) -> str:
+        total = Counter(sample.split for sample in self.samples)
+        numbers = ", ".join(f"{total[split]:,} {split}" for split in SPLITS)
+        return f"Division({str(self.path)!r}, {len(self.counts)} classes: {numbers}, {len(self.bad)} unreadable)"
 
 
 def divide(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PARITY_IMAGES = 256  # the number of images in the parity check, spread over the split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """An exported file, its parity with the model, and the description of the images on which the parity was measured."""
 
@@ -35,6 +35,15 @@ class Export:
     path: Path
     parity: Parity
     images: str
+
+    def __repr__(self) -> str:
+        parity = self.parity
+        difference = f"largest difference of a probability {parity.max_abs_probability_difference:.1e}"
+        return f"Export({str(self.path)!r}, parity on {parity.n} images: top-1 agreement {parity.top1_agreement:.4f}, {difference})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document of ``export --json``."""
+        return {"path": str(self.path), "images": self.images, **self.parity.to_dict()}
 
 
 def export(model: str | Path | None = None, *, to: str = "onnx", data: str | None = None, out: str | Path | None = None) -> Export:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from cnnkit.api.inference.trained_model import TrainedModel, load_model
 from cnnkit.api.training.prepare import prepare
+from cnnkit.config.keywords import TrainingSettings
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.data.sources.arrays import Images, Labels, Table, source_in_memory
@@ -65,7 +66,7 @@ def train(
     labels: Labels | None = None,
     arch: str | None = None,
     recipe: str | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainingSettings],
 ) -> TrainingResult:
     """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
 

@@ -44,6 +44,7 @@ def test_stored_predictions_are_compared_without_an_evaluation(runs, refused) ->
     assert (pair.first, pair.second) == ("001-a", "002-b")
     assert [each.score.accuracy.value for each in found.contenders] == [50 / 60, 56 / 60]
     assert refused == []
+    assert repr(found) == "Comparison(60 test images, 3 classes: 001-a, 002-b)"
 
 
 def test_the_files_hold_the_comparison_and_the_changed_images(runs, read_rows) -> None:

@@ -115,3 +115,8 @@ def test_excluded_images_are_in_no_split(image_folder, by):
     found = divided(image_folder(images=12), exclude=("*-00?.jpg", "wasps/*"), split=(0.5, 0.5), by=by)
     assert {sample.path for sample in found.samples} == {f"{name}/{name}-0{n}.jpg" for name in ("ants", "bees") for n in (10, 11)}
     assert "32 images were left out by --exclude, among them all images of 'wasps'" in found.notes
+
+
+def test_a_division_is_short_in_a_shell(image_folder):
+    found = divide(DataConfig(data=str(image_folder(images=10))))
+    assert repr(found) == "Division('split.csv', 3 classes: 18 train, 6 val, 6 test, 0 unreadable)"

@@ -49,6 +49,10 @@ def test_a_run_keeps_the_exported_file_and_its_parity_on_val(trained):
     assert found.target.run is not None
     parity = json.loads((trained.run / "export/parity.json").read_text())
     assert parity == {**found.parity.to_dict(), "images": found.images, "file": "model.toy"}
+    assert repr(found).startswith(
+        f"Export('{trained.run}/export/model.toy', parity on 9 images: top-1 agreement 1.0000, largest difference"
+    )
+    assert found.to_dict() == {"path": str(found.path), "images": found.images, **found.parity.to_dict()}
     assert CountingClassifier.predicted == 9
 
 

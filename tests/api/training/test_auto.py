@@ -167,7 +167,8 @@ def test_a_resumed_run_keeps_the_values_found(data, monkeypatch):
 
 
 def test_auto_works_from_python(data):
-    result = cnnkit.train(data, epochs=1, **{**SMALL, "batch_size": "auto", "lr": "auto"})
+    settings: dict[str, Any] = {**SMALL, "batch_size": "auto", "lr": "auto"}
+    result = cnnkit.train(data, epochs=1, **settings)
     recorded = result.run.read_record().config.optim
     assert recorded.batch_size == 32
     assert recorded.lr != "auto"

@@ -51,7 +51,7 @@ def test_train_takes_data_or_images_with_labels(given):
 
 def test_an_unknown_setting_is_refused(image_folder):
     with pytest.raises(ConfigError, match="'learning_rate' is not a setting of a training"):
-        cnnkit.train(image_folder(), learning_rate=1.0)
+        cnnkit.train(image_folder(), learning_rate=1.0)  # pyright: ignore[reportCallIssue]
 
 
 def test_a_file_name_that_is_not_utf8_is_trained_and_evaluated(image_folder):
