@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import os
@@ -28,6 +29,7 @@ COMMANDS = {
     "Images": ("doctor", "split", "preview", "cache"),
     "Runs and architectures": ("runs", "info", "archs"),
 }
+STOPPED, READER_GONE = 3, 141  # exit codes of contract: stopped in the middle; 128 + SIGPIPE, as of a shell's own commands
 USAGE_ERROR: type[Exception] = next(  # the class of typer's own copy of click or of the installed click
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
@@ -70,7 +72,8 @@ def _options(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit code.
 
-    A `CnnkitError` or a usage error becomes a message on stderr and an exit code; with ``--debug`` the traceback comes first.
+    A `CnnkitError`, a usage error, an error of the system and a lack of memory become a message on stderr and an exit code; with
+    ``--debug`` the traceback comes first.
     """
     # Threads that wait actively take time from the threads that work, above all on a busy machine. OpenMP reads this variable when
     # torch is loaded, so the variable must be set here.
@@ -83,8 +86,25 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        code = _run(arguments, debug=debug)
+        sys.stdout.flush()  # a full disk behind stdout may refuse only now
+    except BrokenPipeError:
+        return READER_GONE
+    except (OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        console.say_labelled(console.err(), "error", _describe_fault(error), "bold red")
+        return STOPPED
+    return code
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> int:
+    """Run the command line `arguments` and return its exit code; an error of the user or of the data becomes a message."""
+    try:
         code: Any = build_app()([argument for argument in arguments if argument != "--debug"], prog_name="cnnkit", standalone_mode=False)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # click and rich end with 1 when the reader of stdout has gone
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except USAGE_ERROR as error:
         return _print_usage_error(error, arguments)
@@ -94,6 +114,15 @@ def main(argv: list[str] | None = None) -> int:
         console.say_labelled(console.err(), "error", str(error), "bold red")
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _describe_fault(error: OSError | MemoryError) -> str:
+    """Return the message of an error of the system: the file, the reason and a way out."""
+    if isinstance(error, MemoryError):
+        return "the memory is full; close other programs, or use smaller batches or images"
+    where = error.filename if isinstance(error.filename, str) else "the output"
+    remedy = "free some space, and type the command again" if error.errno == errno.ENOSPC else "--debug shows where it happened"
+    return f"{where}: {error.strerror or error}; {remedy}"
 
 
 def _print_usage_error(error: Any, arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from cnnkit.cli.train import describe, run_job
 
 def command(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", metavar="SOURCE", help="Images of the run, if they have moved.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Continue a stopped training exactly where it stopped.
@@ -21,12 +22,13 @@ def command(
     \b
     cnnkit resume
     cnnkit resume runs/001-custom-cnn
+    cnnkit resume runs/001-custom-cnn --data moved/images
     """
     from cnnkit.api.training.resume import resume as resume_job
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
-        job = resume_job(run, progress=update)
+        job = resume_job(run, data=data, progress=update)
     assert job.run is not None  # noqa: S101 (a resumed job has its run)
     console.say(screen, f"continuing {job.run.path} after epoch {job.state.epoch}")
     describe(screen, job)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +57,42 @@ def test_the_installed_command_runs_exit_functions_and_returns_its_code(end, cod
     assert done.stdout == "thread\nregistered\n"
     assert error in done.stderr
     assert ("Traceback" in done.stderr) is bool(error)
+
+
+@pytest.mark.parametrize("command", [("archs",), ("archs", "--json"), ("train", "--help")])
+def test_a_full_disk_behind_stdout_is_an_error(command):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([sys.executable, "-m", "cnnkit", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == ["error   the output: No space left on device; free some space, and type the command again"]
+
+
+@pytest.mark.parametrize("command", [("archs",), ("archs", "--json"), ("train", "--help")])
+def test_a_reader_of_stdout_that_has_gone_ends_a_command_quietly(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "cnnkit", *command], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "runs/a: No space left on device; free some space"),
+        (OSError(errno.EIO, "Input/output error"), "the output: Input/output error; --debug shows where it happened"),
+        (MemoryError(), "the memory is full; close other programs"),
+    ],
+)
+def test_faults_of_the_system_stop_a_command_with_a_message(cli, monkeypatch, fault, message):
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("cnnkit.cli.archs._entries", fail)
+    result = cli("archs")
+    assert result.code == 3
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert "Traceback" in cli("archs", "--debug").err

@@ -64,6 +64,21 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
     assert "ants/ants-000.jpg" in result.err
 
 
+def test_images_that_have_moved_are_named(cli, image_folder, stop_after):
+    data = image_folder(images=12)
+    stop_after(1)
+    assert cli("train", "--data", data, "--epochs", 2, *SMALL).code == 130
+    data.rename("moved")
+    lost = cli("resume")
+    assert lost.code == 2
+    assert "if the images have moved, name their folder: cnnkit resume runs/001-custom-cnn --data FOLDER" in " ".join(lost.err.split())
+    (Path("moved") / "ants" / "ants-000.jpg").rename("kept.jpg")
+    assert "have changed since the run began, such as ants/ants-000.jpg" in cli("resume", "--data", "moved").err
+    Path("kept.jpg").rename(Path("moved") / "ants" / "ants-000.jpg")
+    assert cli("resume", "--data", "moved").code == 0
+    assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"
+
+
 def test_a_finished_run_is_not_resumed(cli, trained):
     for named in ([], [trained.run.name], [trained.run / "best.safetensors"]):
         result = cli("resume", *named)

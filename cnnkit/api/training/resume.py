@@ -16,11 +16,12 @@ from cnnkit.errors import DataError, ModelFileError
 from cnnkit.run_dir import SPLIT_COLUMNS, RunDir, find_run, newest
 
 
-def resume(run: str | Path | None = None, *, progress: Progress | None = None) -> TrainingJob:
+def resume(run: str | Path | None = None, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
     """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
 
-    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. Raises `ModelFileError` if
-    the run is finished or has no state, `DataError` if its images have changed.
+    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. `data` is the location of the
+    images, if they have moved. Raises `ModelFileError` if the run is finished or has no state, `DataError` if its images are not found
+    or have changed.
     """
     directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
     record = directory.read_record()
@@ -29,7 +30,12 @@ def resume(run: str | Path | None = None, *, progress: Progress | None = None) -
             f"{directory.path}: this run is finished; start a new run from its weights: cnnkit train --weights {directory.best}"
         )
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
-    job = prepare(recorded_config(directory), progress=progress, runtime=runtime, fit_head=False)
+    try:
+        job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=False)
+    except DataError as error:
+        if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
+            raise DataError(f"{error}; if the images have moved, name their folder: cnnkit resume {directory.path} --data FOLDER") from None
+        raise
     _check_same_data(directory, job)
     load_state(directory.last, job.model, job.state)
     directory.trim_history(job.state.epoch)
@@ -42,12 +48,12 @@ def _run_at(path: Path) -> RunDir:
     return RunDir(path.parent if path.is_file() else path)
 
 
-def recorded_config(run: RunDir) -> TrainConfig:
-    """Return the settings of a run, with absolute paths of data and split file."""
+def recorded_config(run: RunDir, data: str | None = None) -> TrainConfig:
+    """Return the settings of a run, with absolute paths of data and split file; `data` replaces the recorded location of the images."""
     record = run.read_record()
     config = record.config
     # The split.csv of the run holds the split, whatever --split-file, added images or a later method of splitting would say now.
-    paths: dict[str, Any] = {"data": record.data.location, "split_file": run.split_file}
+    paths: dict[str, Any] = {"data": data or record.data.location, "split_file": run.split_file}
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
