@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -411,3 +412,14 @@ def test_an_unknown_class_is_an_error(cli, trained):
     assert refused.code == 2
     assert "--classes bee: no such class in" in refused.err
     assert "did you mean 'bees'? It has: ants, bees, wasps" in refused.err
+
+
+def test_the_last_lines_name_weights_for_a_run_on_few_photographs(cli, trained):
+    file = trained.run / "config.json"
+    record = json.loads(file.read_text())
+    record["preprocessing"]["image_size"] = 224
+    file.write_text(json.dumps(record))
+    note, headline, following = cli("eval", "--split", "val").out.splitlines()[-3:]
+    assert note.startswith("note    train has 14 images per class, and under 500 a network learns more from ImageNet's weights")
+    assert re.fullmatch(r"\d of 9 val images right, \d+ to \d+ %", headline)
+    assert following == "next: cnnkit report"
