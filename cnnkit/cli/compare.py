@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, OtherDataOption, SplitOption
+from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, OtherDataOption, SplitOption, device_of, with_options
 
 
+@with_options("device")
 def command(
+    given: dict[str, Any],
     runs: Annotated[
         list[Path],
         typer.Argument(metavar="RUN RUN...", help="Two or more runs, model files or .onnx files. Put the oldest first."),
@@ -42,7 +44,16 @@ def command(
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
-        result = run_comparison(runs, data=data, split=split, overlap=overlap, include_trained=include_trained, out=out, progress=update)
+        result = run_comparison(
+            runs,
+            data=data,
+            split=split,
+            overlap=overlap,
+            include_trained=include_trained,
+            out=out,
+            device=device_of(given),
+            progress=update,
+        )
     for text in result.notes:
         console.say_labelled(screen, "note", text, "yellow")
     if json:

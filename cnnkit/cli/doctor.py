@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import DataArgument, JsonFlag, with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, device_of, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import CheckFailedError, ConfigError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
 
 
-@with_options("classes", "exclude", "group_by", "download", "workers")
+@with_options("classes", "exclude", "group_by", "download", "workers", "device")
 def command(
     given: dict[str, Any],
     data: DataArgument,
@@ -46,6 +46,8 @@ def command(
     """
     _check_suffix("--html", html, ".html")
     _check_suffix("--sheet", sheet, ".png")
+    if model is None and "device" in given:
+        raise ConfigError("--device is for the network of --model, which finds wrong labels: add --model RUN, or leave it out")
     chosen = resolve(by_section({"data": data, **given})).data
     from cnnkit.api.images.doctor import examine
     from cnnkit.data.sources.folder import check_outside
@@ -62,6 +64,7 @@ def command(
             download=chosen.download,
             workers=chosen.workers,
             model=model,
+            device=device_of(given),
             progress=update,
         )
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, ModelOption, OtherDataOption, SplitOption, with_options
+from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, ModelOption, OtherDataOption, SplitOption, device_of, with_options
 from cnnkit.cli.rules import set_rules
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnnkit.api.evaluation.evaluate import Evaluation
 
 
-@with_options("classes")
+@with_options("classes", "device")
 def command(
     given: dict[str, Any],
     *,
@@ -101,7 +101,7 @@ def command(
     screen = console.err()
     if tta and (abstain_risk or sets):
         raise ConfigError("--abstain-risk and --sets set rules for single views, but --tta averages several views: leave out --tta")
-    set_rules(model, abstain_risk, sets)
+    set_rules(model, abstain_risk, sets, device=device_of(given))
     with console.progress(screen, "reading images") as update:
         result = run_evaluation(
             model,
@@ -115,6 +115,7 @@ def command(
             tta=tta,
             ood=ood,
             include_trained=include_trained,
+            device=device_of(given),
             progress=update,
         )
     console.say_model(result.target)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, TrainedModelOption
+from cnnkit.cli.options import JsonFlag, TrainedModelOption, device_of, with_options
 from cnnkit.files import check_writable, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ MAX_SHEET_IMAGES = 120  # 40 rows on the sheet; more pictures would fill the mem
 MAX_STEM_LENGTH = 60  # the number of letters of an image's name in the name of its picture
 
 
+@with_options("device")
 def command(
+    given: dict[str, Any],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
     model: TrainedModelOption = None,
     class_name: Annotated[
@@ -66,7 +68,8 @@ def command(
     files, notes = find_images(images)
     for text in notes:
         console.say_labelled(console.err(), "note", text, "yellow")
-    explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features)
+    device = device_of(given)
+    explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features, device=device)
     folder = out or (target.run.path if target.run else Path()) / "explain"
     for image in images:
         check_outside(folder, str(image))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, TrainedModelOption
+from cnnkit.cli.options import JsonFlag, TrainedModelOption, device_of, with_options
 from cnnkit.errors import ConfigError
 
 
+@with_options("device")
 def command(
+    given: dict[str, Any],
     model: TrainedModelOption = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX: uint8 images of any size in, probabilities and labels out.")] = False,
     data: Annotated[
@@ -35,7 +37,7 @@ def command(
         raise ConfigError("cnnkit export needs a format, which is --onnx: cnnkit export --onnx")
     from cnnkit.api.inference.export import export as run_export
 
-    result = run_export(model, to="onnx", data=data, out=out)
+    result = run_export(model, to="onnx", data=data, out=out, device=device_of(given))
     console.say_model(result.target)
     if json:
         console.print_json(result.to_dict())

@@ -7,7 +7,7 @@ defines a setting, so configuration and command line cannot disagree.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from cnnkit.cli.help import MAX_FLAGS, HelpAllFlag
 from cnnkit.config.parsing import flag
-from cnnkit.config.settings import SECTIONS
+from cnnkit.config.settings import SECTIONS, RunConfig
 
 PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augmentation", "stop": "Stopping", "run": "Run"}
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}
@@ -82,6 +82,11 @@ RecipeOption = Annotated[
     ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file of settings. Flags override it.", rich_help_panel="Run")]
+
+
+def device_of(given: Mapping[str, Any]) -> str:
+    """Return the value of ``--device`` in the typed flags `given`, or its default."""
+    return RunConfig.model_validate({name: value for name, value in given.items() if name == "device"}).device
 
 
 def with_config_options(command: Command) -> Command:

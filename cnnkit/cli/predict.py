@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, ModelOption
+from cnnkit.cli.options import JsonFlag, ModelOption, device_of, with_options
 from cnnkit.errors import ConfigError, MissingExtraError
 from cnnkit.files import check_writable, utf8, whole_file, write_csv, write_json
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".json", ".parquet")
 
 
+@with_options("device")
 def command(
+    given: dict[str, Any],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
     model: ModelOption = None,
     top: Annotated[
@@ -63,7 +65,7 @@ def command(
     console.say_model(target)
     rows: list[dict[str, object]] = []
     watch = DriftWatch()
-    predictions = run_prediction(images, target.path, watch=watch)
+    predictions = run_prediction(images, target.path, device=device_of(given), watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
     for text in predictions.notes:
         console.say_labelled(console.err(), "note", text, "yellow")

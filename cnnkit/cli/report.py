@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, SplitOption
+from cnnkit.cli.options import JsonFlag, SplitOption, device_of, with_options
 from cnnkit.errors import ConfigError
 
 
+@with_options("device")
 def command(
+    given: dict[str, Any],
     runs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[RUN]...", help="Run directory, or several with --compare. Default: the newest finished run."),
@@ -49,11 +51,11 @@ def command(
         if compare:
             from cnnkit.api.pages.comparison import report_comparison
 
-            written = report_comparison(runs or [], split=split, out=out, progress=update)
+            written = report_comparison(runs or [], split=split, out=out, device=device_of(given), progress=update)
         else:
             from cnnkit.api.pages.run import report as write_report
 
-            written = write_report(runs[0] if runs else None, split=split, out=out, progress=update)
+            written = write_report(runs[0] if runs else None, split=split, out=out, device=device_of(given), progress=update)
             console.say_model(written.target)
     for note in written.notes:
         console.say_labelled(screen, "note", note, "yellow")

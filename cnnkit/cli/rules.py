@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cnnkit.api.evaluation.fit_rules import FittedRules
 
 
-def set_rules(model: Path | None, abstain_risk: str | None, sets: str | None) -> FittedRules | None:
+def set_rules(model: Path | None, abstain_risk: str | None, sets: str | None, *, device: str) -> FittedRules | None:
     """Set or remove the rules of `model` and print them on stderr; return None if neither flag is given.
 
     `abstain_risk` and `sets` are a share in (0, 1), or "none", which removes the rule. Raises `ConfigError` for any other value.
@@ -24,7 +24,7 @@ def set_rules(model: Path | None, abstain_risk: str | None, sets: str | None) ->
 
     screen = console.err()
     with console.progress(screen, "reading val images") as update:
-        decided = decide(model, abstain_risk=risk, sets=coverage, progress=update)
+        decided = decide(model, abstain_risk=risk, sets=coverage, device=device, progress=update)
     from cnnkit.report.terminal.selective import abstention_sentence, label_sets_sentence
 
     rules = decided.rules

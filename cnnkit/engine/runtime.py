@@ -90,9 +90,11 @@ def keep_freed_memory() -> None:
 def choose_device(name: str) -> torch.device:
     """Return the device `name`; auto is the first usable one of cuda, mps and cpu.
 
-    Raises `ConfigError` if torch cannot use the device.
+    Raises `ConfigError` if `name` is unknown or torch cannot use the device.
     """
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in {"auto", *usable}:
+        raise ConfigError(f"--device {name}: unknown; expected auto, {', '.join(usable)}")
     if name == "auto":
         return torch.device(next(device for device, is_usable in usable.items() if is_usable))
     if not usable[name]:

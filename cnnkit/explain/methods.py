@@ -28,4 +28,4 @@ def open_method(name: MethodName, model: Model, layer: str | None = None) -> Met
     """Return the method `name` for `model`; `layer` is for Grad-CAM. Raises the errors of the method for this model."""
     if name == "gradcam":
         return GradCam(model, layer)
-    return Occlusion(model) if name == "occlusion" else IntegratedGradients(model)
+    return Occlusion(model, device=None) if name == "occlusion" else IntegratedGradients(model)

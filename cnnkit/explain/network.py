@@ -10,6 +10,7 @@ from torch import Tensor
 from cnnkit.explain.layers import SpatialLayer, spatial_layers
 from cnnkit.model.file import Model
 from cnnkit.model.preprocess import Preprocess
+from cnnkit.model.torch_classifier import device_of
 
 
 class ExplainedNetwork:
@@ -20,8 +21,7 @@ class ExplainedNetwork:
         self.arch = model.header.arch
         self.classes = model.header.classes
         self.spec = model.header.preprocessing
-        weight = next(self.module.parameters(), None)
-        self.device = torch.device("cpu") if weight is None else weight.device
+        self.device = device_of(self.module)
         self._normalise = Preprocess(self.spec).to(self.device).normalise
 
     def images(self, canvases: Tensor) -> Tensor:

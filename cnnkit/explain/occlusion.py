@@ -23,10 +23,11 @@ RANKED_DIGITS = 5  # float32 probabilities of equal images differ by 1e-7 within
 class Occlusion:
     """The drop of the probabilities of `model` when a patch of the image's mean colour slides over it.
 
-    `patch` and `step` are in pixels of the canvas. The module of the model is moved to `device`, as in `TorchClassifier`.
+    `patch` and `step` are in pixels of the canvas. The module of the model is moved to `device`, as in `TorchClassifier`; None leaves
+    it where it is.
     """
 
-    def __init__(self, model: Model, *, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: Model, *, device: str | torch.device | None = "cpu") -> None:
         self._classifier = TorchClassifier(model, device=device)
         self._size = model.header.preprocessing.image_size
         self.patch = max(1, round(PATCH_SHARE * self._size))

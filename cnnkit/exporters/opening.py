@@ -11,11 +11,15 @@ from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import EXPORTERS, find, load
 
 if TYPE_CHECKING:
+    import torch
+
     from cnnkit.exporters.protocol import Exporter
 
 
-def open_classifier(path: str | Path) -> Classifier:
+def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
     """Open a model file or an exported file; the suffix names the exporter, so the exporter onnx opens ``.onnx``.
+
+    The network of a model file runs on `device`.
 
     Raises `ModelFileError` if the file is missing or does not fit its suffix, `PluginError` if the architecture is not
     installed.
@@ -25,4 +29,4 @@ def open_classifier(path: str | Path) -> Classifier:
     if name in find(EXPORTERS):
         exporter: Exporter = load(EXPORTERS, name)[0]
         return exporter.open(file)
-    return TorchClassifier(load_model(file))
+    return TorchClassifier(load_model(file), device=device)

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cnnkit.errors import CheckFailedError, DataError, ModelFileError
@@ -88,19 +89,21 @@ def check_parity(
     return _compare(np.concatenate(expected), np.concatenate(found), reference.classes, sizes, tolerance)
 
 
-def export_checked(model: Model, exporter: Exporter, path: Path, images: Iterable[NDArray[np.uint8]]) -> Parity:
+def export_checked(
+    model: Model, exporter: Exporter, path: Path, images: Iterable[NDArray[np.uint8]], *, device: str | torch.device = "cpu"
+) -> Parity:
     """Export `model` to `path` and check the file on `images`; it appears under that name only if the check passes.
 
-    An older file stays until then. Raises `CheckFailedError` if the predictions differ (the new file is removed),
-    `DataError` if there are no images, `ModelFileError` if the file cannot be written.
+    The model is exported from the CPU and checked on `device`. An older file stays until then. Raises `CheckFailedError` if the
+    predictions differ (the new file is removed), `DataError` if there are no images, `ModelFileError` if the file cannot be written.
     """
     remaining = iter(images)
     first = list(islice(remaining, 1))
     if not first:
         raise DataError(f"{path}: not exported, as there are no images to check it on; name a folder of images with --data")
     with _writing(path), whole_file(path) as part:
-        exporter.write(model, part)
-        parity = check_parity(TorchClassifier(model), exporter.open(part), chain(first, remaining))
+        exporter.write(model.to(torch.device("cpu")), part)
+        parity = check_parity(TorchClassifier(model, device=device), exporter.open(part), chain(first, remaining))
         if not parity.passed:
             raise CheckFailedError(
                 f"{path}: not kept, as its predictions differ from those of {model.path}: "

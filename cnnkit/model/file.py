@@ -20,6 +20,7 @@ from cnnkit.model.rules import Rules
 from cnnkit.registry import load_architecture
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 FORMAT = 1
@@ -51,6 +52,11 @@ class Model:
     module: nn.Module
     header: ModelHeader
     path: Path
+
+    def to(self, device: torch.device) -> Model:
+        """Move the network to `device`; return the same model."""
+        self.module.to(device)
+        return self
 
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:

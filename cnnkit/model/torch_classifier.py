@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnkit.model.file import Model
 from cnnkit.model.head import head_layers
@@ -21,19 +21,22 @@ from cnnkit.model.tta import PLAIN_VIEW, Views
 MAX_BATCH_SIZE = 256  # canvases in one forward pass
 MAX_CPU_BATCH_PIXELS = 2**20  # as fast as more, in less memory: see docs/benchmarks/LOG.md, "Batches without gradients"
 
+_OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory")  # in torch's messages for the CPU and for Apple's GPU
+
 
 class TorchClassifier:
     """A trained model as a `Classifier`.
 
     It always computes in true fp32, even if the training did not. So evaluation, prediction and the exported file give the
-    same probabilities for the same image. The module is moved to `device` and put into eval mode. The logits are
-    averaged over `views`.
+    same probabilities for the same image. The module is moved to `device`, or stays where it is for
+    None, and is put into eval mode. The logits are averaged over `views`. A batch that does not fit in memory is halved.
     """
 
-    def __init__(self, model: Model, *, device: str | torch.device = "cpu", views: Views = PLAIN_VIEW) -> None:
+    def __init__(self, model: Model, *, device: str | torch.device | None = "cpu", views: Views = PLAIN_VIEW) -> None:
         self.model = model
         self._views = views
-        self._device = torch.device(device)
+        self._device = device_of(model.module) if device is None else torch.device(device)
+        self._max_batch_size = MAX_BATCH_SIZE
         self._module = model.module.to(self._device).eval()
         self._preprocess = Preprocess(model.header.preprocessing)  # on the CPU, as in the store
         self._normalise = Preprocess(model.header.preprocessing).to(self._device).normalise
@@ -96,8 +99,26 @@ class TorchClassifier:
     def _logits(self, canvas: Tensor, views: Views = PLAIN_VIEW) -> Iterator[Tensor]:
         """Yield the mean logits over `views`, (n, K) float32, batch by batch."""
         with true_fp32():
-            for part in canvas.split(inference_batch(canvas.shape[-1], self._device)) if len(canvas) else ():
-                yield reduce(torch.add, (weight * self._forward(view) for weight, view in views.of(part.to(self._device))))
+            start = 0
+            while start < len(canvas):
+                size = min(self._max_batch_size, inference_batch(canvas.shape[-1], self._device))
+                part = canvas[start : start + size]
+                logits = self._fitting_logits(part, views)
+                if logits is None:
+                    self._max_batch_size = len(part) // 2
+                    free_cached_memory(self._device)
+                else:
+                    start += len(part)
+                    yield logits
+
+    def _fitting_logits(self, canvas: Tensor, views: Views) -> Tensor | None:
+        """Return the mean logits of one batch, or None if several images need more memory than there is."""
+        try:
+            return reduce(torch.add, (weight * self._forward(view) for weight, view in views.of(canvas.to(self._device))))
+        except RuntimeError as error:
+            if len(canvas) == 1 or not is_out_of_memory(error):
+                raise
+        return None
 
     def _forward(self, canvas: Tensor) -> Tensor:
         """Map canvases of one batch, on the device, to logits (n, K), float32."""
@@ -110,12 +131,35 @@ def inference_batch(image_size: int, device: torch.device) -> int:
     return MAX_BATCH_SIZE if device.type != "cpu" else max(1, min(MAX_BATCH_SIZE, MAX_CPU_BATCH_PIXELS // image_size**2))
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the first parameter of `module`; the CPU without parameters."""
+    weight = next(module.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True if `error` says that a device has no memory left; only CUDA has an exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY_SIGNS)
+
+
+def free_cached_memory(device: torch.device) -> None:
+    """Return the memory that torch keeps for later tensors of `device` to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 @contextmanager
 def true_fp32() -> Generator[None]:
-    """Switch off cuDNN's TF32, torch's default for convolutions, which has a mantissa of 10 bits instead of 23."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Switch off TF32 in convolutions, where it is torch's default, and in matrix products.
+
+    TF32 has a mantissa of 10 bits instead of 23. An exported file computes in fp32 too, so it gives the same predictions.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        cudnn.allow_tf32, matmul.allow_tf32 = before

@@ -54,6 +54,7 @@ def compare(
     overlap: bool = False,
     include_trained: bool = False,
     out: str | Path | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare two or more models on the same images: the test split of their runs (val without a test split), or `data`.
@@ -70,9 +71,9 @@ def compare(
     _check_flags(data, overlap=overlap, include_trained=include_trained)
     models = _find_models(runs)
     if data is not None:
-        inputs = _from_data(models, data, split, progress, include_trained)
+        inputs = _from_data(models, data, split, device, progress, include_trained)
     else:
-        inputs = _from_runs(models, split, overlap, progress)
+        inputs = _from_runs(models, split, overlap, device, progress)
     folder = _folder(models, inputs.label, out)
     comparison = _compare(models, inputs, folder)
     if folder is not None:
@@ -147,7 +148,13 @@ def _path_parts(target: Target) -> tuple[tuple[str, ...], int]:
     return file.parts, 1 + len(file.relative_to(folder).parts)
 
 
-def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, progress: Progress | None) -> _Inputs:  # noqa: FBT001
+def _from_runs(
+    models: Sequence[_NamedModel],
+    split: str | None,
+    overlap: bool,  # noqa: FBT001
+    device: str,
+    progress: Progress | None,
+) -> _Inputs:
     """Return the common images of the runs' split.csv, and the predictions of the runs' evaluations."""
     for model in models:
         if model.target.run is None:
@@ -165,7 +172,7 @@ def _from_runs(models: Sequence[_NamedModel], split: str | None, overlap: bool, 
             raise DataError(f"--split {chosen}: {each.name} has no {chosen} images; name a split that all runs have, or leave --split out")
     common = common_images(images, chosen, overlap=overlap)
     predictions = tuple(
-        predictions_of_stored(load_or_evaluate(run, chosen, progress, model=model.target.path))
+        predictions_of_stored(load_or_evaluate(run, chosen, progress, model=model.target.path, device=device))
         for model, run in zip(models, runs, strict=True)
     )
     units = {row["path"]: unit_of_row(row) for row in rows[0]}
@@ -177,6 +184,7 @@ def _from_data(
     models: Sequence[_NamedModel],
     data: str,
     split: str | None,
+    device: str,
     progress: Progress | None,
     include_trained: bool,  # noqa: FBT001
 ) -> _Inputs:
@@ -186,7 +194,7 @@ def _from_data(
     evaluations: list[Evaluation] = []
     for model in models:
         included = include_trained and model.target.run is not None
-        evaluations.append(evaluate(model.target.path, data=data, split=split, include_trained=included, progress=progress))
+        evaluations.append(evaluate(model.target.path, data=data, split=split, include_trained=included, device=device, progress=progress))
     classes = [evaluation.report.classes for evaluation in evaluations]
     names = [model.name for model in models]
     _check_classes(list(zip(names, classes, strict=True)))

@@ -146,6 +146,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     tta: bool = False,
     ood: str | Path | None = None,
     include_trained: bool = False,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
@@ -155,11 +156,11 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     The files go to `out`, else to the folder of `evaluation_folder` in the run, such as ``eval/test/``; a lone model file writes none.
     `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
     ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
-    Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
+    `device` is that of the network. Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
     Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
     """
     given = source_in_memory("evaluate", data, images, labels) or (None if data is None else str(data))
-    trained = load_model(model)
+    trained = load_model(model, device=device)
     target = trained.target
     classifier, views = _with_views(trained, tta=tta)
     names = classifier.classes

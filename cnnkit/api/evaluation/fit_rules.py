@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from cnnkit.api.evaluation.evaluated_units import units_of
+from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.api.inference.target import Target, find_target
@@ -18,9 +19,8 @@ from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileErr
 from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
 from cnnkit.metrics.units import Units
-from cnnkit.model.file import load_model, read_header, rewrite_header
+from cnnkit.model.file import read_header, rewrite_header
 from cnnkit.model.rules import Rules
-from cnnkit.model.torch_classifier import TorchClassifier
 
 Share = float | Literal["none"]  # "none" removes the rule
 
@@ -35,7 +35,12 @@ class FittedRules:
 
 
 def decide(
-    model: str | Path | None = None, *, abstain_risk: Share | None = None, sets: Share | None = None, progress: Progress | None = None
+    model: str | Path | None = None,
+    *,
+    abstain_risk: Share | None = None,
+    sets: Share | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> FittedRules:
     """Fit the threshold for `abstain_risk` and the label sets for coverage `sets` on val, and write both into the model file.
 
@@ -53,21 +58,21 @@ def decide(
     changed: dict[str, object] = {"abstention": None} if abstain_risk == "none" else {}
     changed |= {"label_sets": None} if sets == "none" else {}
     if isinstance(abstain_risk, float) or isinstance(sets, float):
-        changed |= _fit(target, abstain_risk, sets, progress)
+        changed |= _fit(target, abstain_risk, sets, device, progress)
     header = header.model_copy(update=changed)
     rewrite_header(target.path, header)
     exported = sorted(target.run.export.glob("model.*")) if target.run else []
     return FittedRules(target, header, tuple(exported))
 
 
-def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, progress: Progress | None) -> dict[str, object]:
+def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, device: str, progress: Progress | None) -> dict[str, object]:
     """Classify val once and return the new rules by their fields in the header.
 
     Both guarantees assume independent images, so one image of each unit takes part.
     """
     if target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its validation images are unknown; name the run: --model RUN")
-    classifier = TorchClassifier(load_model(target.path))
+    classifier = open_on_device(target, device)
     samples = run_samples(target.run, VAL)
     predictions = predict_split(classifier, samples, progress)
     if not predictions.records:

@@ -44,12 +44,13 @@ class StoredEvaluation:
 
 
 def load_or_evaluate(
-    run: RunDir, split: str | None = None, progress: Progress | None = None, *, model: Path | None = None
+    run: RunDir, split: str | None = None, progress: Progress | None = None, *, model: Path | None = None, device: str = "auto"
 ) -> StoredEvaluation:
     """Return the stored evaluation of `run` on `split`; evaluate now if there is no complete one of the current model.
 
     The default split is test, or val without a test split. `model` is another file of the run, such as an exported one, instead of
-    best.safetensors. Raises `CnnkitError` as `evaluate` does, and `ModelFileError` for a damaged evaluation.
+    best.safetensors. `device` is that of the network. Raises `CnnkitError` as `evaluate` does, and `ModelFileError` for a damaged
+    evaluation.
     """
     classes, images = run.read_record().classes, run.read_split()
     chosen = split or evaluated_split(images)
@@ -61,7 +62,7 @@ def load_or_evaluate(
         known = {row.path for row in rows} | {image.path for image in metrics.unreadable}
         if known == {row["path"] for row in images if row["split"] == chosen}:
             return StoredEvaluation(folder, metrics, rows, fresh=False)
-    result = evaluate(run.path if file.resolve() == run.best.resolve() else file, split=split, progress=progress)
+    result = evaluate(run.path if file.resolve() == run.best.resolve() else file, split=split, device=device, progress=progress)
     opened = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
     note = f"evaluated just now on {chosen}{opened}: the run had no evaluation of this model"
     rows = _read_rows(folder / "predictions.csv", classes)

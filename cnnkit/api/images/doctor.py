@@ -24,6 +24,7 @@ from cnnkit.doctor.suspects import out_of_fold, suspects
 from cnnkit.errors import DataError, ModelFileError
 
 if TYPE_CHECKING:
+    from cnnkit.api.inference.target import ModelName
     from cnnkit.model.torch_classifier import TorchClassifier
 
 
@@ -34,19 +35,20 @@ def examine(
     group_by: str = "",
     exclude: Sequence[str] = (),
     download: bool = False,
-    model: str | Path | None = None,
+    model: ModelName = None,
+    device: str = "auto",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Health:
     """Examine every image of `data` and return the findings; no file is changed.
 
-    With `model`, a run directory or model file with these classes, the findings include labels that look wrong. Raises `DataError`
-    if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
+    With `model`, a run directory or model file with these classes, the findings include labels that look wrong; the network runs on
+    `device`. Raises `DataError` if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
     """
     source = leave_out(open_source(str(data), download=download, group_by=group_by), exclude)
     records, names = select_classes(source, classes)
     records = assign_groups(records, group_by)
-    classifier = _classifier(model, names) if model is not None else None
+    classifier = _classifier(model, names, device) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
     found = scan(source, records, geometry, workers=workers, progress=progress)
     copies = near_copies(found)
@@ -97,16 +99,17 @@ def _splits(records: Sequence[Record], found: Scan, copies: Copies) -> list[str 
     return splits
 
 
-def _classifier(model: str | Path, classes: Sequence[str]) -> TorchClassifier:
+def _classifier(model: ModelName, classes: Sequence[str], device: str) -> TorchClassifier:
     """Open `model` and check that it has all of these classes."""
     from cnnkit.api.inference.target import find_target
+    from cnnkit.engine.runtime import choose_device
     from cnnkit.model.file import load_model
     from cnnkit.model.torch_classifier import TorchClassifier
 
     target = find_target(model)
     if target.path.suffix != ".safetensors":
         raise ModelFileError(f"--model {target.path}: only a run or a model file (best.safetensors) can find wrong labels")
-    classifier = TorchClassifier(load_model(target.path))
+    classifier = TorchClassifier(load_model(target.path), device=choose_device(device))
     unknown = sorted(set(classes) - set(classifier.classes))
     if unknown:
         raise ModelFileError(

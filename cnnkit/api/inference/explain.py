@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.predict import find_images
-from cnnkit.api.inference.target import Target, find_target
+from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import read_image
+from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import ConfigError, DataError, ModelFileError, closest, listed
 from cnnkit.explain.explanation import MAX_PHOTO_SIZE, Explanation, Pictures
 from cnnkit.explain.gradcam import GradCam
@@ -49,7 +50,7 @@ class Explainer:
 
     def explain(self, files: Sequence[Path]) -> Iterator[Explanation]:
         """Yield one `Explanation` per file, in the order given."""
-        classifier = TorchClassifier(self.model)
+        classifier = TorchClassifier(self.model, device=None)
         for start in range(0, len(files), BATCH_IMAGES):
             read = {file: _read(file) for file in files[start : start + BATCH_IMAGES]}
             images = {file: image for file, image in read.items() if not isinstance(image, str)}
@@ -97,25 +98,28 @@ class Explainer:
 
 def explain(
     images: str | Path | Sequence[str | Path],
-    model: str | Path | None = None,
+    model: ModelName = None,
     *,
     class_name: str | None = None,
     layer: str | None = None,
     method: MethodName = "gradcam",
     check: bool = True,
     features: bool = True,
+    device: str = "auto",
 ) -> Iterator[Explanation]:
     """Yield one `Explanation` per file, in the order given; a folder stands for the images in it.
 
     The evidence is for the class `class_name`, or for the predicted class of each image. `check` compares the map with occlusion,
     which takes about 50 predictions per image; a map of occlusion itself is not checked. `features` adds the feature maps of
-    every stage. A missing or unreadable file yields an explanation with its error.
+    every stage. `device` is that of the network. A missing or unreadable file yields an explanation with its error.
 
     Raises `DataError` if a folder holds no image, and `ModelFileError` if the model cannot be loaded. Raises `ConfigError` if the model
     has no such class or layer, and `CnnkitError` if the method cannot explain the network.
     """
     files, _ = find_images([images] if isinstance(images, str | Path) else images)
-    explainer = open_explainer(find_target(model), class_name=class_name, layer=layer, method=method, check=check, features=features)
+    explainer = open_explainer(
+        find_target(model), class_name=class_name, layer=layer, method=method, check=check, features=features, device=device
+    )
     return explainer.explain(files)
 
 
@@ -127,14 +131,15 @@ def open_explainer(
     method: MethodName = "gradcam",
     check: bool = True,
     features: bool = True,
+    device: str = "auto",
 ) -> Explainer:
     """Load the model of `target` for `explain`; raise the same errors as `explain` about the model and the settings."""
     if layer is not None and method != "gradcam":
         raise ConfigError(f"--layer {layer}: --method {method} uses no layer; leave out one of the two")
-    model = _load(target)
+    model = _load(target).to(choose_device(device))
     label = _class_index(class_name, model.header.classes)
     opened = open_method(method, model, layer)
-    second = Occlusion(model) if check and not isinstance(opened, Occlusion) else None
+    second = Occlusion(model, device=None) if check and not isinstance(opened, Occlusion) else None
     occlusion = opened if isinstance(opened, Occlusion) else second
     return Explainer(
         model,

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
-from cnnkit.api.inference.target import Target, find_target
+from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import VAL
 from cnnkit.data.store.facts import decode
+from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.parity import Parity, export_checked, sample_photos
 from cnnkit.files import check_writable, write_json
@@ -46,16 +47,19 @@ class Export:
         return {"path": str(self.path), "images": self.images, **self.parity.to_dict()}
 
 
-def export(model: str | Path | None = None, *, to: str = "onnx", data: str | None = None, out: str | Path | None = None) -> Export:
+def export(
+    model: ModelName = None, *, to: str = "onnx", data: str | None = None, out: str | Path | None = None, device: str = "auto"
+) -> Export:
     """Export a model with the exporter `to`, check the file on validation images and keep it with its parity.json.
 
     The file goes to ``export/`` of the run directory, or to `out`. A model file without a run is checked on `data`, or on crops of
-    scikit-learn's two sample photographs. Raises `CheckFailedError` and keeps no file if its predictions differ from the model's,
-    and `ModelFileError` if `model` is not a model file.
+    scikit-learn's two sample photographs. The model runs on `device` in that check. Raises `CheckFailedError` and keeps no file if its
+    predictions differ from the model's, and `ModelFileError` if `model` is not a model file.
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
         raise ModelFileError(f"--model {target.path}: this file is exported already; cnnkit exports model files, such as best.safetensors")
+    computing = choose_device(device)
     exporter: Exporter = load(EXPORTERS, to)[0]
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
@@ -70,7 +74,7 @@ def export(model: str | Path | None = None, *, to: str = "onnx", data: str | Non
         if samples is None
         else (_decoded(samples), f"{samples.split} images of {samples.source.name}")
     )
-    parity = export_checked(trained, exporter, path, images)
+    parity = export_checked(trained, exporter, path, images, device=computing)
     write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": description, "file": path.name})
     return Export(target, path, parity, description)
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.drift import DriftWatch
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of, read_input
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed
-from cnnkit.exporters.opening import open_classifier
 from cnnkit.files import class_columns
 from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
@@ -113,16 +113,17 @@ class Predictions(Iterator[Prediction]):
         return next(self._predictions)
 
 
-def predict(images: Any, model: ModelName = None, *, watch: DriftWatch | None = None) -> Predictions:
+def predict(images: Any, model: ModelName = None, *, device: str = "auto", watch: DriftWatch | None = None) -> Predictions:
     """Return the predictions, one per image in the order given; a folder stands for the images in it.
 
-    `images` are paths, Pillow images, arrays, the bytes of image files, or a list of them (`as_inputs`). A `watch` records every image;
-    its `result` compares them at the end with the images of the training. A missing or unreadable file gives a row with its error. Raises
-    `DataError` if a folder holds no image or no path exists, `ModelFileError` if the model cannot be loaded.
+    `images` are paths, Pillow images, arrays, the bytes of image files, or a list of them (`as_inputs`). `device` is that of the
+    network. A `watch` records every image; its `result` compares them at the end with the images of the training. A missing or
+    unreadable file gives a row with its error. Raises `DataError` if a folder holds no image or no path exists, `ModelFileError` if the
+    model cannot be loaded.
     """
     target = find_target(model)
     inputs, notes = find_inputs(as_inputs(images)[0])
-    return Predictions(open_classifier(target.path), inputs, watch, notes)
+    return Predictions(open_on_device(target, device), inputs, watch, notes)
 
 
 def find_inputs(given: Sequence[Input]) -> tuple[list[Input], tuple[str, ...]]:

@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.inputs import as_inputs
 from cnnkit.api.inference.predict import Prediction, find_inputs, predictions
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.errors import DataError, ModelFileError, shortened
-from cnnkit.exporters.opening import open_classifier
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -124,13 +124,16 @@ class TrainedModel:
         return found[0]
 
 
-def load_model(model: ModelName = None) -> TrainedModel:
+def load_model(model: ModelName = None, *, device: str = "auto") -> TrainedModel:
     """Load a model once, for many predictions.
 
-    `model` is a run, its folder or name, a model file or an exported file; by default the newest finished run. Raises `ModelFileError` if
-    there is no such model, and `PluginError` if its architecture is not installed.
+    `model` is a run, its folder or name, a model file or an exported file; by default the newest finished run. The
+    network runs on `device`: auto (a GPU if there is one), cpu, cuda or mps; a loaded model stays where it is on auto. Raises
+    `ModelFileError` if there is no such model, `PluginError` if its architecture is not installed, and `ConfigError` for a device that is
+    not here.
     """
-    if isinstance(model, TrainedModel):
+    if isinstance(model, TrainedModel) and device == "auto":
         return model
     target = find_target(model)
-    return TrainedModel(target, open_classifier(target.path))
+    source = model.source if isinstance(model, TrainedModel) else None
+    return TrainedModel(target, open_on_device(target, device), source)

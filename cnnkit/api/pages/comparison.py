@@ -52,7 +52,12 @@ class ComparisonReport:
 
 
 def report_comparison(
-    runs: Sequence[str | Path], *, split: str | None = None, out: str | Path | None = None, progress: Progress | None = None
+    runs: Sequence[str | Path],
+    *,
+    split: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> ComparisonReport:
     """Write one page on two or more runs with the same test images to `out`, by default comparison.html in the folder of the first.
 
@@ -63,7 +68,7 @@ def report_comparison(
 
     started = time.perf_counter()
     folders = [_folder(run) for run in runs]
-    comparison = compare(runs, split=split, progress=progress)
+    comparison = compare(runs, split=split, device=device, progress=progress)
     result = comparison.to_dict()
     pictures, notes = _pictures(folders[0], changed_paths(result))
     names = tuple(each.name for each in comparison.contenders)

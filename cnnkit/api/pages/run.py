@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from cnnkit.api.evaluation.stored_evaluation import StoredEvaluation, StoredPrediction, load_or_evaluate
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import ImageCanvases, find_run_canvases, picture
-from cnnkit.api.inference.target import Target, find_target
+from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.data.store.scan import Progress
+from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import CnnkitError, DataError, ModelFileError
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.files import fingerprint, utf8, write_text
@@ -81,7 +82,12 @@ class _Images:
 
 
 def report(
-    run: str | Path | None = None, *, split: str | None = None, out: str | Path | None = None, progress: Progress | None = None
+    run: ModelName = None,
+    *,
+    split: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> Report:
     """Write the page on `run`, by default the newest finished run, to `out`, by default report.html in its folder.
 
@@ -99,11 +105,11 @@ def report(
     record, history = folder.read_training()
     rows = folder.read_split(record.classes)
     path = Path(out) if out else folder.path / "report.html"
-    found, notes = _evaluation(folder, split, progress)
+    found, notes = _evaluation(folder, split, device, progress)
     evaluation_seconds = time.perf_counter() - started
     predictions = _predictions(found.rows, record.classes) if found else []
     choice = choose(predictions, _training(rows, record.classes))
-    model, model_note = _model(folder)
+    model, model_note = _model(folder, device)
     shown = _images(folder, record, model, choice.paths(), [*choice.worst, *choice.unsure])
     notes = (*notes, *model_note, *shown.notes)
     page = RunPage(
@@ -146,10 +152,10 @@ def _run_of(target: Target) -> RunDir:
     return target.run
 
 
-def _evaluation(run: RunDir, split: str | None, progress: Progress | None) -> tuple[StoredEvaluation | None, tuple[str, ...]]:
+def _evaluation(run: RunDir, split: str | None, device: str, progress: Progress | None) -> tuple[StoredEvaluation | None, tuple[str, ...]]:
     """Return the evaluation and notes; None if the images are missing, which is an error only if `split` is given."""
     try:
-        found = load_or_evaluate(run, split, progress)
+        found = load_or_evaluate(run, split, progress, device=device)
     except DataError as error:
         if split is not None:
             raise
@@ -182,10 +188,11 @@ def _counts(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[s
     return counts
 
 
-def _model(run: RunDir) -> tuple[Model | None, tuple[str, ...]]:
+def _model(run: RunDir, device: str) -> tuple[Model | None, tuple[str, ...]]:
     """Return the model, or a note with the error: a page without heat maps is better than no page."""
+    chosen = choose_device(device)
     try:
-        return load_model(run.best), ()
+        return load_model(run.best).to(chosen), ()
     except CnnkitError as error:
         return None, (f"without heat maps: {error}",)
 
