@@ -87,12 +87,17 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def usable_devices() -> dict[str, bool]:
+    """Return the known devices, the fastest first, each with True if torch can use it here."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device `name`; auto is the first usable one of cuda, mps and cpu.
 
     Raises `ConfigError` if `name` is unknown or torch cannot use the device.
     """
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    usable = usable_devices()
     if name not in {"auto", *usable}:
         raise ConfigError(f"--device {name}: unknown; expected auto, {', '.join(usable)}")
     if name == "auto":

@@ -156,10 +156,10 @@ def true_fp32() -> Generator[None]:
 
     TF32 has a mantissa of 10 bits instead of 23. An exported file computes in fp32 too, so it gives the same predictions.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    matmul = torch.backends.cuda.matmul
+    before = torch.backends.cudnn.allow_tf32, matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32, matmul.allow_tf32 = before

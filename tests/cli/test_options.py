@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -61,3 +62,55 @@ def test_another_split_is_refused_with_the_allowed_splits(cli):
         result = cli(command, "--split", "trian")
         assert result.code == 2
         assert "'trian' is no split; allowed: train, val, test" in result.err
+
+
+RUN_A_NETWORK = (
+    *("train", "eval", "predict", "export", "doctor", "compare", "report", "explain"),
+    *("lr-find", "more-data", "benchmark"),
+)
+
+
+@pytest.mark.parametrize("name", RUN_A_NETWORK)
+def test_every_command_that_runs_a_network_has_the_same_flag_of_the_device(name):
+    group: Any = typer.main.get_command(build_app())
+    (option,) = [each for each in group.commands[name].params if "--device" in each.opts]
+    assert (option.help, option.metavar) == (parameters()["--device"].help, "auto|cpu|cuda|mps")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "images/ants/ants-000.jpg"),
+        ("eval", "--split", "val"),
+        ("export", "--onnx"),
+        ("explain", "images/ants/ants-000.jpg"),
+        ("report",),
+        ("doctor", "images", "--model", "runs/001-custom-cnn"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_device_that_is_not_here_is_refused_with_the_usable_ones(command, cli, trained, image_folder, monkeypatch):
+    monkeypatch.setattr("cnnkit.engine.runtime.usable_devices", lambda: {"cuda": False, "mps": False, "cpu": True})
+    image_folder()
+    done = cli(*command, "--device", "cuda")
+    assert done.code == 2
+    assert re.search(r"--device cuda: torch \S+ finds no such device here; usable: cpu", " ".join(done.err.split()))
+    assert not list(trained.run.glob("export/*"))
+
+
+def test_predictions_on_a_named_cpu_are_those_of_auto(cli, trained):
+    file = trained.data / "ants" / "ants-000.jpg"
+    named, auto = (cli("predict", file, "--json", *words) for words in (("--device", "cpu"), ()))
+    assert (named.code, named.out) == (0, auto.out)
+
+
+def test_the_doctor_has_no_use_for_a_device_without_a_network(cli, image_folder):
+    done = cli("doctor", image_folder(), "--device", "cpu")
+    assert done.code == 2
+    assert "--device is for the network of --model" in done.err
+
+
+def test_an_exported_file_takes_no_gpu(cli, trained_export, image_folder):
+    done = cli("predict", image_folder(), "--model", trained_export, "--device", "cuda")
+    assert done.code == 2
+    assert "is an exported file, which runs on the CPU; leave out --device" in " ".join(done.err.split())

@@ -129,3 +129,64 @@ def test_a_half_precision_network_gives_float32_probabilities():
 
     found = TorchClassifier(Model(Half(), HEADER, Path("m"))).probabilities(sample_photos(2))
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+class Small(nn.Module):
+    """A network whose device has memory for `fitting` images."""
+
+    def __init__(self, fitting: int, error: RuntimeError) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self._fitting, self._error = fitting, error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self._fitting:
+            raise self._error
+        return images.mean((2, 3))
+
+
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "mps"])
+def test_a_batch_that_does_not_fit_is_halved_and_the_size_is_remembered(error):
+    photos = sample_photos(11)
+    network = Small(3, error)
+    classifier = TorchClassifier(Model(network, HEADER, Path("m")))
+    found = classifier.probabilities(photos)
+    assert network.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
+    np.testing.assert_allclose(found, TorchClassifier(Model(Small(99, error), HEADER, Path("m"))).probabilities(photos), atol=1e-6)
+    network.sizes.clear()
+    classifier.probabilities(photos[:3])
+    assert network.sizes == [2, 1]
+
+
+def test_one_image_that_does_not_fit_is_an_error_and_so_is_any_other_failure():
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        TorchClassifier(Model(Small(0, OUT_OF_MEMORY[0]), HEADER, Path("m"))).probabilities(sample_photos(4))
+    broken = Small(0, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        TorchClassifier(Model(broken, HEADER, Path("m"))).probabilities(sample_photos(4))
+    assert broken.sizes == [4]
+
+
+def test_matrix_products_are_true_fp32_too(model):
+    seen: list[bool] = []
+    model.module.register_forward_hook(lambda *_: seen.append(bool(torch.backends.cuda.matmul.allow_tf32)))
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        TorchClassifier(model).probabilities(sample_photos(1))
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert seen == [False]
+
+
+def test_without_a_device_the_network_stays_where_it_is(model):
+    assert TorchClassifier(model.to(torch.device("meta")), device=None).device.type == "meta"
+    assert TorchClassifier(Model(Small(1, OUT_OF_MEMORY[0]), HEADER, Path("m")), device=None).device.type == "cpu"

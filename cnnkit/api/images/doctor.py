@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cnnkit.model.torch_classifier import TorchClassifier
 
 
-def examine(
+def examine(  # noqa: PLR0913 - one argument per flag of the command
     data: str | Path,
     *,
     classes: Sequence[str] = (),
