@@ -166,6 +166,10 @@ class OptimSettings(Section):
     freeze_epochs: int = setting(
         0, "Epochs that train the last layer only. Needs --weights. 0 trains all layers at once.", metavar="N", ge=0
     )
+    freeze_norm: bool = setting(
+        default=False,
+        description="Keep mean and variance of batch normalisation as loaded, instead of those of each batch. Needs --weights.",
+    )
     layer_decay: float = setting(
         1.0,
         "Factor on the learning rate per layer, from the last layer to the first, such as 0.75. 1 switches it off.",
@@ -304,6 +308,8 @@ class TrainConfig(Section):
         frozen, epochs = self.optim.freeze_epochs, self.optim.epochs
         if frozen and self.model.weights == "none":
             raise ValueError(f"`--freeze-epochs` (={frozen}) needs weights worth keeping: give --weights, or leave it out")
+        if self.optim.freeze_norm and self.model.weights == "none":
+            raise ValueError("`--freeze-norm` needs weights with statistics worth keeping: give --weights, or --no-freeze-norm")
         if frozen > epochs and not self.optim.budget:
             raise ValueError(f"`--freeze-epochs` (={frozen}) must not exceed --epochs (={epochs})")
         if self.optim.warmup_epochs > epochs and not self.optim.budget:

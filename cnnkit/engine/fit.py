@@ -18,7 +18,7 @@ from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rat
 from cnnkit.engine.progress import Clock, TrainingProgress, choose_progress
 from cnnkit.engine.progressive import resize
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.step import Step
+from cnnkit.engine.step import Step, keep_norm_statistics
 from cnnkit.engine.validation import Validation, validate
 from cnnkit.errors import TrainingStoppedError
 from cnnkit.metrics.scores import accuracy, macro_f1
@@ -124,7 +124,8 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         if trained is None:
             state.epoch += 1
             torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
-            _set_train_mode(model, state.optimizer, head if state.epoch <= config.freeze_epochs else None)
+            frozen = state.epoch <= config.freeze_epochs
+            _set_train_mode(model, state.optimizer, head if frozen else None, freeze_norm=frozen or config.freeze_norm)
             trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock)
         train_end = clock()
         state.validation = None  # frees its memory before the next evaluation
@@ -239,16 +240,14 @@ def _stop_if_diverged(losses: Tensor, accumulate: int, state: TrainingState, fir
     )
 
 
-def _set_train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, only: frozenset[str] | None) -> None:
-    """Put `model` into train mode; with `only`, all other parameters are frozen and BatchNorm keeps its statistics."""
+def _set_train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, only: frozenset[str] | None, *, freeze_norm: bool) -> None:
+    """Put `model` into train mode; with `only`, all other parameters are frozen; with `freeze_norm`, BatchNorm keeps its statistics."""
     model.train()
     learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(id(parameter) in learning and (only is None or name in only))
-    if only is not None:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
-                module.eval()
+    if freeze_norm:
+        keep_norm_statistics(model)
 
 
 def _group_batches(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -17,7 +17,7 @@ from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.step import Step
+from cnnkit.engine.step import Step, keep_norm_statistics
 
 MIN_RATE, MAX_RATE = 1e-6, 10.0  # no optimizer here learns below the first or survives above the second
 DEFAULT_STEPS = 100  # fastai's default
@@ -147,6 +147,8 @@ def _losses(
 ) -> Generator[float]:
     """Make one update with each of `rates`; yield the loss before each update."""
     model.train()
+    if config.freeze_norm:
+        keep_norm_statistics(model)
     optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}))
     step = Step(model, optimizer, config, runtime, class_weights)
     with closing(_endless(batches)) as stream:

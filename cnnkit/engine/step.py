@@ -12,6 +12,13 @@ from cnnkit.engine.replicas import Replicas
 from cnnkit.engine.runtime import Runtime
 
 
+def keep_norm_statistics(model: nn.Module) -> None:
+    """Put batch normalisation into eval mode, so that it uses and keeps its statistics; the rest of `model` stays in its mode."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
+            module.eval()
+
+
 class Step:
     """One optimizer update: the gradients of one or more batches, then the change of the weights."""
 

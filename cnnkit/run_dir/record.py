@@ -11,7 +11,7 @@ from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, strict_model
 
 Status = Literal["running", "stopped", "failed", "finished"]
-LATER_SETTINGS = frozenset({"data.min_images", "data.exclude"})  # newer than format 1, so older files have the default
+LATER_SETTINGS = frozenset({"data.min_images", "data.exclude", "optim.freeze_norm"})  # newer than format 1, so older files have the default
 
 
 def _option(value: object) -> bool | float | str:

@@ -62,6 +62,7 @@ def write(text: str, name: str = "my.toml") -> Path:
         ({"zoom": "0,1"}, "`--zoom` (=0,1) must be LO,HI with 0 < LO <= HI, such as 0.9,1.1"),
         ({"zoom": "big"}, "`--zoom` (=big) must be numbers separated by ','"),
         ({"freeze_epochs": 2}, "`--freeze-epochs` (=2) needs weights worth keeping: give --weights, or leave it out"),
+        ({"freeze_norm": True}, "`--freeze-norm` needs weights with statistics worth keeping: give --weights, or --no-freeze-norm"),
         ({"freeze_epochs": 9, "epochs": 3, "weights": "pretrained"}, "`--freeze-epochs` (=9) must not exceed --epochs (=3)"),
     ],
 )
@@ -177,7 +178,7 @@ def test_weights_choose_the_recipe_finetune_unless_one_is_named() -> None:
     assert settle().recipe == "default"
     assert settle(weights="none").recipe == "default"
     assert settle(weights="pretrained").recipe == "finetune"
-    assert settle(weights="pretrained").optim.freeze_epochs == 1
+    assert settle(weights="pretrained").optim.freeze_norm
     assert resolve({}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "finetune"
     assert resolve({"model": {"weights": "none"}}, file=write("[model]\nweights = 'best.safetensors'")).recipe == "default"
     assert resolve({"model": {"weights": "pretrained"}}, recipe="default").recipe == "default"
@@ -191,8 +192,8 @@ EVERYTHING = {
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
-    "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32", "compile": True,
-    "accumulate": 2, "clip_grad": 1.5,
+    "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "freeze_norm": True, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32",
+    "compile": True, "accumulate": 2, "clip_grad": 1.5,
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
     "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
     "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",

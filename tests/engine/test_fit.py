@@ -354,6 +354,15 @@ def test_frozen_batch_normalisation_uses_its_own_statistics(fixed) -> None:
     assert result.train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_frozen_statistics_stay_while_all_parameters_learn(fixed) -> None:
+    model = network()
+    model.get_buffer("1.running_mean").fill_(0.3)
+    before = weights(model)
+    list(training(model, fixed, epochs=1, freeze_norm=True))
+    unchanged = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert unchanged == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
 def test_fixed_parameters_of_an_architecture_stay_fixed_after_frozen_epochs(fixed) -> None:
     model = network()
     model[0].weight.requires_grad_(False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.lr_range import DIVERGENCE_FACTOR, MIN_FALL, RangeTest, range_test, smooth, suggest
@@ -165,6 +166,15 @@ def test_the_configured_rate_is_not_used(fixed):
 )
 def test_the_settings_of_a_step_are_used(fixed, given):
     assert tried(network(), fixed, **given).losses != tried(network(), fixed).losses
+
+
+def test_frozen_statistics_of_batch_normalisation_are_used(fixed):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    images, labels = next(iter(fixed.epoch(1)))
+    with torch.no_grad():
+        expected = functional.cross_entropy(copy.deepcopy(model).eval()(images), labels)
+    assert tried(model, fixed, freeze_norm=True).losses[0] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_channels_last_does_not_change_the_losses(fixed):

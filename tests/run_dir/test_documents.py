@@ -79,6 +79,7 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
         run.write_record(run.read_record())
     if name == "config.json":
         document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
+        document["config"]["optim"]["freeze_norm"] = False
         document["data"]["units"] = None  # not counted by older versions
     assert json.loads((run.path / name).read_text()) == {"format": 1, **document}
     assert DOCUMENTS[name](run) == read
@@ -260,5 +261,6 @@ def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
     assert (read.unreadable[0].path, read.data.location, read.config.run.out) == (name, f"/photos/{name}", Path("runs") / name)
     run.write_record(read)
     document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
+    document["config"]["optim"]["freeze_norm"] = False
     document["data"]["units"] = None
     assert json.loads(run.record_file.read_text()) == {"format": 1, **document}
