@@ -229,6 +229,19 @@ def test_a_diverged_training_exits_with_3_and_names_the_step(cli, image_folder):
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
 
 
+def test_a_budget_for_the_last_layer_alone_ends_with_its_fit(cli, trained, image_folder, read_rows):
+    data = image_folder(classes=["hornets", "ladybirds"], images=10, folder="other")
+    result = cli("train", "--data", data, "--weights", trained.run / "best.safetensors", "--budget", "0.01s", *SMALL)
+    assert result.code == 0
+    assert "the time budget was enough for the fit of the last layer only; kept epoch 0 of 0, best by val_loss" in result.out
+    assert "the new last layer starts as " in result.err
+    assert "--budget 0.01s: the fit of the last layer took" in result.err
+    run = Path("runs/002-custom-cnn")
+    assert [(row["epoch"], row["step"], row["is_best"]) for row in read_rows(run / "history.csv")] == [("0", "0", "True")]
+    assert (run / "best.safetensors").is_file()
+    assert cli("runs", "--json").json()["runs"][0]["best_epoch"] == 0
+
+
 def test_the_same_seed_gives_the_same_losses(cli, image_folder, read_rows):
     data = image_folder(images=12)
     losses = []
