@@ -115,6 +115,7 @@ class _Candidate(NamedTuple):
 def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBatches, classes: int, fit: HeadFit) -> Start:
     """Set the last layer to the best, by ``fit.monitor`` on val, of zero, a mixture of the `old` classes and logistic regressions.
 
+    The regressions see train with and without the augmented view, so the best is never below a regression on the plain images.
     Return no figures if the layer is no linear map of one vector per image to the logits.
     """
     began = fit.clock()
@@ -128,8 +129,11 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
     def candidate(name: str, head: LinearMap) -> _Candidate:
         return _Candidate(name, head, validation_of(head.logits(val.values), val.labels, classes))
 
-    fits = regressions(train.values, train.labels, classes, fit.class_weights)
-    regression = _best(fit.monitor, (candidate("a logistic regression", head) for head in fits), PATIENCE)
+    def regression_on(features: _Features) -> _Candidate:
+        fits = regressions(features.values, features.labels, classes, fit.class_weights)
+        return _best(fit.monitor, (candidate("a logistic regression", head) for head in fits), PATIENCE)
+
+    regression = _best(fit.monitor, map(regression_on, (plain, train) if others else (plain,)))
     starts = [candidate("zero", LinearMap.zero(classes, plain.values.shape[1], plain.values.device))]
     if known := old_head(module, layer, old):
         mixture = mixture_of_old_classes(*known, plain.values, plain.labels, classes)
