@@ -44,6 +44,7 @@ class TrainingSettings(TypedDict, total=False):
     label_smoothing: float
     start_size: int
     freeze_epochs: int
+    freeze_norm: bool
     layer_decay: float
     ema: float
     precision: Literal["auto", "fp32", "bf16", "fp16"]
