@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import io
 import os
@@ -18,7 +17,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
-from cnnkit.cli.usage import offered_command
+from cnnkit.cli.usage import describe_fault, print_usage_error
 from cnnkit.errors import CnnkitError
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
@@ -93,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         if debug:
             traceback.print_exc()
-        console.say_labelled(console.err(), "error", _describe_fault(error), "bold red")
+        console.say_labelled(console.err(), "error", describe_fault(error), "bold red")
         return STOPPED
     return code
 
@@ -107,37 +106,13 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
             raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except USAGE_ERROR as error:
-        return _print_usage_error(error, arguments)
+        return print_usage_error(error, arguments)
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
         console.say_labelled(console.err(), "error", str(error), "bold red")
         return error.exit_code
     return code if isinstance(code, int) else 0
-
-
-def _describe_fault(error: OSError | MemoryError) -> str:
-    """Return the message of an error of the system: the file, the reason and a way out."""
-    if isinstance(error, MemoryError):
-        return "the memory is full; close other programs, or use smaller batches or images"
-    where = error.filename if isinstance(error.filename, str) else "the output"
-    remedy = "free some space, and type the command again" if error.errno == errno.ENOSPC else "--debug shows where it happened"
-    return f"{where}: {error.strerror or error}; {remedy}"
-
-
-def _print_usage_error(error: Any, arguments: Sequence[str]) -> int:
-    """Print the error in the typed words, the command that is probably meant and that of the help on stderr; return the exit code."""
-    context: Any = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(context.get_help(), err=True)
-        return int(error.exit_code)
-    console.say_labelled(console.err(), "error", error.format_message(), "bold red")
-    offered = offered_command(error, arguments)
-    if offered:
-        console.say_labelled(console.err(), "type", offered)
-    if context is not None:
-        console.say_labelled(console.err(), "help", f"{context.command_path} --help")
-    return int(error.exit_code)
 
 
 def entry() -> None:

@@ -12,7 +12,8 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption, with_options
+from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption
+from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line, flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section

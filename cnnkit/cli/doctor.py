@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import DataArgument, JsonFlag, device_of, with_options
+from cnnkit.cli.options import DataArgument, JsonFlag
+from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import CheckFailedError, ConfigError

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, ModelOption, OtherDataOption, SplitOption, device_of, with_options
+from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, ModelOption, OtherDataOption, SplitOption
 from cnnkit.cli.rules import set_rules
+from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError

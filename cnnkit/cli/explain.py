@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, TrainedModelOption, device_of, with_options
+from cnnkit.cli.options import JsonFlag, TrainedModelOption
+from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.files import check_writable, write_bytes, write_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
+from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section

@@ -10,7 +10,8 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
-from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
+from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
 from cnnkit.errors import ConfigError, TrainingStoppedError

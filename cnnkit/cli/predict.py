@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, ModelOption, device_of, with_options
+from cnnkit.cli.options import JsonFlag, ModelOption
+from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.errors import ConfigError, MissingExtraError
 from cnnkit.files import check_writable, utf8, whole_file, write_csv, write_json
 

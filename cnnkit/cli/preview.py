@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import DataArgument, JsonFlag, RecipeOption, with_options
+from cnnkit.cli.options import DataArgument, JsonFlag, RecipeOption
+from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section

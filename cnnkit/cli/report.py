@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.options import JsonFlag, SplitOption, device_of, with_options
+from cnnkit.cli.options import JsonFlag, SplitOption
+from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.errors import ConfigError
 
 

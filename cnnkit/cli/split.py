@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli import console
-from cnnkit.cli.options import DataArgument, JsonFlag, with_options
+from cnnkit.cli.options import DataArgument, JsonFlag
+from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 

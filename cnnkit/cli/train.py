@@ -11,7 +11,8 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
-from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption, with_config_options
+from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
+from cnnkit.cli.setting_flags import with_config_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section

@@ -1,13 +1,17 @@
-"""The corrected command after a usage error: the typed words, each as the argument or flag that the command takes."""
+"""Messages of errors: a usage error with the corrected command, the typed words each as the argument or flag that it takes; a fault."""
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from cnnkit.cli import console
 from cnnkit.run_dir import RunDir, find_run
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
@@ -29,6 +33,30 @@ EXAMPLES = {
     "NAME": "custom-cnn",
 }
 _EXTRA = re.compile(r"extra arguments?(?:\(s\))? \((.*)\)$", re.DOTALL)
+
+
+def describe_fault(error: OSError | MemoryError) -> str:
+    """Return the message of an error of the system: the file, the reason and a way out."""
+    if isinstance(error, MemoryError):
+        return "the memory is full; close other programs, or use smaller batches or images"
+    where = error.filename if isinstance(error.filename, str) else "the output"
+    remedy = "free some space, and type the command again" if error.errno == errno.ENOSPC else "--debug shows where it happened"
+    return f"{where}: {error.strerror or error}; {remedy}"
+
+
+def print_usage_error(error: Any, arguments: Sequence[str]) -> int:
+    """Print the error in the typed words, the command that is probably meant and that of the help on stderr; return the exit code."""
+    context: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help(), err=True)
+        return int(error.exit_code)
+    console.say_labelled(console.err(), "error", error.format_message(), "bold red")
+    offered = offered_command(error, arguments)
+    if offered:
+        console.say_labelled(console.err(), "type", offered)
+    if context is not None:
+        console.say_labelled(console.err(), "help", f"{context.command_path} --help")
+    return int(error.exit_code)
 
 
 def offered_command(error: Any, arguments: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from cnnkit.cli.app import build_app
-from cnnkit.cli.options import PANELS
+from cnnkit.cli.setting_flags import PANELS
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import recipe_names
 from cnnkit.config.settings import SECTIONS
