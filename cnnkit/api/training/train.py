@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from cnnkit.api.inference.trained_model import TrainedModel, load_model
+from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.keywords import TrainingSettings
 from cnnkit.config.recipe import resolve
@@ -66,14 +68,15 @@ def train(
     labels: Labels | None = None,
     arch: str | None = None,
     recipe: str | None = None,
+    show: bool | None = None,
     **settings: Unpack[TrainingSettings],
 ) -> TrainingResult:
     """Train a classifier on `data`, or on `images` with `labels`, and return it with its run.
 
     `data` is a value of ``--data``, or a DataFrame with the columns ``path,label[,split][,group]``. `images` and `labels` are the
     arguments of `cnnkit.data.sources.arrays.ArraysSource`. `settings` are the flags of ``cnnkit train`` as keywords:
-    ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. Raises `CnnkitError` for every error that the command reports (see
-    `cnnkit.errors`).
+    ``train("images", epochs=10, lr=1e-3, set=["width=64"])``. `show` prints a line per epoch, by default in a notebook only. Raises
+    `CnnkitError` for every error that the command reports (see `cnnkit.errors`).
     """
     source = source_in_memory("train", data, images, labels)
     if source is None and data is None:
@@ -81,5 +84,23 @@ def train(
     given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
     job = prepare(resolve(by_section(given), recipe=recipe), source=source)
     run = job.begin()
-    epochs = tuple(job.epochs())
+    epochs = tuple(_shown_epochs(job) if _is_shown(show) else job.epochs())
     return TrainingResult(run, epochs, replace(load_model(run), source=source))
+
+
+def _is_shown(show: bool | None) -> bool:  # noqa: FBT001 - the value of a keyword
+    """Return `show`, or True in a notebook if it is None."""
+    from cnnkit.report.terminal.live import in_notebook
+
+    return in_notebook() if show is None else show
+
+
+def _shown_epochs(job: TrainingJob) -> Iterator[EpochResult]:
+    """Yield the epochs of `job` and show each, with a bar for the current epoch where one can move."""
+    from cnnkit.report.terminal.live import EpochTable, stdout_console
+
+    optim = job.config.optim
+    with EpochTable(stdout_console(), None if optim.budget else optim.epochs, images=job.batches.images) as table:
+        for epoch in job.epochs(table.watch):
+            table.add(epoch)
+            yield epoch

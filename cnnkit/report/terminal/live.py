@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from cnnkit.report.terminal.console import EscapingConsole
 
 if TYPE_CHECKING:  # only types, because this package imports no torch
     from cnnkit.engine.batch_source import BatchSource
@@ -38,9 +41,7 @@ class EpochTable:
             TextColumn("epoch {task.fields[number]}"), BarColumn(None), TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
         )  # fmt: skip
-        self._bar = Progress(
-            *columns, console=console, transient=True, expand=True, disable=not console.is_terminal or console.is_dumb_terminal
-        )
+        self._bar = Progress(*columns, console=console, transient=True, expand=True, disable=not _can_move(console))
 
     def __enter__(self) -> Self:
         self._console.print(Text("  ".join(name.rjust(width) for name, width in _COLUMNS), style="bold"))
@@ -80,6 +81,26 @@ class EpochTable:
                 self._bar.update(task, advance=1, rate=rate)
         finally:
             self._bar.remove_task(task)
+
+
+def stdout_console() -> Console:
+    """Return the console of stdout; in a pipe or file it is wide enough for the table."""
+    console = EscapingConsole()
+    if not console.is_terminal:
+        console.width = max(console.width, sum(width + 2 for _, width in _COLUMNS) + 1)
+    return console
+
+
+def in_notebook() -> bool:
+    """Return True in a notebook, where rich shows its tables as HTML."""
+    return Console().is_jupyter
+
+
+def _can_move(console: Console) -> bool:
+    """Return True if a bar can move: on a terminal that is not dumb, and in a notebook with ipywidgets, which rich needs for it."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,22 @@ def test_every_cache_setting_trains_the_same_model(image_folder):
         assert torch.equal(weights, heads[2][name])
 
 
+def test_epochs_are_shown_in_a_notebook_or_if_asked(image_folder, monkeypatch, capsys):
+    data = image_folder(images=12)
+    cnnkit.train(data, epochs=1, **SMALL)
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv("COLUMNS")
+    cnnkit.train(data, epochs=2, show=True, **SMALL)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["epoch", "lr", "train"]
+    assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    displayed: list[str] = []
+    monkeypatch.setattr("rich.jupyter.display", lambda _, text: displayed.append(text))
+    cnnkit.train(data, epochs=1, **SMALL)
+    assert ["lr" in displayed[0], displayed[1].split()[0]] == [True, "1/1"]
+
+
 def test_a_table_trains_like_a_folder(image_folder):
     class Frame(dict[str, list[str]]):
         columns = ("path", "label")
