@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from cnnkit.registry import ARCHITECTURES, find
 
-# Train images per class. Pretrained weights gain most below some hundreds, and the gain fades as images are added
-# (arXiv:1805.08974, section 4.7).
+# Train images per class; a chosen limit, not a measured one. Pretrained weights help most with few images.
 ENOUGH_IMAGES = 500
 MAX_SMALL_SIZE = 64  # px: ImageNet's networks reduce images by 32, so smaller images leave a map of at most 2 x 2
 
