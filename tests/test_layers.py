@@ -78,7 +78,9 @@ HEAVY = {
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "exporters": Room(
-        rooms="errors files registry model model.preprocessing", packages="numpy torch", packages_inside="onnx onnxruntime sklearn"
+        rooms="errors files registry model model.preprocessing model.canvas",
+        packages="numpy torch",
+        packages_inside="onnx onnxruntime sklearn",
     ),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
     # tables, pictures and pages, made without torch
@@ -327,3 +329,18 @@ def test_looking_at_data_loads_no_torch(image_folder) -> None:
     commands = [["doctor", str(folder)], ["split", str(folder)], ["cache"]]
     lines = "\n".join(f"assert main({command!r}) == 0" for command in commands)
     assert loaded_after(f"from cnnkit.cli.app import main\n{lines}") & TORCH == set()
+
+
+def test_predict_on_an_exported_file_loads_no_torch(trained, trained_export) -> None:
+    command = ["predict", str(trained.data), "--model", str(trained_export), "--json"]
+    loaded = loaded_after(f"from cnnkit.cli.app import main\nassert main({command!r}) == 0")
+    assert "onnxruntime" in loaded
+    assert loaded & (TORCH - {"onnxruntime"} | {"sklearn", "scipy"}) == set()
+
+
+def test_a_command_loads_no_other_command() -> None:
+    script = "from cnnkit.cli.app import main\nmain(['runs'])\nprint('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", f"import sys\n{script}"], capture_output=True, text=True, timeout=60, check=True)
+    modules = done.stdout.rpartition("LOADED")[2].split()
+    assert "cnnkit.cli.runs" in modules
+    assert not {"cnnkit.cli.train", "cnnkit.cli.predict"} & set(modules)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import io
 import os
 import sys
@@ -34,8 +33,8 @@ USAGE_ERROR: type[Exception] = next(  # the class of typer's own copy of click o
 )
 
 
-def build_app() -> typer.Typer:
-    """Return the command line with every command of `COMMANDS`."""
+def build_app(only: str | None = None) -> typer.Typer:
+    """Return the command line with every command of `COMMANDS`, or with the one command `only`, which loads faster."""
     app = typer.Typer(
         cls=HelpGroup,
         help="Turn a folder of images into a classifier that you can trust.",
@@ -46,7 +45,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_options)
     for panel, names in COMMANDS.items():
-        for name in names:
+        for name in names if only is None else {only}.intersection(names):
             command = import_module(f"cnnkit.cli.{name.replace('-', '_')}").command
             if isinstance(command, typer.Typer):
                 app.add_typer(command, name=name, rich_help_panel=panel, context_settings=CONTEXT)
@@ -77,8 +76,6 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait actively take time from the threads that work, above all on a busy machine. OpenMP reads this variable when
     # torch is loaded, so the variable must be set here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # By default Python looks for reference cycles after every 700 new objects and searches all objects that torch made at its import.
-    gc.set_threshold(100_000, 50, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):  # an encoding other than UTF-8 has no arrows; they become question marks
@@ -100,7 +97,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: Sequence[str], *, debug: bool) -> int:
     """Run the command line `arguments` and return its exit code; an error of the user or of the data becomes a message."""
     try:
-        code: Any = build_app()([argument for argument in arguments if argument != "--debug"], prog_name="cnnkit", standalone_mode=False)
+        words = [argument for argument in arguments if argument != "--debug"]
+        only = next((word for word in words[:1] if any(word in names for names in COMMANDS.values())), None)
+        code: Any = build_app(only)(words, prog_name="cnnkit", standalone_mode=False)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # click and rich end with 1 when the reader of stdout has gone
             raise end.__context__ from None

@@ -10,7 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -103,6 +102,8 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str
 @contextmanager
 def progress(console: Console, title: str) -> Generator[Callable[[int, int], None]]:
     """Show a progress bar with images/s on a terminal while the body runs; yields ``update(done, total)``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from json import dumps
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnkit.cli import console
+from cnnkit.cli.named_files import named_files
 from cnnkit.cli.options import JsonFlag, ModelOption
+from cnnkit.cli.row_file import SUFFIXES, Row, require_packages, row_file
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError, MissingExtraError
-from cnnkit.files import check_writable, utf8, whole_file, write_csv, write_json
+from cnnkit.errors import ConfigError
+from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
-    from cnnkit.api.inference.predict import Prediction
+    from cnnkit.api.inference.predict import Prediction, Predictions
     from cnnkit.metrics.drift import Drift
-
-SUFFIXES = (".csv", ".json", ".parquet")
 
 
 @with_options("device")
 def command(
     given: dict[str, Any],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of images.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, patterns, or - for paths on stdin.")],
     model: ModelOption = None,
     top: Annotated[
         int | None,
@@ -46,7 +47,42 @@ def command(
     \b
     cnnkit predict photo.jpg
     cnnkit predict ./photos --out rows.csv --probabilities
+    find . -name '*.jpg' | cnnkit predict - --out rows.csv
     """
+    _check(out, top, probabilities=probabilities, json=json)
+    from cnnkit.api.inference.drift import DriftWatch
+    from cnnkit.api.inference.predict import predict as run_prediction
+    from cnnkit.api.inference.target import find_target
+    from cnnkit.report.terminal.calibration import calibration_line
+
+    target = find_target(model)
+    console.say_model(target)
+    watch = DriftWatch()
+    predictions = run_prediction(named_files(images), target.path, device=device_of(given), watch=watch)
+    console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
+    for text in predictions.notes:
+        console.say_labelled(console.err(), "note", text, "yellow")
+    counts, rows = _Counts(), list[Row]()
+    with ExitStack() as stack:
+        put = stack.enter_context(row_file(out)) if out is not None else None
+        for prediction in _shown(predictions, top or 1, quiet=json or out is not None):
+            row = prediction.row(all_probabilities=probabilities)
+            counts.add(row)
+            if json:
+                best = [{"class": name, "probability": probability} for name, probability in prediction.top(top or 1)]
+                row = {**row, "top": best}
+                rows.append(row)
+            if put:
+                put(row)
+    if json:
+        console.print_json(rows)
+    _report_drift(watch.result(), out)
+    if out is not None or not json:
+        _say_end(counts, out, console.named(target, "--model"))
+
+
+def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool) -> None:
+    """Raise `ConfigError` if the flags do not go together, and an error if `out` cannot be written."""
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: the ending must be one of {', '.join(SUFFIXES)}")
     if probabilities and out is None and not json:
@@ -55,52 +91,49 @@ def command(
         raise ConfigError("--top applies to the screen and --json, not to --out; for all classes in a file, type --probabilities")
     if out is not None:
         check_writable(out.parent)
-        if out.suffix.lower() == ".parquet":
-            _pyarrow()
-    from cnnkit.api.inference.drift import DriftWatch
-    from cnnkit.api.inference.predict import predict as run_prediction
-    from cnnkit.api.inference.target import find_target
-    from cnnkit.report.terminal.calibration import calibration_line
-
-    target = find_target(model)
-    console.say_model(target)
-    rows: list[dict[str, object]] = []
-    watch = DriftWatch()
-    predictions = run_prediction(images, target.path, device=device_of(given), watch=watch)
-    console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
-    for text in predictions.notes:
-        console.say_labelled(console.err(), "note", text, "yellow")
-    for prediction in _print_each(predictions, top or 1, quiet=json or out is not None):
-        row = prediction.row(all_probabilities=probabilities)
-        best = [{"class": name, "probability": probability} for name, probability in prediction.top(top or 1)]
-        rows.append({**row, "top": best} if json else row)
-    if json:
-        console.print_json(rows)
-    if out is not None:
-        _write(out, rows)
-    _report_drift(watch.result(), out)
-    _say_end(rows, out, console.named(target, "--model"), json=json)
+        require_packages(out)
 
 
-def _say_end(rows: Sequence[dict[str, object]], out: Path | None, model_flag: str, *, json: bool) -> None:
-    """Print the number of rows, errors and abstentions on stderr, and the command that explains the first readable image."""
-    if json and out is None:
-        return
-    failed, abstained = sum(1 for row in rows if row["error"]), sum(1 for row in rows if row["abstained"])
-    counts = (f", {failed} of them with an error" if failed else "") + (f", {abstained} abstained" if abstained else "")
-    plural = "row" if len(rows) == 1 else "rows"
-    readable = next((str(row["path"]) for row in rows if not row["error"]), None)
-    following = f"cnnkit explain {shlex.quote(readable)}{model_flag}" if readable else "cnnkit predict photo.jpg"
-    console.say_end(console.err(), f"{len(rows)} {plural}{f' in {out}' if out else ''}{counts}", following)
+@dataclass
+class _Counts:
+    """The number of rows, of errors and of abstentions, and the path of the first readable image."""
+
+    rows: int = 0
+    failed: int = 0
+    abstained: int = 0
+    readable: str = ""
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.rows += 1
+        self.failed += bool(row["error"])
+        self.abstained += bool(row["abstained"])
+        if not self.readable and not row["error"]:
+            self.readable = str(row["path"])
 
 
-def _print_each(predictions: Iterator[Prediction], top: int, *, quiet: bool) -> Iterator[Prediction]:
-    """Yield the `predictions` and print a line for each, unless `quiet`."""
-    shown = console.out()
-    for prediction in predictions:
-        if not quiet:
+def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
+    """Print the counts on stderr, and the command that explains the first readable image."""
+    text = (f", {counts.failed} of them with an error" if counts.failed else "") + (
+        f", {counts.abstained} abstained" if counts.abstained else ""
+    )
+    plural = "row" if counts.rows == 1 else "rows"
+    following = f"cnnkit explain {shlex.quote(counts.readable)}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
+    console.say_end(console.err(), f"{counts.rows} {plural}{f' in {out}' if out else ''}{text}", following)
+
+
+def _shown(predictions: Predictions, top: int, *, quiet: bool) -> Iterator[Prediction]:
+    """Yield the `predictions` and print a line for each; if `quiet`, show a progress bar instead."""
+    if not quiet:
+        shown = console.out()
+        for prediction in predictions:
             console.say(shown, f"{prediction.path}  {_result_text(prediction, top)}")
-        yield prediction
+            yield prediction
+        return
+    with console.progress(console.err(), "predicting") as update:
+        for done, prediction in enumerate(predictions, start=1):
+            update(done, predictions.total)
+            yield prediction
 
 
 def _result_text(prediction: Prediction, top: int) -> str:
@@ -120,38 +153,3 @@ def _report_drift(drift: Drift | None, out: Path | None) -> None:
         from cnnkit.report.terminal.selective import drift_sentence
 
         console.say_labelled(console.err(), "drift", drift_sentence(drift), "yellow")
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    if path.suffix.lower() == ".json":
-        write_json(path, rows)
-    elif path.suffix.lower() == ".csv":
-        plain = [{key: _cell(value) for key, value in row.items() if key != "top"} for row in rows]
-        write_csv(path, plain[0].keys(), plain)
-    else:
-        arrow, parquet = _pyarrow()
-        plain = [{_text(key): _text(value) for key, value in row.items() if key != "top"} for row in rows]
-        table = arrow.Table.from_pylist(plain)
-        with whole_file(path) as part:
-            parquet.write_table(table, part)
-
-
-def _text(value: Any) -> Any:
-    r"""Return a text of parquet, which is UTF-8: an invalid byte of a file name becomes an escape such as ``\udcff``."""
-    return utf8(value).decode() if isinstance(value, str) else value
-
-
-def _cell(value: object) -> object:
-    """Return a value for a CSV cell: booleans in lower case and lists as JSON; other values stay, and None becomes an empty cell."""
-    if isinstance(value, list):
-        return dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("--out x.parquet needs the package pyarrow: pip install 'cnnkit[parquet]'") from None
-    return pa, parquet

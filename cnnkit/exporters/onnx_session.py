@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
+from cnnkit.model.canvas import scales
 from cnnkit.model.preprocessing import Preprocessing, group_by_shape
 from cnnkit.model.rules import Rules, from_metadata
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_SIZE = 64  # images in one run of the session
 MAX_BATCH_PIXELS = 16_000_000  # of all images in one run: 200 MB, as the graph holds them as float32 RGB
+MAX_CANVAS_PIXELS = 2**15  # of all canvases in one run; more take memory and no less time: see docs/benchmarks/LOG.md, "Prediction alone"
 ERROR_SEVERITY = 3  # of onnxruntime's log: its warnings are about the graph and do not help a user
 
 
@@ -35,6 +37,7 @@ class OnnxClassifier:
         self._session = _open_session(self.path)
         self._classes = _read_classes(self.path, self._session)
         self.rules, self.preprocessing = _read_rules(self.path, self._session)
+        self._edge = _identity_edge(self.preprocessing) if self.preprocessing else None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -48,6 +51,31 @@ class OnnxClassifier:
             outputs = self._session.run(["probabilities"], {"images": np.stack([images[row] for row in rows])})
             result[rows] = np.asarray(outputs[0])
         return result
+
+    @property
+    def canvas_spec(self) -> Preprocessing | None:
+        """The preprocessing of the canvases; None if the file does not name it, or if the graph would resize a canvas."""
+        return self.preprocessing if self._edge else None
+
+    def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32; only if `canvas_spec` is not None."""
+        size, edge = canvases.shape[-1], self._edge or canvases.shape[-1]
+        inside = slice((edge - size) // 2, (edge + size) // 2)
+        result = np.empty((len(canvases), len(self.classes)), np.float32)
+        count = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2))
+        for start in range(0, len(canvases), count):
+            part = canvases[start : start + count]
+            images = np.zeros((len(part), edge, edge, 3), np.uint8)
+            images[:, inside, inside] = part.transpose(0, 2, 3, 1)  # a gray canvas has the same luma in three channels
+            result[start : start + count] = np.asarray(self._session.run(["probabilities"], {"images": images})[0])
+        return result
+
+
+def _identity_edge(spec: Preprocessing) -> int | None:
+    """Return the edge of the square image from which the graph cuts the middle `image_size` pixels unchanged; None if there is none."""
+    edge = spec.image_size if spec.resize_mode != "crop" else round(spec.image_size / spec.crop)
+    scale, _ = scales(np, np.float32(edge), np.float32(edge), spec)
+    return edge if scale == 1 and (edge - spec.image_size) % 2 == 0 else None
 
 
 def _batches_of_one_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
@@ -65,6 +93,7 @@ def _open_session(path: Path) -> onnxruntime.InferenceSession:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERROR_SEVERITY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores to the decoding
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has one class per status code, without a common base

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnkit.model.classifier import Classifier
-from cnnkit.model.file import load_model
-from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import EXPORTERS, find, load
 
 if TYPE_CHECKING:
@@ -29,4 +27,7 @@ def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> 
     if name in find(EXPORTERS):
         exporter: Exporter = load(EXPORTERS, name)[0]
         return exporter.open(file)
+    from cnnkit.model.file import load_model  # loads torch, which an exported file does not need
+    from cnnkit.model.torch_classifier import TorchClassifier
+
     return TorchClassifier(load_model(file), device=device)

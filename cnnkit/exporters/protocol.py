@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnkit.model.classifier import Classifier
-from cnnkit.model.file import Model
+
+if TYPE_CHECKING:
+    from cnnkit.model.file import Model
 
 
 @dataclass(frozen=True)

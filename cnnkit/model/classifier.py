@@ -43,6 +43,20 @@ class ClassifierWithRules(Protocol):
         ...
 
 
+@runtime_checkable
+class CanvasClassifier(Protocol):
+    """A classifier that also takes canvases, so that a photograph is resized as soon as it is decoded."""
+
+    @property
+    def canvas_spec(self) -> Preprocessing | None:
+        """The preprocessing of the canvases; None if this file takes decoded images alone."""
+        ...
+
+    def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32, as `Classifier.probabilities` maps their images."""
+        ...
+
+
 def rules_of(classifier: Classifier) -> Rules:
     """Return the rules in the file of `classifier`, or empty rules if its format has none."""
     return classifier.rules if isinstance(classifier, ClassifierWithRules) else Rules()

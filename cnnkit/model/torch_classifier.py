@@ -74,6 +74,15 @@ class TorchClassifier:
         rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas, self._views)]
         return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
 
+    @property
+    def canvas_spec(self) -> Preprocessing:
+        """The preprocessing of the canvases that `predict_canvases` takes."""
+        return self.preprocessing
+
+    def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), to probabilities (N, K)."""
+        return self.canvas_probabilities(torch.from_numpy(canvases))
+
     def canvas_features(self, canvas: Tensor) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), N > 0, to the inputs of the last layer (N, D).
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnkit.api.inference.predict import Prediction
+from cnnkit.cli import row_file
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration
 from cnnkit.model.file import read_header, rewrite_header
@@ -146,3 +149,40 @@ def test_every_format_takes_names_that_are_not_utf_8(cli, trained):
     assert Path("rows.csv").read_text("utf-8").splitlines()[1].startswith("f/caf\\udce9.jpg,")
     assert json.loads(Path("rows.json").read_text("utf-8"))[0]["path"] == name
     assert parquet.read_table("rows.parquet")["path"].to_pylist() == ["f/caf\\udce9.jpg"]
+
+
+def test_patterns_and_standard_input_name_files(cli, trained, monkeypatch):
+    ants = trained.data / "ants"
+    assert [Path(row["path"]).name for row in cli("predict", ants / "*-00[12].jpg", "--json").json()] == ["ants-001.jpg", "ants-002.jpg"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{ants / 'ants-003.jpg'}\n".encode())))
+    assert [Path(row["path"]).name for row in cli("predict", "-", "--json").json()] == ["ants-003.jpg"]
+
+
+def test_a_url_is_refused(cli, trained):
+    result = cli("predict", "https://example.org/cat.jpg")
+    assert (result.code, result.out) == (2, "")
+    assert (
+        "https://example.org/cat.jpg: a URL, and cnnkit reads only files; download it first, then type: cnnkit predict cat.jpg"
+        in " ".join(result.err.split())
+    )
+
+
+def test_a_row_is_written_before_the_next_image_is_predicted(cli, trained, monkeypatch):
+    """The rows of a hundred thousand files need no more memory than those of a few."""
+    seen: list[int] = []
+    put = row_file.csv.writer
+
+    class Spy:
+        def __init__(self, file) -> None:
+            self.writer = put(file)
+
+        def writerow(self, cells) -> None:
+            seen.append(len(list(cells)))
+            self.writer.writerow(cells)
+
+    monkeypatch.setattr(row_file.csv, "writer", Spy)
+    calls: list[int] = []
+    row = Prediction.row
+    monkeypatch.setattr(Prediction, "row", lambda *given, **flags: calls.append(len(seen)) or row(*given, **flags))
+    cli("predict", trained.data / "ants", "--out", "rows.csv")
+    assert calls == [0, *range(2, 21)]  # the header and the rows before

@@ -69,6 +69,6 @@ def model(make_model):
 @pytest.fixture(scope="session")
 def exported(model, made_once) -> Path:
     """Return the path of the ONNX file of `model`."""
-    from cnnkit.exporters.onnx import write_onnx
+    from cnnkit.exporters.onnx_graph import write_onnx
 
     return made_once("onnx", lambda folder: write_onnx(model, folder / "model.onnx")) / "model.onnx"

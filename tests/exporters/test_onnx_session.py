@@ -10,8 +10,11 @@ from onnx import TensorProto, helper
 
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters import onnx_session
+from cnnkit.exporters.onnx_graph import write_onnx
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
+from cnnkit.model.canvas import make_canvases
+from cnnkit.model.preprocessing import Preprocessing
 
 
 def refusal(path: Path, capfd: pytest.CaptureFixture[str]) -> str:
@@ -51,6 +54,48 @@ def test_images_of_differing_sizes_keep_their_order(exported, monkeypatch):
     np.testing.assert_allclose(classifier.probabilities(mixed), alone, rtol=0, atol=1e-6)
     monkeypatch.setattr(onnx_session, "MAX_BATCH_PIXELS", 1)
     np.testing.assert_array_equal(classifier.probabilities(mixed), alone)
+
+
+CANVASES = [
+    {}, {"crop": 0.75}, {"channels": 1}, {"channels": 1, "crop": 0.75}, {"resize_mode": "pad"},
+    {"resize_mode": "squash", "interpolation": "bicubic"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", CANVASES, ids=str)
+def test_a_canvas_has_the_probabilities_of_its_image(make_model, tmp_path, settings, monkeypatch):
+    write_onnx(make_model(**settings), tmp_path / "m.onnx")
+    classifier, photos = OnnxClassifier(tmp_path / "m.onnx"), sample_photos(5)
+    spec = classifier.canvas_spec
+    assert spec is not None
+    assert spec == classifier.preprocessing
+    canvases = make_canvases(photos, spec)
+    expected = np.concatenate([classifier.probabilities([photo]) for photo in photos])
+    monkeypatch.setattr(onnx_session, "MAX_CANVAS_PIXELS", 1)
+    np.testing.assert_array_equal(classifier.predict_canvases(canvases), expected)
+    monkeypatch.setattr(onnx_session, "MAX_CANVAS_PIXELS", 3 * 32**2)
+    np.testing.assert_allclose(classifier.predict_canvases(canvases), expected, rtol=0, atol=1e-6)
+
+
+def test_a_graph_that_would_resize_a_canvas_takes_none(make_model, tmp_path):
+    write_onnx(make_model(crop=0.95), tmp_path / "m.onnx")
+    assert OnnxClassifier(tmp_path / "m.onnx").canvas_spec is None
+    assert OnnxClassifier(foreign(tmp_path / "foreign.onnx", classes=json.dumps(["r", "g", "b"]))).canvas_spec is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "edge"),
+    [
+        ({"image_size": 224}, 224),
+        ({"image_size": 224, "crop": 0.875}, 256),
+        ({"image_size": 224, "crop": 0.95}, None),
+        ({"image_size": 9, "crop": 0.9}, None),  # 10 pixels have no middle 9
+        ({"image_size": 224, "resize_mode": "pad"}, 224),
+    ],
+)
+def test_the_graph_cuts_a_canvas_from_a_square_only_without_resizing(settings, edge):
+    spec = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, **settings)
+    assert onnx_session._identity_edge(spec) == edge
 
 
 def test_no_images_give_no_rows(exported):

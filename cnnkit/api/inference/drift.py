@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
 from cnnkit.metrics.drift import MIN_IMAGES, Drift, Fingerprint, compare, fingerprint
-from cnnkit.model.classifier import Classifier, ClassifierWithRules
-from cnnkit.model.preprocess import Preprocess
-from cnnkit.model.torch_classifier import TorchClassifier
+from cnnkit.model.canvas import make_canvases
+from cnnkit.model.classifier import CanvasClassifier, Classifier, ClassifierWithRules
 
 CONFIDENCE = "confidence"  # the feature that comes after those of the image: the highest probability
-BATCH_IMAGES = 64  # the number of images whose appearance is measured at once
+MAX_PIXELS = 2**18  # whose appearance is measured at once: 10 MB
 
 
 def take_fingerprint(looks: NDArray[np.float32], probabilities: NDArray[np.float32], *, split: str) -> Fingerprint:
@@ -36,18 +34,27 @@ class DriftWatch:
         """Return the probabilities (N, K) of decoded images, uint8 (H, W, 3) each and N > 0, and record their appearance."""
         if not isinstance(classifier, ClassifierWithRules) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
             return classifier.probabilities(images)
-        self._known = classifier.rules.fingerprint
-        if isinstance(classifier, TorchClassifier):  # prediction and appearance share one preprocessing
-            canvases = classifier.canvases(images)
-            probabilities = classifier.canvas_probabilities(canvases)
-        else:
-            canvases = Preprocess(classifier.preprocessing).canvases(images)
-            probabilities = classifier.probabilities(images)
-        batches = zip(canvases.split(BATCH_IMAGES), torch.from_numpy(probabilities).split(BATCH_IMAGES), strict=True)
-        for batch, predicted in batches:
-            self._looks.append(_with_confidence(appearance(batch.numpy()), predicted.numpy()))
-        self._predicted.append(probabilities.argmax(1))
+        canvases = make_canvases(images, classifier.preprocessing)
+        if isinstance(classifier, CanvasClassifier) and classifier.canvas_spec is not None:
+            return self.canvas_probabilities(classifier, canvases)
+        probabilities = classifier.probabilities(images)
+        self._record(classifier.rules.fingerprint, canvases, probabilities)
         return probabilities
+
+    def canvas_probabilities(self, classifier: CanvasClassifier, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probabilities (N, K) of canvases, uint8 (N, C, S, S) and N > 0, and record their appearance."""
+        probabilities = classifier.predict_canvases(canvases)
+        if isinstance(classifier, ClassifierWithRules) and classifier.rules.fingerprint is not None:
+            self._record(classifier.rules.fingerprint, canvases, probabilities)
+        return probabilities
+
+    def _record(self, known: Fingerprint, canvases: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+        self._known = known
+        count = max(1, MAX_PIXELS // canvases.shape[-1] ** 2)
+        for start in range(0, len(canvases), count):
+            part = slice(start, start + count)
+            self._looks.append(_with_confidence(appearance(canvases[part]), probabilities[part]))
+        self._predicted.append(probabilities.argmax(1))
 
     def result(self) -> Drift | None:
         """Return the comparison with the fingerprint; None if the file has none or fewer than `MIN_IMAGES` images were predicted."""

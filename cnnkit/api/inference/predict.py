@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.drift import DriftWatch
-from cnnkit.api.inference.inputs import Input, as_inputs, name_of, read_input
+from cnnkit.api.inference.inputs import Input, as_inputs, name_of
+from cnnkit.api.inference.prepared import prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed
 from cnnkit.files import class_columns
-from cnnkit.model.classifier import Classifier, rules_of
+from cnnkit.model.classifier import CanvasClassifier, Classifier, rules_of
 from cnnkit.model.rules import Rules
 
 LABEL_SET = "label_set"
-BATCH_IMAGES = 64  # decoded photos are in memory at full size: 64 photos of 12 megapixels take 2.3 GB
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,7 +99,7 @@ class Prediction:
 class Predictions(Iterator[Prediction]):
     """An iterator over the predictions for images, which are computed on demand; `rules` are those of the model's file.
 
-    `notes` name the files of folders that have no row.
+    `notes` name the files of folders that have no row, `total` is the number of images.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Predictions(Iterator[Prediction]):
     ) -> None:
         self.rules = rules_of(classifier)
         self.notes = notes
+        self.total = len(files)
         self._predictions = predictions(classifier, files, watch)
 
     def __next__(self) -> Prediction:
@@ -174,28 +175,23 @@ def predictions(classifier: Classifier, files: Sequence[Input], watch: DriftWatc
     """Yield one `Prediction` per image, in order; the rules of the classifier's file decide abstention and label sets."""
     rules = rules_of(classifier)
     empty_set = () if rules.label_sets else None
-    for start in range(0, len(files), BATCH_IMAGES):
-        errors: dict[Input, str] = {}
-        decoded: list[NDArray[np.uint8]] = []
-        batch = files[start : start + BATCH_IMAGES]
-        for file in batch:
-            try:
-                decoded.append(read_input(file))
-            except DataError as error:
-                errors[file] = str(error).removeprefix(f"{name_of(file)}: ")
-        found = apply_rules(_probabilities(classifier, decoded, watch), classifier.classes, rules)
-        for file in batch:
-            error = errors.get(file)
-            if error:
-                yield Prediction(name_of(file), classifier.classes, None, error, label_set=empty_set)
+    on_canvases = classifier if isinstance(classifier, CanvasClassifier) and classifier.canvas_spec else None
+    for batch in prepared_batches(files, on_canvases.canvas_spec if on_canvases else None):
+        images = [image.pixels for image in batch if image.pixels is not None]
+        if not images:
+            probabilities = np.empty((0, len(classifier.classes)), np.float32)
+        elif on_canvases:
+            canvases = np.stack(images)
+            probabilities = watch.canvas_probabilities(on_canvases, canvases) if watch else on_canvases.predict_canvases(canvases)
+        else:
+            probabilities = watch.probabilities(classifier, images) if watch else classifier.probabilities(images)
+        found = apply_rules(probabilities, classifier.classes, rules)
+        for image in batch:
+            path = name_of(image.given)
+            if image.pixels is None:
+                yield Prediction(path, classifier.classes, None, image.error, label_set=empty_set)
             else:
-                yield replace(next(found), path=name_of(file))
-
-
-def _probabilities(classifier: Classifier, images: Sequence[NDArray[np.uint8]], watch: DriftWatch | None) -> NDArray[np.float32]:
-    if not images:
-        return np.empty((0, len(classifier.classes)), np.float32)
-    return watch.probabilities(classifier, images) if watch else classifier.probabilities(images)
+                yield replace(next(found), path=path)
 
 
 def apply_rules(probabilities: NDArray[np.float32], classes: tuple[str, ...], rules: Rules) -> Iterator[Prediction]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.predict import BATCH_IMAGES
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
@@ -19,6 +18,7 @@ from cnnkit.model.classifier import Classifier
 from cnnkit.speed.stopwatch import Meter, time_portions
 from cnnkit.speed.values import Latency, ModelSpeed
 
+BATCH_IMAGES = 64
 MAX_IMAGE_BYTES = 256_000_000  # of decoded images in memory: 64 photos of 4 MB
 MIN_SINGLE_IMAGES = 20  # timed one by one; the 95th percentile of fewer images is nearly their maximum
 WARM_UP_IMAGES = 3
@@ -68,7 +68,7 @@ def _decode_sample(source: Source, records: Sequence[Record]) -> tuple[list[Reco
 
 
 def _predict_files(classifier: Classifier, source: Source, records: Sequence[Record]) -> Iterator[int]:
-    """Read, decode and classify batches without end, as `predict` does; yield the size of every batch."""
+    """Read, decode and classify batches without end, one after the other; yield the size of every batch."""
     endless = cycle(records)
     while True:
         images = [decode(source.read(record)).image for record in islice(endless, BATCH_IMAGES)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.inference import predict as room
+from cnnkit.api.inference import prepared
 from cnnkit.api.inference.predict import Prediction, find_images, predict, predictions
 from cnnkit.errors import DataError, ModelFileError
 from cnnkit.metrics.abstention import Abstention
@@ -49,7 +49,7 @@ def test_the_row_of_an_error_has_no_prediction():
 
 
 def test_every_file_has_a_row_in_the_order_given_even_if_unreadable(brightness, gray_images, monkeypatch):
-    monkeypatch.setattr(room, "BATCH_IMAGES", 2)
+    monkeypatch.setattr(prepared, "MAX_BATCH_IMAGES", 2)
     files = gray_images(255, 0, 51)
     files[1:1] = [Path("missing.png"), Path("broken.png")]
     files[2].write_bytes(b"no image")

@@ -1,0 +1,87 @@
+"""Images for a prediction, read, decoded and resized in threads while the network works on earlier ones."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.api.inference.inputs import Input, name_of, read_input
+from cnnkit.errors import DataError
+from cnnkit.model.canvas import make_canvases
+from cnnkit.model.preprocessing import Preprocessing
+
+MAX_BATCH_IMAGES = 64
+MAX_BATCH_PIXELS = 2**24  # of a batch, and of the batch that is prepared ahead: 50 MB each
+AHEAD_PER_THREAD = 2  # decoded photos that wait in each thread's name: a photo of 12 megapixels takes 36 MB
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """The image `given` as its canvas, uint8 (C, S, S), or as decoded pixels, uint8 (H, W, 3); with an `error`, neither."""
+
+    given: Input
+    pixels: NDArray[np.uint8] | None
+    error: str = ""
+
+
+def prepared_batches(given: Sequence[Input], spec: Preprocessing | None) -> Iterator[list[PreparedImage]]:
+    """Yield the images in batches and in order, as canvases of `spec`, or as decoded pixels without one.
+
+    At most one batch waits beside the one that was yielded, whatever the number of images.
+    """
+    most = MAX_BATCH_IMAGES if spec is None else max(1, min(MAX_BATCH_IMAGES, MAX_BATCH_PIXELS // spec.image_size**2))
+    batch: list[PreparedImage] = []
+    pixels = 0
+    for image in _prepared(given, spec, most):
+        batch.append(image)
+        pixels += 0 if image.pixels is None else image.pixels.size // 3
+        if len(batch) >= most or pixels >= MAX_BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _prepared(given: Sequence[Input], spec: Preprocessing | None, ahead: int) -> Iterator[PreparedImage]:
+    """Yield the images in order; `ahead` canvases are made ahead, or a few photos without a `spec`."""
+    if len(given) <= 1:  # starting a thread costs more than it saves
+        yield from (_prepare(image, spec) for image in given)
+        return
+    count = min(os.cpu_count() or 1, len(given))
+    waiting: deque[Future[PreparedImage]] = deque()
+    remaining = iter(given)
+    with ThreadPoolExecutor(count, "cnnkit-read") as threads:
+        try:
+            while True:
+                room = (AHEAD_PER_THREAD * count if spec is None else max(ahead, count)) - len(waiting)
+                waiting.extend(_start(threads, image, spec) for image in islice(remaining, room))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _start(threads: ThreadPoolExecutor, image: Input, spec: Preprocessing | None) -> Future[PreparedImage]:
+    """Prepare an image in a thread, or at once if it is in memory, since two threads may not read one Pillow image."""
+    if isinstance(image, Path):
+        return threads.submit(_prepare, image, spec)
+    done: Future[PreparedImage] = Future()
+    done.set_result(_prepare(image, spec))
+    return done
+
+
+def _prepare(given: Input, spec: Preprocessing | None) -> PreparedImage:
+    try:
+        image = read_input(given)
+    except DataError as error:
+        return PreparedImage(given, None, str(error).removeprefix(f"{name_of(given)}: "))
+    return PreparedImage(given, image if spec is None else make_canvases([image], spec)[0])

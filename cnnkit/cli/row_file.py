@@ -1,0 +1,140 @@
+"""The file of ``cnnkit predict --out``, written row by row: CSV, JSON or parquet."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from json import dumps
+from pathlib import Path
+from typing import Any, TextIO
+
+from cnnkit.errors import CnnkitError, MissingExtraError
+from cnnkit.files import json_text, utf8, whole_file
+
+SUFFIXES = (".csv", ".json", ".parquet")
+GROUP_ROWS = 10_000  # of a group of parquet, which is in memory
+Row = Mapping[str, Any]
+Put = Callable[[Row], object]
+
+
+@contextmanager
+def row_file(path: Path) -> Generator[Put]:
+    """Yield a function that writes one row; the complete file appears at `path` at the end of the body, if no error occurred.
+
+    All rows have the columns of the first. Raises `CnnkitError` if the file cannot be written.
+    """
+    rows = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}[path.suffix.lower()]
+    with _write_errors(path), whole_file(path) as part, rows(part) as put:
+
+        def guarded(row: Row) -> None:
+            with _write_errors(path):
+                put(row)
+
+        yield guarded
+
+
+def require_packages(path: Path) -> None:
+    """Raise `MissingExtraError` if the package that writes `path` is not installed."""
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
+
+
+@contextmanager
+def _write_errors(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _open(path: Path) -> TextIO:
+    r"""Open a file in UTF-8; an invalid byte of a file name becomes an escape such as ``\udcff``."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+@contextmanager
+def _csv_rows(path: Path) -> Generator[Put]:
+    with _open(path) as file:
+        writer = csv.writer(file)
+        is_empty = True
+
+        def put(row: Row) -> None:
+            nonlocal is_empty
+            cells = {key: _cell(value) for key, value in row.items() if key != "top"}
+            if is_empty:
+                writer.writerow(cells.keys())
+                is_empty = False
+            writer.writerow(cells.values())
+
+        yield put
+
+
+@contextmanager
+def _json_rows(path: Path) -> Generator[Put]:
+    with _open(path) as file:
+        start = "[\n  "
+
+        def put(row: Row) -> None:
+            nonlocal start
+            file.write(start + json_text(row).rstrip("\n").replace("\n", "\n  "))
+            start = ",\n  "
+
+        yield put
+        file.write("[]\n" if start.startswith("[") else "\n]\n")
+
+
+@contextmanager
+def _parquet_rows(path: Path) -> Generator[Put]:
+    arrow, parquet = _pyarrow()
+    pending: list[dict[str, Any]] = []
+    writer: Any = None
+
+    def write() -> None:
+        nonlocal writer
+        table = arrow.Table.from_pylist(pending, schema=_schema(arrow, pending[0]))
+        if writer is None:
+            writer = parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+        pending.clear()
+
+    def put(row: Row) -> None:
+        pending.append({_text(key): _text(value) for key, value in row.items() if key != "top"})
+        if len(pending) >= GROUP_ROWS:
+            write()
+
+    try:
+        yield put
+        if pending:
+            write()
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _schema(arrow: Any, row: Row) -> Any:
+    """Return the types of the columns; all that are not named here are probabilities."""
+    texts, lists = dict.fromkeys(("path", "predicted", "error"), arrow.string()), {"label_set": arrow.list_(arrow.string())}
+    types = {"abstained": arrow.bool_(), **texts, **lists}
+    return arrow.schema([(name, types.get(name, arrow.float64())) for name in row])
+
+
+def _text(value: Any) -> Any:
+    r"""Return a text of parquet, which is UTF-8: an invalid byte of a file name becomes an escape such as ``\udcff``."""
+    return utf8(value).decode() if isinstance(value, str) else value
+
+
+def _cell(value: object) -> object:
+    """Return a value for a CSV cell: booleans in lower case and lists as JSON; other values stay, and None becomes an empty cell."""
+    if isinstance(value, list):
+        return dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("--out x.parquet needs the package pyarrow: pip install 'cnnkit[parquet]'") from None
+    return pa, parquet
