@@ -22,7 +22,7 @@ def refused(monkeypatch) -> list[tuple[object, object]]:
     """Refuse every evaluation; return the list of the model and the split of each."""
     calls: list[tuple[object, object]] = []
 
-    def refuse(model: object, *, split: object, progress: object) -> None:
+    def refuse(model: object, *, split: object, progress: object, device: object) -> None:
         calls.append((model, split))
         raise DataError("evaluation refused")
 
