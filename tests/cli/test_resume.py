@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
     assert result.code == 2
     assert "have changed since the run began" in result.err
     assert "ants/ants-000.jpg" in result.err
+
+
+def test_a_full_disk_stops_a_training_that_can_go_on(cli, image_folder, monkeypatch):
+    from cnnkit.api.training import job
+
+    whole = job.save_state
+
+    def save(folder, model, state):
+        if state.epoch == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "state.pt"))
+        whole(folder, model, state)
+
+    monkeypatch.setattr(job, "save_state", save)
+    stopped = cli("train", "--data", image_folder(images=12), "--epochs", 3, *SMALL)
+    assert stopped.code == 3
+    said = " ".join(stopped.err.split())
+    assert "last/state.pt: No space left on device" in said
+    assert "then type: cnnkit resume runs/001-custom-cnn" in said
+    assert "Traceback" not in stopped.err
+    assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
+    monkeypatch.setattr(job, "save_state", whole)
+    assert "after epoch 1" in (resumed := cli("resume")).err
+    assert resumed.code == 0
+    assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"
 
 
 def test_images_that_have_moved_are_named(cli, image_folder, stop_after):

@@ -70,7 +70,7 @@ class TrainingJob:
         """Train; yield every epoch after saving its history row, its state and, if it is the best epoch, the model.
 
         `watch` wraps the training batches, for a progress bar. At the end of the training, also by an error, config.json gets the
-        status. Raises `TrainingStoppedError` as `fit` does, and if an image changes during the training.
+        status. Raises `TrainingStoppedError` as `fit` does, if an image changes during the training, and if a file cannot be written.
         """
         run = self.run or self.begin()
         loop = fit(
@@ -107,6 +107,8 @@ class TrainingJob:
             raise TrainingStoppedError(
                 f"{error}\nthe finished epochs are kept; restore the image, then type: cnnkit resume {run.path}"
             ) from None
+        except OSError as error:  # a full disk, for example
+            raise TrainingStoppedError(_describe_fault(error, run)) from error
         finally:
             self.record(status)  # before the trackers end, as a server may take long or be interrupted
             if self.followers.end(status):
@@ -139,6 +141,14 @@ class TrainingJob:
                 ),
             )
         )
+
+
+def _describe_fault(error: OSError, run: RunDir) -> str:
+    """Return the message of an error of the system during a training: the file, the reason and the way to go on."""
+    fault = f"{error.filename or run.path}: {error.strerror or error}"
+    if any(run.last.glob("*")):
+        return f"{fault}\nthe epochs up to the last saved state are kept; repair it or free some space, then type: cnnkit resume {run.path}"
+    return f"{fault}\nno state was saved yet; repair it or free some space, then train again"
 
 
 def _location(data: str) -> str:
