@@ -236,6 +236,20 @@ def test_the_house_has_few_rooms_with_few_modules_each() -> None:
     assert full.keys() <= LARGE_ROOMS, f"split or merge: {full}"
 
 
+MAX_API_LINES = 60  # of a function of api, with its docstring: one screen
+
+
+def test_no_function_of_api_is_longer_than_a_screen() -> None:
+    long = {
+        f"{file.as_posix()}: {node.name}": node.end_lineno - node.lineno + 1
+        for file in FILES
+        if file.parts[0] == "api"
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None and node.end_lineno - node.lineno >= MAX_API_LINES
+    }
+    assert not long
+
+
 def test_no_module_imports_itself_through_others() -> None:
     """Imports for types count too: a cycle means that neither module can be understood first."""
     graph = {module_name(file): {found.module for found in imports_of(file) if found.own} for file in FILES}

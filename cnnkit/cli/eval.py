@@ -16,7 +16,7 @@ from cnnkit.config.settings import by_section
 from cnnkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cnnkit.api.evaluation.evaluate import Evaluation
+    from cnnkit.api.evaluation.evaluation import Evaluation
 
 
 @with_options("classes", "device")

@@ -160,7 +160,7 @@ class _Ranking:
         if not ((tops >= 0) & (tops <= 1 + 1e-3)).all():  # also true for NaN
             raise DataError("a top probability is NaN or outside 0..1: the model's weights may be damaged, or these are logits")
         order = np.argsort(-tops, kind="stable")
-        of_images = (units or Units.of(None, len(tops))).of_rows(order)
+        of_images = (units or Units.single(len(tops))).of_rows(order)
         return _Ranking(tops[order], np.concatenate([[0], np.cumsum(mistakes[order])]), of_images)
 
     def point(self, threshold: float, accepted: int) -> OperatingPoint:

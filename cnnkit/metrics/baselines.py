@@ -58,5 +58,5 @@ def baseline(
 ) -> Baseline:
     """Return a baseline compared with the model; `right` and `model_right` (N,) tell on which images, of `units`, each is right."""
     test = paired_test(right, model_right, units)
-    accuracy = proportion(right, units or Units.of(None, len(right)))
+    accuracy = proportion(right, units or Units.single(len(right)))
     return Baseline(name, summary, accuracy, test.difference, test.counts, test.p, trained_on)

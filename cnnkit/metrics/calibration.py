@@ -110,7 +110,7 @@ def calibration_error(
     Its coverage: see docs/benchmarks/LOG.md, "Coverage of the calibration error". If every image is right, or every image wrong, the
     draws do not vary; Wilson's bound is then added.
     """
-    of_images = units or Units.of(None, len(np.asarray(labels)))
+    of_images = units or Units.single(len(np.asarray(labels)))
     bins = num_bins(of_images.count) if bins is None else bins
     if not bins:
         _checked(labels, probabilities)
@@ -131,7 +131,7 @@ def reliability_bins(
     labels: ArrayLike, probabilities: ArrayLike, bins: int | None = None, *, units: Units | None = None
 ) -> tuple[ReliabilityBin, ...]:
     """Return the bins of `calibration_error`, the least confident first; none where it is NaN. Ties may leave fewer than `bins` bins."""
-    of_images = units or Units.of(None, len(np.asarray(labels)))
+    of_images = units or Units.single(len(np.asarray(labels)))
     bins = num_bins(of_images.count) if bins is None else bins
     if not bins:
         _checked(labels, probabilities)
@@ -238,7 +238,7 @@ def _sorted(labels: ArrayLike, probabilities: ArrayLike, bins: int, units: Units
     confidence = confidence[order]
     starts = len(confidence) * np.arange(bins) // bins
     starts = np.unique(np.searchsorted(confidence, confidence[starts], side="left"))  # back to the first equal confidence
-    return _Sorted(confidence, (top == true)[order], starts, (units or Units.of(None, len(true))).of_rows(order))
+    return _Sorted(confidence, (top == true)[order], starts, (units or Units.single(len(true))).of_rows(order))
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -113,14 +113,14 @@ def classification_report(
     split: str,
     losses: ArrayLike | None = None,
     top_k: int = TOP_K,
-    units: Sequence[str] | None = None,
+    units: Units | None = None,
     majority_class: str | None = None,
 ) -> ClassificationReport:
     """Score `probabilities` (N, K) against `labels` (N,), integers that index `classes` (K,).
 
     The predicted class is the first class of highest probability. `losses` (N,) are -log p of the true class in nats. By default they
     come from `probabilities`, where a 0 counts as the smallest positive number of its type. `split` (train, val, test) is only
-    recorded. `units` (N,) names the unit of each image; by default every image is a unit. `majority_class` is the most frequent class
+    recorded. By default every image is a unit of its own. `majority_class` is the most frequent class
     of the training images; without it there is no constant baseline.
 
     Proportions have Wilson's intervals, means of F1 and recall a bootstrap over the counts. The loss and the Brier score have a
@@ -133,7 +133,7 @@ def classification_report(
     table = confusion_counts(true, predicted, len(classes))
     table.setflags(write=False)
     n = len(true)
-    found = Units.of(units, n)
+    found = units or Units.single(n)
     ranks = _rank(true, probs)
     scored = _Scored(true, predicted, len(classes), found)
     weighted_f1 = scored.mean_over_classes(weighted_f1_of)

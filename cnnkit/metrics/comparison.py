@@ -157,9 +157,9 @@ class PairComparison:
         }
 
 
-def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int, units: Sequence[str] | None = None) -> Score:
-    """Score one model's predictions against `labels` (N,), indices of `classes` classes; `units` (N,) names the unit of each image."""
-    of_images = Units.of(units, len(labels))
+def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int, units: Units | None = None) -> Score:
+    """Score one model's predictions against `labels` (N,), indices of `classes` classes, on images of `units`."""
+    of_images = units or Units.single(len(labels))
     return Score(
         accuracy=proportion(predictions.predicted == labels, of_images),
         macro_f1=bootstrap_confusion(labels, predictions.predicted, classes, macro_f1_of, of_images),
@@ -168,16 +168,16 @@ def score(labels: NDArray[np.int64], predictions: ModelPredictions, classes: int
 
 
 def compare_pairs(
-    labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant], units: Sequence[str] | None = None
+    labels: NDArray[np.int64], classes: Sequence[str], entrants: Sequence[Entrant], units: Units | None = None
 ) -> tuple[PairComparison, ...]:
     """Compare every pair of `entrants`, in the given order, on images with true classes `labels` (N,), indices of `classes`.
 
-    `units` (N,) names the unit of each image; intervals and p-values count units. By default every image is a unit.
+    Intervals and p-values count `units`; by default every image is a unit of its own.
     Raises `DataError` if there is no image, or fewer than two models.
     """
     if len(entrants) < _MIN_MODELS or not len(labels):
         raise DataError(f"a comparison needs at least 2 models and 1 image, got {len(entrants)} and {len(labels)}")
-    of_images = Units.of(units, len(labels))
+    of_images = units or Units.single(len(labels))
     found = [_compare(labels, classes, first, second, of_images) for first, second in combinations(entrants, 2)]
     corrected = holm([pair.p for pair in found])
     of_classes = iter(holm([each.p for pair in found for each in pair.per_class]))

@@ -91,5 +91,5 @@ def label_set_outcome(labels: ArrayLike, probabilities: ArrayLike, rule: LabelSe
     """
     true, inside = np.asarray(labels), rule.members(np.asarray(probabilities))
     n, sizes = len(true), inside.sum(axis=1)
-    coverage = proportion(inside[np.arange(n), true], units or Units.of(None, n))
+    coverage = proportion(inside[np.arange(n), true], units or Units.single(n))
     return LabelSetOutcome(n, coverage, float(sizes.mean()), float((sizes == 1).mean()), tuple(map(int, np.bincount(sizes))))

@@ -7,7 +7,6 @@ the images no better, and a threshold on them would not bound the risk: see docs
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +51,17 @@ class OodReport:
         }
 
 
-def ood_report(top: ArrayLike, ood_top: ArrayLike, threshold: float | None, units: Sequence[str] | None = None) -> OodReport:
+def ood_report(top: ArrayLike, ood_top: ArrayLike, threshold: float | None, units: Units | None = None) -> OodReport:
     """Compare the top probabilities of the evaluated images (N,) with those of out-of-distribution images (M,).
 
-    `units` (N,) names the unit of each evaluated image; by default every image is a unit. `threshold` is the model's rule, None if it has
+    `units` are those of the evaluated images; by default each is a unit of its own. `threshold` is the model's rule, None if it has
     none. Raises `DataError` if either set has no image.
     """
     own, others = np.asarray(top, dtype=np.float64), np.asarray(ood_top, dtype=np.float64)
     if not own.size or not others.size:
         raise DataError(f"{own.size} images of the model's classes and {others.size} out-of-distribution images: both must be at least 1")
     limit = float(np.sort(own)[math.floor((1 - DEFAULT_COVERAGE) * len(own) + 1e-9)]) if threshold is None else threshold
-    of_images = Units.of(units, len(own))
+    of_images = units or Units.single(len(own))
     return OodReport(
         n=len(others),
         threshold=limit,
@@ -81,7 +80,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike, confidence: float = CONFIDEN
     pairs, and the values of each are in the same order with a probability that is the area. `units` are those of `positive`.
     """
     upper, lower = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
-    of_upper = units or Units.of(None, len(upper))
+    of_upper = units or Units.single(len(upper))
     above, below = _ranks(upper, np.sort(lower)), 1 - _ranks(lower, np.sort(upper))
     value = float(above.mean())
     if value in {0.0, 1.0}:

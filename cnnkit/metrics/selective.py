@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +47,14 @@ def selective_report(
     probabilities: ArrayLike,
     abstention: Abstention | None = None,
     label_sets: LabelSets | None = None,
-    units: Sequence[str] | None = None,
+    units: Units | None = None,
 ) -> SelectiveReport:
     """Return the report on images with labels (N,) and probabilities (N, K), N > 0; raises `DataError` for NaN.
 
-    `units` (N,) names the unit of each image; by default every image is a unit.
+    By default every image is a unit of its own.
     """
     true, probs = np.asarray(labels), np.asarray(probabilities)
-    of_images = Units.of(units, len(true))
+    of_images = units or Units.single(len(true))
     top, wrong = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) != true
     return SelectiveReport(
         top=top,

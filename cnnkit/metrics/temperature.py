@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +42,17 @@ class Calibration:
         return {**asdict(self), "ece_before": self.ece_before.to_dict(), "ece_after": self.ece_after.to_dict()}
 
 
-def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val", units: Sequence[str] | None = None) -> Calibration | None:
+def calibrate(logits: ArrayLike, labels: ArrayLike, split: str = "val", units: Units | None = None) -> Calibration | None:
     """Return the temperature for `logits` (N, K) and `labels` (N,) of `split` with its effect; None without an image.
 
-    `units` (N,) names the unit of each image; by default every image is a unit. The temperature stays 1 with fewer than `MIN_IMAGES`
+    By default every image is a unit of its own. The temperature stays 1 with fewer than `MIN_IMAGES`
     units, if every image is right, because no image then speaks against certainty, and at the largest temperature that is searched,
     because the logits then tell nothing. It also stays 1 unless the 95 % interval of the change of the loss lies below 0, and if the
     calibration error rises. Images with a NaN or infinite logit are left out.
     """
     scores, true = np.asarray(logits), np.asarray(labels)
     usable = np.isfinite(scores).all(axis=1)
-    kept = Units.of(units, len(true)).of_rows(usable)
+    kept = (units or Units.single(len(true))).of_rows(usable)
     scores, true = scores[usable], true[usable]
     if not len(true):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,17 +77,17 @@ def temperature_effect(
     fitted: Calibration | None = None,
     *,
     report: ClassificationReport | None = None,
-    units: Sequence[str] | None = None,
+    units: Units | None = None,
 ) -> TemperatureEffect:
     """Return the effect of `temperature` on the `probabilities` (N, K), computed with it, of images with `labels` (N,).
 
     The probabilities at temperature 1 need no second pass over the images: they are the given probabilities to the power of the
-    temperature, scaled to sum to 1. `units` (N,) names the unit of each image; by default every image is a unit. A `report` of the given
+    temperature, scaled to sum to 1. By default every image is a unit of its own. A `report` of the given
     probabilities saves their evaluation. Raises the same errors as `expected_calibration_error`.
     """
     true, given = np.asarray(labels), np.asarray(probabilities)
     logs = log_probabilities(given)
-    of_images = Units.of(units, len(true))
+    of_images = units or Units.single(len(true))
 
     def figures(power: float) -> CalibrationFigures:
         probs = given if power == 1 else softmax(logs, 1 / power)

@@ -8,7 +8,7 @@ exactly what the functions for independent images return.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -35,11 +35,14 @@ class Units:
     count: int
 
     @staticmethod
-    def of(names: Sequence[str] | None, n: int) -> Units:
-        """Return the units of `n` images with unit `names` (N,); without names every image is a unit of its own."""
-        if names is None:
-            return Units(np.arange(n), n)
-        numbers: dict[str, int] = {}
+    def single(n: int) -> Units:
+        """Return the units of `n` images of which each is a unit of its own."""
+        return Units(np.arange(n), n)
+
+    @staticmethod
+    def of(names: Sequence[Hashable]) -> Units:
+        """Return the units of images by the `names` (N,) of their units."""
+        numbers: dict[Hashable, int] = {}
         index = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
         return Units(index, len(numbers))
 

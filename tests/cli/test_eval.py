@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnkit.api.evaluation.evaluate import Evaluation
+from cnnkit.api.evaluation.evaluation import Evaluation
 from cnnkit.data.store.store import stores
 from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint

@@ -60,7 +60,7 @@ def test_a_perfect_separation_has_the_interval_of_as_many_pairs_as_the_fewer_ima
 def test_units_widen_the_interval_of_the_auroc():
     rng = np.random.default_rng(0)
     own, others = np.repeat(rng.normal(1, 1, 20), 5), rng.normal(0, 1, 400)
-    units = Units.of([str(row // 5) for row in range(100)], 100)
+    units = Units.of([str(row // 5) for row in range(100)])
     wide, narrow = auroc(own, others, units=units), auroc(own, others)
     assert wide.value == narrow.value
     assert wide.high - wide.low > 1.8 * (narrow.high - narrow.low)

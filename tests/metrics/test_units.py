@@ -19,18 +19,18 @@ def units_of(sizes: list[int]) -> Units:
 
 
 def test_names_are_numbered_in_order() -> None:
-    units = Units.of(["b", "a", "b", "c"], 4)
+    units = Units.of(["b", "a", "b", "c"])
     assert units.index.tolist() == [0, 1, 0, 2]
     assert (units.count, units.are_single, units.sizes.tolist()) == (3, False, [2, 1, 1])
     assert units.one_image_each.tolist() == [0, 1, 3]
     assert units.sums(np.array([1.0, 2.0, 3.0, 4.0])).tolist() == [4.0, 2.0, 4.0]
     assert units.of_rows(np.array([True, False, True, True])).sizes.tolist() == [2, 1]
-    assert Units.of(None, 5).are_single
+    assert Units.single(5).are_single
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (3, 50), (49, 50)])
 def test_single_images_have_the_interval_of_wilson(right: int, n: int) -> None:
-    assert proportion(np.arange(n) < right, Units.of(None, n)) == wilson(right, n)
+    assert proportion(np.arange(n) < right, Units.single(n)) == wilson(right, n)
 
 
 def test_units_of_equal_images_count_once() -> None:
@@ -74,7 +74,7 @@ def test_the_design_effect_of_alike_units_is_their_mean_size() -> None:
     right = np.repeat(np.arange(100) < 70, 4)
     effect = design_effect(right - 0.7, units_of([4] * 100), 400 * 0.21)
     assert effect == pytest.approx(4 * 100 / 99, rel=0.01)
-    assert design_effect(right - 0.7, Units.of(None, 400), 84.0) == 1.0
+    assert design_effect(right - 0.7, Units.single(400), 84.0) == 1.0
 
 
 @pytest.mark.parametrize("differences", [[1, 1, 1, -1], [0, 0], [3, -1, 2, 0, 1, 1], [5], [2, 2, 2, 2]])
@@ -91,7 +91,7 @@ def test_the_paired_test_of_single_images_is_that_of_mcnemar() -> None:
     change = second.astype(int) - first.astype(int)
     expected = mcnemar(paired_counts(first, second))
     assert sign_flip_p(change) == pytest.approx(expected)
-    assert paired_test(first, second).p == paired_test(first, second, Units.of(None, 300)).p == expected
+    assert paired_test(first, second).p == paired_test(first, second, Units.single(300)).p == expected
 
 
 def test_copies_of_every_image_change_no_paired_test() -> None:
@@ -121,9 +121,9 @@ def test_every_interval_of_a_report_counts_units() -> None:
     probabilities[np.arange(150), labels] += rng.random(150)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     names = [str(row) for row in range(150)]
-    alone = classification_report(labels, probabilities, "abc", split="test", units=names, majority_class="a").to_dict()
+    alone = classification_report(labels, probabilities, "abc", split="test", units=Units.of(names), majority_class="a").to_dict()
     four_times, of_four = (np.repeat(labels, 4), np.repeat(probabilities, 4, axis=0)), np.repeat(names, 4).tolist()
-    copied = classification_report(*four_times, "abc", split="test", units=of_four, majority_class="a").to_dict()
+    copied = classification_report(*four_times, "abc", split="test", units=Units.of(of_four), majority_class="a").to_dict()
     assert (alone["units"], copied["units"], copied["n"]) == (150, 150, 600)
     assert [row["units"] for row in copied["per_class"]] == [50, 50, 50]
     for key in ("accuracy", "macro_f1", "balanced_accuracy", "loss", "brier", "roc_auc", "average_precision", "ece"):

@@ -39,11 +39,11 @@ def colour_baseline(
     classes: Sequence[str],
     labels: NDArray[np.int64],
     predicted: NDArray[np.int64],
-    units: Sequence[str] | None = None,
+    units: Units | None = None,
 ) -> Baseline | None:
     """Compare the model with a linear model of colours (`cnnkit.metrics.colour`), on images with `labels` (N,).
 
-    `units` (N,) names the units of the images. `predicted` (N,) are the class indices that the model predicts. The colour model learns
+    The comparison counts `units`. `predicted` (N,) are the class indices that the model predicts. The colour model learns
     from the thumbnails of the store. Returns None for the train split, if no training image is left, or if no thumbnails exist for an
     exported file.
     """
@@ -65,8 +65,7 @@ def colour_baseline(
     train_labels = np.array([index[record.label] for record in train_records], np.int64)
     by_colour = colour_predictions(train_thumbnails, train_labels, test_thumbnails)
     summary = f"colours alone ({len(train_records):,} training images)"
-    of_images = Units.of(units, len(labels))
-    return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records), of_images)
+    return baseline(COLOUR_BASELINE, summary, by_colour == labels, predicted == labels, len(train_records), units)
 
 
 def _find_thumbnails(samples: Samples, predictions: SplitPredictions) -> _Thumbnails | None:

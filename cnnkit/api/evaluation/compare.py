@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from cnnkit.api.evaluation.common_images import (
     common_images,
     images_of_run,
 )
-from cnnkit.api.evaluation.evaluate import Evaluation, evaluate
+from cnnkit.api.evaluation.evaluate import evaluate
+from cnnkit.api.evaluation.evaluation import Evaluation
 from cnnkit.api.evaluation.identity import Images, short_hash
 from cnnkit.api.evaluation.stored_evaluation import (
     PredictionsByPath,
@@ -32,6 +33,7 @@ from cnnkit.errors import ConfigError, DataError, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import CHANGE_COLUMNS, Comparison, Contender
+from cnnkit.metrics.units import Units
 
 _MIN_MODELS = 2
 _MAX_NAMES = 3  # names of runs that the name of a folder joins
@@ -97,7 +99,7 @@ class _Inputs:
 
     common: CommonImages
     predictions: tuple[PredictionsByPath, ...]
-    units: Mapping[str, str]
+    units: Mapping[str, Hashable]
     classes: tuple[str, ...]
     split: str
     label: str
@@ -200,7 +202,7 @@ def _from_data(
     _check_classes(list(zip(names, classes, strict=True)))
     common = _images_in_all(names, evaluations, data)
     predictions = tuple(predictions_of_fresh(evaluation) for evaluation in evaluations)
-    units = dict(zip(evaluations[0].paths, evaluations[0].units, strict=True))
+    units = dict(zip(evaluations[0].paths, evaluations[0].units.index.tolist(), strict=True))
     splits = [evaluation.report.split for evaluation in evaluations]
     shown = next((each for each in splits if each in SPLITS), splits[0])  # that of a run, if the data are its own images
     identities = {evaluation.images for evaluation in evaluations if evaluation.images}
@@ -243,7 +245,7 @@ def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None
         )
     index = {name: number for number, name in enumerate(inputs.classes)}
     labels = np.array([index[image.label] for image in images], dtype=np.int64)
-    units = [inputs.units[image.path] for image in images]
+    units = Units.of([inputs.units[image.path] for image in images])
     entrants = [
         Entrant(model.name, model.sha256, _align(each, images, index)) for model, each in zip(models, inputs.predictions, strict=True)
     ]
@@ -259,7 +261,7 @@ def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None
         classes=inputs.classes,
         paths=tuple(image.path for image in images),
         labels=labels,
-        units=len(set(units)),
+        units=units.count,
         contenders=contenders,
         pairs=compare_pairs(labels, inputs.classes, entrants, units),
         left_out=(*inputs.common.left_out, *lost),

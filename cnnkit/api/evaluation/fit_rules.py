@@ -78,7 +78,7 @@ def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, device:
     if not predictions.records:
         path, reason = predictions.bad[0]
         raise DataError(f"{target.run.path}: none of its val images can be read, such as {path}: {reason}")
-    independent = Units.of(units_of(samples, predictions), len(predictions.records)).one_image_each
+    independent = Units.of(units_of(samples, predictions)).one_image_each
     probabilities = predictions.probabilities[independent]
     index = {name: number for number, name in enumerate(classifier.classes)}
     labels = np.array([index[predictions.records[row].label] for row in independent], dtype=np.int64)

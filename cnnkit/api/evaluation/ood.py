@@ -19,6 +19,7 @@ from cnnkit.errors import DataError
 from cnnkit.files import write_csv
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.ood import OodReport, ood_report
+from cnnkit.metrics.units import Units
 from cnnkit.model.classifier import Classifier
 
 
@@ -94,11 +95,11 @@ def evaluate_ood(
     top: NDArray[np.floating[Any]],
     rule: Abstention | None,
     progress: Progress | None = None,
-    units: Sequence[str] | None = None,
+    units: Units | None = None,
 ) -> OodEvaluation:
     """Classify out-of-distribution `files` and compare them with the evaluated images by their top probabilities `top` (N,).
 
-    `units` (N,) names the units of the evaluated images. The threshold is that of `rule`; without a rule `ood_report` chooses one.
+    `units` are those of the evaluated images. The threshold is that of `rule`; without a rule `ood_report` chooses one.
     Raises `DataError` if no file can be read.
     """
     found: list[Prediction] = []

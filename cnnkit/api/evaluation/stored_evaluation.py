@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnkit.api.evaluation.evaluate import COLUMNS, Evaluation, evaluate, prediction_rows
+from cnnkit.api.evaluation.evaluate import evaluate
+from cnnkit.api.evaluation.evaluation import Evaluation
+from cnnkit.api.evaluation.evaluation_files import COLUMNS, prediction_rows
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cnnkit.doctor.finding import Health
     from cnnkit.report.page.facts import ModelFacts
     from cnnkit.report.page.gallery import ImagePrediction
+    from cnnkit.report.page.run import RunPage
 
 PICTURE_SIZE = 96  # px; a picture takes 1.9 kB, so that 1,000 pictures take about half of the 5 MB of a page
 HEAT_MAP_SIZE = 144  # px of a heat map and of the picture beside it
@@ -96,8 +97,7 @@ def report(
     `CnnkitError` if the run cannot be read or the page cannot be written.
     """
     from cnnkit.report.page.gallery import choose
-    from cnnkit.report.page.run import RunPage, run_html
-    from cnnkit.report.pictures.plots import plot_curves
+    from cnnkit.report.page.run import RunPage
 
     started = time.perf_counter()
     target = find_target(run)
@@ -127,10 +127,7 @@ def report(
         confusion_png=_bytes(found.folder / "confusion.png") if found else None,
         notes=notes,
     )
-    html = run_html(page)
-    write_text(path, html)
-    if history:
-        plot_curves(history, folder.path / "curves.png")
+    html = _write(page, path, folder)
     return Report(
         target=target,
         path=path,
@@ -144,6 +141,18 @@ def report(
         evaluation_seconds=evaluation_seconds if found and found.fresh else 0.0,
         notes=notes,
     )
+
+
+def _write(page: RunPage, path: Path, folder: RunDir) -> str:
+    """Write the page to `path` and curves.png into the folder of the run; return the HTML."""
+    from cnnkit.report.page.run import run_html
+    from cnnkit.report.pictures.plots import plot_curves
+
+    html = run_html(page)
+    write_text(path, html)
+    if page.history:
+        plot_curves(page.history, folder.path / "curves.png")
+    return html
 
 
 def _run_of(target: Target) -> RunDir:

@@ -21,6 +21,7 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import save_state
 from cnnkit.errors import DataError, TrainingStoppedError
 from cnnkit.files import write_text
+from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, Status, create, runs_folder
 from cnnkit.run_dir.document import UnreadableImage
@@ -87,7 +88,7 @@ class TrainingJob:
         )
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
-        val_units = [unit_of[row] for row in self.val_batches.rows.tolist()]
+        val_units = Units.of([unit_of[row] for row in self.val_batches.rows.tolist()])
         status: Status = "stopped"
         try:
             self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from functools import cached_property
 from importlib import metadata
 from typing import Any
@@ -19,6 +18,7 @@ from cnnkit.data.source import SPLITS, VAL
 from cnnkit.data.store.stream import gather, in_batches
 from cnnkit.engine.validation import Validation
 from cnnkit.metrics.temperature import calibrate, softmax
+from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader
 
 MAX_FINGERPRINT_IMAGES = 2000  # more images would only show differences below `drift.MIN_DISTANCE`
@@ -37,10 +37,10 @@ def versions(package: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
 
 
-def with_temperature(header: ModelHeader, validation: Validation | None, units: Sequence[str] | None = None) -> ModelHeader:
+def with_temperature(header: ModelHeader, validation: Validation | None, units: Units | None = None) -> ModelHeader:
     """Return `header` with the temperature fitted on `validation`, or temperature 1 if no fit is possible.
 
-    `units` (N,) names the unit of each image of `validation`.
+    `units` are those of the images of `validation`.
     """
     found = None if validation is None else calibrate(validation.logits, validation.labels, VAL, units)
     return header.model_copy(update={"temperature": 1.0 if found is None else found.temperature, "calibration": found})

@@ -17,6 +17,7 @@ from cnnkit.data.batches import Batches
 from cnnkit.engine.validation import Validation
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration, log_losses
+from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, load_model, read_header
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
@@ -90,8 +91,8 @@ def test_a_nan_logit_gives_no_fingerprint(val):
 def test_every_best_model_has_the_temperature_of_its_validation(image_folder, monkeypatch):
     fits: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def fitted(logits: np.ndarray, labels: np.ndarray, split: str, units: list[str]) -> Calibration:
-        assert len(units) == len(set(units)) == len(labels)
+    def fitted(logits: np.ndarray, labels: np.ndarray, split: str, units: Units) -> Calibration:
+        assert len(units.index) == units.count == len(labels)
         fits.append((logits, labels))
         return Calibration(split, len(labels), 2.0 + len(fits), NOTHING, NOTHING, 0.0, 0.0)
 

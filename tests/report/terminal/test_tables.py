@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from cnnkit.metrics.classification import ClassificationReport, classification_report
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.units import Units
 from cnnkit.report.terminal.numbers import percent
 from cnnkit.report.terminal.tables import headline, metrics_table, most_confused_table, per_class_table
 
@@ -168,7 +169,7 @@ def test_the_headline_of_a_narrow_interval_has_tenths() -> None:
 def test_images_of_fewer_units_are_counted_as_such() -> None:
     labels = np.repeat([0, 1], 50)
     probs = np.where(labels[:, None] == [0, 1], 0.9, 0.1)
-    report = classification_report(labels, probs, ["ant", "bee"], split="test", units=[str(row // 5) for row in range(100)])
+    report = classification_report(labels, probs, ["ant", "bee"], split="test", units=Units.of([str(row // 5) for row in range(100)]))
     text = plain(metrics_table(report))
     assert text.startswith("test: 100 images of 20 units, 2 classes")
     assert "calibration error   too few images" in text
