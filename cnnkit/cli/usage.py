@@ -12,7 +12,6 @@ from typing import Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.run_dir import RunDir, find_run
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
 DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
@@ -83,7 +82,7 @@ def offered_command(error: Any, arguments: Sequence[str]) -> str | None:
 def _command_for(word: str) -> list[str]:
     """Return the command that takes the file, folder or run `word`, which stands where a command should; nothing for other words."""
     path = Path(word)
-    if RunDir(find_run(word)).is_run or (path.is_file() and word.lower().endswith(MODEL_SUFFIXES)):
+    if _is_run(word) or (path.is_file() and word.lower().endswith(MODEL_SUFFIXES)):
         return ["info", word]
     if path.is_dir() or (path.is_file() and word.lower().endswith(DATA_SUFFIXES)):
         return ["train", "--data", word]
@@ -117,7 +116,13 @@ def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) 
 
 
 def _is_model(word: str) -> bool:
-    return not Path(word).exists() or word.lower().endswith(MODEL_SUFFIXES) or RunDir(find_run(word)).is_run
+    return not Path(word).exists() or word.lower().endswith(MODEL_SUFFIXES) or _is_run(word)
+
+
+def _is_run(word: str) -> bool:
+    from cnnkit.run_dir import RunDir, find_run  # loads pydantic and the settings, which most commands do not need so early
+
+    return RunDir(find_run(word)).is_run
 
 
 def _replace_last(arguments: Sequence[str], word: str, words: Sequence[str]) -> list[str]:
