@@ -105,8 +105,7 @@ def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) ->
     from cnnkit.report.terminal.benchmark import benchmark_document, benchmark_summary
 
     document = benchmark_document(found)
-    for note in found.notes:
-        console.say_labelled(screen, "note", note, "yellow")
+    console.say_notes(screen, found.notes)
     if out is not None:
         write_json(out, document)
         console.say(screen, f"figures in {out}")

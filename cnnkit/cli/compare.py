@@ -55,8 +55,7 @@ def command(
             device=device_of(given),
             progress=update,
         )
-    for text in result.notes:
-        console.say_labelled(screen, "note", text, "yellow")
+    console.say_notes(screen, result.notes)
     if json:
         console.print_json(result.to_dict())
         return

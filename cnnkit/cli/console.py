@@ -18,7 +18,7 @@ from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console
 
@@ -74,6 +74,12 @@ def say_labelled(console: Console, label: str, text: str, style: str = "bold") -
     grid.add_column(overflow="fold")
     grid.add_row(head, Text(text))
     console.print(grid)
+
+
+def say_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print each of `notes` after its label."""
+    for text in notes:
+        say_labelled(console, "note", text, "yellow")
 
 
 def say_end(console: Console, sentence: str, command: str) -> None:

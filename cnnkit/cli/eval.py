@@ -120,8 +120,7 @@ def command(
             progress=update,
         )
     console.say_model(result.target)
-    for text in (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)):
-        console.say_labelled(screen, "note", text, "yellow")
+    console.say_notes(screen, (*result.notes, *(f"left out {path}: {reason}" for path, reason in result.bad)))
     if json:
         console.print_json(result.to_dict(confusion=True))
     else:
@@ -152,5 +151,5 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
         console.say(shown, f"files {result.folder}")
     few = few_images_advice(result.target)
     if few:
-        console.say_labelled(shown, "note", few, "yellow")
+        console.say_notes(shown, [few])
     console.say_end(shown, headline(result.report), f"cnnkit report{console.named(result.target)}")

@@ -67,8 +67,7 @@ def command(
     target = find_target(model)
     console.say_model(target)
     files, notes = find_images(images)
-    for text in notes:
-        console.say_labelled(console.err(), "note", text, "yellow")
+    console.say_notes(console.err(), notes)
     device = device_of(given)
     explainer = open_explainer(target, class_name=class_name, layer=layer, method=method, check=check, features=features, device=device)
     folder = out or (target.run.path if target.run else Path()) / "explain"

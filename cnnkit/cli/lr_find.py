@@ -83,8 +83,7 @@ def _describe(screen: Console, finding: LrFinding, data: str) -> None:
     console.say_labelled(screen, "data", f"{data}: {finding.images:,} images per pass")
     console.say_labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
     console.say_labelled(screen, "recipe", f"{optim.optimizer}, batches of {optim.batch_size}")
-    for text in finding.notes:
-        console.say_labelled(screen, "note", text, "yellow")
+    console.say_notes(screen, finding.notes)
     console.say_skipped(screen, finding.bad, f"`cnnkit doctor {shlex.quote(data)}`")
 
 

@@ -99,8 +99,7 @@ def _describe(screen: Console, work: MoreData) -> None:
     )
     console.say_labelled(screen, "model", f"{job.header.arch}, {job.header.preprocessing.image_size} px; {job.runtime.describe()}")
     console.say_labelled(screen, "plan", f"{len(work.planned)} trainings, {length}; {optim.optimizer}, batches of {optim.batch_size}")
-    for text in job.notes:
-        console.say_labelled(screen, "note", text, "yellow")
+    console.say_notes(screen, job.notes)
     console.say_skipped(screen, job.dataset.bad, f"`cnnkit doctor {job.config.data.data}`")
     for training in work.finished:
         _print_training(screen, training, "finished before: ")

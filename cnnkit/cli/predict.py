@@ -60,8 +60,7 @@ def command(
     watch = DriftWatch()
     predictions = run_prediction(named_files(images), target.path, device=device_of(given), watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
-    for text in predictions.notes:
-        console.say_labelled(console.err(), "note", text, "yellow")
+    console.say_notes(console.err(), predictions.notes)
     counts, rows = _Counts(), list[Row]()
     with ExitStack() as stack:
         put = stack.enter_context(row_file(out)) if out is not None else None

@@ -71,8 +71,7 @@ def command(
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         shown = draw(settings, images_per_class=images_per_class, variants=variants, progress=update)
-    for note in shown.notes:
-        console.say_labelled(screen, "note", note, "yellow")
+    console.say_notes(screen, shown.notes)
     if out.suffix.lower() == ".png":
         write_bytes(out, _sheet(shown))
     else:

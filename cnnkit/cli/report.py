@@ -58,8 +58,7 @@ def command(
 
             written = write_report(runs[0] if runs else None, split=split, out=out, device=device_of(given), progress=update)
             console.say_model(written.target)
-    for note in written.notes:
-        console.say_labelled(screen, "note", note, "yellow")
+    console.say_notes(screen, written.notes)
     if json:
         console.print_json(written.to_dict())
         return

@@ -37,7 +37,7 @@ def set_rules(model: Path | None, abstain_risk: str | None, sets: str | None, *,
     if decided.outdated:
         names = ", ".join(path.name for path in decided.outdated)
         text = f"these exported files have other rules: {names}; export the model again: cnnkit export --onnx"
-        console.say_labelled(screen, "note", text, "yellow")
+        console.say_notes(screen, [text])
     return decided
 
 

@@ -52,8 +52,7 @@ def command(
     screen = console.err()
     with console.progress(screen, "reading images") as update:
         division = divide(settings.data, out=out, seed=settings.run.seed, by=by, progress=update)
-    for note in division.notes:
-        console.say_labelled(screen, "note", note, "yellow")
+    console.say_notes(screen, division.notes)
     console.say_skipped(screen, division.bad, "--json")
     if json:
         bad = [{"path": path, "error": error} for path, error in division.bad]

@@ -88,8 +88,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
     }
     for name, text in lines.items():
         console.say_labelled(screen, name, text)
-    for text in job.notes:
-        console.say_labelled(screen, "note", text, "yellow")
+    console.say_notes(screen, job.notes)
     console.say_skipped(screen, job.dataset.bad, "config.json")
 
 
@@ -129,8 +128,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
-        for text in job.followers.notes:
-            console.say_labelled(screen, "note", text, "yellow")
+        console.say_notes(screen, job.followers.notes)
         _plot(run, screen)
     stopping = job.state.stopping
     if not stopping.has_best:
@@ -178,7 +176,7 @@ def _plot(run: RunDir, screen: Console) -> None:
     try:
         rows = run.read_history()
     except ModelFileError as error:
-        console.say_labelled(screen, "note", str(error), "yellow")
+        console.say_notes(screen, [str(error)])
         return
     if rows:
         from cnnkit.report.pictures.plots import plot_curves  # loads matplotlib, which must not delay the first step
