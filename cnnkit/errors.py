@@ -50,6 +50,11 @@ class TrainingStoppedError(CnnkitError):
     exit_code = 3
 
 
+def describe_fault(error: OSError, where: object) -> str:
+    """Return the file and the reason of an error of the system, ``FILE: No space left on device``; `where` stands for an unknown file."""
+    return f"{error.filename if isinstance(error.filename, str) else where}: {error.strerror or error}"
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence: ``"; did you mean 'a' or 'b'?"`` for the names closest to `name`, else ``"."``."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)

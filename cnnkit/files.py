@@ -101,9 +101,16 @@ def restored(text: str) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a complete file; raises `CnnkitError` if it cannot be written."""
-    try:
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             part.write_bytes(content)
+
+
+@contextmanager
+def write_errors(path: Path) -> Generator[None]:
+    """Raise `CnnkitError` that names `path` for an error of the system in the body, which writes it."""
+    try:
+        yield
     except OSError as error:
         raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -16,7 +16,7 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
-from cnnkit.cli.usage import describe_fault, print_usage_error
+from cnnkit.cli.usage import fault_message, print_usage_error
 from cnnkit.errors import CnnkitError
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         if debug:
             traceback.print_exc()
-        console.say_labelled(console.err(), "error", describe_fault(error), "bold red")
+        console.say_labelled(console.err(), "error", fault_message(error), "bold red")
         return STOPPED
     return code
 

@@ -9,8 +9,8 @@ from json import dumps
 from pathlib import Path
 from typing import Any, TextIO
 
-from cnnkit.errors import CnnkitError, MissingExtraError
-from cnnkit.files import json_text, utf8, whole_file
+from cnnkit.errors import MissingExtraError
+from cnnkit.files import json_text, utf8, whole_file, write_errors
 
 SUFFIXES = (".csv", ".json", ".parquet")
 GROUP_ROWS = 10_000  # of a group of parquet, which is in memory
@@ -25,10 +25,10 @@ def row_file(path: Path) -> Generator[Put]:
     All rows have the columns of the first. Raises `CnnkitError` if the file cannot be written.
     """
     rows = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}[path.suffix.lower()]
-    with _write_errors(path), whole_file(path) as part, rows(part) as put:
+    with write_errors(path), whole_file(path) as part, rows(part) as put:
 
         def guarded(row: Row) -> None:
-            with _write_errors(path):
+            with write_errors(path):
                 put(row)
 
         yield guarded
@@ -38,14 +38,6 @@ def require_packages(path: Path) -> None:
     """Raise `MissingExtraError` if the package that writes `path` is not installed."""
     if path.suffix.lower() == ".parquet":
         _pyarrow()
-
-
-@contextmanager
-def _write_errors(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CnnkitError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _open(path: Path) -> TextIO:

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from cnnkit.cli import console
+from cnnkit.errors import describe_fault
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
 DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
@@ -34,13 +35,12 @@ EXAMPLES = {
 _EXTRA = re.compile(r"extra arguments?(?:\(s\))? \((.*)\)$", re.DOTALL)
 
 
-def describe_fault(error: OSError | MemoryError) -> str:
+def fault_message(error: OSError | MemoryError) -> str:
     """Return the message of an error of the system: the file, the reason and a way out."""
     if isinstance(error, MemoryError):
         return "the memory is full; close other programs, or use smaller batches or images"
-    where = error.filename if isinstance(error.filename, str) else "the output"
     remedy = "free some space, and type the command again" if error.errno == errno.ENOSPC else "--debug shows where it happened"
-    return f"{where}: {error.strerror or error}; {remedy}"
+    return f"{describe_fault(error, 'the output')}; {remedy}"
 
 
 def print_usage_error(error: Any, arguments: Sequence[str]) -> int:

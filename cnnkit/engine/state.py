@@ -16,6 +16,11 @@ from cnnkit.files import whole_file
 FILE_NAME = "state.pt"
 
 
+def state_file(folder: Path) -> Path:
+    """Return the file that `save_state` writes into `folder`."""
+    return folder / FILE_NAME
+
+
 def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
     """Write `state` and the weights of `model` into `folder`; the file replaces an older one only when it is whole."""
     folder.mkdir(exist_ok=True)
@@ -28,7 +33,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "step": state.step,
         "spent": state.spent,
     }
-    with whole_file(folder / FILE_NAME) as part:
+    with whole_file(state_file(folder)) as part:
         torch.save(whole, part)
 
 
@@ -37,7 +42,7 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
 
     Raises `ModelFileError` if the file is missing or damaged, or does not fit the model.
     """
-    path = folder / FILE_NAME
+    path = state_file(folder)
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:

@@ -18,8 +18,8 @@ from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.state import save_state
-from cnnkit.errors import DataError, TrainingStoppedError
+from cnnkit.engine.state import save_state, state_file
+from cnnkit.errors import DataError, TrainingStoppedError, describe_fault
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
@@ -109,7 +109,7 @@ class TrainingJob:
                 f"{error}\nthe finished epochs are kept; restore the image, then type: cnnkit resume {run.path}"
             ) from None
         except OSError as error:  # a full disk, for example
-            raise TrainingStoppedError(_describe_fault(error, run)) from error
+            raise TrainingStoppedError(_fault_message(error, run)) from error
         finally:
             self.record(status)  # before the trackers end, as a server may take long or be interrupted
             if self.followers.end(status):
@@ -144,10 +144,10 @@ class TrainingJob:
         )
 
 
-def _describe_fault(error: OSError, run: RunDir) -> str:
+def _fault_message(error: OSError, run: RunDir) -> str:
     """Return the message of an error of the system during a training: the file, the reason and the way to go on."""
-    fault = f"{error.filename or run.path}: {error.strerror or error}"
-    if any(run.last.glob("*")):
+    fault = describe_fault(error, run.path)
+    if state_file(run.last).exists():
         return f"{fault}\nthe epochs up to the last saved state are kept; repair it or free some space, then type: cnnkit resume {run.path}"
     return f"{fault}\nno state was saved yet; repair it or free some space, then train again"
 
