@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,9 @@ from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.predict import Prediction, Predictions
-    from cnnkit.metrics.drift import Drift
+    from cnnkit.metrics.drift import Drift, Outlier
+
+MAX_KEPT_PATHS = 30  # of readable images, to name the outliers of a few images
 
 
 @with_options("device")
@@ -41,8 +43,8 @@ def command(
 ) -> None:
     """Classify image files: one row each, in the order given.
 
-    The row of an unreadable file holds the error. A model with a threshold (`cnnkit eval --abstain-risk`) abstains below it. At least 30
-    images are compared with the validation images of the model, and a drift is reported.
+    The row of an unreadable file holds the error. A model with a threshold (`cnnkit eval --abstain-risk`) abstains below it. All
+    images are compared with the validation images of the model, and a drift or an image unlike them is reported.
 
     \b
     cnnkit predict photo.jpg
@@ -76,6 +78,7 @@ def command(
     if json:
         console.print_json(rows)
     _report_drift(watch.result(), out)
+    _report_outliers(watch.outliers(), counts.readable)
     if out is not None or not json:
         _say_end(counts, out, console.named(target, "--model"))
 
@@ -95,20 +98,20 @@ def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool
 
 @dataclass
 class _Counts:
-    """The number of rows, of errors and of abstentions, and the path of the first readable image."""
+    """The number of rows, of errors and of abstentions, and the paths of the first readable images."""
 
     rows: int = 0
     failed: int = 0
     abstained: int = 0
-    readable: str = ""
+    readable: list[str] = field(default_factory=list[str])
 
     def add(self, row: Row) -> None:
         """Count a row."""
         self.rows += 1
         self.failed += bool(row["error"])
         self.abstained += bool(row["abstained"])
-        if not self.readable and not row["error"]:
-            self.readable = str(row["path"])
+        if len(self.readable) < MAX_KEPT_PATHS and not row["error"]:
+            self.readable.append(str(row["path"]))
 
 
 def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
@@ -117,7 +120,7 @@ def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
         f", {counts.abstained} abstained" if counts.abstained else ""
     )
     plural = "row" if counts.rows == 1 else "rows"
-    following = f"cnnkit explain {shlex.quote(counts.readable)}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
+    following = f"cnnkit explain {shlex.quote(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
     console.say_end(console.err(), f"{counts.rows} {plural}{f' in {out}' if out else ''}{text}", following)
 
 
@@ -152,3 +155,11 @@ def _report_drift(drift: Drift | None, out: Path | None) -> None:
         from cnnkit.report.terminal.selective import drift_sentence
 
         console.say_labelled(console.err(), "drift", drift_sentence(drift), "yellow")
+
+
+def _report_outliers(outliers: Sequence[Outlier], paths: Sequence[str]) -> None:
+    """Print a sentence on stderr if some of the few images `paths` are unlike the validation images."""
+    if outliers:
+        from cnnkit.report.terminal.selective import outlier_sentence
+
+        console.say_labelled(console.err(), "drift", outlier_sentence(outliers, paths), "yellow")

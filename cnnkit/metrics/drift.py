@@ -7,6 +7,8 @@ that has the same shares of predicted classes. A folder of ants alone is therefo
 The distance is that of Kolmogorov and Smirnov: the largest difference of two cumulative distributions (0 equal, 1 disjoint), taken
 at the edges of the bins. Its p-value is the bound of Dvoretzky, Kiefer and Wolfowitz, 2 exp(-2 n D²), with the effective n of two
 samples. The bound holds for every n (Massart 1990, Annals of Probability 18:1269).
+
+A few images have no distribution. Each is compared with the range of the known images alone: see `find_outliers`.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ BINS = 20  # of equal mass over all images of the fingerprint
 MIN_IMAGES = 30  # fewer images would only show a distance above 0.34
 MAX_FALSE_ALERTS = 0.01  # as a share of the sets of images from the source of the fingerprint
 MIN_DISTANCE = 0.1  # thousands of images make even a harmless difference significant
+# On either side of the range of the known images, as a share of it. 0.8 % of the usual images of five sets are then outliers, without
+# a margin 4.4 %: see docs/benchmarks/LOG.md, "Outliers by their range".
+RANGE_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """The appearance of `n` images of `split` as a histogram of B bins for each feature and predicted class.
 
-    `features` (F) are names, `edges` (F, B - 1) the inner edges of the bins, `counts` (F, K, B) the images in each bin.
+    `features` (F) are names, `edges` (F, B - 1) the inner edges of the bins, `counts` (F, K, B) the images in each bin. `ranges`
+    (F, 2) are the least and the largest value of each feature; older model files have none.
     """
 
     features: tuple[str, ...]
@@ -37,6 +43,18 @@ class Fingerprint:
     counts: tuple[tuple[tuple[int, ...], ...], ...]
     n: int
     split: str
+    ranges: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """An image, number `image` from 0, whose `feature` has a `value` far outside the range `low` to `high` of the known images."""
+
+    image: int
+    feature: str
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -81,12 +99,12 @@ class Drift:
 
 def fingerprint(features: Sequence[str], values: NDArray[Any], predicted: NDArray[Any], classes: int, *, split: str) -> Fingerprint:
     """Return the fingerprint of N images: `values` (N, F) of `features`, and the `predicted` classes (N,), of K `classes`."""
-    quantiles = np.quantile(values.astype(np.float64), np.arange(1, BINS) / BINS, axis=0).T
-    edges = np.array([[float(f"{edge:.6g}") for edge in line] for line in quantiles])  # the precision of the model file
+    edges = _rounded(np.quantile(values.astype(np.float64), np.arange(1, BINS) / BINS, axis=0).T)
+    ranges = _rounded(np.stack([values.min(0), values.max(0)], axis=1))
     cells = np.stack([_bins(values[:, index], line) for index, line in enumerate(edges)])
     counts = [[np.bincount(row[predicted == label], minlength=BINS).tolist() for label in range(classes)] for row in cells]
     lines, tables = tuple(map(tuple, edges.tolist())), tuple(tuple(map(tuple, table)) for table in counts)
-    return Fingerprint(tuple(features), lines, tables, len(values), split)
+    return Fingerprint(tuple(features), lines, tables, len(values), split, tuple((low, high) for low, high in ranges.tolist()))
 
 
 def compare(known: Fingerprint, values: NDArray[Any], predicted: NDArray[Any]) -> Drift:
@@ -106,6 +124,30 @@ def compare(known: Fingerprint, values: NDArray[Any], predicted: NDArray[Any]) -
         median = float(np.median(values[:, index]))
         shifts.append(FeatureShift(feature, distance, min(1.0, p), median, _median(usual, edges[index])))
     return Drift(len(values), known.n, known.split, tuple(sorted(shifts, key=lambda shift: -shift.distance)))
+
+
+def find_outliers(known: Fingerprint, values: NDArray[Any]) -> list[Outlier]:
+    """Return the images that lie outside the range of the known images by more than `RANGE_MARGIN`.
+
+    `values` (N, F) are the first F features of the fingerprint. An outlier has the feature that is furthest outside. An older
+    fingerprint without ranges has no outliers.
+    """
+    if not known.ranges:
+        return []
+    low, high = np.array(known.ranges[: values.shape[1]]).T
+    width = np.maximum(high - low, np.finfo(np.float32).eps)
+    outside = np.maximum(low - values, values - high) / width
+    furthest = outside.argmax(1)
+    return [
+        Outlier(image, known.features[index], float(values[image, index]), *known.ranges[index])
+        for image, index in enumerate(furthest)
+        if outside[image, index] > RANGE_MARGIN
+    ]
+
+
+def _rounded(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return `values` in the precision of the model file, six digits."""
+    return np.array([[float(f"{value:.6g}") for value in line] for line in values.tolist()])
 
 
 def _bins(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.intp]:

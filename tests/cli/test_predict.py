@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from cnnkit.api.inference.predict import Prediction
@@ -186,3 +187,9 @@ def test_a_row_is_written_before_the_next_image_is_predicted(cli, trained, monke
     monkeypatch.setattr(Prediction, "row", lambda *given, **flags: calls.append(len(seen)) or row(*given, **flags))
     cli("predict", trained.data / "ants", "--out", "rows.csv")
     assert calls == [0, *range(2, 21)]  # the header and the rows before
+
+
+def test_a_black_image_is_named_as_unlike_the_validation_images(cli, trained, tmp_path):
+    PIL.Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
+    result = cli("predict", tmp_path / "black.png", "-m", trained.run)
+    assert "this image is unlike the validation images: " in " ".join(result.err.split())

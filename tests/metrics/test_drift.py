@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from cnnkit.metrics.drift import MIN_IMAGES, compare, fingerprint
+from cnnkit.metrics.drift import MIN_IMAGES, RANGE_MARGIN, Outlier, compare, find_outliers, fingerprint
 
 NAMES = ("brightness", "sharpness", "confidence")
 
@@ -104,3 +105,23 @@ def test_every_number_is_in_the_document_with_its_limits():
     assert (document["level"], document["smallest_distance"]) == (0.01, 0.1)
     assert set(document["features"][0]) == {"feature", "distance", "p", "median", "usual", "shifted"}
     assert len(document["features"]) == 3
+
+
+def test_an_outlier_is_outside_the_range_by_more_than_the_margin():
+    values, predicted = look(200, np.random.default_rng(3))
+    known = fingerprint(NAMES, values, predicted, 3, split="val")
+    low, high = known.ranges[1]
+    assert (low, high) == pytest.approx((values[:, 1].min(), values[:, 1].max()), rel=1e-5)
+    middle = np.median(values, axis=0)
+    near, far = middle.copy(), middle.copy()
+    near[1] = high + 0.99 * RANGE_MARGIN * (high - low)
+    far[1] = high + 1.01 * RANGE_MARGIN * (high - low)
+    far[0] = known.ranges[0][0] - 0.1 * RANGE_MARGIN  # outside as well, but less far
+    assert find_outliers(known, np.stack([middle, near, far])) == [Outlier(2, "sharpness", far[1], low, high)]
+    assert find_outliers(known, values) == []
+    assert find_outliers(replace(known, ranges=()), far[None]) == []  # a model file of an earlier version
+
+
+def test_a_feature_with_one_known_value_has_outliers():
+    known = fingerprint(("brightness",), np.full((50, 1), 0.5), np.zeros(50, np.int64), 1, split="val")
+    assert [each.image for each in find_outliers(known, np.array([[0.5], [0.6]]))] == [1]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
-from cnnkit.metrics.drift import MIN_IMAGES, Drift, Fingerprint, compare, fingerprint
+from cnnkit.metrics.drift import MIN_IMAGES, Drift, Fingerprint, Outlier, compare, find_outliers, fingerprint
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.classifier import CanvasClassifier, Classifier, ClassifierWithRules
 
@@ -61,6 +61,16 @@ class DriftWatch:
         if self._known is None or sum(map(len, self._predicted)) < MIN_IMAGES:
             return None
         return compare(self._known, np.concatenate(self._looks), np.concatenate(self._predicted))
+
+    def outliers(self) -> list[Outlier]:
+        """Return the images whose appearance is unlike that of the fingerprint, by their number among the readable ones.
+
+        A low confidence alone is a matter of the abstention threshold. The list is empty for `MIN_IMAGES` images or more, whose
+        distribution `result` compares.
+        """
+        if self._known is None or sum(map(len, self._predicted)) >= MIN_IMAGES:
+            return []
+        return find_outliers(self._known, np.concatenate(self._looks)[:, :-1])
 
 
 def _with_confidence(looks: NDArray[np.float32], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,7 +12,7 @@ from rich.text import Text
 from cnnkit.errors import listed
 from cnnkit.metrics.abstention import Abstention, OperatingPoint
 from cnnkit.metrics.conformal import LabelSets
-from cnnkit.metrics.drift import Drift, FeatureShift
+from cnnkit.metrics.drift import Drift, FeatureShift, Outlier
 from cnnkit.metrics.ood import OodReport
 from cnnkit.metrics.selective import SelectiveReport
 from cnnkit.report.terminal.numbers import UNDEFINED, number_cells, percent, share_cells, share_text
@@ -78,6 +80,17 @@ def drift_sentence(drift: Drift) -> str:
     return (
         f"these {drift.n:,} images look unlike the training images: {named}. Probabilities and thresholds are only reliable for images "
         f"like the {drift.reference:,} of {drift.split}"
+    )
+
+
+def outlier_sentence(outliers: Sequence[Outlier], paths: Sequence[str]) -> str:
+    """Return a warning on at least one of `outliers` among the images `paths`, with the figure of the first."""
+    first = outliers[0]
+    several = f"{len(outliers)} of {len(paths)} images {'is' if len(outliers) == 1 else 'are'}"
+    who, such = ("this image is", "") if len(paths) == 1 else (several, f", such as {paths[first.image]}")
+    return (
+        f"{who} unlike the validation images{such}: {first.feature} {first.value:.2f}, theirs {first.low:.2f} to {first.high:.2f}. "
+        "Its probability may be wrong"
     )
 
 

@@ -74,6 +74,20 @@ def test_too_few_images_give_no_result(watched):
     assert watch.result() is not None
 
 
+def test_a_single_image_outside_the_range_is_an_outlier_and_a_usual_one_is_not(watched):
+    usual, dark, many = DriftWatch(), DriftWatch(), DriftWatch()
+    usual.probabilities(watched, noise(1, seed=3))
+    dark.probabilities(watched, [*noise(2, seed=3), np.zeros((16, 16, 3), np.uint8)])
+    many.probabilities(watched, [np.zeros((16, 16, 3), np.uint8)] * MIN_IMAGES)
+    assert usual.outliers() == []
+    (found,) = dark.outliers()
+    assert found.image == 2
+    assert (found.feature, found.value) == ("sharpness", 0)
+    assert found.low > 0.1 * (found.high - found.low)
+    assert many.outliers() == []  # their distribution is compared instead
+    assert DriftWatch().outliers() == []
+
+
 @pytest.mark.parametrize("lacking", ["fingerprint", "preprocessing", "rules"])
 def test_a_classifier_without_a_fingerprint_is_not_watched(watched, brightness, lacking):
     class Bare:

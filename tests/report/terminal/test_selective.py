@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
-from cnnkit.metrics.drift import Drift, FeatureShift
+from cnnkit.metrics.drift import Drift, FeatureShift, Outlier
 from cnnkit.metrics.ood import ood_report
 from cnnkit.metrics.selective import SelectiveReport, selective_report
 from cnnkit.report.pictures.risk import plot_risk_coverage
@@ -18,6 +18,7 @@ from cnnkit.report.terminal.selective import (
     drift_sentence,
     label_sets_sentence,
     ood_sentence,
+    outlier_sentence,
     risk_coverage_table,
 )
 
@@ -102,3 +103,12 @@ def test_the_curve_can_be_drawn_for_few_and_many_images(n, rule, tmp_path):
     plot_risk_coverage(report(n, rule), "test", tmp_path / "r.png")
     with Image.open(tmp_path / "r.png") as image:
         assert image.size[0] > 600
+
+
+def test_the_sentence_on_outliers_names_the_image_if_there_are_several():
+    dark = Outlier(1, "brightness", 0.02, 0.18, 0.81)
+    assert outlier_sentence([Outlier(0, *list(vars(dark).values())[1:])], ["a.jpg"]) == (
+        "this image is unlike the validation images: brightness 0.02, theirs 0.18 to 0.81. Its probability may be wrong"
+    )
+    assert outlier_sentence([dark], ["a.jpg", "b.jpg"]).startswith("1 of 2 images is unlike the validation images, such as b.jpg: b")
+    assert outlier_sentence([dark, dark], ["a.jpg", "b.jpg"]).startswith("2 of 2 images are unlike")
