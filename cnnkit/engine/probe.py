@@ -20,12 +20,15 @@ from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
 from cnnkit.errors import ConfigError
 
-MAX_PROBE_PIXELS = 2**17  # of a probe batch: 128 images of 32 px, 2 of 224 px; the probe then takes a second or two
+MAX_PROBE_PIXELS = 2**17  # of a probe batch: 128 images of 32 px; the probe then takes a second or two
+MIN_PROBE_IMAGES = 8  # of a probe batch, even of large images: two images of 224 px are no batch that replicas could divide
 TURNS = 4  # of each candidate; after one or two the slower format won too often, see docs/benchmarks/LOG.md, "Probe turns"
+MAX_TURN_SECONDS = 3.0  # of all turns; slow steps get fewer of them, at least one, and vary less
 CPUS_WITHOUT_BF16 = {"DEFAULT", "NO AVX", "AVX2"}  # torch's names of CPU capabilities; emulated bf16 is 12 times slower
 HOPELESS_FACTOR = 3  # on the fastest first step: a candidate whose first step is slower gets no turn
 MIN_SPEEDUP = 1.1  # over plain fp32, or over one replica: a smaller gain is not worth a change
 MIN_REPLICA_IMAGES = 32  # per step; BatchNorm loses no accuracy down to 16 images and 1 % at 8 (arXiv:1803.08494, table 2)
+MIN_INDEPENDENT_IMAGES = 4  # per replica and step where no layer takes statistics of the batch
 
 # Called with the key of a probe and the probe itself; returns a stored result for the key, or runs the probe.
 ProbeCache = Callable[[Hashable, Callable[[], Runtime]], Runtime]
@@ -40,6 +43,7 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     batch_size: int,
     deterministic: bool,
     compiled: bool = False,
+    freeze_norm: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     cache: ProbeCache = lambda _, probe: probe(),
 ) -> Runtime:
@@ -47,8 +51,8 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
 
     On a CUDA GPU, auto needs no probe: it is channels_last, in bf16 if that is native, else in fp32. On a CPU, the fastest
     precision and memory format competes with its own replicas, unless each replica would see fewer than
-    `MIN_REPLICA_IMAGES` images. `cache` may return an earlier result of the probe. Raises `ConfigError` for fp16 without a
-    CUDA GPU, and for `compiled` without a compiler.
+    `MIN_REPLICA_IMAGES` images, or `MIN_INDEPENDENT_IMAGES` with `freeze_norm`. `cache` may return an earlier result of the
+    probe. Raises `ConfigError` for fp16 without a CUDA GPU, and for `compiled` without a compiler.
     """
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision fp16 needs a CUDA GPU; on {device.type} use auto, bf16 or fp32")
@@ -68,13 +72,13 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     def probe() -> Runtime:
         images = _probe_images(image_shape, batch_size)
         single = _fastest_runtime(model, device, images, clock)
-        replicated = _with_replicas(single, model, images)
+        replicated = _with_replicas(single, model, images, batch_size // (MIN_INDEPENDENT_IMAGES if freeze_norm else MIN_REPLICA_IMAGES))
         if replicated is None:
             return single
         seconds, replicated_seconds = take_turns([_trial_step(model, runtime, images) for runtime in (single, replicated)], clock)
         return pick_replicas(single, seconds, replicated, replicated_seconds)
 
-    return cache((*speed_key(model), device.type, image_shape, batch_size), probe)
+    return cache((*speed_key(model), device.type, image_shape, batch_size, freeze_norm), probe)
 
 
 def speed_key(model: nn.Module) -> tuple[Hashable, ...]:
@@ -86,7 +90,7 @@ def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float]
     """Return the least seconds of each step over `TURNS` turns, after a first turn that allocates and compiles kernels.
 
     The steps take turns, so that other load of the machine falls on all of them. A step whose first turn takes
-    `HOPELESS_FACTOR` times the least gets no other turn, and keeps that time.
+    `HOPELESS_FACTOR` times the least gets no other turn, and keeps that time. After `MAX_TURN_SECONDS` no turn begins.
     """
 
     def seconds(step: Callable[[], object]) -> float:
@@ -97,9 +101,11 @@ def take_turns(steps: Sequence[Callable[[], object]], clock: Callable[[], float]
     first = [seconds(step) for step in steps]
     hopeful = [index for index, took in enumerate(first) if took < HOPELESS_FACTOR * min(first)] or list(range(len(steps)))
     best = [float("inf") if index in hopeful else took for index, took in enumerate(first)]
-    for _ in range(TURNS):
-        for index in hopeful:
-            best[index] = min(best[index], seconds(steps[index]))
+    turns, spent = 0, 0.0
+    while turns < TURNS and spent <= MAX_TURN_SECONDS:
+        turn = {index: seconds(steps[index]) for index in hopeful}
+        best = [min(least, turn.get(index, least)) for index, least in enumerate(best)]
+        turns, spent = turns + 1, spent + sum(turn.values())
     return best
 
 
@@ -153,10 +159,10 @@ def training_speed(
     return len(images) / seconds
 
 
-def _with_replicas(runtime: Runtime, model: nn.Module, images: Tensor) -> Runtime | None:
-    """Return `runtime` with one replica per thread, each with at least `MIN_REPLICA_IMAGES` of `images`; None for one replica."""
+def _with_replicas(runtime: Runtime, model: nn.Module, images: Tensor, most: int) -> Runtime | None:
+    """Return `runtime` with one replica per thread, `most` of them at most, tried on `images`; None for one replica."""
     cores = torch.get_num_threads()
-    count = min(cores, len(images) // MIN_REPLICA_IMAGES)
+    count = min(cores, most, len(images))
     if count < 2 or draws_by_itself(model, images[:2]):  # noqa: PLR2004
         return None
     return replace(runtime, replicas=count, threads=cores // count)
@@ -164,7 +170,8 @@ def _with_replicas(runtime: Runtime, model: nn.Module, images: Tensor) -> Runtim
 
 def _probe_images(shape: tuple[int, int, int], batch_size: int) -> Tensor:
     """Return random images for a probe; at least two, because BatchNorm cannot train on one."""
-    return torch.rand((max(2, min(batch_size, MAX_PROBE_PIXELS // (shape[1] * shape[2]))), *shape))
+    count = max(MIN_PROBE_IMAGES, MAX_PROBE_PIXELS // (shape[1] * shape[2]))
+    return torch.rand((max(2, min(batch_size, count)), *shape))
 
 
 def _trial_step(model: nn.Module, runtime: Runtime, images: Tensor) -> Callable[[], object]:

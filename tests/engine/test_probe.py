@@ -110,11 +110,19 @@ def test_a_cpu_without_bf16_does_not_try_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_least_of_several_turns_counts_and_not_the_first() -> None:
     log: list[str] = []
-    clock = ticking(9, 5, *[1.0, 2.0], *[0.5, 3.0], *[1.5, 1.8], *[2.0, 4.0])
+    clock = ticking(9, 5, *[0.1, 0.2], *[0.05, 0.3], *[0.15, 0.18], *[0.2, 0.4])
     best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
-    assert best == pytest.approx([0.5, 1.8])
+    assert best == pytest.approx([0.05, 0.18])
     assert log == ["a", "b"] * 5
     assert list(clock) == []
+
+
+def test_slow_steps_take_fewer_turns() -> None:
+    log: list[str] = []
+    clock = ticking(9, 5, *[0.9, 0.8], *[0.7, 1.0])  # 3.4 s in all
+    best = take_turns([lambda: log.append("a"), lambda: log.append("b")], clock.__next__)
+    assert best == pytest.approx([0.7, 0.8])
+    assert log == ["a", "b"] * 3
 
 
 def test_a_hopeless_candidate_gets_no_turn() -> None:
@@ -127,7 +135,7 @@ def test_a_hopeless_candidate_gets_no_turn() -> None:
 
 def test_the_training_speed_comes_from_the_fastest_step() -> None:
     model = Watched()
-    clock = ticking(9, 2.0, 1.0, 0.5, 4.0)
+    clock = ticking(9, 1.0, 0.7, 0.5, 4.0)
     speed = training_speed(model, Runtime(CPU), image_shape=(3, 8, 8), batch_size=16, clock=clock.__next__)
     assert speed == pytest.approx(16 / 0.5)
     assert model.seen == [(16, True)] * 5
@@ -199,6 +207,28 @@ def test_replicas_are_tried_with_the_fastest_arithmetic(monkeypatch: pytest.Monk
     assert (chosen.replicas, chosen.threads) == (4, 1)
     chosen = probe(Watched(), batch_size=64)
     assert (chosen.channels_last, chosen.replicas) == (True, 1)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_replicas_of_few_large_images_need_frozen_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_turns(monkeypatch, [1.0, 0.8, 1.0], [1.0, 0.8, 1.0], [0.8, 0.4])
+    model, large = Wide(), {"image_shape": (3, 512, 512), "batch_size": 32}
+    assert probe(model, **large).replicas == 1
+    assert set(model.seen) == {(module.MIN_PROBE_IMAGES, True)}
+    assert probe(model, freeze_norm=True, **large).replicas == 4
+
+
+class Wide(Watched):
+    """A small network for images of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+
+    def __deepcopy__(self, _: object) -> Wide:
+        copy = Wide()
+        copy.seen = self.seen
+        return copy
 
 
 @pytest.mark.usefixtures("four_threads")

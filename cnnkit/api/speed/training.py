@@ -222,6 +222,7 @@ class TrainingBench:
                 batch_size=size,
                 deterministic=False,
                 compiled=job.runtime.compiled,
+                freeze_norm=config.optim.freeze_norm,
                 clock=self.meter.wall,
             )
             if best.facts() != job.runtime.facts():

@@ -36,6 +36,7 @@ def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch)
         batch_size=batch.size,
         deterministic=config.run.deterministic,
         compiled=config.optim.compile,
+        freeze_norm=config.optim.freeze_norm,
         cache=cached_probe(batch.folder),
     )
 
