@@ -29,8 +29,10 @@ from cnnkit.errors import DataError
 from cnnkit.model.preprocessing import draft_scale
 
 # Pillow knows about fifty formats; photographs and drawings come in these. Crafted files of the others (PSD, DDS, BLP, ...) cost
-# memory: see docs/benchmarks/LOG.md, "Formats of an image file".
-Image.init()  # formats are loaded on demand otherwise, and the name of an unloaded format is a KeyError
+# memory: see docs/benchmarks/LOG.md, "Formats of an image file". The name of a format that is not loaded is a KeyError.
+Image.preinit()  # JPEG, PNG, GIF, BMP, DIB and PPM; loading all formats would take 20 ms longer
+for _plugin in ("Avif", "Jpeg2K", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 FORMATS = tuple(
     name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB") if name in Image.OPEN
 )
