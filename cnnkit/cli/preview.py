@@ -31,6 +31,7 @@ SUFFIXES = (".png", ".html")
     "image_size",
     "channels",
     "resize_mode",
+    "draft",
     "augment",
     "rotate",
     "flip",

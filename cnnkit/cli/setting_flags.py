@@ -107,4 +107,6 @@ def _default_text(default: object) -> str | bool:
         return False
     if isinstance(default, tuple):
         return "/".join(f"{value:g}" for value in default)
+    if default is True:
+        return "true"
     return f"{default:g}" if isinstance(default, float) else str(default)

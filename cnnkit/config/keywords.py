@@ -32,6 +32,7 @@ class TrainingSettings(TypedDict, total=False):
     image_size: int | None
     channels: Literal[1, 3]
     resize_mode: Literal["crop", "pad", "squash"]
+    draft: bool
     # optimisation
     epochs: int
     budget: str | float

@@ -117,6 +117,10 @@ class ModelConfig(Section):
     resize_mode: Literal["crop", "pad", "squash"] = setting(
         "crop", "Way to make an image square: crop cuts the longer edge, pad adds a gray border, squash distorts."
     )
+    draft: bool = setting(
+        default=True,
+        description="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size, above --image-size. --no-draft decodes them whole, more slowly.",
+    )
 
 
 class OptimSettings(Section):

@@ -2,7 +2,8 @@
 
 The rules are the same for training, evaluation, prediction and export checks. EXIF orientation is applied. 16-bit gray is scaled
 to 8 bits. Alpha is dropped, as in torchvision and timm. The first frame of an animation is used. A truncated file is an error and
-never half an image.
+never half an image. A model may ask for JPEGs at a fraction of their size, which libjpeg decodes faster: `draft_side` of its
+preprocessing.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from PIL import ExifTags, Image
 
 from cnnkit.data.store.fast_decoder import jpeg_decoder
 from cnnkit.errors import DataError
+from cnnkit.model.preprocessing import draft_scale
 
 # Pillow knows about fifty formats; photographs and drawings come in these. Crafted files of the others (PSD, DDS, BLP, ...) cost
-# memory: see docs/benchmarks/LOG.md, "Formats of an image file".
-Image.init()  # formats are loaded on demand otherwise, and the name of an unloaded format is a KeyError
+# memory: see docs/benchmarks/LOG.md, "Formats of an image file". The name of a format that is not loaded is a KeyError.
+Image.preinit()  # JPEG, PNG, GIF, BMP, DIB and PPM; loading all formats would take 20 ms longer
+for _plugin in ("Avif", "Jpeg2K", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 FORMATS = tuple(
     name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM", "MPO", "JPEG2000", "DIB") if name in Image.OPEN
 )
@@ -58,6 +62,7 @@ _STORED_VIEWS: dict[int, Callable[[NDArray[np.void]], NDArray[np.void]]] = {
     8: lambda upright: upright[::-1].T,
 }
 _SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
+_DRAFT_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with more images behind it
 _FAST_MODES = ("RGB", "L")  # modes of JPEG in which the fast decoder was compared with Pillow on thousands of files
 
 # Pillow leaves HEIC to packages of the same interface; the first installed package is used. pi-heif comes first
@@ -81,11 +86,14 @@ _LUMINANCE_TABLE = (
 class Header:
     """Facts that a file states about its image.
 
-    `format` and `mode` are Pillow's names. `orientation` is the EXIF orientation (1: upright). `animated` images have several
-    frames. `quality` is the JPEG quality on libjpeg's scale 1-100, estimated from the quantisation table, and 0 for other formats.
-    `taken` is the time of the exposure in EXIF, in seconds since 1970 in the clock of the camera, and 0 if there is none.
+    `width` and `height` are those of the whole upright image in px. `format` and `mode` are Pillow's names. `orientation` is the EXIF
+    orientation (1: upright). `animated` images have several frames. `quality` is the JPEG quality on libjpeg's scale 1-100, estimated
+    from the quantisation table, and 0 for other formats. `taken` is the time of the exposure in EXIF, in seconds since 1970 in the clock
+    of the camera, and 0 if there is none.
     """
 
+    width: int = 0
+    height: int = 0
     format: str = ""
     mode: str = ""
     orientation: int = 1
@@ -98,10 +106,13 @@ class UndecodableError(DataError):
     """An error for an image that cannot be read; the message is the reason alone, without the file's name."""
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Decode the image file `path` to uint8 RGB (H, W, 3); raises a `DataError` that names the file and the reason."""
+def read_image(path: str | Path, draft_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode the image file `path` to uint8 RGB (H, W, 3) as `inspect_image` does.
+
+    Raises a `DataError` that names the file and the reason.
+    """
     try:
-        return decode_image(read_file(str(path)))
+        return decode_image(read_file(str(path)), draft_side)
     except UndecodableError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -123,21 +134,37 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode the bytes of an image file to uint8 RGB (H, W, 3); raises `UndecodableError`."""
-    return inspect_image(data)[0]
+def decode_image(data: bytes, draft_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file to uint8 RGB (H, W, 3) as `inspect_image` does; raises `UndecodableError`."""
+    return inspect_image(data, draft_side)[0]
 
 
-def inspect_image(data: bytes) -> tuple[NDArray[np.uint8], Header]:
-    """Decode the bytes of an image file to uint8 RGB (H, W, 3) and its `Header`; raises `UndecodableError`."""
+def inspect_image(data: bytes, draft_side: int | None = None) -> tuple[NDArray[np.uint8], Header]:
+    """Decode the bytes of an image file to uint8 RGB (H, W, 3) and its `Header`; raises `UndecodableError`.
+
+    The pixels are those of the whole image. With a `draft_side`, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that leaves at
+    least `draft_side` px of the shorter side (`draft_scale`).
+    """
     with _undecodable_errors(data), _open(data) as image:
         kind, mode = image.format or "", image.mode  # read before loading, which changes the mode of some formats
         orientation = _orientation(image)
-        pixels = _decode_fast(data, image, orientation)
+        width, height = image.size
+        drafted = _draft(image, draft_side)
+        pixels = None if drafted else _decode_fast(data, image, orientation)
         if pixels is None:
             image.load()
             pixels = _upright(image, _orientation(image))  # read again: Pillow turns a TIFF itself
-        return pixels, Header(kind, mode, orientation, _is_animated(image), _quality(image), _taken(image))
+        if not drafted:
+            height, width = pixels.shape[:2]
+        elif orientation in _SIDEWAYS_ORIENTATIONS:
+            height, width = width, height
+        return pixels, Header(width, height, kind, mode, orientation, _is_animated(image), _quality(image), _taken(image))
+
+
+def drafts_differ(header: Header, one: int | None, other: int | None) -> bool:
+    """Return whether the image of `header` has other pixels with the `draft_side` `one` than with `other`."""
+    scales = (draft_scale(header.height, header.width, side) for side in (one, other))
+    return header.format in _DRAFT_FORMATS and len(set(scales)) > 1
 
 
 def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -211,6 +238,15 @@ def _taken(image: Image.Image) -> float:
             fraction = str(details.get(ExifTags.Base.SubsecTimeOriginal, "")).strip("\0 ")
             return max(0.0, taken + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0))
     return 0.0
+
+
+def _draft(image: Image.Image, draft_side: int | None) -> bool:
+    """Let Pillow decode a JPEG at a fraction of its size, if `draft_side` allows; return whether it will."""
+    whole = image.size
+    scale = draft_scale(image.height, image.width, draft_side) if image.format in _DRAFT_FORMATS else 1
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    return image.size != whole
 
 
 def _decode_fast(data: bytes, image: Image.Image, orientation: int) -> NDArray[np.uint8] | None:

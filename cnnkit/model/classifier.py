@@ -57,6 +57,12 @@ class CanvasClassifier(Protocol):
         ...
 
 
+def draft_side_of(classifier: Classifier) -> int | None:
+    """Return the `draft_side` of the preprocessing in the file of `classifier`; None if JPEGs are decoded whole."""
+    preprocessing = classifier.preprocessing if isinstance(classifier, ClassifierWithRules) else None
+    return preprocessing.draft_side if preprocessing else None
+
+
 def rules_of(classifier: Classifier) -> Rules:
     """Return the rules in the file of `classifier`, or empty rules if its format has none."""
     return classifier.rules if isinstance(classifier, ClassifierWithRules) else Rules()

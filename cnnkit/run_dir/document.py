@@ -85,32 +85,47 @@ def read_document(file: Path, kind: type[D], remedy: str) -> D:
         raise ModelFileError(_damage_message(file, kind, error.errors(), remedy)) from None
 
 
-def strict_model(model: type[B], later: frozenset[str] = frozenset()) -> BeforeValidator:
+def strict_model(model: type[B], later: Mapping[str, object]) -> BeforeValidator:
     """Return a validator for a JSON object that is a `model` of another package, such as `TrainConfig`.
 
     Such a model converts text to numbers and has defaults. The validator refuses values of other types and missing keys. Only the
-    dotted names in `later`, fields newer than the oldest format, may be missing.
+    fields in `later`, an object of the same form, may be missing: they are newer than the oldest format, and older files mean the
+    values in `later`.
     """
 
     def check(value: object) -> B:
-        parsed = model.model_validate(value)
+        whole = _with_later(value, later)
+        parsed = model.model_validate(whole)
         if isinstance(value, model):
             return parsed
-        if found := list(_differences(value, parsed.model_dump(mode="json"), (), later)):
+        if found := list(_differences(whole, parsed.model_dump(mode="json"), ())):
             raise ValidationError.from_exception_data(model.__name__, found)
         return parsed
 
     return BeforeValidator(cast("Callable[[Any], Any]", check))
 
 
-def _differences(read: object, expected: object, location: tuple[str, ...], later: frozenset[str]) -> Iterator[Any]:
+def _with_later(read: object, later: Mapping[str, object]) -> object:
+    """Return the JSON value `read` with the fields of `later` that it lacks; a part that `read` lacks stays missing."""
+    if not isinstance(read, Mapping):
+        return read
+    whole = {**read}
+    for name, value in later.items():
+        if not isinstance(value, Mapping):
+            whole.setdefault(name, value)
+        elif name in whole:
+            whole[name] = _with_later(whole[name], value)
+    return whole
+
+
+def _differences(read: object, expected: object, location: tuple[str, ...]) -> Iterator[Any]:
     """Yield an error for each field of `expected` that `read` lacks or holds as another type; both are JSON values at `location`."""
     if isinstance(read, Mapping) and isinstance(expected, Mapping):
         for key, value in expected.items():
             name = (*location, str(key))
             if key in read:
-                yield from _differences(read[key], value, name, later)
-            elif ".".join(name) not in later:
+                yield from _differences(read[key], value, name)
+            else:
                 yield {"type": "missing", "loc": name, "input": dict(read)}
     elif not _equal(read, expected):
         problem = ValueError(f"must be {_excerpt(expected)}, as cnnkit writes it")

@@ -11,7 +11,9 @@ from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, strict_model
 
 Status = Literal["running", "stopped", "failed", "finished"]
-LATER_SETTINGS = frozenset({"data.min_images", "data.exclude", "optim.freeze_norm"})  # newer than format 1, so older files have the default
+# Fields newer than format 1, with the values that older files mean: such a run decoded JPEGs whole.
+LATER_SETTINGS = {"data": {"min_images": 0, "exclude": []}, "model": {"draft": False}, "optim": {"freeze_norm": False}}
+LATER_PREPROCESSING = {"draft_side": None}
 
 
 def _option(value: object) -> bool | float | str:
@@ -100,7 +102,7 @@ class RunRecord(Document):
     config: Annotated[TrainConfig, strict_model(TrainConfig, LATER_SETTINGS)]
     classes: Annotated[tuple[Text, ...], Field(min_length=1)]
     arch: RecordedArchitecture
-    preprocessing: Annotated[Preprocessing, strict_model(Preprocessing)]
+    preprocessing: Annotated[Preprocessing, strict_model(Preprocessing, LATER_PREPROCESSING)]
     augmentation: RecordedAugmentation
     runtime: RecordedRuntime
     versions: dict[Text, Text]

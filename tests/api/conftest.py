@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,3 +52,34 @@ def gray_images(tmp_path: Path) -> Callable[..., list[Path]]:
         return files
 
     return write
+
+
+DRAFT_SIDE = 16  # half of the images of the fixture `trained`
+
+
+@pytest.fixture
+def draft_model(trained: Any, tmp_path: Path) -> Path:
+    """Return the model file of `trained` with a draft at half size of its images."""
+    from cnnkit.model.file import read_header, rewrite_header
+
+    path = Path(shutil.copy(trained.run / "best.safetensors", tmp_path / "draft.safetensors"))
+    header = read_header(path)
+    preprocessing = header.preprocessing.model_copy(update={"draft_side": DRAFT_SIDE})
+    rewrite_header(path, header.model_copy(update={"preprocessing": preprocessing}))
+    return path
+
+
+@pytest.fixture
+def draft_probabilities(draft_model: Path) -> Callable[[Sequence[Path]], NDArray[np.float32]]:
+    """Return a function that maps files to the probabilities (N, K) of `draft_model` for their drafts."""
+    from cnnkit.data.image import read_image
+    from cnnkit.exporters.opening import open_classifier
+
+    def probabilities(files: Sequence[Path]) -> NDArray[np.float32]:
+        drafts = [read_image(file, DRAFT_SIDE) for file in files]
+        assert all(min(draft.shape[:2]) == DRAFT_SIDE for draft in drafts)
+        found = open_classifier(draft_model)
+        assert abs(found.probabilities(drafts) - found.probabilities([read_image(file) for file in files])).max() > 0.001
+        return found.probabilities(drafts)
+
+    return probabilities

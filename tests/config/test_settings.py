@@ -190,7 +190,7 @@ EVERYTHING = {
     "classes": "a, b", "min_images": 3, "exclude": "*_mask.png, *.gif",
     "balance": "sampler", "cache": "ram", "workers": 3, "on_bad": "fail",
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
-    "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad",
+    "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad", "draft": False,
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "weight_decay": 0.01, "schedule": "linear", "warmup_epochs": 0.5,
     "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "freeze_norm": True, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32",
     "compile": True, "accumulate": 2, "clip_grad": 1.5,

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from cnnkit.data import image as decoder
-from cnnkit.data.image import FORMATS, SUFFIXES, UndecodableError, decode_image, image_pixels, image_size, inspect_image, read_image
+from cnnkit.data.image import (
+    FORMATS,
+    SUFFIXES,
+    UndecodableError,
+    decode_image,
+    drafts_differ,
+    image_pixels,
+    image_size,
+    inspect_image,
+    read_image,
+)
 from cnnkit.errors import DataError
 
 Array = NDArray[Any]
@@ -469,3 +479,78 @@ def test_a_pillow_image_gives_the_same_pixels_as_its_file() -> None:
     data = encoded(Image.fromarray(noise(9, 5)), exif=exif)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(image_pixels(image), decode_image(data))
+
+
+def smooth(height: int, width: int) -> Image.Image:
+    """Return a gradient, whose drafts are its area averages."""
+    rows, columns = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([255 * rows / height, 255 * columns / width, 128 + 0 * rows], axis=2).astype(np.uint8))
+
+
+DRAFTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "baseline": ("JPEG", "RGB", {}),
+    "progressive": ("JPEG", "RGB", {"progressive": True}),
+    "full colour": ("JPEG", "RGB", {"subsampling": 0}),
+    "gray": ("JPEG", "L", {}),
+    "CMYK": ("JPEG", "CMYK", {}),
+    "stereo": ("MPO", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (96, 64))]}),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_draft_is_a_smaller_version_of_the_same_upright_image(name: str, orientation: int) -> None:
+    kind, mode, options = DRAFTS[name]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(smooth(64, 96).convert(mode), kind, quality=95, exif=exif, **options)
+    whole, header = inspect_image(data)
+    assert (header.height, header.width) == whole.shape[:2]
+    for side, scale in ((33, 1), (32, 2), (17, 2), (16, 4), (8, 8), (1, 8)):
+        draft, same = inspect_image(data, side)
+        assert same == header
+        assert draft.shape == (whole.shape[0] // scale, whole.shape[1] // scale, 3)
+        averages = whole.reshape(draft.shape[0], scale, draft.shape[1], scale, 3).mean((1, 3))
+        assert np.abs(averages - draft).max() < 4  # a wrong turn or a wrong scale would give 60 or more
+        np.testing.assert_array_equal(draft, decode_image(data, side))
+
+
+def test_a_draft_is_that_of_pillow_with_the_same_side() -> None:
+    """Other programs can do the same: see docs/using.md."""
+    for height, width in ((50, 77), (333, 500), (31, 97)):
+        data = encoded(Image.fromarray(noise(height, width)), "JPEG")
+        for side in (1, 4, 11, 25, 60, 400):
+            with Image.open(io.BytesIO(data)) as image:
+                image.draft("RGB", (side, side))
+                np.testing.assert_array_equal(decode_image(data, side), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP"])
+def test_only_jpegs_have_drafts(kind: str) -> None:
+    data = encoded(smooth(64, 96), kind)
+    np.testing.assert_array_equal(decode_image(data, 8), decode_image(data))
+    assert not drafts_differ(inspect_image(data)[1], 8, None)
+
+
+def test_drafts_differ_if_their_scales_do(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(smooth(64, 96), "JPEG"))
+    header = inspect_image((tmp_path / "photo.jpg").read_bytes())[1]
+    assert [drafts_differ(header, 32, side) for side in (None, 33, 32, 17, 16)] == [True, True, False, False, True]
+    assert read_image(tmp_path / "photo.jpg").shape == (64, 96, 3)
+    assert read_image(tmp_path / "photo.jpg", 32).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30}], ids=str)
+def test_a_draft_hides_no_damage(options: dict[str, Any]) -> None:
+    data = encoded(Image.fromarray(noise(64, 96)), "JPEG", **options)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        spoiled = bytearray(data[: random.integers(2, len(data))] if random.random() < 0.5 else data)
+        spoiled[random.integers(len(spoiled))] = random.integers(256)
+        outcomes: set[str] = set()
+        for side in (None, 32, 16, 8):
+            try:
+                outcomes.add(str(inspect_image(bytes(spoiled), side)[1]))
+            except UndecodableError as error:
+                outcomes.add(str(error))
+        assert len(outcomes) == 1

@@ -80,6 +80,8 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
     if name == "config.json":
         document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
         document["config"]["optim"]["freeze_norm"] = False
+        document["config"]["model"]["draft"] = False
+        document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
         document["data"]["units"] = None  # not counted by older versions
     assert json.loads((run.path / name).read_text()) == {"format": 1, **document}
     assert DOCUMENTS[name](run) == read
@@ -237,11 +239,21 @@ def test_a_message_ends_with_the_remedy(run: RunDir) -> None:
     assert refusal(run, "config.json", {}).endswith(f"; to predict without it: cnnkit predict --model {run.best}")
 
 
-def test_a_newer_setting_has_its_default_in_older_files(run: RunDir) -> None:
+def test_a_newer_setting_has_the_value_that_older_files_mean(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     del document["config"]["optim"]["ema"]
-    check = record.strict_model(record.TrainConfig, record.LATER_SETTINGS | {"optim.ema"})
-    assert check.func(document["config"]).optim.ema == 0.0  # pyright: ignore[reportCallIssue]
+    check = record.strict_model(record.TrainConfig, {**record.LATER_SETTINGS, "optim": {"ema": 0.5, "freeze_norm": False}})
+    assert check.func(document["config"]).optim.ema == 0.5  # pyright: ignore[reportCallIssue]
+
+
+def test_a_run_that_is_older_than_draft_decoding_decodes_jpegs_whole(run: RunDir) -> None:
+    document = json.loads(run.record_file.read_text())
+    assert "draft" not in document["config"]["model"]
+    assert "draft_side" not in document["preprocessing"]
+    read = run.read_record()
+    assert (read.config.model.draft, read.preprocessing.draft_side) == (False, None)
+    del document["config"]["model"]
+    assert "config.model" in refusal(run, "config.json", document)
 
 
 def test_a_missing_evaluation_is_none(run: RunDir) -> None:
@@ -262,5 +274,7 @@ def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
     run.write_record(read)
     document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
     document["config"]["optim"]["freeze_norm"] = False
+    document["config"]["model"]["draft"] = False
+    document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
     document["data"]["units"] = None
     assert json.loads(run.record_file.read_text()) == {"format": 1, **document}

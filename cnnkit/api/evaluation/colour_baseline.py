@@ -18,6 +18,7 @@ from cnnkit.data.store.scan import find_scan
 from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline, baseline
 from cnnkit.metrics.colour import colour_predictions, spread_sample
 from cnnkit.metrics.units import Units
+from cnnkit.model.preprocessing import DRAFT_SIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def _decode_thumbnails(source: Source, records: Sequence[Record]) -> tuple[list[
     thumbnails: list[NDArray[np.uint8]] = []
     for record in records:
         with suppress(UndecodableError):
-            thumbnails.append(measure([decode(source.read(record))])[1])
+            thumbnails.append(measure([decode(source.read(record), DRAFT_SIDE)])[1])
             readable.append(record)
     return readable, np.concatenate(thumbnails) if thumbnails else np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
 

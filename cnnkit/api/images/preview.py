@@ -128,7 +128,7 @@ def _rows(
     bad: list[str] = []
     for done, key in enumerate(keys, start=1):
         try:
-            image = decode(source.read(records[key])).image
+            image = decode(source.read(records[key]), spec.draft_side).image
             rows.append((key, shrunk(image), torch.from_numpy(make_canvas(image[None], spec))[0]))
         except UndecodableError as error:
             bad.append(f"{records[key].path}: {error}")

@@ -52,7 +52,7 @@ class Explainer:
         """Yield one `Explanation` per file, in the order given."""
         classifier = TorchClassifier(self.model, device=None)
         for start in range(0, len(files), BATCH_IMAGES):
-            read = {file: _read(file) for file in files[start : start + BATCH_IMAGES]}
+            read = {file: _read(file, self.model.header.preprocessing.draft_side) for file in files[start : start + BATCH_IMAGES]}
             images = {file: image for file, image in read.items() if not isinstance(image, str)}
             explained = dict(zip(images, self._explanations(classifier, list(images), list(images.values())), strict=True))
             for file in files[start : start + BATCH_IMAGES]:
@@ -171,10 +171,10 @@ def _class_index(name: str | None, classes: Sequence[str]) -> int | None:
     return classes.index(name)
 
 
-def _read(file: Path) -> NDArray[np.uint8] | str:
+def _read(file: Path, draft_side: int | None) -> NDArray[np.uint8] | str:
     """Return the decoded file as RGB (H, W, 3), or the reason why it cannot be read."""
     try:
-        return read_image(file)
+        return read_image(file, draft_side)
     except DataError as error:
         return str(error).removeprefix(f"{file}: ")
 

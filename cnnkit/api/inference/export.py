@@ -72,18 +72,18 @@ def export(
     images, description = (
         (sample_photos(PARITY_IMAGES // 4), "crops of scikit-learn's sample photographs")
         if samples is None
-        else (_decoded(samples), f"{samples.split} images of {samples.source.name}")
+        else (_decoded(samples, trained.header.preprocessing.draft_side), f"{samples.split} images of {samples.source.name}")
     )
     parity = export_checked(trained, exporter, path, images, device=computing)
     write_json(path.with_name("parity.json"), {**parity.to_dict(), "images": description, "file": path.name})
     return Export(target, path, parity, description)
 
 
-def _decoded(samples: Samples) -> Iterator[NDArray[np.uint8]]:
-    """Yield up to `PARITY_IMAGES` decoded images, evenly spread over `samples`; unreadable images are left out."""
+def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
+    """Yield up to `PARITY_IMAGES` images, evenly spread over `samples` and decoded with `draft_side`; unreadable images are left out."""
     step = max(1, len(samples.records) // PARITY_IMAGES)
     for record in samples.records[::step][:PARITY_IMAGES]:
         try:
-            yield decode(samples.source.read(record)).image
+            yield decode(samples.source.read(record), draft_side).image
         except UndecodableError:
             continue

@@ -38,12 +38,15 @@ def as_inputs(images: Any) -> tuple[list[Input], bool]:
     raise DataError(f"images: {_given(images)}; expected {_ONE_KIND}, or a list of these")
 
 
-def read_input(given: Input) -> NDArray[np.uint8]:
-    """Return the pixels, uint8 RGB (H, W, 3); raise `DataError` with the reason for an unreadable file."""
+def read_input(given: Input, draft_side: int | None) -> NDArray[np.uint8]:
+    """Return the pixels, uint8 RGB (H, W, 3); a file is decoded with `draft_side`.
+
+    Raises `DataError` with the reason for an unreadable file.
+    """
     if isinstance(given, Path):
-        return read_image(given)
+        return read_image(given, draft_side)
     stored = given.read()
-    return decode_image(stored) if isinstance(stored, bytes) else stored
+    return decode_image(stored, draft_side) if isinstance(stored, bytes) else stored
 
 
 def name_of(given: Input) -> str:

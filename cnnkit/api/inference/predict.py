@@ -20,7 +20,7 @@ from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed
 from cnnkit.files import class_columns
-from cnnkit.model.classifier import CanvasClassifier, Classifier, rules_of
+from cnnkit.model.classifier import CanvasClassifier, Classifier, draft_side_of, rules_of
 from cnnkit.model.rules import Rules
 
 LABEL_SET = "label_set"
@@ -176,7 +176,7 @@ def predictions(classifier: Classifier, files: Sequence[Input], watch: DriftWatc
     rules = rules_of(classifier)
     empty_set = () if rules.label_sets else None
     on_canvases = classifier if isinstance(classifier, CanvasClassifier) and classifier.canvas_spec else None
-    for batch in prepared_batches(files, on_canvases.canvas_spec if on_canvases else None):
+    for batch in prepared_batches(files, on_canvases.canvas_spec if on_canvases else None, draft_side_of(classifier)):
         images = [image.pixels for image in batch if image.pixels is not None]
         if not images:
             probabilities = np.empty((0, len(classifier.classes)), np.float32)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -32,15 +33,18 @@ class PreparedImage:
     error: str = ""
 
 
-def prepared_batches(given: Sequence[Input], spec: Preprocessing | None) -> Iterator[list[PreparedImage]]:
+Prepare = Callable[[Input], PreparedImage]
+
+
+def prepared_batches(given: Sequence[Input], spec: Preprocessing | None, draft_side: int | None) -> Iterator[list[PreparedImage]]:
     """Yield the images in batches and in order, as canvases of `spec`, or as decoded pixels without one.
 
-    At most one batch waits beside the one that was yielded, whatever the number of images.
+    Files are decoded with `draft_side`. At most one batch waits beside the one that was yielded, whatever the number of images.
     """
     most = MAX_BATCH_IMAGES if spec is None else max(1, min(MAX_BATCH_IMAGES, MAX_BATCH_PIXELS // spec.image_size**2))
     batch: list[PreparedImage] = []
     pixels = 0
-    for image in _prepared(given, spec, most):
+    for image in _prepared(given, partial(_prepare, spec=spec, draft_side=draft_side), most if spec else None):
         batch.append(image)
         pixels += 0 if image.pixels is None else image.pixels.size // 3
         if len(batch) >= most or pixels >= MAX_BATCH_PIXELS:
@@ -50,10 +54,10 @@ def prepared_batches(given: Sequence[Input], spec: Preprocessing | None) -> Iter
         yield batch
 
 
-def _prepared(given: Sequence[Input], spec: Preprocessing | None, ahead: int) -> Iterator[PreparedImage]:
-    """Yield the images in order; `ahead` canvases are made ahead, or a few photos without a `spec`."""
+def _prepared(given: Sequence[Input], prepare: Prepare, ahead: int | None) -> Iterator[PreparedImage]:
+    """Yield the images in order; `ahead` canvases are made ahead, or a few photos for None."""
     if len(given) <= 1:  # starting a thread costs more than it saves
-        yield from (_prepare(image, spec) for image in given)
+        yield from map(prepare, given)
         return
     count = min(os.cpu_count() or 1, len(given))
     waiting: deque[Future[PreparedImage]] = deque()
@@ -61,8 +65,8 @@ def _prepared(given: Sequence[Input], spec: Preprocessing | None, ahead: int) ->
     with ThreadPoolExecutor(count, "cnnkit-read") as threads:
         try:
             while True:
-                room = (AHEAD_PER_THREAD * count if spec is None else max(ahead, count)) - len(waiting)
-                waiting.extend(_start(threads, image, spec) for image in islice(remaining, room))
+                room = (AHEAD_PER_THREAD * count if ahead is None else max(ahead, count)) - len(waiting)
+                waiting.extend(_start(threads, image, prepare) for image in islice(remaining, room))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -70,18 +74,18 @@ def _prepared(given: Sequence[Input], spec: Preprocessing | None, ahead: int) ->
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(threads: ThreadPoolExecutor, image: Input, spec: Preprocessing | None) -> Future[PreparedImage]:
+def _start(threads: ThreadPoolExecutor, image: Input, prepare: Prepare) -> Future[PreparedImage]:
     """Prepare an image in a thread, or at once if it is in memory, since two threads may not read one Pillow image."""
     if isinstance(image, Path):
-        return threads.submit(_prepare, image, spec)
+        return threads.submit(prepare, image)
     done: Future[PreparedImage] = Future()
-    done.set_result(_prepare(image, spec))
+    done.set_result(prepare(image))
     return done
 
 
-def _prepare(given: Input, spec: Preprocessing | None) -> PreparedImage:
+def _prepare(given: Input, spec: Preprocessing | None, draft_side: int | None) -> PreparedImage:
     try:
-        image = read_input(given)
+        image = read_input(given, draft_side)
     except DataError as error:
         return PreparedImage(given, None, str(error).removeprefix(f"{name_of(given)}: "))
     return PreparedImage(given, image if spec is None else make_canvases([image], spec)[0])

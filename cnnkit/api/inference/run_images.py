@@ -103,7 +103,7 @@ def pictures(data: str | Path, paths: Iterable[str], *, size: int) -> dict[str, 
     for path in wanted:
         if path in records:
             try:
-                found[path] = shrunk(decode(source.read(records[path])).image, size)
+                found[path] = shrunk(decode(source.read(records[path]), size).image, size)
             except UndecodableError:
                 continue  # the doctor reports unreadable images as a finding of their own
     return found

@@ -16,7 +16,7 @@ from cnnkit.data.source import Record
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
 from cnnkit.data.store.stream import BATCH_ROWS, gather, in_batches
-from cnnkit.model.classifier import Classifier
+from cnnkit.model.classifier import Classifier, draft_side_of
 from cnnkit.model.torch_classifier import TorchClassifier
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def predict_split(classifier: Classifier, samples: Samples, progress: Progress |
         images = []
         for record in samples.records[start : start + BATCH_ROWS]:
             try:
-                pixels = decode(samples.source.read(record))
+                pixels = decode(samples.source.read(record), draft_side_of(classifier))
             except UndecodableError as error:
                 bad.append((record.path, str(error)))
                 continue

@@ -14,7 +14,7 @@ from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 from cnnkit.exporters.opening import open_classifier
-from cnnkit.model.classifier import Classifier
+from cnnkit.model.classifier import Classifier, draft_side_of
 from cnnkit.speed.stopwatch import Meter, time_portions
 from cnnkit.speed.values import Latency, ModelSpeed
 
@@ -38,7 +38,7 @@ def measure_model(
     Raises `ModelFileError` for an unusable file, `DataError` if no image can be read.
     """
     classifier = open_classifier(path)
-    readable, images = _decode_sample(source, records)
+    readable, images = _decode_sample(source, records, draft_side_of(classifier))
     kind = "torch" if path.suffix == ".safetensors" else path.suffix.removeprefix(".")
     tell(f"timing predict, {kind}")
     predict = time_portions(_predict_files(classifier, source, readable), seconds, meter)
@@ -49,7 +49,7 @@ def measure_model(
     return ModelSpeed(kind, str(path), source.name, predict, classify, latency)
 
 
-def _decode_sample(source: Source, records: Sequence[Record]) -> tuple[list[Record], list[NDArray[np.uint8]]]:
+def _decode_sample(source: Source, records: Sequence[Record], draft_side: int | None) -> tuple[list[Record], list[NDArray[np.uint8]]]:
     """Decode up to `BATCH_IMAGES` readable images, spread over `records`; raise `DataError` if there is no such image."""
     readable: list[Record] = []
     images: list[NDArray[np.uint8]] = []
@@ -58,7 +58,7 @@ def _decode_sample(source: Source, records: Sequence[Record]) -> tuple[list[Reco
         if len(images) == BATCH_IMAGES or sum(image.nbytes for image in images) > MAX_IMAGE_BYTES:
             break
         try:
-            images.append(decode(source.read(record)).image)
+            images.append(decode(source.read(record), draft_side).image)
             readable.append(record)
         except UndecodableError as reason:
             error = f", such as {record.path}: {reason}"
@@ -69,9 +69,9 @@ def _decode_sample(source: Source, records: Sequence[Record]) -> tuple[list[Reco
 
 def _predict_files(classifier: Classifier, source: Source, records: Sequence[Record]) -> Iterator[int]:
     """Read, decode and classify batches without end, one after the other; yield the size of every batch."""
-    endless = cycle(records)
+    endless, draft_side = cycle(records), draft_side_of(classifier)
     while True:
-        images = [decode(source.read(record)).image for record in islice(endless, BATCH_IMAGES)]
+        images = [decode(source.read(record), draft_side).image for record in islice(endless, BATCH_IMAGES)]
         yield len(classifier.probabilities(images))
 
 
@@ -86,10 +86,11 @@ def _latency(classifier: Classifier, source: Source, records: Sequence[Record], 
     """Time images one by one, from stored bytes to probabilities, for `seconds` and at least `MIN_SINGLE_IMAGES`."""
     decoding: list[float] = []
     total: list[float] = []
+    draft_side = draft_side_of(classifier)
     stage_start = clock()
     for record in cycle(records):
         start = clock()
-        image = decode(source.read(record)).image
+        image = decode(source.read(record), draft_side).image
         decoded = clock()
         classifier.probabilities([image])
         end = clock()

@@ -15,7 +15,7 @@ from cnnkit.engine.trial import forward_failure, learning_failure
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
-from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing, draft_side_for
 from cnnkit.model.weights import WeightsReport, load_weights, read_weights
 from cnnkit.registry import Entry, load_architecture
 from cnnkit.run_dir import RunDir, find_run
@@ -83,17 +83,20 @@ def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side
             resize_mode=config.resize_mode,
             mean=(0.0,) * config.channels,
             std=(1.0,) * config.channels,
+            draft_side=draft_side_for(size, 1.0) if config.draft else None,
         ), note
     gray = config.channels == 1 and known.channels == 3  # noqa: PLR2004 (RGB)
+    crop = known.crop if config.resize_mode == "crop" else 1.0
     mean, std = ((sum(known.mean) / 3,), (sum(known.std) / 3,)) if gray else (known.mean, known.std)
     return Preprocessing(
         image_size=size,
         channels=config.channels,
         resize_mode=config.resize_mode,
         interpolation=known.interpolation,
-        crop=known.crop if config.resize_mode == "crop" else 1.0,
+        crop=crop,
         mean=mean,
         std=std,
+        draft_side=draft_side_for(size, crop) if config.draft else None,
     ), note
 
 

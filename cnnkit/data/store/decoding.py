@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cnnkit.data.image import UndecodableError
+from cnnkit.data.image import UndecodableError, drafts_differ
 from cnnkit.data.source import Record, Source, StoredImage
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
 from cnnkit.model.canvas import make_canvases
+from cnnkit.model.preprocessing import DRAFT_SIDE
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
@@ -57,13 +58,19 @@ def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
 def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
     """Decode some images and, with a `geometry`, make their canvases; unless `measured`, facts hold only SHA-256 and error."""
     decoded: list[DecodedImage] = []
+    images: list[NDArray[np.uint8]] = []
     rows: list[int] = []
+    canvas_side = geometry.draft_side if geometry else DRAFT_SIDE
+    side = DRAFT_SIDE if measured else canvas_side
     facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
     for row, item in enumerate(stored):
         if isinstance(item, str):
             continue
         try:
-            decoded.append(decode(item))
+            found = decode(item, side)
+            again = drafts_differ(found.header, side, canvas_side)
+            images.append(decode(item, canvas_side).image if again else found.image)
+            decoded.append(found)
             rows.append(row)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
@@ -71,15 +78,15 @@ def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *
     thumbnails = np.zeros((pictured, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
     looks = np.zeros((pictured, LOOK_SIZE, LOOK_SIZE), np.uint8)
     if measured:
-        found, thumbnails[rows], looks[rows] = measure(decoded)
+        measurements, thumbnails[rows], looks[rows] = measure(decoded)
     else:
-        found = [Facts(sha256=item.sha256) for item in decoded]
-    for row, item in zip(rows, found, strict=True):
+        measurements = [Facts(sha256=item.sha256) for item in decoded]
+    for row, item in zip(rows, measurements, strict=True):
         facts[row] = item
     if geometry is None:
         return Block(facts, thumbnails, looks, None)
     canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    canvases[rows] = make_canvases([item.image for item in decoded], geometry)
+    canvases[rows] = make_canvases(images, geometry)
     return Block(facts, thumbnails, looks, canvases)
 
 

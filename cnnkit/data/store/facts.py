@@ -54,7 +54,10 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image: its pixels, uint8 RGB (H, W, 3), the SHA-256 of its stored form, the size in bytes (0 for pixels) and header."""
+    """One image: its pixels, uint8 RGB (H, W, 3), the SHA-256 of its stored form, the size in bytes (0 for pixels) and header.
+
+    The pixels of a JPEG may be fewer than its header states.
+    """
 
     image: NDArray[np.uint8]
     sha256: str
@@ -78,18 +81,21 @@ def content_hash(stored: StoredImage) -> str:
     return hashlib.sha256(shape + stored.tobytes()).hexdigest()
 
 
-def decode(stored: StoredImage) -> DecodedImage:
-    """Decode the bytes of a file, or return the pixels of a source unchanged; raises `UndecodableError`."""
+def decode(stored: StoredImage, draft_side: int | None = None) -> DecodedImage:
+    """Decode the bytes of a file as `inspect_image` does, or return the pixels of a source unchanged; raises `UndecodableError`."""
     if isinstance(stored, bytes):
-        image, header = inspect_image(stored)
+        image, header = inspect_image(stored, draft_side)
         return DecodedImage(image, content_hash(stored), len(stored), header)
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3 or 0 in stored.shape:  # noqa: PLR2004 (H, W, RGB)
         raise UndecodableError(f"pixels of shape {stored.shape} and type {stored.dtype}; expected uint8 RGB (H, W, 3)")
-    return DecodedImage(stored, content_hash(stored), 0, Header())
+    return DecodedImage(stored, content_hash(stored), 0, Header(width=stored.shape[1], height=stored.shape[0]))
 
 
 def measure(decoded: list[DecodedImage]) -> Measured:
-    """Return the facts of images, their thumbnails and their looks; both are area averages, stretched to a square."""
+    """Return the facts of images, their thumbnails and their looks; both are area averages, stretched to a square.
+
+    Every image must be decoded with `DRAFT_SIDE`, so that its facts do not depend on the model for which it is decoded.
+    """
     facts: list[Facts | None] = [None] * len(decoded)
     thumbnails = np.empty((len(decoded), THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
     looks = np.empty((len(decoded), LOOK_SIZE, LOOK_SIZE), np.uint8)
@@ -107,8 +113,8 @@ def measure(decoded: list[DecodedImage]) -> Measured:
             facts[row] = Facts(
                 sha256=item.sha256,
                 bytes=item.bytes,
-                width=item.image.shape[1],
-                height=item.image.shape[0],
+                width=item.header.width,
+                height=item.header.height,
                 mean=round(float(light[index]), 2),
                 std=round(std, 2),
                 sharpness=round(float(edges[index]) / std, 4) if std else 0.0,

@@ -113,8 +113,8 @@ class DecodingPool:
             if self._processes is None:
                 from pebble import ProcessPool  # imported here, since most commands find everything in the cache
 
-                # Images with a geometry are for a training, whose large photos gain more than the import of torch costs.
-                with_torch = can_decode_faster() and (self._geometry is not None or "torch" in sys.modules)
+                # Only photos that are decoded whole gain more from the fast decoder than the import of torch costs.
+                with_torch = can_decode_faster() and self._geometry is not None and self._geometry.draft_side is None
                 prepare = partial(prepare_worker, with_torch=with_torch)
                 self._processes = ProcessPool(self._workers, initializer=prepare, context=_context(with_torch=with_torch))
         return self._processes.schedule(

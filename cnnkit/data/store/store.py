@@ -32,7 +32,7 @@ from cnnkit.errors import DataError
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-DECODER_VERSION = 4  # raise it when pixels or facts change, so that every store is made again
+DECODER_VERSION = 5  # raise it when pixels or facts change, so that every store is made again
 MAX_STORES = 4  # stores of one source: different selections of classes, and states before and after a change of the data
 FACTS_FILE, THUMBNAILS_FILE, LOOKS_FILE = "facts.json", "thumbnails.npy", "looks.npy"
 

@@ -45,7 +45,7 @@ def test_a_gray_input_is_gray(image_folder):
 def test_only_the_images_that_are_shown_are_decoded(image_folder, monkeypatch):
     decoded: list[str] = []
     decode = module.decode
-    monkeypatch.setattr(module, "decode", lambda stored: (decoded.append("one"), decode(stored))[1])
+    monkeypatch.setattr(module, "decode", lambda stored, side: (decoded.append("one"), decode(stored, side))[1])
     steps: list[tuple[int, int]] = []
     shown = preview(
         settings(image_folder(images=30)), images_per_class=2, variants=0, progress=lambda done, all_: steps.append((done, all_))

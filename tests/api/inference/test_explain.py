@@ -69,3 +69,9 @@ def test_errors_are_raised_before_any_image_is_read(trained, tmp_path):
     exported.write_bytes(b"")
     with pytest.raises(CnnkitError, match=rf"an exported file has no layers and no gradients.*--model {trained.run}$"):
         explain(image, exported)
+
+
+def test_a_draft_is_explained_if_the_network_saw_drafts(trained, draft_model, draft_probabilities):
+    files = [trained.data / "ants/ants-000.jpg", trained.data / "bees/bees-001.jpg"]
+    found = list(explain(files, draft_model, check=False, features=False))
+    np.testing.assert_allclose([each.probability for each in found], draft_probabilities(files).max(1), rtol=0, atol=1e-6)

@@ -103,3 +103,13 @@ def test_exported_files_unknown_classes_and_unwritable_folders_are_refused(train
     monkeypatch.undo()
     with pytest.raises(PluginError, match="no exporter named 'onx' is installed; did you mean 'onnx'"):
         export(trained.run, to="onx")
+
+
+def test_parity_is_checked_on_drafts_if_the_model_names_them(trained, draft_model, draft_probabilities, monkeypatch):
+    seen: list[tuple[int, ...]] = []
+    real = CountingClassifier.probabilities
+    monkeypatch.setattr(
+        CountingClassifier, "probabilities", lambda self, images: seen.extend(i.shape for i in images) or real(self, images)
+    )
+    assert export(draft_model, to="toy", data=str(trained.data)).parity.passed
+    assert set(seen) == {(16, 20, 3)}

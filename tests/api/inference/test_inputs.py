@@ -28,10 +28,10 @@ def test_one_image_in_any_form_has_the_same_pixels(image):
     inputs, is_single = as_inputs(image)
     assert is_single
     assert [name_of(each) for each in inputs] == [""]
-    np.testing.assert_array_equal(read_input(inputs[0]), RGB[0])
+    np.testing.assert_array_equal(read_input(inputs[0], None), RGB[0])
     listed, is_single = as_inputs([image])
     assert not is_single
-    np.testing.assert_array_equal(read_input(listed[0]), RGB[0])
+    np.testing.assert_array_equal(read_input(listed[0], None), RGB[0])
 
 
 def test_a_path_is_a_file(tmp_path):
@@ -42,7 +42,7 @@ def test_a_path_is_a_file(tmp_path):
         assert as_inputs([given]) == ([file], False)
     assert as_inputs(tmp_path.glob("*.png")) == ([file], False)
     assert name_of(file) == str(file)
-    np.testing.assert_array_equal(read_input(file), RGB[1])
+    np.testing.assert_array_equal(read_input(file, None), RGB[1])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_path_is_a_file(tmp_path):
 def test_the_shape_tells_one_image_from_several(shape, count, is_single):
     inputs, single = as_inputs(np.zeros(shape, np.uint8))
     assert (len(inputs), single) == (count, is_single)
-    assert read_input(inputs[0]).shape == (6, 5, 3)
+    assert read_input(inputs[0], None).shape == (6, 5, 3)
 
 
 def test_a_column_of_paths_is_a_list():
@@ -90,4 +90,4 @@ def test_a_table_is_refused_with_the_name_of_a_column():
 def test_unreadable_bytes_are_an_error():
     inputs, _ = as_inputs(b"no image")
     with pytest.raises(DataError, match="not an image in a supported format"):
-        read_input(inputs[0])
+        read_input(inputs[0], None)

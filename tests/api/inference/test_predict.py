@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from cnnkit.api.inference import prepared
+from cnnkit.api.inference.export import export
 from cnnkit.api.inference.predict import Prediction, find_images, predict, predictions
 from cnnkit.errors import DataError, ModelFileError
+from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
+from cnnkit.model.file import load_model
 from cnnkit.model.rules import Rules
 
 SURE = Abstention(0.7, 0.02, 0.01, 0.95, 0.5, 500, 1, 1000, "val")
@@ -131,3 +134,18 @@ def test_a_missing_model_is_an_error_before_any_image_is_read(tmp_path):
         predict("x.jpg")
     with pytest.raises(ModelFileError, match=r"--model nowhere: no such file or run directory"):
         predict("x.jpg", "nowhere")
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_on_drafts_predicts_them_everywhere(trained, draft_model, draft_probabilities, tmp_path):
+    files = [trained.data / f"{name}/{name}-00{index}.jpg" for name in ("ants", "bees", "wasps") for index in (0, 1)]
+    expected = draft_probabilities(files)
+    exported = export(draft_model, data=str(trained.data), out=tmp_path / "model.onnx")
+    assert exported.parity.passed
+    graph = OnnxClassifier(tmp_path / "model.onnx")
+    assert graph.preprocessing is not None
+    assert graph.preprocessing.draft_side == load_model(draft_model).header.preprocessing.draft_side
+    for model in (draft_model, tmp_path / "model.onnx"):
+        for images in (files, [file.read_bytes() for file in files]):
+            found = [each.probabilities for each in predict(images, model) if each.probabilities is not None]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -22,7 +22,7 @@ def test_images_come_in_order_as_canvases_or_as_pixels(gray_images):
     files = gray_images(*range(0, 200, 10))
     files[3:3] = [Path("missing.png")]
     for spec in (SPEC, None):
-        images = [image for batch in prepared_batches(files, spec) for image in batch]
+        images = [image for batch in prepared_batches(files, spec, None) for image in batch]
         assert [image.given for image in images] == files
         assert [image.error for image in images if image.error] == ["No such file or directory"]
         for image in images[4:]:
@@ -33,11 +33,11 @@ def test_images_come_in_order_as_canvases_or_as_pixels(gray_images):
 def test_batches_are_limited_in_images_and_pixels(gray_images, monkeypatch):
     files = gray_images(*range(20))  # of 20 x 16 px
     monkeypatch.setattr(prepared, "MAX_BATCH_IMAGES", 8)
-    assert [len(batch) for batch in prepared_batches(files, None)] == [8, 8, 4]
+    assert [len(batch) for batch in prepared_batches(files, None, None)] == [8, 8, 4]
     monkeypatch.setattr(prepared, "MAX_BATCH_PIXELS", 3 * 20 * 16)
-    assert [len(batch) for batch in prepared_batches(files, None)] == [3] * 6 + [2]
+    assert [len(batch) for batch in prepared_batches(files, None, None)] == [3] * 6 + [2]
     monkeypatch.setattr(prepared, "MAX_BATCH_PIXELS", 2 * 8 * 8)
-    assert [len(batch) for batch in prepared_batches(files, SPEC)] == [2] * 10
+    assert [len(batch) for batch in prepared_batches(files, SPEC, None)] == [2] * 10
 
 
 @pytest.mark.parametrize("spec", [None, SPEC])
@@ -45,9 +45,9 @@ def test_few_images_are_prepared_ahead_whatever_their_number(gray_images, monkey
     files = gray_images(1) * 1000
     seen: list[Path] = []
     read = prepared.read_input
-    monkeypatch.setattr(prepared, "read_input", lambda given: seen.append(given) or read(given))
+    monkeypatch.setattr(prepared, "read_input", lambda given, side: seen.append(given) or read(given, side))
     monkeypatch.setattr(prepared.os, "cpu_count", lambda: 2)
-    batches = prepared_batches(files, spec)
+    batches = prepared_batches(files, spec, None)
     first = next(batches)
     time.sleep(0.2)
     assert len(first) == prepared.MAX_BATCH_IMAGES
@@ -58,18 +58,18 @@ def test_few_images_are_prepared_ahead_whatever_their_number(gray_images, monkey
 
 def test_one_image_starts_no_thread(gray_images, monkeypatch):
     monkeypatch.setattr(prepared, "ThreadPoolExecutor", None)
-    assert [len(batch) for batch in prepared_batches(gray_images(7), SPEC)] == [1]
+    assert [len(batch) for batch in prepared_batches(gray_images(7), SPEC, None)] == [1]
 
 
 def test_images_in_memory_are_read_by_the_caller_alone(monkeypatch):
     threads: list[str] = []
     read = prepared.read_input
-    monkeypatch.setattr(prepared, "read_input", lambda given: threads.append(threading.current_thread().name) or read(given))
+    monkeypatch.setattr(prepared, "read_input", lambda given, side: threads.append(threading.current_thread().name) or read(given, side))
     image = Image.new("RGB", (20, 16), (7, 7, 7))
-    (batch,) = prepared_batches(as_inputs([image, image])[0], SPEC)
+    (batch,) = prepared_batches(as_inputs([image, image])[0], SPEC, None)
     assert len(batch) == 2
     assert set(threads) == {threading.current_thread().name}
 
 
 def test_no_images_give_no_batch():
-    assert list(prepared_batches([], SPEC)) == []
+    assert list(prepared_batches([], SPEC, None)) == []

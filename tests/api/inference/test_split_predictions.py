@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnkit.api.inference import split_predictions as room
-from cnnkit.api.inference.predict import predict
+from cnnkit.api.inference.predict import predict, predictions
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
 from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.data.store.store import stores
@@ -77,3 +78,23 @@ def test_unreadable_and_changed_images_are_named(trained):
     assert [path for path, _ in found.bad] == ["bees/broken.jpg"]
     assert len(found.records) == len(found.probabilities) == 60
     assert found.changed == ["ants/ants-000.jpg"]
+
+
+def test_a_model_file_of_drafts_is_evaluated_on_drafts(trained, draft_model, draft_probabilities):
+    samples = other_samples(str(trained.data), None, ("ants", "bees", "wasps"))
+    found = predict_split(open_classifier(draft_model), samples)
+    expected = draft_probabilities([trained.data / record.path for record in found.records])
+    np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)
+
+
+def test_any_classifier_predicts_the_drafts_that_its_preprocessing_names(brightness, tmp_path):
+    for name in ("dark", "light"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "photos" / name / "photo.jpg")
+    shapes: list[tuple[int, ...]] = []
+    classifier = brightness(preprocessing=brightness().preprocessing.model_copy(update={"draft_side": 12}))
+    of_images = classifier.probabilities
+    classifier.probabilities = lambda images: shapes.extend(image.shape for image in images) or of_images(images)
+    predict_split(classifier, other_samples(str(tmp_path / "photos"), None, ("dark", "light")))
+    list(predictions(classifier, sorted((tmp_path / "photos").rglob("*.jpg"))))
+    assert shapes == [(12, 16, 3)] * 4

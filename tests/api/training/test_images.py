@@ -16,7 +16,7 @@ from cnnkit.data.store.stream import gather
 from cnnkit.errors import CnnkitError, DataError
 from cnnkit.model.preprocessing import Preprocessing
 
-OWN = Preprocessing(image_size=24, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
+OWN = Preprocessing(image_size=24, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3), draft_side=360)
 
 
 @pytest.fixture

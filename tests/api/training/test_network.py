@@ -18,7 +18,7 @@ from cnnkit.model.file import load_model
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.registry import Entry
 
-KNOWN = Preprocessing(image_size=64, interpolation="bicubic", crop=0.8, mean=(0.3, 0.4, 0.8), std=(0.1, 0.2, 0.3))
+KNOWN = Preprocessing(image_size=64, interpolation="bicubic", crop=0.8, mean=(0.3, 0.4, 0.8), std=(0.1, 0.2, 0.3), draft_side=360)
 CLASSES = ("ants", "bees", "wasps")
 
 
@@ -80,6 +80,12 @@ def test_gray_images_take_the_mean_over_the_colours_of_the_weights():
 def test_pad_mode_crops_no_border():
     found, _ = choose_preprocessing(blueprint(KNOWN), ModelConfig(resize_mode="pad"), 300)
     assert (found.resize_mode, found.crop) == ("pad", 1.0)
+
+
+def test_a_new_model_records_its_drafts_unless_they_are_switched_off():
+    for known, side in ((None, 448), (KNOWN, 560), (KNOWN.model_copy(update={"draft_side": None}), 560)):  # 1.4 times 320, over crop
+        for draft, expected in ((True, side), (False, None)):
+            assert choose_preprocessing(blueprint(known), ModelConfig(image_size=320, draft=draft), 900)[0].draft_side == expected
 
 
 def test_gray_images_train_a_network_of_one_channel(image_folder, dry_job):

@@ -29,6 +29,7 @@ from cnnkit.data.store.scan import Scan, find_contents, scan
 from cnnkit.data.store.store import FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
 from cnnkit.data.store.stream import StreamedCanvases
 from cnnkit.errors import DataError
+from cnnkit.model.canvas import make_canvases
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
 
@@ -480,3 +481,21 @@ def test_contents_are_read_without_decoding_and_equal_those_of_the_scan(image_fo
     assert find_contents(source, source.records) == [item.sha256 for item in facts]
     (folder / "bees/bees-000.jpg").unlink()
     assert find_contents(source, source.records)[-2:] == ["", read[-1]]
+
+
+@pytest.mark.parametrize("sides", [(None, 20, 500), (500, None, 20)])
+def test_facts_and_canvases_do_not_depend_on_the_drafts_of_an_earlier_scan(image_folder, sides: tuple[int | None, ...]) -> None:
+    """Images of 800 x 720 px have their facts at half size, and canvases at full, half or a eighth of their size."""
+    folder = image_folder({"ants": 1, "bees": 1}, size=(800, 720))
+    source = FolderSource(folder)
+    known = scan(source, source.records, cache="ram")
+    for side in sides:
+        geometry = GEOMETRY.model_copy(update={"draft_side": side})
+        expected = make_canvases([read_image(folder / record.path, side) for record in source.records], geometry)
+        for found in (look(source, geometry=geometry), look(source, geometry=geometry, cache="ram")):
+            np.testing.assert_array_equal(pixels(found), expected)
+            assert found.facts == known.facts
+            np.testing.assert_array_equal(found.looks, known.looks)
+        streamed = StreamedCanvases(source, source.records, known.facts, geometry, workers=1)
+        np.testing.assert_array_equal(next(streamed.batches([np.arange(2)])), expected)
+    assert [(item.width, item.height) for item in known.facts] == [(800, 720)] * 2
