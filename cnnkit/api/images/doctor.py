@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
+from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import TRAIN, Record, empty_classes, open_source
 from cnnkit.data.split.duplicates import Copies
@@ -54,7 +55,8 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     records = assign_groups(records, group_by)
     classifier = _classifier(model, names, device) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
-    found = scan(source, records, geometry, workers=workers, progress=progress)
+    ahead = () if geometry else default_geometries(source, records)
+    found = scan(source, records, geometry, also=ahead, workers=workers, progress=progress)
     copies = near_copies(found)
     splits = _splits(records, found, copies)
     evidence = Evidence(

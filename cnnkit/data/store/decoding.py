@@ -23,7 +23,7 @@ ReadResult = StoredImage | str  # an image of a source, or the reason why it can
 
 
 class Block(NamedTuple):
-    """Results for n images: facts, thumbnails uint8 (n, T, T, 3), looks uint8 (n, L, L) and, with a geometry, canvases uint8 (n, C, S, S).
+    """Results for n images: facts, thumbnails uint8 (n, T, T, 3), looks uint8 (n, L, L), and canvases uint8 (n, C, S, S) of each geometry.
 
     An unreadable image has the reason in its facts, and a black thumbnail, look and canvas. Images that are not measured have no
     thumbnails and looks.
@@ -32,15 +32,15 @@ class Block(NamedTuple):
     facts: list[Facts]
     thumbnails: NDArray[np.uint8]
     looks: NDArray[np.uint8]
-    canvases: NDArray[np.uint8] | None
+    canvases: tuple[NDArray[np.uint8], ...]
 
     @classmethod
     def join(cls, parts: Sequence[Block]) -> Block:
         """Return the concatenation of blocks."""
-        canvases = [part.canvases for part in parts if part.canvases is not None]
+        canvases = zip(*(part.canvases for part in parts), strict=True)
         facts = [item for part in parts for item in part.facts]
         thumbnails, looks = np.concatenate([part.thumbnails for part in parts]), np.concatenate([part.looks for part in parts])
-        return cls(facts, thumbnails, looks, np.concatenate(canvases) if canvases else None)
+        return cls(facts, thumbnails, looks, tuple(map(np.concatenate, canvases)))
 
 
 def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
@@ -54,8 +54,8 @@ def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
     return found
 
 
-def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
-    """Decode some images and, with a `geometry`, make their canvases; unless `measured`, facts hold only SHA-256 and error."""
+def decode_block(stored: Sequence[ReadResult], geometries: Sequence[Preprocessing] = (), *, measured: bool = True) -> Block:
+    """Decode some images and make their canvases of each of `geometries`; unless `measured`, facts hold only SHA-256 and error."""
     decoded: list[DecodedImage] = []
     rows: list[int] = []
     facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
@@ -76,11 +76,14 @@ def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *
         found = [Facts(sha256=item.sha256) for item in decoded]
     for row, item in zip(rows, found, strict=True):
         facts[row] = item
-    if geometry is None:
-        return Block(facts, thumbnails, looks, None)
-    canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    canvases[rows] = make_canvases([item.image for item in decoded], geometry)
-    return Block(facts, thumbnails, looks, canvases)
+    return Block(facts, thumbnails, looks, tuple(_canvases(decoded, rows, len(stored), geometry) for geometry in geometries))
+
+
+def _canvases(decoded: Sequence[DecodedImage], rows: Sequence[int], count: int, geometry: Preprocessing) -> NDArray[np.uint8]:
+    """Return the canvases (`count`, C, S, S) of the images `decoded` in their `rows`; the other rows are black."""
+    canvases = np.zeros((count, geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
+    canvases[list(rows)] = make_canvases([item.image for item in decoded], geometry)
+    return canvases
 
 
 def prepare_worker(*, with_torch: bool) -> None:
