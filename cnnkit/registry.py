@@ -43,10 +43,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Peek:
-    """The facts about an entry that need no import: its summary, and the reason why it would not load (or None)."""
+    """The facts about an entry that need no import: its summary, the reason why it would not load, and its image size in px (or None)."""
 
     summary: str
     problem: str | None
+    image_size: int | None = None
 
 
 def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]]:
@@ -156,7 +157,7 @@ def _is_family(entry: Entry) -> bool:
 
 
 def peek(entry: Entry) -> Peek:
-    """Return the summary of an entry and the reason why it would not load, from its source alone.
+    """Return the summary and the image size of an entry, and the reason why it would not load, from its source alone.
 
     It finds a missing module, a syntax error, a missing name and a missing import. Errors during the import need the import
     itself (`cnnkit archs --check`).
@@ -176,7 +177,8 @@ def peek(entry: Entry) -> Peek:
     names = {name for statement in tree.body for name in _bound(statement)}
     if attribute.partition(".")[0] not in names:
         return Peek("", f"module {module!r} defines no {attribute!r}")
-    return Peek(_summary(tree, attribute), None)
+    image_size = _literal(tree, attribute, "image_size")
+    return Peek(str(_literal(tree, attribute, "summary") or ""), None, image_size if isinstance(image_size, int) else None)
 
 
 def _source(module: str) -> Path | None:
@@ -211,12 +213,12 @@ def _bound(statement: ast.stmt) -> list[str]:
     return [node.id for target in targets if target is not None for node in ast.walk(target) if isinstance(node, ast.Name)]
 
 
-def _summary(tree: ast.Module, attribute: str) -> str:
-    """Return the literal `summary=` of the call that is assigned to `attribute`, or an empty string."""
+def _literal(tree: ast.Module, attribute: str, argument: str) -> object:
+    """Return the literal `argument` of the call that is assigned to `attribute`, or None."""
     for statement in tree.body:
         value = getattr(statement, "value", None)
         if attribute in _bound(statement) and isinstance(value, ast.Call):
             for keyword in value.keywords:
-                if keyword.arg == "summary" and isinstance(keyword.value, ast.Constant):
-                    return str(keyword.value.value)
-    return ""
+                if keyword.arg == argument and isinstance(keyword.value, ast.Constant):
+                    return keyword.value.value
+    return None

@@ -16,7 +16,7 @@ from cnnkit.cli.options import JsonFlag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnkit.data.store.store import StoreInfo
+    from cnnkit.data.store.cache import StoreInfo
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 UNIT_FACTOR = 1000  # bytes of a kB, as disks are sold and file managers count
@@ -24,33 +24,59 @@ UNIT_FACTOR = 1000  # bytes of a kB, as disks are sold and file managers count
 
 def command(
     clear: Annotated[bool, typer.Option("--clear", help="Remove every decoded image. The next command decodes again.")] = False,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Remember a limit of all stores, such as 20GB, and remove the stores beyond it that were not used for the longest time. "
+            "Without a limit of yours it is a quarter of the disk; auto returns to it.",
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show or remove the decoded images that cnnkit keeps; your own images are not touched.
+    """Show, limit or remove the decoded images that cnnkit keeps; your own images are not touched.
 
     \b
     cnnkit cache
+    cnnkit cache --limit 20GB
     cnnkit cache --clear
     """
-    from cnnkit.data.store import store
+    from cnnkit.data.store import cache
+    from cnnkit.data.store.store import cache_folder
 
-    folder, found = store.cache_folder(), store.stores()
-    freed = store.clear() if clear else 0
+    if limit is not None:
+        cache.set_limit(None if limit == "auto" else cache.parse_size(limit, "--limit"))
+    folder, most, freed = cache_folder(), cache.limit(), 0
+    if limit is not None:
+        freed = sum(info.bytes for info in cache.keep_limit())
+    found, stay = cache.stores(), []
+    if clear:
+        stay, freed = cache.clear()
     if json:
         stores = [{"path": str(info.path), "source": info.source, "images": info.images, "bytes": info.bytes} for info in found]
-        console.print_json({"folder": str(folder), "bytes": sum(info.bytes for info in found), "freed": freed, "stores": stores})
+        total = sum(info.bytes for info in found)
+        console.print_json({"folder": str(folder), "limit": most, "bytes": total, "freed": freed, "stores": stores})
         return
     shown = console.out()
-    total = f"{len(found)} {'store' if len(found) == 1 else 'stores'}, {size(sum(info.bytes for info in found))}"
     if clear:
-        console.say(shown, f"{folder}: removed {total}" if found else f"{folder}: no stores to remove")
+        removed = _total([info for info in found if info.path not in stay])
+        console.say(shown, f"{folder}: removed {removed}" if len(found) > len(stay) else f"{folder}: no stores to remove")
+        if stay:
+            console.say(shown, f"{len(stay)} {'store is' if len(stay) == 1 else 'stores are'} being written by another command and stay")
         return
-    console.say(shown, f"{folder}: {total}" if found else f"{folder}: no stores")
+    if freed:
+        console.say(shown, f"removed {size(freed)}, to keep the limit")
+    console.say(shown, f"{folder}: {_total(found) if found else 'no stores'}; limit {size(most)}")
     if found:
         shown.print(_table(found))
         console.say_end(
             console.err(), "they can be removed: the next command that reads the images decodes them again", "cnnkit cache --clear"
         )
+
+
+def _total(stores: Sequence[StoreInfo]) -> str:
+    """Return the number of stores and their size in words."""
+    return f"{len(stores)} {'store' if len(stores) == 1 else 'stores'}, {size(sum(info.bytes for info in stores))}"
 
 
 def size(count: int) -> str:
@@ -71,5 +97,5 @@ def _table(stores: Sequence[StoreInfo]) -> Table:
     table.add_column("last used", no_wrap=True)
     for info in stores:
         used = datetime.fromtimestamp(info.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(Text(escaped(info.source) or "(an interrupted scan, or another version)"), f"{info.images:,}", size(info.bytes), used)
+        table.add_row(Text(escaped(info.source) or "(of another version)"), f"{info.images:,}", size(info.bytes), used)
     return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from cnnkit.data.augment.augment import MIXING_DRAWS, Augmentation, augment, dra
 from cnnkit.data.augment.mixing import mix
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.store.cached_results import cached_result
+from cnnkit.data.store.scan import Scan
 from cnnkit.data.store.store import canvas_file
 from cnnkit.data.store.stream import Canvases, gather, in_batches
 from cnnkit.model.preprocess import Preprocess
@@ -121,15 +121,16 @@ def channel_statistics(canvases: Canvases, rows: NDArray[np.int64]) -> tuple[tup
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance)))
 
 
-def normalised_by(folder: Path | None, geometry: Preprocessing, canvases: Canvases, rows: NDArray[np.int64]) -> Preprocessing:
-    """Return `geometry` with the mean and standard deviation of the canvases `rows`, cached in the store's `folder` if there is one."""
+def normalised_by(store: Scan, geometry: Preprocessing, rows: NDArray[np.int64]) -> Preprocessing:
+    """Return `geometry` with the mean and standard deviation of the canvases `rows` of `store`, which caches them on the disk."""
 
     def compute() -> dict[str, Any]:
-        mean, std = channel_statistics(canvases, rows)
+        assert store.canvases is not None  # noqa: S101 (the store was made for this geometry)
+        mean, std = channel_statistics(store.canvases, rows)
         return {"mean": mean, "std": std}
 
     rows_hash = hashlib.sha256(rows.tobytes()).hexdigest()
-    found = cached_result(folder, "statistics", (canvas_file(geometry), rows_hash), compute)
+    found = cached_result(store.folder, "statistics", (canvas_file(geometry), store.fingerprint, rows_hash), compute)
     return geometry.model_copy(update={name: tuple(found[name]) for name in ("mean", "std")})
 
 

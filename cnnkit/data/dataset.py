@@ -28,8 +28,8 @@ from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.store.cached_results import remove_oldest
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
-from cnnkit.data.store.store import open_looks, open_thumbnails
 from cnnkit.errors import DataError, closest, listed
 from cnnkit.files import whole_file
 
@@ -152,15 +152,21 @@ def typical_side(source: Source, records: Sequence[Record]) -> int:
 
 
 def load_dataset(
-    source: Source, config: DataConfig, geometry: Preprocessing | None, seed: int, progress: Progress | None = None
+    source: Source,
+    config: DataConfig,
+    geometry: Preprocessing | None,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    also: Sequence[Preprocessing] = (),
 ) -> Dataset:
     """Scan the images that `config` selects, list the unreadable images and assign every other image to a split.
 
-    Without a `geometry` the dataset has no canvases. Raises `DataError` if images are unreadable under ``--on-bad fail``, or if
-    a class is too small or lacks training images.
+    Without a `geometry` the dataset has no canvases. The scan makes those of the geometries `also` for a later command. Raises
+    `DataError` if images are unreadable under ``--on-bad fail``, or if a class is too small or lacks training images.
     """
     records, classes = _select_records(source, config)
-    store = scan(source, records, geometry, cache=config.cache, workers=config.workers, progress=progress)
+    store = scan(source, records, geometry, also=also, cache=config.cache, workers=config.workers, progress=progress)
     return _split_dataset(source, records, classes, store, config, seed)
 
 
@@ -238,22 +244,20 @@ def large_classes(classes: Sequence[str], left_out: Sequence[str], min_images: i
 
 def near_copies(store: Scan) -> Copies:
     """Return the pairs of rows that are copies or look alike; a store on the disk caches them."""
-    file = store.folder / f"near-{duplicates.METHOD_VERSION}.npz" if store.folder else None
+    file = store.folder / f"near-{duplicates.METHOD_VERSION}-{store.fingerprint[:16]}.npz" if store.folder else None
     if file is not None:
         with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile), file.open("rb") as opened:
             found = np.load(opened, allow_pickle=False)
             total = float(found["crowded_total"])
             return Copies(found["pairs"], found["same"], found["alike"], found["crowded"], total)
     # Maps of their own are released after the search. The 292 MB of 60,000 images would else count as memory while the dataset lives.
-    thumbnails, looks = store.thumbnails, store.looks
-    if store.folder is not None:
-        mapped, mapped_looks = open_thumbnails(store.folder, len(store.facts)), open_looks(store.folder, len(store.facts))
-        thumbnails, looks = thumbnails if mapped is None else mapped, looks if mapped_looks is None else mapped_looks
-    copies = duplicates.find_copies(thumbnails, looks, store.facts)
-    if file is not None:
-        # A full disk only costs another search.
-        with suppress(OSError), whole_file(file) as part, part.open("wb") as opened:
-            np.savez(opened, allow_pickle=False, **vars(copies))
+    mapped = reopen_scan(store) or store
+    copies = duplicates.find_copies(mapped.thumbnails, mapped.looks[:], store.facts)
+    if store.folder is not None and file is not None:
+        with suppress(OSError):  # a full disk only costs another search
+            with whole_file(file) as part, part.open("wb") as opened:
+                np.savez(opened, allow_pickle=False, **vars(copies))
+            remove_oldest(store.folder, "near-*")
     return copies
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,6 +36,17 @@ class Evidence:
     image_size: int | None = None
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
     splits: Sequence[str | None] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256, in hex, of everything that the findings depend on; the other facts and the thumbnails follow from the contents."""
+        images = [(*record, facts.sha256, facts.error) for record, facts in zip(self.records, self.facts, strict=True)]
+        near = (self.near.pairs, self.near.same, self.near.alike, self.near.crowded)
+        rest = (self.near.crowded_total, self.image_size, sorted(self.empty_classes.items()), list(self.splits))
+        digest = hashlib.sha256(repr((images, [array.shape for array in near], rest)).encode("utf-8", "surrogateescape"))
+        for array in near:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def readable(self) -> Rows:

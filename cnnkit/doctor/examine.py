@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cnnkit.data.store.cached_results import cached_result
 from cnnkit.doctor.classes import class_name_clash, empty_class, imbalance, small_class
 from cnnkit.doctor.companions import companion_files, companion_finding, companions
 from cnnkit.doctor.copies import duplicate, label_conflict, leak, near_conflict
@@ -16,6 +20,7 @@ from cnnkit.doctor.pictures import blurred, constant, odd_aspect, tiny
 from cnnkit.doctor.series.series import series
 from cnnkit.doctor.shortcut import shortcut
 
+EXAMINE_VERSION = 1  # raise it when a finding changes, so that cached findings are not used
 _QUICK = (
     *(unreadable, wrong_extension, exif_rotated, odd_mode),
     *(tiny, constant, blurred, odd_aspect),
@@ -39,14 +44,21 @@ def examine_for_training(evidence: Evidence, *, names_only: bool = False) -> lis
     return _run(_SPOILING_NAMES if names_only else _SPOILING, evidence)
 
 
-def examine(evidence: Evidence, *, shortcuts: bool = True) -> list[Finding]:
+def examine(evidence: Evidence, *, shortcuts: bool = True, folder: Path | None = None) -> list[Finding]:
     """Return the findings in the order of `cnnkit.doctor.finding.IDS`, with cases in the order of the records.
 
-    With `shortcuts`, the check that trains small models (`cnnkit.doctor.shortcut`) runs too, which takes seconds.
+    With `shortcuts`, the check that trains small models (`cnnkit.doctor.shortcut`) runs too, which takes seconds. The findings are
+    cached in the store's `folder`, if there is one.
     """
     if not evidence.records:
         return []
-    return _run((*_QUICK, shortcut) if shortcuts else _QUICK, evidence)
+
+    def compute() -> dict[str, Any]:
+        return {"findings": [finding.to_dict() for finding in _run((*_QUICK, shortcut) if shortcuts else _QUICK, evidence)]}
+
+    # The models of the shortcuts are scikit-learn's.
+    key = (EXAMINE_VERSION, version("scikit-learn"), shortcuts, evidence.fingerprint)
+    return [Finding.from_dict(found) for found in cached_result(folder, "findings", key, compute)["findings"]]
 
 
 def _run(checks: Sequence[Callable[[Evidence], Finding | None]], evidence: Evidence) -> list[Finding]:

@@ -64,6 +64,11 @@ class Finding:
         """Return the finding in the form of the JSON document."""
         return {"id": self.id, "severity": str(self.severity), "files": [list(case) for case in self.files], "message": self.message}
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Finding:
+        """Return the finding that `to_dict` turned into `value`."""
+        return cls(value["id"], Severity(value["severity"]), tuple(map(tuple, value["files"])), value["message"])
+
 
 @dataclass(frozen=True, repr=False)
 class Health:

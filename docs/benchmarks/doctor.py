@@ -42,7 +42,7 @@ Change = Callable[[Image.Image, bool], bytes]  # an image, and whether it is of 
 
 def collect(source: Source) -> Evidence:
     """Decode every image of `source`."""
-    block = decode_block(read_all(source, source.records), None)
+    block = decode_block(read_all(source, source.records))
     return Evidence(source.records, block.facts, block.thumbnails, find_copies(block.thumbnails, block.looks, block.facts))
 
 

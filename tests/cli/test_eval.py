@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnkit.api.evaluation.evaluation import Evaluation
-from cnnkit.data.store.store import stores
+from cnnkit.data.store.cache import stores
 from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint
 from cnnkit.model.file import read_header, rewrite_header

@@ -18,7 +18,8 @@ from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers
 from cnnkit.data.batches import Batches, channel_statistics, class_weights, normalised_by
 from cnnkit.data.image import read_image
 from cnnkit.data.sources.folder import FolderSource
-from cnnkit.data.store.scan import scan
+from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.scan import Scan, scan
 from cnnkit.data.store.stream import gather
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
@@ -202,11 +203,15 @@ def test_channel_statistics_equal_mean_and_std_of_numpy() -> None:
 def test_a_store_caches_the_statistics_by_rows(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
     rows, plain = np.arange(6), Preprocessing(image_size=4, mean=(0.0,) * 3, std=(1.0,) * 3)
-    first = normalised_by(tmp_path, plain, images, rows)
+    facts = tuple(Facts(sha256=str(row)) for row in range(8))
+    store = Scan(facts, images, images, images, tmp_path, reused=True)
+    black = replace(store, canvases=np.zeros_like(images))
+    first = normalised_by(store, plain, rows)
     assert (first.mean, first.std) == channel_statistics(images, rows)
-    assert normalised_by(tmp_path, plain, np.zeros_like(images), rows) == first  # the canvases are not read again
-    assert normalised_by(tmp_path, plain, images, rows[1:]) != first
-    assert normalised_by(None, plain, np.zeros_like(images), rows) != first
+    assert normalised_by(black, plain, rows) == first  # the canvases are not read again
+    assert normalised_by(store, plain, rows[1:]) != first
+    assert normalised_by(replace(black, folder=None), plain, rows) != first
+    assert normalised_by(replace(black, facts=facts[::-1]), plain, rows) != first  # the rows are of other images
 
 
 def test_channel_statistics_of_gray_have_one_channel() -> None:

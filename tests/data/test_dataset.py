@@ -157,9 +157,9 @@ def test_near_copies_are_in_one_split_and_cached(image_folder, monkeypatch: pyte
     folder = dataset.store.folder
     assert folder is not None
     known = near_copies(dataset.store)
-    (folder / f"near-{duplicates.METHOD_VERSION}.npz").unlink()
+    next(folder.glob("near-*.npz")).unlink()
     black = replace(  # the search reads the pictures of the files
-        dataset.store, thumbnails=np.zeros_like(dataset.store.thumbnails), looks=np.zeros_like(dataset.store.looks)
+        dataset.store, thumbnails=np.zeros_like(dataset.store.thumbnails), looks=np.zeros_like(dataset.store.looks[:])
     )
     np.testing.assert_array_equal(near_copies(black).pairs, known.pairs)
     assert len(known.pairs) == 8
@@ -174,7 +174,7 @@ def test_a_damaged_cache_of_near_copies_is_computed_again(image_folder, content:
     root: Path = image_folder(images=20)
     store = load(root).store
     assert store.folder is not None
-    (store.folder / f"near-{duplicates.METHOD_VERSION}.npz").write_bytes(content)
+    next(store.folder.glob("near-*.npz")).write_bytes(content)
     assert near_copies(store).pairs.shape == (0, 2)
 
 

@@ -60,7 +60,7 @@ def collect() -> Callable[[Path], Evidence]:
 
     def make(folder: Path) -> Evidence:
         source = FolderSource(folder)
-        block = decode_block(read_all(source, source.records), None)
+        block = decode_block(read_all(source, source.records))
         return Evidence(source.records, block.facts, block.thumbnails, NO_COPIES)
 
     return make

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
+from cnnkit.doctor import examine as examining
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine
 from cnnkit.doctor.finding import IDS
@@ -60,3 +65,30 @@ def test_masks_are_one_finding_and_the_other_checks_judge_the_photographs(image,
     found = examine(evidence([*photographs, *masks], near=[(0, 120)]), shortcuts=False)
     assert [finding.id for finding in found] == ["small-class", "companion-files"]
     assert len(found[1].files) == 120
+
+
+def test_findings_are_cached_until_the_images_change(image, evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = evidence([*(image("a", quality=75) for _ in range(30)), *(image("b", quality=90) for _ in range(30))], near=[(0, 1)])
+    first = examine(found, folder=tmp_path)
+    assert {"duplicate", "shortcut"} <= {finding.id for finding in first}
+    runs: list[str] = []
+    monkeypatch.setattr(examining, "_run", lambda *_: runs.append("run") or [])
+    assert examine(replace(found), folder=tmp_path) == first
+    assert runs == []
+    changes = [
+        {"records": [*found.records[:-1], found.records[-1]._replace(label="a")]},
+        {"facts": [*found.facts[:-1], found.facts[-1]._replace(sha256="other")]},
+        {"facts": [*found.facts[:-1], found.facts[-1]._replace(error="the file is empty")]},
+        {"near": replace(found.near, pairs=np.array([(0, 2)]))},
+        {"near": replace(found.near, same=np.array([True]))},
+        {"image_size": 64},
+        {"empty_classes": {"wasps": 3}},
+        {"splits": ["train"] * 60},
+    ]
+    for change in changes:
+        assert examine(replace(found, **change), folder=tmp_path) == []
+    assert len(runs) == len(changes)
+    examine(found, shortcuts=False, folder=tmp_path)
+    monkeypatch.setattr(examining, "EXAMINE_VERSION", 0)
+    examine(found, folder=tmp_path)
+    assert len(runs) == len(changes) + 2

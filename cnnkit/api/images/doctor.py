@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import near_copies, select_classes
+from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import TRAIN, Record, empty_classes, open_source
 from cnnkit.data.split.duplicates import Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
+from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.scan import Progress, Scan, scan
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine as run_checks
@@ -22,10 +24,13 @@ from cnnkit.doctor.few_images import few_images_note
 from cnnkit.doctor.finding import Finding, Health
 from cnnkit.doctor.suspects import out_of_fold, suspects
 from cnnkit.errors import DataError, ModelFileError
+from cnnkit.files import fingerprint
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.target import ModelName
     from cnnkit.model.torch_classifier import TorchClassifier
+
+SUSPECTS_VERSION = 1  # raise it when the finding changes, so that cached findings are not used
 
 
 def examine(  # noqa: PLR0913 - one argument per flag of the command
@@ -50,7 +55,8 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     records = assign_groups(records, group_by)
     classifier = _classifier(model, names, device) if model is not None else None
     geometry = classifier.model.header.preprocessing if classifier else None
-    found = scan(source, records, geometry, workers=workers, progress=progress)
+    ahead = () if geometry else default_geometries(source, records)
+    found = scan(source, records, geometry, also=ahead, workers=workers, progress=progress)
     copies = near_copies(found)
     splits = _splits(records, found, copies)
     evidence = Evidence(
@@ -62,10 +68,9 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
         empty_classes={} if classes else empty_classes(source),
         splits=splits,
     )
-    findings = run_checks(evidence)
+    findings = run_checks(evidence, folder=found.folder)
     if classifier:
-        suspect = _suspects(classifier, evidence, found)
-        findings += [suspect] if suspect else []
+        findings += _suspects(classifier, evidence, found)
     few = _few_images_note(str(data), evidence) if classifier is None else ""
     notes = (*source.notes, *(copies.crowd_note(splits) if splits else ()), *([few] if few else []))
     return Health(len(records), evidence.counts, tuple(findings), notes)
@@ -119,8 +124,8 @@ def _classifier(model: ModelName, classes: Sequence[str], device: str) -> TorchC
     return classifier
 
 
-def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> Finding | None:
-    """Return the finding on labels that look wrong, or None.
+def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> list[Finding]:
+    """Return the finding on labels that look wrong, if there are any; the store on the disk caches it.
 
     A small model on the network's features judges every readable image; it is fitted without that image and its copies.
     """
@@ -128,9 +133,14 @@ def _suspects(classifier: TorchClassifier, evidence: Evidence, found: Scan) -> F
 
     from cnnkit.data.store.stream import gather, in_batches
 
-    rows = evidence.readable
-    assert found.canvases is not None  # noqa: S101 (a geometry was given)
-    batches = gather(found.canvases, in_batches(rows))
-    features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in batches])
-    probabilities = out_of_fold(features, evidence.labels[rows], evidence.cluster_ids[rows])
-    return suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)
+    def compute() -> dict[str, Any]:
+        rows = evidence.readable
+        assert found.canvases is not None  # noqa: S101 (a geometry was given)
+        batches = gather(found.canvases, in_batches(rows))
+        features = np.concatenate([classifier.canvas_features(torch.from_numpy(canvases)) for canvases in batches])
+        probabilities = out_of_fold(features, evidence.labels[rows], evidence.cluster_ids[rows])
+        suspect = suspects(evidence.paths(rows), evidence.labels[rows], probabilities, evidence.classes)
+        return {"findings": [suspect.to_dict()] if suspect else []}
+
+    key = (SUSPECTS_VERSION, torch.__version__, classifier.device.type, fingerprint(classifier.model.path), evidence.fingerprint)
+    return [Finding.from_dict(each) for each in cached_result(found.folder, "suspects", key, compute)["findings"]]

@@ -10,6 +10,7 @@ from typing import Literal
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import check_class_text, check_splits, large_classes, load_dataset, select_classes
+from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
@@ -54,7 +55,7 @@ def divide(
     source = leave_out(open_source(config.data, download=config.download, group_by=config.group_by), config.exclude)
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
-        dataset = load_dataset(source, config, None, seed, progress)
+        dataset = load_dataset(source, config, None, seed, progress, also=default_geometries(source, source.records))
         samples, classes, bad = dataset.samples, dataset.classes, dataset.bad
         notes = (*dataset.notes, *scan_notes(source, dataset, config.classes))
     else:

@@ -21,7 +21,8 @@ from cnnkit.data.augment.augment import augment, draw_numbers
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.pool import DecodingPool
-from cnnkit.data.store.stream import StreamedCanvases, gather
+from cnnkit.data.store.store import StoredRows
+from cnnkit.data.store.stream import Canvases, StreamedCanvases, gather
 from cnnkit.engine.fit import fit, initial_state
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime, choose_device
@@ -151,12 +152,11 @@ class TrainingBench:
         canvases: list[NDArray[np.uint8]] = []
         start = self.meter.wall()
         with (
-            DecodingPool(self.source, self.job.header.preprocessing, self.job.config.data.workers, measured=False) as pool,
+            DecodingPool(self.source, (self.job.header.preprocessing,), self.job.config.data.workers, measured=False) as pool,
             closing(pool.blocks(cycle(records))) as blocks,
         ):
             for block in blocks:  # a first pass, at most `seconds`, starts the processes and fills the disk cache
-                assert block.canvases is not None  # noqa: S101 (a geometry was given)
-                canvases.append(block.canvases)
+                canvases.append(block.canvases[0])
                 if sum(map(len, canvases)) >= len(records) or self.meter.wall() - start > self.seconds:
                     break
             stage = time_portions((len(block.facts) for block in blocks), self.seconds, self.meter)
@@ -168,7 +168,7 @@ class TrainingBench:
         paths = {sample.path for sample in chosen[:: max(1, len(chosen) // LOAD_IMAGES)][:LOAD_IMAGES]}
         return [record for record in self.source.records if record.path in paths]
 
-    def _time_data_stages(self, canvases: NDArray[np.uint8] | StreamedCanvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
+    def _time_data_stages(self, canvases: Canvases, rows: NDArray[np.int64]) -> dict[str, StageSpeed]:
         """Time the three steps of `Batches` one by one: gathering canvases, augmenting and normalising them."""
         batches, device = self.job.batches, self.job.batches.device
         synchronize = synchronizer(device)
@@ -238,7 +238,7 @@ class TrainingBench:
         """Return the location of the canvases: ram, disk or none, as the values of ``--cache``."""
         if isinstance(self.job.batches.canvases, StreamedCanvases):
             return "none"
-        return "disk" if isinstance(self.job.batches.canvases, np.memmap) else "ram"
+        return "disk" if isinstance(self.job.batches.canvases, np.memmap | StoredRows) else "ram"
 
 
 def _spare_gpu(device: torch.device) -> str:

@@ -79,4 +79,4 @@ def load_images(
     if blueprint.preprocessing is not None:  # mean and std come with the weights
         return images
     rows, _ = dataset.arrays(TRAIN)
-    return replace(images, preprocessing=normalised_by(dataset.store.folder, preprocessing, images.canvases, rows))
+    return replace(images, preprocessing=normalised_by(dataset.store, preprocessing, rows))

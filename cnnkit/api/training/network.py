@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnkit.architecture import Architecture, option_name, options, parse_options
+from cnnkit.data.default_geometry import scratch_preprocessing, scratch_size
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.trial import forward_failure, learning_failure
 from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from cnnkit.config.settings import ModelConfig, TrainConfig
 
-MIN_IMAGE_SIZE = 32  # px: smaller images are scaled up; three poolings of 2 leave 4 x 4
 MAX_SMALL_SIZE = 64  # px: a stem for 224 px discards most details of images up to this size
 
 # px: usual image sizes, tried where a network cannot train on the given size.
@@ -73,18 +73,10 @@ def choose_preprocessing(blueprint: Blueprint, config: ModelConfig, typical_side
     if size is None and known is not None:
         size = known.image_size
     if size is None:
-        data_size = max(MIN_IMAGE_SIZE, -(-typical_side // 8) * 8)  # three poolings of 2 clip no pixel of a multiple of 8
-        size = min(blueprint.architecture.image_size, data_size)
+        size = scratch_size(blueprint.architecture.image_size, typical_side)
         note = f"images are {typical_side} px (median of the shorter side): --image-size {size}"
     if known is None:
-        return Preprocessing(
-            image_size=size,
-            channels=config.channels,
-            resize_mode=config.resize_mode,
-            mean=(0.0,) * config.channels,
-            std=(1.0,) * config.channels,
-            draft_side=draft_side_for(size, 1.0) if config.draft else None,
-        ), note
+        return scratch_preprocessing(config, size), note
     gray = config.channels == 1 and known.channels == 3  # noqa: PLR2004 (RGB)
     crop = known.crop if config.resize_mode == "crop" else 1.0
     mean, std = ((sum(known.mean) / 3,), (sum(known.std) / 3,)) if gray else (known.mean, known.std)

@@ -11,6 +11,8 @@ from typing import Any
 
 from cnnkit.files import whole_file
 
+MAX_RESULTS = 16  # of one kind in a folder, for the last states of the images; the oldest result is removed
+
 
 def cached_result(
     folder: Path | None, kind: str, key: Hashable, compute: Callable[[], dict[str, Any]], should_keep: Callable[[], bool] = lambda: True
@@ -30,6 +32,15 @@ def cached_result(
     result = compute()
     if not should_keep():
         return result
-    with suppress(OSError), whole_file(file) as part:  # a full disk only costs another computation
-        part.write_text(json.dumps(result), "utf-8")
+    with suppress(OSError):  # a full disk only costs another computation
+        with whole_file(file) as part:
+            part.write_text(json.dumps(result), "utf-8")
+        remove_oldest(folder, f"{kind}-*")
     return result
+
+
+def remove_oldest(folder: Path, pattern: str) -> None:
+    """Remove the files of `folder` that match `pattern`, but for the `MAX_RESULTS` that were written last."""
+    files = sorted(folder.glob(pattern), key=lambda file: -file.stat().st_mtime)
+    for old in files[MAX_RESULTS:]:
+        old.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ ReadResult = StoredImage | str  # an image of a source, or the reason why it can
 
 
 class Block(NamedTuple):
-    """Results for n images: facts, thumbnails uint8 (n, T, T, 3), looks uint8 (n, L, L) and, with a geometry, canvases uint8 (n, C, S, S).
+    """Results for n images: facts, thumbnails uint8 (n, T, T, 3), looks uint8 (n, L, L), and canvases uint8 (n, C, S, S) of each geometry.
 
     An unreadable image has the reason in its facts, and a black thumbnail, look and canvas. Images that are not measured have no
     thumbnails and looks.
@@ -33,15 +33,15 @@ class Block(NamedTuple):
     facts: list[Facts]
     thumbnails: NDArray[np.uint8]
     looks: NDArray[np.uint8]
-    canvases: NDArray[np.uint8] | None
+    canvases: tuple[NDArray[np.uint8], ...]
 
     @classmethod
     def join(cls, parts: Sequence[Block]) -> Block:
         """Return the concatenation of blocks."""
-        canvases = [part.canvases for part in parts if part.canvases is not None]
+        canvases = zip(*(part.canvases for part in parts), strict=True)
         facts = [item for part in parts for item in part.facts]
         thumbnails, looks = np.concatenate([part.thumbnails for part in parts]), np.concatenate([part.looks for part in parts])
-        return cls(facts, thumbnails, looks, np.concatenate(canvases) if canvases else None)
+        return cls(facts, thumbnails, looks, tuple(map(np.concatenate, canvases)))
 
 
 def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
@@ -55,23 +55,23 @@ def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
     return found
 
 
-def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *, measured: bool = True) -> Block:
-    """Decode some images and, with a `geometry`, make their canvases; unless `measured`, facts hold only SHA-256 and error."""
+def decode_block(stored: Sequence[ReadResult], geometries: Sequence[Preprocessing] = (), *, measured: bool = True) -> Block:
+    """Decode some images and make their canvases of each of `geometries`; unless `measured`, facts hold only SHA-256 and error."""
     decoded: list[DecodedImage] = []
-    images: list[NDArray[np.uint8]] = []
     rows: list[int] = []
-    canvas_side = geometry.draft_side if geometry else DRAFT_SIDE
-    side = DRAFT_SIDE if measured else canvas_side
+    images: dict[int | None, list[NDArray[np.uint8]]] = {geometry.draft_side: [] for geometry in geometries}  # by draft side
+    side = DRAFT_SIDE if measured else next(iter(images), DRAFT_SIDE)
     facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
     for row, item in enumerate(stored):
         if isinstance(item, str):
             continue
         try:
             found = decode(item, side)
-            again = drafts_differ(found.header, side, canvas_side)
-            images.append(decode(item, canvas_side).image if again else found.image)
+            versions = [decode(item, each).image if drafts_differ(found.header, side, each) else found.image for each in images]
             decoded.append(found)
             rows.append(row)
+            for kept, version in zip(images.values(), versions, strict=True):
+                kept.append(version)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
     pictured = len(stored) if measured else 0
@@ -83,11 +83,15 @@ def decode_block(stored: Sequence[ReadResult], geometry: Preprocessing | None, *
         measurements = [Facts(sha256=item.sha256) for item in decoded]
     for row, item in zip(rows, measurements, strict=True):
         facts[row] = item
-    if geometry is None:
-        return Block(facts, thumbnails, looks, None)
-    canvases = np.zeros((len(stored), geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
-    canvases[rows] = make_canvases(images, geometry)
+    canvases = tuple(_canvases(images[each.draft_side], rows, len(stored), each) for each in geometries)
     return Block(facts, thumbnails, looks, canvases)
+
+
+def _canvases(images: Sequence[NDArray[np.uint8]], rows: Sequence[int], count: int, geometry: Preprocessing) -> NDArray[np.uint8]:
+    """Return the canvases (`count`, C, S, S) of decoded `images` in their `rows`; the other rows are black."""
+    canvases = np.zeros((count, geometry.channels, geometry.image_size, geometry.image_size), np.uint8)
+    canvases[list(rows)] = make_canvases(images, geometry)
+    return canvases
 
 
 def prepare_worker(*, with_torch: bool) -> None:

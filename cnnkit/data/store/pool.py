@@ -46,20 +46,20 @@ class DecodingPool:
     """Workers that turn chunks of records into blocks, in order.
 
     Files go to processes, with `timeout` seconds per file. Pixels of a source stay in threads of this process. Processes start with
-    the first file. `geometry` and `measured` are passed to `decode_block`. Use the pool in a ``with`` statement, or call `close`.
+    the first file. `geometries` and `measured` are passed to `decode_block`. Use the pool in a ``with`` statement, or call `close`.
     """
 
     def __init__(
         self,
         source: Source,
-        geometry: Preprocessing | None,
+        geometries: Sequence[Preprocessing] = (),
         workers: int = 0,
         *,
         measured: bool = True,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self._source = source
-        self._geometry = geometry
+        self._geometries = tuple(geometries)
         self._measured = measured
         self._timeout = timeout
         self._workers = workers or os.cpu_count() or 1
@@ -105,7 +105,7 @@ class DecodingPool:
         if any(isinstance(item, bytes) for item in stored):
             return _PendingChunk(stored, self._submit(stored))
         done: Future[Block] = Future()
-        done.set_result(decode_block(stored, self._geometry, measured=self._measured))
+        done.set_result(decode_block(stored, self._geometries, measured=self._measured))
         return _PendingChunk(stored, done)
 
     def _submit(self, stored: list[ReadResult]) -> Future[Block]:
@@ -114,11 +114,11 @@ class DecodingPool:
                 from pebble import ProcessPool  # imported here, since most commands find everything in the cache
 
                 # Only photos that are decoded whole gain more from the fast decoder than the import of torch costs.
-                with_torch = can_decode_faster() and self._geometry is not None and self._geometry.draft_side is None
+                with_torch = can_decode_faster() and any(geometry.draft_side is None for geometry in self._geometries)
                 prepare = partial(prepare_worker, with_torch=with_torch)
                 self._processes = ProcessPool(self._workers, initializer=prepare, context=_context(with_torch=with_torch))
         return self._processes.schedule(
-            decode_block, args=(stored, self._geometry), kwargs={"measured": self._measured}, timeout=self._timeout
+            decode_block, args=(stored, self._geometries), kwargs={"measured": self._measured}, timeout=self._timeout
         )
 
     def _finish(self, started: _PendingChunk) -> Block:
@@ -129,7 +129,7 @@ class DecodingPool:
             return started.block.result()
         except (TimeoutError, ProcessExpired) as error:
             if len(started.stored) == 1:
-                return decode_block([self._reason(error)], self._geometry, measured=self._measured)
+                return decode_block([self._reason(error)], self._geometries, measured=self._measured)
         parts = [self._finish(_PendingChunk([item], self._submit([item]))) for item in started.stored]
         return Block.join(parts)
 
@@ -149,7 +149,7 @@ def stop_server() -> None:
 def _weight(stored: Sequence[ReadResult], block: Block) -> int:
     """Return the bytes of a chunk on its way to a worker and back."""
     sent = sum(len(item) if isinstance(item, bytes | str) else item.nbytes for item in stored)
-    return sent + block.thumbnails.nbytes + block.looks.nbytes + (0 if block.canvases is None else block.canvases.nbytes)
+    return sent + block.thumbnails.nbytes + block.looks.nbytes + sum(canvases.nbytes for canvases in block.canvases)
 
 
 def _context(*, with_torch: bool) -> BaseContext:

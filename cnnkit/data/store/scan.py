@@ -1,19 +1,20 @@
 """The scan, which decodes every image once and keeps its facts, its thumbnail, its look and the canvas that the model sees.
 
-A scan reuses the cache: the whole store if no image has changed, else the rows of unchanged images, by path, size and modification
-time.
+A scan decodes only images that the store of the source does not have, by path, size and modification time. If an image lacks only
+the canvas of a geometry, it is decoded without being measured again.
 """
 
 from __future__ import annotations
 
 import errno
-import math
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,52 +24,67 @@ from numpy.typing import NDArray
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
+from cnnkit.data.store.cache import keep_limit
 from cnnkit.data.store.facts import Facts, content_hash
-from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
+from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget
+from cnnkit.data.store.locks import hold
 from cnnkit.data.store.store import (
-    ScanStore,
-    Sinks,
+    LOOK_SHAPE,
+    LOOKS_FILE,
+    THUMBNAIL_SHAPE,
+    THUMBNAILS_FILE,
+    Key,
+    Mapped,
+    Rows,
     Store,
+    canvas_file,
     canvas_shape,
     facts_nbytes,
-    look_shape,
-    open_canvases,
-    open_looks,
-    open_thumbnails,
-    thumbnail_shape,
+    find_store,
+    keys_of,
+    open_rows,
+    row_nbytes,
+    stores_folder,
 )
 from cnnkit.data.store.stream import Canvases, StreamedCanvases
+from cnnkit.data.store.writer import open_writer
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-COPY_ROWS = 4096  # rows of an earlier store that are copied at a time
-MAX_DISK_SHARE = 0.9  # of the free disk that a store may take
+MAX_DISK_SHARE = 0.9  # of the free disk that a scan may take
 MAX_MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
-SERVER_STOP_IMAGES = 20_000  # after decoding this number of images the workers' server ends; its 2 s of a new start are then small
+USUAL_SHARE = 0.5  # of the rows of a store: canvases that more rows have are made for new images too
 Cache = Literal["auto", "ram", "disk", "none"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Scan:
     """Results for every record, row by row: facts, thumbnails uint8 (N, T, T, 3), looks uint8 (N, L, L) and, with a geometry, canvases.
 
-    `folder` is the store on the disk, or None. `reused` is true if no image was decoded.
+    `folder` is the store on the disk, or None. `reused` is true if no image was decoded. `rows` (N,) are the rows in the store, None
+    for the first N in order. `kept` names the files of canvases that have all of them.
     """
 
     facts: tuple[Facts, ...]
     thumbnails: NDArray[np.uint8]
-    looks: NDArray[np.uint8]
+    looks: Mapped
     canvases: Canvases | None
     folder: Path | None
     reused: bool
+    rows: Rows | None = None
+    kept: frozenset[str] = frozenset()
 
     @property
     def bad(self) -> list[int]:
         """The rows of unreadable images; their canvases are black and must not be used."""
         return [row for row, item in enumerate(self.facts) if item.error]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256, in hex, of the contents in order: the key of results that are cached in the store."""
+        return hashlib.sha256("\n".join(item.sha256 for item in self.facts).encode()).hexdigest()
 
     @property
     def storage(self) -> str:
@@ -81,58 +97,83 @@ class Scan:
         return f"{size}, {'found' if self.reused else 'now'} in the cache"
 
 
-class MemorySink:
-    """A sink in memory."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.array = np.zeros(shape, np.uint8)
-
-    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, ...) as `rows` (n,)."""
-        self.array[rows] = values
-
-
 def scan(
     source: Source,
     records: Sequence[Record],
     geometry: Preprocessing | None = None,
     *,
+    also: Sequence[Preprocessing] = (),
     cache: Cache = "auto",
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Scan:
     """Return the scan of `records`, from the cache or by decoding; with a `geometry` also their canvases.
 
+    An image that must be decoded gets the canvases of the geometries `also` in the store too, for a later command.
     `progress(done, total)` is called during decoding. Raises `DataError` if the canvases do not fit into the storage `cache`.
     """
-    store = ScanStore(source, records)
-    found, kept = store.content, store.canvases(geometry)
-    size = math.prod(canvas_shape(len(records), geometry)) if geometry else 0
-    storage = _choose_storage(cache, store.folder, size + (0 if found else facts_nbytes(len(records))), size)
-    if found and (geometry is None or kept is not None):
-        canvases = np.array(kept) if cache == "ram" and kept is not None else kept
-        return Scan(found.facts, found.thumbnails, found.looks, canvases, store.folder, reused=True)
-    if found and geometry and storage == "none":
-        streamed = StreamedCanvases(source, records, found.facts, geometry, workers)
-        return Scan(found.facts, found.thumbnails, found.looks, streamed, store.folder, reused=False)
-    work = _ScanPass(source, records, store.keys, geometry, workers, progress)
-    if storage != "disk":
-        return work.to_memory(with_canvases=storage == "ram")
-    with _disk_errors(store.folder, size):
-        made = store.write(geometry, work.fill)
-    return Scan(made.facts, made.thumbnails, made.looks, made.canvases(geometry) if geometry else None, store.folder, reused=False)
+    keys = keys_of(source, records)
+    store = find_store(source.name)
+    rows = store.rows_of(keys) if store else np.full(len(keys), -1, np.int64)
+    found = _found(store, rows, geometry) if store else None
+    if found is not None:
+        if cache != "ram" or found.canvases is None or isinstance(found.canvases, StreamedCanvases):
+            return found
+        return replace(found, canvases=np.array(found.canvases[:]))
+    task = _Task(Missing(source, records, geometry, workers, progress), source, records, keys, geometry)
+    canvas = row_nbytes(canvas_shape(1, geometry)) if geometry else 0
+    has_canvas = store.has_canvases(rows, geometry) & (rows >= 0) if store and geometry else np.zeros(len(rows), np.bool_)
+    on_disk = facts_nbytes(int((rows < 0).sum())) + canvas * int((~has_canvas).sum())
+    storage = _choose_storage(cache, on_disk, canvas * len(rows))
+    if storage == "disk":
+        with _disk_errors(on_disk):
+            made = task.to_store(also)
+        if made is not None:
+            return made
+        storage = _choose_memory(canvas * len(rows))
+    return task.to_memory(store, rows, with_canvases=storage == "ram")
 
 
 def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing | None = None) -> Scan | None:
-    """Return the scan of `records` from the cache; None if the cache has no scan of exactly these images in their present state.
+    """Return the scan of `records` from the cache; None if the cache lacks one of these images in its present state.
 
-    With a `geometry`, the cache must hold their canvases too.
+    With a `geometry`, the cache must have their canvases too.
     """
-    store = ScanStore(source, records)
-    found, kept = store.content, store.canvases(geometry)
-    if found is None or (geometry and kept is None):
+    store = find_store(source.name)
+    if store is None:
         return None
-    return Scan(found.facts, found.thumbnails, found.looks, kept, store.folder, reused=True)
+    return _found(store, store.rows_of(keys_of(source, records)), geometry)
+
+
+def _found(store: Store, rows: Rows, geometry: Preprocessing | None) -> Scan | None:
+    """Return the scan of the images in the `rows` of `store`; None if an image or a canvas is missing."""
+    if (rows < 0).any() or (geometry and not store.has_canvases(rows, geometry).all()):
+        return None
+    index = None if (rows == np.arange(len(rows))).all() else rows
+    facts = store.facts[: len(rows)] if index is None else tuple(store.facts[row] for row in rows.tolist())
+    kept = frozenset(name for name, filled in store.filled.items() if filled[rows].all())
+    with suppress(OSError):
+        os.utime(store.folder)  # the time of the last use
+    empty = np.empty(0, np.uint8)
+    return _opened(Scan(facts, empty, empty, None, store.folder, reused=True, rows=index, kept=kept), geometry)
+
+
+def _opened(known: Scan, geometry: Preprocessing | None) -> Scan | None:
+    """Return `known` with thumbnails, looks and canvases from its store; None if the store is gone."""
+    if known.folder is None:
+        return None
+    hold(known.folder)
+    count = len(known.facts)
+    thumbnails = open_rows(known.folder, THUMBNAILS_FILE, THUMBNAIL_SHAPE, known.rows, count)
+    looks = open_rows(known.folder, LOOKS_FILE, LOOK_SHAPE, known.rows, count)
+    if thumbnails is None or looks is None:
+        return None
+    # Thumbnails are small: 46 MB for 60,000 images.
+    opened = replace(known, thumbnails=thumbnails if isinstance(thumbnails, np.ndarray) else thumbnails[:], looks=looks)
+    if geometry is None:
+        return opened
+    canvases = open_rows(known.folder, canvas_file(geometry), canvas_shape(1, geometry)[1:], known.rows, count)
+    return None if canvases is None else replace(opened, canvases=canvases)
 
 
 def find_contents(source: Source, records: Sequence[Record], progress: Progress | None = None) -> list[str]:
@@ -156,87 +197,65 @@ def find_contents(source: Source, records: Sequence[Record], progress: Progress 
     return contents
 
 
-def reopen_scan(known: Scan, geometry: Preprocessing) -> Scan | None:
-    """Return `known` with the thumbnails, the looks and the canvases of `geometry` from its store; None if the store lacks them."""
-    if known.folder is None:
-        return None
-    thumbnails, looks = (read(known.folder, len(known.facts)) for read in (open_thumbnails, open_looks))
-    canvases = open_canvases(known.folder, len(known.facts), geometry)
-    if thumbnails is None or looks is None or canvases is None:
-        return None
-    return replace(known, thumbnails=thumbnails, looks=looks, canvases=canvases)
+def reopen_scan(known: Scan, geometry: Preprocessing | None = None) -> Scan | None:
+    """Return `known` with the thumbnails, the looks and, with a `geometry`, the canvases of its store, mapped anew.
+
+    Return None if the store lacks them.
+    """
+    return _opened(known, geometry) if geometry is None or canvas_file(geometry) in known.kept else None
 
 
 @dataclass(frozen=True)
-class _ScanPass:
-    """One pass over `records`, whose (path, stamp) are `keys`."""
+class _Task:
+    """A scan that has to decode; `missing` decodes what a store lacks."""
 
+    missing: Missing
     source: Source
     records: Sequence[Record]
-    keys: Sequence[tuple[str, str]]
+    keys: Sequence[Key]
     geometry: Preprocessing | None
-    workers: int
-    progress: Progress | None
 
-    def to_memory(self, *, with_canvases: bool) -> Scan:
-        """Keep facts, thumbnails, looks and, if `with_canvases`, the canvases in memory; write nothing."""
-        thumbnails, looks = MemorySink(thumbnail_shape(len(self.records))), MemorySink(look_shape(len(self.records)))
-        canvases = MemorySink(canvas_shape(len(self.records), self.geometry)) if with_canvases and self.geometry else None
-        facts = tuple(self.fill(Sinks(thumbnails, looks, canvases), ()))
-        if canvases:
-            return Scan(facts, thumbnails.array, looks.array, canvases.array, None, reused=False)
-        streamed = StreamedCanvases(self.source, self.records, facts, self.geometry, self.workers) if self.geometry else None
-        return Scan(facts, thumbnails.array, looks.array, streamed, None, reused=False)
+    def to_store(self, also: Sequence[Preprocessing]) -> Scan | None:
+        """Decode what the store lacks into the store; return None if another process holds the store and has stopped."""
+        present = {record.path for record in self.source.records}
+        with open_writer(self.source.name, present) as opened:
+            if opened is None:
+                return None
+            writer, store = opened
+            rows = store.rows_of(self.keys)  # another process may have added images meanwhile
+            geometries = _geometries(self.geometry, also, store)
+            decoded = self.missing.decode(StoreTarget(writer, store, rows, self.keys, self.geometry), store, rows, geometries)
+        made = find_store(self.source.name)
+        found = _found(made, made.rows_of(self.keys), self.geometry) if made else None
+        if found is None or found.folder is None:
+            raise DataError(f"{stores_folder()}: the new store of decoded images cannot be read back; use --cache ram")
+        keep_limit([found.folder])
+        return replace(found, reused=not decoded)
 
-    def fill(self, sinks: Sinks, earlier: Iterable[Store]) -> list[Facts]:
-        """Put every row into the sinks, from an `earlier` store if it has the row, else by decoding; return the facts."""
-        facts = [Facts()] * len(self.records)
-        todo = np.arange(len(self.records))
-        for old in earlier:
-            if not len(todo):
-                break
-            todo = self._copy(old, todo, facts, sinks)
-        decoding = len(todo)
-        done = len(facts) - decoding
-        geometry = self.geometry if sinks.canvases else None
-        busy = max(1, -(-len(todo) // FIRST_CHUNK_IMAGES))  # more workers would have nothing to do
-        with DecodingPool(self.source, geometry, min(self.workers or os.cpu_count() or 1, busy)) as pool:
-            for block in pool.blocks(self.records[int(row)] for row in todo):
-                rows = todo[: len(block.facts)]
-                todo = todo[len(rows) :]
-                for row, item in zip(rows, block.facts, strict=True):
-                    facts[row] = item
-                sinks.thumbnails.put(rows, block.thumbnails)
-                sinks.looks.put(rows, block.looks)
-                if sinks.canvases and block.canvases is not None:
-                    sinks.canvases.put(rows, block.canvases)
-                done += len(rows)
-                if self.progress:
-                    self.progress(done, len(facts))
-        if sinks.canvases and decoding >= SERVER_STOP_IMAGES:
-            stop_server()
-        return facts
+    def to_memory(self, store: Store | None, rows: Rows, *, with_canvases: bool) -> Scan:
+        """Keep facts, thumbnails, looks and, if `with_canvases`, the canvases in memory; write nothing.
 
-    def _copy(self, old: Store, todo: NDArray[np.int64], facts: list[Facts], sinks: Sinks) -> NDArray[np.int64]:
-        """Copy the rows of `todo` that are in the store `old`; return the other rows."""
-        kept = old.canvases(self.geometry) if sinks.canvases and self.geometry else None
-        if sinks.canvases and kept is None:
-            return todo
-        old_row = {key: row for row, key in enumerate(old.keys)}
-        old_rows = np.array([old_row.get(self.keys[row], -1) for row in todo], dtype=np.int64)
-        for start in range(0, len(todo), COPY_ROWS):
-            part = slice(start, start + COPY_ROWS)
-            rows, sources = todo[part][old_rows[part] >= 0], old_rows[part][old_rows[part] >= 0]
-            for row, source in zip(rows, sources, strict=True):
-                facts[row] = old.facts[source]
-            sinks.thumbnails.put(rows, old.thumbnails[sources])
-            sinks.looks.put(rows, old.looks[sources])
-            if sinks.canvases and kept is not None:
-                sinks.canvases.put(rows, kept[sources])
-        return todo[old_rows < 0]
+        `rows` (N,) are the rows of the images in `store`, -1 for an image that it does not have.
+        """
+        geometry = self.geometry if with_canvases else None
+        memory = MemoryTarget(store, rows, geometry)
+        self.missing.decode(memory, store, rows, (geometry,) if geometry else ())
+        facts = tuple(memory.facts)
+        canvases: Canvases | None = memory.canvases
+        if self.geometry and canvases is None:
+            canvases = StreamedCanvases(self.source, self.records, facts, self.geometry, self.missing.workers)
+        return Scan(facts, memory.thumbnails, memory.looks, canvases, None, reused=False)
 
 
-def _choose_storage(cache: Cache, folder: Path, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
+def _geometries(geometry: Preprocessing | None, also: Sequence[Preprocessing], store: Store) -> tuple[Preprocessing, ...]:
+    """Return the geometries of the canvases of new images: `geometry` first, `also`, and those that most rows of `store` have."""
+    usual = [store.geometries[name] for name, filled in store.filled.items() if len(filled) and filled.mean() > USUAL_SHARE]
+    wanted = (*((geometry,) if geometry else ()), *also, *usual)
+    by_file = {canvas_file(each): each for each in reversed(wanted)}  # the first of equal ones stays
+    return tuple(dict.fromkeys(by_file[canvas_file(each)] for each in wanted))
+
+
+def _choose_storage(cache: Cache, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
     """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space."""
     if cache == "ram":
         free = free_memory()
@@ -247,9 +266,12 @@ def _choose_storage(cache: Cache, folder: Path, on_disk: int, in_memory: int) ->
             )
     if cache != "auto":
         return cache
-    if _has_room(folder, on_disk):
-        return "disk"
-    return "ram" if in_memory <= MAX_MEMORY_SHARE * free_memory() else "none"
+    return "disk" if _has_room(stores_folder(), on_disk) else _choose_memory(in_memory)
+
+
+def _choose_memory(size: int) -> Literal["ram", "none"]:
+    """Return ram if the free memory can take canvases of `size` bytes, else none."""
+    return "ram" if size <= MAX_MEMORY_SHARE * free_memory() else "none"
 
 
 def free_memory() -> int:
@@ -272,13 +294,13 @@ def _has_room(folder: Path, size: int) -> bool:
 
 
 @contextmanager
-def _disk_errors(folder: Path, size: int) -> Generator[None]:
+def _disk_errors(size: int) -> Generator[None]:
     """Turn an `OSError` of writing the store into a `DataError` with advice."""
     try:
         yield
     except OSError as error:
         reason = "no space is left" if error.errno == errno.ENOSPC else (error.strerror or str(error))
         raise DataError(
-            f"{folder.parent}: the store of decoded images ({size / 1e6:.0f} MB) cannot be written there: {reason}; "
+            f"{stores_folder()}: the store of decoded images ({size / 1e6:.0f} MB) cannot be written there: {reason}; "
             f"free some space, point CNNKIT_CACHE to a folder on another disk, or use --cache ram or --cache none"
         ) from None

@@ -1,40 +1,35 @@
 """The store on the disk: facts, thumbnails, looks and canvases of the images of one source, so that they are decoded only once.
 
-A store is a folder in the cache, outside the data. Its name is a hash of the source and of the path, size and modification time of
-every image. It holds JSON and .npy, never a pickle, and gets its name only when complete. Canvases of another geometry become
-another file of the store.
+A store is a folder in the cache, outside the data, and belongs to one source. It only grows: an image has a row, and a new image or a
+changed one gets a new row at the end. The files of thumbnails, looks and canvases are plain rows of uint8, one file of canvases for
+each geometry. The journal holds path, size, modification time and facts of every row, and the rows that have canvases. A row counts
+only if a line of the journal names it, and that line is written after the pixels. So a scan that was killed is continued by the next
+one, and nothing that was written in part is believed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import math
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import Any
 
 import numpy as np
 import platformdirs
-import psutil
 from numpy.typing import NDArray
 
-from cnnkit.data.source import Record, Source
+from cnnkit.data.source import Source
+from cnnkit.data.store import journal
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, Facts
-from cnnkit.errors import DataError
-
-if TYPE_CHECKING:
-    from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.preprocessing import Preprocessing
 
 DECODER_VERSION = 5  # raise it when pixels or facts change, so that every store is made again
-MAX_STORES = 4  # stores of one source: different selections of classes, and states before and after a change of the data
-FACTS_FILE, THUMBNAILS_FILE, LOOKS_FILE = "facts.json", "thumbnails.npy", "looks.npy"
+JOURNAL_FILE, THUMBNAILS_FILE, LOOKS_FILE = "journal.jsonl", "thumbnails.u8", "looks.u8"
+THUMBNAIL_SHAPE, LOOK_SHAPE = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), (LOOK_SIZE, LOOK_SIZE)
+Key = tuple[str, str]  # path and stamp of an image
+Rows = NDArray[np.int64]
 
 
 def cache_folder() -> Path:
@@ -42,36 +37,78 @@ def cache_folder() -> Path:
     return Path(os.environ.get("CNNKIT_CACHE") or platformdirs.user_cache_dir("cnnkit"))
 
 
-@dataclass(frozen=True)
+def stores_folder() -> Path:
+    """Return the folder of all stores."""
+    return cache_folder() / "stores"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """The rows `index` (N,) of a memory-mapped `array` (M, ...), for images whose rows are not the first ones in order."""
+
+    array: NDArray[np.uint8]
+    index: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape (N, ...)."""
+        return len(self.index), *self.array.shape[1:]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the rows in bytes."""
+        return len(self.index) * self.array[:1].nbytes
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, chosen: Any) -> NDArray[np.uint8]:
+        """Return a copy of the `chosen` rows."""
+        return self.array[self.index[chosen]]
+
+
+Mapped = NDArray[np.uint8] | StoredRows
+
+
+@dataclass(frozen=True, eq=False)
 class Store:
-    """An open store: facts, thumbnail and look of every image, and `keys`, the (path, stamp) of every image."""
+    """An open store: the source, `keys` and facts of every row, and by the name of a file of canvases the rows that it has, bool (M,).
+
+    `geometries` are the geometries of these files, as `Preprocessing` without mean and std.
+    """
 
     folder: Path
-    facts: tuple[Facts, ...]
-    thumbnails: NDArray[np.uint8]
-    looks: NDArray[np.uint8]
-    keys: tuple[tuple[str, str], ...]
-
-    def canvases(self, geometry: Preprocessing) -> NDArray[np.uint8] | None:
-        """Return the canvases (N, C, S, S) of `geometry`, memory-mapped, or None if the store lacks them."""
-        return open_canvases(self.folder, len(self.facts), geometry)
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """A store in the list of `cnnkit cache`; `used` is the time of its last use, in seconds since 1970."""
-
-    path: Path
     source: str
-    images: int
-    bytes: int
-    used: float
+    keys: tuple[Key, ...]
+    facts: tuple[Facts, ...]
+    filled: Mapping[str, NDArray[np.bool_]]
+    geometries: Mapping[str, Preprocessing]
+
+    def rows_of(self, keys: Sequence[Key]) -> Rows:
+        """Return the row of each key (N,), -1 for an image that the store does not have; of two rows of one key the newer one."""
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        return np.array([row_of.get(key, -1) for key in keys], np.int64)
+
+    def has_canvases(self, rows: Rows, geometry: Preprocessing) -> NDArray[np.bool_]:
+        """Return for each of `rows`, bool (N,), whether it has a canvas of `geometry`."""
+        filled = self.filled.get(canvas_file(geometry))
+        return np.zeros(len(rows), np.bool_) if filled is None else filled[rows]
+
+    @property
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """The thumbnails (M, T, T, 3), memory-mapped anew."""
+        return _map(self.folder / THUMBNAILS_FILE, len(self.facts), THUMBNAIL_SHAPE)
+
+    @property
+    def looks(self) -> NDArray[np.uint8]:
+        """The looks (M, L, L), memory-mapped anew."""
+        return _map(self.folder / LOOKS_FILE, len(self.facts), LOOK_SHAPE)
 
 
 def canvas_file(geometry: Preprocessing) -> str:
     """Return the name of the file of canvases of `geometry`, which does not depend on mean and std."""
     text = geometry.model_dump_json(exclude={"mean", "std"})
-    return f"canvases-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
+    return f"canvases-{hashlib.sha256(text.encode()).hexdigest()[:12]}.u8"
 
 
 def canvas_shape(images: int, geometry: Preprocessing) -> tuple[int, int, int, int]:
@@ -80,245 +117,128 @@ def canvas_shape(images: int, geometry: Preprocessing) -> tuple[int, int, int, i
 
 
 def open_store(folder: Path) -> Store | None:
-    """Return the store in `folder`, or None if it is missing, damaged or of another `DECODER_VERSION`."""
-    try:
-        index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
-        columns = [index["facts"][name] for name in Facts._fields]
-        facts = tuple(map(Facts._make, zip(*columns, strict=True)))
-        keys = tuple(zip(index["path"], index["stamp"], strict=True))
-        current = index["decoder"] == DECODER_VERSION
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    thumbnails, looks = open_thumbnails(folder, len(facts)), open_looks(folder, len(facts))
-    if thumbnails is None or looks is None or len(keys) != len(facts) or not current:
-        return None
-    return Store(folder, facts, thumbnails, looks, keys)
+    """Return the store in `folder`, or None if it is missing, damaged or of another `DECODER_VERSION`.
 
-
-def thumbnail_shape(images: int) -> tuple[int, int, int, int]:
-    """Return the shape (N, T, T, 3) of the thumbnails of N `images`."""
-    return images, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3
-
-
-def look_shape(images: int) -> tuple[int, int, int]:
-    """Return the shape (N, L, L) of the looks of N `images`."""
-    return images, LOOK_SIZE, LOOK_SIZE
-
-
-def open_thumbnails(folder: Path, images: int) -> NDArray[np.uint8] | None:
-    """Return the thumbnails (N, T, T, 3) of a store of N `images`, memory-mapped, or None."""
-    return open_array(folder / THUMBNAILS_FILE, thumbnail_shape(images))
-
-
-def open_looks(folder: Path, images: int) -> NDArray[np.uint8] | None:
-    """Return the looks (N, L, L) of a store of N `images`, memory-mapped, or None."""
-    return open_array(folder / LOOKS_FILE, look_shape(images))
-
-
-def open_canvases(folder: Path, images: int, geometry: Preprocessing) -> NDArray[np.uint8] | None:
-    """Return the canvases (N, C, S, S) of `geometry` of a store of N `images`, memory-mapped, or None."""
-    return open_array(folder / canvas_file(geometry), canvas_shape(images, geometry))
-
-
-def open_array(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return an array of uint8 of `shape` from a file, memory-mapped, or None if the file is missing or holds another array."""
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError):
-        return None
-    return array if array.shape == shape and array.dtype == np.uint8 else None
-
-
-class Sink(Protocol):
-    """A target for decoded rows."""
-
-    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, ...) as `rows` (n,)."""
-        ...
-
-
-class Sinks(NamedTuple):
-    """The targets for the rows of a scan: thumbnails, looks and, with a geometry, canvases."""
-
-    thumbnails: Sink
-    looks: Sink
-    canvases: Sink | None
-
-
-class ArrayWriter:
-    """A .npy file of uint8 that is filled in any order. A full disk raises an error, while a memory map would crash.
-
-    Use it in a ``with`` statement, whose end may raise `OSError` too.
+    Canvases whose file is damaged are left out.
     """
-
-    def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        self._start = len(header.getvalue())
-        self._row = math.prod(shape[1:])
-        self._file = file.open("wb")
-        self._file.write(header.getvalue())
-
-    def put(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Write `values` (n, ...) to the `rows` (n,), consecutive rows in one call."""
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        for part, block in zip(np.split(rows, breaks), np.split(values, breaks), strict=True):
-            if len(part):
-                self._file.seek(self._start + int(part[0]) * self._row)
-                self._file.write(block.tobytes())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    try:
+        (head, *entries), _ = journal.read(folder / JOURNAL_FILE)
+        if head["decoder"] != DECODER_VERSION:
+            return None
+        keys, facts = _read_rows(entries)
+        filled, geometries = _read_canvases(entries, len(keys))
+        source = str(head["source"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    if not (_holds(folder / THUMBNAILS_FILE, len(keys), THUMBNAIL_SHAPE) and _holds(folder / LOOKS_FILE, len(keys), LOOK_SHAPE)):
+        return None
+    for name, geometry in geometries.items():
+        if not _holds(folder / name, int(filled[name].nonzero()[0].max(initial=-1)) + 1, canvas_shape(1, geometry)[1:]):
+            del filled[name]
+    return Store(folder, source, keys, facts, filled, geometries)
 
 
-def stores() -> list[StoreInfo]:
-    """Return all stores, last used first; the folder of an interrupted scan counts as a store without images."""
-    found: list[StoreInfo] = []
-    for folder in _folders(cache_folder() / "stores"):
-        try:
-            index = json.loads((folder / FACTS_FILE).read_text("utf-8"))
-            source, images = str(index["source"]), len(index["path"])
-        except (OSError, ValueError, KeyError, TypeError):
-            source, images = "", 0
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        found.append(StoreInfo(folder, source, images, size, folder.stat().st_mtime))
-    return sorted(found, key=lambda info: -info.used)
+def _read_rows(entries: Sequence[journal.Entry]) -> tuple[tuple[Key, ...], tuple[Facts, ...]]:
+    keys: list[Key] = []
+    facts: list[Facts] = []
+    for entry in entries:
+        if entry["start"] != len(keys):
+            raise ValueError
+        keys.extend(zip(entry["path"], entry["stamp"], strict=True))
+        facts.extend(map(Facts._make, zip(*(entry["facts"][name] for name in Facts._fields), strict=True)))
+        if len(facts) != len(keys):
+            raise ValueError
+    return tuple(keys), tuple(facts)
 
 
-def stores_of(location: str) -> Iterator[Store]:
-    """Yield the stores of a source, last used first. `location` is its resolved path, which may be gone, or its name."""
-    for folder in _stores_of_origin(cache_folder() / "stores", _origin_hash(location)):
+def _read_canvases(entries: Sequence[journal.Entry], count: int) -> tuple[dict[str, NDArray[np.bool_]], dict[str, Preprocessing]]:
+    filled: dict[str, NDArray[np.bool_]] = {}
+    geometries: dict[str, Preprocessing] = {}
+    for entry in entries:
+        for settings in entry["geometries"]:
+            geometry = Preprocessing(**settings, mean=(0.0,) * settings["channels"], std=(1.0,) * settings["channels"])
+            geometries[canvas_file(geometry)] = geometry
+            filled[canvas_file(geometry)] = np.zeros(count, np.bool_)
+        for name, ranges in entry["filled"].items():
+            for start, stop in ranges:
+                filled[name][start:stop] = True
+    return filled, geometries
+
+
+def open_rows(folder: Path, name: str, shape: Sequence[int], index: Rows | None, images: int) -> Mapped | None:
+    """Return the rows `index` of the file `name` of a store, None: the first `images` rows; None if the file does not have them."""
+    count = images if index is None else int(index.max(initial=-1)) + 1
+    if not _holds(folder / name, count, shape):
+        return None
+    array = _map(folder / name, count, shape)
+    return array if index is None else StoredRows(array, index)
+
+
+def _holds(file: Path, rows: int, shape: Sequence[int]) -> bool:
+    """Return True if `file` has at least `rows` rows of `shape`."""
+    try:
+        return file.stat().st_size >= rows * row_nbytes(shape)
+    except OSError:
+        return False
+
+
+def row_nbytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a row of `shape`."""
+    return int(np.prod(shape))
+
+
+def _map(file: Path, rows: int, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the first `rows` rows of `file`, memory-mapped; an empty file cannot be mapped."""
+    return np.memmap(file, np.uint8, "r", 0, (rows, *shape)) if rows else np.empty((0, *shape), np.uint8)
+
+
+def find_store(source: str) -> Store | None:
+    """Return the store of a source, of which `source` is the name that the user gave; None if it has none."""
+    return next(stores_of(location(source)), None)
+
+
+def stores_of(origin: str) -> Iterator[Store]:
+    """Yield the stores of a source, the newest first; there are two only while the newer one replaces the other.
+
+    `origin` is the resolved path of the source, which may be gone, or its name.
+    """
+    for folder in generations(origin):
         store = open_store(folder)
         if store is not None:
             yield store
 
 
-def clear() -> int:
-    """Remove all stores and return the freed bytes; a run can go on with its removed store."""
-    freed = sum(info.bytes for info in stores())
-    shutil.rmtree(cache_folder() / "stores", ignore_errors=True)
-    return freed
+def location(source: str) -> str:
+    """Return the resolved path of a source that is a file or folder, else its name."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-Fill = Callable[[Sinks, Iterable[Store]], list[Facts]]  # with the earlier stores of the source
+def origin_hash(origin: str) -> str:
+    """Return the start of the names of all stores of a source; `origin` is its location."""
+    return hashlib.sha256(origin.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-class ScanStore:
-    """The store of the scan of `records` in their present state: `content` is an earlier scan's, or None."""
-
-    def __init__(self, source: Source, records: Sequence[Record]) -> None:
-        self.keys = tuple((record.path, source.stamp(record)) for record in records)
-        self.folder = _store_folder(source, self.keys)
-        self.content = open_store(self.folder)
-        self._source = source.name
-        if self.content is not None:
-            with suppress(OSError):
-                os.utime(self.folder)  # the time of the last use: the oldest stores are removed first
-
-    def canvases(self, geometry: Preprocessing | None) -> NDArray[np.uint8] | None:
-        """Return the canvases of `geometry`, memory-mapped, or None if there are none."""
-        return self.content.canvases(geometry) if self.content is not None and geometry is not None else None
-
-    def write(self, geometry: Preprocessing | None, fill: Fill) -> Store:
-        """Write what `fill` puts into the sinks, and return the store: a new one, or the known one with canvases of `geometry`.
-
-        Raises `OSError` if the disk is full or may not be written, `DataError` if the store cannot be read back.
-        """
-        part = _new_part(self.folder)
-        try:
-            with ExitStack() as files:
-                thumbnails = files.enter_context(ArrayWriter(part / THUMBNAILS_FILE, thumbnail_shape(len(self.keys))))
-                looks = files.enter_context(ArrayWriter(part / LOOKS_FILE, look_shape(len(self.keys))))
-                canvases = None
-                if geometry is not None:
-                    shape = canvas_shape(len(self.keys), geometry)
-                    canvases = files.enter_context(ArrayWriter(part / canvas_file(geometry), shape))
-                facts = fill(Sinks(thumbnails, looks, canvases), () if self.content else _earlier_stores(self.folder))
-            if self.content is not None and geometry is not None:
-                (part / canvas_file(geometry)).replace(self.folder / canvas_file(geometry))
-            else:
-                _write_facts(part, self._source, self.keys, facts)
-                _publish(part, self.folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        made = open_store(self.folder)
-        if made is None or (geometry is not None and made.canvases(geometry) is None):
-            raise DataError(f"{self.folder}: the new store of decoded images cannot be read back; use --cache ram")
-        return made
+def generations(origin: str) -> list[Path]:
+    """Return the folders of the stores of a source, the newest first."""
+    parent, prefix = stores_folder(), f"{origin_hash(origin)}-"
+    found = [path for path in parent.iterdir() if path.name.startswith(prefix) and path.is_dir()] if parent.is_dir() else []
+    return sorted((path for path in found if generation(path)), key=lambda path: -generation(path))
 
 
-def _store_folder(source: Source, keys: Sequence[tuple[str, str]]) -> Path:
-    origin = str(Path(source.name).resolve()) if Path(source.name).exists() else source.name
-    digest = hashlib.sha256(str(DECODER_VERSION).encode())
-    for path, stamp in keys:
-        digest.update(_bytes(f"\0{path}\0{stamp}"))
-    return cache_folder() / "stores" / f"{_origin_hash(origin)}-{digest.hexdigest()[:20]}"
+def generation(folder: Path) -> int:
+    """Return the number of a store among those of its source; 0 for a folder with another name."""
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) == GENERATION_DIGITS else 0
 
 
-def _origin_hash(origin: str) -> str:
-    """Return the start of the names of all stores of a source; `origin` is its resolved path or its name."""
-    return hashlib.sha256(_bytes(origin)).hexdigest()[:12]
+GENERATION_DIGITS = 4
 
 
-def _earlier_stores(folder: Path) -> Iterator[Store]:
-    """Yield the other stores of the same source, last used first: most of their images may be unchanged."""
-    for sibling in _siblings(folder):
-        store = open_store(sibling)
-        if store is not None:
-            yield store
-
-
-def _write_facts(folder: Path, source: str, keys: Sequence[tuple[str, str]], facts: Sequence[Facts]) -> None:
-    """Write the facts of images into `folder`, in columns."""
-    columns = {name: [getattr(item, name) for item in facts] for name in Facts._fields}
-    paths, stamps = [path for path, _ in keys], [stamp for _, stamp in keys]
-    index = {"decoder": DECODER_VERSION, "source": source, "path": paths, "stamp": stamps, "facts": columns}
-    (folder / FACTS_FILE).write_text(json.dumps(index), "utf-8")
-
-
-def _publish(part: Path, folder: Path) -> None:
-    """Give the complete store `part` its name, and remove the oldest stores of its source."""
-    if open_store(folder) is None:  # another process may have made it meanwhile
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-    for old in _siblings(folder)[MAX_STORES - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _new_part(folder: Path) -> Path:
-    """Return a new folder in which a store is written, after removing the folders of interrupted scans."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob("*.part-*"):
-        owner = left.name.rpartition(".part-")[2].partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    part.mkdir()
-    return part
-
-
-def _siblings(folder: Path) -> list[Path]:
-    """Return the other complete stores of the source of `folder`, last used first."""
-    return [path for path in _stores_of_origin(folder.parent, folder.name.partition("-")[0]) if path != folder]
-
-
-def _stores_of_origin(parent: Path, origin_hash: str) -> list[Path]:
-    """Return the folders of the complete stores of one source, last used first."""
-    found = [path for path in _folders(parent) if path.name.startswith(f"{origin_hash}-") and ".part-" not in path.name]
-    return sorted(found, key=lambda path: -path.stat().st_mtime)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def keys_of(source: Source, records: Sequence[Any]) -> tuple[Key, ...]:
+    """Return the path and the stamp of every record."""
+    return tuple((record.path, source.stamp(record)) for record in records)
 
 
 def facts_nbytes(images: int) -> int:
     """Return the approximate bytes of N `images` on the disk without canvases: 350 bytes of JSON per image, the thumbnail and the look."""
-    return images * (350 + THUMBNAIL_SIZE**2 * 3 + LOOK_SIZE**2)
+    return images * (350 + row_nbytes(THUMBNAIL_SHAPE) + row_nbytes(LOOK_SHAPE))

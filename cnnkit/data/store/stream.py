@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.pool import DecodingPool
-from cnnkit.data.store.store import canvas_shape
+from cnnkit.data.store.store import Mapped, StoredRows, canvas_shape
 from cnnkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StreamedCanvases:
         """Yield the canvases (n, C, S, S) of each array of rows; raises `DataError` if a file has changed since the scan."""
         asked = list(parts)
         rows = np.concatenate(asked) if asked else np.empty(0, np.int64)
-        with DecodingPool(self._source, self._geometry, self._workers, measured=False) as pool:
+        with DecodingPool(self._source, (self._geometry,), self._workers, measured=False) as pool:
             blocks = pool.blocks(self._records[int(row)] for row in rows)
             ready = np.empty((0, *self.shape[1:]), np.uint8)
             position = 0
@@ -45,8 +45,7 @@ class StreamedCanvases:
                     for facts, row in zip(block.facts, rows[position:], strict=False):
                         self._check(facts, int(row))
                     position += len(block.facts)
-                    assert block.canvases is not None  # noqa: S101 (a geometry was given)
-                    ready = np.concatenate([ready, block.canvases])
+                    ready = np.concatenate([ready, block.canvases[0]])
                 yield ready[: len(part)]
                 ready = ready[len(part) :]
 
@@ -61,7 +60,7 @@ class StreamedCanvases:
 BATCH_ROWS = 256  # rows at a time in a pass over all rows, which limits memory: 256 canvases of 224 px are 39 MB
 # Largest memory map of a store, which counts as memory of this process. Rows of a larger store are read: 3 instead of 1 CPU-us at 32 px.
 MAX_MAPPED_BYTES = 2**27
-Canvases = NDArray[np.uint8] | StreamedCanvases
+Canvases = Mapped | StreamedCanvases
 
 
 def in_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -77,6 +76,8 @@ def gather(canvases: Canvases, parts: Iterable[NDArray[np.int64]]) -> Iterator[N
     """
     if isinstance(canvases, StreamedCanvases):
         return canvases.batches(parts)
+    if isinstance(canvases, StoredRows):
+        return gather(canvases.array, (canvases.index[part] for part in parts))
     if isinstance(canvases, np.memmap) and isinstance(canvases.base, mmap.mmap) and canvases.nbytes > MAX_MAPPED_BYTES:
         return _read(canvases, parts)
     return _copied(canvases, parts)

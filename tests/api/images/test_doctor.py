@@ -9,6 +9,7 @@ from cnnkit.api.images.doctor import examine
 from cnnkit.data.source import open_source
 from cnnkit.doctor.finding import IDS, Health, Severity
 from cnnkit.errors import DataError, ModelFileError
+from cnnkit.model.torch_classifier import TorchClassifier
 
 
 def found(health: Health, finding: str) -> tuple[tuple[str, ...], ...] | None:
@@ -66,7 +67,7 @@ def test_the_notes_come_from_the_source(image_folder):
     assert examine(data).notes == notes
 
 
-def test_a_run_finds_wrong_labels(trained, tmp_path):
+def test_a_run_finds_wrong_labels(trained, tmp_path, monkeypatch):
     examine(trained.data, model=trained.run)
     moved = tmp_path / "moved"
     shutil.copytree(trained.data, moved)
@@ -76,6 +77,8 @@ def test_a_run_finds_wrong_labels(trained, tmp_path):
     assert suspects is not None
     assert {f"ants/stray-{index}.jpg" for index in range(1, 4)} <= {case[0] for case in suspects}
     assert found(examine(moved), "label-suspect") is None
+    monkeypatch.setattr(TorchClassifier, "canvas_features", lambda *_: pytest.fail("the network ran again on the same images"))
+    assert found(examine(moved, model=trained.run), "label-suspect") == suspects
 
 
 def test_an_unsuitable_model_is_an_error_before_images_are_read(trained, image_folder):

@@ -9,8 +9,8 @@ import pytest
 from cnnkit.api.inference.run_images import ImageCanvases, find_canvases, find_run_canvases, picture, pictures
 from cnnkit.data.image import read_image
 from cnnkit.data.source import open_source
+from cnnkit.data.store.cache import stores
 from cnnkit.data.store.scan import scan
-from cnnkit.data.store.store import stores
 from cnnkit.errors import DataError
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir import RunDir

@@ -10,7 +10,7 @@ from cnnkit.api.inference import split_predictions as room
 from cnnkit.api.inference.predict import predict, predictions
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
 from cnnkit.api.inference.split_predictions import predict_split
-from cnnkit.data.store.store import stores
+from cnnkit.data.store.cache import stores
 from cnnkit.exporters.opening import open_classifier
 from cnnkit.run_dir import RunDir
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit.data.store.cached_results import cached_result
+from cnnkit.data.store.cached_results import MAX_RESULTS, cached_result
 
 
 def test_a_result_is_computed_once_per_kind_and_key(tmp_path: Path) -> None:
@@ -45,3 +45,16 @@ def test_a_missing_folder_only_costs_the_computation(tmp_path: Path) -> None:
 def test_a_result_that_should_not_be_kept_is_not_cached(tmp_path: Path) -> None:
     assert cached_result(tmp_path, "sum", 1, lambda: {"mean": 1}, should_keep=lambda: False) == {"mean": 1}
     assert not list(tmp_path.iterdir())
+
+
+def test_the_oldest_results_of_a_kind_are_removed(tmp_path: Path) -> None:
+    cached_result(tmp_path, "other", 0, dict)
+    for key in range(MAX_RESULTS + 2):
+        before = set(tmp_path.iterdir())
+        cached_result(tmp_path, "sum", key, dict)
+        for file in set(tmp_path.iterdir()) - before:
+            os.utime(file, (1000 + key, 1000 + key))
+    assert len(list(tmp_path.glob("sum-*"))) == MAX_RESULTS
+    assert len(list(tmp_path.glob("other-*"))) == 1
+    assert cached_result(tmp_path, "sum", 0, lambda: {"again": True}) == {"again": True}
+    assert cached_result(tmp_path, "sum", MAX_RESULTS + 1, lambda: {"again": True}) == {}

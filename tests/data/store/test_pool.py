@@ -27,8 +27,8 @@ def rows(pool: DecodingPool, source) -> list[Facts]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_blocks_come_in_the_order_of_the_records(noise_source, geometry, encoded: bool, workers: int) -> None:
     source = noise_source(3 * MAX_CHUNK_IMAGES + 5, encoded=encoded)
-    with DecodingPool(source, geometry, workers) as pool:
-        canvases = np.concatenate([block.canvases for block in pool.blocks(source.records) if block.canvases is not None])
+    with DecodingPool(source, (geometry,), workers) as pool:
+        canvases = np.concatenate([block.canvases[0] for block in pool.blocks(source.records)])
     assert canvases.shape == (len(source.records), 3, 16, 16)
     for index in range(len(source.records)):
         np.testing.assert_array_equal(canvases[index].transpose(1, 2, 0), source.image(index))
@@ -36,15 +36,15 @@ def test_blocks_come_in_the_order_of_the_records(noise_source, geometry, encoded
 
 def test_without_a_geometry_there_are_no_canvases(noise_source) -> None:
     source = noise_source(3, encoded=True)
-    with DecodingPool(source, None) as pool:
+    with DecodingPool(source) as pool:
         (block,) = pool.blocks(source.records)
-    assert block.canvases is None
+    assert block.canvases == ()
     assert block.thumbnails.any()
 
 
 def test_unmeasured_facts_have_only_the_hash(noise_source, geometry) -> None:
     source = noise_source(2)
-    with DecodingPool(source, geometry, measured=False) as pool:
+    with DecodingPool(source, (geometry,), measured=False) as pool:
         (block,) = pool.blocks(source.records)
     assert [(item.width, len(item.sha256)) for item in block.facts] == [(0, 64), (0, 64)]
     assert not block.thumbnails.any()
@@ -56,7 +56,7 @@ def test_unreadable_images_have_their_reason_and_do_not_affect_others(noise_sour
             raise UndecodableError("gone")
 
     source = noise_source(4, lose, encoded=True, spoil=lambda index, file: b"no image" if index == 2 else file)
-    with DecodingPool(source, None) as pool:
+    with DecodingPool(source) as pool:
         found = rows(pool, source)
     assert [bool(item.error) for item in found] == [False, True, True, False]
     assert found[1].error == "gone"
@@ -69,13 +69,13 @@ DANGEROUS = """
 import os, time
 from cnnkit.data.store import decoding
 
-def decode_block(stored, geometry, *, measured=True):
+def decode_block(stored, geometries=(), *, measured=True):
     for item in stored:
         if isinstance(item, bytes) and b"SLEEP" in item:
             time.sleep(60)
         if isinstance(item, bytes) and b"CRASH" in item:
             os._exit(11)
-    return decoding.decode_block(stored, geometry, measured=measured)
+    return decoding.decode_block(stored, geometries, measured=measured)
 """
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_hangs_or_crashes_the_decoder_does_not_affect_others(
 
     source = noise_source(6, encoded=True, spoil=lambda index, file: file + {1: b"SLEEP", 3: b"CRASH"}.get(index, b""))
     started = time.monotonic()
-    with DecodingPool(source, None, 2, timeout=1.5) as pool:
+    with DecodingPool(source, (), 2, timeout=1.5) as pool:
         found = rows(pool, source)
     assert [item.error for item in found] == [
         "", "decoding took more than 1.5 s and was stopped", "", "the decoder crashed or ran out of memory", "", "",
@@ -101,7 +101,7 @@ def test_a_file_that_hangs_or_crashes_the_decoder_does_not_affect_others(
 def test_few_chunks_are_decoded_ahead(noise_source) -> None:
     seen: list[int] = []
     source = noise_source(100 * MAX_CHUNK_IMAGES, seen.append)
-    with DecodingPool(source, None, 2) as pool:
+    with DecodingPool(source, (), 2) as pool:
         blocks = pool.blocks(source.records)
         next(blocks)
         time.sleep(0.2)
@@ -113,7 +113,7 @@ def test_few_chunks_are_decoded_ahead(noise_source) -> None:
 def test_large_images_make_small_chunks(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pooling, "MAX_CHUNK_BYTES", 3 * (2 * 16 * 16 * 3 + 64 * 64))  # thumbnail, pixels and look of three images
     source = noise_source(60)
-    with DecodingPool(source, None, 1) as pool:
+    with DecodingPool(source, (), 1) as pool:
         lengths = [len(block.facts) for block in pool.blocks(source.records)]
     assert lengths[:CHUNKS_PER_WORKER] == [FIRST_CHUNK_IMAGES] * CHUNKS_PER_WORKER
     assert set(lengths[CHUNKS_PER_WORKER:-1]) == {3}
@@ -123,7 +123,7 @@ def test_large_images_make_small_chunks(noise_source, monkeypatch: pytest.Monkey
 def test_closing_leaves_no_thread_and_no_process(noise_source) -> None:
     before = threading.active_count()
     source = noise_source(40, encoded=True)
-    with DecodingPool(source, None, 2) as pool:
+    with DecodingPool(source, (), 2) as pool:
         next(pool.blocks(source.records))
     assert threading.active_count() == before
 
@@ -133,7 +133,7 @@ def test_an_error_of_the_source_itself_is_not_hidden(noise_source) -> None:
         raise ZeroDivisionError(index)
 
     source = noise_source(2, explode)
-    with pytest.raises(ZeroDivisionError), DecodingPool(source, None) as pool:
+    with pytest.raises(ZeroDivisionError), DecodingPool(source) as pool:
         rows(pool, source)
 
 
@@ -163,15 +163,15 @@ def test_messages_of_libtiff_do_not_reach_stderr(capfd: pytest.CaptureFixture[st
     broken = file.getvalue()[:-40] + bytes(40)
 
     source = noise_source(1, encoded=True, spoil=lambda *_: broken)
-    with DecodingPool(source, None, 1) as pool:
+    with DecodingPool(source, (), 1) as pool:
         rows(pool, source)
     assert capfd.readouterr().err == ""
 
 
 def test_joined_blocks_equal_one_block() -> None:
     images = [np.full((4, 4, 3), level, np.uint8) for level in (1, 2, 3)]
-    whole = decode_block(images, None)
-    joined = Block.join([decode_block(images[:1], None), decode_block(images[1:], None)])
+    whole = decode_block(images)
+    joined = Block.join([decode_block(images[:1]), decode_block(images[1:])])
     assert joined.facts == whole.facts
     np.testing.assert_array_equal(joined.thumbnails, whole.thumbnails)
     np.testing.assert_array_equal(joined.looks, whole.looks)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,10 @@ import torch
 from cnnkit.data.image import UndecodableError, read_image
 from cnnkit.data.sources.digits import DigitsSource
 from cnnkit.data.sources.folder import FolderSource
-from cnnkit.data.store import scan as scanning
+from cnnkit.data.store import filling, journal, writer
 from cnnkit.data.store import store as storing
 from cnnkit.data.store.scan import Scan, find_contents, scan
-from cnnkit.data.store.store import FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE, ArrayWriter, cache_folder
+from cnnkit.data.store.store import JOURNAL_FILE, LOOKS_FILE, THUMBNAILS_FILE, StoredRows, cache_folder, canvas_file
 from cnnkit.data.store.stream import StreamedCanvases
 from cnnkit.errors import DataError
 from cnnkit.model.canvas import make_canvases
@@ -55,13 +55,13 @@ def look(source: Any, **options: Any) -> Scan:
 
 
 def pixels(found: Scan) -> np.ndarray:
-    assert isinstance(found.canvases, np.ndarray)
-    return np.asarray(found.canvases)
+    assert isinstance(found.canvases, np.ndarray | StoredRows)
+    return np.asarray(found.canvases[:])
 
 
 def stores() -> list[str]:
     folder = cache_folder() / "stores"
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: P
     assert found.folder.is_relative_to(Path(os.environ["CNNKIT_CACHE"]))
     assert contents() == before
     names = sorted(path.name for path in found.folder.iterdir())
-    assert [names[0][:9], *names[1:]] == ["canvases-", FACTS_FILE, LOOKS_FILE, THUMBNAILS_FILE]
+    assert names == sorted([canvas_file(GEOMETRY), "in-use", JOURNAL_FILE, LOOKS_FILE, THUMBNAILS_FILE])
 
 
 def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_only_changed_images_are_decoded_again(noise_source, with_canvases: bool
     same = [row for row in range(30) if row != 7]
     assert [found.facts[row] for row in same] == [whole.facts[row] for row in same]
     np.testing.assert_array_equal(found.thumbnails[same], whole.thumbnails[same])
-    np.testing.assert_array_equal(found.looks[same], whole.looks[same])
+    np.testing.assert_array_equal(found.looks[np.array(same)], whole.looks[np.array(same)])
     assert found.facts[7] != whole.facts[7]
     if with_canvases:
         np.testing.assert_array_equal(pixels(found)[same], pixels(whole)[same])
@@ -143,11 +143,11 @@ def test_only_changed_images_are_decoded_again(noise_source, with_canvases: bool
             np.testing.assert_array_equal(pixels(found)[row].transpose(1, 2, 0), source.image(row))
 
 
-def test_a_selection_is_copied_from_the_store_of_all_images(noise_source) -> None:
+def test_a_selection_is_taken_from_the_store_of_all_images(noise_source) -> None:
     look(noise_source(30))
     source = noise_source(30)
     found = scan(source, source.records[::3], GEOMETRY)
-    assert source.read_count == 0
+    assert (source.read_count, found.reused, len(stores())) == (0, True, 1)
     np.testing.assert_array_equal(pixels(found)[2].transpose(1, 2, 0), source.image(6))
 
 
@@ -255,48 +255,122 @@ def test_progress_counts_up_to_the_number_of_images(noise_source) -> None:
     assert calls == []  # no image was decoded
 
 
-@pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_an_interruption_leaves_no_store_and_no_thread(noise_source, cache: Any) -> None:
+def _interrupt_at(number: int) -> Callable[[int], None]:
+    """Return a callback of a source that interrupts the scan when the image `number` is read."""
+
     def interrupt(index: int) -> None:
-        if index == 150:
+        if index == number:
             raise KeyboardInterrupt
 
+    return interrupt
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_an_interruption_leaves_no_thread(noise_source, cache: Any) -> None:
     threads, before = threading.active_count(), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        look(noise_source(400, interrupt), cache=cache, workers=2)
-    assert stores() == []
+        look(noise_source(400, _interrupt_at(150)), cache=cache, workers=2)
+    assert len(stores()) == (cache == "disk")
     assert (threading.active_count(), torch.get_num_threads()) == (threads, before)
+
+
+def test_an_interrupted_scan_goes_on_where_it_stopped(noise_source) -> None:
+    counts: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        look(noise_source(400, _interrupt_at(350)), workers=2, progress=lambda done, _: counts.append(done))
+    assert counts[-1] > 0
+    source = noise_source(400, seed=1)  # images that are decoded now have other pixels
+    found = look(source)
+    assert source.read_count == 400 - counts[-1]
+    kept, made = look(noise_source(400), cache="ram"), pixels(found)
+    for row in (0, counts[-1] - 1):
+        np.testing.assert_array_equal(made[row].transpose(1, 2, 0), noise_source(1).image(row))
+    for row in (counts[-1], 399):
+        np.testing.assert_array_equal(made[row].transpose(1, 2, 0), source.image(row))
+    assert kept.facts == found.facts  # the rows of the store
+
+
+def test_interrupted_canvases_go_on_where_they_stopped(noise_source) -> None:
+    facts = look(noise_source(400), geometry=None).facts
+    counts: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        look(noise_source(400, _interrupt_at(350)), workers=2, progress=lambda done, _: counts.append(done))
+    source = noise_source(400)
+    found = look(source)
+    assert (source.read_count, found.facts) == (400 - counts[-1], facts)
+    np.testing.assert_array_equal(pixels(found), pixels(look(noise_source(400), cache="ram")))
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from cnnkit.data.store import writer
 from cnnkit.data.store.scan import scan
 from cnnkit.data.sources.folder import FolderSource
+writer.COMMIT_SECONDS = 0
 source = FolderSource(Path("images"))
-scan(source, source.records, workers=2, progress=lambda done, total: (print(done, flush=True), os.kill(os.getpid(), signal.SIGKILL)))
+def progress(done, total):
+    print(done, flush=True)
+    if done > 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+scan(source, source.records, workers=2, progress=progress)
 """
 
 
-def test_a_killed_scan_leaves_no_store_and_no_process_and_the_next_one_cleans_up(image_folder) -> None:
+def test_a_killed_scan_leaves_its_rows_and_no_process(image_folder, monkeypatch: pytest.MonkeyPatch) -> None:
     image_folder(images=20)
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert int(done.stdout) < 60
-    assert [".part-" in name for name in stores()] == [True]
+    decoded = int(done.stdout.split()[-1])
+    assert 20 < decoded < 60
     patience = time.monotonic() + 10
     while _workers_of_this_test() and time.monotonic() < patience:
         time.sleep(0.1)
     assert _workers_of_this_test() == []
-    found = look(FolderSource(Path("images")))
+    reads: list[str] = []
+    read = FolderSource.read
+    monkeypatch.setattr(FolderSource, "read", lambda source, record: reads.append(record.path) or read(source, record))
+    found = scan(FolderSource(Path("images")), FolderSource(Path("images")).records)
+    assert len(reads) == 60 - decoded
     assert found.folder is not None
     assert stores() == [found.folder.name]
+    assert found.facts == look(FolderSource(Path("images")), cache="ram").facts
+
+
+def test_canvases_of_another_geometry_come_along(noise_source) -> None:
+    other = GEOMETRY.model_copy(update={"image_size": 8})
+    source = noise_source(5)
+    scan(source, source.records, also=(other, GEOMETRY))
+    source.read_count = 0
+    for geometry in (GEOMETRY, other):
+        found = look(source, geometry=geometry)
+        assert (found.reused, pixels(found).shape) == (True, (5, 3, geometry.image_size, geometry.image_size))
+    assert source.read_count == 0
+    np.testing.assert_array_equal(pixels(look(source))[2].transpose(1, 2, 0), source.image(2))
+
+
+def test_new_images_get_the_canvases_that_most_images_have(noise_source) -> None:
+    look(noise_source(5))
+    source = noise_source(6)
+    scan(source, source.records)
+    assert source.read_count == 1
+    assert look(source).reused
+    assert source.read_count == 1
+
+
+def test_an_image_that_changed_under_the_same_stamp_is_new(noise_source) -> None:
+    look(noise_source(5), geometry=None)
+    source = noise_source(5, seed=1)
+    found = look(source)
+    assert found.facts == look(noise_source(5, seed=1), cache="ram", geometry=None).facts
+    np.testing.assert_array_equal(pixels(found)[4].transpose(1, 2, 0), source.image(4))
+    assert look(noise_source(5, seed=1)).reused
 
 
 def test_the_server_ends_after_many_images_and_starts_again(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
     look(noise_source(3, encoded=True), cache="ram")
     assert _server() is not None  # it stays after few images
-    monkeypatch.setattr(scanning, "SERVER_STOP_IMAGES", 4)
+    monkeypatch.setattr(filling, "SERVER_STOP_IMAGES", 4)
     assert not look(noise_source(4, encoded=True), cache="ram").bad
     assert _server() is None
     assert not look(noise_source(3, encoded=True), cache="ram").bad
@@ -321,10 +395,10 @@ def _workers_of_this_test() -> list[str]:
     return found
 
 
-class FullDisk(ArrayWriter):
-    """A writer on a disk of 3,000 bytes."""
+class FullDisk(writer.RowFile):
+    """A file on a disk of 200,000 bytes."""
 
-    left = 3000
+    left = 200_000
     number = errno.ENOSPC
 
     def put(self, rows: Any, values: Any) -> None:
@@ -336,18 +410,23 @@ class FullDisk(ArrayWriter):
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space is left"), (errno.EROFS, "Read-only file system")])
 def test_a_full_disk_is_an_error_with_advice(noise_source, monkeypatch: pytest.MonkeyPatch, number: int, reason: str) -> None:
-    monkeypatch.setattr(storing, "ArrayWriter", FullDisk)
-    monkeypatch.setattr(FullDisk, "left", 3000)
+    monkeypatch.setattr(writer, "RowFile", FullDisk)
+    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(FullDisk, "left", 200_000)
     monkeypatch.setattr(FullDisk, "number", number)
     threads = threading.active_count()
     with pytest.raises(DataError) as caught:
         look(noise_source(300), cache="disk", workers=2)
     message = str(caught.value)
-    assert message.startswith(f"{cache_folder() / 'stores'}: the store of decoded images (0 MB) cannot be written there: {reason};")
+    assert message.startswith(f"{cache_folder() / 'stores'}: the store of decoded images (2 MB) cannot be written there: {reason};")
     assert "CNNKIT_CACHE" in message
     assert message.endswith("or use --cache ram or --cache none")
-    assert stores() == []
     assert threading.active_count() == threads
+    monkeypatch.setattr(FullDisk, "left", 10**9)
+    source = noise_source(300)
+    found = look(source)
+    assert 0 < source.read_count < 300
+    np.testing.assert_array_equal(pixels(found), pixels(look(noise_source(300), cache="ram")))
 
 
 def test_an_impossible_cache_folder_is_an_error_with_advice(noise_source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,38 +475,39 @@ def test_auto_uses_an_existing_store_on_a_full_disk(noise_source, monkeypatch: p
 
 
 def _canvases(folder: Path) -> Path:
-    return next(folder.glob("canvases-*.npy"))
+    return next(folder.glob("canvases-*"))
 
 
-def _truncate(folder: Path) -> None:
-    _canvases(folder).write_bytes(_canvases(folder).read_bytes()[:-1])
+def _cut(file: Path, size: int = 1) -> None:
+    file.write_bytes(file.read_bytes()[:-size])
 
 
-def _spoil(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((folder / FACTS_FILE).read_text())
-    change(index)
-    (folder / FACTS_FILE).write_text(json.dumps(index))
+def _spoil(folder: Path, change: Callable[[list[Any]], object]) -> None:
+    entries, _ = journal.read(folder / JOURNAL_FILE)
+    change(entries)
+    (folder / JOURNAL_FILE).write_bytes(b"".join(map(journal.encode, entries)))
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "truncated canvases": _truncate,
+    "truncated canvases": lambda folder: _cut(_canvases(folder)),
     "empty canvases": lambda folder: _canvases(folder).write_bytes(b""),
-    "other canvases": lambda folder: np.save(_canvases(folder), np.zeros((5, 3, 8, 8), np.uint8)),
-    "canvases of another type": lambda folder: np.save(_canvases(folder), np.zeros((5, 3, 16, 16), np.float32)),
-    "pickled canvases": lambda folder: np.save(_canvases(folder), np.array([{}] * 5, object), allow_pickle=True),
     "no canvases": lambda folder: _canvases(folder).unlink(),
-    "other thumbnails": lambda folder: np.save(folder / THUMBNAILS_FILE, np.zeros((5, 3), np.uint8)),
+    "truncated thumbnails": lambda folder: _cut(folder / THUMBNAILS_FILE),
     "no thumbnails": lambda folder: (folder / THUMBNAILS_FILE).unlink(),
-    "other looks": lambda folder: np.save(folder / LOOKS_FILE, np.zeros((5, 32, 32), np.uint8)),
-    "no looks, as in an older store": lambda folder: (folder / LOOKS_FILE).unlink(),
-    "broken index": lambda folder: (folder / FACTS_FILE).write_text('{"facts": {'),
-    "index of nothing": lambda folder: (folder / FACTS_FILE).write_text("null"),
-    "index of another decoder": lambda folder: _spoil(folder, lambda index: index.update(decoder=0)),
-    "index without a column": lambda folder: _spoil(folder, lambda index: index["facts"].pop("mean")),
-    "short column": lambda folder: _spoil(folder, lambda index: index["facts"]["mean"].pop()),
-    "fewer paths": lambda folder: _spoil(folder, lambda index: (index["path"].pop(), index["stamp"].pop())),
-    "index that is no text": lambda folder: (folder / FACTS_FILE).write_bytes(b"\xff\xfe"),
-    "no index": lambda folder: (folder / FACTS_FILE).unlink(),
+    "truncated looks": lambda folder: _cut(folder / LOOKS_FILE),
+    "no looks": lambda folder: (folder / LOOKS_FILE).unlink(),
+    "torn line": lambda folder: _cut(folder / JOURNAL_FILE),
+    "changed line": lambda folder: (folder / JOURNAL_FILE).write_bytes((folder / JOURNAL_FILE).read_bytes().replace(b"a/0", b"a/9")),
+    "empty journal": lambda folder: (folder / JOURNAL_FILE).write_bytes(b""),
+    "journal of nothing": lambda folder: (folder / JOURNAL_FILE).write_bytes(journal.encode({})),
+    "journal of another decoder": lambda folder: _spoil(folder, lambda entries: entries[0].update(decoder=0)),
+    "journal without a column": lambda folder: _spoil(folder, lambda entries: entries[1]["facts"].pop("mean")),
+    "short column": lambda folder: _spoil(folder, lambda entries: entries[1]["facts"]["mean"].pop()),
+    "fewer paths": lambda folder: _spoil(folder, lambda entries: (entries[1]["path"].pop(), entries[1]["stamp"].pop())),
+    "missing line": lambda folder: _spoil(folder, lambda entries: entries[1].update(start=3)),
+    "unknown canvases": lambda folder: _spoil(folder, lambda entries: entries[1]["filled"].update(other=[[0, 5]])),
+    "journal that is no text": lambda folder: (folder / JOURNAL_FILE).write_bytes(b"\xff\xfe"),
+    "no journal": lambda folder: (folder / JOURNAL_FILE).unlink(),
 }
 
 
@@ -438,24 +518,45 @@ def test_a_damaged_store_is_made_again(noise_source, damage: str) -> None:
     assert first.folder is not None
     DAMAGES[damage](first.folder)
     second = look(noise_source(5))
-    assert (second.reused, second.folder) == (False, first.folder)
+    assert not second.reused
     assert second.facts == first.facts
     np.testing.assert_array_equal(pixels(second), canvases)
     assert look(noise_source(5)).reused
-    assert stores() == [first.folder.name]
 
 
-def test_a_store_that_another_process_finished_first_is_kept(noise_source) -> None:
-    def meanwhile(index: int) -> None:
-        if index == 3:
-            other = look(noise_source(5))
-            assert other.folder is not None
-            (other.folder / "made-first").touch()
+def test_two_scans_of_one_source_at_a_time_decode_every_image_once(noise_source) -> None:
+    sources = [noise_source(300), noise_source(300)]
+    with ThreadPoolExecutor(2) as threads:
+        scans = list(threads.map(look, sources))
+    assert sorted(source.read_count for source in sources) == [0, 300]
+    assert scans[0].facts == scans[1].facts
+    np.testing.assert_array_equal(pixels(scans[0]), pixels(scans[1]))
 
-    found = look(noise_source(5, meanwhile), workers=1)
-    assert found.folder is not None
-    assert (found.folder / "made-first").exists()
-    assert stores() == [found.folder.name]
+
+def test_a_scan_does_not_wait_for_a_stopped_process(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0)
+    source = noise_source(5)
+    with writer.open_writer(source.name, ()):
+        found = look(source)
+    assert (found.folder, found.reused) == (None, False)
+    np.testing.assert_array_equal(pixels(found)[4].transpose(1, 2, 0), source.image(4))
+
+
+@pytest.mark.slow
+def test_concurrent_scans_of_growing_sources_never_mix_images(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selections of classes, added and changed images, several processes at a time."""
+    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0)
+
+    def run(seed: int) -> bool:
+        random = np.random.default_rng(seed)
+        source = noise_source(int(random.integers(20, 200)))
+        records = [record for record in source.records if random.random() < 0.8]
+        found = scan(source, records, GEOMETRY.model_copy(update={"image_size": 16, "crop": float(random.choice([0.5, 1.0]))}))
+        whole = scan(source, records, None, cache="none")
+        return found.facts == whole.facts
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(run, range(40)))
 
 
 def test_an_unreadable_image_of_any_source_is_recorded(noise_source) -> None:
@@ -473,7 +574,7 @@ def test_contents_are_read_without_decoding_and_equal_those_of_the_scan(image_fo
     seen: list[tuple[int, int]] = []
     read = find_contents(source, source.records, lambda done, total: seen.append((done, total)))
     assert seen == [(number, 5) for number in range(1, 6)]
-    assert list(Path(os.environ["CNNKIT_CACHE"]).glob("stores/*")) == []
+    assert stores() == []
     facts = scan(source, source.records).facts
     assert [content for content, item in zip(read, facts, strict=True) if not item.error] == [
         item.sha256 for item in facts if not item.error

@@ -1,0 +1,138 @@
+"""The cache as a whole: the list of stores, their removal, and the limit of their size."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnkit.data.store import journal
+from cnnkit.data.store.locks import exclusive, is_in_use
+from cnnkit.data.store.store import JOURNAL_FILE, cache_folder, stores_folder
+from cnnkit.errors import ConfigError
+from cnnkit.files import write_json
+
+SETTINGS_FILE = "settings.json"
+LIMIT_VARIABLE = "CNNKIT_CACHE_LIMIT"
+DEFAULT_LIMIT_SHARE = 0.25  # of the disk that holds the cache
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """A store in the list of `cnnkit cache`; `used` is the time of its last use, in seconds since 1970."""
+
+    path: Path
+    source: str
+    images: int
+    bytes: int
+    used: float
+
+
+def stores() -> list[StoreInfo]:
+    """Return all stores, last used first; a folder of another version of cnnkit, or one that was never finished, has no images."""
+    found: list[StoreInfo] = []
+    for folder in _folders():
+        try:
+            (head, *entries), _ = journal.read(folder / JOURNAL_FILE)
+            source, images = str(head["source"]), sum(len(entry["path"]) for entry in entries)
+        except (OSError, ValueError, KeyError, TypeError):
+            source, images = "", 0
+        with suppress(OSError):  # another process may remove it
+            found.append(StoreInfo(folder, source, images, _disk_usage(folder), folder.stat().st_mtime))
+    return sorted(found, key=lambda info: -info.used)
+
+
+def clear() -> tuple[list[Path], int]:
+    """Remove all stores that no process is writing; return the stores that stay and the freed bytes.
+
+    A run can go on with its removed store.
+    """
+    stay, freed = [], 0
+    for folder in _folders():
+        size = _disk_usage(folder)
+        if _remove(folder):
+            freed += size
+        else:
+            stay.append(folder)
+    return stay, freed
+
+
+def limit() -> int:
+    """Return the limit of the size of all stores in bytes: ``$CNNKIT_CACHE_LIMIT``, else that of `set_limit`, else a share of the disk.
+
+    Raises `ConfigError` if the variable is not a size.
+    """
+    given = os.environ.get(LIMIT_VARIABLE)
+    if given:
+        return parse_size(given, LIMIT_VARIABLE)
+    try:
+        return int(json.loads((cache_folder() / SETTINGS_FILE).read_text("utf-8"))["limit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return default_limit()
+
+
+def default_limit() -> int:
+    """Return the limit that holds if none was set, in bytes."""
+    parent = cache_folder()
+    while not parent.exists():
+        parent = parent.parent
+    return int(shutil.disk_usage(parent).total * DEFAULT_LIMIT_SHARE)
+
+
+def set_limit(size: int | None) -> None:
+    """Remember the limit `size` in bytes for this and later commands, None for the default; raises `CnnkitError` if the disk is full."""
+    if size is None:
+        (cache_folder() / SETTINGS_FILE).unlink(missing_ok=True)
+    else:
+        write_json(cache_folder() / SETTINGS_FILE, {"limit": size})
+
+
+def parse_size(text: str, name: str) -> int:
+    """Return a size such as ``20GB`` in bytes; raises `ConfigError` that names the flag or variable `name`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if not found or found[2] not in UNITS:
+        raise ConfigError(f"{name} (={text}) must be a number of bytes with a unit, kB, MB, GB or TB, such as 20GB")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def keep_limit(used: Iterable[Path] = ()) -> list[StoreInfo]:
+    """Remove the stores that were not used for the longest time until all stores together keep the limit; return those removed.
+
+    A store that a process uses stays, and so do the stores `used`.
+    """
+    found, removed = stores(), []
+    total, most, kept = sum(info.bytes for info in found), limit(), set(used)
+    for info in reversed(found):
+        if total <= most:
+            break
+        if info.path not in kept and not is_in_use(info.path) and _remove(info.path):
+            total -= info.bytes
+            removed.append(info)
+    return removed
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a store unless a process is writing it."""
+    lock = folder.with_name(f"{folder.name.partition('-')[0]}.lock")
+    with suppress(OSError), exclusive(lock, lambda: False) as obtained:
+        if not obtained:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _folders() -> list[Path]:
+    folder = stores_folder()
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _disk_usage(folder: Path) -> int:
+    """Return the bytes that the files of `folder` take on the disk: canvases that were not made yet take none."""
+    sizes = (file.stat() for file in folder.iterdir())
+    return sum(min(size.st_size, size.st_blocks * 512) if hasattr(size, "st_blocks") else size.st_size for size in sizes)
