@@ -34,6 +34,10 @@ class ModelFileError(CnnkitError):
     """A model file or run directory that cannot be used."""
 
 
+class DamagedFileError(ModelFileError):
+    """A file of a run whose content is not the content that cnnkit wrote."""
+
+
 class MissingExtraError(CnnkitError):
     """An optional package that is needed and not installed."""
 
@@ -50,9 +54,31 @@ class TrainingStoppedError(CnnkitError):
     exit_code = 3
 
 
-def describe_fault(error: OSError, where: object) -> str:
-    """Return the file and the reason of an error of the system, ``FILE: No space left on device``; `where` stands for an unknown file."""
-    return f"{error.filename if isinstance(error.filename, str) else where}: {error.strerror or error}"
+# Signs of a fault in the text of a `RuntimeError`: torch and Python have no types of their own for them.
+_MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory", "std::bad_alloc")
+_FAULT_SIGNS = ("can't start new thread", "CUDA error", "cuDNN error", "CUBLAS_STATUS")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if `error` says that the memory of this machine or of a device is full; only CUDA has an exception of its own."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in _MEMORY_SIGNS)
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return True for a fault of the machine: an error of the system, memory that is full, or a device that fails."""
+    if isinstance(error, OSError) or is_out_of_memory(error):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FAULT_SIGNS)
+
+
+def describe_fault(error: BaseException, where: object) -> str:
+    """Return a fault in one line, such as ``FILE: No space left on device``; `where` stands for an unknown file."""
+    if isinstance(error, OSError):
+        return f"{error.filename if isinstance(error.filename, str) else where}: {error.strerror or error}"
+    if is_out_of_memory(error):
+        return "the memory is full"
+    return str(error).strip().partition("\n")[0]
 
 
 def closest(name: str, known: Iterable[str]) -> str:

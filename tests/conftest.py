@@ -306,9 +306,12 @@ SMALL = ("width=8", "blocks=2", "dense=32", "dropout=0.1")
 
 @pytest.fixture
 def trained(trained_once: TrainedRun, tmp_path: Path) -> TrainedRun:
-    """A copy of the small finished training as the newest run under ./runs, with its cache, so that a test may write into both."""
+    """A copy of the small finished training as the newest run under ./runs, with its cache, so that a test may write into both.
+
+    It has no manifest, so that a test may also edit its files; tests/faults edits files that a manifest lists.
+    """
     run, cache = tmp_path / "runs" / trained_once.run.name, tmp_path / "cache"
-    shutil.copytree(trained_once.run, run)
+    shutil.copytree(trained_once.run, run, ignore=shutil.ignore_patterns("manifest.json"))
     shutil.copytree(trained_once.cache, cache)
     return TrainedRun(trained_once.data, run, cache)
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from cnnkit.errors import MAX_LISTED, closest, listed, shortened
+import errno
+
+import pytest
+
+from cnnkit.errors import MAX_LISTED, closest, describe_fault, is_fault, is_out_of_memory, listed, shortened
 
 
 def test_a_long_list_is_cut_and_the_rest_is_counted():
@@ -24,3 +28,25 @@ def test_items_may_be_cut_before_they_are_joined():
 def test_the_nearest_names_end_a_sentence():
     assert closest("resnt", ["resnet", "vgg"]) == "; did you mean 'resnet'?"
     assert closest("xyz", ["resnet", "vgg"]) == "."
+
+
+@pytest.mark.parametrize(
+    ("error", "memory", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), False, "a/b: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), False, "there: Input/output error"),
+        (MemoryError(), True, "the memory is full"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True, "the memory is full"),
+        (RuntimeError("can't start new thread"), False, "can't start new thread"),
+        (RuntimeError("CUDA error: unspecified launch failure\nCompile with ..."), False, "CUDA error: unspecified launch failure"),
+    ],
+)
+def test_faults_of_the_machine_are_told_from_bugs(error, memory, said):
+    assert is_fault(error)
+    assert is_out_of_memory(error) == memory
+    assert describe_fault(error, "there") == said
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), KeyError("out of memory"), ValueError("CUDA error")])
+def test_bugs_are_no_faults(error):
+    assert not is_fault(error)

@@ -16,8 +16,8 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
-from cnnkit.cli.usage import fault_message, print_usage_error
-from cnnkit.errors import CnnkitError
+from cnnkit.cli.usage import fault_message, is_refusal, print_usage_error
+from cnnkit.errors import CnnkitError, is_fault
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
@@ -27,7 +27,8 @@ COMMANDS = {
     "Images": ("doctor", "split", "preview", "cache"),
     "Runs and architectures": ("runs", "info", "archs"),
 }
-STOPPED, READER_GONE = 3, 141  # exit codes of contract: stopped in the middle; 128 + SIGPIPE, as of a shell's own commands
+# Exit codes of the contract: refused before the work, stopped in the middle, and 128 + SIGPIPE as of a shell's own commands.
+REFUSED, STOPPED, READER_GONE = 2, 3, 141
 USAGE_ERROR: type[Exception] = next(  # the class of typer's own copy of click or of the installed click
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
@@ -86,11 +87,14 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk behind stdout may refuse only now
     except BrokenPipeError:
         return READER_GONE
-    except (OSError, MemoryError) as error:
+    except Exception as error:
+        if not is_fault(error):
+            raise
         if debug:
             traceback.print_exc()
-        console.say_labelled(console.err(), "error", fault_message(error), "bold red")
-        return STOPPED
+        with suppress(OSError):  # nobody reads stderr
+            console.say_labelled(console.err(), "error", fault_message(error), "bold red")
+        return REFUSED if is_refusal(error) else STOPPED
     return code
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnkit.errors import MissingExtraError
-from cnnkit.files import json_text, utf8, whole_file, write_errors
+from cnnkit.files import json_text, utf8, whole_file
 
 SUFFIXES = (".csv", ".json", ".parquet")
 GROUP_ROWS = 10_000  # of a group of parquet, which is in memory
@@ -22,16 +22,11 @@ Put = Callable[[Row], object]
 def row_file(path: Path) -> Generator[Put]:
     """Yield a function that writes one row; the complete file appears at `path` at the end of the body, if no error occurred.
 
-    All rows have the columns of the first. Raises `CnnkitError` if the file cannot be written.
+    All rows have the columns of the first. Raises `OSError` if the file cannot be written.
     """
     rows = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}[path.suffix.lower()]
-    with write_errors(path), whole_file(path) as part, rows(part) as put:
-
-        def guarded(row: Row) -> None:
-            with write_errors(path):
-                put(row)
-
-        yield guarded
+    with whole_file(path) as part, rows(part) as put:
+        yield put
 
 
 def require_packages(path: Path) -> None:

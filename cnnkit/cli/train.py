@@ -16,7 +16,7 @@ from cnnkit.cli.setting_flags import with_config_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section
-from cnnkit.errors import ModelFileError, TrainingStoppedError, listed
+from cnnkit.errors import ModelFileError, TrainingStoppedError, describe_fault, is_fault, listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     from cnnkit.report.terminal.live import EpochTable
 
     run = job.run or job.begin()
-    started = time.perf_counter()
+    shown, started = len(job.notes), time.perf_counter()
     try:
         with (
             terminable(),
@@ -123,6 +123,8 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         ):
             for epoch in job.epochs(table.watch):
                 table.add(epoch)
+                console.say_notes(screen, job.notes[shown:])
+                shown = len(job.notes)
     except KeyboardInterrupt as stop:
         _interrupted(job, screen, exit_code(stop))
     except TrainingStoppedError as error:
@@ -172,16 +174,18 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
 
 
 def _plot(run: RunDir, screen: Console) -> None:
-    """Draw curves.png; a damaged history is only a note, so that it hides no error of the training."""
+    """Draw curves.png; a failure is only a note, so that it ends no finished training and hides no error of a stopped one."""
     try:
         rows = run.read_history()
+        if rows:
+            from cnnkit.report.pictures.plots import plot_curves  # loads matplotlib, which must not delay the first step
+
+            plot_curves(rows, run.path / "curves.png")
     except ModelFileError as error:
         console.say_notes(screen, [str(error)])
-        return
-    if rows:
-        from cnnkit.report.pictures.plots import plot_curves  # loads matplotlib, which must not delay the first step
-
-        plot_curves(rows, run.path / "curves.png")
+    except Exception as error:  # noqa: BLE001 (matplotlib raises many types, for a font or a cache that cannot be read)
+        reason = describe_fault(error, run.path) if is_fault(error) else f"{type(error).__name__}: {error}"
+        console.say_notes(screen, [f"curves.png was not drawn ({reason}); the training and its files are not affected"])
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.errors import describe_fault
+from cnnkit.errors import describe_fault, is_out_of_memory
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
 DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
@@ -35,12 +35,24 @@ EXAMPLES = {
 _EXTRA = re.compile(r"extra arguments?(?:\(s\))? \((.*)\)$", re.DOTALL)
 
 
-def fault_message(error: OSError | MemoryError) -> str:
-    """Return the message of an error of the system: the file, the reason and a way out."""
-    if isinstance(error, MemoryError):
-        return "the memory is full; close other programs, or use smaller batches or images"
-    remedy = "free some space, and type the command again" if error.errno == errno.ENOSPC else "--debug shows where it happened"
-    return f"{describe_fault(error, 'the output')}; {remedy}"
+# Errors of the system that a wrong path causes, not a fault of the machine.
+REFUSALS = {getattr(errno, name, None) for name in ("ENOENT", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP")}
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return True if the system refused a path that the user may not use, or that is none."""
+    return isinstance(error, OSError) and error.errno in REFUSALS
+
+
+def fault_message(error: BaseException) -> str:
+    """Return the message of a fault of the machine: the file, the reason and a way out."""
+    fault = describe_fault(error, "the output")
+    if is_out_of_memory(error):
+        return f"{fault}; close other programs, or use smaller batches or images"
+    if is_refusal(error):
+        return f"{fault}; name a file or folder that you may use"
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return f"{fault}; {'free some space, and type the command again' if full else '--debug shows where it happened'}"
 
 
 def print_usage_error(error: Any, arguments: Sequence[str]) -> int:

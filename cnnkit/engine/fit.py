@@ -20,8 +20,11 @@ from cnnkit.engine.progressive import resize
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step, keep_norm_statistics
 from cnnkit.engine.validation import Validation, validate
-from cnnkit.errors import TrainingStoppedError
+from cnnkit.errors import TrainingStoppedError, is_out_of_memory
 from cnnkit.metrics.scores import accuracy, macro_f1
+
+Batch = tuple[Tensor, Tensor]  # images and labels
+MIN_PART_IMAGES = 2  # BatchNorm cannot learn from one image
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class TrainingState:
     step: int = 0
     spent: float = 0.0  # seconds of the time budget; 0 without one
     start: TrainingFigures | None = None
+    parts: int = 1  # of each batch in a step, because a whole batch does not fit into memory
+    result: EpochResult | None = None  # of the latest epoch; a resume adds it to the history if the row was not written
     validation: Validation | None = None  # of the latest epoch, if it was evaluated; not part of a resume
 
     def network_to_keep(self, model: nn.Module) -> nn.Module:
@@ -135,7 +140,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         score = metrics[state.stopping.monitor]
         is_best = score is not None and state.stopping.update(state.epoch, score)
         state.spent = progress.spent
-        yield EpochResult(
+        state.result = EpochResult(
             epoch=state.epoch,
             step=state.step,
             lr=trained.lr,
@@ -146,6 +151,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             images_per_second=trained.images / trained.seconds if trained.seconds else 0.0,
             is_best=is_best,
         )
+        yield state.result
         if should_evaluate:  # only here, because the caller saves the model before it asks for the next epoch
             progress.record_evaluation(clock() - train_end)
 
@@ -167,7 +173,7 @@ def _train_epoch(
         lr = learning_rate(state.step, progress, config)
         set_learning_rate(state.optimizer, lr)
         resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
-        for loss, logits, labels in step.gradients(resized):
+        for loss, logits, labels in _fitting_gradients(step, resized, state):
             sums.add(loss, logits, class_indices(labels))
         state.step += 1
         if runtime.device.type == "cpu":  # on a GPU this check would wait for the step; there it comes once per epoch, below
@@ -180,6 +186,22 @@ def _train_epoch(
     _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
     loss, accuracy = sums.means()
     return TrainingFigures(loss, accuracy, sums.images, clock() - start, lr)
+
+
+def _fitting_gradients(step: Step, group: list[Batch], state: TrainingState) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Compute the gradients of a group of batches; return the loss, the logits and the labels of each.
+
+    If the memory is full, each batch is divided into twice the parts, whose gradients add up to those of the batch. So the step keeps
+    its number of images. The number of parts stays for the later steps.
+    """
+    while True:
+        try:
+            return list(step.gradients(group, state.parts))
+        except (RuntimeError, MemoryError) as error:
+            largest = max(len(labels) for _, labels in group)
+            if not is_out_of_memory(error) or largest < 2 * state.parts * MIN_PART_IMAGES:
+                raise
+        state.parts *= 2  # outside of the handler, whose error keeps the tensors of the step in memory
 
 
 def validation_metrics(validation: Validation | None) -> dict[str, float | None]:
@@ -250,9 +272,9 @@ def _set_train_mode(model: nn.Module, optimizer: torch.optim.Optimizer, only: fr
         keep_norm_statistics(model)
 
 
-def _group_batches(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _group_batches(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Yield lists of `size` batches; the last list may be shorter."""
-    group: list[tuple[Tensor, Tensor]] = []
+    group: list[Batch] = []
     for batch in batches:
         group.append(batch)
         if len(group) == size:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnkit.engine.early_stopping import EarlyStopping
-from cnnkit.engine.fit import TrainingState
-from cnnkit.errors import ModelFileError
-from cnnkit.files import whole_file
+from cnnkit.engine.fit import EpochResult, TrainingState
+from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.files import check_file, whole_file
+from cnnkit.files.whole import make_folder
 
 FILE_NAME = "state.pt"
+PREVIOUS_NAME = "previous.pt"  # the state before the newest one, in case that one is damaged
 
 
 def state_file(folder: Path) -> Path:
@@ -21,9 +25,14 @@ def state_file(folder: Path) -> Path:
     return folder / FILE_NAME
 
 
+def has_state(folder: Path) -> bool:
+    """Tell whether `folder` holds a state, the newest or the one before it."""
+    return state_file(folder).exists() or (folder / PREVIOUS_NAME).exists()
+
+
 def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
-    """Write `state` and the weights of `model` into `folder`; the file replaces an older one only when it is whole."""
-    folder.mkdir(exist_ok=True)
+    """Write `state` and the weights of `model` into `folder`; the older file is kept under `PREVIOUS_NAME`."""
+    make_folder(folder)
     whole = {
         "model": model.state_dict(),
         "average": state.average.module.state_dict() if state.average is not None else None,
@@ -32,25 +41,56 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "epoch": state.epoch,
         "step": state.step,
         "spent": state.spent,
+        "parts": state.parts,
+        "result": asdict(state.result) if state.result else None,
     }
-    with whole_file(state_file(folder)) as part:
-        torch.save(whole, part)
+    with whole_file(state_file(folder), folder / PREVIOUS_NAME) as part, part.open("wb") as file:
+        try:
+            torch.save(whole, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides the error of the file behind its own
+                raise error.__context__ from None
+            raise
 
 
-def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
-    """Load the file that `save_state` wrote into `model` and `state`.
+def load_state(folder: Path, model: nn.Module, state: TrainingState) -> str:
+    """Load the newest good file that `save_state` wrote into `model` and `state`.
 
-    Raises `ModelFileError` if the file is missing or damaged, or does not fit the model.
+    Returns a note if that is the previous state, because the newest one is damaged or missing; else an empty text. Raises
+    `ModelFileError` if no file is good, or if the file does not fit the model.
     """
-    path = state_file(folder)
+    newest, previous = state_file(folder), folder / PREVIOUS_NAME
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        saved = _read(newest)
+    except ModelFileError as error:
+        try:
+            saved = _read(previous)
+        except ModelFileError:
+            raise error from None
+        _restore(saved, previous, model, state)
+        return f"{newest.name} is damaged or missing, so the training continues after epoch {state.epoch}, the state in {previous}"
+    _restore(saved, newest, model, state)
+    return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the content of a state file; raises `ModelFileError` if it is missing or damaged, `OSError` if it cannot be read."""
+    try:
+        check_file(path)
     except FileNotFoundError:
         raise ModelFileError(
             f"{path}: no such file, so the run cannot be resumed: it stopped before its first epoch ended; start it again with cnnkit train"
         ) from None
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; else the run cannot be resumed; restore the file from a copy, or use cnnkit train") from None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises many types for a damaged file
         raise ModelFileError(f"{path}: damaged, so the run cannot be resumed; start it again with cnnkit train") from error
+
+
+def _restore(saved: Any, path: Path, model: nn.Module, state: TrainingState) -> None:
+    """Copy the content `saved` of the file `path` into `model` and `state`; raises `ModelFileError` if it does not fit."""
     try:
         model.load_state_dict(saved["model"])
         if state.average is not None:
@@ -58,6 +98,9 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         state.optimizer.load_state_dict(saved["optimizer"])
         state.stopping = EarlyStopping(**saved["stopping"])
         state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)
+        state.parts = saved.get("parts", 1)
+        result = saved.get("result")
+        state.result = EpochResult(**result) if result else None
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")  # torch names every tensor that does not fit
         raise ModelFileError(

@@ -35,16 +35,18 @@ class Step:
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self._replicas = Replicas(model, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 
-    def gradients(self, group: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Compute the gradients of the mean loss of a group of batches; yield each batch's loss, logits (n, K) and labels, detached."""
+    def gradients(self, group: Sequence[tuple[Tensor, Tensor]], parts: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Compute the gradients of the mean loss of a group of batches; yield each batch's loss, logits (n, K) and labels, detached.
+
+        Each batch passes the network in `parts` parts, which need less memory; the sum of their gradients is that of the batch.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         for images, labels in group:
-            if self._replicas is None:
-                loss, logits = self._forward(self._network, images, labels)
-                self._scaler.scale(loss / len(group)).backward()
+            if parts == 1:
+                loss, logits = self._backward(images, labels, 1.0, len(group))
             else:
-                loss, logits = self._backward_on_replicas(self._replicas, images, labels, len(group))
-            yield loss.detach(), logits.detach(), labels
+                loss, logits = self._backward_in_parts(images, labels, min(parts, len(labels)), len(group))
+            yield loss, logits, labels
 
     def update(self) -> None:
         """Update the weights by the gradients, which ``config.clip_grad`` limits."""
@@ -54,19 +56,40 @@ class Step:
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
+    def _backward(self, images: Tensor, labels: Tensor, share: float, batches: int) -> tuple[Tensor, Tensor]:
+        """Add `share` / `batches` of the gradients of the mean loss; return this share of the loss, and the logits, both detached."""
+        if self._replicas is not None:
+            return self._backward_on_replicas(self._replicas, images, labels, share, batches)
+        loss, logits = self._forward(self._network, images, labels)
+        loss = loss * share if share < 1 else loss
+        self._scaler.scale(loss / batches).backward()
+        return loss.detach(), logits.detach()
+
+    def _backward_in_parts(self, images: Tensor, labels: Tensor, parts: int, batches: int) -> tuple[Tensor, Tensor]:
+        """Add 1 / `batches` of the gradients of a batch, part by part; return the mean loss and the logits."""
+        total_weight = self._total_weight(labels)
+        done = [
+            self._backward(part, own, self._total_weight(own) / total_weight, batches)
+            for part, own in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+        ]
+        losses, logits = zip(*done, strict=True)
+        return torch.stack(losses).sum(), torch.cat(logits)
+
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the logits."""
         with self._runtime.autocast():
             logits = network(self._runtime.to_memory_format(images))
         return self._criterion(logits.float(), labels), logits
 
-    def _backward_on_replicas(self, replicas: Replicas, images: Tensor, labels: Tensor, batches: int) -> tuple[Tensor, Tensor]:
-        """Add 1 / `batches` of the gradients of a batch, a part on each replica; return the mean loss and the logits."""
+    def _backward_on_replicas(
+        self, replicas: Replicas, images: Tensor, labels: Tensor, share: float, batches: int
+    ) -> tuple[Tensor, Tensor]:
+        """Do the work of `_backward` with a part of the images on each replica."""
         total_weight = self._total_weight(labels)
 
         def part_loss(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             loss, logits = self._forward(network, images, labels)
-            return loss * (self._total_weight(labels) / total_weight / batches), logits
+            return loss * (self._total_weight(labels) / total_weight * share / batches), logits
 
         loss, logits = replicas.gradients(images, labels, part_loss)
         return loss * batches, logits

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnkit.errors import CheckFailedError, DataError, ModelFileError
+from cnnkit.errors import CheckFailedError, DataError
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.files import whole_file
 from cnnkit.model.classifier import Classifier
@@ -95,13 +94,13 @@ def export_checked(
     """Export `model` to `path` and check the file on `images`; it appears under that name only if the check passes.
 
     The model is exported from the CPU and checked on `device`. An older file stays until then. Raises `CheckFailedError` if the
-    predictions differ (the new file is removed), `DataError` if there are no images, `ModelFileError` if the file cannot be written.
+    predictions differ (the new file is removed), `DataError` if there are no images, `OSError` if the file cannot be written.
     """
     remaining = iter(images)
     first = list(islice(remaining, 1))
     if not first:
         raise DataError(f"{path}: not exported, as there are no images to check it on; name a folder of images with --data")
-    with _writing(path), whole_file(path) as part:
+    with whole_file(path) as part:
         exporter.write(model.to(torch.device("cpu")), part)
         parity = check_parity(TorchClassifier(model, device=device), exporter.open(part), chain(first, remaining))
         if not parity.passed:
@@ -130,14 +129,6 @@ def sample_photos(count: int) -> list[NDArray[np.uint8]]:
         top, left = (int(random.integers(0, length - kept + 1)) for length, kept in zip(photo.shape, (height, width), strict=False))
         crops.append(photo[top : top + height, left : left + width].copy())
     return crops
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be written: {error.strerror or error}; choose another file with --out") from error
 
 
 def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:

@@ -1,16 +1,24 @@
-"""Facts about a model file, read from its header without torch, so that a table of many files is fast."""
+"""Facts about a model file, read from its header without torch, so that a table of many files is fast; its digests.
+
+A model file holds two SHA-256 in its metadata: `TENSORS_DIGEST` of all bytes after the header, and `HEADER_DIGEST` of the header and
+the length before it, with zeros in its own position.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import DamagedFileError, ModelFileError
 
+HEADER_KEY, HEADER_DIGEST, TENSORS_DIGEST = "cnnkit", "header_sha256", "tensors_sha256"  # in the metadata
+_NO_DIGEST = "0" * 64
 _LENGTH_BYTES = 8  # hold the length of the header
+_BLOCK_BYTES = 2**20  # read at once
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: measured, not learned
 
@@ -31,16 +39,75 @@ class ModelFileFacts:
     bytes: int
 
 
-def read_facts(path: Path) -> ModelFileFacts:
-    """Return the facts in the header of the safetensors file `path`; raises `ModelFileError` if it cannot be read."""
+def seal(content: bytes) -> tuple[bytes, memoryview]:
+    """Return the header and the tensors of a safetensors file with metadata; the metadata gets the digests of both."""
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    tensors, entries = memoryview(content)[end:], json.loads(content[_LENGTH_BYTES:end])
+    digests = {HEADER_DIGEST: _NO_DIGEST, TENSORS_DIGEST: hashlib.sha256(tensors).hexdigest()}
+    metadata = {**entries.pop("__metadata__"), **digests}
+    text = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # tensors begin at a multiple of eight bytes
+    header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    return _with_digest(header, _NO_DIGEST, hashlib.sha256(header).hexdigest()), tensors
+
+
+def _with_digest(header: bytes, old: str, new: str) -> bytes:
+    """Replace the digest in the bytes of a header; a quotation mark inside of a value has a backslash, so only the key itself fits."""
+    return header.replace(f'"{HEADER_DIGEST}":"{old}"'.encode(), f'"{HEADER_DIGEST}":"{new}"'.encode(), 1)
+
+
+def check_digests(path: Path) -> None:
+    """Raise `DamagedFileError` if the model file `path` differs from its digests; other files and those of older versions have none."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            entries = json.loads(file.read(length)) if 0 < length <= _MAX_HEADER_BYTES else None
+        _read_entries(path, with_tensors=True)
+    except (ValueError, TypeError, AttributeError):  # no safetensors file, which the reader of the tensors reports
+        return
+
+
+def _read_entries(path: Path, *, with_tensors: bool) -> dict[str, Any] | None:
+    """Return the JSON header of the safetensors file `path`, None if it has no plausible length; check the digests."""
+    with path.open("rb") as file:
+        first = file.read(_LENGTH_BYTES)
+        length = int.from_bytes(first, "little")
+        if not 0 < length <= _MAX_HEADER_BYTES:
+            return None
+        header = file.read(length)
+        entries = json.loads(header)
+        digests = dict(entries.get("__metadata__", {}))
+        has_header = digests.pop(HEADER_KEY, None) is not None
+        if not digests or not (has_header or {HEADER_DIGEST, TENSORS_DIGEST} & digests.keys()):
+            return entries
+        if not has_header or digests.keys() != {HEADER_DIGEST, TENSORS_DIGEST}:
+            raise _damaged(path)
+        zeroed = _with_digest(first + header, digests[HEADER_DIGEST], _NO_DIGEST)
+        if hashlib.sha256(zeroed).hexdigest() != digests[HEADER_DIGEST]:
+            raise _damaged(path)
+        if with_tensors:
+            seen = hashlib.sha256()
+            while block := file.read(_BLOCK_BYTES):
+                seen.update(block)
+            if seen.hexdigest() != digests[TENSORS_DIGEST]:
+                raise _damaged(path)
+    return entries
+
+
+def _damaged(path: Path) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path}: damaged, because its content differs from its own SHA-256; restore the file from a copy, or train again"
+    )
+
+
+def read_facts(path: Path, *, check_tensors: bool = False) -> ModelFileFacts:
+    """Return the facts in the header of the safetensors file `path`, whose digest is checked; with `check_tensors`, read and check all.
+
+    Raises `ModelFileError` if the file cannot be read or is damaged.
+    """
+    try:
+        entries = _read_entries(path, with_tensors=check_tensors)
         size = path.stat().st_size
         if not isinstance(entries, dict):
             raise ModelFileError(f"{path}: not a safetensors file; expected a best.safetensors written by cnnkit train")
-        text = entries.pop("__metadata__", {}).get("cnnkit")
+        text = entries.pop("__metadata__", {}).get(HEADER_KEY)
         header: Any = json.loads(text) if text else None
         if not isinstance(header, dict | None):
             raise ModelFileError(f"{path}: its header is no JSON object; expected a best.safetensors written by cnnkit train")

@@ -1,6 +1,6 @@
 """The model file: weights in safetensors, with a header for everything that prediction, evaluation and export need.
 
-The header holds one JSON document under the key ``cnnkit``. The file contains no pickle.
+The header holds one JSON document under the key ``cnnkit``, and the digests of the file. The file contains no pickle.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from cnnkit.errors import ModelFileError
 from cnnkit.files import whole_file
+from cnnkit.model.facts import HEADER_KEY, check_digests, seal
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
 from cnnkit.registry import load_architecture
@@ -101,16 +102,18 @@ def load_model(path: str | Path) -> Model:
 
 
 def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
-    with whole_file(path) as part:
-        part.write_bytes(save(weights, {"cnnkit": header.model_dump_json()}))
+    parts = seal(save(weights, {HEADER_KEY: header.model_dump_json()}))
+    with whole_file(path) as part, part.open("wb") as file:
+        file.writelines(parts)
 
 
 def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file; name a run, its folder or a best.safetensors (list runs with: cnnkit runs)")
     try:
+        check_digests(path)
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("cnnkit")
+            text = (file.metadata() or {}).get(HEADER_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: not a cnnkit model file ({error}); expected a best.safetensors written by cnnkit train") from error

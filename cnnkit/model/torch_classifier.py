@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cnnkit.errors import is_out_of_memory
 from cnnkit.model.file import Model
 from cnnkit.model.head import head_layers
 from cnnkit.model.preprocess import Preprocess
@@ -20,8 +21,6 @@ from cnnkit.model.tta import PLAIN_VIEW, Views
 
 MAX_BATCH_SIZE = 256  # canvases in one forward pass
 MAX_CPU_BATCH_PIXELS = 2**20  # as fast as more, in less memory: see docs/benchmarks/LOG.md, "Batches without gradients"
-
-_OUT_OF_MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory")  # in torch's messages for the CPU and for Apple's GPU
 
 
 class TorchClassifier:
@@ -144,11 +143,6 @@ def device_of(module: nn.Module) -> torch.device:
     """Return the device of the first parameter of `module`; the CPU without parameters."""
     weight = next(module.parameters(), None)
     return torch.device("cpu") if weight is None else weight.device
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return True if `error` says that a device has no memory left; only CUDA has an exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY_SIGNS)
 
 
 def free_cached_memory(device: torch.device) -> None:

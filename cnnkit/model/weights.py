@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError, ModelFileError, listed
+from cnnkit.model.facts import check_digests
 
 WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, Lightning, torch.compile
 STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict")  # in the checkpoints of training scripts
@@ -70,6 +71,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         try:
+            check_digests(path)
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ModelFileError(f"{path}: not a safetensors file ({error})") from error

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnkit.errors import ModelFileError
-from cnnkit.files import check_writable, fingerprint, restored, write_json
+from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.files import check_writable, fingerprint, locked, read_checked, restored, start_manifest, write_json
+from cnnkit.files.manifest import MANIFEST
+from cnnkit.run_dir import owner
 from cnnkit.run_dir.document import read_document
 from cnnkit.run_dir.history import HistoryRow, append_history, read_history, write_history
 from cnnkit.run_dir.record import RunRecord, SplitCounts, Status
@@ -128,19 +131,25 @@ class RunDir:
         """Add one epoch to history.csv."""
         append_history(self.history, row)
 
-    def trim_history(self, epoch: int) -> None:
+    def trim_history(self, epoch: int, latest: HistoryRow | None = None) -> None:
         """Keep the rows of history.csv up to `epoch`; a resumed run repeats the later epochs.
 
-        Raises `ModelFileError` if one of these rows is damaged or missing. The last row may be cut off if the training was
-        killed.
+        `latest` is the row of `epoch`, which is added if the training ended before it was written. Raises `ModelFileError` if one of
+        these rows is damaged or missing. The last row may be cut off if the training was killed.
         """
         rows = read_history(self.history, self._history_remedy, epoch)
-        wanted = epoch + 1 - (rows[0].epoch if rows else 1)
+        wanted = epoch + 1 - (rows[0].epoch if rows else latest.epoch if latest and latest.epoch == 0 else 1)
+        if len(rows) == wanted - 1 and latest is not None and latest.epoch == epoch:
+            rows = [*rows, latest]
         if len(rows) < wanted:
             raise ModelFileError(
                 f"{self.history}: the file has {len(rows)} of the {wanted} rows that the training wrote; {self._history_remedy}"
             )
         write_history(self.history, rows)
+
+    def clear_history(self) -> None:
+        """Remove history.csv."""
+        write_history(self.history, [])
 
     @property
     def _history_remedy(self) -> str:
@@ -188,9 +197,11 @@ class RunDir:
         checked only if `classes` are given.
         """
         try:
-            with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                reader = csv.DictReader(map(restored, file))
-                rows, columns = list(reader), list(reader.fieldnames or ())
+            text = restored(read_checked(self.split_file).decode("utf-8", "surrogateescape"))
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            rows, columns = list(reader), list(reader.fieldnames or ())
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; restore the file from a copy, or name the images with --data") from None
         except (OSError, csv.Error) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             raise ModelFileError(f"{self.split_file}: cannot be read: {reason}; name the images with --data") from None
@@ -210,15 +221,54 @@ class RunDir:
         return rows
 
     def count_opening(self, split: str) -> int:
-        """Count one more evaluation of `split` in eval/opened.json and return their number."""
+        """Count one more evaluation of `split` in eval/opened.json and return their number; evaluations at the same time count too."""
         file = self.path / "eval" / "opened.json"
-        try:
-            opened = dict(json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            opened = {}
-        opened[split] = int(opened.get(split, 0)) + 1
-        write_json(file, opened)
+        file.parent.mkdir(exist_ok=True)
+        with locked(file.parent):
+            try:
+                opened = dict(json.loads(file.read_text("utf-8")))
+            except (OSError, ValueError, TypeError):
+                opened = {}
+            opened[split] = int(opened.get(split, 0)) + 1
+            write_json(file, opened)
         return opened[split]
+
+    def take(self) -> str:
+        """Make this process the only one that trains in the run; return a note if it takes over the lock of a dead process.
+
+        The temporary files of a dead process are removed. Raises `ModelFileError` if another process owns the run.
+        """
+        note = owner.take(self.path)
+        start_manifest(self.path)  # for a run of an older version
+        return note
+
+    @contextmanager
+    def owned(self) -> Generator[None]:
+        """Take the run for the body, which changes its model."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let other processes train in the run."""
+        owner.release(self.path)
+
+    def check_free(self, remedy: str = "") -> None:
+        """Raise `ModelFileError`, with another `remedy`, if a training of another process runs here."""
+        try:
+            owner.check_free(self.path)
+        except ModelFileError as error:
+            raise ModelFileError(f"{error}{remedy}") from None
+
+    @property
+    def is_dead(self) -> bool:
+        """True if the process that trained in the run has certainly ended; runs of older versions have no lock and do not tell."""
+        with suppress(ModelFileError):
+            found = owner.read_owner(self.path)
+            return found.is_dead if found else (self.path / MANIFEST).exists()
+        return False
 
 
 def create(out: Path, arch: str) -> RunDir:
@@ -233,6 +283,7 @@ def create(out: Path, arch: str) -> RunDir:
             path.mkdir()
         except FileExistsError:  # another training has just taken the number
             continue
+        start_manifest(path)
         return RunDir(path)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cnnkit.errors import ModelFileError
-from cnnkit.files import write_csv
+from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.files import csv_text, read_checked, remove_file, write_bytes, write_csv
 from cnnkit.run_dir.document import UPGRADE
 
 
@@ -47,8 +48,6 @@ def read_history(file: Path, remedy: str, last: int | None = None) -> list[Histo
 
     Raises `ModelFileError` that names the row, the column and the `remedy` if a row is damaged.
     """
-    if not file.exists():
-        return []
     texts = _text_rows(file, remedy)
     first = 0 if texts and texts[0].get("epoch") == "0" else 1
     chosen = texts if last is None else texts[: last + 1 - first]
@@ -56,13 +55,13 @@ def read_history(file: Path, remedy: str, last: int | None = None) -> list[Histo
 
 
 def append_history(file: Path, row: HistoryRow) -> None:
-    """Add one epoch to `file`."""
-    new = not file.exists() or not file.stat().st_size
-    with file.open("a", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, HISTORY)
-        if new:
-            writer.writeheader()
-        writer.writerow(row.model_dump())
+    """Add one epoch to `file`, which is replaced as a whole; raises `DamagedFileError` if its present content is damaged."""
+    try:
+        rows = read_checked(file)
+    except FileNotFoundError:
+        rows = b""
+    added = csv_text(HISTORY, [row.model_dump()]).encode()
+    write_bytes(file, rows + added[added.index(b"\n") + 1 :] if rows else added)
 
 
 def write_history(file: Path, rows: list[HistoryRow]) -> None:
@@ -70,16 +69,19 @@ def write_history(file: Path, rows: list[HistoryRow]) -> None:
     if rows:
         write_csv(file, HISTORY, (row.model_dump() for row in rows))
     else:
-        file.unlink(missing_ok=True)
+        remove_file(file)
 
 
 def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
     """Return the rows as text: None if a row ends before a column, and any values after the last column under the key None."""
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            reader = csv.DictReader(opened)
-            rows: list[dict[str | None, str | None]] = [dict(row) for row in reader]
-            columns = list(reader.fieldnames or HISTORY)
+        reader = csv.DictReader(io.StringIO(read_checked(file).decode("utf-8"), newline=""))
+        rows: list[dict[str | None, str | None]] = [dict(row) for row in reader]
+        columns = list(reader.fieldnames or HISTORY)
+    except FileNotFoundError:  # no epoch has ended
+        return []
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; {remedy}") from None
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
     except (ValueError, csv.Error) as error:

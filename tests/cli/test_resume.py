@@ -65,13 +65,14 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
     assert "ants/ants-000.jpg" in result.err
 
 
-def test_a_full_disk_stops_a_training_that_can_go_on(cli, image_folder, monkeypatch):
+@pytest.mark.parametrize(("epoch", "start"), [(1, "the training starts again from its beginning"), (2, "after epoch 1")])
+def test_a_full_disk_stops_a_training_that_can_go_on(cli, image_folder, monkeypatch, epoch, start):
     from cnnkit.api.training import job
 
     whole = job.save_state
 
     def save(folder, model, state):
-        if state.epoch == 2:
+        if state.epoch == epoch:
             raise OSError(errno.ENOSPC, "No space left on device", str(folder / "state.pt"))
         whole(folder, model, state)
 
@@ -80,11 +81,11 @@ def test_a_full_disk_stops_a_training_that_can_go_on(cli, image_folder, monkeypa
     assert stopped.code == 3
     said = " ".join(stopped.err.split())
     assert "last/state.pt: No space left on device" in said
-    assert "then type: cnnkit resume runs/001-custom-cnn" in said
+    assert ("then type: " if epoch > 1 else "start again with the same settings: ") + "cnnkit resume runs/001-custom-cnn" in said
     assert "Traceback" not in stopped.err
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
     monkeypatch.setattr(job, "save_state", whole)
-    assert "after epoch 1" in (resumed := cli("resume")).err
+    assert start in (resumed := cli("resume")).err
     assert resumed.code == 0
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -571,3 +572,44 @@ def test_a_budget_that_ends_with_epoch_0_trains_no_further(fixed) -> None:
     model = network()
     loop = training(model, machine.batches(fixed), machine.batches(fixed, validation=True), state=started(model), budget=5.0, clock=machine)
     assert [(result.epoch, result.step) for result in loop] == [(0, 0)]
+
+
+class SmallMemory(nn.Module):
+    """A network whose device has memory for `most` images."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+        self.most = most
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.layers(images)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 3.0, 4.0])], ids=["plain", "class weights"])
+def test_a_full_memory_divides_the_batch_and_keeps_the_step(fixed, weights):
+    whole = replace(fixed, sizes=(13, 3))
+    results, ends = [], []
+    for memory, parts in ((13, 1), (5, 4)):
+        network = SmallMemory(memory)
+        network.eval()(fixed.images[:1])
+        config = OptimConfig(epochs=2, optimizer="sgd", lr=0.05)
+        state = initial_state(network, config, StopConfig())
+        loop = fit(network, whole, whole, config, Runtime(torch.device("cpu")), state, num_classes=4, class_weights=weights)
+        results.append(list(loop))
+        ends.append(network.state_dict())
+        assert state.parts == parts
+    assert [one.step for one in results[0]] == [one.step for one in results[1]] == [2, 4]
+    assert [one.train_loss for one in results[1]] == pytest.approx([one.train_loss for one in results[0]], rel=1e-5)
+    assert all(torch.allclose(value, ends[1][name], atol=1e-6) for name, value in ends[0].items())
+
+
+def test_a_memory_that_is_too_small_for_two_images_is_an_error(fixed):
+    network = SmallMemory(0)
+    network.eval()(fixed.images[:1])
+    config = OptimConfig(epochs=1)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(fit(network, fixed, fixed, config, Runtime(torch.device("cpu")), initial_state(network, config, StopConfig()), num_classes=4))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.state import FILE_NAME, load_state, save_state
+from cnnkit.engine.state import FILE_NAME, PREVIOUS_NAME, load_state, save_state
 from cnnkit.errors import ModelFileError
 
 PLAIN = Runtime(torch.device("cpu"))
@@ -84,11 +84,38 @@ def test_a_state_without_the_wanted_average_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path, *begin(OptimConfig(ema=0.9)))
 
 
-def test_saving_makes_the_folder_with_one_file(tmp_path: Path) -> None:
+def test_saving_makes_the_folder_and_keeps_the_state_before(tmp_path: Path) -> None:
     model, state = begin(OptimConfig())
-    for _ in range(2):
+    for epoch, names in ((1, [FILE_NAME]), (2, [PREVIOUS_NAME, FILE_NAME]), (3, [PREVIOUS_NAME, FILE_NAME])):
+        state.epoch = epoch
         save_state(tmp_path / "last", model, state)
-        assert [path.name for path in (tmp_path / "last").iterdir()] == [FILE_NAME]
+        assert sorted(path.name for path in (tmp_path / "last").iterdir()) == names
+    assert torch.load(tmp_path / "last" / PREVIOUS_NAME, weights_only=True)["epoch"] == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_the_state_before_replaces_a_damaged_one_and_is_named(tmp_path: Path, damage: str) -> None:
+    model, state = begin(OptimConfig())
+    for state.epoch in (1, 2):
+        save_state(tmp_path, model, state)
+    newest = tmp_path / FILE_NAME
+    newest.unlink() if damage == "missing" else newest.write_bytes(newest.read_bytes()[:-9])
+    other, resumed = begin(OptimConfig(), seed=9)
+    note = load_state(tmp_path, other, resumed)
+    assert resumed.epoch == 1
+    assert note == f"state.pt is damaged or missing, so the training continues after epoch 1, the state in {tmp_path / PREVIOUS_NAME}"
+    save_state(tmp_path, other, resumed)
+    assert load_state(tmp_path, *begin(OptimConfig())) == ""
+
+
+def test_a_state_holds_the_result_of_its_epoch(fixed, tmp_path: Path) -> None:
+    config = OptimConfig(epochs=1)
+    model, state = begin(config)
+    (result,) = fit(model, fixed, fixed, config, PLAIN, state, num_classes=4)
+    save_state(tmp_path, model, state)
+    resumed = begin(config)
+    load_state(tmp_path, *resumed)
+    assert resumed[1].result == result
 
 
 def test_a_failure_while_saving_keeps_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +123,12 @@ def test_a_failure_while_saving_keeps_the_older_state(tmp_path: Path, monkeypatc
     save_state(tmp_path, model, state)
     before = (tmp_path / FILE_NAME).read_bytes()
 
-    def half(_: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def half(_: object, file: IO[bytes]) -> None:
+        file.write(b"half")
+        try:
+            raise OSError(28, "No space left on device")  # noqa: TRY301 (as torch does)
+        except OSError:
+            raise RuntimeError("unexpected pos 4 vs 0")  # noqa: B904
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="No space left"):

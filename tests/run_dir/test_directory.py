@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.files import check_writable, fingerprint, restored, write_csv, write_json, write_text
 from cnnkit.run_dir import RunDir, RunRecord, StoredMetrics, create, directory, find_run, newest, runs_folder, runs_in, write_metrics
 
@@ -319,7 +319,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     before = file.read_bytes()
     monkeypatch.setattr(Path, *failing(kind))
     for act in (lambda: write_json(file, {"new": 2}), lambda: write_text(file, "new"), lambda: write_csv(file, ["a"], [{"a": 1}])):
-        with pytest.raises(CnnkitError, match=r"x\.json: cannot be written: No space left on device"):
+        with pytest.raises(OSError, match=r"No space left on device: '.*/x\.json'"):
             act()
     assert names(tmp_path) == ["x.json"]
     assert file.read_bytes() == before
@@ -366,7 +366,7 @@ def test_every_file_is_utf_8_and_names_that_are_not_are_read_back(tmp_path: Path
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CnnkitError, match=r"file/x\.txt: cannot be written: "):
+    with pytest.raises(OSError, match=r"(Not a directory|File exists): '.*/file'"):
         write_text(tmp_path / "file/x.txt", "text")
 
 

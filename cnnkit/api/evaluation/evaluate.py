@@ -242,7 +242,12 @@ def _usable_rules(rules: Rules, views: Views) -> tuple[Rules, tuple[str, ...]]:
 
 
 def _folder(target: Target, out: str | Path | None, images: Images, *, tta: bool, needed: bool) -> Path | None:
-    """Return the folder of the files; None if there is none, which is a `ConfigError` if files are `needed` (``--probabilities``)."""
+    """Return the folder of the files; None if there is none, which is a `ConfigError` if files are `needed` (``--probabilities``).
+
+    Raises `ModelFileError` for a folder of a run in which a training of another process runs.
+    """
+    if target.run is not None and (out is None or Path(out).resolve().is_relative_to(target.run.path.resolve())):
+        target.run.check_free("; to evaluate its best epoch so far, add --out FOLDER outside of the run")
     if out is not None:
         return Path(out)
     if target.run is None and needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,13 +55,16 @@ def decide(
             f"--model {target.path}: an exported file keeps the rules it was exported with; "
             f"set the rules in the original model and export it again: cnnkit export --onnx --model RUN"
         )
+    if target.run is not None:
+        target.run.check_free()
     header = read_header(target.path)
     changed: dict[str, object] = {"abstention": None} if abstain_risk == "none" else {}
     changed |= {"label_sets": None} if sets == "none" else {}
     if isinstance(abstain_risk, float) or isinstance(sets, float):
         changed |= _fit(target, abstain_risk, sets, device, progress)
     header = header.model_copy(update=changed)
-    rewrite_header(target.path, header)
+    with target.run.owned() if target.run else nullcontext():
+        rewrite_header(target.path, header)
     exported = sorted(target.run.export.glob("model.*")) if target.run else []
     return FittedRules(target, header, tuple(exported))
 

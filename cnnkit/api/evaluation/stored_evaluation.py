@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from cnnkit.api.evaluation.evaluation_files import COLUMNS, prediction_rows
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ModelFileError
-from cnnkit.files import fingerprint, restored
+from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.files import fingerprint, read_checked, restored
 from cnnkit.run_dir import RunDir, StoredMetrics
 
 _REMEDY = "evaluate the model again: cnnkit eval --model RUN"
@@ -74,9 +75,11 @@ def load_or_evaluate(
 def _read_rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:
     """Return the rows of predictions.csv, or no rows if a column is missing; raises `ModelFileError`, which names the damaged row."""
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
-            reader = csv.DictReader(map(restored, opened))
-            found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
+        text = restored(read_checked(file).decode("utf-8", "surrogateescape"))
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; {_REMEDY}") from None
     except (OSError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ModelFileError(f"{file}: cannot be read: {reason}; {_REMEDY}") from None

@@ -31,7 +31,7 @@ def inspect(target: Target) -> dict[str, Any]:
 
 
 def _model_file(path: Path) -> dict[str, Any]:
-    facts = read_facts(path)
+    facts = read_facts(path, check_tensors=True)
     sizes = {
         "format": "safetensors",
         "bytes": facts.bytes,

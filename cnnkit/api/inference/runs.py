@@ -13,13 +13,15 @@ from cnnkit.metrics.proportion import Estimate, wilson
 from cnnkit.model.facts import read_facts
 from cnnkit.run_dir import RunDir, runs_folder, runs_in
 
-DAMAGED = "damaged"
+DAMAGED, DEAD = "damaged", "dead"  # beside the statuses of a record: a file is damaged; the process of a running training has ended
 ACCURACY_FIELDS = {"val": "val_accuracy", "test": "test_accuracy"}  # by the value of `--sort`, which may also be new or time
 
 
 @dataclass(frozen=True)
 class RunFacts:
     """The facts of one run; a value that was not measured is None, and `problem` says why a damaged run cannot be read.
+
+    `status` is that of the record, or dead for a running training whose process has ended; `cnnkit resume` continues it.
 
     `best_value` is the value of `monitor` in `best_epoch`. `val_accuracy` belongs to the same epoch and `test_accuracy` to
     ``eval/test``, both in [0, 1] with 95 % intervals. An evaluation of a part of test, or of another file, gives no `test_accuracy`.
@@ -91,7 +93,7 @@ def _facts(run: RunDir) -> RunFacts:
     header = (read_facts(run.best).header or {}) if run.best.is_file() else {}
     return RunFacts(
         path=run.path,
-        status=record.status,
+        status=DEAD if record.status == "running" and run.is_dead else record.status,
         arch=record.arch.name,
         data=record.config.data.data,
         recipe=record.config.recipe,

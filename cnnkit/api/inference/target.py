@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cnnkit.errors import ModelFileError, closest
+from cnnkit.files import check_file
 from cnnkit.run_dir import RunDir, find_run, newest, runs_folder, runs_in
 
 
@@ -34,6 +35,8 @@ ModelName = str | Path | RunDir | OpenModel | None
 
 def find_target(model: ModelName) -> Target:
     """Resolve the value of ``--model``; raise `ModelFileError` with a command that works if there is no such model.
+
+    An exported file that differs from the manifest of its run raises `DamagedFileError`.
 
     In Python, `model` may also be the run of a training, or a loaded model.
     """
@@ -64,6 +67,8 @@ def find_target(model: ModelName) -> Target:
         near = f"; did you mean {longer[0]!r}?" if longer else closest(path.name, names)
         advice = "; leave out --model for the newest finished run" if near == "." else f"{near} cnnkit runs lists all runs"
         raise ModelFileError(f"--model {path}: no such file or run directory{advice}")
+    if path.suffix != ".safetensors":  # the model file has digests of its own
+        check_file(path)
     return Target(path, _run_of(path))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.fit import EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.state import save_state, state_file
-from cnnkit.errors import DataError, TrainingStoppedError, describe_fault
+from cnnkit.engine.state import has_state, save_state
+from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, is_fault, is_out_of_memory
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
@@ -29,6 +31,7 @@ from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, Re
 from cnnkit.trackers.following import Followers
 
 BatchWrapper = Callable[[BatchSource], BatchSource]
+MEMORY_REMEDY = "close other programs, or use a smaller --batch-size, --image-size or --arch"
 
 
 @dataclass
@@ -54,6 +57,7 @@ class TrainingJob:
     notes: tuple[str, ...]
     followers: Followers
     run: RunDir | None = None
+    result: RecordedResult | None = None  # after the latest saved epoch
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,17 +65,27 @@ class TrainingJob:
         return {split: len(self.dataset.of(split)) for split in SPLITS}
 
     def begin(self) -> RunDir:
-        """Create the run directory and write config.json and split.csv into it."""
-        self.run = create(self.config.run.out or runs_folder(), self.config.model.arch)
-        write_text(self.run.split_file, self.dataset.split_text)
-        self.record("running")
+        """Create the run directory, lock it for this process, and write config.json and split.csv into it.
+
+        Raises `CnnkitError` if a file cannot be written.
+        """
+        with refused_faults():
+            self.run = create(self.config.run.out or runs_folder(), self.config.model.arch)
+            try:
+                self.run.take()
+                write_text(self.run.split_file, self.dataset.split_text)
+                self.record("running")
+            except BaseException:
+                self.run.release()
+                raise
         return self.run
 
     def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Iterator[EpochResult]:
-        """Train; yield every epoch after saving its history row, its state and, if it is the best epoch, the model.
+        """Train; yield every epoch after saving its state, its history row and, if it is the best epoch, the model.
 
         `watch` wraps the training batches, for a progress bar. At the end of the training, also by an error, config.json gets the
-        status. Raises `TrainingStoppedError` as `fit` does, if an image changes during the training, and if a file cannot be written.
+        status and the run its lock off. Raises `TrainingStoppedError` as `fit` does, for a fault of the machine, and if an image changes
+        during the training.
         """
         run = self.run or self.begin()
         loop = fit(
@@ -91,34 +105,74 @@ class TrainingJob:
         val_units = Units.of([unit_of[row] for row in self.val_batches.rows.tolist()])
         status: Status = "stopped"
         try:
-            self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
-            for epoch in loop:
-                if epoch.is_best:
-                    facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
-                    header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
-                    assert self.state.validation is not None  # noqa: S101 (the best epoch was evaluated)
-                    header = fingerprints.add_to(with_temperature(header, self.state.validation, val_units), self.state.validation)
-                    save_model(run.best, self.state.network_to_keep(self.model), header)
-                run.append_history(HistoryRow.model_validate(epoch))
-                save_state(run.last, self.model, self.state)
-                self.followers.epoch(epoch)
-                yield epoch
-            status = "finished" if self.state.stopping.has_best else "failed"
-        except DataError as error:  # with --cache none, an image was changed or removed during the training
-            raise TrainingStoppedError(
-                f"{error}\nthe finished epochs are kept; restore the image, then type: cnnkit resume {run.path}"
-            ) from None
-        except OSError as error:  # a full disk, for example
-            raise TrainingStoppedError(_fault_message(error, run)) from error
+            with stopping_faults(run):
+                if run.read_record().status != "running":  # a resumed run
+                    self.record("running")
+                self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
+                for epoch in loop:
+                    if epoch.is_best:
+                        self._save_best(run, epoch, fingerprints, val_units)
+                    # The state before the row: a resume can add a missing row, but it cannot repeat the end of an epoch without its state.
+                    save_state(run.last, self.model, self.state)
+                    run.append_history(HistoryRow.model_validate(epoch))
+                    self._add_memory_note()
+                    self.result = self._result()
+                    self.followers.epoch(epoch)
+                    yield epoch
+                ended: Status = "finished" if self.state.stopping.has_best else "failed"
+                self.record(ended)
+                status = ended
         finally:
-            self.record(status)  # before the trackers end, as a server may take long or be interrupted
-            if self.followers.end(status):
-                self.record(status)
+            self._end(run, status)
+
+    def _save_best(self, run: RunDir, epoch: EpochResult, fingerprints: Fingerprints, val_units: Units) -> None:
+        """Write the model of the best `epoch`, with its temperature and the fingerprint of the validation images in the header."""
+        facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
+        header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
+        assert self.state.validation is not None  # noqa: S101 (the best epoch was evaluated)
+        header = fingerprints.add_to(with_temperature(header, self.state.validation, val_units), self.state.validation)
+        save_model(run.best, self.state.network_to_keep(self.model), header)
+
+    def _add_memory_note(self) -> None:
+        """Add a note if the batches were divided because the memory was full."""
+        parts, size = self.state.parts, self.optim.batch_size
+        note = f"the memory was too small for {size} images at once: each step adds up the gradients of {parts} parts of its batch"
+        if parts > 1 and note not in self.notes:
+            self.notes = (*self.notes, f"{note}, so the batch size stays {size}")
+
+    def _end(self, run: RunDir, status: Status) -> None:
+        """Record the end of the training, tell the trackers, and give up the lock; no fault here hides the first one."""
+        try:
+            if status == "stopped":
+                self._try_to_record(status)
+            if self.followers.end(status):  # after the record, as a server may take long or be interrupted
+                self._try_to_record(status)
+        finally:
+            run.release()
+
+    def _try_to_record(self, status: Status) -> None:
+        try:
+            self.record(status)
+        except Exception as error:
+            if not (is_fault(error) or isinstance(error, CnnkitError)):
+                raise
+
+    def _result(self) -> RecordedResult:
+        """Return the state of the training after the latest epoch."""
+        stopping = self.state.stopping
+        return RecordedResult(
+            epochs=self.state.epoch,
+            best_epoch=stopping.best_epoch,
+            monitor=self.config.stop.monitor,
+            best_value=stopping.best_value if stopping.has_best else None,
+            stopped_early=stopping.exhausted,
+        )
 
     def record(self, status: Status) -> None:
-        """Write config.json: all settings with their values, the results so far and `status`."""
+        """Write config.json: all settings with their values, the results of the saved epochs and `status`."""
         assert self.run is not None  # noqa: S101 (`begin` created it)
-        header, stopping = self.header, self.state.stopping
+        self.result = self.result or self._result()
+        header = self.header
         self.run.write_record(
             RunRecord(
                 status=status,
@@ -133,25 +187,46 @@ class TrainingJob:
                 data=RecordedData(location=_location(self.config.data.data), **header.training["data"]),
                 unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
                 notes=(*self.notes, *self.followers.notes),
-                result=RecordedResult(
-                    epochs=self.state.epoch,
-                    best_epoch=stopping.best_epoch,
-                    monitor=self.config.stop.monitor,
-                    best_value=stopping.best_value if stopping.has_best else None,
-                    stopped_early=stopping.exhausted,
-                ),
+                result=self.result,
             )
         )
-
-
-def _fault_message(error: OSError, run: RunDir) -> str:
-    """Return the message of an error of the system during a training: the file, the reason and the way to go on."""
-    fault = describe_fault(error, run.path)
-    if state_file(run.last).exists():
-        return f"{fault}\nthe epochs up to the last saved state are kept; repair it or free some space, then type: cnnkit resume {run.path}"
-    return f"{fault}\nno state was saved yet; repair it or free some space, then train again"
 
 
 def _location(data: str) -> str:
     """Return the absolute path of `data`, so that a resume finds it from any working directory; a name of no file is kept."""
     return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+@contextmanager
+def refused_faults() -> Generator[None]:
+    """Raise `CnnkitError` for a fault in the body, which prepares a training: nothing was trained yet."""
+    try:
+        yield
+    except Exception as error:
+        if not is_fault(error):
+            raise
+        remedy = MEMORY_REMEDY if is_out_of_memory(error) else "repair it or free some space, and type the command again"
+        raise CnnkitError(f"{describe_fault(error, 'the files of the training')}; nothing was trained; {remedy}") from error
+
+
+@contextmanager
+def stopping_faults(run: RunDir) -> Generator[None]:
+    """Raise `TrainingStoppedError` for a fault or an unusable file in the body, which trains: the message says how to continue."""
+    try:
+        yield
+    except TrainingStoppedError:
+        raise
+    except Exception as error:
+        if not (is_fault(error) or isinstance(error, CnnkitError)):
+            raise
+        fault = str(error) if isinstance(error, CnnkitError) else describe_fault(error, run.path)
+        raise TrainingStoppedError(f"{fault}\n{_way_on(error, run)}") from error
+
+
+def _way_on(error: Exception, run: RunDir) -> str:
+    """Return the kept files and the command that continues the training."""
+    command = f"cnnkit resume {shlex.quote(str(run.path))}"
+    repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
+    if has_state(run.last):
+        return f"the epochs up to the last saved state are kept; {repair}, then type: {command}"
+    return f"no epoch was saved yet; {repair}, then start again with the same settings: {command}"

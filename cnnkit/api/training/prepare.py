@@ -11,7 +11,7 @@ from cnnkit.api.training.auto import AutoSettings
 from cnnkit.api.training.batches import TrainingBatches, make_batches
 from cnnkit.api.training.data_dependent_init import HeadFit, start_from_images
 from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
-from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.job import TrainingJob, refused_faults
 from cnnkit.api.training.model_header import data_facts, versions
 from cnnkit.api.training.network import Network, TrialBatch, build_network, check_batch, check_start_size, draw_up
 from cnnkit.config.recipe import with_tier
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cnnkit.engine.runtime import Runtime
 
 
+@refused_faults()
 def prepare(
     config: TrainConfig,
     *,

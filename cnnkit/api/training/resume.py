@@ -5,41 +5,67 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cnnkit.api.training.job import TrainingJob
+from cnnkit.api.training.job import TrainingJob, refused_faults
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.state import load_state
+from cnnkit.engine.state import has_state, load_state
 from cnnkit.errors import DataError, ModelFileError
-from cnnkit.run_dir import SPLIT_COLUMNS, RunDir, find_run, newest
+from cnnkit.model.file import read_header
+from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, find_run, newest
 
 
 def resume(run: str | Path | None = None, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
     """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
 
-    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. `data` is the location of the
-    images, if they have moved. Raises `ModelFileError` if the run is finished or has no state, `DataError` if its images are not found
-    or have changed.
+    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no epoch
+    starts again. `data` is the location of the images, if they have moved. The run belongs to this process until the training ends.
+    Raises `ModelFileError` if the run is finished, damaged or trained by another process, `DataError` if its images are not found or
+    have changed.
     """
     directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
-    record = directory.read_record()
-    if record.status == "finished":
-        raise ModelFileError(
-            f"{directory.path}: this run is finished; start a new run from its weights: cnnkit train --weights {directory.best}"
-        )
+    _refuse_finished(directory)  # before the lock, so that a finished run does not change
+    with refused_faults():
+        taken = directory.take()
+        try:
+            job = _prepare(directory, data, progress)
+        except BaseException:
+            directory.release()
+            raise
+    job.notes = (*filter(None, [taken]), *job.notes)
+    return job
+
+
+def _refuse_finished(run: RunDir) -> None:
+    """Raise `ModelFileError` if `run` is finished."""
+    if run.read_record().status == "finished":
+        raise ModelFileError(f"{run.path}: this run is finished; start a new run from its weights: cnnkit train --weights {run.best}")
+
+
+def _prepare(directory: RunDir, data: str | None, progress: Progress | None) -> TrainingJob:
+    """Return the job of `directory` with its saved state, and remove the history after that state."""
+    _refuse_finished(directory)  # another process may have finished it before the lock
+    record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
     try:
-        job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=False)
+        job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=is_new)
     except DataError as error:
         if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
             raise DataError(f"{error}; if the images have moved, name their folder: cnnkit resume {directory.path} --data FOLDER") from None
         raise
     _check_same_data(directory, job)
-    load_state(directory.last, job.model, job.state)
-    directory.trim_history(job.state.epoch)
+    if is_new:
+        directory.clear_history()
+        note = "no epoch was saved, so the training starts again from its beginning"
+    else:
+        note = load_state(directory.last, job.model, job.state)
+        directory.trim_history(job.state.epoch, job.state.result and HistoryRow.model_validate(job.state.result))
+        if job.state.stopping.has_best:
+            read_header(directory.best)  # a damaged model cannot be made again, so its owner must know before hours of training
     job.run = directory
+    job.notes = (*filter(None, [note]), *job.notes)
     return job
 
 

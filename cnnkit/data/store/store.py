@@ -33,8 +33,15 @@ Rows = NDArray[np.int64]
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``$CNNKIT_CACHE``, or the user's cache folder of the system."""
-    return Path(os.environ.get("CNNKIT_CACHE") or platformdirs.user_cache_dir("cnnkit"))
+    """Return the folder of the cache: ``$CNNKIT_CACHE``, or the user's cache folder of the system.
+
+    Raises `DataError` for a user without a home, such as a number in a container.
+    """
+    given = os.environ.get("CNNKIT_CACHE")
+    try:
+        return Path(given or platformdirs.user_cache_dir("cnnkit"))
+    except (RuntimeError, KeyError):
+        raise DataError("this user has no home, so there is no folder for the cache; name one: CNNKIT_CACHE=/tmp/cnnkit-cache") from None
 
 
 def stores_folder() -> Path:
