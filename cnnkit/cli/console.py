@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.table import Table
 from rich.text import Text
 
+from cnnkit.cli.streams import results
 from cnnkit.errors import listed
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
@@ -31,7 +32,7 @@ PIPE_WIDTH = 140  # cells of a line in a pipe, which has no width of its own: no
 
 def out() -> Console:
     """Return the console of results, on stdout."""
-    return _console(sys.stdout)
+    return _console(results())
 
 
 def err() -> Console:
@@ -41,7 +42,7 @@ def err() -> Console:
 
 def print_json(value: object) -> None:
     """Print the one JSON document of ``--json``; a stream that is not UTF-8 gets escapes, so that no character is lost."""
-    sys.stdout.write(json_text(value, ascii_only=not is_utf8(sys.stdout)))
+    results().write(json_text(value, ascii_only=not is_utf8(results())))
 
 
 def is_utf8(stream: TextIO) -> bool:
