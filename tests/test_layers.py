@@ -43,12 +43,12 @@ LIGHT = {
     "architecture": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
     "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
-    "config": Room(rooms="errors architecture", packages="pydantic", packages_inside="tomli_w"),
+    "config": Room(rooms="errors files architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
     "registry": Room(rooms="errors architecture"),
     "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
     "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
-    "model.facts": Room(rooms="errors"),
+    "model.facts": Room(rooms="errors files"),
     "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import ModelFileError
+from cnnkit.files import parse_json
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -76,6 +76,6 @@ def _tensor_info(value: ValueInfoProto) -> TensorInfo:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text, finite=True)
     except ValueError:
         return text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnkit.errors import ModelFileError
+from cnnkit.files import open_regular, parse_json
 
 _LENGTH_BYTES = 8  # hold the length of the header
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
+_MAX_DIMENSIONS = 64  # of a tensor in torch
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: measured, not learned
 
 
@@ -34,17 +35,17 @@ class ModelFileFacts:
 def read_facts(path: Path) -> ModelFileFacts:
     """Return the facts in the header of the safetensors file `path`; raises `ModelFileError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            entries = json.loads(file.read(length)) if 0 < length <= _MAX_HEADER_BYTES else None
+            entries = parse_json(file.read(length).decode("utf-8"), finite=True) if 0 < length <= _MAX_HEADER_BYTES else None
         size = path.stat().st_size
         if not isinstance(entries, dict):
             raise ModelFileError(f"{path}: not a safetensors file; expected a best.safetensors written by cnnkit train")
         text = entries.pop("__metadata__", {}).get("cnnkit")
-        header: Any = json.loads(text) if text else None
+        header: Any = parse_json(text, finite=True) if text else None
         if not isinstance(header, dict | None):
             raise ModelFileError(f"{path}: its header is no JSON object; expected a best.safetensors written by cnnkit train")
-        numbers = {name: math.prod(entry["shape"]) for name, entry in entries.items()}
+        numbers = {name: _count(entry["shape"], 2 * size) for name, entry in entries.items()}
         dtypes = {str(entry["dtype"]) for name, entry in entries.items() if not name.endswith(_STATISTICS)}
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -52,3 +53,13 @@ def read_facts(path: Path) -> ModelFileFacts:
         raise ModelFileError(f"{path}: not a complete safetensors file ({type(error).__name__}: {error})") from None
     statistics = sum(number for name, number in numbers.items() if name.endswith(_STATISTICS))
     return ModelFileFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
+
+
+def _count(shape: object, limit: int) -> int:
+    """Return the number of values of a tensor; raises `ValueError` for a shape of no tensor, or of more than `limit` values."""
+    if not isinstance(shape, list) or not all(isinstance(edge, int) and 0 <= edge <= limit for edge in shape):
+        raise ValueError(f"a shape is {shape!r:.60}")
+    count = math.prod(shape) if len(shape) <= _MAX_DIMENSIONS else limit + 1
+    if count > limit:
+        raise ValueError(f"a tensor of shape {shape!r:.60} is larger than the file")
+    return count

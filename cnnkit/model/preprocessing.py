@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_IMAGE_SIZE = 4096  # px: a batch of canvases has at most 2**24 pixels, which is one canvas of this size
+MIN_CROP = 0.05  # of the short edge: a smaller share would enlarge the image more than twentyfold
+Level = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # on the [0, 1] scale; some weights count in 0-255
 PAD_LEVEL = 114.0  # the gray of letterboxing in YOLOX and Ultralytics
 
 
@@ -25,13 +28,18 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
     channels: Literal[1, 3] = 3
     resize_mode: Literal["crop", "pad", "squash"] = "crop"
     interpolation: Interpolation = "bilinear"
-    crop: float = Field(default=1.0, gt=0, le=1)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    crop: float = Field(default=1.0, ge=MIN_CROP, le=1)
+    mean: tuple[Level, ...]
+    std: tuple[Annotated[Level, Field(gt=0)], ...]
+
+    def check_channels(self) -> None:
+        """Raise `ValueError` unless mean and std have one number, or one for each channel."""
+        if len(self.mean) != len(self.std) or len(self.mean) not in {1, self.channels}:
+            raise ValueError(f"mean and std must have one number, or one for each of the {self.channels} channels")
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return the window of an image of that size that the model sees: top, left, bottom and right, in pixels."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 from cnnkit.errors import ModelFileError
-from cnnkit.files import check_writable, fingerprint, restored, write_json
+from cnnkit.files import check_writable, fingerprint, open_regular, read_json, restored, write_json
 from cnnkit.run_dir.document import read_document
 from cnnkit.run_dir.history import HistoryRow, append_history, read_history, write_history
 from cnnkit.run_dir.record import RunRecord, SplitCounts, Status
@@ -20,6 +20,7 @@ from cnnkit.run_dir.stored_metrics import METRICS_FILE, StoredMetrics
 
 SPLITS = tuple(SplitCounts.model_fields)
 SPLIT_COLUMNS = ("path", "label", "split", "sha256")
+MAX_OPENED = 10**9  # evaluations of a split; a larger count is damage
 _NUMBERED = re.compile(r"(\d{3,})-")
 
 
@@ -188,7 +189,7 @@ class RunDir:
         checked only if `classes` are given.
         """
         try:
-            with self.split_file.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            with open_regular(self.split_file) as opened, TextIOWrapper(opened, "utf-8", "surrogateescape", newline="") as file:
                 reader = csv.DictReader(map(restored, file))
                 rows, columns = list(reader), list(reader.fieldnames or ())
         except (OSError, csv.Error) as error:
@@ -213,22 +214,24 @@ class RunDir:
         """Count one more evaluation of `split` in eval/opened.json and return their number."""
         file = self.path / "eval" / "opened.json"
         try:
-            opened = dict(json.loads(file.read_text("utf-8")))
+            opened = {
+                str(name): count for name, count in dict(read_json(file)).items() if isinstance(count, int) and 0 <= count < MAX_OPENED
+            }
         except (OSError, ValueError, TypeError):
             opened = {}
-        opened[split] = int(opened.get(split, 0)) + 1
+        opened[split] = opened.get(split, 0) + 1
         write_json(file, opened)
         return opened[split]
 
 
 def create(out: Path, arch: str) -> RunDir:
-    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name of the architecture becomes ``-``.
+    """Make the next run directory ``NNN-arch`` under `out`; ``/`` and ``:`` in the name of the architecture become ``-``.
 
     Raises `ConfigError` if `out` cannot be written.
     """
     check_writable(out)
     while True:
-        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-')}"
+        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-').replace(':', '-')}"
         try:
             path.mkdir()
         except FileExistsError:  # another training has just taken the number

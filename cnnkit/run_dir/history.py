@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cnnkit.errors import ModelFileError
-from cnnkit.files import write_csv
+from cnnkit.files import open_regular, write_csv
 from cnnkit.run_dir.document import UPGRADE
 
 
@@ -76,7 +77,7 @@ def write_history(file: Path, rows: list[HistoryRow]) -> None:
 def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
     """Return the rows as text: None if a row ends before a column, and any values after the last column under the key None."""
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
+        with open_regular(file) as stored, TextIOWrapper(stored, "utf-8", newline="") as opened:
             reader = csv.DictReader(opened)
             rows: list[dict[str | None, str | None]] = [dict(row) for row in reader]
             columns = list(reader.fieldnames or HISTORY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 from cnnkit.api.evaluation.evaluate import evaluate
@@ -14,7 +15,7 @@ from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
-from cnnkit.files import fingerprint, restored
+from cnnkit.files import fingerprint, open_regular, restored
 from cnnkit.run_dir import RunDir, StoredMetrics
 
 _REMEDY = "evaluate the model again: cnnkit eval --model RUN"
@@ -74,7 +75,7 @@ def load_or_evaluate(
 def _read_rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:
     """Return the rows of predictions.csv, or no rows if a column is missing; raises `ModelFileError`, which names the damaged row."""
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        with open_regular(file) as stored, TextIOWrapper(stored, "utf-8", "surrogateescape", newline="") as opened:
             reader = csv.DictReader(map(restored, opened))
             found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
     except (OSError, csv.Error) as error:
