@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
 
+MAX_DIMENSIONS = 64  # of a tensor in torch
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One input or output: its name, its number type, and its dimensions; a dynamic dimension has a name."""
@@ -54,6 +57,8 @@ def read_onnx_facts(path: Path) -> OnnxFacts:
     graph = model.graph
     if not graph.node:
         raise ModelFileError(f"{path}: not an ONNX file (it has no graph); write one with: cnnkit export --onnx")
+    if any(len(tensor.dims) > MAX_DIMENSIONS for tensor in graph.initializer):
+        raise ModelFileError(f"{path}: a constant has more than {MAX_DIMENSIONS} dimensions; write another file with: cnnkit export --onnx")
     return OnnxFacts(
         inputs=tuple(map(_tensor_info, graph.input)),
         outputs=tuple(map(_tensor_info, graph.output)),
@@ -70,7 +75,8 @@ def _tensor_info(value: ValueInfoProto) -> TensorInfo:
     import onnx
 
     tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    types = onnx.TensorProto.DataType
+    dtype = types.Name(tensor.elem_type).lower() if tensor.elem_type in types.values() else f"type {tensor.elem_type}"
     return TensorInfo(value.name, dtype, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim))
 
 

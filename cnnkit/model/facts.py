@@ -12,6 +12,30 @@ from cnnkit.files import open_regular, parse_json
 
 _LENGTH_BYTES = 8  # hold the length of the header
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
+_DTYPES = frozenset(
+    [
+        "BOOL",
+        "U8",
+        "I8",
+        "I16",
+        "U16",
+        "F16",
+        "BF16",
+        "I32",
+        "U32",
+        "F32",
+        "F64",
+        "I64",
+        "U64",
+        "C64",
+        "F4",
+        "F6_E2M3",
+        "F6_E3M2",
+        "F8_E4M3",
+        "F8_E5M2",
+        "F8_E8M0",
+    ]
+)
 _MAX_DIMENSIONS = 64  # of a tensor in torch
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: measured, not learned
 
@@ -45,6 +69,7 @@ def read_facts(path: Path) -> ModelFileFacts:
         header: Any = parse_json(text, finite=True) if text else None
         if not isinstance(header, dict | None):
             raise ModelFileError(f"{path}: its header is no JSON object; expected a best.safetensors written by cnnkit train")
+        _check_places(entries, size)
         numbers = {name: _count(entry["shape"], 2 * size) for name, entry in entries.items()}
         dtypes = {str(entry["dtype"]) for name, entry in entries.items() if not name.endswith(_STATISTICS)}
     except OSError as error:
@@ -53,6 +78,14 @@ def read_facts(path: Path) -> ModelFileFacts:
         raise ModelFileError(f"{path}: not a complete safetensors file ({type(error).__name__}: {error})") from None
     statistics = sum(number for name, number in numbers.items() if name.endswith(_STATISTICS))
     return ModelFileFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
+
+
+def _check_places(entries: dict[str, Any], size: int) -> None:
+    """Raise `ValueError` for a tensor of an unknown type or beyond the `size` of the file."""
+    for name, entry in entries.items():
+        start, end = entry["data_offsets"]
+        if entry["dtype"] not in _DTYPES or not 0 <= start <= end <= size:
+            raise ValueError(f"the tensor {name!r:.60} has an unknown type, or lies beyond the file")
 
 
 def _count(shape: object, limit: int) -> int:

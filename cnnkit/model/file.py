@@ -14,10 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cnnkit.architecture import Architecture, options
-from cnnkit.errors import ModelFileError, PluginError
+from cnnkit.errors import CnnkitError, ModelFileError
 from cnnkit.files import open_regular, whole_file
-from cnnkit.model.header import ModelHeader as ModelHeader
-from cnnkit.model.header import read_model_header
+from cnnkit.model.header import ModelHeader, read_model_header
 from cnnkit.registry import Entry, fence, load_architecture
 
 if TYPE_CHECKING:
@@ -72,7 +71,10 @@ def load_model(path: str | Path) -> Model:
     header, weights = _open(file)
     architecture, entry = load_architecture(header.arch)
     _check_options(file, header, architecture, entry, weights)
-    module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    try:
+        module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    except CnnkitError as error:
+        raise _misfit(file, header, entry, str(error)) from error
     try:
         with fence(entry, "does not accept its weights", allowed=(RuntimeError,)):
             module.load_state_dict(weights)
@@ -99,7 +101,7 @@ def _check_options(file: Path, header: ModelHeader, architecture: Architecture, 
     try:
         with torch.device("meta"):
             outline = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
-    except PluginError as error:
+    except CnnkitError as error:
         raise _misfit(file, header, entry, str(error)) from error
     shapes = {name: tensor.shape for name, tensor in outline.state_dict().items()}
     if wrong := [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]:

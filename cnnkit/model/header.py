@@ -45,8 +45,8 @@ class ModelHeader(Rules):
     options: Annotated[dict[Name, Annotated[bool | int | float | str, AfterValidator(_number)]], Field(max_length=MAX_OPTIONS)]
     classes: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2, max_length=MAX_CLASSES)]
     preprocessing: Preprocessing
-    versions: dict[str, str] = {}
-    training: dict[str, Any] = {}
+    versions: dict[str, str] = Field(default={})
+    training: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _check_together(self) -> ModelHeader:
@@ -90,7 +90,7 @@ def _check_training(training: Mapping[str, Any]) -> None:
     if not isinstance(epoch, int) or not 0 <= epoch <= MAX_OPTION:
         raise ValueError("training.epoch: must be the number of an epoch")
     if not isinstance(data, dict) or not isinstance(varied, dict):
-        raise ValueError("training.data, training.augmentation: must be JSON objects")
+        raise ValueError("training.data, training.augmentation: must be JSON objects")  # noqa: TRY004 (pydantic collects a ValueError)
     known = cast("dict[str, Any]", data)
     if known and not (
         isinstance(known.get("name"), str)
