@@ -91,7 +91,7 @@ def options(architecture: Architecture, name: str) -> dict[str, Option]:
     for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        kind, default = _type_of(parameter, architecture.build), cast("Any", parameter.default)
+        kind, default = _type_of(parameter, architecture.build), parameter.default
         if kind is None or not isinstance(default, bool | int | float | str | None):
             raise PluginError(
                 f"architecture {name!r}: option {parameter.name!r} of its build needs a default and the type bool, int, "

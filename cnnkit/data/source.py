@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol, cast
+from typing import NamedTuple, NoReturn, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ class FencedSource:
         """Return one image; raises `UndecodableError` for every failure of the package and for a value that is no image."""
         try:
             with fence(self._entry, f"cannot read {record.path}"):
-                stored: object = self._found.read(record)
+                stored = cast("object", self._found.read(record))
         except UndecodableError:
             raise
         except CnnkitError as error:
@@ -153,7 +153,7 @@ class FencedSource:
         if isinstance(stored, bytes):
             return stored
         if _is_image(stored):
-            return cast("NDArray[np.uint8]", stored)
+            return stored
         given = f"an array of {stored.dtype} {stored.shape}" if isinstance(stored, np.ndarray) else f"a {type(stored).__name__}"
         raise UndecodableError(f"source {self._entry.name!r} of {self._entry.origin} gives {given}; expected bytes, or uint8 (H, W, 3)")
 
@@ -178,7 +178,7 @@ class FencedSource:
         raise PluginError(f"source {self._entry.name!r} of {self._entry.origin} {problem}")
 
 
-def _is_image(stored: object) -> bool:
+def _is_image(stored: object) -> TypeGuard[NDArray[np.uint8]]:
     """Return True for pixels uint8 (H, W, 3) of at least one pixel."""
     return isinstance(stored, np.ndarray) and stored.dtype == np.uint8 and stored.ndim == RGB and stored.shape[2] == RGB and stored.size > 0
 

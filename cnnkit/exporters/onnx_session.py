@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,7 @@ class OnnxClassifier:
         self.path = Path(path)
         if not self.path.is_file():
             raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
-        import onnxruntime  # noqa: F401 (the process of the session has it too, and so has the next one)
-
+        import_module("onnxruntime")  # once for the processes of all sessions, which are forked from this one
         self._session = open_session(self.path, partial(_make_session, self.path))
         self._classes = _read_classes(self.path, self._session.interface)
         self.rules, self.preprocessing = _read_rules(self.path, self._session.interface.metadata, len(self._classes))
