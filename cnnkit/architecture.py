@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 from cnnkit.errors import ConfigError, PluginError, closest
 
 Interpolation = Literal["bilinear", "bicubic"]
+OPTION_TYPES: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, str)}  # that ``--set`` can read
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,42 @@ class Option:
 def options(architecture: Architecture, name: str) -> dict[str, Option]:
     """Return the options of `architecture` by name, from the signature of its `build`.
 
-    Raises `PluginError` if a keyword has no default or a type that ``--set`` cannot read.
+    Raises `PluginError` if the signature cannot be read, or if a keyword has no default or a type that ``--set`` cannot read.
     """
-    hints = get_type_hints(architecture.build)
+    try:
+        parameters = inspect.signature(architecture.build).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise PluginError(
+            f"architecture {name!r}: the signature of its build cannot be read ({error}); write build as a function"
+        ) from None
     found = {}
-    for parameter in inspect.signature(architecture.build).parameters.values():
+    for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        kind = hints.get(parameter.name, type(parameter.default))
-        if parameter.default is inspect.Parameter.empty or kind not in {bool, int, float, str}:
+        kind, default = _type_of(parameter, architecture.build), parameter.default
+        if kind is None or not isinstance(default, bool | int | float | str | None):
             raise PluginError(
                 f"architecture {name!r}: option {parameter.name!r} of its build needs a default and the type bool, int, "
-                f"float or str (it is {kind!r})"
+                f"float or str (it is {str(parameter).partition(':')[2].strip() or 'without both'})"
             )
-        found[parameter.name] = Option(parameter.name, kind, parameter.default)
+        found[parameter.name] = Option(parameter.name, kind, cast("Any", default))
     return found
+
+
+def _type_of(parameter: inspect.Parameter, build: Callable[..., Any]) -> type | None:
+    """Return the type of an option: that of its annotation, else that of its default; None if ``--set`` cannot read the type.
+
+    Only the annotation of the option is resolved. Others, such as ``-> nn.Module`` below ``if TYPE_CHECKING:``, may name unknown types.
+    """
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
+        annotation = type(parameter.default)
+    if isinstance(annotation, str) and annotation not in OPTION_TYPES:
+        try:
+            annotation = get_type_hints(build).get(parameter.name)
+        except Exception:  # noqa: BLE001 (an annotation is an expression, which may raise anything)
+            return None
+    return OPTION_TYPES.get(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", ""))
 
 
 def option_name(setting: str) -> str:

@@ -30,6 +30,12 @@ class PluginError(CnnkitError):
     """An entry point that is missing, duplicated or does not load."""
 
 
+class PluginFailedError(PluginError):
+    """An error in the code of another package in the middle of a command."""
+
+    exit_code = 3
+
+
 class ModelFileError(CnnkitError):
     """A model file or run directory that cannot be used."""
 

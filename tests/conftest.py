@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,45 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _no_network(*address: object, **_: object) -> NoReturn:
     raise OSError(f"tests have no network: {address}")
+
+
+# The module of a package that works: `install_package` installs it by default.
+GOOD_NET = """
+from cnnkit import Architecture
+from torch import nn
+def build(num_classes, in_channels, *, width: int = 4): return nn.Linear(in_channels * width, num_classes)
+net = Architecture(build=build, summary="a good net", image_size=32)
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield an empty folder for installed packages on `sys.path`, and remove its modules from `sys.modules` afterwards."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def install_package(site: Path) -> Callable[..., None]:
+    """Return a function that writes a package: its dist-info folder and, unless `source` is None, its one module."""
+
+    def write(
+        package: str, name: str, value: str, source: str | None = GOOD_NET, *, version: str = "1.0", group: str = "cnnkit.architectures"
+    ) -> None:
+        info = site / f"{package.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+        if source is not None:
+            (site / f"{value.partition(':')[0]}.py").write_text(source)
+
+    return write
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
-        console.say_labelled(console.err(), "error", str(error), "bold red")
+        console.say_labelled(console.err(), "error", console.excerpt(str(error)), "bold red")
         return error.exit_code
     return code if isinstance(code, int) else 0
 

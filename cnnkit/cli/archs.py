@@ -19,7 +19,7 @@ from cnnkit.architecture import Architecture, Family, options, parse_options
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, ConfigError, PluginError, closest
+from cnnkit.errors import CheckFailedError, PluginError, closest
 from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, peek
 
 if TYPE_CHECKING:
@@ -116,11 +116,7 @@ def show_command(
     chosen = parse_options(architecture, name, settings or ())
     from cnnkit.model.size import measure
 
-    try:
-        size = measure(architecture, chosen)
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        given = ", ".join(f"{option}={value}" for option, value in chosen.items())
-        raise ConfigError(f"{name} of {entry.origin} cannot be built with {given}: {type(error).__name__}: {error}") from error
+    size = measure(architecture, entry, chosen)
     card = _card(name, architecture, entry, chosen, size)
     if json:
         console.print_json(card)
@@ -135,6 +131,7 @@ def _entries(pattern: str) -> list[Row]:
     """Return a row for every registered name that matches; a name that two packages register has two rows."""
     found = find(ARCHITECTURES)
     rows = [_row(entry, entries) for name, entries in found.items() if _matches(name, pattern) for entry in entries]
+    rows = rows or [_row(entry, entries) for entries in found.values() for entry in entries if _matches(entry.full_name, pattern)]
     if not rows:
         raise PluginError(
             f"no architecture matches {pattern!r}{closest(pattern, found)} Known: {', '.join(found) or 'none'}; "
@@ -144,9 +141,15 @@ def _entries(pattern: str) -> list[Row]:
 
 
 def _row(entry: Entry, entries: Sequence[Entry]) -> Row:
+    """Return the row of `entry` among the `entries` of its name; a built-in name always means the built-in one."""
     found = peek(entry)
-    others = [other.origin for other in entries if other is not entry]
-    problem = f"{' and '.join(others)} provides this name too: uninstall all but one" if others else found.problem
+    others = [other for other in entries if other is not entry]
+    if any(other.is_builtin for other in others):
+        return Row(entry.full_name, found.summary, entry.package, entry.version, found.problem)
+    if not others or entry.is_builtin:
+        return Row(entry.name, found.summary, entry.package, entry.version, found.problem)
+    origins = " and ".join(other.origin for other in others)
+    problem = f"{origins} provides this name too: uninstall all but one, or name this one {entry.full_name}"
     return Row(entry.name, found.summary, entry.package, entry.version, problem)
 
 
@@ -178,8 +181,6 @@ def _load_problem(name: str) -> str | None:
         options(load_architecture(name)[0], name)
     except PluginError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 (a third-party family may raise anything)
-        return f"{type(error).__name__}: {error}"
     return None
 
 

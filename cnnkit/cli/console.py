@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.table import Table
 from rich.text import Text
 
+from cnnkit.cli.streams import results
 from cnnkit.errors import listed
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.target import Target
 
 LABEL_WIDTH = 8  # cells of a terminal
+MAX_ERROR_LENGTH = 4000  # characters of an error, two screens
 MAX_BAD_SHOWN = 5  # the number of unreadable images that the screen names
 PIPE_WIDTH = 140  # cells of a line in a pipe, which has no width of its own: no table of cnnkit is wider
 
 
 def out() -> Console:
     """Return the console of results, on stdout."""
-    return _console(sys.stdout)
+    return _console(results())
 
 
 def err() -> Console:
@@ -41,7 +43,7 @@ def err() -> Console:
 
 def print_json(value: object) -> None:
     """Print the one JSON document of ``--json``; a stream that is not UTF-8 gets escapes, so that no character is lost."""
-    sys.stdout.write(json_text(value, ascii_only=not is_utf8(sys.stdout)))
+    results().write(json_text(value, ascii_only=not is_utf8(results())))
 
 
 def is_utf8(stream: TextIO) -> bool:
@@ -55,6 +57,11 @@ def is_utf8(stream: TextIO) -> bool:
 def say(console: Console, text: str) -> None:
     """Print `text`, wrapped between words on a terminal and on one line in a pipe."""
     console.print(text, soft_wrap=not console.is_terminal)
+
+
+def excerpt(text: str) -> str:
+    """Return `text` without its middle if it is long: a value of a file may have any length, and the way out stands at the end."""
+    return text if len(text) <= MAX_ERROR_LENGTH else f"{text[: MAX_ERROR_LENGTH // 2]} … {text[-MAX_ERROR_LENGTH // 4 :]}"
 
 
 def say_model(target: Target) -> None:

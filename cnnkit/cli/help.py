@@ -7,6 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cnnkit.cli.streams import results_alone
+from cnnkit.registry import blame
+
 MAX_FLAGS = 24  # --help of a command with more flags shows the common flags; --help-all shows all flags
 MAX_WIDTH = 120  # cells of a line; longer lines are hard to read
 TERM_SHARE = 0.4  # the share of the width for the flags; the help of a wider flag starts on the next line
@@ -19,6 +22,11 @@ Row = tuple[str, str]
 
 class HelpCommand(TyperCommand):
     """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; prints of other packages go to stderr, and their errors name them."""
+        with results_alone(), blame():
+            return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the command's name in the usage line."""

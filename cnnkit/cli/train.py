@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
@@ -13,6 +12,7 @@ from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, terminable
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_config_options
+from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import START_SHARE, by_section
@@ -52,7 +52,7 @@ def command(
         if json:
             console.print_json(settings.model_dump(mode="json"))
         else:
-            typer.echo(to_toml(settings, ascii_only=not console.is_utf8(sys.stdout)), nl=False)
+            results().write(to_toml(settings, ascii_only=not console.is_utf8(results())))
         return
     from cnnkit.data.prefetch import prefetch
 

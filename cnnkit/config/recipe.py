@@ -13,7 +13,13 @@ from cnnkit.architecture import option_name
 from cnnkit.config.settings import SECTIONS, TrainConfig, Values, validated
 from cnnkit.config.tiers import Tier, parse_tier
 from cnnkit.errors import ConfigError, closest
+from cnnkit.files import read_regular
 
+MAX_CONFIG_BYTES = 2**18  # all settings take 2 KB; the parser takes seconds for a table of a megabyte
+# The parser's time grows with the square of the parts of a key: 20,000 parts take 8 s.
+MAX_KEY_PARTS = 50
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?<![\w.-])(?:{_PART}\.[ \t]*+){{{MAX_KEY_PARTS}}}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}  # in a higher layer, each removes the other from the layers below
 
@@ -88,10 +94,14 @@ def _layered(*layers: Values) -> dict[str, dict[str, Any]]:
                     if setting in values:
                         before.pop(other, None)
             merged[section] = {**before, **values}
-            if "set" in before and "set" in values:
+            if _are_texts(before.get("set")) and _are_texts(values.get("set")):
                 by_name = {option_name(setting): setting for setting in (*before["set"], *values["set"])}
                 merged[section]["set"] = tuple(by_name.values())
     return merged
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
 
 
 def to_toml(config: TrainConfig, *, ascii_only: bool = False) -> str:
@@ -121,12 +131,19 @@ def _read(file: Path) -> dict[str, Any]:
     """Return the document of the TOML file `file`, with or without a byte order mark."""
     stored = b""
     try:
-        stored = file.read_bytes()
-        return tomllib.loads(stored.decode("utf-8-sig").replace("\r\n", "\n"))
+        stored = read_regular(file, MAX_CONFIG_BYTES)
+        text = stored.decode("utf-8-sig").replace("\r\n", "\n")
+        if found := _LONG_KEY.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            raise ConfigError(
+                f"--config {file}: line {line}: a key of more than {MAX_KEY_PARTS} parts; settings have two, such as optim.lr"
+            )
+        return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = stored.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"--config {file}: not a TOML file: line {line} is not UTF-8; save the file with the encoding UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {file}: not a TOML file: {error}; for an example, type: cnnkit train --print-config") from None
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or a number or a nesting beyond Python's own limits
+        reason = "its lists are nested too deeply" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"--config {file}: not a TOML file: {reason}; for an example, type: cnnkit train --print-config") from None

@@ -20,6 +20,7 @@ SUM_TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 # Share of a training after its warm-up that sees images of `start_size`; see docs/benchmarks/LOG.md, "Start size, mirrored filters
 # and wider networks".
 START_SHARE = 0.6
+MAX_VALUE_LENGTH = 200  # characters of a value in a message
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -362,4 +363,6 @@ def _sentence(problem: dict[str, Any]) -> str:
     name = path[1] if len(path) > 1 else path[0]
     if problem["type"] == "extra_forbidden":
         return f"{'.'.join(path)}: there is no such setting{closest(name, known)}"
-    return f"`{flag(name)}` (={problem['input']}) {message[0].lower()}{message[1:]}"
+    given = str(problem["input"])
+    shown = given if len(given) <= MAX_VALUE_LENGTH else f"{given[: MAX_VALUE_LENGTH - 1]}…"
+    return f"`{flag(name)}` (={shown}) {message[0].lower()}{message[1:]}"

@@ -7,14 +7,17 @@ import re
 import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
 from cnnkit.errors import DataError
-from cnnkit.files import restored
+from cnnkit.files import open_regular, restored
 
 DELIMITERS = ",;\t"  # spreadsheets write semicolons where the comma is the decimal sign
+MAX_LINE_LENGTH = 2**20  # characters; a file without line ends would fill the memory
 NO_COLUMN = -1  # the index of a missing column
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # a first line by which Excel names the delimiter
 _SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8 (PEP 383)
@@ -30,16 +33,23 @@ class CsvFile:
     def __init__(self, file: TextIO, path: Path, name: str) -> None:
         self.name = name
         self._path = path
-        first = file.readline()
+        lines = iter(partial(self._line, file), "")
+        first = next(lines, "")
         given = _DELIMITER_LINE.fullmatch(first)
-        first = file.readline() if given else first
+        first = next(lines, "") if given else first
         if "\0" in first:
             raise DataError(f"{name}: not a CSV in UTF-8 (UTF-16, perhaps); save it as 'CSV UTF-8'")
         self._delimiter = given[1] if given else max(DELIMITERS, key=first.count)
         self._lines_above = 1 if given else 0
-        self._reader = csv.reader(map(restored, chain([first], file)), delimiter=self._delimiter)
+        self._reader = csv.reader(map(restored, chain([first], lines)), delimiter=self._delimiter)
         self.header: list[str] = next(self._reader, [])
         self.columns = [column.strip().lower() for column in self.header]
+
+    def _line(self, file: TextIO) -> str:
+        line = file.readline(MAX_LINE_LENGTH)
+        if len(line) == MAX_LINE_LENGTH:
+            raise DataError(f"{self.name}: a line of more than {MAX_LINE_LENGTH:,} characters; is this a CSV?")
+        return line
 
     @property
     def line(self) -> int:
@@ -89,7 +99,7 @@ def open_csv(path: Path, name: str) -> Generator[CsvFile]:
     """
     table: CsvFile | None = None
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_regular(path) as opened, TextIOWrapper(opened, "utf-8-sig", "surrogateescape", newline="") as file:
             table = CsvFile(file, path, name)
             yield table
     except OSError as error:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
-import stat
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -26,6 +24,7 @@ from PIL import ExifTags, Image
 
 from cnnkit.data.store.fast_decoder import jpeg_decoder
 from cnnkit.errors import DataError
+from cnnkit.files import open_regular
 from cnnkit.model.preprocessing import draft_scale
 
 # Pillow knows about fifty formats; photographs and drawings come in these. Crafted files of the others (PSD, DDS, BLP, ...) cost
@@ -120,18 +119,10 @@ def read_image(path: str | Path, draft_side: int | None = None) -> NDArray[np.ui
 def read_file(path: str) -> bytes:
     """Return the bytes of a regular file; raises `UndecodableError` for others, since reading a pipe or device might never end."""
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UndecodableError("not a regular file")
+        with open_regular(path) as file:
             return file.read()
     except OSError as error:
         raise UndecodableError(error.strerror or str(error)) from None
-    except ValueError as error:  # a name that no file can have
-        raise UndecodableError(str(error)) from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode_image(data: bytes, draft_side: int | None = None) -> NDArray[np.uint8]:

@@ -7,16 +7,19 @@ sources are entry points of the group ``cnnkit.sources``, both of cnnkit and of 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit import registry
-from cnnkit.errors import DataError, PluginError, closest
+from cnnkit.data.image import UndecodableError
+from cnnkit.errors import CnnkitError, DataError, PluginError, closest
+from cnnkit.registry import Entry, fence
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS: tuple[str, ...] = (TRAIN, VAL, TEST)
@@ -25,6 +28,8 @@ ALIASES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), VAL),
     **dict.fromkeys(("test", "testing"), TEST),
 }
+MAX_RECORDS = 100_000_000  # of a source of another package: records without end would fill the memory
+RGB = 3  # channels
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
@@ -99,9 +104,10 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
     """
     if not data:
         raise DataError("--data is missing: name a folder of class folders, such as --data ./images, or try --data digits")
-    kind, name = _kind_and_name(data)
     known = registry.find(registry.SOURCES)
-    if kind not in known:
+    kind, name = _kind_and_name(data, known)
+    if not kind:
+        kind = data.partition(":")[0]
         names = ", ".join(sorted(known))
         raise DataError(
             f"--data {data}: no such file or folder, and no source of that name is installed{closest(kind, known)} "
@@ -110,7 +116,71 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):
         raise PluginError(f"source {kind!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.data.source.SourceKind")
-    return found.open(Request(name, download=download, group_by=group_by))
+    request = Request(name, download=download, group_by=group_by)
+    if entry.is_builtin:
+        return found.open(request)
+    with fence(entry, f"cannot open {data!r}"):
+        opened = found.open(request)
+    return FencedSource(opened, entry)
+
+
+class FencedSource:
+    """The source `found` of another package behind the fence; an image that it fails to read is one unreadable image.
+
+    Raises `PluginError` if it lacks a part of a source, or if its records are none.
+    """
+
+    def __init__(self, found: Source, entry: Entry) -> None:
+        self._found = found
+        self._entry = entry
+        with fence(entry, "gives no usable source"):
+            if missing := [part for part in ("name", "records", "notes", "read", "stamp") if not hasattr(found, part)]:
+                self._refuse(f"gives a {type(found).__name__}, which is no source: it lacks {', '.join(missing)}")
+            self.name = str(found.name)
+            self.notes: Sequence[str] = tuple(map(str, found.notes))
+            self.records: Sequence[Record] = tuple(map(self._checked, islice(found.records, MAX_RECORDS)))
+            self.empty_classes: Mapping[str, int] = dict(empty_classes(found))
+
+    def read(self, record: Record) -> StoredImage:
+        """Return one image; raises `UndecodableError` for every failure of the package and for a value that is no image."""
+        try:
+            with fence(self._entry, f"cannot read {record.path}"):
+                stored = cast("object", self._found.read(record))
+        except UndecodableError:
+            raise
+        except CnnkitError as error:
+            raise UndecodableError(str(error)) from error
+        if isinstance(stored, bytes):
+            return stored
+        if _is_image(stored):
+            return stored
+        given = f"an array of {stored.dtype} {stored.shape}" if isinstance(stored, np.ndarray) else f"a {type(stored).__name__}"
+        raise UndecodableError(f"source {self._entry.name!r} of {self._entry.origin} gives {given}; expected bytes, or uint8 (H, W, 3)")
+
+    def stamp(self, record: Record) -> str:
+        """Return the text that changes when the image may have changed."""
+        with fence(self._entry, f"has no stamp for {record.path}"):
+            return str(self._found.stamp(record))
+
+    def _checked(self, given: object) -> Record:
+        """Return `given` as a record; raise `PluginError` unless its values have the types of one."""
+        if not isinstance(given, Iterable) or isinstance(given, str):
+            self._refuse(f"lists {given!r:.80}, which is no cnnkit.data.source.Record")
+        record = given if isinstance(given, Record) else Record(*given)
+        values = cast("tuple[object, ...]", tuple(record))
+        if not all(isinstance(value, str) and value for value in values if value is not None) or None in values[:2]:
+            self._refuse(f"lists {given!r:.80}; path and label of a record must be text, split and group text or None")
+        if record.split not in {None, *SPLITS}:
+            self._refuse(f"puts {record.path} into the split {record.split!r}; allowed: {', '.join(SPLITS)}, or None")
+        return record
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise PluginError(f"source {self._entry.name!r} of {self._entry.origin} {problem}")
+
+
+def _is_image(stored: object) -> TypeGuard[NDArray[np.uint8]]:
+    """Return True for pixels uint8 (H, W, 3) of at least one pixel."""
+    return isinstance(stored, np.ndarray) and stored.dtype == np.uint8 and stored.ndim == RGB and stored.shape[2] == RGB and stored.size > 0
 
 
 def empty_classes(source: Source) -> Mapping[str, int]:
@@ -123,8 +193,11 @@ def one_form(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _kind_and_name(data: str) -> tuple[str, str]:
-    """Return the kind of the source `data` and its name; a file or folder of that name wins over a kind."""
+def _kind_and_name(data: str, known: Mapping[str, object]) -> tuple[str, str]:
+    """Return the kind of the source `data` and its name; a file or folder of that name wins over a kind.
+
+    The kind is one of `known`, or ``package:kind``, or empty if no package provides it.
+    """
     path = Path(data)
     if path.is_dir():
         return "folder", data
@@ -134,4 +207,7 @@ def _kind_and_name(data: str) -> tuple[str, str]:
             return "archive", data
         return ("csv" if lower.endswith((".csv", ".tsv")) else "folder"), data
     kind, _, name = data.partition(":")
-    return kind, name
+    if kind in known:
+        return kind, name
+    inner, _, rest = name.partition(":")
+    return (f"{kind}:{inner}", rest) if inner in known else ("", "")

@@ -40,11 +40,13 @@ def learning_failure(model: nn.Module, images: Tensor, classes: int) -> str:
 
 
 def _failure(model: nn.Module, images: Tensor, attempt: Callable[[nn.Module], str]) -> str:
-    """Return the result of `attempt` with a copy of `model`, or its error; third-party code may raise any exception."""
+    """Return the result of `attempt` with a copy of `model`, or its error; third-party code may raise anything, even SystemExit."""
     with own_random_state(images.device, seed=0), torch.no_grad():
         try:
             return attempt(copy.deepcopy(model).to(images.device))
-        except Exception as error:  # noqa: BLE001 (as above)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (as above)
             lines = str(error).strip().splitlines() or [""]
             return f"{type(error).__name__}: {lines[0][:MAX_ERROR_LENGTH]}".removesuffix(": ")
 

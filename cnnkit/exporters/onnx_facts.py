@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import ModelFileError
+from cnnkit.files import parse_json
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
+
+
+MAX_DIMENSIONS = 64  # of a tensor in torch
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def read_onnx_facts(path: Path) -> OnnxFacts:
     graph = model.graph
     if not graph.node:
         raise ModelFileError(f"{path}: not an ONNX file (it has no graph); write one with: cnnkit export --onnx")
+    if any(len(tensor.dims) > MAX_DIMENSIONS for tensor in graph.initializer):
+        raise ModelFileError(f"{path}: a constant has more than {MAX_DIMENSIONS} dimensions; write another file with: cnnkit export --onnx")
     return OnnxFacts(
         inputs=tuple(map(_tensor_info, graph.input)),
         outputs=tuple(map(_tensor_info, graph.output)),
@@ -70,12 +75,13 @@ def _tensor_info(value: ValueInfoProto) -> TensorInfo:
     import onnx
 
     tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    types = onnx.TensorProto.DataType
+    dtype = types.Name(tensor.elem_type).lower() if tensor.elem_type in types.values() else f"type {tensor.elem_type}"
     return TensorInfo(value.name, dtype, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim))
 
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text, finite=True)
     except ValueError:
         return text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
+from cnnkit.exporters.session_process import Interface, open_session
+from cnnkit.files import parse_json
 from cnnkit.model.canvas import scales
 from cnnkit.model.preprocessing import Preprocessing, group_by_shape
 from cnnkit.model.rules import Rules, from_metadata
@@ -34,9 +37,10 @@ class OnnxClassifier:
         self.path = Path(path)
         if not self.path.is_file():
             raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
-        self._session = _open_session(self.path)
-        self._classes = _read_classes(self.path, self._session)
-        self.rules, self.preprocessing = _read_rules(self.path, self._session)
+        import_module("onnxruntime")  # once for the processes of all sessions, which are forked from this one
+        self._session = open_session(self.path, partial(_make_session, self.path))
+        self._classes = _read_classes(self.path, self._session.interface)
+        self.rules, self.preprocessing = _read_rules(self.path, self._session.interface.metadata, len(self._classes))
         self._edge = _identity_edge(self.preprocessing) if self.preprocessing else None
 
     @property
@@ -48,8 +52,7 @@ class OnnxClassifier:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
         result = np.empty((len(images), len(self.classes)), np.float32)
         for rows in _batches_of_one_size(images):
-            outputs = self._session.run(["probabilities"], {"images": np.stack([images[row] for row in rows])})
-            result[rows] = np.asarray(outputs[0])
+            result[rows] = self._run(np.stack([images[row] for row in rows]))
         return result
 
     @property
@@ -67,8 +70,17 @@ class OnnxClassifier:
             part = canvases[start : start + count]
             images = np.zeros((len(part), edge, edge, 3), np.uint8)
             images[:, inside, inside] = part.transpose(0, 2, 3, 1)  # a gray canvas has the same luma in three channels
-            result[start : start + count] = np.asarray(self._session.run(["probabilities"], {"images": images})[0])
+            result[start : start + count] = self._run(images)
         return result
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probabilities (N, K) of images, uint8 (N, H, W, 3); raises `ModelFileError` for other values."""
+        found = self._session.run(images)
+        if found.shape != (len(images), len(self._classes)) or not np.isfinite(found).all():
+            raise ModelFileError(
+                f"{self.path}: its graph gives no probabilities of {len(self._classes)} classes; write another with: cnnkit export --onnx"
+            )
+        return found
 
 
 def _identity_edge(spec: Preprocessing) -> int | None:
@@ -88,56 +100,54 @@ def _batches_of_one_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]
     return batches
 
 
-def _open_session(path: Path) -> onnxruntime.InferenceSession:
+def _make_session(path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERROR_SEVERITY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores to the decoding
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has one class per status code, without a common base
-        raise ModelFileError(
-            f"{path}: not an ONNX file that onnxruntime {onnxruntime.__version__} can read ({str(error).splitlines()[0]}); "
-            f"write one with: cnnkit export --onnx"
-        ) from error
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _read_classes(path: Path, session: onnxruntime.InferenceSession) -> tuple[str, ...]:
+def _read_classes(path: Path, found: Interface) -> tuple[str, ...]:
     """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
-    inputs = [(node.name, node.type, len(node.shape), node.shape[-1:]) for node in session.get_inputs()]
-    outputs = {node.name: node.shape for node in session.get_outputs()}
-    text = session.get_modelmeta().custom_metadata_map.get("classes")
+    inputs = [(name, kind, len(shape), shape[-1:]) for name, kind, shape in found.inputs]
+    outputs = {name: shape for name, _, shape in found.outputs}
+    text = found.metadata.get("classes")
     problem = ""
     if inputs != [("images", "tensor(uint8)", 4, [3])]:
-        found = ", ".join(f"{node.name!r} {node.type} {node.shape}" for node in session.get_inputs())
-        problem = f"its input is {found}, expected 'images' tensor(uint8) ['N', 'H', 'W', 3]"
+        given = ", ".join(f"{name!r} {kind} {shape}" for name, kind, shape in found.inputs)
+        problem = f"its input is {given}, expected 'images' tensor(uint8) ['N', 'H', 'W', 3]"
     elif not {"probabilities", "labels"} <= outputs.keys():
         problem = f"its outputs are {', '.join(map(repr, outputs))}, expected 'probabilities' and 'labels'"
     elif text is None:
         problem = "its metadata names no 'classes'"
     else:
         classes = _names(text)
-        if outputs["probabilities"][-1] == len(classes):
+        width = (outputs["probabilities"] or [None])[-1]
+        if width == len(classes):
             return classes
-        problem = f"its metadata names {len(classes)} classes, its output has {outputs['probabilities'][-1]}"
+        problem = f"its metadata names {len(classes)} classes, its output has {width}"
     raise ModelFileError(f"{path}: an ONNX file that cnnkit export did not write: {problem}; write one with: cnnkit export --onnx")
 
 
-def _read_rules(path: Path, session: onnxruntime.InferenceSession) -> tuple[Rules, Preprocessing | None]:
+def _read_rules(path: Path, metadata: Mapping[str, str], classes: int) -> tuple[Rules, Preprocessing | None]:
     """Return the rules and the preprocessing in the metadata; the graph needs neither, so a file may lack them."""
-    metadata = session.get_modelmeta().custom_metadata_map
     try:
-        known = metadata.get("preprocessing")
-        return from_metadata(metadata), Preprocessing.model_validate_json(known) if known else None
+        rules = from_metadata(metadata)
+        rules.check_classes(classes)
+        known = Preprocessing.model_validate_json(metadata["preprocessing"]) if metadata.get("preprocessing") else None
+        if known:
+            known.check_channels()
     except ValueError as error:  # pydantic's ValidationError too
         first = str(error).splitlines()[0]
         raise ModelFileError(f"{path}: this version of cnnkit cannot read its metadata ({first}); export the model again") from error
+    return rules, known
 
 
 def _names(text: str) -> tuple[str, ...]:
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError:
         return ()
     return tuple(map(str, names)) if isinstance(names, list) else ()

@@ -1,17 +1,27 @@
-"""The opening of a model file or an exported file as a `Classifier`, by its suffix."""
+"""The opening of a model file or an exported file as a `Classifier`, by its suffix, and the loading of an exporter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnkit.model.classifier import Classifier
-from cnnkit.registry import EXPORTERS, find, load
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.errors import PluginError
+from cnnkit.exporters.protocol import Exporter
+from cnnkit.model.classifier import Classifier, ClassifierWithRules, rules_of
+from cnnkit.registry import EXPORTERS, Entry, fence, fenced, find, load
 
 if TYPE_CHECKING:
     import torch
 
-    from cnnkit.exporters.protocol import Exporter
+    from cnnkit.model.file import Model
+
+MODEL_SUFFIX = ".safetensors"  # of cnnkit's own model files, which no exporter of another package opens
+SUM_TOLERANCE = 1e-2  # of the probabilities of an image, which some formats store in 8 or 16 bits
 
 
 def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
@@ -19,15 +29,69 @@ def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> 
 
     The network of a model file runs on `device`.
 
-    Raises `ModelFileError` if the file is missing or does not fit its suffix, `PluginError` if the architecture is not
-    installed.
+    Raises `ModelFileError` if the file is missing or does not fit its suffix, `PluginError` if the architecture or the exporter is not
+    installed or does not work.
     """
     file = Path(path)
-    name = file.suffix.lower().removeprefix(".")
-    if name in find(EXPORTERS):
-        exporter: Exporter = load(EXPORTERS, name)[0]
-        return exporter.open(file)
+    if is_exported(file):
+        return load_exporter(file.suffix.lower().removeprefix(".")).open(file)
     from cnnkit.model.file import load_model  # loads torch, which an exported file does not need
     from cnnkit.model.torch_classifier import TorchClassifier
 
     return TorchClassifier(load_model(file), device=device)
+
+
+def is_exported(path: Path) -> bool:
+    """Return True if the suffix of `path` names an exporter; a model file is never an exported one."""
+    return path.suffix.lower() != MODEL_SUFFIX and path.suffix.lower().removeprefix(".") in find(EXPORTERS)
+
+
+def load_exporter(name: str) -> Exporter:
+    """Return the exporter `name`; that of another package runs inside the fence, and so does each classifier that it opens.
+
+    Raises `PluginError` as `cnnkit.registry.load` does, and if the entry is no `Exporter`.
+    """
+    found, entry = load(EXPORTERS, name)
+    if not isinstance(found, Exporter) or not (callable(found.write) and callable(found.open)):
+        raise PluginError(f"exporter {name!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.exporters.protocol.Exporter")
+    if entry.is_builtin:
+        return found
+
+    def write(model: Model, path: Path) -> None:
+        with fence(entry, "cannot write the model"):
+            found.write(model, path)
+        if not path.is_file():
+            raise PluginError(f"exporter {name!r} of {entry.origin} wrote no file {path}")
+
+    def opened(path: Path) -> Classifier:
+        return FencedClassifier(fenced(entry, f"cannot open {path}", found.open)(path), entry)
+
+    return replace(found, name=entry.name, write=write, open=opened)
+
+
+class FencedClassifier:
+    """The classifier `found` of another package behind the fence; raises `PluginError` for values that are no classes or probabilities."""
+
+    def __init__(self, found: Classifier, entry: Entry) -> None:
+        self._found = found
+        self._entry = entry
+        with fence(entry, "gives no usable classifier"):
+            self.classes = tuple(found.classes)
+            names = tuple[object, ...](found.classes)
+            self.rules = rules_of(found)
+            self.preprocessing = found.preprocessing if isinstance(found, ClassifierWithRules) else None
+        if len(self.classes) < 2 or not all(isinstance(name, str) for name in names):  # noqa: PLR2004 (a classifier needs two)
+            raise PluginError(
+                f"exporter {entry.name!r} of {entry.origin} gives the classes {self.classes!r:.80}; expected two names or more"
+            )
+
+    def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Map decoded RGB images, uint8 (H, W, 3), to probabilities (N, K) float32."""
+        with fence(self._entry, "cannot predict"):
+            found = np.asarray(self._found.probabilities(images), np.float32)
+        if found.shape != (len(images), len(self.classes)) or not np.allclose(found.sum(1), 1, atol=SUM_TOLERANCE):
+            raise PluginError(
+                f"exporter {self._entry.name!r} of {self._entry.origin} predicts {found.shape}; expected probabilities of shape "
+                f"({len(images)}, {len(self.classes)}), which add up to 1 for each image"
+            )
+        return found

@@ -7,7 +7,6 @@ it knows.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnkit.errors import DamagedFileError
+from cnnkit.files.regular import parse_json, read_regular
 from cnnkit.files.text import json_text
 from cnnkit.files.whole import fingerprint, flush, flush_folder, locked, temporary
 
 MANIFEST = "manifest.json"
 _WRITER = "cnnkit"
 _RUN_FILES = ("config.json", "split.csv", "best.safetensors")
+MAX_CHECKED_BYTES = 2**30  # of a file that is read at once; predictions.csv of ten million images is as large
 _ATTEMPTS = 3  # to read a file that another process replaces at the same time
 
 
@@ -85,12 +86,12 @@ def _read(folder: Path) -> Manifest | None:
     """Return the manifest of `folder`; None if there is none, or if another program wrote the file."""
     file = folder / MANIFEST
     try:
-        value = json.loads(file.read_bytes())
+        value = parse_json(read_regular(file, MAX_CHECKED_BYTES).decode("utf-8"))
         if value["written_by"] == _WRITER:
             return Manifest(folder, *({str(k): str(v) for k, v in value[key].items()} for key in ("sha256", "former_sha256")))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     if any((folder / name).exists() for name in _RUN_FILES):
         raise DamagedFileError(
@@ -153,7 +154,7 @@ def read_checked(path: Path) -> bytes:
     """
     for _ in range(_ATTEMPTS):
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MAX_CHECKED_BYTES)
         except FileNotFoundError:
             _refuse_missing(path)
             raise

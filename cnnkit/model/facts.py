@@ -14,12 +14,38 @@ from pathlib import Path
 from typing import Any
 
 from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.files import open_regular, parse_json
 
 HEADER_KEY, HEADER_DIGEST, TENSORS_DIGEST = "cnnkit", "header_sha256", "tensors_sha256"  # in the metadata
 _NO_DIGEST = "0" * 64
 _LENGTH_BYTES = 8  # hold the length of the header
 _BLOCK_BYTES = 2**20  # read at once
 _MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
+_DTYPES = frozenset(
+    [
+        "BOOL",
+        "U8",
+        "I8",
+        "I16",
+        "U16",
+        "F16",
+        "BF16",
+        "I32",
+        "U32",
+        "F32",
+        "F64",
+        "I64",
+        "U64",
+        "C64",
+        "F4",
+        "F6_E2M3",
+        "F6_E3M2",
+        "F8_E4M3",
+        "F8_E5M2",
+        "F8_E8M0",
+    ]
+)
+_MAX_DIMENSIONS = 64  # of a tensor in torch
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: measured, not learned
 
 
@@ -66,13 +92,13 @@ def check_digests(path: Path) -> None:
 
 def _read_entries(path: Path, *, with_tensors: bool) -> dict[str, Any] | None:
     """Return the JSON header of the safetensors file `path`, None if it has no plausible length; check the digests."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.read(_LENGTH_BYTES)
         length = int.from_bytes(first, "little")
         if not 0 < length <= _MAX_HEADER_BYTES:
             return None
         header = file.read(length)
-        entries = json.loads(header)
+        entries = parse_json(header.decode("utf-8"), finite=True)
         digests = dict(entries.get("__metadata__", {}))
         has_header = digests.pop(HEADER_KEY, None) is not None
         if not digests or not (has_header or {HEADER_DIGEST, TENSORS_DIGEST} & digests.keys()):
@@ -108,10 +134,11 @@ def read_facts(path: Path, *, check_tensors: bool = False) -> ModelFileFacts:
         if not isinstance(entries, dict):
             raise ModelFileError(f"{path}: not a safetensors file; expected a best.safetensors written by cnnkit train")
         text = entries.pop("__metadata__", {}).get(HEADER_KEY)
-        header: Any = json.loads(text) if text else None
+        header: Any = parse_json(text, finite=True) if text else None
         if not isinstance(header, dict | None):
             raise ModelFileError(f"{path}: its header is no JSON object; expected a best.safetensors written by cnnkit train")
-        numbers = {name: math.prod(entry["shape"]) for name, entry in entries.items()}
+        _check_places(entries, size)
+        numbers = {name: _count(entry["shape"], 2 * size) for name, entry in entries.items()}
         dtypes = {str(entry["dtype"]) for name, entry in entries.items() if not name.endswith(_STATISTICS)}
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -119,3 +146,21 @@ def read_facts(path: Path, *, check_tensors: bool = False) -> ModelFileFacts:
         raise ModelFileError(f"{path}: not a complete safetensors file ({type(error).__name__}: {error})") from None
     statistics = sum(number for name, number in numbers.items() if name.endswith(_STATISTICS))
     return ModelFileFacts(header, sum(numbers.values()) - statistics, statistics, len(numbers), tuple(sorted(dtypes)), size)
+
+
+def _check_places(entries: dict[str, Any], size: int) -> None:
+    """Raise `ValueError` for a tensor of an unknown type or beyond the `size` of the file."""
+    for name, entry in entries.items():
+        start, end = entry["data_offsets"]
+        if entry["dtype"] not in _DTYPES or not 0 <= start <= end <= size:
+            raise ValueError(f"the tensor {name!r:.60} has an unknown type, or lies beyond the file")
+
+
+def _count(shape: object, limit: int) -> int:
+    """Return the number of values of a tensor; raises `ValueError` for a shape of no tensor, or of more than `limit` values."""
+    if not isinstance(shape, list) or not all(isinstance(edge, int) and 0 <= edge <= limit for edge in shape):
+        raise ValueError(f"a shape is {shape!r:.60}")
+    count = math.prod(shape) if len(shape) <= _MAX_DIMENSIONS else limit + 1
+    if count > limit:
+        raise ValueError(f"a tensor of shape {shape!r:.60} is larger than the file")
+    return count

@@ -7,43 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cnnkit.errors import ModelFileError
-from cnnkit.files import whole_file
+from cnnkit.architecture import Architecture, options
+from cnnkit.errors import CnnkitError, ModelFileError
+from cnnkit.files import open_regular, whole_file
 from cnnkit.model.facts import HEADER_KEY, check_digests, seal
-from cnnkit.model.preprocessing import Preprocessing
-from cnnkit.model.rules import Rules
-from cnnkit.registry import load_architecture
+from cnnkit.model.header import ModelHeader, read_model_header
+from cnnkit.registry import Entry, fence, load_architecture
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
-FORMAT = 1
-
-
-class ModelHeader(Rules, BaseModel):
-    """The header of a model file: the description of the model beside its weights.
-
-    `arch` and `options` rebuild the network. `classes` are in index order. `versions` are the package versions of the
-    training. `training` describes it: epoch, monitored metric and its value, seed, data fingerprint. The base class
-    `Rules` adds the temperature and the limits of the model.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
-    arch: str
-    options: dict[str, bool | int | float | str]
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    versions: dict[str, str] = {}
-    training: dict[str, Any] = {}
+# An option of at most this many times its default makes no network that is much larger than the default one.
+MAX_GROWTH = 4
 
 
 @dataclass(frozen=True)
@@ -90,15 +71,49 @@ def load_model(path: str | Path) -> Model:
     file = Path(path)
     header, weights = _open(file)
     architecture, entry = load_architecture(header.arch)
-    module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    _check_options(file, header, architecture, entry, weights)
     try:
-        module.load_state_dict(weights)
+        module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    except CnnkitError as error:
+        raise _misfit(file, header, entry, str(error)) from error
+    try:
+        with fence(entry, "does not accept its weights", allowed=(RuntimeError,)):
+            module.load_state_dict(weights)
+            module.eval()
     except RuntimeError as error:
-        raise ModelFileError(
-            f"{file}: the weights do not fit {header.arch!r} of {entry.origin}; the file was written with "
-            f"{header.versions.get(entry.package, 'another version')}: {error}"
-        ) from error
-    return Model(module.eval(), header, file)
+        raise _misfit(file, header, entry, str(error)) from error
+    return Model(module, header, file)
+
+
+def _check_options(file: Path, header: ModelHeader, architecture: Architecture, entry: Entry, weights: dict[str, Tensor]) -> None:
+    """Raise `ModelFileError` unless the options of `header` are those of `build`, and make a network of the size of the `weights`.
+
+    A network much larger than the default one is outlined first, which takes no memory.
+    """
+    known = options(architecture, header.arch)
+    for name, value in header.options.items():
+        kinds = (int, float) if name in known and known[name].type is float else (known[name].type,) if name in known else ()
+        if type(value) not in kinds:
+            listed = ", ".join(f"{option.name} ({option.type.__name__})" for option in known.values()) or "none"
+            raise _misfit(file, header, entry, f"the header has the option {name}={value!r:.60}; its options: {listed}")
+    sizes = ((known[name].default, value) for name, value in header.options.items() if type(value) is int)
+    if all(value <= max(MAX_GROWTH * default, 2 * MAX_GROWTH) for default, value in sizes if type(default) is int):
+        return
+    try:
+        with torch.device("meta"):
+            outline = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
+    except CnnkitError as error:
+        raise _misfit(file, header, entry, str(error)) from error
+    shapes = {name: tensor.shape for name, tensor in outline.state_dict().items()}
+    if wrong := [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]:
+        raise _misfit(file, header, entry, f"its options make a network with other weights, such as {wrong[0]} {tuple(shapes[wrong[0]])}")
+
+
+def _misfit(file: Path, header: ModelHeader, entry: Entry, problem: str) -> ModelFileError:
+    written = header.versions.get(entry.package, "another version")
+    return ModelFileError(
+        f"{file}: the weights do not fit {header.arch!r} of {entry.origin}; the file was written with {written}: {problem}"
+    )
 
 
 def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
@@ -112,18 +127,11 @@ def _open(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
         raise ModelFileError(f"{path}: no such model file; name a run, its folder or a best.safetensors (list runs with: cnnkit runs)")
     try:
         check_digests(path)
-        with safe_open(path, framework="pt") as file:
+        with open_regular(path), safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(HEADER_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: a type of numbers unknown to this torch
         raise ModelFileError(f"{path}: not a cnnkit model file ({error}); expected a best.safetensors written by cnnkit train") from error
     if text is None:
         raise ModelFileError(f"{path}: bare weights without a cnnkit header; to start a training from them: cnnkit train --weights {path}")
-    try:
-        return ModelHeader.model_validate_json(text), weights
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'header'}: {one['msg']}" for one in error.errors())
-        raise ModelFileError(
-            f"{path}: this version of cnnkit cannot read the header; it knows formats up to {FORMAT} ({wrong}); "
-            f"for a file of a newer cnnkit, type: pip install --upgrade cnnkit"
-        ) from error
+    return read_model_header(text, path), weights

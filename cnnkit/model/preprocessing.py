@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_IMAGE_SIZE = 4096  # px: a batch of canvases has at most 2**24 pixels, which is one canvas of this size
+MIN_CROP = 0.05  # of the short edge: a smaller share would enlarge the image more than twentyfold
+Level = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # on the [0, 1] scale; some weights count in 0-255
 PAD_LEVEL = 114.0  # the gray of letterboxing in YOLOX and Ultralytics
 # The least shorter side in px of a JPEG decoded at a fraction of its size, and the least number of its pixels per pixel of the network's
 # input. A photo of 12 megapixels is then decoded at 375 x 500 px for networks up to 256 px: see docs/benchmarks/LOG.md, "Draft decoding".
@@ -31,14 +34,19 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
     channels: Literal[1, 3] = 3
     resize_mode: Literal["crop", "pad", "squash"] = "crop"
     interpolation: Interpolation = "bilinear"
-    crop: float = Field(default=1.0, gt=0, le=1)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    crop: float = Field(default=1.0, ge=MIN_CROP, le=1)
+    mean: tuple[Level, ...]
+    std: tuple[Annotated[Level, Field(gt=0)], ...]
     draft_side: int | None = Field(default=None, ge=1)
+
+    def check_channels(self) -> None:
+        """Raise `ValueError` unless mean and std have one number, or one for each channel."""
+        if len(self.mean) != len(self.std) or len(self.mean) not in {1, self.channels}:
+            raise ValueError(f"mean and std must have one number, or one for each of the {self.channels} channels")
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return the window of an image of that size that the model sees: top, left, bottom and right, in pixels."""

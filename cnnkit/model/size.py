@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnkit.architecture import Architecture
+from cnnkit.registry import Entry, fence
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,16 @@ class Size:
     macs: int
 
 
-def measure(architecture: Architecture, options: Mapping[str, bool | int | float | str], num_classes: int = 10) -> Size:
-    """Build `architecture` with `options` for RGB images, run one image through it on the CPU, and return its size.
+def measure(architecture: Architecture, entry: Entry, options: Mapping[str, bool | int | float | str], num_classes: int = 10) -> Size:
+    """Build the `architecture` of `entry` with `options` for RGB images, run one image through it on the CPU, and return its size.
 
-    The option ``image_size`` sets the size of the image, else the architecture does.
+    The option ``image_size`` sets the size of the image, else the architecture does. Raises `PluginError` if the network cannot be built
+    or does not accept the image.
     """
     image_size = int(options.get("image_size") or architecture.image_size)
     network = architecture.build(num_classes, 3, **options).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    failing = f"does not accept an RGB image of {image_size} px"
+    with fence(entry, failing), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, image_size, image_size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Size(num_classes, image_size, parameters, counter.get_total_flops() // 2)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnnkit.errors import is_out_of_memory
+from cnnkit.errors import ModelFileError, is_out_of_memory
 from cnnkit.model.file import Model
 from cnnkit.model.head import head_layers
 from cnnkit.model.preprocess import Preprocess
@@ -71,7 +71,13 @@ class TorchClassifier:
     def canvas_probabilities(self, canvas: Tensor) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S) as the store keeps them, to probabilities (N, K)."""
         rows = [(logits / self.model.header.temperature).softmax(1).cpu().numpy() for logits in self._logits(canvas, self._views)]
-        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
+        found = np.concatenate([np.empty((0, len(self.classes)), np.float32), *rows])
+        if not np.isfinite(found).all():
+            raise ModelFileError(
+                f"{self.model.path}: the network gives probabilities that are no numbers, so its weights are damaged; restore the "
+                "file from a copy, or train again"
+            )
+        return found
 
     @property
     def canvas_spec(self) -> Preprocessing:

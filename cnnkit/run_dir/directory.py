@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Collection, Generator, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnkit.errors import DamagedFileError, ModelFileError
-from cnnkit.files import check_writable, fingerprint, locked, read_checked, restored, start_manifest, write_json
+from cnnkit.files import check_writable, fingerprint, locked, read_checked, read_json, restored, start_manifest, write_json
 from cnnkit.files.manifest import MANIFEST
 from cnnkit.run_dir import owner
 from cnnkit.run_dir.document import read_document
@@ -23,6 +22,7 @@ from cnnkit.run_dir.stored_metrics import METRICS_FILE, StoredMetrics
 
 SPLITS = tuple(SplitCounts.model_fields)
 SPLIT_COLUMNS = ("path", "label", "split", "sha256")
+MAX_OPENED = 10**9  # evaluations of a split; a larger count is damage
 _NUMBERED = re.compile(r"(\d{3,})-")
 
 
@@ -226,10 +226,12 @@ class RunDir:
         file.parent.mkdir(exist_ok=True)
         with locked(file.parent):
             try:
-                opened = dict(json.loads(file.read_text("utf-8")))
+                opened = {
+                    str(name): count for name, count in dict(read_json(file)).items() if isinstance(count, int) and 0 <= count < MAX_OPENED
+                }
             except (OSError, ValueError, TypeError):
                 opened = {}
-            opened[split] = int(opened.get(split, 0)) + 1
+            opened[split] = opened.get(split, 0) + 1
             write_json(file, opened)
         return opened[split]
 
@@ -272,13 +274,13 @@ class RunDir:
 
 
 def create(out: Path, arch: str) -> RunDir:
-    """Make the next run directory ``NNN-arch`` under `out`; ``/`` in the name of the architecture becomes ``-``.
+    """Make the next run directory ``NNN-arch`` under `out`; ``/`` and ``:`` in the name of the architecture become ``-``.
 
     Raises `ConfigError` if `out` cannot be written.
     """
     check_writable(out)
     while True:
-        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-')}"
+        path = out / f"{_highest(out) + 1:03d}-{arch.replace('/', '-').replace(':', '-')}"
         try:
             path.mkdir()
         except FileExistsError:  # another training has just taken the number

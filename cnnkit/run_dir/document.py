@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from cnnkit.errors import DamagedFileError, ModelFileError, closest
-from cnnkit.files import read_checked
+from cnnkit.files import parse_json, read_checked
 
 MAX_PROBLEMS = 3  # the number of problems that one message names
 MAX_VALUE_LENGTH = 60  # the number of characters that a message shows of a value
@@ -70,12 +70,12 @@ B = TypeVar("B", bound=BaseModel)
 def read_document(file: Path, kind: type[D], remedy: str) -> D:
     """Return the document of `kind` in `file`; raise `ModelFileError` that names the file, the field and the `remedy`."""
     try:
-        value = json.loads(read_checked(file).decode("utf-8"))
+        value = parse_json(read_checked(file).decode("utf-8"))
     except DamagedFileError as error:
         raise DamagedFileError(f"{error}; {remedy}") from None
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFileError(f"{file}: not a JSON document ({error}); {remedy}") from None
     number = value.get("format") if isinstance(value, dict) else None
     if isinstance(number, int) and number > kind.newest_format:

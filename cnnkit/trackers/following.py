@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnkit.errors import CnnkitError, PluginError
-from cnnkit.registry import TRACKERS, load
+from cnnkit.registry import TRACKERS, Entry, fence, load
 
 if TYPE_CHECKING:
     from cnnkit.engine.fit import EpochResult
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Followers:
     """The trackers of one training by name; `notes` names those that failed, and when."""
 
-    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
+    def __init__(self, trackers: Mapping[str, tuple[Tracker, Entry]]) -> None:
         self._trackers = dict(trackers)
         self.notes: list[str] = []
 
@@ -44,27 +44,22 @@ class Followers:
         return len(self.notes) > before
 
     def _notify(self, when: str, call: Callable[[Tracker], None]) -> None:
-        for name, tracker in list(self._trackers.items()):
+        for name, (tracker, entry) in list(self._trackers.items()):
             try:
-                call(tracker)
-            except Exception as error:  # noqa: BLE001 (no error of a third-party tracker may stop a training)
+                with fence(entry, f"failed {when}", remedy="the training goes on"):
+                    call(tracker)
+            except CnnkitError as error:  # no error of a tracker may stop a training
                 del self._trackers[name]
-                self.notes.append(f"--log {name} failed {when} and was switched off: {type(error).__name__}: {error}")
+                self.notes.append(f"--log {name} was switched off: {error}")
 
 
-def _make(name: str) -> Tracker:
+def _make(name: str) -> tuple[Tracker, Entry]:
     make, entry = load(TRACKERS, name)
-    try:
+    with fence(entry, "does not start", remedy=f"leave out --log {name}"):
         tracker = make()
-    except CnnkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"--log {name}: the tracker of {entry.origin} does not start: {type(error).__name__}: {error}; leave out --log {name}"
-        ) from error
-    missing = [method for method in ("start", "epoch", "end") if not callable(getattr(tracker, method, None))]
+        missing = [method for method in ("start", "epoch", "end") if not callable(getattr(tracker, method, None))]
     if missing:
         raise PluginError(
             f"--log {name}: {entry.value} of {entry.origin} is not a tracker: it lacks {', '.join(missing)}; leave out --log {name}"
         )
-    return tracker
+    return tracker, entry

@@ -44,17 +44,17 @@ def test_json_has_the_header_and_the_sizes(cli, trained):
 def test_unknown_keys_of_the_header_are_shown(cli, trained, monkeypatch):
     from cnnkit.model import facts as model_facts
 
-    whole = model_facts.json.loads
-    monkeypatch.setattr(model_facts.json, "loads", lambda text: _with_more(whole(text)))
+    whole = model_facts.parse_json
+    monkeypatch.setattr(model_facts, "parse_json", lambda text, **given: _with_more(whole(text, **given)))
     shown = words(cli("info", trained.run).out)
-    assert "abstention threshold 0.8123, risk 0.02" in shown
+    assert "newer rule threshold 0.8123, risk 0.02" in shown
     assert "edges (3 entries, see --json) long (9 entries, see --json) short [1, 2]" in shown
 
 
 def _with_more(value):
     edges = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]
     return (
-        value | {"abstention": {"threshold": 0.81234, "risk": 0.02}, "edges": edges, "long": list(range(9)), "short": [1, 2]}
+        value | {"newer rule": {"threshold": 0.81234, "risk": 0.02}, "edges": edges, "long": list(range(9)), "short": [1, 2]}
         if "classes" in value
         else value
     )

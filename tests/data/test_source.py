@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cnnkit import registry
-from cnnkit.data.source import Request, Source, SourceKind, open_source
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.source import Record, Request, Source, SourceKind, open_source
 from cnnkit.data.sources.archive import ArchiveSource
 from cnnkit.data.sources.digits import DigitsSource, digits
 from cnnkit.data.sources.folder import FolderSource
@@ -64,14 +66,58 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.delitem(sys.modules, "acme_source", raising=False)
 
 
+SOURCE = """
+from cnnkit.data.source import Record, SourceKind
+class Mine:
+    notes = ()
+    records = [Record("a.png", "a")]
+    def __init__(self, request): self.request, self.name = request, request.name
+    def read(self, record): print("reading"); return GIVEN
+    def stamp(self, record): return str(self.request)
+mine = SourceKind(open=Mine, summary="mine")
+"""
+
+
 def test_a_source_of_another_package_gets_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(
-        tmp_path,
-        monkeypatch,
-        "from cnnkit.data.source import SourceKind\nmine = SourceKind(open=lambda request: request, summary='mine')\n",
-    )
-    assert open_source("mine:a/b:c", download=True, group_by="patient") == Request("a/b:c", download=True, group_by="patient")
-    assert open_source("mine") == Request("")
+    install(tmp_path, monkeypatch, SOURCE)
+    opened = open_source("mine:a/b:c", download=True, group_by="patient")
+    assert (opened.name, opened.records) == ("a/b:c", (Record("a.png", "a"),))
+    assert opened.stamp(opened.records[0]) == str(Request("a/b:c", download=True, group_by="patient"))
+    assert open_source("acme-source:mine:a/b:c").name == "a/b:c"
+    assert open_source("mine").name == ""
+
+
+@pytest.mark.parametrize("given", ["None", "'text'", "1 / 0", "__import__('sys').exit()", "__import__('numpy').zeros((3, 3))"])
+def test_an_image_that_a_source_fails_to_read_is_unreadable_and_prints_nothing_on_stdout(tmp_path, monkeypatch, capsys, given) -> None:
+    install(tmp_path, monkeypatch, SOURCE.replace("GIVEN", given))
+    opened = open_source("mine")
+    with pytest.raises(UndecodableError, match=r"source 'mine' of acme-source 1\.2 (gives|cannot read a\.png)"):
+        opened.read(opened.records[0])
+    assert capsys.readouterr() == ("", "reading\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ('[("", "a")]', "path and label of a record must be text"),
+        ('[("a.png", 3)]', "path and label of a record must be text"),
+        ('[("a.png", "a", "tost")]', "puts a.png into the split 'tost'; allowed: train, val, test, or None"),
+        ("[7]", "lists 7, which is no cnnkit.data.source.Record"),
+        ("7", "gives no usable source: TypeError"),
+        ('[("a",)]', "gives no usable source: TypeError"),
+    ],
+)
+def test_records_that_are_none_are_refused_by_package(tmp_path, monkeypatch, change: str, problem: str) -> None:
+    install(tmp_path, monkeypatch, SOURCE.replace('[Record("a.png", "a")]', change))
+    with pytest.raises(PluginError, match=rf"source 'mine' of acme-source 1\.2 .*{re.escape(problem)}"):
+        open_source("mine")
+
+
+@pytest.mark.parametrize("opener", ["lambda request: None", "lambda request: 1 / 0", "lambda request: exit(3)"])
+def test_a_kind_that_opens_no_source_is_refused_by_package(tmp_path, monkeypatch, opener: str) -> None:
+    install(tmp_path, monkeypatch, SOURCE.replace("open=Mine", f"open={opener}"))
+    with pytest.raises(PluginError, match=r"source 'mine' of acme-source 1\.2 (cannot open|gives a NoneType, which is no source)"):
+        open_source("mine")
 
 
 def test_an_entry_point_without_a_source_kind_is_refused_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

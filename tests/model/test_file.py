@@ -118,7 +118,7 @@ def test_a_file_without_calibration_has_temperature_1(tmp_path):
 def test_a_temperature_of_0_is_refused(tmp_path):
     path = tmp_path / "odd.safetensors"
     write_with(path, temperature=0.0)
-    assert "temperature: Input should be greater than 0" in refusal(path)
+    assert "temperature: Input should be greater than or equal to 0.05" in refusal(path)
 
 
 def test_reading_the_header_needs_no_architecture(saved, monkeypatch):

@@ -39,6 +39,11 @@ class Recorder:
         self._take("end", status)
 
 
+def followers_of(**trackers: Recorder) -> Followers:
+    entries = {name: Entry("cnnkit.trackers", name, f"{name}:Tracker", f"cnnkit-{name}", "0.3") for name in trackers}
+    return Followers({name: (tracker, entries[name]) for name, tracker in trackers.items()})
+
+
 def follow(followers: Followers) -> None:
     followers.start({"config": {}}, Path("run"), 2)
     followers.epoch(EPOCH)
@@ -48,7 +53,7 @@ def follow(followers: Followers) -> None:
 
 def test_every_tracker_gets_all_calls():
     one, other = Recorder(), Recorder()
-    followers = Followers({"one": one, "other": other})
+    followers = followers_of(one=one, other=other)
     follow(followers)
     assert one.calls == other.calls == [("start", {"config": {}}, Path("run"), 2), ("epoch", EPOCH), ("end", "finished")]
     assert followers.notes == []
@@ -57,11 +62,13 @@ def test_every_tracker_gets_all_calls():
 @pytest.mark.parametrize(("fails", "when", "calls"), [("start", "at the start", 1), ("epoch", "in epoch 3", 2), ("end", "at the end", 3)])
 def test_a_tracker_that_fails_is_switched_off_with_a_note_and_others_continue(fails, when, calls):
     bad, good = Recorder(fails), Recorder()
-    followers = Followers({"bad": bad, "good": good})
+    followers = followers_of(bad=bad, good=good)
     follow(followers)
     assert len(bad.calls) == calls
     assert len(good.calls) == 3
-    assert followers.notes == [f"--log bad failed {when} and was switched off: OSError: disk full"]
+    assert followers.notes == [
+        f"--log bad was switched off: tracker 'bad' of cnnkit-bad 0.3 failed {when}: OSError: disk full; the training goes on"
+    ]
 
 
 def test_ctrl_c_is_not_a_failure_of_a_tracker():
@@ -70,7 +77,7 @@ def test_ctrl_c_is_not_a_failure_of_a_tracker():
             raise KeyboardInterrupt(result.epoch)
 
     with pytest.raises(KeyboardInterrupt):
-        follow(Followers({"x": Stopped()}))
+        follow(followers_of(x=Stopped()))
 
 
 def test_the_error_for_an_unknown_name_lists_the_trackers():
@@ -99,9 +106,7 @@ def test_the_error_for_a_third_party_tracker_names_its_package(monkeypatch):
         raise RuntimeError("no server")
 
     made_by(monkeypatch, broken)
-    with pytest.raises(
-        PluginError, match=r"--log x: the tracker of cnnkit-strange 0.3 does not start: RuntimeError: no server; leave out --log x$"
-    ):
+    with pytest.raises(PluginError, match=r"tracker 'x' of cnnkit-strange 0.3 does not start: RuntimeError: no server; leave out --log x$"):
         Followers.named(("x",))
     made_by(monkeypatch, lambda: SimpleNamespace(start=print))
     with pytest.raises(

@@ -73,7 +73,8 @@ def test_a_tracker_that_fails_is_named_and_the_training_continues(cli, image_fol
     monkeypatch.setattr(TensorBoardTracker, "epoch", full)
     result = cli("train", "--data", image_folder(images=12), *SMALL, "--log", "tensorboard")
     assert result.code == 0
-    said = "--log tensorboard failed in epoch 1 and was switched off: OSError: disk full"
+    failure = "tracker 'tensorboard' of cnnkit 0.1.0 failed in epoch 1: OSError: disk full"
+    said = f"--log tensorboard was switched off: {failure}; the training goes on"
     assert said in " ".join(result.err.split())
     config = json.loads(Path("runs/001-custom-cnn/config.json").read_text())
     assert said in config["notes"]

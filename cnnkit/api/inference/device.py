@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from cnnkit.api.inference.target import Target
 from cnnkit.errors import ConfigError
-from cnnkit.exporters.opening import open_classifier
+from cnnkit.exporters.opening import is_exported, open_classifier
 from cnnkit.model.classifier import Classifier
-from cnnkit.registry import EXPORTERS, find
 
 
 def open_on_device(target: Target, device: str) -> Classifier:
@@ -15,7 +14,7 @@ def open_on_device(target: Target, device: str) -> Classifier:
     An exported file runs on the CPU. Raises `ConfigError` for a device that is not here, or another device than the CPU for an exported
     file. Raises the errors of `open_classifier`.
     """
-    if target.path.suffix.lower().removeprefix(".") not in find(EXPORTERS):
+    if not is_exported(target.path):
         from cnnkit.engine.runtime import choose_device  # loads torch, which an exported file does not need
 
         return open_classifier(target.path, device=choose_device(device))

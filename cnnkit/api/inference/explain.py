@@ -20,10 +20,10 @@ from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.methods import Method, MethodName, open_method
 from cnnkit.explain.occlusion import Occlusion
 from cnnkit.explain.stages import FeatureMaps
+from cnnkit.exporters.opening import is_exported
 from cnnkit.model.file import Model, load_model
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import TorchClassifier
-from cnnkit.registry import EXPORTERS, find
 
 BATCH_IMAGES = 16  # the number of images whose photos, heat maps and features are in memory at the same time
 
@@ -155,7 +155,7 @@ def open_explainer(
 
 
 def _load(target: Target) -> Model:
-    if target.path.suffix.lower().removeprefix(".") in find(EXPORTERS):
+    if is_exported(target.path):
         instead = target.run.path if target.run else "RUN or best.safetensors"
         raise ModelFileError(
             f"--model {target.path}: an exported file has no layers and no gradients; name the model that was exported: --model {instead}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,10 @@ from cnnkit.data.source import VAL
 from cnnkit.data.store.facts import decode
 from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import ModelFileError
+from cnnkit.exporters.opening import load_exporter
 from cnnkit.exporters.parity import Parity, export_checked, sample_photos
 from cnnkit.files import check_writable, write_json
 from cnnkit.model.file import load_model
-from cnnkit.registry import EXPORTERS, load
-
-if TYPE_CHECKING:
-    from cnnkit.exporters.protocol import Exporter
 
 PARITY_IMAGES = 256  # the number of images in the parity check, spread over the split
 
@@ -60,7 +57,7 @@ def export(
     if target.path.suffix != ".safetensors":
         raise ModelFileError(f"--model {target.path}: this file is exported already; cnnkit exports model files, such as best.safetensors")
     computing = choose_device(device)
-    exporter: Exporter = load(EXPORTERS, to)[0]
+    exporter = load_exporter(to)
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
     path = Path(out) if out is not None else folder / f"model{exporter.suffix}"

@@ -42,6 +42,9 @@ def _model_file(path: Path) -> dict[str, Any]:
     }
     if facts.header is None:
         return {**sizes, "cnnkit": False}
+    from cnnkit.model.header import ModelHeader, check_model_header  # loads numpy, which the list of runs does not need
+
+    check_model_header({key: value for key, value in facts.header.items() if key in ModelHeader.model_fields}, path)
     return {**sizes, "cnnkit": True, **{key: value for key, value in facts.header.items() if key != "format"}}
 
 

@@ -14,6 +14,7 @@ from cnnkit.model.facts import read_facts
 from cnnkit.run_dir import RunDir, runs_folder, runs_in
 
 DAMAGED, DEAD = "damaged", "dead"  # beside the statuses of a record: a file is damaged; the process of a running training has ended
+MAX_TEMPERATURE = 1000  # of a table; a larger one is damage
 ACCURACY_FIELDS = {"val": "val_accuracy", "test": "test_accuracy"}  # by the value of `--sort`, which may also be new or time
 
 
@@ -106,10 +107,14 @@ def _facts(run: RunDir) -> RunFacts:
         else None,
         test_accuracy=Estimate(test.accuracy.value, test.accuracy.low, test.accuracy.high) if test else None,
         ece=test.ece.value if test else None,
-        temperature=temperature if isinstance(temperature := header.get("temperature"), int | float) else None,
+        temperature=_temperature(header.get("temperature")),
         seconds=sum(row.seconds for row in rows),
         began=run.began,
     )
+
+
+def _temperature(value: object) -> float | None:
+    return value if isinstance(value, int | float) and 0 < value < MAX_TEMPERATURE else None
 
 
 def _share(value: float, n: int) -> Estimate:

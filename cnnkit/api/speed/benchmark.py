@@ -20,8 +20,8 @@ from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.source import VAL, Record, Source, open_source
 from cnnkit.errors import ConfigError
+from cnnkit.exporters.opening import is_exported
 from cnnkit.model.file import save_model
-from cnnkit.registry import EXPORTERS, find
 from cnnkit.run_dir import RunDir
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms, cores
 from cnnkit.speed.values import Benchmark, ModelSpeed, TrainingSpeed
@@ -102,8 +102,7 @@ class Bench:
 
 def _exported_files(run: RunDir) -> list[Path]:
     """Return the exported files of `run`."""
-    suffixes = {f".{name}" for name in find(EXPORTERS)}
-    return sorted(file for file in run.export.glob("*") if file.suffix in suffixes)
+    return sorted(filter(is_exported, run.export.glob("*")))
 
 
 def _offline_config(run: RunDir, model: Path) -> TrainConfig:

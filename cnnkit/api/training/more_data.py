@@ -29,7 +29,7 @@ from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
-from cnnkit.files import check_writable, write_csv, write_json
+from cnnkit.files import check_writable, read_json, write_csv, write_json
 from cnnkit.metrics.growth import Forecast, forecast
 from cnnkit.metrics.learning_curve import MIN_SIZES
 from cnnkit.model.file import load_model
@@ -204,7 +204,7 @@ class MoreData:
     def _read(self) -> list[PartTraining]:
         """Return the trainings in the folder that have the same settings and images and are planned."""
         try:
-            document = json.loads((self.out / f"{FILE_NAME}.json").read_text("utf-8"))
+            document = read_json(self.out / f"{FILE_NAME}.json")
             if document["key"] != self._key:
                 return []
             kept = [_training(row) for row in document["trainings"]]

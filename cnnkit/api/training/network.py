@@ -18,7 +18,7 @@ from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
 from cnnkit.model.preprocessing import Preprocessing, draft_side_for
 from cnnkit.model.weights import WeightsReport, load_weights, read_weights
-from cnnkit.registry import Entry, load_architecture
+from cnnkit.registry import Entry, fence, load_architecture
 from cnnkit.run_dir import RunDir, find_run
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ def build_network(
 ) -> Network:
     """Seed torch, build the network and load its weights; `mirrors` tells whether training mirrors images left-right.
 
-    Raises `ConfigError` if the architecture cannot be built with its options, or if ``--freeze-epochs`` finds no last layer.
+    Raises `PluginError` if the architecture cannot be built with its options, `ConfigError` if ``--freeze-epochs`` finds no last layer.
     """
     torch.manual_seed(config.run.seed)
     if torch.are_deterministic_algorithms_enabled() != config.run.deterministic:  # the setter imports torch's compiler: 1 to 2 s
         torch.use_deterministic_algorithms(config.run.deterministic)
     chosen, notes = _choose_options(blueprint, preprocessing, mirrors=mirrors)
-    module = _build(blueprint, len(classes), preprocessing.channels, chosen)
+    module = blueprint.architecture.build(len(classes), preprocessing.channels, **chosen)
     report = None
     if blueprint.weights is not None:
         report = load_weights(module, blueprint.weights)
@@ -160,24 +160,17 @@ def _choose_options(blueprint: Blueprint, preprocessing: Preprocessing, *, mirro
     return chosen, notes
 
 
-def _build(blueprint: Blueprint, num_classes: int, channels: int, chosen: dict[str, Any]) -> nn.Module:
-    """Call `build` of the architecture, which may be third-party; raise `ConfigError`, with package and options, for any error."""
-    try:
-        return blueprint.architecture.build(num_classes, channels, **chosen)
-    except CnnkitError:
-        raise
-    except Exception as error:
-        settings = ", ".join(f"{name}={value}" for name, value in chosen.items())
-        raise ConfigError(
-            f"architecture {blueprint.name!r} of {blueprint.entry.origin} cannot be built for {num_classes} classes and "
-            f"{channels} channels with {settings or 'no options'}: {type(error).__name__}: {error}"
-        ) from error
-
-
 def check_batch(
     config: TrainConfig, blueprint: Blueprint, network: Network, preprocessing: Preprocessing, classes: int, batch: TrialBatch
 ) -> None:
     """Raise `ConfigError` unless `network` can train on `batch` in train mode; the error names a size that works, if there is one."""
+    with fence(blueprint.entry, "cannot be tried"):
+        _check_batch(config, blueprint, network, preprocessing, classes, batch)
+
+
+def _check_batch(
+    config: TrainConfig, blueprint: Blueprint, network: Network, preprocessing: Preprocessing, classes: int, batch: TrialBatch
+) -> None:
     images, name = batch.images, blueprint.name
     failure = forward_failure(network.module, images, classes)
     pair = torch.cat([images, images])[:2]
@@ -191,10 +184,11 @@ def check_batch(
     if batch.smallest == 1 and not forward_failure(network.module, pair, classes):
         _refuse_batch_of_one(config, name, batch, failure)
     size = preprocessing.image_size
+    maker = "" if blueprint.entry.is_builtin else f" of {blueprint.entry.origin}"
     working = _working_size(blueprint, network, preprocessing, classes, pair)
     if working is not None:
         raise ConfigError(
-            f"--image-size (={size}): {name} cannot train on images of {size} px ({failure}); "
+            f"--image-size (={size}): {name}{maker} cannot train on images of {size} px ({failure}); "
             f"of the sizes tried, the nearest that works is {working} px: --image-size {working}"
         )
     raise ConfigError(
@@ -223,8 +217,8 @@ def _working_size(blueprint: Blueprint, network: Network, preprocessing: Preproc
         try:
             with own_random_state(pair.device, seed=0):
                 chosen, _ = _choose_options(blueprint, other, mirrors=bool(network.options.get("mirror")))
-                module = _build(blueprint, classes, preprocessing.channels, chosen)
-        except ConfigError:
+                module = blueprint.architecture.build(classes, preprocessing.channels, **chosen)
+        except CnnkitError:
             continue
         if not forward_failure(module, pair.new_zeros((2, preprocessing.channels, size, size)), classes):
             return size

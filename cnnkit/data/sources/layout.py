@@ -28,7 +28,7 @@ OWN_NAMES = tuple(frozenset[str]().union(*OWN_FILES))
 SPLIT_FILLERS = frozenset({"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "split", "folder"})
 OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv", "pred", "prediction", "unlabeled", "unlabelled"})
 _NUMBER = re.compile(r"(\d+)")
-NaturalKey = tuple[list[str | int], str]
+NaturalKey = tuple[list[str | tuple[int, str]], str]
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,15 @@ def is_litter(name: str) -> bool:
 
 def natural_key(text: str) -> NaturalKey:
     """Return a sort key for natural order: ``1, 2, 10`` and not ``1, 10, 2``."""
-    parts: list[str | int] = [*_NUMBER.split(text)]  # text and numbers alternate, so that each is compared with its own type
-    parts[1::2] = map(int, parts[1::2])
+    parts: list[str | tuple[int, str]] = [*_NUMBER.split(text)]  # text and numbers alternate: each is compared with its own type
+    parts[1::2] = map(_number_key, _NUMBER.findall(text))
     return parts, text
+
+
+def _number_key(digits: str) -> tuple[int, str]:
+    """Return a key that orders numbers by value; a conversion to int would refuse thousands of digits."""
+    plain = digits.lstrip("0")
+    return len(plain), plain
 
 
 def natural_order(names: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cnnkit.data.source import Source
 from cnnkit.data.store import journal
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, Facts
+from cnnkit.errors import DataError
 from cnnkit.model.preprocessing import Preprocessing
 
 DECODER_VERSION = 5  # raise it when pixels or facts change, so that every store is made again

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.report.page.curves import course, curves_of_runs
 from cnnkit.report.page.facts import command_line, repeat_facts, timing_facts
-from cnnkit.report.page.html import add_content_policy, render
+from cnnkit.report.page.html import render
 from cnnkit.report.page.metrics import NAMES, PLAIN, estimate, interval_text, score_text
 from cnnkit.report.page.run import MAX_PIXEL_SIZE
 from cnnkit.report.pictures.thumbnail import data_uri, webp
@@ -63,21 +63,19 @@ def comparison_html(page: ComparisonPage) -> str:
     keys = [key for key in NAMES if _is_estimate(result["runs"][0].get(key))]
     columns = [dict(repeat_facts(run.record, course(run.history)) + timing_facts(course(run.history))) for run in runs]
     facts = list(dict.fromkeys(name for column in columns for name in column))
-    return add_content_policy(
-        render(
-            "comparison.html",
-            title=f"{len(result['runs'])} models compared",
-            headline=f"On the same {result['n']:,} {result['split']} images of {result['data']}",
-            notes=(*result["notes"], *page.notes),
-            names=[run["name"] for run in result["runs"]],
-            scores=[(NAMES[key], [_score(key, run[key]) for run in result["runs"]]) for key in keys],
-            pairs=[_pair(pair) for pair in result["pairs"]],
-            charts=curves_of_runs({name: rows for name, rows in epochs.items() if rows}),
-            runs=[(run.name, command_line(run.record)) for run in runs],
-            facts=[(name, [column.get(name, "") for column in columns]) for name in facts],
-            thumbs={path: data_uri(webp(image), "webp") for path, image in page.pictures.items()},
-            pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= MAX_PIXEL_SIZE},
-        )
+    return render(
+        "comparison.html",
+        title=f"{len(result['runs'])} models compared",
+        headline=f"On the same {result['n']:,} {result['split']} images of {result['data']}",
+        notes=(*result["notes"], *page.notes),
+        names=[run["name"] for run in result["runs"]],
+        scores=[(NAMES[key], [_score(key, run[key]) for run in result["runs"]]) for key in keys],
+        pairs=[_pair(pair) for pair in result["pairs"]],
+        charts=curves_of_runs({name: rows for name, rows in epochs.items() if rows}),
+        runs=[(run.name, command_line(run.record)) for run in runs],
+        facts=[(name, [column.get(name, "") for column in columns]) for name in facts],
+        thumbs={path: data_uri(webp(image), "webp") for path, image in page.pictures.items()},
+        pixels={path for path, image in page.pictures.items() if max(image.shape[:2]) <= MAX_PIXEL_SIZE},
     )
 
 

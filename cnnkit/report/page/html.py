@@ -83,14 +83,14 @@ def case_tests(thumbs: Mapping[str, str]) -> dict[str, Any]:
 
 
 def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """Return the page of `template` with every value escaped; `tests` are the template's own tests by name."""
+    """Return the page of `template` with every value escaped and a content security policy; `tests` are its own tests by name."""
     environment = Environment(
         loader=PackageLoader("cnnkit.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: Any = {"name": escaped, "flags": _around_flags, "percent": percent}
     environment.filters.update(filters)
     environment.tests.update(tests or {})
-    return environment.get_template(template).render(values)
+    return add_content_policy(environment.get_template(template).render(values))
 
 
 def add_content_policy(source: str) -> str:

@@ -24,7 +24,7 @@ from cnnkit.report.page.facts import (
     timing_facts,
 )
 from cnnkit.report.page.gallery import MAX_MATRIX_CLASSES, Choice, ImagePrediction, matrix, pairs
-from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, add_content_policy, case_tests, render
+from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, case_tests, render
 from cnnkit.report.page.metrics import class_rows, headline, metric_rows
 from cnnkit.report.pictures.thumbnail import data_uri, webp
 from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
@@ -74,42 +74,40 @@ def run_html(page: RunPage) -> str:
     epochs = course(page.history)
     findings = by_severity(page.health.findings) if page.health else []
     part = _predictions_part(page)
-    return add_content_policy(
-        render(
-            "run.html",
-            tests=case_tests(part["thumbs"]),
-            title=page.name,
-            headline=headline(page.metrics) if page.metrics else "",
-            notes=page.notes,
-            classes=page.classes,
-            split=page.metrics.split if page.metrics else "",
-            charts=curves(epochs),
-            epochs=epochs,
-            metrics=metric_rows(page.metrics) if page.metrics else [],
-            limits=limits(
-                page.record,
-                page.metrics,
-                part["class_rows"],
-                [f"{finding.id}: {finding.message}" for finding in findings if finding.severity != "note"],
-            ),
-            images=page.images,
-            most_images=max((sum(counts.values()) for counts in page.images.values()), default=0) or 1,
-            health=page.health,
-            verdict=verdict(page.health) if page.health else "",
-            worst=highest_severity(page.health) if page.health else "none",
-            findings=findings,
-            shown=MAX_PICTURED_CASES,
-            most_of_a_case=MAX_PICTURED_FILES,
-            listed=MAX_LISTED_CASES,
-            command=command_line(page.record),
-            by_command=started_by_command(page.record),
-            repeat=repeat_facts(page.record, epochs),
-            timing=timing_facts(epochs),
-            model=model_facts(page.record, page.model),
-            certainty=certainty(page.metrics, page.model),
-            settings=settings_rows(page.record),
-            **part,
-        )
+    return render(
+        "run.html",
+        tests=case_tests(part["thumbs"]),
+        title=page.name,
+        headline=headline(page.metrics) if page.metrics else "",
+        notes=page.notes,
+        classes=page.classes,
+        split=page.metrics.split if page.metrics else "",
+        charts=curves(epochs),
+        epochs=epochs,
+        metrics=metric_rows(page.metrics) if page.metrics else [],
+        limits=limits(
+            page.record,
+            page.metrics,
+            part["class_rows"],
+            [f"{finding.id}: {finding.message}" for finding in findings if finding.severity != "note"],
+        ),
+        images=page.images,
+        most_images=max((sum(counts.values()) for counts in page.images.values()), default=0) or 1,
+        health=page.health,
+        verdict=verdict(page.health) if page.health else "",
+        worst=highest_severity(page.health) if page.health else "none",
+        findings=findings,
+        shown=MAX_PICTURED_CASES,
+        most_of_a_case=MAX_PICTURED_FILES,
+        listed=MAX_LISTED_CASES,
+        command=command_line(page.record),
+        by_command=started_by_command(page.record),
+        repeat=repeat_facts(page.record, epochs),
+        timing=timing_facts(epochs),
+        model=model_facts(page.record, page.model),
+        certainty=certainty(page.metrics, page.model),
+        settings=settings_rows(page.record),
+        **part,
     )
 
 

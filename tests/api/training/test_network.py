@@ -13,10 +13,11 @@ from cnnkit.api.training import network as network_module
 from cnnkit.api.training.network import Blueprint, build_network, choose_preprocessing, draw_up
 from cnnkit.architecture import Architecture, Pretrained
 from cnnkit.config.settings import ModelConfig, TrainConfig
-from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError, PluginError
 from cnnkit.model.file import load_model
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.registry import Entry
+from cnnkit.registry.loading import fenced_architecture
 
 KNOWN = Preprocessing(image_size=64, interpolation="bicubic", crop=0.8, mean=(0.3, 0.4, 0.8), std=(0.1, 0.2, 0.3), draft_side=360)
 CLASSES = ("ants", "bees", "wasps")
@@ -33,7 +34,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def install(build: Callable[..., nn.Module], name: str = "plugin", **facts: Any) -> None:
         entry = Entry("cnnkit.architectures", name, f"{name}:{name}", f"cnnkit-{name}", "0.3")
-        monkeypatch.setattr(network_module, "load_architecture", lambda _: (Architecture(build, "", 32, **facts), entry))
+        monkeypatch.setattr(
+            network_module, "load_architecture", lambda _: (fenced_architecture(Architecture(build, "", 32, **facts), entry), entry)
+        )
 
     return install
 
@@ -139,7 +142,7 @@ def test_an_error_in_a_third_party_build_names_its_package(installed, small_conf
         raise RuntimeError("no such width")
 
     installed(broken)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(PluginError) as refused:
         built(small_config("x", arch="plugin", set=()))
     assert "architecture 'plugin' of cnnkit-plugin 0.3 cannot be built for 3 classes and 3 channels with width=3" in str(refused.value)
     assert "RuntimeError: no such width" in str(refused.value)
@@ -263,7 +266,9 @@ def test_a_size_that_is_too_large_is_refused_with_one_that_works(image_folder, d
         return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 24 * 24, num_classes))
 
     installed(rigid, "rigid")
-    with pytest.raises(ConfigError, match=r"--image-size \(=32\): rigid cannot .* 32 px \(.*\); .* works is 24 px: --image-size 24"):
+    with pytest.raises(
+        ConfigError, match=r"--image-size \(=32\): rigid of cnnkit-rigid 0\.3 cannot .* 32 px \(.*\); .* works is 24 px: --image-size 24"
+    ):
         dry_job(image_folder(images=8), arch="rigid", set=())
 
 
@@ -273,7 +278,7 @@ def test_a_network_that_is_built_for_its_size_is_built_anew_for_each_candidate(i
         return nn.Sequential(nn.Flatten(), nn.Linear(width, num_classes))
 
     installed(built_for, "picky")
-    with pytest.raises(ConfigError, match=r"picky cannot train on images of 32 px .* works is 96 px: --image-size 96"):
+    with pytest.raises(ConfigError, match=r"picky of cnnkit-picky 0\.3 cannot train on images of 32 px .* works is 96 px: --image-size 96"):
         dry_job(image_folder(images=8), arch="picky", set=())
 
 

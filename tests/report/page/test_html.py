@@ -99,3 +99,10 @@ def test_a_preview_has_a_row_per_image(parsed: Parser) -> None:
 def test_thumbnails_are_small(size: tuple[int, int], expected: tuple[int, int]) -> None:
     image: np.ndarray[Any, Any] = np.zeros((*size, 3), np.uint8)
     assert shrunk(image).shape == (*expected, 3)
+
+
+def test_every_page_has_a_policy_and_no_style_attribute() -> None:
+    made = [health_html(HEALTH, {}), preview_html([("ants", "a.jpg", [np.zeros((4, 4, 3), np.uint8)])], ["original"], title="preview")]
+    for page in made:
+        assert "default-src 'none'" in page
+        assert " style=" not in page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,6 @@ import pytest
 from cnnkit.errors import PluginError
 from cnnkit.registry import ARCHITECTURES, find, load, load_architecture, peek
 
-GOOD = """
-from cnnkit import Architecture
-def build(num_classes, in_channels, *, width: int = 4): return ("net", num_classes, in_channels, width)
-net = Architecture(build=build, summary="a good net", image_size=32)
-"""
 FAMILY = """
 from cnnkit import Architecture, Family
 NETS = {"small": Architecture(build=print, summary="small", image_size=32)}
@@ -25,54 +20,27 @@ zoo = Family(members=lambda: NETS, get=lambda name: NETS[name], summary="a zoo")
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Yield an empty folder for installed packages on `sys.path`, and remove its modules from `sys.modules` afterwards."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    before = set(sys.modules)
-    yield folder
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
-            del sys.modules[name]
+def bad_neighbours(install_package: Callable[..., None]) -> None:
+    install_package("raises", "raises", "raises_at_import:net", "raise ZeroDivisionError('at import')")
+    install_package("lacks-module", "lacks-module", "no_such_module_here:net", None)
+    install_package("lacks-name", "lacks-name", "without_net:net", "other = 1")
+    install_package("lacks-import", "lacks-import", "imports_missing:net", "import no_such_library\nnet = 1")
+    install_package("no-python", "no-python", "no_python:net", "def broken(:")
+    install_package("twice-a", "twice", "twice_a:net")
+    install_package("twice-b", "twice", "twice_b:net", version="2.0")
 
 
-@pytest.fixture
-def install(site: Path) -> Callable[..., None]:
-    """Return a function that writes a package: its dist-info folder and, unless `source` is None, its one module."""
-
-    def write(package: str, name: str, value: str, source: str | None = GOOD, *, version: str = "1.0", group: str = ARCHITECTURES) -> None:
-        info = site / f"{package.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
-        if source is not None:
-            (site / f"{value.partition(':')[0]}.py").write_text(source)
-
-    return write
-
-
-@pytest.fixture
-def bad_neighbours(install: Callable[..., None]) -> None:
-    install("raises", "raises", "raises_at_import:net", "raise ZeroDivisionError('at import')")
-    install("lacks-module", "lacks-module", "no_such_module_here:net", None)
-    install("lacks-name", "lacks-name", "without_net:net", "other = 1")
-    install("lacks-import", "lacks-import", "imports_missing:net", "import no_such_library\n" + GOOD)
-    install("no-python", "no-python", "no_python:net", "def broken(:")
-    install("twice-a", "twice", "twice_a:net")
-    install("twice-b", "twice", "twice_b:net", version="2.0")
-
-
-def test_a_good_package_is_found_and_loaded(site: Path, install: Callable[..., None]) -> None:
-    install("some-net", "net", "good_net:net", version="3.1")
+def test_a_good_package_is_found_and_loaded(site: Path, install_package: Callable[..., None]) -> None:
+    install_package("some-net", "net", "good_net:net", version="3.1")
     architecture, entry = load_architecture("net")
-    assert architecture.build(2, 3, width=8) == ("net", 2, 3, 8)
+    network = architecture.build(2, 3, width=8)
+    assert (network.in_features, network.out_features) == (24, 2)
     assert (entry.package, entry.version, entry.origin) == ("some-net", "3.1", "some-net 3.1")
     assert list(find(ARCHITECTURES, [str(site)])) == ["net"]
 
 
-def test_finding_imports_nothing(install: Callable[..., None], bad_neighbours: None) -> None:
-    install("some-net", "net", "good_net:net")
+def test_finding_imports_nothing(install_package: Callable[..., None], bad_neighbours: None) -> None:
+    install_package("some-net", "net", "good_net:net")
     found = find(ARCHITECTURES)
     assert {"net", "raises", "lacks-module", "lacks-name", "twice", "custom-cnn"} <= set(found)
     assert not {"good_net", "raises_at_import", "without_net", "twice_a"} & set(sys.modules)
@@ -88,8 +56,8 @@ def test_find_and_peek_import_neither_torch_nor_timm() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_bad_packages_do_not_affect_a_good_name(install: Callable[..., None], bad_neighbours: None) -> None:
-    install("some-net", "net", "good_net:net")
+def test_bad_packages_do_not_affect_a_good_name(install_package: Callable[..., None], bad_neighbours: None) -> None:
+    install_package("some-net", "net", "good_net:net")
     assert load_architecture("net")[0].summary == "a good net"
 
 
@@ -125,19 +93,19 @@ def test_peek_names_the_problem_without_importing(bad_neighbours: None, name: st
     assert entry.value.partition(":")[0] not in sys.modules
 
 
-def test_peek_reads_the_summary_from_the_source(install: Callable[..., None]) -> None:
-    install("some-net", "net", "good_net:net")
+def test_peek_reads_the_summary_from_the_source(install_package: Callable[..., None]) -> None:
+    install_package("some-net", "net", "good_net:net")
     [entry] = find(ARCHITECTURES)["net"]
     assert peek(entry).summary == "a good net"
     assert peek(entry).problem is None
     assert "good_net" not in sys.modules
 
 
-def test_a_module_inside_a_package_is_read_without_importing_the_package(site: Path, install: Callable[..., None]) -> None:
+def test_a_module_inside_a_package_is_read_without_importing_the_package(site: Path, install_package: Callable[..., None]) -> None:
     (site / "outer").mkdir()
     (site / "outer" / "__init__.py").write_text("raise RuntimeError('imported')")
-    (site / "outer" / "inner.py").write_text(GOOD)
-    install("nested", "nested", "outer.inner:net", None)
+    (site / "outer" / "inner.py").write_text("net = Architecture(build=print, summary='a good net', image_size=32)")
+    install_package("nested", "nested", "outer.inner:net", None)
     [entry] = find(ARCHITECTURES)["nested"]
     assert peek(entry).summary == "a good net"
 
@@ -154,9 +122,9 @@ def test_the_error_for_an_unlike_name_lists_all_names() -> None:
         load_architecture("qqq")
 
 
-def test_a_member_without_its_family_is_offered_with_it(install: Callable[..., None], bad_neighbours: None) -> None:
-    install("a-zoo", "zoo", "zoo_nets:zoo", FAMILY)
-    install("some-net", "net", "good_net:net")
+def test_a_member_without_its_family_is_offered_with_it(install_package: Callable[..., None], bad_neighbours: None) -> None:
+    install_package("a-zoo", "zoo", "zoo_nets:zoo", FAMILY)
+    install_package("some-net", "net", "good_net:net")
     with pytest.raises(PluginError, match=r"no architecture named 'small' is installed, but a family has it; type: --arch zoo/small$"):
         load_architecture("small")
     assert not {"good_net", "raises_at_import"} & set(sys.modules)  # only families are loaded
@@ -167,8 +135,8 @@ def test_a_member_of_timm_is_offered_with_timm() -> None:
         load_architecture("resnet18")
 
 
-def test_a_family_gives_its_member(install: Callable[..., None]) -> None:
-    install("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
+def test_a_family_gives_its_member(install_package: Callable[..., None]) -> None:
+    install_package("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
     architecture, entry = load_architecture("zoo/small")
     assert (architecture.summary, entry.name) == ("small", "zoo")
 
@@ -183,16 +151,16 @@ def test_a_family_gives_its_member(install: Callable[..., None]) -> None:
         ("number", r"architecture 'number' of number 1\.0 is a int, not a cnnkit\.Architecture"),
     ],
 )
-def test_a_name_that_is_not_an_architecture_is_explained(install: Callable[..., None], name: str, message: str) -> None:
-    install("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
-    install("some-net", "net", "good_net:net")
-    install("number", "number", "a_number:net", "net = 3")
+def test_a_name_that_is_not_an_architecture_is_explained(install_package: Callable[..., None], name: str, message: str) -> None:
+    install_package("zoo", "zoo", "zoo_of_nets:zoo", FAMILY)
+    install_package("some-net", "net", "good_net:net")
+    install_package("number", "number", "a_number:net", "net = 3")
     with pytest.raises(PluginError, match=message):
         load_architecture(name)
 
 
-def test_every_group_has_its_own_names(install: Callable[..., None]) -> None:
-    install("out", "net", "some_exporter:net", group="cnnkit.exporters")
+def test_every_group_has_its_own_names(install_package: Callable[..., None]) -> None:
+    install_package("out", "net", "some_exporter:net", group="cnnkit.exporters")
     assert "net" in find("cnnkit.exporters")
     assert "net" not in find(ARCHITECTURES)
     with pytest.raises(PluginError, match="no exporter named 'nett'"):
@@ -209,9 +177,9 @@ def test_a_package_without_a_name_is_found_too(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_twice_on_the_path_counts_once(
-    site: Path, tmp_path: Path, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    site: Path, tmp_path: Path, install_package: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install("some-net", "net", "good_net:net", version="2.0")
+    install_package("some-net", "net", "good_net:net", version="2.0")
     older = tmp_path / "older"
     info = older / "some_net-1.0.dist-info"
     info.mkdir(parents=True)

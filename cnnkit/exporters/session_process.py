@@ -1,0 +1,248 @@
+"""A session of onnxruntime in a process of its own, with limits on memory and time: an ONNX file may hold any program.
+
+The process is forked after the import of onnxruntime, which costs a few milliseconds. It exchanges sizes as JSON and numbers as bytes, so
+nothing that it sends can run here. Only Linux limits the memory; systems without a safe fork run the session in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.errors import ModelFileError
+from cnnkit.files import parse_json
+
+# The graph of a photo of 100 megapixels holds four copies of it in float32, 4.8 GB; the weights of a file have at most 2 GiB.
+MAX_MEMORY_BYTES = 2**33
+# A file of 2 GiB is opened in 6 s, a photo of 100 megapixels is classified in 5 s on one busy core.
+MAX_SECONDS = 20.0
+MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine that gets busy
+MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
+PIPE_BYTES = 2**20  # of a buffer of the system
+SIZE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The inputs and outputs of a session as (name, type, shape), and the metadata of its file."""
+
+    inputs: tuple[tuple[str, str, list[int | str | None]], ...]
+    outputs: tuple[tuple[str, str, list[int | str | None]], ...]
+    metadata: Mapping[str, str]
+
+
+class Session(Protocol):
+    """A part of `onnxruntime.InferenceSession`."""
+
+    def run(self, outputs: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[Any]:
+        """Return the values of the named outputs."""
+        ...
+
+
+def describe(session: Any) -> Interface:
+    """Return the interface of a session."""
+    inputs, outputs = (
+        tuple((node.name, node.type, list(node.shape)) for node in nodes) for nodes in (session.get_inputs(), session.get_outputs())
+    )
+    return Interface(inputs, outputs, dict(session.get_modelmeta().custom_metadata_map))
+
+
+class SessionProcess:
+    """A process that opens the session of `path` by `make` and runs it.
+
+    Raises `ModelFileError`, here and in `run`, for an error of the session and if it exceeds its memory or its time.
+    """
+
+    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._pace: float | None = None  # seconds of an image, of the slowest run
+        to_child, self._write = os.pipe()
+        self._read, to_parent = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses onnxruntime alone
+            pid = os.fork()
+        if not pid:
+            _serve(make, to_child, to_parent, (self._write, self._read))
+        os.close(to_child)
+        os.close(to_parent)
+        _enlarge(self._write, self._read)
+        self._end = weakref.finalize(self, _end, pid, self._write, self._read)
+        found, _ = self._receive(MAX_SECONDS, "to open")
+        self.interface = Interface(tuple(map(tuple, found["inputs"])), tuple(map(tuple, found["outputs"])), found["metadata"])
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the output ``probabilities`` (N, K) for images, uint8 (N, H, W, 3)."""
+        with self._lock:
+            if self._pace is None and len(images) > 1:  # the first image shows how long an image takes
+                return np.concatenate([self._timed(images[:1]), self._timed(images[1:])])
+            return self._timed(images)
+
+    def _timed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        began = time.monotonic()
+        if not self._end.alive:
+            raise ModelFileError(f"{self._path}: its process has ended; open the file again")
+        try:
+            _send(self._write, {"shape": images.shape}, np.ascontiguousarray(images).data)
+        except OSError:
+            self._fail("its process has ended")
+        limit = MAX_SECONDS + MAX_SLOWDOWN * (self._pace or 0) * len(images)
+        header, body = self._receive(limit, f"for {len(images)} image{'s' * (len(images) != 1)}")
+        self._pace = max(self._pace or 0, (time.monotonic() - began) / len(images))
+        return np.frombuffer(body, np.float32).reshape(header["shape"])
+
+    def _receive(self, limit: float, task: str) -> tuple[dict[str, Any], bytes]:
+        """Return the next message; raise `ModelFileError` for an error, and end the process if none comes within `limit` seconds."""
+        try:
+            header, body = _receive(self._read, time.monotonic() + limit)
+        except TimeoutError:
+            self._fail(f"it takes more than {limit:.0f} s {task}; it may never end")
+        except (OSError, EOFError, ValueError):
+            self._fail(f"its process ended {task}, perhaps for lack of memory")
+        if "error" in header:
+            if task == "to open" and "alloc" not in str(header["error"]).lower():
+                self._end()
+                raise ModelFileError(unreadable(self._path, str(header["error"])))
+            memory = "alloc" in str(header["error"]).lower()
+            reason = f"it needs more memory than the limit of {_memory_limit() / 2**30:.0f} GiB: " if memory else ""
+            self._fail(f"{reason}{header['error']}")
+        return header, body
+
+    def _fail(self, problem: str) -> NoReturn:
+        self._end()
+        raise ModelFileError(f"{self._path}: cannot be run: {problem}; write another with: cnnkit export --onnx")
+
+
+class SessionHere:
+    """The session that `make` opens, in this process and without limits, where a process cannot be forked safely."""
+
+    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
+        self._path = path
+        try:
+            self._session = make()
+        except Exception as error:  # onnxruntime has one class per status code, without a common base
+            raise ModelFileError(unreadable(path, _first_line(error))) from error
+        self.interface = describe(self._session)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the output ``probabilities`` (N, K) for images, uint8 (N, H, W, 3)."""
+        return _probabilities(self._session, images)
+
+
+def open_session(path: Path, make: Callable[[], Any]) -> SessionProcess | SessionHere:
+    """Open the session of `path` by `make`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened."""
+    return (SessionProcess if sys.platform == "linux" else SessionHere)(path, make)
+
+
+def unreadable(path: Path, reason: str) -> str:
+    """Return the message for a file that onnxruntime cannot open for `reason`."""
+    return f"{path}: not an ONNX file that onnxruntime {version('onnxruntime')} can read ({reason}); write one with: cnnkit export --onnx"
+
+
+def _probabilities(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(session.run(["probabilities"], {"images": images})[0], np.float32)
+
+
+def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, int]) -> NoReturn:
+    """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the program, and the end of the program ends this process
+        for other in others:
+            os.close(other)
+        _limit_memory()
+        try:
+            session = make()
+            found = describe(session)
+            _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
+            while True:
+                header, body = _receive(read, None)
+                result = _probabilities(session, np.frombuffer(body, np.uint8).reshape(header["shape"]))
+                _send(write, {"shape": result.shape}, np.ascontiguousarray(result).data)
+        except EOFError:
+            pass
+        except BaseException as error:  # noqa: BLE001 (the other side reports it)
+            _send(write, {"error": _first_line(error)})
+    finally:
+        os._exit(0)
+
+
+def _limit_memory() -> None:
+    """Let this process allocate `MAX_MEMORY_BYTES` beyond what it has, or the memory of the machine if that is less."""
+    import resource  # Windows has none
+
+    status = Path("/proc/self/status").read_text("utf-8")
+    held = 1024 * int(status.partition("VmData:")[2].split()[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (held + _memory_limit(), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _memory_limit() -> int:
+    return min(MAX_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _enlarge(*pipes: int) -> None:
+    import fcntl
+
+    for pipe in pipes:
+        with suppress(OSError):  # the system may allow less
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _end(pid: int, *pipes: int) -> None:
+    for pipe in pipes:
+        os.close(pipe)
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _send(pipe: int, header: Mapping[str, Any], body: memoryview | bytes = b"") -> None:
+    """Write one message: the sizes of header and body, the header as JSON, the body."""
+    content = memoryview(body).cast("B")
+    text = json.dumps(header).encode()
+    for part in (len(text).to_bytes(SIZE_BYTES, "little") + len(content).to_bytes(SIZE_BYTES, "little") + text, content):
+        remaining = memoryview(part)
+        while remaining:
+            remaining = remaining[os.write(pipe, remaining) :]
+
+
+def _receive(pipe: int, deadline: float | None) -> tuple[dict[str, Any], bytes]:
+    """Return header and body of the next message; raises `TimeoutError` after `deadline`, `EOFError` at the end of the pipe."""
+    sizes = _read(pipe, 2 * SIZE_BYTES, deadline)
+    text, content = (int.from_bytes(sizes[start : start + SIZE_BYTES], "little") for start in (0, SIZE_BYTES))
+    if text > MAX_HEADER_BYTES:
+        raise ValueError("a header is too long")
+    return parse_json(_read(pipe, text, deadline).decode()), bytes(_read(pipe, content, deadline))
+
+
+def _read(pipe: int, size: int, deadline: float | None) -> bytearray:
+    found = bytearray(size)
+    view, done = memoryview(found), 0
+    while done < size:
+        if deadline is not None and not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError
+        count = os.readv(pipe, [view[done:]])
+        if not count:
+            raise EOFError
+        done += count
+    return found

@@ -1,0 +1,123 @@
+"""The entries of installed packages, read from their metadata."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+
+from cnnkit.errors import PluginError, closest
+
+ARCHITECTURES = "cnnkit.architectures"
+EXPORTERS = "cnnkit.exporters"
+SOURCES = "cnnkit.sources"
+TRACKERS = "cnnkit.trackers"
+OWN_PACKAGE = "cnnkit"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name, the object `value` that it points to, and the installed package that registers it."""
+
+    group: str
+    name: str
+    value: str
+    package: str
+    version: str
+
+    @property
+    def kind(self) -> str:
+        """The noun of the group, such as ``architecture``."""
+        return _noun(self.group)
+
+    @property
+    def origin(self) -> str:
+        """The package and its version, as messages name it."""
+        return f"{self.package} {self.version}"
+
+    @property
+    def full_name(self) -> str:
+        """The name with its package, which always means this entry: ``package:name``."""
+        return f"{self.package}:{self.name}"
+
+    @property
+    def is_builtin(self) -> bool:
+        """True for an entry of cnnkit itself."""
+        return _canonical(self.package) == OWN_PACKAGE
+
+
+def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]]:
+    """Return the entries of `group` by name, sorted; a name of two packages has two entries.
+
+    `path` lists folders to search instead of `sys.path`. A distribution that is on the path twice, such as an installed
+    copy and a checkout, counts once, as in an import. A distribution with unreadable metadata has no entries.
+    """
+    folders = sys.path if path is None else list(path)
+    found: dict[str, list[Entry]] = {}
+    holders: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions(path=folders):
+        if any(point.group == group for point in _entry_points(distribution)):  # reading all other names would be slow
+            holders.setdefault(_canonical(_name(distribution)), distribution)
+    for canonical, holder in holders.items():
+        distribution = next(iter(metadata.distributions(name=canonical, path=folders)), holder)
+        package, version = _name(distribution), _version(distribution)
+        for point in _entry_points(distribution):
+            if point.group == group:
+                found.setdefault(point.name, []).append(Entry(group, point.name, point.value, package, version))
+    return {name: sorted(found[name], key=lambda entry: entry.package) for name in sorted(found)}
+
+
+def choose(group: str, name: str, path: Iterable[str] | None = None) -> Entry:
+    """Return the entry that `name` means: the built-in one if there is one, else the only one; ``package:name`` names any.
+
+    Raises `PluginError` if there is no such entry, or if several packages provide the name.
+    """
+    found = find(group, path)
+    entries = found.get(name) or _of_package(name, found)
+    if not entries:
+        raise PluginError(f"no {_noun(group)} named {name!r} is installed{closest(name, found)} Known: {', '.join(found) or 'none'}")
+    builtin = [entry for entry in entries if entry.is_builtin]
+    if len(entries) > 1 and not builtin:
+        holders = " and ".join(entry.origin for entry in entries)
+        names = " or ".join(entry.full_name for entry in entries)
+        raise PluginError(
+            f"{_noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
+        )
+    return (builtin or entries)[0]
+
+
+def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:
+    """Return the entries that the name ``package:name`` means."""
+    package, _, short = name.partition(":")
+    return [entry for entry in found.get(short, ()) if _canonical(entry.package) == _canonical(package)]
+
+
+def _noun(group: str) -> str:
+    return group.rpartition(".")[2].rstrip("s")
+
+
+def _canonical(package: str) -> str:
+    return package.lower().replace("_", "-").replace(".", "-")
+
+
+def _entry_points(distribution: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
+    try:
+        return [*distribution.entry_points]
+    except Exception:  # noqa: BLE001 (the parser of Python raises several types for a damaged file)
+        return ()
+
+
+def _name(distribution: metadata.Distribution) -> str:
+    return _field(distribution, "Name") or "unknown package"
+
+
+def _version(distribution: metadata.Distribution) -> str:
+    return _field(distribution, "Version") or "of unknown version"
+
+
+def _field(distribution: metadata.Distribution, name: str) -> str:
+    try:
+        return str(distribution.metadata[name] or "")
+    except Exception:  # noqa: BLE001 (a damaged or missing file, see above)
+        return ""
