@@ -196,7 +196,7 @@ def test_weights_that_are_no_numbers(refused: Callable[..., str], trained: Any, 
             for name, tensor in load_file(trained.run / "best.safetensors").items()
         },
         file,
-        metadata,
+        {name: value for name, value in metadata.items() if name == "cnnkit"},  # without digests, as in a file of an older version
     )
     assert "no numbers" in refused("predict", trained.data, "--model", file)
 
