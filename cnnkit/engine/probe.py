@@ -21,9 +21,9 @@ from cnnkit.engine.step import Step
 from cnnkit.errors import ConfigError
 
 MAX_PROBE_PIXELS = 2**17  # of a probe batch: 128 images of 32 px; the probe then takes a second or two
-MIN_PROBE_IMAGES = 8  # of a probe batch, even of large images: two images of 224 px are no batch that replicas could divide
+MIN_PROBE_IMAGES = 4  # of a probe batch, even of large images: two images of 224 px are no batch that replicas could divide
 TURNS = 4  # of each candidate; after one or two the slower format won too often, see docs/benchmarks/LOG.md, "Probe turns"
-MAX_TURN_SECONDS = 3.0  # of all turns; slow steps get fewer of them, at least one, and vary less
+MAX_TURN_SECONDS = 1.0  # of all turns; slow steps get fewer of them, at least one, and vary less
 CPUS_WITHOUT_BF16 = {"DEFAULT", "NO AVX", "AVX2"}  # torch's names of CPU capabilities; emulated bf16 is 12 times slower
 HOPELESS_FACTOR = 3  # on the fastest first step: a candidate whose first step is slower gets no turn
 MIN_SPEEDUP = 1.1  # over plain fp32, or over one replica: a smaller gain is not worth a change

@@ -17,7 +17,7 @@ from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.batches import Batches
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.early_stopping import EarlyStopping
-from cnnkit.engine.fit import TrainingFigures, validation_metrics
+from cnnkit.engine.fit import TrainingFigures
 from cnnkit.engine.logistic import LinearMap, regressions
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.validation import Validation, validation_of
@@ -44,12 +44,11 @@ class StartsFromImages(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class HeadFit:
-    """The settings of the fit of a new last layer: the metric that chooses it, the time budget in seconds (0: none) and the runtime.
+    """The settings of the fit of a new last layer: the time budget in seconds (0: none) and the runtime.
 
     `class_weights` (K,) weigh the loss. `progress(done, total)` counts images.
     """
 
-    monitor: str
     budget: float
     runtime: Runtime
     class_weights: Tensor | None = None
@@ -113,9 +112,10 @@ class _Candidate(NamedTuple):
 
 
 def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBatches, classes: int, fit: HeadFit) -> Start:
-    """Set the last layer to the best, by ``fit.monitor`` on val, of zero, a mixture of the `old` classes and logistic regressions.
+    """Set the last layer to the best, by its loss on val, of zero, a mixture of the `old` classes and logistic regressions.
 
-    The regressions see train with and without the augmented view, so the best is never below a regression on the plain images.
+    On a few images the loss tells regressions apart that are equally accurate. The regressions see train with and without the augmented
+    view, so the best is never below a regression on the plain images.
     Return no figures if the layer is no linear map of one vector per image to the logits.
     """
     began = fit.clock()
@@ -131,14 +131,14 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
 
     def regression_on(features: _Features) -> _Candidate:
         fits = regressions(features.values, features.labels, classes, fit.class_weights)
-        return _best(fit.monitor, (candidate("a logistic regression", head) for head in fits), PATIENCE)
+        return _best((candidate("a logistic regression", head) for head in fits), PATIENCE)
 
-    regression = _best(fit.monitor, map(regression_on, (plain, train) if others else (plain,)))
+    regression = _best(map(regression_on, (plain, train) if others else (plain,)))
     starts = [candidate("zero", LinearMap.zero(classes, plain.values.shape[1], plain.values.device))]
     if known := old_head(module, layer, old):
         mixture = mixture_of_old_classes(*known, plain.values, plain.labels, classes)
         starts.append(candidate("a mixture of the old classes", LinearMap(*mixture)))
-    best = _best(fit.monitor, (*starts, regression))
+    best = _best((*starts, regression))
     set_head(layer, best.head.weight, best.head.bias)
     score = validation_of(best.head.logits(plain.values), plain.labels, classes)
     figures = TrainingFigures(score.loss, accuracy(score.table), len(train.labels), fit.clock() - began)
@@ -146,12 +146,11 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
     return Start(f"the new last layer starts as {best.name}: val accuracy {best.val_accuracy} ({beaten})", figures)
 
 
-def _best(monitor: str, candidates: Iterable[_Candidate], patience: int = 0) -> _Candidate:
-    """Return the best of `candidates` by `monitor`, the first of equal ones; `patience` worse ones in a row end the search."""
-    stopping, best = EarlyStopping(monitor, patience), None
+def _best(candidates: Iterable[_Candidate], patience: int = 0) -> _Candidate:
+    """Return the best of `candidates` by the loss, the first of equal ones; `patience` worse ones in a row end the search."""
+    stopping, best = EarlyStopping("val_loss", patience), None
     for number, candidate in enumerate(candidates):
-        value = validation_metrics(candidate.score)[monitor]
-        if (value is not None and stopping.update(number, value)) or best is None:
+        if stopping.update(number, candidate.score.loss) or best is None:
             best = candidate
         if stopping.exhausted:
             break

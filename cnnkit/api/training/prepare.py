@@ -159,7 +159,7 @@ def _head_fit(
     """Return the settings of the fit of a new last layer; a balanced sampler asks for the same weights of the classes as the loss."""
     balanced = config.data.balance != "none"
     weights = class_weights(batches.plain.labels, images.classes).to(runtime.device) if balanced else None
-    return HeadFit(config.stop.monitor, config.optim.budget, runtime, weights, progress)
+    return HeadFit(config.optim.budget, runtime, weights, progress)
 
 
 def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:

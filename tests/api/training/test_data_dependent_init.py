@@ -20,7 +20,7 @@ from cnnkit.model.weights import WeightsReport
 
 SPEC = Preprocessing(image_size=2, channels=1, mean=(0.0,), std=(1.0,))
 CPU = torch.device("cpu")
-FIT = HeadFit("val_loss", 0.0, Runtime(CPU))
+FIT = HeadFit(0.0, Runtime(CPU))
 NEW_HEAD = WeightsReport(loaded=0, skipped=("head.weight", "head.bias"), missing=(), unexpected=())
 
 
@@ -114,7 +114,7 @@ def test_the_best_start_on_val_is_taken_and_the_others_are_named(images):
     network = PixelClassifier(3)
     lit = 100 * torch.eye(4)[[3, 0, 1, 2]]  # old class k + 1 is the lit pixel k
     report = replace(NEW_HEAD, spare={"head.weight": lit, "head.bias": torch.zeros(4)})
-    note, _ = start_from_images(network, report, images, 3, replace(FIT, monitor="val_accuracy"))
+    note, _ = start_from_images(network, report, images, 3, FIT)
     assert note == (
         "the new last layer starts as a mixture of the old classes: val accuracy 100.0 % (a logistic regression 100.0 %, zero 33.3 %)"
     )
