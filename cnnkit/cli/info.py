@@ -21,6 +21,7 @@ KNOWN_KEYS = frozenset(
     {
         "file", "format", "bytes", "parameters", "statistics", "tensors", "dtypes", "constants", "nodes", "opset", "producer", "inputs",
         "outputs", "cnnkit", "arch", "options", "classes", "preprocessing", "temperature", "versions", "training", "run", "cnnkit_version",
+        "package", "proof",
     }
 )  # fmt: skip
 

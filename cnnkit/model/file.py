@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cnnkit.architecture import Architecture, options
-from cnnkit.errors import CnnkitError, ModelFileError
+from cnnkit.errors import CnnkitError, ModelFileError, PluginError
 from cnnkit.files import open_regular, whole_file
 from cnnkit.model.facts import HEADER_KEY, check_digests, seal
 from cnnkit.model.header import ModelHeader, read_model_header
+from cnnkit.model.proof import TOLERANCE, logit_difference, missing_package, proof_logits, versions_and_remedy
+from cnnkit.model.weights import unfold_buffers, with_aliases, without_aliases
 from cnnkit.registry import Entry, fence, load_architecture
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 # An option of at most this many times its default makes no network that is much larger than the default one.
 MAX_GROWTH = 4
+MAX_PROBLEM_LENGTH = 400  # characters of an error of torch
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,11 @@ class Model:
 
 
 def save_model(path: Path, module: nn.Module, header: ModelHeader) -> None:
-    """Write `header` and the weights of `module` to `path`; the file appears there only when it is complete."""
-    _write(path, {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, header)
+    """Write `header` and the weights of `module` to `path`; the file appears there only when it is complete.
+
+    A tensor with several names is written once; `load_model` gives the tensor all its names.
+    """
+    _write(path, without_aliases(module.state_dict()), header)
 
 
 def rewrite_header(path: Path, header: ModelHeader) -> None:
@@ -65,12 +72,12 @@ def read_header(path: Path) -> ModelHeader:
 def load_model(path: str | Path) -> Model:
     """Load the model file `path` and return the model; no other file is needed.
 
-    Raises `ModelFileError` as `read_header` does, and if the weights do not fit the architecture. Raises `PluginError` if
-    the architecture is not installed.
+    Raises `ModelFileError` as `read_header` does, if the weights do not fit the architecture, and if the network computes other
+    logits than the header records. Raises `PluginError` if the architecture is not installed.
     """
     file = Path(path)
     header, weights = _open(file)
-    architecture, entry = load_architecture(header.arch)
+    architecture, entry = _find_architecture(file, header)
     _check_options(file, header, architecture, entry, weights)
     try:
         module = architecture.build(len(header.classes), header.preprocessing.channels, **header.options)
@@ -78,11 +85,36 @@ def load_model(path: str | Path) -> Model:
         raise _misfit(file, header, entry, str(error)) from error
     try:
         with fence(entry, "does not accept its weights", allowed=(RuntimeError,)):
-            module.load_state_dict(weights)
+            unfold_buffers(module)
+            module.load_state_dict(with_aliases(weights, module))
             module.eval()
     except RuntimeError as error:
         raise _misfit(file, header, entry, str(error)) from error
+    _check_logits(file, header, entry, module)
     return Model(module, header, file)
+
+
+def _find_architecture(file: Path, header: ModelHeader) -> tuple[Architecture, Entry]:
+    """Return the architecture of `header`; raises `PluginError`, which names the package to install, if there is none."""
+    try:
+        return load_architecture(header.arch)
+    except PluginError as error:
+        raise PluginError(f"{file}: {missing_package(header)} ({error})") from error
+
+
+def _check_logits(file: Path, header: ModelHeader, entry: Entry, module: nn.Module) -> None:
+    """Raise `ModelFileError` if `module` computes other logits than `header` records; older files record none."""
+    if header.proof is None:
+        return
+    with fence(entry, "fails on a test image", allowed=(MemoryError,)):
+        found = proof_logits(module, header.preprocessing)
+    difference = logit_difference(header.proof, found)
+    if difference > TOLERANCE:
+        how = f"by {difference:.2g} of the largest one; {TOLERANCE:g} is allowed" if found else "they are no numbers"
+        raise ModelFileError(
+            f"{file}: the network {header.arch!r} computes other logits than after its training ({how}), so its predictions would "
+            f"differ silently; {versions_and_remedy(header, entry)}"
+        )
 
 
 def _check_options(file: Path, header: ModelHeader, architecture: Architecture, entry: Entry, weights: dict[str, Tensor]) -> None:
@@ -105,15 +137,14 @@ def _check_options(file: Path, header: ModelHeader, architecture: Architecture, 
     except CnnkitError as error:
         raise _misfit(file, header, entry, str(error)) from error
     shapes = {name: tensor.shape for name, tensor in outline.state_dict().items()}
-    if wrong := [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]:
+    given = with_aliases(weights, outline)
+    if wrong := [name for name, shape in shapes.items() if name not in given or given[name].shape != shape]:
         raise _misfit(file, header, entry, f"its options make a network with other weights, such as {wrong[0]} {tuple(shapes[wrong[0]])}")
 
 
 def _misfit(file: Path, header: ModelHeader, entry: Entry, problem: str) -> ModelFileError:
-    written = header.versions.get(entry.package, "another version")
-    return ModelFileError(
-        f"{file}: the weights do not fit {header.arch!r} of {entry.origin}; the file was written with {written}: {problem}"
-    )
+    reason = shorten(problem, MAX_PROBLEM_LENGTH, placeholder=" …")  # torch names every tensor, one a line
+    return ModelFileError(f"{file}: the weights do not fit {header.arch!r}; {versions_and_remedy(header, entry)} ({reason})")
 
 
 def _write(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:

@@ -19,6 +19,9 @@ MAX_CLASSES = 1_000_000  # ten times the largest data set of labelled images has
 MAX_OPTIONS, MAX_OPTION = 100, 2**20  # of a network; no width or number of layers is larger
 MAX_NAME_LENGTH = 300  # characters of an architecture or an option
 MAX_PROBLEMS = 3  # that one message names
+OWN_PACKAGE = "cnnkit"
+LIBRARIES = (OWN_PACKAGE, "torch", "torchvision", "timm", "numpy", "Pillow")  # whose versions each file records
+PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"  # the name of a package, as pip takes it
 
 
 def _number(value: bool | float | str) -> bool | float | str:  # noqa: FBT001 (an option)
@@ -33,9 +36,10 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 class ModelHeader(Rules):
     """The header of a model file: the description of the model beside its weights.
 
-    `arch` and `options` rebuild the network. `classes` are in index order. `versions` are the package versions of the
-    training. `training` describes it: epoch, monitored metric and its value, seed, data fingerprint. The base class
-    `Rules` adds the temperature and the limits of the model.
+    `arch` and `options` rebuild the network. `package` registers `arch` (None: an older file); its version is one of `versions`,
+    the package versions of the training. `proof` are the K logits of a fixed canvas (`cnnkit.model.proof`; None: not known).
+    `classes` are in index order. `training` describes it: epoch, monitored metric and its value, seed, data fingerprint. The base
+    class `Rules` adds the temperature and the limits of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +49,9 @@ class ModelHeader(Rules):
     options: Annotated[dict[Name, Annotated[bool | int | float | str, AfterValidator(_number)]], Field(max_length=MAX_OPTIONS)]
     classes: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2, max_length=MAX_CLASSES)]
     preprocessing: Preprocessing
+    package: Annotated[str, Field(max_length=MAX_NAME_LENGTH, pattern=PACKAGE)] | None = None
     versions: dict[str, str] = Field(default={})
+    proof: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = None
     training: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
@@ -54,6 +60,8 @@ class ModelHeader(Rules):
             raise ValueError("classes: two have the same name")
         self.preprocessing.check_channels()
         self.check_classes(len(self.classes))
+        if self.proof is not None and len(self.proof) != len(self.classes):
+            raise ValueError(f"proof: must have a logit for each of the {len(self.classes)} classes")
         _check_training(self.training)
         return self
 

@@ -1,4 +1,4 @@
-"""Weights files: reading their tensors, and loading them into a network with a report.
+"""Weights files: reading their tensors, and loading them into a network with a report; tensors with several names.
 
 No pickled object is ever executed: ``.safetensors`` has none, and torch reads ``.pth`` in its weights-only mode.
 """
@@ -6,7 +6,7 @@ No pickled object is ever executed: ``.safetensors`` has none, and torch reads `
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
@@ -91,7 +91,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
     be loaded.
     """
     own = module.state_dict()
-    given = {_own_name(name, own): tensor for name, tensor in _tensors(state_dict).items()}
+    given = with_aliases({_own_name(name, own): tensor for name, tensor in _tensors(state_dict).items()}, module)
     fitted = {name: _fit(name, given[name], own[name], module) for name in own if name in given}
     usable = {name: tensor for name, tensor in fitted.items() if tensor.shape == own[name].shape}
     report = WeightsReport(
@@ -110,6 +110,29 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any]) -> WeightsRep
         )
     module.load_state_dict(usable, strict=False)
     return report
+
+
+def without_aliases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return `tensors` with each tensor under its first name alone, as contiguous tensors on the CPU that share no memory.
+
+    Different views of one memory, such as a row of a matrix, are no aliases: each becomes a tensor of its own.
+    """
+    return {name: tensors[name].detach().to("cpu", copy=True).contiguous() for name in dict.fromkeys(_first_names(tensors).values())}
+
+
+def with_aliases(tensors: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Return `tensors` with every name that `module` gives to one of them: where it shares a tensor, one name fills the others."""
+    first = _first_names(module.state_dict())
+    known = {first[name]: tensor for name, tensor in tensors.items() if name in first}
+    return {**{name: known[source] for name, source in first.items() if source in known}, **tensors}
+
+
+def unfold_buffers(module: nn.Module) -> None:
+    """Give each element of the buffers of `module` its own memory; torch can neither average nor load an expanded tensor."""
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if any(step == 0 and size > 1 for size, step in zip(buffer.shape, buffer.stride(), strict=True)):
+                setattr(part, name, buffer.contiguous())
 
 
 def _unpickle(path: Path) -> object:
@@ -178,3 +201,15 @@ def _resample_positions(given: Tensor, own: Tensor, prefix_tokens: int) -> Tenso
 
 def _names(names: Mapping[str, Any] | tuple[str, ...]) -> str:
     return listed(names, MAX_TENSORS_NAMED)
+
+
+def _first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the first name of the same tensor for each name."""
+    found: dict[Hashable, str] = {}
+    return {name: found.setdefault(_identity(tensor), name) for name, tensor in tensors.items()}
+
+
+def _identity(tensor: Tensor) -> Hashable:
+    """Return a value that two tensors share if they are the same numbers of the same memory; tensors without memory have one too."""
+    storage = tensor.untyped_storage()._cdata  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # data_ptr is 0 on the device meta
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype

@@ -143,6 +143,24 @@ def test_a_missing_state_is_an_error_with_a_next_step(tmp_path: Path) -> None:
         load_state(tmp_path / "last", *begin(OptimConfig()))
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_tensors_of_several_names_are_restored(tmp_path: Path, ema: float) -> None:
+    def begin_shared(seed: int) -> tuple[nn.Module, TrainingState]:
+        torch.manual_seed(seed)
+        layer = nn.Linear(4, 4)
+        model = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(4, 4))
+        model.get_submodule("3").weight = layer.weight
+        return model, initial_state(model, OptimConfig(ema=ema), StopConfig())
+
+    model, state = begin_shared(0)
+    save_state(tmp_path, model, state)
+    other, resumed = begin_shared(1)
+    load_state(tmp_path, other, resumed)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
+    kept = resumed.network_to_keep(other)
+    assert kept.get_parameter("0.weight") is kept.get_parameter("3.weight")
+
+
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_damaged_state_is_an_error_with_a_next_step(tmp_path: Path, share: float) -> None:
     model, state = begin(OptimConfig())

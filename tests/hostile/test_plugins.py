@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,57 @@ def test_prints_of_a_network_stay_off_stdout(
         assert done.code == 0, done.err
         assert json.loads(done.out)
         assert "forward" in done.err
+
+
+TWICE = """
+import torch
+from torch import nn
+from cnnkit import Architecture
+class Net(nn.Module):
+    def __init__(self, classes, channels):
+        super().__init__()
+        layer = nn.Linear(channels, channels)
+        self.layers = nn.Sequential(layer, nn.ReLU(), layer)
+        self.tied = nn.Linear(channels, channels)
+        self.tied.weight = layer.weight
+        self.register_buffer("row", torch.ones(1).expand(channels))
+        self.register_buffer("view", self.row[:1])
+        self.head = nn.Linear(channels, classes)
+    def forward(self, images):
+        return self.head(self.tied(self.layers(images.mean((2, 3)))) + self.row)
+def build(num_classes, in_channels):
+    return Net(num_classes, in_channels)
+net = Architecture(build=build, summary="mine", image_size=32)
+"""
+
+
+@pytest.mark.parametrize("average", ["0", "0.9"])
+def test_a_network_with_tensors_of_several_names(
+    install_package: Callable[..., None], cli: Callable[..., Any], image_folder: Callable[..., Path], average: str
+) -> None:
+    install_package("acme-nets", "acme", "acme_nets:net", TWICE)
+    data = image_folder(images=8)
+    for command in (("train", "--data", data, "--arch", "acme", "--epochs", "1", "--ema", average), ("eval",), ("predict", data)):
+        done = cli(*command, "--json")
+        assert done.code == 0, done.err
+
+
+def test_changed_code_of_the_same_version_is_refused(
+    install_package: Callable[..., None], cli: Callable[..., Any], image_folder: Callable[..., Path], site: Path
+) -> None:
+    install_package("acme-nets", "acme", "acme_nets:net", TWICE)
+    data = image_folder(images=8)
+    assert cli("train", "--data", data, "--arch", "acme", "--epochs", "1").code == 0
+    del sys.modules["acme_nets"]
+    (site / "acme_nets.py").write_text(TWICE.replace("ReLU", "Sigmoid"))
+    importlib.invalidate_caches()
+    for command in (("eval",), ("predict", data), ("export", "--onnx"), ("explain", data)):
+        done = cli(*command)
+        assert done.code == 2, done.err
+        assert "the network 'acme' computes other logits than after its training" in done.err
+        assert "written with acme-nets 1.0; installed: acme-nets 1.0, so its code has changed under the same version" in done.err
+    assert cli("info").code == 0
+    assert cli("runs").code == 0
 
 
 def test_an_error_in_the_middle_of_a_training_names_the_package(

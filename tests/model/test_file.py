@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cnnkit import Architecture
@@ -15,6 +16,7 @@ from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration
 from cnnkit.model.file import ModelHeader, load_model, read_header, rewrite_header, save_model
 from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.proof import proof_logits
 from cnnkit.registry import Entry
 
 HEADER = ModelHeader(
@@ -26,6 +28,7 @@ HEADER = ModelHeader(
     ),
     temperature=1.7,
     calibration=Calibration("val", 120, 1.7, Estimate(0.1, 0.05, 0.2), Estimate(0.02, 0.0, 0.06), 0.9, 0.7),
+    package="some-plugin",
     versions={"python": "3.11.4", "some-plugin": "0.3"},
     training={"epoch": 7, "monitor": "val_loss", "value": 0.25},
 )
@@ -37,10 +40,9 @@ def build(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Sequentia
     )
 
 
-@pytest.fixture(autouse=True)
-def tiny_plugin(monkeypatch):
-    """Make `tiny` the only installed architecture."""
-    entry = Entry("cnnkit.architectures", "tiny", "some_plugin:tiny", "some-plugin", "0.4")
+def use(monkeypatch: pytest.MonkeyPatch, build: Callable[..., nn.Module], version: str) -> None:
+    """Make `tiny` with this `build` the only installed architecture."""
+    entry = Entry("cnnkit.architectures", "tiny", "some_plugin:tiny", "some-plugin", version)
 
     def load(name: str) -> tuple[Architecture, Entry]:
         if name != "tiny":
@@ -48,6 +50,11 @@ def tiny_plugin(monkeypatch):
         return Architecture(build=build, summary="", image_size=16), entry
 
     monkeypatch.setattr("cnnkit.model.file.load_architecture", load)
+
+
+@pytest.fixture(autouse=True)
+def tiny_plugin(monkeypatch):
+    use(monkeypatch, build, "0.4")
 
 
 @pytest.fixture
@@ -245,4 +252,148 @@ def test_the_error_for_weights_that_do_not_fit_names_the_versions(tmp_path):
     write_with(path, options={"width": 5})
     with pytest.raises(ModelFileError) as caught:
         load_model(path)
-    assert "the weights do not fit 'tiny' of some-plugin 0.4; the file was written with 0.3" in str(caught.value)
+    assert "the weights do not fit 'tiny'; the file was written with some-plugin 0.3; installed: some-plugin 0.4" in str(caught.value)
+    assert "to use this model, type: pip install some-plugin==0.3 (" in str(caught.value)
+
+
+def test_the_error_for_an_architecture_that_is_not_installed_names_its_package(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write_with(path, arch="gone")
+    with pytest.raises(PluginError) as caught:
+        load_model(path)
+    assert f"{path}: needs 'gone' of some-plugin 0.3; installed: some-plugin (missing); type: pip install some-plugin==0.3" in str(
+        caught.value
+    )
+
+
+def sigmoid(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Sequential:
+    """Return a network for the weights of `build` that computes something else."""
+    layers = build(num_classes, in_channels, width=width)
+    layers[2] = nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(1))
+    return layers
+
+
+def with_logits(module: nn.Module) -> ModelHeader:
+    return HEADER.model_copy(update={"proof": proof_logits(module, HEADER.preprocessing)})
+
+
+def test_a_network_that_still_computes_its_logits_is_loaded(saved):
+    path, module = saved
+    save_model(path, module, with_logits(module))
+    header = load_model(path).header
+    assert header.proof is not None
+    assert len(header.proof) == 3
+
+
+def test_a_network_that_computes_other_logits_is_refused_with_both_versions(saved, monkeypatch):
+    path, module = saved
+    save_model(path, module, with_logits(module))
+    use(monkeypatch, sigmoid, version="0.4")
+    message = refusal(path)
+    assert "the network 'tiny' computes other logits than after its training (by " in message
+    assert "the file was written with some-plugin 0.3; installed: some-plugin 0.4" in message
+    assert message.endswith("to use this model, type: pip install some-plugin==0.3")
+
+
+def test_other_logits_of_the_same_version_are_changed_code(saved, monkeypatch):
+    path, module = saved
+    save_model(path, module, with_logits(module))
+    use(monkeypatch, sigmoid, version="0.3")
+    message = refusal(path)
+    assert "installed: some-plugin 0.3, so its code has changed under the same version: reinstall some-plugin as it was" in message
+
+
+def test_an_older_file_without_logits_is_loaded(saved, monkeypatch):
+    use(monkeypatch, sigmoid, version="0.4")
+    assert load_model(saved[0]).header.proof is None
+
+
+def test_logits_that_are_no_longer_finite_are_refused(saved):
+    path, module = saved
+    header = with_logits(module)
+    with torch.no_grad():
+        module.get_parameter("4.bias").fill_(torch.nan)
+    save_model(path, module, header)
+    assert "(they are no numbers)" in refusal(path)
+
+
+def test_a_network_that_fails_on_the_test_image_is_an_error_of_its_package(saved, monkeypatch):
+    path, module = saved
+    save_model(path, module, with_logits(module))
+
+    def failing(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Module:
+        layers = build(num_classes, in_channels, width=width)
+        layers.register_forward_pre_hook(lambda *_: 1 / 0)
+        return layers
+
+    use(monkeypatch, failing, version="0.4")
+    with pytest.raises(PluginError, match=r"'tiny' of some-plugin 0\.4 fails on a test image: ZeroDivisionError"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(("proof", "problem"), [([1.0], "a logit for each of the 3 classes"), ([1.0, "x", 2.0], "proof.1"), (3, "proof")])
+def test_recorded_logits_have_limits(tmp_path, proof, problem):
+    path = tmp_path / "odd.safetensors"
+    write_with(path, proof=proof)
+    assert problem in refusal(path)
+
+
+def test_a_recorded_package_is_a_name_that_pip_takes(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    write_with(path, package="--index-url=https://example.org x")
+    assert "package: String should match pattern" in refusal(path)
+
+
+class Shared(nn.Module):
+    """A network with a layer under two names, two layers with one weight, and views of one memory."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        layer = nn.Linear(width, width)
+        self.layers = nn.ModuleList([nn.Linear(1, width), layer, nn.Linear(width, width), layer])
+        self.tied = nn.Linear(width, width)
+        self.tied.weight = layer.weight
+        self.flat = nn.Parameter(layer.weight.detach().view(-1))
+        self.register_buffer("whole", torch.arange(12.0).view(3, 4))
+        self.register_buffer("row", self.get_buffer("whole")[1])
+        self.register_buffer("expanded", torch.ones(1).expand(5))
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values = images.mean((2, 3))
+        for layer in self.layers:
+            values = layer(values)
+        return self.head(self.tied(values)) + self.flat.sum() + self.get_buffer("row").sum()
+
+
+def shared(num_classes: int, in_channels: int, *, width: int = 4) -> Shared:
+    return Shared(num_classes, width)
+
+
+@pytest.mark.parametrize("width", [6, 40])  # the larger one is outlined first
+def test_tensors_with_several_names_are_stored_once_and_get_all_names(tmp_path, monkeypatch, width):
+    use(monkeypatch, shared, version="0.3")
+    module = shared(3, 1, width=width).eval()
+    path = tmp_path / "m.safetensors"
+    header = with_logits(module).model_copy(update={"options": {"width": width}})
+    save_model(path, module, header)
+    stored = load_file(path)
+    assert {"layers.1.weight", "layers.1.bias"} <= set(stored)
+    assert not {"layers.3.weight", "layers.3.bias", "tied.weight"} & set(stored)
+    loaded = load_model(path).module
+    expected = module.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.get_parameter("tied.weight") is loaded.get_parameter("layers.3.weight")
+
+
+def test_a_rebuilt_network_that_shares_less_does_not_fit(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_model(path, shared(3, 1, width=6), HEADER)
+
+    def split(num_classes: int, in_channels: int, *, width: int = 4) -> nn.Module:
+        module = shared(num_classes, in_channels, width=width)
+        module.tied = nn.Linear(width, width)
+        return module
+
+    use(monkeypatch, split, version="0.4")
+    assert 'Missing key(s) in state_dict: "tied.weight"' in refusal(path)

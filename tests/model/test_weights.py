@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.model.head import head_parameters
-from cnnkit.model.weights import load_weights, read_weights
+from cnnkit.model.weights import load_weights, read_weights, unfold_buffers, with_aliases, without_aliases
 
 
 def network(num_classes: int = 10, channels: int = 3) -> nn.Sequential:
@@ -62,6 +62,13 @@ def test_names_in_model_or_file_alone_are_reported() -> None:
         report.describe("w")
         == "w: loaded 10 tensors; 1 of the model not in the file (body.bias); 1 of the file not in the model (aux.weight)"
     )
+
+
+def test_a_tensor_of_several_names_is_loaded_by_any_of_them() -> None:
+    layer = nn.Linear(2, 2)
+    report = load_weights(nn.Sequential(layer, nn.ReLU(), layer), {"2.weight": torch.ones(2, 2), "0.bias": torch.ones(2)})
+    assert (report.loaded, report.missing) == (4, ())
+    assert bool((layer.weight == 1).all())
 
 
 def test_a_batchnorm_counter_is_never_missing() -> None:
@@ -228,3 +235,56 @@ def test_the_head_of_a_timm_network_is_found() -> None:
 
     assert head_parameters(get("mobilenetv3_small_050").build(7, 3), 7) == {"classifier.weight", "classifier.bias"}
     assert head_parameters(get("convnext_atto").build(7, 3), 7) == {"head.fc.weight", "head.fc.bias"}
+
+
+def twice(device: str = "cpu") -> nn.Sequential:
+    layer = nn.Linear(3, 3, device=device)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+def test_a_tensor_with_two_names_keeps_the_first() -> None:
+    assert list(without_aliases(twice().state_dict())) == ["0.weight", "0.bias"]
+
+
+def test_views_of_one_memory_become_tensors_of_their_own() -> None:
+    whole = torch.arange(6.0).view(2, 3)
+    kept = without_aliases({"whole": whole, "row": whole[0], "column": whole[:, 0], "flat": whole.view(-1), "again": whole[0]})
+    assert list(kept) == ["whole", "row", "column", "flat"]
+    assert all(tensor.is_contiguous() for tensor in kept.values())
+    assert len({tensor.data_ptr() for tensor in kept.values()}) == 4
+    assert kept["column"].tolist() == [0, 3]
+
+
+def test_one_name_fills_the_others_whichever_it_is() -> None:
+    module = twice()
+    weight, bias = torch.ones(3, 3), torch.ones(3)
+    filled = with_aliases({"2.weight": weight, "0.bias": bias, "other": bias}, module)
+    assert {name: id(tensor) for name, tensor in filled.items()} == {
+        "0.weight": id(weight),
+        "2.weight": id(weight),
+        "0.bias": id(bias),
+        "2.bias": id(bias),
+        "other": id(bias),
+    }
+
+
+def test_tensors_without_memory_are_told_apart() -> None:
+    filled = with_aliases({"0.weight": torch.ones(3, 3)}, twice("meta"))
+    assert set(filled) == {"0.weight", "2.weight"}
+
+
+def test_networks_that_share_nothing_are_left_alone() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    state = module.state_dict()
+    assert list(without_aliases(state)) == list(state)
+    assert set(with_aliases({"0.weight": torch.ones(3, 3)}, module)) == {"0.weight"}
+
+
+def test_expanded_buffers_get_memory_and_others_keep_theirs() -> None:
+    module = nn.BatchNorm1d(4)
+    module.register_buffer("mask", torch.ones(1).expand(4))
+    mean = module.running_mean
+    unfold_buffers(module)
+    assert module.get_buffer("mask").stride() == (1,)
+    assert module.running_mean is mean
+    module.load_state_dict(module.state_dict())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from cnnkit.api.training.model_header import Fingerprints, with_temperature
+from cnnkit.api.training.model_header import Fingerprints, with_proof, with_temperature
 from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.augment.augment import Augmentation
 from cnnkit.data.batches import Batches
@@ -126,12 +126,13 @@ class TrainingJob:
             self._end(run, status)
 
     def _save_best(self, run: RunDir, epoch: EpochResult, fingerprints: Fingerprints, val_units: Units) -> None:
-        """Write the model of the best `epoch`, with its temperature and the fingerprint of the validation images in the header."""
+        """Write the model of the best `epoch`; its header has the temperature, the fingerprint of the validation images and the proof."""
         facts = {"epoch": epoch.epoch, "monitor": self.config.stop.monitor, "value": self.state.stopping.best_value}
         header = self.header.model_copy(update={"training": {**self.header.training, **facts}})
         assert self.state.validation is not None  # noqa: S101 (the best epoch was evaluated)
         header = fingerprints.add_to(with_temperature(header, self.state.validation, val_units), self.state.validation)
-        save_model(run.best, self.state.network_to_keep(self.model), header)
+        kept = self.state.network_to_keep(self.model)
+        save_model(run.best, kept, with_proof(header, kept))
 
     def _add_memory_note(self) -> None:
         """Add a note if the batches were divided because the memory was full."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.data.appearance import appearance
@@ -19,7 +20,9 @@ from cnnkit.data.store.stream import gather, in_batches
 from cnnkit.engine.validation import Validation
 from cnnkit.metrics.temperature import calibrate, softmax
 from cnnkit.metrics.units import Units
-from cnnkit.model.file import ModelHeader
+from cnnkit.model.header import LIBRARIES, ModelHeader
+from cnnkit.model.proof import TOLERANCE, logit_difference, proof_logits
+from cnnkit.model.torch_classifier import device_of, true_fp32
 
 MAX_FINGERPRINT_IMAGES = 2000  # more images would only show differences below `drift.MIN_DISTANCE`
 
@@ -33,7 +36,7 @@ def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
 
 def versions(package: str) -> dict[str, str]:
     """Return the versions of Python, of the numerical libraries and of the `package` of the architecture."""
-    names = {"cnnkit", "torch", "torchvision", "timm", "numpy", "Pillow", package}
+    names = {*LIBRARIES, package}
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
 
 
@@ -44,6 +47,19 @@ def with_temperature(header: ModelHeader, validation: Validation | None, units: 
     """
     found = None if validation is None else calibrate(validation.logits, validation.labels, VAL, units)
     return header.model_copy(update={"temperature": 1.0 if found is None else found.temperature, "calibration": found})
+
+
+def with_proof(header: ModelHeader, module: nn.Module) -> ModelHeader:
+    """Return `header` with the logits of `module` for the fixed canvas.
+
+    It lacks them if they are not finite, cannot be computed, or differ at the second time, as those of dropout without an end do.
+    """
+    try:
+        with true_fp32():
+            found, again = (proof_logits(module, header.preprocessing, device_of(module)) for _ in range(2))
+    except Exception:  # noqa: BLE001 (the code of any package, which may fail for one image: the trained weights must be saved)
+        return header.model_copy(update={"proof": None})
+    return header.model_copy(update={"proof": found if found and logit_difference(found, again) <= TOLERANCE else None})
 
 
 class Fingerprints:

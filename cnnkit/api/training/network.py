@@ -17,7 +17,7 @@ from cnnkit.errors import CnnkitError, ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
 from cnnkit.model.preprocessing import Preprocessing, draft_side_for
-from cnnkit.model.weights import WeightsReport, load_weights, read_weights
+from cnnkit.model.weights import WeightsReport, load_weights, read_weights, unfold_buffers
 from cnnkit.registry import Entry, fence, load_architecture
 from cnnkit.run_dir import RunDir, find_run
 
@@ -129,6 +129,7 @@ def build_network(
         torch.use_deterministic_algorithms(config.run.deterministic)
     chosen, notes = _choose_options(blueprint, preprocessing, mirrors=mirrors)
     module = blueprint.architecture.build(len(classes), preprocessing.channels, **chosen)
+    unfold_buffers(module)
     report = None
     if blueprint.weights is not None:
         report = load_weights(module, blueprint.weights)

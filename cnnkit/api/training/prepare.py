@@ -169,6 +169,7 @@ def _header(config: TrainConfig, images: TrainingImages, network: Network) -> Mo
         options=network.options,
         classes=images.classes,
         preprocessing=images.preprocessing,
+        package=network.package,
         versions=versions(network.package),
         training={
             "recipe": config.recipe,

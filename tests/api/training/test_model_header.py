@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.api.training import model_header
-from cnnkit.api.training.model_header import Fingerprints, with_temperature
+from cnnkit.api.training.model_header import Fingerprints, with_proof, with_temperature
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
@@ -21,6 +23,7 @@ from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, load_model, read_header
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
+from cnnkit.model.proof import TOLERANCE, logit_difference, proof_logits
 from cnnkit.model.torch_classifier import TorchClassifier
 
 SMALL: dict[str, Any] = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16}
@@ -43,6 +46,45 @@ def val() -> Batches:
 
 def validation(logits: np.ndarray) -> Validation:
     return Validation(1.0, np.zeros((3, 3), np.int64), logits.astype(np.float32), np.zeros(len(logits), np.int64))
+
+
+def test_a_model_file_holds_its_package_and_the_logits_of_the_fixed_canvas(trained):
+    model = load_model(trained.run / "best.safetensors")
+    header = model.header
+    assert header.package == "cnnkit"
+    assert header.versions["cnnkit"]
+    assert header.proof is not None
+    assert logit_difference(header.proof, proof_logits(model.module, header.preprocessing)) <= TOLERANCE
+
+
+class Head(nn.Module):
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.layer(images.mean((2, 3))))
+
+
+def refuse_one(logits: Tensor) -> Tensor:
+    if len(logits) == 1:
+        raise ValueError("one image")
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [
+        (torch.relu, True),
+        (lambda logits: logits / 0, False),
+        (refuse_one, False),
+        (lambda logits: nn.functional.dropout(logits + 9, 0.5, training=True) + torch.rand(1, 3), False),
+    ],
+)
+def test_logits_that_a_later_load_cannot_compute_again_are_left_out(change, is_kept):
+    torch.manual_seed(0)
+    assert (with_proof(HEADER, Head(change)).proof is not None) == is_kept
 
 
 def test_a_model_file_holds_the_fingerprint_of_val(trained, read_rows):
