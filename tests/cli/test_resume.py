@@ -44,7 +44,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(cli, image_folder, stop_after
     stopped = cli(*command)
     assert stopped.code == 130
     assert "the best model so far, of epoch" in stopped.err
-    assert "continue: cnnkit resume runs/002-custom-cnn" in stopped.err
+    assert "next: cnnkit resume runs/002-custom-cnn" in stopped.err
     assert json.loads((broken / "config.json").read_text())["status"] == "stopped"
     resumed = cli("resume", broken)
     assert resumed.code == 0, resumed.err
