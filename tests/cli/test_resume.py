@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
+
+from cnnkit.files import fingerprint
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--precision", "fp32", "--batch-size", "16")
 FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_best")
@@ -50,8 +51,30 @@ def test_a_resumed_run_equals_an_uninterrupted_run(cli, image_folder, stop_after
     assert resumed.code == 0, resumed.err
     assert "continuing runs/002-custom-cnn after epoch 2" in resumed.err
     assert figures(read_rows(straight / "history.csv")) == figures(read_rows(broken / "history.csv"))
-    one, other = load_file(straight / "best.safetensors"), load_file(broken / "best.safetensors")
-    assert all((one[name] == other[name]).all() for name in one)
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    one, other = (json.loads((run / "config.json").read_text()) for run in (straight, broken))
+    assert one == other
+
+
+def test_a_run_whose_images_have_moved_keeps_its_names_and_every_byte_of_its_model(cli, image_folder, stop_after, tmp_path, monkeypatch):
+    image_folder(images=12)
+    command = ("train", "--data", "images", "--epochs", 4, "--patience", 0, *SMALL, "--deterministic")
+    straight, broken = tmp_path / "runs/001-custom-cnn", tmp_path / "runs/002-custom-cnn"
+    assert cli(*command).code == 0
+    stop_after(1)
+    monkeypatch.setattr("sys.argv", ["cnnkit", *map(str, command)])
+    assert cli(*command).code == 130
+    (tmp_path / "elsewhere").mkdir()
+    Path("images").rename("elsewhere/moved")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr("sys.argv", ["cnnkit", "resume", str(broken)])
+    resumed = cli("resume", broken, "--data", "moved")
+    assert resumed.code == 0, resumed.err
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    record = json.loads((broken / "config.json").read_text())
+    assert record["command"] == ["cnnkit", *map(str, command)]
+    assert (record["config"]["data"]["data"], record["config"]["data"]["split_file"], record["data"]["name"]) == ("images", None, "images")
+    assert record["data"]["location"] == str(tmp_path / "elsewhere/moved"), "the images are there now"
 
 
 def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after):
@@ -99,7 +122,7 @@ def test_images_that_have_moved_are_named(cli, image_folder, stop_after):
     assert lost.code == 2
     assert "if the images have moved, name their folder: cnnkit resume runs/001-custom-cnn --data FOLDER" in " ".join(lost.err.split())
     (Path("moved") / "ants" / "ants-000.jpg").rename("kept.jpg")
-    assert "have changed since the run began, such as ants/ants-000.jpg" in cli("resume", "--data", "moved").err
+    assert "have changed since the run began: ants/ants-000.jpg (missing)" in cli("resume", "--data", "moved").err
     Path("kept.jpg").rename(Path("moved") / "ants" / "ants-000.jpg")
     assert cli("resume", "--data", "moved").code == 0
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class TrainingJob:
     """A training that is ready to start; `begin` writes the first files, `epochs` trains.
 
     `config` holds numbers instead of ``auto``, and `optim` is its section for the engine. In a dry run ``config.optim.lr`` may still be
-    auto; ``optim.lr`` is then the first rate of a range test.
+    auto; ``optim.lr`` is then the first rate of a range test. A resumed job keeps `command` and the names in `config` as they were
+    typed, has the `earlier_notes` of its run, and its images may have a new `location`.
     """
 
     config: TrainConfig
@@ -58,6 +59,9 @@ class TrainingJob:
     followers: Followers
     run: RunDir | None = None
     result: RecordedResult | None = None  # after the latest saved epoch
+    command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
+    location: str = ""  # of the images; empty: as `config` names them
+    earlier_notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -176,7 +180,7 @@ class TrainingJob:
         self.run.write_record(
             RunRecord(
                 status=status,
-                command=tuple(sys.argv),
+                command=self.command,
                 config=self.config,
                 classes=header.classes,
                 arch=RecordedArchitecture(name=header.arch, options=header.options),
@@ -184,9 +188,9 @@ class TrainingJob:
                 augmentation=RecordedAugmentation.model_validate(asdict(self.augmentation)),
                 runtime=RecordedRuntime.model_validate(self.runtime.facts()),
                 versions=header.versions,
-                data=RecordedData(location=_location(self.config.data.data), **header.training["data"]),
+                data=RecordedData(location=_location(self.location or self.config.data.data), **header.training["data"]),
                 unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
-                notes=(*self.notes, *self.followers.notes),
+                notes=tuple(dict.fromkeys((*self.earlier_notes, *self.notes, *self.followers.notes))),
                 result=self.result,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, load_state
-from cnnkit.errors import DataError, ModelFileError
+from cnnkit.errors import DataError, ModelFileError, listed
 from cnnkit.model.file import read_header
-from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, find_run, newest
+from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest
+
+MAX_NAMED = 5  # images that a message names
 
 
 def resume(run: str | Path | None = None, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
@@ -55,7 +58,9 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None) -> 
         if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
             raise DataError(f"{error}; if the images have moved, name their folder: cnnkit resume {directory.path} --data FOLDER") from None
         raise
-    _check_same_data(directory, job)
+    check_same_data(directory, job)
+    keep_names(job, record)
+    job.command, job.earlier_notes = record.command, record.notes
     if is_new:
         directory.clear_history()
         note = "no epoch was saved, so the training starts again from its beginning"
@@ -83,13 +88,33 @@ def recorded_config(run: RunDir, data: str | None = None) -> TrainConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
-def _check_same_data(run: RunDir, job: TrainingJob) -> None:
-    """Raise `DataError` if an image, its label or its split has changed since the start of the run."""
+def keep_names(job: TrainingJob, record: RunRecord) -> None:
+    """Give the data and the split file of `job` the names of `record` again.
+
+    So a folder that has moved changes neither the settings nor a byte of the model file. Only the location of the images changes.
+    """
+    job.location = job.config.data.data
+    job.config = job.config.model_copy(update={"data": record.config.data})
+    data = {**job.header.training["data"], "name": record.data.name}
+    job.header = job.header.model_copy(update={"training": {**job.header.training, "data": data}})
+
+
+def check_same_data(run: RunDir, job: TrainingJob) -> None:
+    """Raise `DataError` if an image, its label or its split has changed since the start of the run; the message names the images."""
     recorded = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in run.read_split()}
     current = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in split_rows(job.dataset.samples)}
     changed = [path for path in recorded.keys() | current.keys() if recorded.get(path) != current.get(path)]
     if changed:
+        named = listed((f"{path} ({_change(recorded.get(path), current.get(path))})" for path in sorted(changed)), MAX_NAMED)
         raise DataError(
-            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began, such as {min(changed)}; "
-            f"restore them, or start a new run: cnnkit train --data {job.config.data.data}"
+            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began: {named}; "
+            f"restore them, or start a new run: cnnkit train --data {shlex.quote(job.config.data.data)}"
         )
+
+
+def _change(recorded: list[str] | None, current: list[str] | None) -> str:
+    """Return the change of an image from its `recorded` to its `current` row of `SPLIT_COLUMNS`; None stands for no image."""
+    if recorded is None or current is None:
+        return "new" if recorded is None else "missing"
+    rows = zip(SPLIT_COLUMNS, recorded, current, strict=True)
+    return ", ".join("other content" if name == "sha256" else f"{name} {old}, now {new}" for name, old, new in rows if old != new)
