@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit.files import fingerprint
+from cnnkit.files import fingerprint, write_json
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--precision", "fp32", "--batch-size", "16")
 FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_best")
@@ -134,3 +134,17 @@ def test_a_finished_run_is_not_resumed(cli, trained):
         assert result.code == 2
         assert f"{trained.run.name}: this run is finished" in result.err.replace("\n", "")
         assert "--weights" in result.err
+
+
+def test_other_versions_are_accepted_by_a_flag(cli, image_folder, stop_after):
+    stop_after(1)
+    assert cli("train", "--data", image_folder(images=12), "--epochs", 2, *SMALL).code == 130
+    file = Path("runs/001-custom-cnn/config.json")
+    record = json.loads(file.read_text())
+    write_json(file, {**record, "versions": {**record["versions"], "torch": "1.13.1"}})
+    refused = cli("resume")
+    assert refused.code == 2
+    assert "cnnkit resume runs/001-custom-cnn --accept-versions" in " ".join(refused.err.split())
+    accepted = cli("resume", "--accept-versions")
+    assert accepted.code == 0
+    assert "note    the versions have changed since the run began: torch 1.13.1, now" in accepted.err

@@ -7,33 +7,37 @@ from pathlib import Path
 from typing import Any
 
 from cnnkit.api.training.job import TrainingJob, refused_faults
+from cnnkit.api.training.model_header import changed_versions
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
-from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state
-from cnnkit.errors import DataError, ModelFileError, listed
+from cnnkit.errors import ConfigError, DataError, ModelFileError, listed
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest
 
 MAX_NAMED = 5  # images that a message names
 
 
-def resume(run: str | Path | None = None, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
+def resume(
+    run: str | Path | None = None, *, data: str | None = None, accept_versions: bool = False, progress: Progress | None = None
+) -> TrainingJob:
     """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
 
     The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no epoch
-    starts again. `data` is the location of the images, if they have moved. The run belongs to this process until the training ends.
-    Raises `ModelFileError` if the run is finished, damaged or trained by another process, `DataError` if its images are not found or
-    have changed.
+    starts again. `data` is the location of the images, if they have moved. `accept_versions` continues with other versions of the
+    packages, which may give other numbers. The run belongs to this process until the training ends. Raises `ModelFileError` if the run
+    is finished, damaged or trained by another process, `ConfigError` if versions or the device differ, `DataError` if its images are
+    not found or have changed.
     """
     directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
     _refuse_finished(directory)  # before the lock, so that a finished run does not change
     with refused_faults():
         taken = directory.take()
         try:
-            job = _prepare(directory, data, progress)
+            job = _prepare(directory, data, progress, accept_versions=accept_versions)
         except BaseException:
             directory.release()
             raise
@@ -47,11 +51,13 @@ def _refuse_finished(run: RunDir) -> None:
         raise ModelFileError(f"{run.path}: this run is finished; start a new run from its weights: cnnkit train --weights {run.best}")
 
 
-def _prepare(directory: RunDir, data: str | None, progress: Progress | None) -> TrainingJob:
+def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, accept_versions: bool) -> TrainingJob:
     """Return the job of `directory` with its saved state, and remove the history after that state."""
     _refuse_finished(directory)  # another process may have finished it before the lock
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
-    runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
+    check_device(directory, record)
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
+    runtime = recorded_runtime(record)
     try:
         job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=is_new)
     except DataError as error:
@@ -70,8 +76,45 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None) -> 
         if job.state.stopping.has_best:
             read_header(directory.best)  # a damaged model cannot be made again, so its owner must know before hours of training
     job.run = directory
-    job.notes = (*filter(None, [note]), *job.notes)
+    job.notes = (*filter(None, [versions_note, note]), *job.notes)
     return job
+
+
+def recorded_runtime(record: RunRecord) -> Runtime:
+    """Return the device and the arithmetic of a run, which the probe found or a flag named."""
+    return Runtime.from_facts(record.runtime.model_dump(), "as recorded")
+
+
+def check_device(run: RunDir, record: RunRecord) -> None:
+    """Raise `ConfigError` if this machine lacks the device of `run`."""
+    usable = [name for name, is_usable in usable_devices().items() if is_usable]
+    if record.runtime.device not in usable:
+        raise ConfigError(
+            f"{run.path}: the run was trained on {record.runtime.device}, and torch finds only {', '.join(usable)} here; "
+            "continue it on a machine with that device, or start a new run: cnnkit train"
+        )
+
+
+def check_versions(record: RunRecord, command: str) -> str:
+    """Return a note on the packages whose versions differ from those of `record`, or an empty text.
+
+    Raises `ConfigError`, which ends with `command` and the flag that accepts, if a version differs before its second dot: such packages
+    may compute other numbers. Python computes none, and an empty `command` accepts every version.
+    """
+    changed = changed_versions(record.versions)
+    larger = [name for name, both in changed.items() if name != "python" and len({_release(version) for version in both}) > 1]
+    shown = listed(f"{name} {old}, now {new}" for name, (old, new) in changed.items())
+    if larger and command:
+        raise ConfigError(
+            f"the versions have changed since the run began: {shown}; the training may then end with other numbers; "
+            f"install the recorded versions, or accept the others: {command} --accept-versions"
+        )
+    return f"the versions have changed since the run began: {shown}" if changed else ""
+
+
+def _release(version: str) -> tuple[str, ...]:
+    """Return the first two numbers of a version: ``2.7.1+cpu`` -> ``("2", "7")``."""
+    return tuple(version.split("+", maxsplit=1)[0].split(".")[:2])
 
 
 def _run_at(path: Path) -> RunDir:
