@@ -33,6 +33,6 @@ def command(
     with console.progress(screen, "reading images") as update:
         job = resume_job(run, data=data, accept_versions=accept_versions, progress=update)
     assert job.run is not None  # noqa: S101 (a resumed job has its run)
-    console.say(screen, f"continuing {job.run.path} after epoch {job.state.epoch}")
+    console.say(screen, f"continuing {job.run.path} {job.state.position}")
     describe(screen, job)
     run_job(job, screen, json=json)

@@ -77,6 +77,35 @@ def test_a_run_whose_images_have_moved_keeps_its_names_and_every_byte_of_its_mod
     assert record["data"]["location"] == str(tmp_path / "elsewhere/moved"), "the images are there now"
 
 
+@pytest.mark.parametrize(("saves", "place"), [(2, "in epoch 1, after step 2"), (3, "in epoch 2, after step 4")])
+def test_a_run_that_stops_inside_an_epoch_continues_at_its_step(cli, image_folder, monkeypatch, saves, place, read_rows):
+    from cnnkit.api.training import job
+
+    whole, done = job.save_state, []
+
+    def save(folder, model, state):
+        whole(folder, model, state)
+        done.extend([state.step] if state.part else [])
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    command = ("train", "--data", image_folder(images=16), "--epochs", 3, "--patience", 0, *SMALL, "--save-every", "0.000001s")
+    straight, broken = Path("runs/001-custom-cnn"), Path("runs/002-custom-cnn")
+    assert cli(*command).code == 0
+    monkeypatch.setattr(job, "save_state", save)
+    stopped = cli(*command)
+    assert stopped.code == 130
+    assert "next: cnnkit resume runs/002-custom-cnn" in stopped.err
+    assert json.loads((broken / "config.json").read_text())["result"]["epochs"] == int(place[9]) - 1
+    monkeypatch.setattr(job, "save_state", whole)
+    resumed = cli("resume", broken)
+    assert resumed.code == 0, resumed.err
+    assert f"continuing runs/002-custom-cnn {place}" in resumed.err
+    assert figures(read_rows(straight / "history.csv")) == figures(read_rows(broken / "history.csv"))
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    assert json.loads((straight / "config.json").read_text()) == json.loads((broken / "config.json").read_text())
+
+
 def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after):
     data = image_folder(images=12)
     stop_after(1)

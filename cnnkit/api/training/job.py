@@ -18,7 +18,7 @@ from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
-from cnnkit.engine.fit import EpochResult, TrainingState, fit
+from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
 from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, is_fault, is_out_of_memory
@@ -103,16 +103,18 @@ class TrainingJob:
             seed=self.config.run.seed,
             class_weights=self.weights,
             head=self.head,
+            checkpoint=self._checkpoint(run),
         )
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
         val_units = Units.of([unit_of[row] for row in self.val_batches.rows.tolist()])
         status: Status = "stopped"
+        self.result = self._result()
         try:
             with stopping_faults(run):
                 if run.read_record().status != "running":  # a resumed run
                     self.record("running")
-                self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
+                self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.ended)
                 for epoch in loop:
                     if epoch.is_best:
                         self._save_best(run, epoch, fingerprints, val_units)
@@ -128,6 +130,11 @@ class TrainingJob:
                 status = ended
         finally:
             self._end(run, status)
+
+    def _checkpoint(self, run: RunDir) -> Checkpoint | None:
+        """Return the function that saves the state inside an epoch, as often as the settings say; None for never."""
+        interval = self.config.run.save_every
+        return Checkpoint(lambda: save_state(run.last, self.model, self.state), interval) if interval else None
 
     def _save_best(self, run: RunDir, epoch: EpochResult, fingerprints: Fingerprints, val_units: Units) -> None:
         """Write the model of the best `epoch`, with its temperature and the fingerprint of the validation images in the header."""
@@ -165,7 +172,7 @@ class TrainingJob:
         """Return the state of the training after the latest epoch."""
         stopping = self.state.stopping
         return RecordedResult(
-            epochs=self.state.epoch,
+            epochs=self.state.ended,
             best_epoch=stopping.best_epoch,
             monitor=self.config.stop.monitor,
             best_value=stopping.best_value if stopping.has_best else None,

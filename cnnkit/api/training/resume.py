@@ -24,9 +24,9 @@ MAX_NAMED = 5  # images that a message names
 def resume(
     run: str | Path | None = None, *, data: str | None = None, accept_versions: bool = False, progress: Progress | None = None
 ) -> TrainingJob:
-    """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
+    """Return the job of a stopped run at its last saved state; the default is the newest stopped run.
 
-    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no epoch
+    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no state
     starts again. `data` is the location of the images, if they have moved. `accept_versions` continues with other versions of the
     packages, which may give other numbers. The run belongs to this process until the training ends. Raises `ModelFileError` if the run
     is finished, damaged or trained by another process, `ConfigError` if versions or the device differ, `DataError` if its images are
@@ -72,7 +72,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
         note = "no epoch was saved, so the training starts again from its beginning"
     else:
         note = load_state(directory.last, job.model, job.state)
-        directory.trim_history(job.state.epoch, job.state.result and HistoryRow.model_validate(job.state.result))
+        directory.trim_history(job.state.ended, job.state.result and HistoryRow.model_validate(job.state.result))
         if job.state.stopping.has_best:
             read_header(directory.best)  # a damaged model cannot be made again, so its owner must know before hours of training
     job.run = directory
