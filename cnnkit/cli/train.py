@@ -106,22 +106,13 @@ def _start(optim: OptimSettings) -> str:
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
-    """Train `job` and show the epochs; after an interruption, print the kept files and the command that continues.
-
-    Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
-    """
+    """Train `job` as `train_job` does, and print the result."""
     from cnnkit.model.file import read_header
     from cnnkit.report.terminal.calibration import calibration_line
 
-    run = job.run or job.begin()
     started = time.perf_counter()
-    with interruptible():
-        _train(job, run, screen)
+    run = train_job(job, screen)
     stopping = job.state.stopping
-    if not stopping.has_best:
-        raise TrainingStoppedError(
-            f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
-        )
     best = run.best_row(run.read_history(), stopping.best_epoch)
     assert best.val_loss is not None  # noqa: S101 (of the best epoch)
     assert best.val_accuracy is not None  # noqa: S101
@@ -156,6 +147,22 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     console.say(result, calibration_line(header.temperature, header.calibration))
     model_flag = "" if job.config.run.out is None else f" --model {shlex.quote(str(run.path))}"
     console.say_end(result, f"run directory {run.path}", f"cnnkit eval --confusion{model_flag}")
+
+
+def train_job(job: TrainingJob, screen: Console) -> RunDir:
+    """Train `job`, show the epochs and return the run; after an interruption, print the kept files and the command that continues.
+
+    Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
+    """
+    run = job.run or job.begin()
+    with interruptible():
+        _train(job, run, screen)
+    stopping = job.state.stopping
+    if not stopping.has_best:
+        raise TrainingStoppedError(
+            f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
+        )
+    return run
 
 
 def _train(job: TrainingJob, run: RunDir, screen: Console) -> None:

@@ -17,7 +17,7 @@ def test_version(cli):
     assert cli("--version").out.strip() == f"cnnkit {metadata.version('cnnkit')}"
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "eval", "predict", "export", "archs"])
+@pytest.mark.parametrize("command", ["train", "resume", "rerun", "eval", "predict", "export", "archs"])
 def test_every_command_has_help(cli, command):
     result = cli(command, "--help")
     assert result.code == 0

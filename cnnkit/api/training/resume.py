@@ -32,7 +32,7 @@ def resume(
     is finished, damaged or trained by another process, `ConfigError` if versions or the device differ, `DataError` if its images are
     not found or have changed.
     """
-    directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
+    directory = run_at(find_run(run)) if run is not None else newest(finished=False)
     _refuse_finished(directory)  # before the lock, so that a finished run does not change
     with refused_faults():
         taken = directory.take()
@@ -55,17 +55,8 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     """Return the job of `directory` with its saved state, and remove the history after that state."""
     _refuse_finished(directory)  # another process may have finished it before the lock
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
-    check_device(directory, record)
     versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
-    runtime = recorded_runtime(record)
-    try:
-        job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=is_new)
-    except DataError as error:
-        if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
-            raise DataError(f"{error}; if the images have moved, name their folder: cnnkit resume {directory.path} --data FOLDER") from None
-        raise
-    check_same_data(directory, job)
-    keep_names(job, record)
+    job = prepare_recorded(directory, data, progress, fit_head=is_new, command="resume")
     job.command, job.earlier_notes = record.command, record.notes
     if is_new:
         directory.clear_history()
@@ -80,18 +71,32 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     return job
 
 
-def recorded_runtime(record: RunRecord) -> Runtime:
-    """Return the device and the arithmetic of a run, which the probe found or a flag named."""
-    return Runtime.from_facts(record.runtime.model_dump(), "as recorded")
+def prepare_recorded(run: RunDir, data: str | None, progress: Progress | None, *, fit_head: bool, command: str) -> TrainingJob:
+    """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`.
+
+    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``.
+    """
+    record = run.read_record()
+    _check_device(run, record)
+    runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
+    try:
+        job = prepare(recorded_config(run, data), progress=progress, runtime=runtime, fit_head=fit_head)
+    except DataError as error:
+        if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
+            raise DataError(f"{error}; if the images have moved, name their folder: cnnkit {command} {run.path} --data FOLDER") from None
+        raise
+    _check_same_data(run, job)
+    _keep_names(job, record)
+    return job
 
 
-def check_device(run: RunDir, record: RunRecord) -> None:
+def _check_device(run: RunDir, record: RunRecord) -> None:
     """Raise `ConfigError` if this machine lacks the device of `run`."""
     usable = [name for name, is_usable in usable_devices().items() if is_usable]
     if record.runtime.device not in usable:
         raise ConfigError(
             f"{run.path}: the run was trained on {record.runtime.device}, and torch finds only {', '.join(usable)} here; "
-            "continue it on a machine with that device, or start a new run: cnnkit train"
+            "use a machine with that device, or start a new run: cnnkit train"
         )
 
 
@@ -117,7 +122,7 @@ def _release(version: str) -> tuple[str, ...]:
     return tuple(version.split("+", maxsplit=1)[0].split(".")[:2])
 
 
-def _run_at(path: Path) -> RunDir:
+def run_at(path: Path) -> RunDir:
     """Return the run at `path`, which may be a file in its directory, such as best.safetensors."""
     return RunDir(path.parent if path.is_file() else path)
 
@@ -131,7 +136,7 @@ def recorded_config(run: RunDir, data: str | None = None) -> TrainConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
-def keep_names(job: TrainingJob, record: RunRecord) -> None:
+def _keep_names(job: TrainingJob, record: RunRecord) -> None:
     """Give the data and the split file of `job` the names of `record` again.
 
     So a folder that has moved changes neither the settings nor a byte of the model file. Only the location of the images changes.
@@ -142,7 +147,7 @@ def keep_names(job: TrainingJob, record: RunRecord) -> None:
     job.header = job.header.model_copy(update={"training": {**job.header.training, "data": data}})
 
 
-def check_same_data(run: RunDir, job: TrainingJob) -> None:
+def _check_same_data(run: RunDir, job: TrainingJob) -> None:
     """Raise `DataError` if an image, its label or its split has changed since the start of the run; the message names the images."""
     recorded = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in run.read_split()}
     current = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in split_rows(job.dataset.samples)}

@@ -123,7 +123,7 @@ def test_a_run_of_a_device_that_is_not_here_is_refused(stopped):
     with pytest.raises(ConfigError) as refused:
         resume(run.path)
     assert str(refused.value) == (
-        f"{run.path}: the run was trained on cuda, and torch finds only cpu here; continue it on a machine with that device, or start a "
+        f"{run.path}: the run was trained on cuda, and torch finds only cpu here; use a machine with that device, or start a "
         "new run: cnnkit train"
     )
 
