@@ -20,6 +20,7 @@ _MODULES = {
     "prepare": "training.prepare",
     "report": "pages.run",
     "report_comparison": "pages.comparison",
+    "rerun": "training.rerun",
     "resume": "training.resume",
     "train": "training.train",
 }

@@ -16,12 +16,13 @@ import typer
 
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
+from cnnkit.cli.interruption import exit_code, interruption_of
 from cnnkit.cli.usage import fault_message, is_refusal, print_usage_error
 from cnnkit.errors import CnnkitError, is_fault
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
-    "Train": ("train", "resume", "lr-find", "more-data"),
+    "Train": ("train", "resume", "rerun", "lr-find", "more-data"),
     "Evaluate": ("eval", "report", "compare", "explain"),
     "Use": ("predict", "export", "benchmark"),
     "Images": ("doctor", "split", "preview", "cache"),
@@ -85,9 +86,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = _run(arguments, debug=debug)
         sys.stdout.flush()  # a full disk behind stdout may refuse only now
-    except BrokenPipeError:
-        return READER_GONE
+    except BrokenPipeError as error:
+        return exit_code(stop) if (stop := interruption_of(error)) else READER_GONE
     except Exception as error:
+        if isinstance(error, OSError) and (stop := interruption_of(error)):
+            return exit_code(stop)
         if not is_fault(error):
             raise
         if debug:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.interruption import exit_code, terminable
+from cnnkit.cli.interruption import exit_code, interruptible
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
@@ -66,7 +66,7 @@ def command(
         work = MoreData(settings, out, shares=fractions or SHARES, seeds=seeds, progress=update)
     _describe(screen, work)
     try:
-        with terminable(), console.progress(screen, "training") as update:
+        with interruptible(), console.progress(screen, "training") as update:
             for training in work.trainings(update):
                 _print_training(screen, training)
     except KeyboardInterrupt as stop:

@@ -15,6 +15,9 @@ from cnnkit.cli.train import describe, run_job
 def command(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", metavar="SOURCE", help="Images of the run, if they have moved.")] = None,
+    accept_versions: Annotated[
+        bool, typer.Option("--accept-versions", help="Continue with other versions of torch and other packages than the recorded ones.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Continue a stopped training exactly where it stopped.
@@ -28,8 +31,8 @@ def command(
 
     screen = console.err()
     with console.progress(screen, "reading images") as update:
-        job = resume_job(run, data=data, progress=update)
+        job = resume_job(run, data=data, accept_versions=accept_versions, progress=update)
     assert job.run is not None  # noqa: S101 (a resumed job has its run)
-    console.say(screen, f"continuing {job.run.path} after epoch {job.state.epoch}")
+    console.say(screen, f"continuing {job.run.path} {job.state.position}")
     describe(screen, job)
     run_job(job, screen, json=json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 import typer
 
 from cnnkit.cli import console
-from cnnkit.cli.interruption import exit_code, terminable
+from cnnkit.cli.interruption import exit_code, interruptible
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_config_options
 from cnnkit.cli.streams import results
@@ -106,37 +106,13 @@ def _start(optim: OptimSettings) -> str:
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
-    """Train `job` and show the epochs; after an interruption, print the kept files and the command that continues.
-
-    Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
-    """
+    """Train `job` as `train_job` does, and print the result."""
     from cnnkit.model.file import read_header
     from cnnkit.report.terminal.calibration import calibration_line
-    from cnnkit.report.terminal.live import EpochTable
 
-    run = job.run or job.begin()
-    shown, started = len(job.notes), time.perf_counter()
-    try:
-        with (
-            terminable(),
-            EpochTable(screen, None if job.config.optim.budget else job.config.optim.epochs, images=job.batches.images) as table,
-        ):
-            for epoch in job.epochs(table.watch):
-                table.add(epoch)
-                console.say_notes(screen, job.notes[shown:])
-                shown = len(job.notes)
-    except KeyboardInterrupt as stop:
-        _interrupted(job, screen, exit_code(stop))
-    except TrainingStoppedError as error:
-        raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
-    finally:
-        console.say_notes(screen, job.followers.notes)
-        _plot(run, screen)
+    started = time.perf_counter()
+    run = train_job(job, screen)
     stopping = job.state.stopping
-    if not stopping.has_best:
-        raise TrainingStoppedError(
-            f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
-        )
     best = run.best_row(run.read_history(), stopping.best_epoch)
     assert best.val_loss is not None  # noqa: S101 (of the best epoch)
     assert best.val_accuracy is not None  # noqa: S101
@@ -173,6 +149,42 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
     console.say_end(result, f"run directory {run.path}", f"cnnkit eval --confusion{model_flag}")
 
 
+def train_job(job: TrainingJob, screen: Console) -> RunDir:
+    """Train `job`, show the epochs and return the run; after an interruption, print the kept files and the command that continues.
+
+    Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
+    """
+    run = job.run or job.begin()
+    with interruptible():
+        _train(job, run, screen)
+    stopping = job.state.stopping
+    if not stopping.has_best:
+        raise TrainingStoppedError(
+            f"no epoch had a finite {stopping.monitor}, so there is no model; try a smaller --lr; run directory: {run.path}"
+        )
+    return run
+
+
+def _train(job: TrainingJob, run: RunDir, screen: Console) -> None:
+    """Train `job` in `run`, show the epochs and draw their curves."""
+    from cnnkit.report.terminal.live import EpochTable
+
+    shown = len(job.notes)
+    try:
+        with EpochTable(screen, None if job.config.optim.budget else job.config.optim.epochs, images=job.batches.images) as table:
+            for epoch in job.epochs(table.watch):
+                table.add(epoch)
+                console.say_notes(screen, job.notes[shown:])
+                shown = len(job.notes)
+    except KeyboardInterrupt as stop:
+        _interrupted(job, screen, exit_code(stop))
+    except TrainingStoppedError as error:
+        raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
+    finally:
+        console.say_notes(screen, job.followers.notes)
+        _plot(run, screen)
+
+
 def _plot(run: RunDir, screen: Console) -> None:
     """Draw curves.png; a failure is only a note, so that it ends no finished training and hides no error of a stopped one."""
     try:
@@ -189,16 +201,14 @@ def _plot(run: RunDir, screen: Console) -> None:
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
-    stopping, run = job.state.stopping, job.run
     """Print the kept files and the command that continues the training; raise `typer.Exit` with the exit code."""
+    stopping, run = job.state.stopping, job.run
     assert run is not None  # noqa: S101 (a training that started has its run)
     if not run.history.is_file():
-        console.say(screen, f"stopped before the first epoch ended, so there is no model yet; run directory {run.path}")
-        raise typer.Exit(code)
-    kept = (
-        f"the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
-        if stopping.has_best
-        else f"no epoch had a finite {stopping.monitor}, so no model is kept"
-    )
-    console.say(screen, f"stopped; {kept}\ncontinue: cnnkit resume {shlex.quote(str(run.path))}")
+        sentence = f"stopped before the first epoch ended, so there is no model yet; run directory {run.path}"
+    elif stopping.has_best:
+        sentence = f"stopped; the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
+    else:
+        sentence = f"stopped; no epoch had a finite {stopping.monitor}, so no model is kept"
+    console.say_end(screen, sentence, f"cnnkit resume {shlex.quote(str(run.path))}")
     raise typer.Exit(code)

@@ -71,5 +71,6 @@ class TrainingSettings(TypedDict, total=False):
     out: str | Path | None
     seed: int
     deterministic: bool
+    save_every: float | str
     device: Literal["auto", "cpu", "cuda", "mps"]
     log: str | Sequence[str]

@@ -290,6 +290,12 @@ class RunConfig(Section):
     deterministic: bool = setting(
         default=False, description="Train bit-equal on the same machine: fp32 without a probe, deterministic kernels."
     )
+    save_every: Duration = setting(
+        300.0,
+        "Time between two saves of the state inside an epoch, for cnnkit resume, such as 30s or 10m. 0 saves after every epoch only.",
+        metavar="TIME",
+        ge=0,
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device. auto takes a GPU if there is one.", common=True)
     log: Words = setting(
         (), "Trackers of the training, separated by commas: tensorboard, mlflow, wandb, or the name of a plugin.", metavar="A,B"

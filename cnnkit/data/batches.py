@@ -57,14 +57,14 @@ class Batches:
         """Number of batches per epoch. Their sizes differ by at most one image, so that no tiny batch upsets BatchNorm."""
         return max(1, -(-self.images // self.batch_size))
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, labels) of epoch `number` on the device; equal numbers give equal batches.
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) of epoch `number` on the device, from batch `first`; equal numbers give equal batches.
 
         Images are normalised float32 (n, C, S, S). Labels are int64 (n,), or, when images are mixed, the probabilities of the
         classes, float32 (n, K).
         """
         order, keys = self._order(number)
-        parts = np.array_split(np.arange(len(order)), self.steps)
+        parts = np.array_split(np.arange(len(order)), self.steps)[first:]
         for part, canvases in zip(parts, gather(self.canvases, (self.rows[order[part]] for part in parts)), strict=True):
             chosen = order[part]
             images = torch.from_numpy(canvases).to(self.device)

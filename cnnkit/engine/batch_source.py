@@ -16,8 +16,8 @@ class BatchSource(Protocol):
         """The number of batches per epoch."""
         ...
 
-    def epoch(self, number: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Yield the batches of epoch `number`, on the device.
+    def epoch(self, number: int, first: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
+        """Yield the batches of epoch `number` from the index `first`, on the device.
 
         Images are (n, C, H, W) float32. Labels are (n,) int64, or (n, K) probabilities for mixed images.
         """

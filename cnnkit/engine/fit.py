@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,11 @@ from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
+from cnnkit.engine.epoch_sums import EpochPart, EpochSums
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from cnnkit.engine.progress import Clock, TrainingProgress, choose_progress
 from cnnkit.engine.progressive import resize
+from cnnkit.engine.random_state import get_random_state, set_random_state
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step, keep_norm_statistics
 from cnnkit.engine.validation import Validation, validate
@@ -66,13 +68,22 @@ class TrainingFigures:
     lr: float = 0.0
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The function that saves the state inside an epoch, and the least number of seconds between two of its calls."""
+
+    save: Callable[[], None]
+    interval: float
+
+
 @dataclass
 class TrainingState:
     """The part of a training that changes from step to step, beside the weights of the network.
 
-    An exact resume needs nothing more. Every random draw is a function of seed and epoch, and the learning rate is a
-    function of the step. With a time budget the learning rate is a function of the time `spent`, and a resumed run uses
-    the rest of the budget. `start` describes a fitted last layer until the loop has validated it as epoch 0.
+    An exact resume needs nothing more. Every random draw for an image is a function of seed and epoch, and the learning rate
+    is a function of the step. A state that is saved inside `epoch` has its `part`. With a time budget the learning rate is a
+    function of the time `spent`, and a resumed run uses the rest of the budget. `start` describes a fitted last layer until
+    the loop has validated it as epoch 0.
     """
 
     optimizer: torch.optim.Optimizer
@@ -82,9 +93,20 @@ class TrainingState:
     step: int = 0
     spent: float = 0.0  # seconds of the time budget; 0 without one
     start: TrainingFigures | None = None
+    part: EpochPart | None = None  # of `epoch`, only in a checkpoint and after its load; None if `epoch` has ended
     parts: int = 1  # of each batch in a step, because a whole batch does not fit into memory
     result: EpochResult | None = None  # of the latest epoch; a resume adds it to the history if the row was not written
     validation: Validation | None = None  # of the latest epoch, if it was evaluated; not part of a resume
+
+    @property
+    def ended(self) -> int:
+        """The number of epochs that have ended, as a saved state tells them."""
+        return self.epoch if self.part is None else self.epoch - 1
+
+    @property
+    def position(self) -> str:
+        """The place at which a saved training goes on, such as ``after epoch 3``."""
+        return f"after epoch {self.epoch}" if self.part is None else f"in epoch {self.epoch}, after step {self.step}"
 
     def network_to_keep(self, model: nn.Module) -> nn.Module:
         """Return the network to validate and save: the moving average if there is one, else `model` itself."""
@@ -112,26 +134,32 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     seed: int = 0,
     class_weights: Tensor | None = None,
     head: frozenset[str] = frozenset(),
+    checkpoint: Checkpoint | None = None,
     clock: Clock = time.perf_counter,
 ) -> Iterator[EpochResult]:
-    """Train `model` from the epoch that `state` has reached; yield an `EpochResult` after every epoch.
+    """Train `model` from the step that `state` has reached; yield an `EpochResult` after every epoch.
 
     A fitted last layer (``state.start``) is validated first, as epoch 0.
     Training ends after ``config.epochs``, after ``config.budget`` seconds, or when early stopping loses patience. The end
     of a time budget cuts the last epoch short. `head` names the parameters that train during ``config.freeze_epochs``;
-    the others are frozen then. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
+    the others are frozen then. `checkpoint` saves the state inside long epochs. Raises `TrainingStoppedError`, which names
+    the step, if the loss is not finite.
     """
     step = Step(model, state.optimizer, config, runtime, class_weights)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
-    while state.start or not (progress.is_finished(state.epoch) or state.stopping.exhausted):
+    while state.start or state.part or not (progress.is_finished(state.epoch) or state.stopping.exhausted):
         trained, state.start = state.start, None
         if trained is None:
-            state.epoch += 1
-            torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
+            part, state.part = state.part, None
+            if part is None:
+                state.epoch += 1
+                torch.manual_seed(_epoch_seed(seed, state.epoch))  # so that a resumed epoch draws the same dropout
+            else:
+                set_random_state(runtime.device, part.random)
             frozen = state.epoch <= config.freeze_epochs
             _set_train_mode(model, state.optimizer, head if frozen else None, freeze_norm=frozen or config.freeze_norm)
-            trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock)
+            trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock, part=part, checkpoint=checkpoint)
         train_end = clock()
         state.validation = None  # frees its memory before the next evaluation
         if should_evaluate := progress.should_evaluate():
@@ -156,7 +184,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             progress.record_evaluation(clock() - train_end)
 
 
-def _train_epoch(
+def _train_epoch(  # noqa: PLR0913 (as of `fit`)
     model: nn.Module,
     batches: BatchSource,
     config: OptimConfig,
@@ -165,11 +193,16 @@ def _train_epoch(
     step: Step,
     progress: TrainingProgress,
     clock: Clock,
+    *,
+    part: EpochPart | None,
+    checkpoint: Checkpoint | None,
 ) -> TrainingFigures:
-    """Update the weights once per group of batches; the end of a time budget cuts the epoch short."""
-    start, first_step, lr = clock(), state.step + 1, 0.0
-    sums = _EpochSums(batches.steps, runtime.device)
-    for group in _group_batches(batches.epoch(state.epoch), config.accumulate):
+    """Update the weights once per group of batches, after the `part` that is done; the end of a time budget cuts the epoch short."""
+    sums = EpochSums(batches.steps, runtime.device, part)
+    start, lr = clock() - (part.seconds if part else 0.0), 0.0
+    first_step = state.step + 1 - math.ceil(sums.batches / config.accumulate)
+    saved = clock()
+    for group in _group_batches(batches.epoch(state.epoch, sums.batches), config.accumulate):
         lr = learning_rate(state.step, progress, config)
         set_learning_rate(state.optimizer, lr)
         resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
@@ -183,6 +216,12 @@ def _train_epoch(
             state.average.update(model, state.step)
         if progress.should_end_epoch(state.step):
             break
+        if checkpoint is not None and clock() - saved >= checkpoint.interval and sums.batches < batches.steps:
+            _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
+            state.spent = progress.spent
+            state.part = EpochPart(sums.batches, sums.tensors(), get_random_state(runtime.device), clock() - start)
+            checkpoint.save()
+            state.part, saved = None, clock()
     _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
     loss, accuracy = sums.means()
     return TrainingFigures(loss, accuracy, sums.images, clock() - start, lr)
@@ -214,37 +253,6 @@ def validation_metrics(validation: Validation | None) -> dict[str, float | None]
 def class_indices(labels: Tensor) -> Tensor:
     """Return the class index of each image (n,); mixed images have probabilities (n, K), of which the largest counts."""
     return labels if labels.ndim == 1 else labels.argmax(1)
-
-
-class _EpochSums:
-    """Running sums of an epoch of `batches` batches, kept on the device so that adding does not wait for it.
-
-    The tensors are allocated once. A small tensor kept from every step would lie between the freed activations of two
-    steps. The allocator could then not reuse their memory: see docs/benchmarks/LOG.md, "Running sums of an epoch".
-    """
-
-    def __init__(self, batches: int, device: torch.device) -> None:
-        self.images = self._added = 0
-        self._losses = torch.zeros(batches, device=device)
-        self._sizes = torch.zeros(batches)
-        self._correct = torch.zeros((), dtype=torch.int64, device=device)
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._losses[self._added] = loss
-        self._sizes[self._added] = len(labels)
-        self._correct += (logits.argmax(1) == labels).sum()
-        self.images += len(labels)
-        self._added += 1
-
-    @property
-    def losses(self) -> Tensor:
-        """The losses of the batches added so far."""
-        return self._losses[: self._added]
-
-    def means(self) -> tuple[float, float]:
-        """Return the mean loss per image and the accuracy."""
-        total = (self.losses.cpu().double() * self._sizes[: self._added].double()).sum()
-        return float(total / self.images), int(self._correct) / self.images
 
 
 def _stop_if_diverged(losses: Tensor, accumulate: int, state: TrainingState, first_step: int, lr: float) -> None:

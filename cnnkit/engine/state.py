@@ -1,4 +1,4 @@
-"""The file for an exact resume: weights, their average, optimizer and early stopping, replaced as a whole after every epoch."""
+"""The file for an exact resume: weights, their average, optimizer and early stopping, replaced as a whole by the next one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cnnkit.engine.early_stopping import EarlyStopping
+from cnnkit.engine.epoch_sums import EpochPart
 from cnnkit.engine.fit import EpochResult, TrainingState
 from cnnkit.errors import DamagedFileError, ModelFileError
 from cnnkit.files import check_file, whole_file
@@ -41,6 +42,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "epoch": state.epoch,
         "step": state.step,
         "spent": state.spent,
+        "part": vars(state.part) if state.part else None,
         "parts": state.parts,
         "result": asdict(state.result) if state.result else None,
     }
@@ -68,7 +70,7 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> str:
         except ModelFileError:
             raise error from None
         _restore(saved, previous, model, state)
-        return f"{newest.name} is damaged or missing, so the training continues after epoch {state.epoch}, the state in {previous}"
+        return f"{newest.name} is damaged or missing, so the training continues {state.position}, the state in {previous}"
     _restore(saved, newest, model, state)
     return ""
 
@@ -98,6 +100,8 @@ def _restore(saved: Any, path: Path, model: nn.Module, state: TrainingState) -> 
         state.optimizer.load_state_dict(saved["optimizer"])
         state.stopping = EarlyStopping(**saved["stopping"])
         state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)
+        part = saved.get("part")
+        state.part = EpochPart(**part) if part else None
         state.parts = saved.get("parts", 1)
         result = saved.get("result")
         state.result = EpochResult(**result) if result else None

@@ -12,7 +12,12 @@ from cnnkit.run_dir.document import Count, Document, Part, Real, Text, Unreadabl
 
 Status = Literal["running", "stopped", "failed", "finished"]
 # Fields newer than format 1, with the values that older files mean: such a run decoded JPEGs whole.
-LATER_SETTINGS = {"data": {"min_images": 0, "exclude": []}, "model": {"draft": False}, "optim": {"freeze_norm": False}}
+LATER_SETTINGS = {
+    "data": {"min_images": 0, "exclude": []},
+    "model": {"draft": False},
+    "optim": {"freeze_norm": False},
+    "run": {"save_every": 0.0},
+}
 LATER_PREPROCESSING = {"draft_side": None}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from cnnkit.cli.interruption import InterruptedBySignal
+
 
 def test_version(cli):
     assert cli("--version").out.strip() == f"cnnkit {metadata.version('cnnkit')}"
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "eval", "predict", "export", "archs"])
+@pytest.mark.parametrize("command", ["train", "resume", "rerun", "eval", "predict", "export", "archs"])
 def test_every_command_has_help(cli, command):
     result = cli(command, "--help")
     assert result.code == 0
@@ -76,6 +79,18 @@ def test_a_reader_of_stdout_that_has_gone_ends_a_command_quietly(command):
     done = subprocess.run([sys.executable, "-m", "cnnkit", *command], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), BrokenPipeError()])
+def test_a_terminal_that_hangs_up_takes_no_message_and_keeps_the_exit_code(cli, monkeypatch, fault):
+    def hang_up(*_: object) -> None:
+        try:
+            raise InterruptedBySignal(signal.SIGHUP)
+        except KeyboardInterrupt:
+            raise fault from None
+
+    monkeypatch.setattr("cnnkit.cli.archs._entries", hang_up)
+    assert cli("archs").code == 129
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
+
+from cnnkit.files import fingerprint, write_json
 
 SMALL = ("--set", "width=8", "--set", "blocks=2", "--set", "dense=32", "--precision", "fp32", "--batch-size", "16")
 FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_best")
@@ -44,14 +45,65 @@ def test_a_resumed_run_equals_an_uninterrupted_run(cli, image_folder, stop_after
     stopped = cli(*command)
     assert stopped.code == 130
     assert "the best model so far, of epoch" in stopped.err
-    assert "continue: cnnkit resume runs/002-custom-cnn" in stopped.err
+    assert "next: cnnkit resume runs/002-custom-cnn" in stopped.err
     assert json.loads((broken / "config.json").read_text())["status"] == "stopped"
     resumed = cli("resume", broken)
     assert resumed.code == 0, resumed.err
     assert "continuing runs/002-custom-cnn after epoch 2" in resumed.err
     assert figures(read_rows(straight / "history.csv")) == figures(read_rows(broken / "history.csv"))
-    one, other = load_file(straight / "best.safetensors"), load_file(broken / "best.safetensors")
-    assert all((one[name] == other[name]).all() for name in one)
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    one, other = (json.loads((run / "config.json").read_text()) for run in (straight, broken))
+    assert one == other
+
+
+def test_a_run_whose_images_have_moved_keeps_its_names_and_every_byte_of_its_model(cli, image_folder, stop_after, tmp_path, monkeypatch):
+    image_folder(images=12)
+    command = ("train", "--data", "images", "--epochs", 4, "--patience", 0, *SMALL, "--deterministic")
+    straight, broken = tmp_path / "runs/001-custom-cnn", tmp_path / "runs/002-custom-cnn"
+    assert cli(*command).code == 0
+    stop_after(1)
+    monkeypatch.setattr("sys.argv", ["cnnkit", *map(str, command)])
+    assert cli(*command).code == 130
+    (tmp_path / "elsewhere").mkdir()
+    Path("images").rename("elsewhere/moved")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr("sys.argv", ["cnnkit", "resume", str(broken)])
+    resumed = cli("resume", broken, "--data", "moved")
+    assert resumed.code == 0, resumed.err
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    record = json.loads((broken / "config.json").read_text())
+    assert record["command"] == ["cnnkit", *map(str, command)]
+    assert (record["config"]["data"]["data"], record["config"]["data"]["split_file"], record["data"]["name"]) == ("images", None, "images")
+    assert record["data"]["location"] == str(tmp_path / "elsewhere/moved"), "the images are there now"
+
+
+@pytest.mark.parametrize(("saves", "place"), [(2, "in epoch 1, after step 2"), (3, "in epoch 2, after step 4")])
+def test_a_run_that_stops_inside_an_epoch_continues_at_its_step(cli, image_folder, monkeypatch, saves, place, read_rows):
+    from cnnkit.api.training import job
+
+    whole, done = job.save_state, []
+
+    def save(folder, model, state):
+        whole(folder, model, state)
+        done.extend([state.step] if state.part else [])
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    command = ("train", "--data", image_folder(images=16), "--epochs", 3, "--patience", 0, *SMALL, "--save-every", "0.000001s")
+    straight, broken = Path("runs/001-custom-cnn"), Path("runs/002-custom-cnn")
+    assert cli(*command).code == 0
+    monkeypatch.setattr(job, "save_state", save)
+    stopped = cli(*command)
+    assert stopped.code == 130
+    assert "next: cnnkit resume runs/002-custom-cnn" in stopped.err
+    assert json.loads((broken / "config.json").read_text())["result"]["epochs"] == int(place[9]) - 1
+    monkeypatch.setattr(job, "save_state", whole)
+    resumed = cli("resume", broken)
+    assert resumed.code == 0, resumed.err
+    assert f"continuing runs/002-custom-cnn {place}" in resumed.err
+    assert figures(read_rows(straight / "history.csv")) == figures(read_rows(broken / "history.csv"))
+    assert fingerprint(straight / "best.safetensors") == fingerprint(broken / "best.safetensors")
+    assert json.loads((straight / "config.json").read_text()) == json.loads((broken / "config.json").read_text())
 
 
 def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after):
@@ -99,7 +151,7 @@ def test_images_that_have_moved_are_named(cli, image_folder, stop_after):
     assert lost.code == 2
     assert "if the images have moved, name their folder: cnnkit resume runs/001-custom-cnn --data FOLDER" in " ".join(lost.err.split())
     (Path("moved") / "ants" / "ants-000.jpg").rename("kept.jpg")
-    assert "have changed since the run began, such as ants/ants-000.jpg" in cli("resume", "--data", "moved").err
+    assert "have changed since the run began: ants/ants-000.jpg (missing)" in cli("resume", "--data", "moved").err
     Path("kept.jpg").rename(Path("moved") / "ants" / "ants-000.jpg")
     assert cli("resume", "--data", "moved").code == 0
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"
@@ -111,3 +163,17 @@ def test_a_finished_run_is_not_resumed(cli, trained):
         assert result.code == 2
         assert f"{trained.run.name}: this run is finished" in result.err.replace("\n", "")
         assert "--weights" in result.err
+
+
+def test_other_versions_are_accepted_by_a_flag(cli, image_folder, stop_after):
+    stop_after(1)
+    assert cli("train", "--data", image_folder(images=12), "--epochs", 2, *SMALL).code == 130
+    file = Path("runs/001-custom-cnn/config.json")
+    record = json.loads(file.read_text())
+    write_json(file, {**record, "versions": {**record["versions"], "torch": "1.13.1"}})
+    refused = cli("resume")
+    assert refused.code == 2
+    assert "cnnkit resume runs/001-custom-cnn --accept-versions" in " ".join(refused.err.split())
+    accepted = cli("resume", "--accept-versions")
+    assert accepted.code == 0
+    assert "note    the versions have changed since the run began: torch 1.13.1, now" in accepted.err

@@ -253,7 +253,7 @@ def test_the_same_seed_gives_the_same_losses(cli, image_folder, read_rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_keeps_the_best_model_and_names_the_resume_command(image_folder, number, code):
     data = image_folder(images=30)
     command = [sys.executable, "-m", "cnnkit", "train", "--data", str(data), "--epochs", "500", "--patience", "0", *SMALL]
@@ -267,7 +267,7 @@ def test_an_interruption_keeps_the_best_model_and_names_the_resume_command(image
     _, error = process.communicate(timeout=60)
     assert process.returncode == code
     assert "the best model so far, of epoch" in error
-    assert "continue: cnnkit resume runs/001-custom-cnn" in error
+    assert "next: cnnkit resume runs/001-custom-cnn" in error
     assert "Traceback" not in error
     assert Path("runs/001-custom-cnn/best.safetensors").is_file()
     assert not list(Path("runs").rglob("*.part"))

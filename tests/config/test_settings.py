@@ -197,7 +197,7 @@ EVERYTHING = {
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
     "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
     "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",
-    "log": "tensorboard,mlflow",
+    "log": "tensorboard,mlflow", "save_every": "30s",
 }  # fmt: skip
 
 

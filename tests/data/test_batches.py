@@ -234,3 +234,12 @@ def test_class_weights_equal_scikit_learns_balanced_weights(labels: list[int]) -
 
 def test_a_class_without_images_has_a_finite_weight() -> None:
     assert bool(torch.isfinite(class_weights(np.array([0, 0]), ["a", "b"])).all())
+
+
+def test_an_epoch_that_starts_at_a_later_batch_gives_the_same_batches() -> None:
+    batches = make([0, 1, 2] * 5, batch_size=4, augmentation=ALL, seed=3)
+    whole, rest = list(batches.epoch(2)), list(batches.epoch(2, 2))
+    assert len(rest) == len(whole) - 2 > 0
+    for (images, labels), (others, other_labels) in zip(rest, whole[2:], strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, other_labels)

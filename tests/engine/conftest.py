@@ -24,9 +24,9 @@ class Fixed:
     def steps(self) -> int:
         return len(self.sizes)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         del number
-        yield from zip(self.images.split(list(self.sizes)), self.labels.split(list(self.sizes)), strict=True)
+        yield from [*zip(self.images.split(list(self.sizes)), self.labels.split(list(self.sizes)), strict=True)][first:]
 
     def batched(self, *sizes: int) -> Fixed:
         return Fixed(self.images, self.labels, sizes)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
-from cnnkit.engine.fit import EpochResult, TrainingFigures, TrainingState, fit, initial_state
+from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingFigures, TrainingState, fit, initial_state
 from cnnkit.engine.optim import learning_rate
 from cnnkit.engine.progress import EpochProgress
 from cnnkit.engine.runtime import Runtime
@@ -469,8 +470,8 @@ class Slow:
     def steps(self) -> int:
         return self._source.steps
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self._source.epoch(number):
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._source.epoch(number, first):
             self._machine.work(validation=self._validation)
             yield batch
 
@@ -613,3 +614,40 @@ def test_a_memory_that_is_too_small_for_two_images_is_an_error(fixed):
     config = OptimConfig(epochs=1)
     with pytest.raises(torch.OutOfMemoryError):
         list(fit(network, fixed, fixed, config, Runtime(torch.device("cpu")), initial_state(network, config, StopConfig()), num_classes=4))
+
+
+def test_checkpoints_keep_their_interval_and_come_only_inside_an_epoch(fixed):
+    """Each clock reading is a second later, and each step reads the clock once for the checkpoint."""
+    model = network()
+    now, saved = itertools.count(), list[tuple[int, int]]()
+    config = OptimConfig(**STEADY, epochs=2)
+    state = initial_state(model, config, StopConfig(patience=0))
+
+    def save() -> None:
+        assert state.part is not None
+        saved.append((state.epoch, state.part.batches))
+
+    def count(interval: float) -> list[tuple[int, int]]:
+        saved.clear()
+        state.epoch = state.step = 0
+        loop = fit(
+            model, fixed, fixed, config, PLAIN, state, num_classes=K, checkpoint=Checkpoint(save, interval), clock=lambda: float(next(now))
+        )
+        assert [result.epoch for result in loop] == [1, 2]
+        return [*saved]
+
+    assert count(0.0) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
+    assert count(2.0) == [(1, 2), (2, 2)]
+    assert count(100.0) == []
+
+
+def test_a_state_with_a_loss_that_is_not_finite_is_not_saved(fixed):
+    """On a GPU the losses are looked at only once per epoch, and before each checkpoint."""
+    fixed.images[5] = math.nan
+    steps = list[int]()
+    model = network(norm=False)
+    state = initial_state(model, OptimConfig(**STEADY), StopConfig())
+    checkpoint = Checkpoint(lambda: steps.append(state.step), 0.0)
+    with pytest.raises(TrainingStoppedError, match="at step 2"):
+        next(iter(fit(model, fixed, fixed, OptimConfig(**STEADY), PLAIN, state, num_classes=K, checkpoint=checkpoint)))
+    assert steps == [1]

@@ -32,9 +32,10 @@ class LinearRule:
 
     steps: int = 10
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         random = torch.Generator().manual_seed(number)
         rule = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        assert not first, "a range test has no earlier part"
         for _ in range(self.steps):
             images = torch.randn(32, 1, 8, 8, generator=random)
             yield images, (images.flatten(1) @ rule).argmax(1)
@@ -60,10 +61,10 @@ class Recorded:
     def steps(self) -> int:
         return self.fixed.steps
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self.epochs.append(number)
         try:
-            yield from self.fixed.epoch(number)
+            yield from self.fixed.epoch(number, first)
         finally:
             self.closed += 1
 
@@ -89,9 +90,9 @@ class Zeros:
 
     steps: int = 4
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         del number
-        yield from [(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64))] * self.steps
+        yield from [(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64))] * (self.steps - first)
 
 
 def played(script: list[float]) -> RangeTest:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnkit.config.settings import OptimConfig, StopConfig
-from cnnkit.engine.fit import EpochResult, TrainingState, fit, initial_state
+from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit, initial_state
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import FILE_NAME, PREVIOUS_NAME, load_state, save_state
 from cnnkit.errors import ModelFileError
@@ -63,6 +63,43 @@ def test_two_epochs_and_two_resumed_ones_equal_four_bit_by_bit(
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert (straight[1].average is not None) is bool(ema)
     assert resumed[1].stopping == straight[1].stopping
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5], ids=lambda step: f"step-{step}")
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("runtime", [PLAIN, Runtime(torch.device("cpu"), replicas=2)], ids=["plain", "replicas"])
+def test_a_resume_inside_an_epoch_ends_bit_by_bit_as_without_a_stop(
+    fixed, tmp_path: Path, stop_after: int, accumulate: int, runtime: Runtime
+) -> None:
+    batches = fixed.batched(*[4] * 3, 3, 1)
+    config = OptimConfig(epochs=3, lr=0.01, warmup_epochs=1, accumulate=accumulate, ema=0.9)
+
+    def run(model: nn.Module, state: TrainingState, checkpoint: Checkpoint | None = None) -> list[EpochResult]:
+        return list(fit(model, batches, fixed, config, runtime, state, num_classes=4, seed=5, checkpoint=checkpoint))
+
+    straight = begin(config)
+    whole = run(*straight)
+    broken = begin(config)
+
+    def save() -> None:
+        save_state(tmp_path, *broken)
+        if broken[1].step >= stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(*broken, Checkpoint(save, 0.0))
+    torch.rand(7)  # another program part draws random numbers
+    resumed = begin(config, seed=99)
+    load_state(tmp_path, *resumed)
+    state = resumed[1]
+    assert state.step == broken[1].step
+    assert state.part is not None
+    assert state.ended == state.epoch - 1
+    assert state.position == f"in epoch {state.epoch}, after step {state.step}"
+    rest = run(*resumed)
+    assert [comparable(result) for result in rest] == [comparable(result) for result in whole[-len(rest) :]]
+    for one, other in zip(straight[0].state_dict().values(), resumed[0].state_dict().values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_resume_restores_the_patience(fixed, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
     if name == "config.json":
         document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
         document["config"]["optim"]["freeze_norm"] = False
+        document["config"]["run"]["save_every"] = 0.0
         document["config"]["model"]["draft"] = False
         document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
         document["data"]["units"] = None  # not counted by older versions
@@ -274,6 +275,7 @@ def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
     run.write_record(read)
     document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
     document["config"]["optim"]["freeze_norm"] = False
+    document["config"]["run"]["save_every"] = 0.0
     document["config"]["model"]["draft"] = False
     document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
     document["data"]["units"] = None

@@ -1,17 +1,26 @@
-"""The third stage of preparing a training: device, precision and memory format, and the settings tier that the speed allows."""
+"""The third stage of preparing a training: device, precision, memory format and settings tier, and the cache of its probes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
-from cnnkit.api.training.probe_cache import cached_probe, cached_speed
 from cnnkit.config.settings import TrainConfig
 from cnnkit.config.tiers import Tier, choose_tier
-from cnnkit.engine.probe import choose_runtime
+from cnnkit.data.store.cached_results import cached_result
+from cnnkit.engine.probe import ProbeCache, choose_runtime, speed_key, training_speed
 from cnnkit.engine.runtime import Runtime, choose_device
+from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
+
+Measure = Callable[..., float]  # `training_speed`
+PROBE_VERSION = 1  # raise it if the probe changes, so that cached results are measured again
 
 
 @dataclass(frozen=True)
@@ -47,3 +56,51 @@ def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batc
         return None, ""
     speed = cached_speed(batch.folder, module, runtime, image_shape=batch.shape, batch_size=batch.size)
     return choose_tier(config.larger, config.optim.budget, speed, " ".join([config.model.arch, *config.model.set]))
+
+
+def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:
+    """Return a cache for `choose_runtime` that keeps results in `folder`, that of the store (None: no cache).
+
+    A probe takes 1 to 2 s. The reason of a cached result names its day. A result measured while other programs were busy is not
+    cached: see docs/benchmarks/LOG.md, "Probe beside other programs".
+    """
+
+    def lookup(key: Hashable, probe: Callable[[], Runtime]) -> Runtime:
+        today = str(datetime.now().astimezone().date())
+        others = OtherPrograms(meter or Meter())
+
+        def compute() -> dict[str, Any]:
+            found = probe()
+            return {"runtime": found.facts(), "reason": found.reason, "day": today}
+
+        cached = cached_result(folder, "probe", (_machine(), key), compute, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
+        day = "" if cached["day"] == today else f", on {cached['day']}"
+        return Runtime.from_facts(cached["runtime"], cached["reason"] + day)
+
+    return lookup
+
+
+def cached_speed(
+    folder: Path | None,
+    model: nn.Module,
+    runtime: Runtime,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    measure: Measure = training_speed,
+    meter: Meter | None = None,
+) -> float:
+    """Return the training speed of `model` in images a second, measured by `training_speed` or cached as `cached_probe` does."""
+    others = OtherPrograms(meter or Meter())
+    key = (_machine(), *speed_key(model), runtime.facts(), image_shape, batch_size)
+
+    def compute() -> dict[str, Any]:
+        return {"images_per_second": measure(model, runtime, image_shape=image_shape, batch_size=batch_size)}
+
+    cached = cached_result(folder, "speed", key, compute, should_keep=lambda: others.share() <= MAX_BUSY_SHARE)
+    return float(cached["images_per_second"])
+
+
+def _machine() -> Hashable:
+    """Return facts that distinguish machines of different speed, with the version of the probe."""
+    return PROBE_VERSION, torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), os.cpu_count()

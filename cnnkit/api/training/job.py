@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
-from cnnkit.engine.fit import EpochResult, TrainingState, fit
+from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
 from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, is_fault, is_out_of_memory
@@ -39,7 +39,8 @@ class TrainingJob:
     """A training that is ready to start; `begin` writes the first files, `epochs` trains.
 
     `config` holds numbers instead of ``auto``, and `optim` is its section for the engine. In a dry run ``config.optim.lr`` may still be
-    auto; ``optim.lr`` is then the first rate of a range test.
+    auto; ``optim.lr`` is then the first rate of a range test. A resumed job keeps `command` and the names in `config` as they were
+    typed, has the `earlier_notes` of its run, and its images may have a new `location`.
     """
 
     config: TrainConfig
@@ -58,6 +59,9 @@ class TrainingJob:
     followers: Followers
     run: RunDir | None = None
     result: RecordedResult | None = None  # after the latest saved epoch
+    command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
+    location: str = ""  # of the images; empty: as `config` names them
+    earlier_notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -99,16 +103,18 @@ class TrainingJob:
             seed=self.config.run.seed,
             class_weights=self.weights,
             head=self.head,
+            checkpoint=self._checkpoint(run),
         )
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
         val_units = Units.of([unit_of[row] for row in self.val_batches.rows.tolist()])
         status: Status = "stopped"
+        self.result = self._result()
         try:
             with stopping_faults(run):
                 if run.read_record().status != "running":  # a resumed run
                     self.record("running")
-                self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.epoch)
+                self.followers.start(run.read_record().model_dump(mode="json"), run.path, self.state.ended)
                 for epoch in loop:
                     if epoch.is_best:
                         self._save_best(run, epoch, fingerprints, val_units)
@@ -124,6 +130,11 @@ class TrainingJob:
                 status = ended
         finally:
             self._end(run, status)
+
+    def _checkpoint(self, run: RunDir) -> Checkpoint | None:
+        """Return the function that saves the state inside an epoch, as often as the settings say; None for never."""
+        interval = self.config.run.save_every
+        return Checkpoint(lambda: save_state(run.last, self.model, self.state), interval) if interval else None
 
     def _save_best(self, run: RunDir, epoch: EpochResult, fingerprints: Fingerprints, val_units: Units) -> None:
         """Write the model of the best `epoch`; its header has the temperature, the fingerprint of the validation images and the proof."""
@@ -162,7 +173,7 @@ class TrainingJob:
         """Return the state of the training after the latest epoch."""
         stopping = self.state.stopping
         return RecordedResult(
-            epochs=self.state.epoch,
+            epochs=self.state.ended,
             best_epoch=stopping.best_epoch,
             monitor=self.config.stop.monitor,
             best_value=stopping.best_value if stopping.has_best else None,
@@ -177,7 +188,7 @@ class TrainingJob:
         self.run.write_record(
             RunRecord(
                 status=status,
-                command=tuple(sys.argv),
+                command=self.command,
                 config=self.config,
                 classes=header.classes,
                 arch=RecordedArchitecture(name=header.arch, options=header.options),
@@ -185,9 +196,9 @@ class TrainingJob:
                 augmentation=RecordedAugmentation.model_validate(asdict(self.augmentation)),
                 runtime=RecordedRuntime.model_validate(self.runtime.facts()),
                 versions=header.versions,
-                data=RecordedData(location=_location(self.config.data.data), **header.training["data"]),
+                data=RecordedData(location=_location(self.location or self.config.data.data), **header.training["data"]),
                 unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
-                notes=(*self.notes, *self.followers.notes),
+                notes=tuple(dict.fromkeys((*self.earlier_notes, *self.notes, *self.followers.notes))),
                 result=self.result,
             )
         )

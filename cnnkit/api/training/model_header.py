@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib import metadata
 from typing import Any
@@ -38,6 +40,17 @@ def versions(package: str) -> dict[str, str]:
     """Return the versions of Python, of the numerical libraries and of the `package` of the architecture."""
     names = {*LIBRARIES, package}
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
+
+
+def changed_versions(recorded: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the packages whose installed version is not the `recorded` one, with both versions; packages that are gone are left out."""
+    changed: dict[str, tuple[str, str]] = {}
+    for name, version in recorded.items():
+        with suppress(metadata.PackageNotFoundError):
+            installed = platform.python_version() if name == "python" else metadata.version(name)
+            if installed != version:
+                changed[name] = (version, installed)
+    return changed
 
 
 def with_temperature(header: ModelHeader, validation: Validation | None, units: Units | None = None) -> ModelHeader:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from cnnkit.api.training.job import TrainingJob, refused_faults
+from cnnkit.api.training.model_header import changed_versions
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
-from cnnkit.engine.runtime import Runtime
+from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state
-from cnnkit.errors import DataError, ModelFileError
+from cnnkit.errors import ConfigError, DataError, ModelFileError, listed
 from cnnkit.model.file import read_header
-from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, find_run, newest
+from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest
+
+MAX_NAMED = 5  # images that a message names
 
 
-def resume(run: str | Path | None = None, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
-    """Return the job of a stopped run after its last complete epoch; the default is the newest stopped run.
+def resume(
+    run: str | Path | None = None, *, data: str | None = None, accept_versions: bool = False, progress: Progress | None = None
+) -> TrainingJob:
+    """Return the job of a stopped run at its last saved state; the default is the newest stopped run.
 
-    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no epoch
-    starts again. `data` is the location of the images, if they have moved. The run belongs to this process until the training ends.
-    Raises `ModelFileError` if the run is finished, damaged or trained by another process, `DataError` if its images are not found or
-    have changed.
+    The resumed run equals an uninterrupted one: it has the same batches, augmentation, rates and dropout. A run that saved no state
+    starts again. `data` is the location of the images, if they have moved. `accept_versions` continues with other versions of the
+    packages, which may give other numbers. The run belongs to this process until the training ends. Raises `ModelFileError` if the run
+    is finished, damaged or trained by another process, `ConfigError` if versions or the device differ, `DataError` if its images are
+    not found or have changed.
     """
-    directory = _run_at(find_run(run)) if run is not None else newest(finished=False)
+    directory = run_at(find_run(run)) if run is not None else newest(finished=False)
     _refuse_finished(directory)  # before the lock, so that a finished run does not change
     with refused_faults():
         taken = directory.take()
         try:
-            job = _prepare(directory, data, progress)
+            job = _prepare(directory, data, progress, accept_versions=accept_versions)
         except BaseException:
             directory.release()
             raise
@@ -44,32 +51,78 @@ def _refuse_finished(run: RunDir) -> None:
         raise ModelFileError(f"{run.path}: this run is finished; start a new run from its weights: cnnkit train --weights {run.best}")
 
 
-def _prepare(directory: RunDir, data: str | None, progress: Progress | None) -> TrainingJob:
+def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, accept_versions: bool) -> TrainingJob:
     """Return the job of `directory` with its saved state, and remove the history after that state."""
     _refuse_finished(directory)  # another process may have finished it before the lock
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
-    runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
-    try:
-        job = prepare(recorded_config(directory, data), progress=progress, runtime=runtime, fit_head=is_new)
-    except DataError as error:
-        if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
-            raise DataError(f"{error}; if the images have moved, name their folder: cnnkit resume {directory.path} --data FOLDER") from None
-        raise
-    _check_same_data(directory, job)
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
+    job = prepare_recorded(directory, data, progress, fit_head=is_new, command="resume")
+    job.command, job.earlier_notes = record.command, record.notes
     if is_new:
         directory.clear_history()
         note = "no epoch was saved, so the training starts again from its beginning"
     else:
         note = load_state(directory.last, job.model, job.state)
-        directory.trim_history(job.state.epoch, job.state.result and HistoryRow.model_validate(job.state.result))
+        directory.trim_history(job.state.ended, job.state.result and HistoryRow.model_validate(job.state.result))
         if job.state.stopping.has_best:
             read_header(directory.best)  # a damaged model cannot be made again, so its owner must know before hours of training
     job.run = directory
-    job.notes = (*filter(None, [note]), *job.notes)
+    job.notes = (*filter(None, [versions_note, note]), *job.notes)
     return job
 
 
-def _run_at(path: Path) -> RunDir:
+def prepare_recorded(run: RunDir, data: str | None, progress: Progress | None, *, fit_head: bool, command: str) -> TrainingJob:
+    """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`.
+
+    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``.
+    """
+    record = run.read_record()
+    _check_device(run, record)
+    runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
+    try:
+        job = prepare(recorded_config(run, data), progress=progress, runtime=runtime, fit_head=fit_head)
+    except DataError as error:
+        if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
+            raise DataError(f"{error}; if the images have moved, name their folder: cnnkit {command} {run.path} --data FOLDER") from None
+        raise
+    _check_same_data(run, job)
+    _keep_names(job, record)
+    return job
+
+
+def _check_device(run: RunDir, record: RunRecord) -> None:
+    """Raise `ConfigError` if this machine lacks the device of `run`."""
+    usable = [name for name, is_usable in usable_devices().items() if is_usable]
+    if record.runtime.device not in usable:
+        raise ConfigError(
+            f"{run.path}: the run was trained on {record.runtime.device}, and torch finds only {', '.join(usable)} here; "
+            "use a machine with that device, or start a new run: cnnkit train"
+        )
+
+
+def check_versions(record: RunRecord, command: str) -> str:
+    """Return a note on the packages whose versions differ from those of `record`, or an empty text.
+
+    Raises `ConfigError`, which ends with `command` and the flag that accepts, if a version differs before its second dot: such packages
+    may compute other numbers. Python computes none, and an empty `command` accepts every version.
+    """
+    changed = changed_versions(record.versions)
+    larger = [name for name, both in changed.items() if name != "python" and len({_release(version) for version in both}) > 1]
+    shown = listed(f"{name} {old}, now {new}" for name, (old, new) in changed.items())
+    if larger and command:
+        raise ConfigError(
+            f"the versions have changed since the run began: {shown}; the training may then end with other numbers; "
+            f"install the recorded versions, or accept the others: {command} --accept-versions"
+        )
+    return f"the versions have changed since the run began: {shown}" if changed else ""
+
+
+def _release(version: str) -> tuple[str, ...]:
+    """Return the first two numbers of a version: ``2.7.1+cpu`` -> ``("2", "7")``."""
+    return tuple(version.split("+", maxsplit=1)[0].split(".")[:2])
+
+
+def run_at(path: Path) -> RunDir:
     """Return the run at `path`, which may be a file in its directory, such as best.safetensors."""
     return RunDir(path.parent if path.is_file() else path)
 
@@ -83,13 +136,33 @@ def recorded_config(run: RunDir, data: str | None = None) -> TrainConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
+def _keep_names(job: TrainingJob, record: RunRecord) -> None:
+    """Give the data and the split file of `job` the names of `record` again.
+
+    So a folder that has moved changes neither the settings nor a byte of the model file. Only the location of the images changes.
+    """
+    job.location = job.config.data.data
+    job.config = job.config.model_copy(update={"data": record.config.data})
+    data = {**job.header.training["data"], "name": record.data.name}
+    job.header = job.header.model_copy(update={"training": {**job.header.training, "data": data}})
+
+
 def _check_same_data(run: RunDir, job: TrainingJob) -> None:
-    """Raise `DataError` if an image, its label or its split has changed since the start of the run."""
+    """Raise `DataError` if an image, its label or its split has changed since the start of the run; the message names the images."""
     recorded = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in run.read_split()}
     current = {row["path"]: [row[column] for column in SPLIT_COLUMNS] for row in split_rows(job.dataset.samples)}
     changed = [path for path in recorded.keys() | current.keys() if recorded.get(path) != current.get(path)]
     if changed:
+        named = listed((f"{path} ({_change(recorded.get(path), current.get(path))})" for path in sorted(changed)), MAX_NAMED)
         raise DataError(
-            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began, such as {min(changed)}; "
-            f"restore them, or start a new run: cnnkit train --data {job.config.data.data}"
+            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began: {named}; "
+            f"restore them, or start a new run: cnnkit train --data {shlex.quote(job.config.data.data)}"
         )
+
+
+def _change(recorded: list[str] | None, current: list[str] | None) -> str:
+    """Return the change of an image from its `recorded` to its `current` row of `SPLIT_COLUMNS`; None stands for no image."""
+    if recorded is None or current is None:
+        return "new" if recorded is None else "missing"
+    rows = zip(SPLIT_COLUMNS, recorded, current, strict=True)
+    return ", ".join("other content" if name == "sha256" else f"{name} {old}, now {new}" for name, old, new in rows if old != new)

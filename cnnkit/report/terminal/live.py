@@ -69,12 +69,12 @@ class EpochTable:
             line.append(cell.rjust(width) + "  ", style="green" if epoch.is_best and name.startswith("val") else "")
         self._console.print(line.append(self._star if epoch.is_best else "", style="bold yellow"))
 
-    def follow(self, number: int, batches: BatchSource) -> Iterator[Any]:
-        """Yield the batches of epoch `number` and move the bar."""
+    def follow(self, number: int, batches: BatchSource, first: int = 0) -> Iterator[Any]:
+        """Yield the batches of epoch `number` from the index `first` and move the bar."""
         steps = batches.steps
-        task = self._bar.add_task("", total=steps, number=f"{number}{self._of}", rate="")
+        task = self._bar.add_task("", total=steps, completed=first, number=f"{number}{self._of}", rate="")
         try:
-            for batch in batches.epoch(number):
+            for batch in batches.epoch(number, first):
                 yield batch
                 speed = self._bar.tasks[-1].speed if self._bar.tasks else None
                 rate = f"{speed * self._images / steps:,.0f} images/s" if speed else ""
@@ -112,5 +112,5 @@ class _Watched:
     def steps(self) -> int:
         return self.batches.steps
 
-    def epoch(self, number: int) -> Iterator[Any]:
-        return self.table.follow(number, self.batches)
+    def epoch(self, number: int, first: int = 0) -> Iterator[Any]:
+        return self.table.follow(number, self.batches, first)

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from cnnkit.api.training import arithmetic
+from cnnkit.api.training.arithmetic import cached_probe, cached_speed
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import TrainConfig
 from cnnkit.config.tiers import Tier
+from cnnkit.engine import probe
+from cnnkit.engine.probe import choose_runtime
+from cnnkit.engine.runtime import Runtime
+from cnnkit.speed.stopwatch import Meter
 
+CPU = torch.device("cpu")
 LARGER = Tier(images=600, model={"set": ["width=6", "middle=1"]}, optim={"batch_size": 32})
 
 
@@ -49,3 +59,108 @@ def test_a_tier_with_a_larger_image_size_decodes_larger_canvases(image_folder, m
     job = dry_job_at(image_folder, monkeypatch, 1e6, config)
     assert job.header.preprocessing.image_size == 40
     assert job.batches.canvases.shape[2:] == (40, 40)
+
+
+# --- the cache of the probes ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Replace the probe by one that always finds bf16 on two replicas; return the list of the arguments of each."""
+    made: list[tuple[Any, ...]] = []
+
+    def fastest(*arguments: Any) -> Runtime:
+        made.append(arguments)
+        return Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
+
+    monkeypatch.setattr(probe, "_fastest_runtime", fastest)
+    monkeypatch.setattr(probe, "_with_replicas", lambda *_: None)
+    monkeypatch.setattr(probe, "check_compiler", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    return made
+
+
+def quiet() -> Meter:
+    return Meter(cpu=lambda: 0.0, machine=lambda: 0.0)
+
+
+def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | None = None, **changed: Any) -> Runtime:
+    settings: dict[str, Any] = {
+        "device": CPU,
+        "precision": "auto",
+        "image_shape": (3, 8, 8),
+        "batch_size": 16,
+        "deterministic": False,
+        "compiled": False,
+    }
+    return choose_runtime(model or nn.Linear(3, 2), cache=cached_probe(folder, meter or quiet()), **settings | changed)
+
+
+def test_a_cached_probe_names_its_day(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = probed(tmp_path), probed(tmp_path)
+    assert first == second == Runtime(CPU, "bf16", channels_last=True, reason="2.0x as fast", replicas=2, threads=1)
+    assert len(probes) == 1
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2100, 1, 1, tzinfo=tz)
+
+    day = datetime.now().astimezone().date()
+    monkeypatch.setattr(arithmetic, "datetime", Later)
+    assert probed(tmp_path).reason == f"2.0x as fast, on {day}"
+    assert len(probes) == 1
+
+
+@pytest.mark.parametrize("changed", [{"image_shape": (3, 9, 9)}, {"batch_size": 17}, {"model": nn.Linear(3, 3)}])
+def test_another_training_gets_its_own_probe(tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any]) -> None:
+    probed(tmp_path)
+    probed(tmp_path, **changed)
+    assert len(probes) == 2
+
+
+def test_another_machine_gets_its_own_probe(tmp_path: Path, probes: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
+    probed(tmp_path)
+    assert len(probes) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "made"),
+    [({"precision": "bf16"}, 0), ({"deterministic": True}, 0), ({"device": torch.device("cuda")}, 0), ({"compiled": True}, 1)],
+)
+def test_fixed_or_compiled_arithmetic_is_not_cached(
+    tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any], made: int
+) -> None:
+    probed(tmp_path, **changed)
+    assert len(probes) == made
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_speed_is_cached_per_network_and_arithmetic(tmp_path: Path) -> None:
+    speeds = iter([100.0, 200.0, 300.0, 400.0])
+
+    def speed(width: int = 2, runtime: Runtime = Runtime(CPU), meter: Meter | None = None) -> float:  # noqa: B008 (frozen)
+        shape: dict[str, Any] = {"image_shape": (3, 8, 8), "batch_size": 16}
+        return cached_speed(tmp_path, nn.Linear(3, width), runtime, **shape, measure=lambda *_, **__: next(speeds), meter=meter or quiet())
+
+    assert [speed(), speed(3), speed(), speed(3)] == [100, 200, 100, 200]
+    seconds = iter([0.0, 1e9])
+    busy = Meter(cpu=lambda: 0.0, machine=lambda: next(seconds))
+    assert [speed(runtime=Runtime(CPU, "bf16"), meter=busy), speed(runtime=Runtime(CPU, "bf16"))] == [300, 400]
+
+
+def test_without_a_store_every_training_is_probed(probes: list[tuple[Any, ...]]) -> None:
+    probed(None)
+    probed(None)
+    assert len(probes) == 2
+
+
+def test_a_probe_on_a_busy_machine_is_not_cached(tmp_path: Path, probes: list[tuple[Any, ...]]) -> None:
+    seconds = iter([0.0, 1e9])
+    probed(tmp_path, meter=Meter(cpu=lambda: 0.0, machine=lambda: next(seconds)))
+    assert not list(tmp_path.iterdir())
+    probed(tmp_path)
+    probed(tmp_path)
+    assert len(probes) == 2

@@ -10,7 +10,8 @@ import cnnkit.api
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config, resume
-from cnnkit.errors import DataError, ModelFileError
+from cnnkit.engine.runtime import Runtime
+from cnnkit.errors import ConfigError, DataError, ModelFileError
 from cnnkit.run_dir import RunDir
 
 
@@ -59,8 +60,10 @@ def test_changed_images_are_refused_with_their_number_and_an_example(stopped):
     (data / "ants/ants-003.jpg").unlink()
     (data / "bees/bees-000.jpg").write_bytes((data / "bees/bees-000.jpg").read_bytes() + b"\0")
     shutil.copy(data / "wasps/wasps-001.jpg", data / "wasps/wasps-100.jpg")
-    with pytest.raises(DataError, match=r"images of .* have changed since the run began, such as ants/ants-003\.jpg; restore them"):
+    with pytest.raises(DataError) as refused:
         resume(stopped.run.path)
+    changes = "ants/ants-003.jpg (missing), bees/bees-000.jpg (other content), wasps/wasps-100.jpg (new)"
+    assert f"images of {data} have changed since the run began: {changes}; restore them" in str(refused.value)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -94,6 +97,66 @@ def test_a_split_file_survives_a_resume_from_another_folder(image_folder, small_
     run_path = run.path.resolve()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(list(cnnkit.api.resume(run_path).epochs())) == 1
+
+
+def test_the_runtime_that_the_probe_chose_is_recorded_and_replayed(image_folder, small_config, monkeypatch):
+    chosen = Runtime(torch.device("cpu"), channels_last=True, replicas=2, threads=1, reason="in the probe")
+    monkeypatch.setattr("cnnkit.api.training.prepare.choose_arithmetic", lambda *_: chosen)
+    first = prepare(small_config(image_folder(images=12), epochs=2, precision="auto"))
+    run = first.begin()
+    next(first.epochs())
+    assert run.read_record().runtime.model_dump() == chosen.facts()
+
+    def probe(*_: object) -> Runtime:
+        raise AssertionError("a resumed run makes no probe")
+
+    monkeypatch.setattr("cnnkit.api.training.prepare.choose_arithmetic", probe)
+    job = resume(run.path)
+    assert job.runtime.facts() == chosen.facts()
+    assert next(parameter for parameter in job.model.parameters() if parameter.ndim == 4).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_run_of_a_device_that_is_not_here_is_refused(stopped):
+    run = stopped.run
+    record = run.read_record()
+    run.write_record(record.model_copy(update={"runtime": record.runtime.model_copy(update={"device": "cuda"})}))
+    with pytest.raises(ConfigError) as refused:
+        resume(run.path)
+    assert str(refused.value) == (
+        f"{run.path}: the run was trained on cuda, and torch finds only cpu here; use a machine with that device, or start a "
+        "new run: cnnkit train"
+    )
+
+
+def recorded_with(run: RunDir, **versions: str) -> dict[str, str]:
+    """Change the recorded versions of `run`; return the versions of the start."""
+    record = run.read_record()
+    run.write_record(record.model_copy(update={"versions": {**record.versions, **versions}}))
+    return record.versions
+
+
+def test_a_smaller_change_of_versions_is_a_note(stopped):
+    installed = recorded_with(stopped.run, python="2.7.18", torch=f"{'.'.join(torch.__version__.split('.')[:2])}.99+odd")
+    job = resume(stopped.run.path)
+    assert job.notes[0].startswith("the versions have changed since the run began: ")
+    assert f"python 2.7.18, now {installed['python']}" in job.notes[0]
+    assert f".99+odd, now {installed['torch']}" in job.notes[0]
+
+
+def test_another_torch_is_refused_with_both_versions_until_it_is_accepted(stopped):
+    installed = recorded_with(stopped.run, torch="1.13.1")
+    with pytest.raises(ConfigError) as refused:
+        resume(stopped.run.path)
+    assert str(refused.value) == (
+        f"the versions have changed since the run began: torch 1.13.1, now {installed['torch']}; the training may then end with other "
+        f"numbers; install the recorded versions, or accept the others: cnnkit resume {stopped.run.path} --accept-versions"
+    )
+    job = resume(stopped.run.path, accept_versions=True)
+    assert job.notes[0] == f"the versions have changed since the run began: torch 1.13.1, now {installed['torch']}"
+    list(job.epochs())
+    record = stopped.run.read_record()
+    assert record.versions["torch"] == installed["torch"]
+    assert job.notes[0] in record.notes
 
 
 # --- a run that starts with a fitted last layer -----------------------------------------------------------------------

@@ -15,8 +15,8 @@ FIGURES = {"lr": 1e-3, "train_loss": 1.25, "train_accuracy": 0.5, "val_loss": 1.
 class Batches:
     steps = 3
 
-    def epoch(self, number: int) -> Iterator[Any]:
-        yield from range(self.steps * number, self.steps * (number + 1))
+    def epoch(self, number: int, first: int = 0) -> Iterator[Any]:
+        yield from range(self.steps * number + first, self.steps * (number + 1))
 
 
 def epoch(number: int, *, is_best: bool) -> Any:
