@@ -17,7 +17,8 @@ def test_convmixer_keeps_the_contract() -> None:
 
 def test_cnnkit_finds_convmixer_by_name() -> None:
     architecture, entry = load_architecture("convmixer")
-    assert architecture is convmixer
+    assert architecture.summary == convmixer.summary
+    assert isinstance(architecture.build(2, 3, depth=1, width=8), nn.Module)
     assert entry.package == "cnnkit-convmixer"
 
 
