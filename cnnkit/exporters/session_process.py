@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from cnnkit.errors import ModelFileError
 from cnnkit.files import parse_json
 
-# The graph of a photo of 100 megapixels holds four copies of it in float32, 4.8 GB; the weights of a file have at most 2 GiB.
+# Four copies of a photo of 100 megapixels in float32 are 4.8 GB, by its number of pixels; the weights of a file have at most 2 GiB.
 MAX_MEMORY_BYTES = 2**33
-# A file of 2 GiB is opened in 6 s, a photo of 100 megapixels is classified in 5 s on one busy core.
+# Chosen: two photos of 12 megapixels take a second with resnet18, see docs/benchmarks/LOG.md, "Prediction alone with drafts".
 MAX_SECONDS = 20.0
 MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine that gets busy
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
