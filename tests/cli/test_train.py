@@ -233,7 +233,7 @@ def test_a_budget_for_the_last_layer_alone_ends_with_its_fit(cli, trained, image
     data = image_folder(classes=["hornets", "ladybirds"], images=10, folder="other")
     result = cli("train", "--data", data, "--weights", trained.run / "best.safetensors", "--budget", "0.01s", *SMALL)
     assert result.code == 0
-    assert "the time budget was enough for the fit of the last layer only; kept epoch 0 of 0, best by val_loss" in result.out
+    assert "the time budget was enough for the fit of the last layer only; kept epoch 0 of 0, best by val_accuracy" in result.out
     assert "the new last layer starts as " in result.err
     assert "--budget 0.01s: the fit of the last layer took" in result.err
     run = Path("runs/002-custom-cnn")
