@@ -9,6 +9,8 @@ import builtins
 import errno
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -158,8 +160,23 @@ def unsafe() -> Callable[[list[tuple[str, ...]]], list[str]]:
 
 
 @pytest.fixture
-def forked() -> Callable[[Callable[[], object], Path], int]:
-    """Return a function that runs another function in a fork."""
+def forked(request: pytest.FixtureRequest) -> Callable[[Callable[[], object], Path], int]:
+    """Return a function that runs another function in a fork.
+
+    A fork cannot train once a test has started threads of autograd in this process. The test then runs in a process of its own.
+    """
     if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
+    if in_child(_backward, Path(os.devnull)):
+        alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow", request.node.nodeid]
+        done = subprocess.run(command, cwd=request.config.rootpath, env=alone, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        pytest.skip("passed in a process of its own")
     return in_child
+
+
+def _backward() -> None:
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
