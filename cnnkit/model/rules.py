@@ -82,9 +82,13 @@ class Rules(BaseModel):
 
 
 def _check_fingerprint(known: Fingerprint) -> None:
-    """Raise `ValueError` unless each feature has ascending edges and a table of counts with a bin more in each row."""
+    """Raise `ValueError` unless each feature has ascending edges, a table of counts with a bin more in each row, and a range, if any."""
     if not len(known.features) == len(known.edges) == len(known.counts):
         raise ValueError("fingerprint: features, edges and counts must have the same length")
+    if known.ranges and len(known.ranges) != len(known.features):
+        raise ValueError("fingerprint: each feature must have a range, or none")
+    if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in known.ranges):
+        raise ValueError("fingerprint: a range must be two ascending numbers")
     for edges, table in zip(known.edges, known.counts, strict=True):
         if not all(map(math.isfinite, edges)) or any(one > other for one, other in pairwise(edges)):
             raise ValueError("fingerprint: edges must be ascending numbers")

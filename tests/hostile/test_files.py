@@ -147,6 +147,15 @@ HEADERS: dict[str, dict[str, Any]] = {
     "a threshold that is no number": {"label_sets": {"threshold": float("nan"), "coverage": 0.9, "n": 10, "split": "val"}},
     "a count below 0": {"label_sets": {"threshold": 0.5, "coverage": 0.9, "n": -1, "split": "val"}},
     "a fingerprint of other classes": {"fingerprint": {"features": ["a"], "edges": [[0.5]], "counts": [[[1, 2]]], "n": 3, "split": "val"}},
+    "a fingerprint with a range for another number of features": {
+        "fingerprint": {"features": ["a"], "edges": [[0.5]], "counts": [[[1, 2]] * 3], "n": 3, "split": "val", "ranges": [[0, 1], [0, 1]]}
+    },
+    "a fingerprint with a descending range": {
+        "fingerprint": {"features": ["a"], "edges": [[0.5]], "counts": [[[1, 2]] * 3], "n": 3, "split": "val", "ranges": [[1, 0]]}
+    },
+    "a fingerprint of unknown features": {
+        "fingerprint": {"features": ["a"], "edges": [[0.5]], "counts": [[[1, 2]] * 3], "n": 3, "split": "val", "ranges": [[0, 1]]}
+    },
     "a fingerprint without bins": {"fingerprint": {"features": ["a"], "edges": [[]], "counts": [[[], [], []]], "n": 3, "split": "val"}},
     "an unknown field": {"evil": 1},
     "classes nested deeply": {"classes": "DEEP"},
@@ -154,7 +163,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 def rewritten(path: Path, changes: dict[str, Any]) -> None:
-    """Change values of the header of the model file `path`, by their dotted names."""
+    """Change values of the header of the model file `path`, by their dotted names; drop the digests, as a file of an older version."""
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
     head = json.loads(raw[8 : 8 + size])
@@ -166,6 +175,7 @@ def rewritten(path: Path, changes: dict[str, Any]) -> None:
             part = part[key]
         part[last] = value
     head["__metadata__"]["cnnkit"] = json.dumps(document).replace('"DEEP"', "[" * DEEP + "]" * DEEP)
+    head["__metadata__"] = {"cnnkit": head["__metadata__"]["cnnkit"]}
     text = json.dumps(head).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
 

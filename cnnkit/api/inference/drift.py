@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.data.appearance import appearance, features
+from cnnkit.errors import ModelFileError
 from cnnkit.metrics.drift import MIN_IMAGES, Drift, Fingerprint, Outlier, compare, find_outliers, fingerprint
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.classifier import CanvasClassifier, Classifier, ClassifierWithRules
@@ -18,8 +20,20 @@ MAX_PIXELS = 2**18  # whose appearance is measured at once: 10 MB
 
 def take_fingerprint(looks: NDArray[np.float32], probabilities: NDArray[np.float32], *, split: str) -> Fingerprint:
     """Return the fingerprint of the N images of `split`: `looks` (N, F) is their `appearance`, `probabilities` (N, K) their prediction."""
-    names = (*features(3 if looks.shape[1] == len(features(3)) else 1), CONFIDENCE)
+    names = _names(3 if looks.shape[1] == len(features(3)) else 1)
     return fingerprint(names, _with_confidence(looks, probabilities), probabilities.argmax(1), probabilities.shape[1], split=split)
+
+
+def check_fingerprint(classifier: Classifier, path: Path) -> None:
+    """Raise `ModelFileError` if the fingerprint in the file `path` of `classifier` has other features than `take_fingerprint` takes."""
+    if not isinstance(classifier, ClassifierWithRules) or classifier.rules.fingerprint is None or classifier.preprocessing is None:
+        return
+    found, expected = classifier.rules.fingerprint.features, _names(classifier.preprocessing.channels)
+    if found != expected:
+        raise ModelFileError(
+            f"{path}: its fingerprint has the features {', '.join(found)!r:.100}; expected {', '.join(expected)}; restore the file from a "
+            "copy, or train again"
+        )
 
 
 class DriftWatch:
@@ -71,6 +85,11 @@ class DriftWatch:
         if self._known is None or sum(map(len, self._predicted)) >= MIN_IMAGES:
             return []
         return find_outliers(self._known, np.concatenate(self._looks)[:, :-1])
+
+
+def _names(channels: int) -> tuple[str, ...]:
+    """Return the features of a fingerprint of canvases with `channels` channels."""
+    return (*features(channels), CONFIDENCE)
 
 
 def _with_confidence(looks: NDArray[np.float32], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.device import open_on_device
-from cnnkit.api.inference.drift import DriftWatch
+from cnnkit.api.inference.drift import DriftWatch, check_fingerprint
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
@@ -124,7 +124,10 @@ def predict(images: Any, model: ModelName = None, *, device: str = "auto", watch
     """
     target = find_target(model)
     inputs, notes = find_inputs(as_inputs(images)[0])
-    return Predictions(open_on_device(target, device), inputs, watch, notes)
+    classifier = open_on_device(target, device)
+    if watch is not None:
+        check_fingerprint(classifier, target.path)
+    return Predictions(classifier, inputs, watch, notes)
 
 
 def find_inputs(given: Sequence[Input]) -> tuple[list[Input], tuple[str, ...]]:
