@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.predict import Prediction, Predictions
     from cnnkit.metrics.drift import Drift, Outlier
 
-MAX_KEPT_PATHS = 30  # of readable images, to name the outliers of a few images
-
 
 @with_options("device")
 def command(
@@ -52,7 +50,7 @@ def command(
     find . -name '*.jpg' | cnnkit predict - --out rows.csv
     """
     _check(out, top, probabilities=probabilities, json=json)
-    from cnnkit.api.inference.drift import DriftWatch
+    from cnnkit.api.inference.drift import MIN_IMAGES, DriftWatch
     from cnnkit.api.inference.predict import predict as run_prediction
     from cnnkit.api.inference.target import find_target
     from cnnkit.report.terminal.calibration import calibration_line
@@ -63,7 +61,7 @@ def command(
     predictions = run_prediction(named_files(images), target.path, device=device_of(given), watch=watch)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
     console.say_notes(console.err(), predictions.notes)
-    counts, rows = _Counts(), list[Row]()
+    counts, rows = _Counts(MIN_IMAGES), list[Row]()
     with ExitStack() as stack:
         put = stack.enter_context(row_file(out)) if out is not None else None
         for prediction in _shown(predictions, top or 1, quiet=json or out is not None):
@@ -98,8 +96,9 @@ def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool
 
 @dataclass
 class _Counts:
-    """The number of rows, of errors and of abstentions, and the paths of the first readable images."""
+    """The number of rows, of errors and of abstentions, and the paths of the first `kept` readable images."""
 
+    kept: int
     rows: int = 0
     failed: int = 0
     abstained: int = 0
@@ -110,7 +109,7 @@ class _Counts:
         self.rows += 1
         self.failed += bool(row["error"])
         self.abstained += bool(row["abstained"])
-        if len(self.readable) < MAX_KEPT_PATHS and not row["error"]:
+        if len(self.readable) < self.kept and not row["error"]:
             self.readable.append(str(row["path"]))
 
 

@@ -152,7 +152,7 @@ class FencedSource:
             raise UndecodableError(str(error)) from error
         if isinstance(stored, bytes):
             return stored
-        if _is_image(stored):
+        if is_image(stored):
             return stored
         given = f"an array of {stored.dtype} {stored.shape}" if isinstance(stored, np.ndarray) else f"a {type(stored).__name__}"
         raise UndecodableError(f"source {self._entry.name!r} of {self._entry.origin} gives {given}; expected bytes, or uint8 (H, W, 3)")
@@ -178,7 +178,7 @@ class FencedSource:
         raise PluginError(f"source {self._entry.name!r} of {self._entry.origin} {problem}")
 
 
-def _is_image(stored: object) -> TypeGuard[NDArray[np.uint8]]:
+def is_image(stored: object) -> TypeGuard[NDArray[np.uint8]]:
     """Return True for pixels uint8 (H, W, 3) of at least one pixel."""
     return isinstance(stored, np.ndarray) and stored.dtype == np.uint8 and stored.ndim == RGB and stored.shape[2] == RGB and stored.size > 0
 

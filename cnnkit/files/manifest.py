@@ -147,20 +147,21 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def read_checked(path: Path) -> bytes:
+def read_checked(path: Path, remedy: str = "") -> bytes:
     """Return the content of the file `path`.
 
-    Raises `DamagedFileError` if it is not a content that the manifest lists, and if a listed file is missing.
+    Raises `DamagedFileError`, which ends with the `remedy`, if it is not a content that the manifest lists, and if a listed file is
+    missing.
     """
     for _ in range(_ATTEMPTS):
         try:
             content = read_regular(path, MAX_CHECKED_BYTES)
         except FileNotFoundError:
-            _refuse_missing(path)
+            _refuse_missing(path, remedy)
             raise
         if _is_known(path, hashlib.sha256(content).hexdigest()):
             return content
-    raise _damaged(path)
+    raise _damaged(path, remedy)
 
 
 def check_file(path: Path) -> None:
@@ -181,14 +182,20 @@ def _is_known(path: Path, digest: str) -> bool:
     return not contents or digest in contents
 
 
-def _refuse_missing(path: Path) -> None:
-    """Raise `DamagedFileError` if the manifest lists the file `path`, which is missing."""
+def _refuse_missing(path: Path, remedy: str) -> None:
+    """Raise `DamagedFileError` with the `remedy` if the manifest lists the file `path`, which is missing."""
     manifest = find_manifest(path)
     if manifest is not None and manifest.contents(manifest.name_of(path)):
-        raise DamagedFileError(f"{path}: the file is missing, although {manifest.folder / MANIFEST} lists it")
+        raise DamagedFileError(f"{path}: the file is missing, although {manifest.folder / MANIFEST} lists it{_last(remedy)}")
 
 
-def _damaged(path: Path) -> DamagedFileError:
+def _damaged(path: Path, remedy: str = "") -> DamagedFileError:
     return DamagedFileError(
         f"{path}: damaged or changed, because its SHA-256 is not the one in {MANIFEST}; if the change is yours, remove {MANIFEST}"
+        f"{_last(remedy)}"
     )
+
+
+def _last(remedy: str) -> str:
+    """Return the end of a message."""
+    return f"; {remedy}" if remedy else ""

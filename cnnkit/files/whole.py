@@ -11,6 +11,11 @@ from pathlib import Path
 
 from cnnkit.errors import ConfigError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 PART_SUFFIX = ".part"
 MAX_NAME_START = 40  # characters of the file's name in its temporary name, which must stay below the 255 bytes of a name
 LOCK_NAME = ".lock"  # an empty file that stays, because removing it would let two processes lock different files
@@ -67,16 +72,23 @@ def locked(folder: Path) -> Generator[None]:
     """Let one process or thread at a time run the body for `folder`; the system ends the lock of a process that dies."""
     with (folder / LOCK_NAME).open("ab") as file:
         if sys.platform == "win32":
-            import msvcrt
-
             file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            lock_file(file.fileno(), wait=True)
         else:
-            import fcntl
-
             with suppress(OSError):  # a network folder without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock_file(file.fileno(), wait=True)
         yield
+
+
+def lock_file(opened: int, *, wait: bool, shared: bool = False) -> None:
+    """Lock the file of a descriptor until it is closed; with `wait`, after another process that holds it.
+
+    Windows has no `shared` locks. Raises `OSError` if another process holds the file, or if the file system has no locks.
+    """
+    if sys.platform == "win32":
+        msvcrt.locking(opened, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def fingerprint(path: Path) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.errors import ModelFileError
 from cnnkit.files import check_writable, fingerprint, locked, read_checked, read_json, restored, start_manifest, write_json
 from cnnkit.files.manifest import MANIFEST
 from cnnkit.run_dir import owner
@@ -197,11 +197,10 @@ class RunDir:
         checked only if `classes` are given.
         """
         try:
-            text = restored(read_checked(self.split_file).decode("utf-8", "surrogateescape"))
+            stored = read_checked(self.split_file, "restore the file from a copy, or name the images with --data")
+            text = restored(stored.decode("utf-8", "surrogateescape"))
             reader = csv.DictReader(io.StringIO(text, newline=""))
             rows, columns = list(reader), list(reader.fieldnames or ())
-        except DamagedFileError as error:
-            raise DamagedFileError(f"{error}; restore the file from a copy, or name the images with --data") from None
         except (OSError, csv.Error) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             raise ModelFileError(f"{self.split_file}: cannot be read: {reason}; name the images with --data") from None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
-from cnnkit.errors import DamagedFileError, ModelFileError, closest
+from cnnkit.errors import ModelFileError, closest
 from cnnkit.files import parse_json, read_checked
 
 MAX_PROBLEMS = 3  # the number of problems that one message names
@@ -70,9 +70,7 @@ B = TypeVar("B", bound=BaseModel)
 def read_document(file: Path, kind: type[D], remedy: str) -> D:
     """Return the document of `kind` in `file`; raise `ModelFileError` that names the file, the field and the `remedy`."""
     try:
-        value = parse_json(read_checked(file).decode("utf-8"))
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}; {remedy}") from None
+        value = parse_json(read_checked(file, remedy).decode("utf-8"))
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.errors import ModelFileError
 from cnnkit.files import csv_text, read_checked, remove_file, write_bytes, write_csv
 from cnnkit.run_dir.document import UPGRADE
 
@@ -75,13 +75,11 @@ def write_history(file: Path, rows: list[HistoryRow]) -> None:
 def _text_rows(file: Path, remedy: str) -> list[dict[str | None, str | None]]:
     """Return the rows as text: None if a row ends before a column, and any values after the last column under the key None."""
     try:
-        reader = csv.DictReader(io.StringIO(read_checked(file).decode("utf-8"), newline=""))
+        reader = csv.DictReader(io.StringIO(read_checked(file, remedy).decode("utf-8"), newline=""))
         rows: list[dict[str | None, str | None]] = [dict(row) for row in reader]
         columns = list(reader.fieldnames or HISTORY)
     except FileNotFoundError:  # no epoch has ended
         return []
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}; {remedy}") from None
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror or error}; {remedy}") from None
     except (ValueError, csv.Error) as error:

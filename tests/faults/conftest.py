@@ -147,6 +147,21 @@ def in_child(act: Callable[[], object], errors: Path) -> int:
         os._exit(code)
 
 
+@pytest.fixture(scope="module")
+def small_job() -> Callable[..., Any]:
+    """Return a function that prepares a short training of a small network in the folder `base`."""
+
+    def prepared(base: Path, data: Path, *, epochs: int) -> Any:
+        from cnnkit.api.training.prepare import prepare
+        from cnnkit.config.recipe import resolve
+        from cnnkit.config.settings import by_section
+
+        flags = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16, "epochs": epochs, "patience": 0}
+        return prepare(resolve(by_section({"data": str(data), "out": base / "runs", **flags})))
+
+    return prepared
+
+
 @pytest.fixture
 def system_calls() -> type[SystemCalls]:
     """Return the layer."""

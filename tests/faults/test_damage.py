@@ -22,18 +22,14 @@ FLIPS, CUTS = 40, 20  # of each file
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, trained_once: Any) -> Any:
+def saved(tmp_path_factory: pytest.TempPathFactory, trained_once: Any, small_job: Any) -> Any:
     """Return the job of a finished training of two epochs whose run has an evaluation."""
     from cnnkit.api import evaluate
-    from cnnkit.api.training.prepare import prepare
-    from cnnkit.config.recipe import resolve
-    from cnnkit.config.settings import by_section
 
     base = tmp_path_factory.mktemp("saved")
-    flags = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16, "epochs": 2, "patience": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNKIT_CACHE", str(base / "cache"))
-        job = prepare(resolve(by_section({"data": str(trained_once.data), "out": base / "runs", **flags})))
+        job = small_job(base, trained_once.data, epochs=2)
         assert len(list(job.epochs())) == 2
         assert job.run is not None
         evaluate(job.run)

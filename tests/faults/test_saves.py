@@ -21,18 +21,14 @@ MAX_CALLS = 400
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, trained_once: Any) -> Any:
+def stopped(tmp_path_factory: pytest.TempPathFactory, trained_once: Any, small_job: Any) -> Any:
     """Return the job of a run with two of three epochs; its first state is kept as the previous one."""
-    from cnnkit.api.training.prepare import prepare
     from cnnkit.api.training.resume import resume
-    from cnnkit.config.recipe import resolve
-    from cnnkit.config.settings import by_section
 
     base = tmp_path_factory.mktemp("stopped")
-    flags = {"set": ("width=8", "blocks=2", "dense=32"), "precision": "fp32", "batch_size": 16, "epochs": 3, "patience": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNKIT_CACHE", str(base / "cache"))
-        job = prepare(resolve(by_section({"data": str(trained_once.data), "out": base / "runs", **flags})))
+        job = small_job(base, trained_once.data, epochs=3)
         epochs: Any = job.epochs()
         for _ in range(2):
             next(epochs)

@@ -14,7 +14,7 @@ from cnnkit.api.evaluation.evaluation_files import COLUMNS, prediction_rows
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import DamagedFileError, ModelFileError
+from cnnkit.errors import ModelFileError
 from cnnkit.files import fingerprint, read_checked, restored
 from cnnkit.run_dir import RunDir, StoredMetrics
 
@@ -75,11 +75,9 @@ def load_or_evaluate(
 def _read_rows(file: Path, classes: Collection[str]) -> list[StoredPrediction]:
     """Return the rows of predictions.csv, or no rows if a column is missing; raises `ModelFileError`, which names the damaged row."""
     try:
-        text = restored(read_checked(file).decode("utf-8", "surrogateescape"))
+        text = restored(read_checked(file, _REMEDY).decode("utf-8", "surrogateescape"))
         reader = csv.DictReader(io.StringIO(text, newline=""))
         found = list(reader) if set(COLUMNS) <= set(reader.fieldnames or ()) else []
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}; {_REMEDY}") from None
     except (OSError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ModelFileError(f"{file}: cannot be read: {reason}; {_REMEDY}") from None

@@ -107,7 +107,7 @@ def _exported_files(run: RunDir) -> list[Path]:
 
 def _offline_config(run: RunDir, model: Path) -> TrainConfig:
     """Return the settings of `run` without downloads: the weights of `model` replace the initial weights of the run."""
-    config = recorded_config(run)
+    config = recorded_config(run, run.read_record())
     local_data = config.data.model_copy(update={"download": False})
     weights = {} if config.model.weights == "none" else {"weights": str(model)}
     return config.model_copy(update={"data": local_data, "model": config.model.model_copy(update=weights)})

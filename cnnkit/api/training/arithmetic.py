@@ -20,7 +20,7 @@ from cnnkit.engine.runtime import Runtime, choose_device
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
 
 Measure = Callable[..., float]  # `training_speed`
-PROBE_VERSION = 1  # raise it if the probe changes, so that cached results are measured again
+PROBE_VERSION = 2  # raise it if the probe changes, so that cached results are measured again
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def rerun(run: str | Path, *, data: str | None = None, progress: Progress | None
     record = directory.read_record()
     if record.status != "finished":
         raise ModelFileError(f"{directory.path}: this run is not finished; finish it before it is repeated: cnnkit resume {directory.path}")
-    job = prepare_recorded(directory, data, progress, fit_head=True, command="rerun")
+    job = prepare_recorded(directory, record, data, progress, fit_head=True, command="rerun")
     folder = directory.path.absolute().parent
     out = None if folder.resolve() == runs_folder().resolve() else folder
     job.config = job.config.model_copy(update={"run": job.config.run.model_copy(update={"out": out})})

@@ -56,7 +56,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     _refuse_finished(directory)  # another process may have finished it before the lock
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
     versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
-    job = prepare_recorded(directory, data, progress, fit_head=is_new, command="resume")
+    job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume")
     job.command, job.earlier_notes = record.command, record.notes
     if is_new:
         directory.clear_history()
@@ -71,16 +71,17 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     return job
 
 
-def prepare_recorded(run: RunDir, data: str | None, progress: Progress | None, *, fit_head: bool, command: str) -> TrainingJob:
-    """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`.
+def prepare_recorded(
+    run: RunDir, record: RunRecord, data: str | None, progress: Progress | None, *, fit_head: bool, command: str
+) -> TrainingJob:
+    """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`, of which `record` tells.
 
     `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``.
     """
-    record = run.read_record()
     _check_device(run, record)
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
     try:
-        job = prepare(recorded_config(run, data), progress=progress, runtime=runtime, fit_head=fit_head)
+        job = prepare(recorded_config(run, record, data), progress=progress, runtime=runtime, fit_head=fit_head)
     except DataError as error:
         if data is None and Path(record.data.location).is_absolute() and not Path(record.data.location).exists():
             raise DataError(f"{error}; if the images have moved, name their folder: cnnkit {command} {run.path} --data FOLDER") from None
@@ -127,9 +128,8 @@ def run_at(path: Path) -> RunDir:
     return RunDir(path.parent if path.is_file() else path)
 
 
-def recorded_config(run: RunDir, data: str | None = None) -> TrainConfig:
-    """Return the settings of a run, with absolute paths of data and split file; `data` replaces the recorded location of the images."""
-    record = run.read_record()
+def recorded_config(run: RunDir, record: RunRecord, data: str | None = None) -> TrainConfig:
+    """Return the settings in the `record` of a run, with absolute paths of data and split file; `data` replaces the images' location."""
     config = record.config
     # The split.csv of the run holds the split, whatever --split-file, added images or a later method of splitting would say now.
     paths: dict[str, Any] = {"data": data or record.data.location, "split_file": run.split_file}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from cnnkit.data.store import journal
 from cnnkit.data.store.locks import exclusive, is_in_use
 from cnnkit.data.store.store import JOURNAL_FILE, cache_folder, stores_folder
 from cnnkit.errors import ConfigError
-from cnnkit.files import write_json
+from cnnkit.files import read_json, write_json
 
 SETTINGS_FILE = "settings.json"
 LIMIT_VARIABLE = "CNNKIT_CACHE_LIMIT"
@@ -72,7 +71,7 @@ def limit() -> int:
     if given:
         return parse_size(given, LIMIT_VARIABLE)
     try:
-        return int(json.loads((cache_folder() / SETTINGS_FILE).read_text("utf-8"))["limit"])
+        return int(read_json(cache_folder() / SETTINGS_FILE)["limit"])
     except (OSError, ValueError, KeyError, TypeError):
         return default_limit()
 

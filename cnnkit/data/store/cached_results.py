@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cnnkit.files import whole_file
+from cnnkit.files import read_json, whole_file
 
 MAX_RESULTS = 16  # of one kind in a folder, for the last states of the images; the oldest result is removed
 
@@ -26,7 +26,7 @@ def cached_result(
         return compute()
     file = folder / f"{kind}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError):
-        found = json.loads(file.read_text("utf-8"))
+        found = read_json(file)
         if isinstance(found, dict):
             return found
     result = compute()

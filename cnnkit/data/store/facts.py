@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnkit.data.image import Header, UndecodableError, inspect_image
-from cnnkit.data.source import StoredImage
+from cnnkit.data.source import StoredImage, is_image
 from cnnkit.model.preprocessing import group_by_shape
 
 THUMBNAIL_SIZE = 16  # px: enough to tell a copy from a similar image, 46 MB for 60,000 images
@@ -86,7 +86,7 @@ def decode(stored: StoredImage, draft_side: int | None = None) -> DecodedImage:
     if isinstance(stored, bytes):
         image, header = inspect_image(stored, draft_side)
         return DecodedImage(image, content_hash(stored), len(stored), header)
-    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3 or 0 in stored.shape:  # noqa: PLR2004 (H, W, RGB)
+    if not is_image(stored):
         raise UndecodableError(f"pixels of shape {stored.shape} and type {stored.dtype}; expected uint8 RGB (H, W, 3)")
     return DecodedImage(stored, content_hash(stored), 0, Header(width=stored.shape[1], height=stored.shape[0]))
 

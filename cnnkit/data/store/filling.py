@@ -14,13 +14,12 @@ from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
-from cnnkit.data.store.store import LOOK_SHAPE, THUMBNAIL_SHAPE, Key, Rows, Store, canvas_file, canvas_shape, open_rows
+from cnnkit.data.store.store import COPY_ROWS, LOOK_SHAPE, THUMBNAIL_SHAPE, Key, Rows, Store, canvas_file, canvas_shape, open_rows
 from cnnkit.data.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
-COPY_ROWS = 4096  # rows of a store that are copied at a time
 SERVER_STOP_IMAGES = 20_000  # after decoding this number of images the workers' server ends; its 2 s of a new start are then small
 Progress = Callable[[int, int], None]
 Geometries = Sequence["Preprocessing"]

@@ -9,10 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from cnnkit.files import lock_file
 
 WAIT_SECONDS = 0.1  # between two attempts
 IN_USE_FILE = "in-use"
@@ -64,10 +61,7 @@ def is_in_use(folder: Path) -> bool:
 def _try_lock(opened: int, *, shared: bool) -> bool | None:
     """Lock the file of a descriptor until it is closed; return False if another process holds it, None if the file system has no locks."""
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(opened, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        lock_file(opened, wait=False, shared=shared)
     except (BlockingIOError, PermissionError):  # of Unix, and of Windows
         return False
     except OSError:

@@ -29,6 +29,8 @@ from cnnkit.model.preprocessing import Preprocessing
 DECODER_VERSION = 5  # raise it when pixels or facts change, so that every store is made again
 JOURNAL_FILE, THUMBNAILS_FILE, LOOKS_FILE = "journal.jsonl", "thumbnails.u8", "looks.u8"
 THUMBNAIL_SHAPE, LOOK_SHAPE = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), (LOOK_SIZE, LOOK_SIZE)
+COPY_ROWS = 4096  # rows of a store that are copied at a time
+GENERATION_DIGITS = 4  # of the number of a store in its name
 Key = tuple[str, str]  # path and stamp of an image
 Rows = NDArray[np.int64]
 
@@ -42,7 +44,7 @@ def cache_folder() -> Path:
     try:
         return Path(given or platformdirs.user_cache_dir("cnnkit"))
     except (RuntimeError, KeyError):
-        raise DataError("this user has no home, so there is no folder for the cache; name one: CNNKIT_CACHE=/tmp/cnnkit-cache") from None
+        raise DataError("this user has no home, so there is no folder for the cache; name one: CNNKIT_CACHE=FOLDER") from None
 
 
 def stores_folder() -> Path:
@@ -237,9 +239,6 @@ def generation(folder: Path) -> int:
     """Return the number of a store among those of its source; 0 for a folder with another name."""
     number = folder.name.rpartition("-")[2]
     return int(number) if number.isascii() and number.isdecimal() and len(number) == GENERATION_DIGITS else 0
-
-
-GENERATION_DIGITS = 4
 
 
 def keys_of(source: Source, records: Sequence[Any]) -> tuple[Key, ...]:

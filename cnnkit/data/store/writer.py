@@ -19,6 +19,7 @@ from cnnkit.data.store import journal
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.locks import exclusive, is_in_use
 from cnnkit.data.store.store import (
+    COPY_ROWS,
     DECODER_VERSION,
     GENERATION_DIGITS,
     JOURNAL_FILE,
@@ -43,7 +44,6 @@ from cnnkit.model.preprocessing import Preprocessing
 
 COMMIT_SECONDS = 1.0  # of work that a killed scan loses at most; each line of the journal waits for the disk
 PATIENCE_SECONDS = 120.0  # without a new row, after which a process that holds the store counts as stopped
-COPY_ROWS = 4096  # rows that are copied at a time
 
 
 class RowFile:

@@ -77,7 +77,7 @@ def test_the_recorded_settings_hold_absolute_paths(stopped, tmp_path, monkeypatc
     run = RunDir(stopped.run.path.resolve())
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    config = recorded_config(run)
+    config = recorded_config(run, run.read_record())
     assert Path(config.data.data) == tmp_path / "images"
     assert (config.run.seed, config.optim.epochs, config.model.set) == (7, 3, ("width=8", "blocks=2", "dense=32"))
     assert config.data.split_file == run.split_file
