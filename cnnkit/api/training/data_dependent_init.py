@@ -28,8 +28,11 @@ from cnnkit.model.weights import WeightsReport
 MAX_INIT_IMAGES = 2000  # 500,000 patches of 12 numbers suffice for the covariance of `fast-cnn`; arXiv:2404.00498 takes 5,000 images
 MAX_FIT_IMAGES = 20_000  # of train, in each view: the features of both views take 330 MB at 2,048 numbers an image
 MAX_CHOICE_IMAGES = 5000  # of val: an accuracy of 90 % has a standard error of 0.4 points
-# Shares of a time budget at which the features of val, of train and of its augmented view end; half is left for the training.
-FEATURE_SHARES = (1 / 8, 3 / 8, 1 / 2)
+# Shares of a time budget at which the features of val, of train and of its augmented view end. Train has nearly all of it: a forward
+# pass costs a third of a training step, and a part of an epoch gains less than the last layer of all images
+# (docs/benchmarks/LOG.md, "Shares of a short budget").
+FEATURE_SHARES = (1 / 4, 9 / 10, 1 / 2)
+AUGMENTED_VIEW = 2  # its index among the views
 PATIENCE = 2  # weaker penalties without a better score, after which no weaker one is tried
 
 
@@ -142,8 +145,9 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
     set_head(layer, best.head.weight, best.head.bias)
     score = validation_of(best.head.logits(plain.values), plain.labels, classes)
     figures = TrainingFigures(score.loss, accuracy(score.table), len(train.labels), fit.clock() - began)
+    part = f" on {len(plain.labels)} of {total} images, as the budget is short" if len(plain.labels) < (total := _fit_size(batches)) else ""
     beaten = ", ".join(f"{each.name} {each.val_accuracy}" for each in (regression, *starts) if each is not best)
-    return Start(f"the new last layer starts as {best.name}: val accuracy {best.val_accuracy} ({beaten})", figures)
+    return Start(f"the new last layer starts as {best.name}{part}: val accuracy {best.val_accuracy} ({beaten})", figures)
 
 
 def _best(candidates: Iterable[_Candidate], patience: int = 0) -> _Candidate:
@@ -161,7 +165,8 @@ def _best(candidates: Iterable[_Candidate], patience: int = 0) -> _Candidate:
 def _compute_features(module: nn.Module, layer: Head, batches: TrainingBatches, fit: HeadFit) -> list[_Features]:
     """Return the inputs of `layer` for val, for train and for one augmented view of train, if the augmentation is on.
 
-    Each is a random part of the images if they are many or the time budget is short. The list is empty if `layer` has no such inputs.
+    Each is a random part of the images if they are many or the time budget is short. The augmented view is left out if its share is over
+    before it begins. The list is empty if `layer` has no such inputs.
     """
     plain, train = batches.plain, batches.train
     views = [_sample(batches.val, MAX_CHOICE_IMAGES, train.seed), _sample(plain, MAX_FIT_IMAGES, train.seed)]
@@ -173,7 +178,7 @@ def _compute_features(module: nn.Module, layer: Head, batches: TrainingBatches, 
         for view, share in zip(views, FEATURE_SHARES, strict=False):
             parts: list[_Features] = []
             for images, labels in view.epoch(0):
-                if parts and fit.budget and fit.clock() - began > share * fit.budget:
+                if (parts or len(found) == AUGMENTED_VIEW) and fit.budget and fit.clock() - began > share * fit.budget:
                     break
                 features = features_of(fit.runtime.to_memory_format(images))
                 if features is None:
@@ -182,8 +187,14 @@ def _compute_features(module: nn.Module, layer: Head, batches: TrainingBatches, 
                 done += len(labels)
                 if fit.progress is not None:
                     fit.progress(done, total)
-            found.append(_Features(*(torch.cat(part) for part in zip(*parts, strict=True))))
+            if parts:
+                found.append(_Features(*(torch.cat(part) for part in zip(*parts, strict=True))))
     return found
+
+
+def _fit_size(batches: TrainingBatches) -> int:
+    """Return the number of images of train whose features the fit takes without a time budget."""
+    return min(len(batches.plain.rows), MAX_FIT_IMAGES)
 
 
 def _sample(batches: Batches, images: int, seed: int) -> Batches:
