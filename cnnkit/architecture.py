@@ -150,8 +150,8 @@ def _option(parameter: inspect.Parameter, call: Callable[..., Any], subject: str
     default = parameter.default.value if enum and isinstance(parameter.default, enum) else parameter.default
     listed = get_args(annotation) if get_origin(annotation) is Literal else ()
     choices = tuple(member.value for member in enum) if enum else listed
-    kinds = {type(choice) for choice in choices} or {annotation}
-    kind = next(iter(kinds)) if len(kinds) == 1 else None
+    kinds = [*{type(choice) for choice in choices}] or [annotation]
+    kind = kinds[0] if len(kinds) == 1 else None
     if kind not in OPTION_TYPES.values() or not isinstance(default, bool | int | float | str | None):
         given = str(parameter).partition(":")[2].strip() or "without both"
         raise PluginError(

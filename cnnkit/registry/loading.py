@@ -10,7 +10,7 @@ from importlib import metadata
 from itertools import islice
 from typing import Any
 
-from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained, build_keywords
+from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained, build_keywords, options
 from cnnkit.errors import PluginError, closest
 from cnnkit.registry.entries import ARCHITECTURES, Entry, choose, find
 from cnnkit.registry.fence import fence, fenced
@@ -60,6 +60,19 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     if slash:
         raise PluginError(f"architecture {family!r} is not a family; ask for {family!r} without '/{member}'")
     return found, entry
+
+
+def load_problem(group: str, name: str) -> str | None:
+    """Load an entry, its options if it is an architecture, and its members if it is a family; return the problem, or None."""
+    try:
+        found, entry = load_architecture(name) if "/" in name else load(group, name)
+        if isinstance(found, Family):
+            return None if any(True for _ in found.members()) else f"family {name!r} of {entry.origin} has no members"
+        if group == ARCHITECTURES:
+            options(load_architecture(name)[0], name)
+    except PluginError as error:
+        return str(error)
+    return None
 
 
 def fenced_architecture(architecture: Architecture, entry: Entry) -> Architecture:
