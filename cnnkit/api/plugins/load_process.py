@@ -1,7 +1,7 @@
 """The loading of plugins in a process of its own: a crash, an endless import or a print of one of them disturbs nobody.
 
-The process imports the entries in order and writes one line of JSON for each. If it ends or hangs, the entry in turn is the cause, and a new
-process goes on with the rest.
+The process imports the entries in order and writes one line of JSON for each. If it ends or hangs, the entry in turn is the cause, and a
+new process goes on with the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any, TextIO
 from cnnkit.architecture import Architecture, build_keywords, parse_options
 from cnnkit.registry import Entry, load_problem
 
-MAX_SECONDS = 120.0  # for one entry; the import of torch on a busy machine with a cold disk takes 30
+MAX_SECONDS = 180.0  # for one entry; the import of torch on a busy machine with a cold disk takes 30
 MAX_PRINTED = 200  # characters of what a plugin prints
 _START = """
 import json, sys
