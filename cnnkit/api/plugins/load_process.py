@@ -81,7 +81,7 @@ def _results(entries: Sequence[Entry], *, run: bool, limit: float) -> tuple[list
                     return found, _way_of_end(process.wait())
                 found.append(Loaded(**json.loads(line)))
         except Empty:
-            return found, f"does not load within {limit:.0f} s"
+            return found, f"does not load within {limit:g} s"
         finally:
             process.kill()
     return found, ""
