@@ -92,7 +92,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas data doctor engine trackers explain exporters",
+        "model.canvas testing data doctor engine trackers explain exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),

@@ -21,8 +21,8 @@ from cnnkit.registry import ARCHITECTURES, GROUPS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnkit.api.plugins.check import CheckResult, PluginReport
     from cnnkit.api.plugins.installed import InstalledPlugin
+    from cnnkit.api.plugins.plugin_report import CheckResult, PluginReport
 
 HELP = """List the installed plugins, check one of them, or make a new package.
 

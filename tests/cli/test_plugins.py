@@ -29,15 +29,12 @@ def test_the_list_has_a_row_for_every_plugin(cli: Callable[..., Any], install_pa
 
 def test_the_list_as_json_is_one_document(cli: Callable[..., Any]) -> None:
     rows = cli("plugins", "list", "--group", "cnnkit.exporters", "--json").json()["plugins"]
-    assert {**rows[0], "summary": ""} == {
-        **{
-            "name": "onnx",
-            "group": "exporters",
-            "package": "cnnkit",
-            "version": __version__,
-            "value": "cnnkit.exporters.onnx:onnx_exporter",
-        },
-        **{"state": "loads", "why": "", "summary": ""},
+    origin = {"name": "onnx", "group": "exporters", "package": "cnnkit", "version": __version__}
+    assert {**rows[0], "summary": ""} == origin | {
+        "value": "cnnkit.exporters.onnx:onnx_exporter",
+        "state": "loads",
+        "why": "",
+        "summary": "",
     }
 
 

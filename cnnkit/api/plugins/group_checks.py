@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cnnkit.api.plugins.architecture_checks import exported, lower_the_loss
-from cnnkit.api.plugins.check import PluginReport
+from cnnkit.api.plugins.plugin_report import PluginReport
 from cnnkit.data.source import SourceKind
 from cnnkit.errors import CheckFailedError
 from cnnkit.exporters.protocol import Exporter

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cnnkit.api.plugins.check import PluginReport, check_plugin
+from cnnkit.api.plugins.check import check_plugin
+from cnnkit.api.plugins.plugin_report import PluginReport
 from cnnkit.registry import EXPORTERS, SOURCES, TRACKERS
 
 SOURCE = "from cnnkit.data.source import SourceKind\nnet = SourceKind(open=lambda request: None, summary='nothing')\n"

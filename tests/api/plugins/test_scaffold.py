@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_a_scaffold_passes_its_check_and_its_tests(
     [tests] = made.folder.glob("tests/test_*.py")
     namespace: dict[str, object] = {}
     exec(compile(tests.read_text("utf-8"), tests, "exec"), namespace)  # noqa: S102 (its tests are plain functions)
-    found = {key: value for key, value in namespace.items() if key.startswith("test_") and callable(value)}
+    found = [value for key, value in namespace.items() if key.startswith("test_") and callable(value)]
     assert len(found) >= 2
-    for test in found.values():
-        test(tmp_path) if "tmp_path" in test.__code__.co_varnames[:1] else test()  # pyright: ignore
+    for test in found:
+        test(*[tmp_path] * len(signature(test).parameters))
 
 
 def test_the_files_are_those_of_a_package_and_no_mark_is_left() -> None:
