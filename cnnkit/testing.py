@@ -176,8 +176,9 @@ def _check_build(trial: Trial) -> None:
 
 def _check_logits(trial: Trial) -> None:
     """Check the logits of images of the architecture's own size, in train and in eval mode."""
+    size = trial.architecture.image_size
     for case in filter(trial.is_own_size, trial.cases):
-        _check_modes(trial, case, "")
+        _check_modes(trial, case, f"run it by itself: build(2, 3)(torch.randn({BATCH_SIZE}, 3, {size}, {size}))")
 
 
 def _check_sizes(trial: Trial) -> None:

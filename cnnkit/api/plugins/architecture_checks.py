@@ -24,6 +24,7 @@ from cnnkit.data.sources.arrays import ArraysSource
 from cnnkit.errors import CheckFailedError, CnnkitError
 from cnnkit.exporters.opening import load_exporter
 from cnnkit.exporters.parity import export_checked
+from cnnkit.files import check_writable
 from cnnkit.model.file import load_model, save_model
 from cnnkit.registry import Entry, load_architecture
 from cnnkit.run_dir import RunDir
@@ -159,6 +160,7 @@ def exported(run: RunDir, to: str) -> str:
     model = load_model(run.best)
     exporter = load_exporter(to)
     images = coloured_images(model.header.preprocessing.image_size)
+    check_writable(run.export)
     parity = export_checked(model, exporter, run.export / f"model{exporter.suffix}", images)
     return f"{parity.n} images, largest difference of a probability {parity.max_abs_probability_difference:.1e}"
 

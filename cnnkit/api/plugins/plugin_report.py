@@ -10,7 +10,7 @@ from cnnkit.errors import CnnkitError, PluginError
 from cnnkit.registry import Entry, fence, reason
 from cnnkit.testing import ArchitectureCheckError
 
-MAX_PROBLEM_LENGTH = 600  # characters of a reason; errors of torch.export have pages
+MAX_PROBLEM_LENGTH = 300  # characters of a reason; errors of torch.export have pages
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,17 @@ class PluginReport:
         except ArchitectureCheckError as error:
             self.results.append(CheckResult(check, ok=False, problem=shortened(error.problem), remedy=error.remedy))
         except CnnkitError as error:
-            cause = error.__cause__ if isinstance(error, PluginError) else None
-            text = reason(cause) if cause is not None and not isinstance(cause, CnnkitError) else str(error)
-            self.results.append(CheckResult(check, ok=False, problem=shortened(text), remedy=remedy))
+            self.results.append(CheckResult(check, ok=False, problem=shortened(_first_reason(error)), remedy=remedy))
         else:
             self.results.append(CheckResult(check, ok=True, note=note or ""))
+
+
+def _first_reason(error: CnnkitError) -> str:
+    """Return the message of `error`, or the reason of the first error behind it: torch.export wraps an error in pages of advice."""
+    cause: BaseException | None = error.__cause__ if isinstance(error, PluginError) else None
+    while cause is not None and cause.__cause__ is not None and not isinstance(cause.__cause__, CnnkitError):
+        cause = cause.__cause__
+    return str(error) if cause is None or isinstance(cause, CnnkitError) else reason(cause)
 
 
 def shortened(text: str) -> str:

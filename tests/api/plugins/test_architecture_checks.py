@@ -148,7 +148,7 @@ IN_USE = {
         LOGITS,
         "features = features * 2 if float(features.detach().sum()) > 0.3 else features; return self.head(features)",
         "ONNX export",
-        "",
+        "Could not guard on data-dependent expression",
         "avoid Python's if and for on values of tensors",
     ),
 }
