@@ -65,7 +65,7 @@ HEAVY = {
         rooms_as_types="exporters",
     ),
     # networks, built with what every plugin has
-    "architectures": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
+    "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
@@ -92,7 +92,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas data doctor engine trackers explain exporters",
+        "model.canvas testing data doctor engine trackers explain exporters",
         packages="numpy torch",
         rooms_inside="report",
     ),

@@ -26,7 +26,7 @@ COMMANDS = {
     "Evaluate": ("eval", "report", "compare", "explain"),
     "Use": ("predict", "export", "benchmark"),
     "Images": ("doctor", "split", "preview", "cache"),
-    "Runs and architectures": ("runs", "info", "archs"),
+    "Runs and architectures": ("runs", "info", "archs", "plugins"),
 }
 # Exit codes of the contract: refused before the work, stopped in the middle, and 128 + SIGPIPE as of a shell's own commands.
 REFUSED, STOPPED, READER_GONE = 2, 3, 141
