@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, get_default_device, nn, no_grad, randint
+from torch import Tensor, get_default_device, int32, nn, no_grad, randint
 
 import cnnkit
 from cnnkit import Architecture, CnnkitError
@@ -110,14 +110,14 @@ class FromKeras(nn.Module):
         with self._device_scope(str(images.device)):
             if self.training:
                 for seed in self._seeds:
-                    seed.assign([_draw_seed(), 0])
+                    seed.assign(randint(MAX_SEED // 2, (2,), dtype=int32, device="cpu"))  # Keras adds the two
             return self.model(images.permute(0, 2, 3, 1), training=self.training)
 
     def get_parameter(self, target: str) -> nn.Parameter:
         """Return the parameter `target`; torch would find Keras's variable of that name."""
         found = dict(self.named_parameters()).get(target)
         if found is None:
-            raise AttributeError(f"keras-cnn has no parameter {target!r}")
+            raise AttributeError(f"{self.model.name} has no parameter {target!r}")
         return found
 
     def get_classifier(self) -> nn.Module:
