@@ -16,6 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,7 @@ BATCH_SIZE = 64  # canvases in one forward pass of a .keras file
 def import_keras() -> Any:
     """Return the module `keras` on the torch backend; raises `CnnkitError` if this process uses another backend already."""
     os.environ["KERAS_BACKEND"] = "torch"  # read by the first import of keras
-    import keras
-
+    keras: Any = import_module("keras")
     if keras.config.backend() != "torch":
         raise CnnkitError(
             f"keras runs on the backend {keras.config.backend()!r} in this process, and cnnkit trains on torch; "
@@ -60,6 +60,9 @@ class FromKeras(nn.Module):
     In train mode, torch's generator seeds the random layers anew for each forward pass. The state of that generator is thus all
     that a resumed training needs.
     """
+
+    model: Any  # the Keras model, as its own package knows it
+    _device_scope: Any
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -145,7 +148,7 @@ def _draw_seed() -> int:
     return int(randint(MAX_SEED, (), device="cpu"))
 
 
-def build(  # noqa: PLR0913 (the options of ``--set``)
+def build(
     num_classes: int,
     in_channels: int,
     *,
@@ -257,10 +260,10 @@ class KerasClassifier:
                 f"{path}: not a .keras file that cnnkit wrote ({error}); write one with: python -m cnnkit_keras RUN model.keras"
             ) from error
         keras = import_keras()
-        self._device_scope = keras.device
+        self._device_scope: Any = keras.device
         with self._device_scope("cpu"), tempfile.TemporaryDirectory() as folder, _quiet():
             file = shutil.copyfile(path, Path(folder) / "model.keras")  # Keras refuses any other suffix
-            self._model = keras.saving.load_model(file, compile=False)
+            self._model: Any = keras.saving.load_model(file, compile=False)
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K)."""

@@ -53,7 +53,7 @@ def _pretrained(member: str) -> Pretrained:
     weights = _weights(member)
     transforms = weights.transforms()
     (size,), (resized,) = transforms.crop_size, transforms.resize_size
-    mean, std = (tuple(map(float, levels)) for levels in (transforms.mean, transforms.std))
+    mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (transforms.mean, transforms.std))
     if TRANSFORM_INPUT in _parameters(member):
         mean, std = CENTRED, CENTRED
     return Pretrained(
@@ -136,17 +136,13 @@ def _create(member: str, **keywords: Any) -> nn.Module:
 
 
 def _set_channels(network: nn.Module, in_channels: int) -> None:
-    """Replace the first convolution by one for `in_channels` channels, which responds to equal channels as it did to RGB."""
-    import torch
+    """Let the first convolution take `in_channels` channels; its response to equal channels stays that to equal colours."""
     from torch import nn
 
-    name, first = next((name, each) for name, each in network.named_modules() if isinstance(each, nn.Conv2d))
+    first = next(each for each in network.modules() if isinstance(each, nn.Conv2d))
     weight = first.weight.detach().sum(1, keepdim=True).expand(-1, in_channels, -1, -1) / in_channels
-    with torch.no_grad():
-        first.weight = nn.Parameter(weight.contiguous())
+    first.weight = nn.Parameter(weight.contiguous())
     first.in_channels = in_channels
-    if first.groups != 1:
-        raise CnnkitError(f"the first convolution {name} has groups, so it cannot take {in_channels} channels")
 
 
 torchvision = Family(

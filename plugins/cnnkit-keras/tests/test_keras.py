@@ -11,9 +11,11 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import cnnkit_keras
 import numpy as np
@@ -25,6 +27,7 @@ from torch.nn import functional as F
 
 from cnnkit import CnnkitError
 from cnnkit.cli.app import main as cnnkit_main
+from cnnkit.engine.fit import EpochResult
 from cnnkit.engine.replicas import Replicas, draws_by_itself
 from cnnkit.errors import ModelFileError
 from cnnkit.explain.layers import spatial_layers
@@ -35,13 +38,16 @@ from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.registry import load_architecture
 from cnnkit.testing import check_architecture
 
-SMALL = {"width": 4, "blocks": 2, "dense": 8, "image_size": 16}
-TRAIN = ("train", "--data", "digits", "--arch", "keras-cnn", "--image-size", "16", "--precision", "fp32", "--patience", "0")
-TRAIN += tuple(word for name in ("width=4", "blocks=2", "dense=16", "batch_norm=true") for word in ("--set", name))
+SMALL: dict[str, Any] = {"width": 4, "blocks": 2, "dense": 8, "image_size": 16}
+OPTIONS = ("width=4", "blocks=2", "dense=16", "batch_norm=true")
+TRAIN = (
+    *("train", "--data", "digits", "--arch", "keras-cnn", "--image-size", "16", "--precision", "fp32", "--patience", "0"),
+    *(word for option in OPTIONS for word in ("--set", option)),
+)
 PARITY = 1e-5
 
 
-def small(*, seed: int = 0, **options) -> FromKeras:
+def small(*, seed: int = 0, **options: Any) -> FromKeras:
     torch.manual_seed(seed)
     network = build(5, 3, **{**SMALL, **options})
     assert isinstance(network, FromKeras)
@@ -49,7 +55,7 @@ def small(*, seed: int = 0, **options) -> FromKeras:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the run directory of two epochs on the digits."""
     runs = tmp_path_factory.mktemp("trained")
     assert cnnkit_main([*TRAIN, "--epochs", "2", "--out", str(runs)]) == 0
@@ -97,8 +103,8 @@ def test_logits_are_those_of_the_same_torch_network() -> None:
     with torch.no_grad():
         for index, layer in enumerate(convolutions, start=1):
             layer.weight.copy_(theirs[f"conv{index}.kernel"].permute(3, 2, 0, 1))
-            layer.bias.copy_(theirs[f"conv{index}.bias"] + index)
             theirs[f"conv{index}.bias"].add_(index)
+            layer.get_parameter("bias").copy_(theirs[f"conv{index}.bias"])
         channels_first = theirs["dense.kernel"].view(4, 4, 16, 8).permute(3, 2, 0, 1)  # Keras flattens (H, W, C), torch (C, H, W)
         matrices[0].weight.copy_(channels_first.reshape(8, -1))
         matrices[1].weight.copy_(theirs["logits.kernel"].T)
@@ -121,11 +127,11 @@ def test_dropout_follows_torchs_generator_and_eval_mode_has_none() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))], ids=["deepcopy", "pickle"])  # noqa: S301
-def test_a_copy_is_equal_and_independent(copied) -> None:
+def test_a_copy_is_equal_and_independent(copied: Callable[[nn.Module], nn.Module]) -> None:
     network, images = small(batch_norm=True), torch.rand(4, 3, 16, 16)
     network.train()(images)  # moves the statistics
     network.eval()
-    network.get_parameter("dense.kernel").requires_grad_(requires_grad=False)
+    network.get_parameter("dense.kernel").requires_grad_(False)
     before = torch.get_rng_state()
     twin = copied(network)
     assert torch.equal(torch.get_rng_state(), before)
@@ -142,7 +148,7 @@ def test_a_copy_is_equal_and_independent(copied) -> None:
 
 def test_statistics_stay_with_their_buffers_when_the_module_moves() -> None:
     network, images = small(batch_norm=True), torch.rand(4, 3, 16, 16)
-    network._apply(lambda tensor: tensor.clone())  # as a move to a GPU does
+    network._apply(torch.clone)  # pyright: ignore[reportPrivateUsage]  # as a move to a GPU does
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train()(images)
     assert not any(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
@@ -189,7 +195,7 @@ def test_maps_of_all_layers_are_found_channels_last() -> None:
         ({"width": 0}, "--set width=0: must be at least 1"),
     ],
 )
-def test_impossible_options_are_refused(options, message: str) -> None:
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CnnkitError, match=re.escape(message)):
         small(**options)
 
@@ -210,12 +216,12 @@ def test_importing_the_plugin_loads_no_keras_and_importing_keras_prints_nothing(
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_a_resumed_run_has_every_byte_of_an_uninterrupted_one(run: Path, tmp_path, monkeypatch) -> None:
+def test_a_resumed_run_has_every_byte_of_an_uninterrupted_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnkit.report.terminal.live import EpochTable
 
     whole = EpochTable.add
 
-    def interrupted(self, epoch) -> None:
+    def interrupted(self: EpochTable, epoch: EpochResult) -> None:
         whole(self, epoch)
         raise KeyboardInterrupt
 
@@ -227,7 +233,7 @@ def test_a_resumed_run_has_every_byte_of_an_uninterrupted_one(run: Path, tmp_pat
     assert (tmp_path / "001-keras-cnn" / "best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
 
 
-def test_the_trained_network_is_exported_to_onnx_and_explained(run: Path, tmp_path) -> None:
+def test_the_trained_network_is_exported_to_onnx_and_explained(run: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     image = np.linspace(0, 255, 20 * 20 * 3).reshape(20, 20, 3).astype(np.uint8)
@@ -238,7 +244,7 @@ def test_the_trained_network_is_exported_to_onnx_and_explained(run: Path, tmp_pa
     assert json.loads((run / "explain" / "explain.json").read_text("utf-8"))["layer"] == "relu2"
 
 
-def test_the_keras_file_predicts_as_the_model_does(run: Path, keras_file: Path, capfd) -> None:
+def test_the_keras_file_predicts_as_the_model_does(run: Path, keras_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     photos = sample_photos(6)
     expected = TorchClassifier(load_model(run / "best.safetensors")).probabilities(photos)
     found = open_classifier(keras_file)
@@ -259,27 +265,27 @@ def test_the_keras_file_names_classes_and_preprocessing(keras_file: Path) -> Non
     assert json.loads(facts["preprocessing"])["image_size"] == 16
 
 
-def test_a_file_of_another_program_is_refused(tmp_path) -> None:
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.keras").write_bytes(b"no zip")
     with pytest.raises(ModelFileError, match=r"other\.keras: not a \.keras file that cnnkit wrote .*python -m cnnkit_keras RUN"):
         KerasClassifier(tmp_path / "other.keras")
 
 
-def test_a_network_of_torch_has_no_keras_file(tmp_path, capsys) -> None:
+def test_a_network_of_torch_has_no_keras_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cnnkit_main([*TRAIN[:3], "--arch", "custom-cnn", "--set", "width=2", "--epochs", "1", "--out", str(tmp_path)]) == 0
     assert main([str(tmp_path / "001-custom-cnn"), str(tmp_path / "model.keras")]) == 2
     assert "'custom-cnn' is not written in Keras" in capsys.readouterr().err
     assert not (tmp_path / "model.keras").exists()
 
 
-def test_another_suffix_is_refused(capsys) -> None:
+def test_another_suffix_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["runs/001-keras-cnn", "model.h5"])
     assert "needs the suffix .keras, as in model.keras" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
-def test_tensorflow_writes_savedmodel_and_tflite_that_predict_as_the_model(keras_file: Path, tmp_path) -> None:
+def test_tensorflow_writes_savedmodel_and_tflite_that_predict_as_the_model(keras_file: Path, tmp_path: Path) -> None:
     """The five lines of the README, in a process whose Keras runs on TensorFlow."""
     canvases = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16), np.uint8)
     expected = KerasClassifier(keras_file).canvas_probabilities(canvases)
@@ -309,7 +315,8 @@ np.savez("found.npz", keras=model(canvases), saved=saved, lite=lite.get_tensor(l
 
 def readme() -> str:
     """Return the README, as the metadata of the installed package hold it."""
-    return str(metadata.metadata("cnnkit-keras").get_payload() or metadata.metadata("cnnkit-keras")["Description"])
+    found = metadata.metadata("cnnkit-keras")
+    return found["Description"] if "Description" in found else str(found)
 
 
 def test_the_readmes_own_network_trains() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import urllib.error
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +26,7 @@ AUXILIARY = ["googlenet", "inception_v3"]
 
 
 @pytest.fixture(autouse=True)
-def no_download(monkeypatch) -> None:
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network in tests")
 
@@ -69,7 +71,7 @@ def test_normalisation_of_the_older_weights_is_folded_into_mean_and_std(member: 
     transforms = models.get_model_weights(member)["DEFAULT"].transforms()
     image = torch.rand(1, 3, 4, 4)
 
-    def normalised(mean, std) -> Tensor:
+    def normalised(mean: Sequence[float], std: Sequence[float]) -> Tensor:
         return (image - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
     with torch.device("meta"):
@@ -113,10 +115,10 @@ def test_a_vision_transformer_takes_the_image_size() -> None:
         get("vit_b_32").build(5, 3, image_size=50)
 
 
-def test_fetched_weights_have_the_names_of_the_network(monkeypatch) -> None:
+def test_fetched_weights_have_the_names_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     stored = models.squeezenet1_1().state_dict()
-    monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_, **__: stored)
+    monkeypatch.setattr(type(models.get_model_weights("resnet18")["DEFAULT"]).__mro__[1], "get_state_dict", lambda *_, **__: stored)
     network = get("squeezenet1_1").build(1000, 3)
     weights = get("squeezenet1_1").pretrained
     assert weights is not None
@@ -124,7 +126,9 @@ def test_fetched_weights_have_the_names_of_the_network(monkeypatch) -> None:
     assert torch.equal(network.state_dict()["features.0.weight"], stored["features.0.weight"])
 
 
-def test_without_a_network_one_sentence_names_the_address(tmp_path, monkeypatch, capfd) -> None:
+def test_without_a_network_one_sentence_names_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     command = ["train", "--data", "digits", "--arch", "torchvision/squeezenet1_1", "--weights", "pretrained"]
     assert main([*command, "--epochs", "1", "--out", str(tmp_path / "runs")]) == 2
@@ -134,7 +138,7 @@ def test_without_a_network_one_sentence_names_the_address(tmp_path, monkeypatch,
     assert "Traceback" not in said
 
 
-def test_resnet18_trains_on_digits(tmp_path, capfd) -> None:
+def test_resnet18_trains_on_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["train", "--data", "digits", "--arch", "torchvision/resnet18", "--epochs", "1", "--precision", "fp32"]
     assert main([*command, "--channels", "1", "--out", str(tmp_path)]) == 0, capfd.readouterr().err
     (written,) = tmp_path.glob("001-*/best.safetensors")
