@@ -14,7 +14,7 @@ from cnnkit.report.pictures.confidence_scale import stretched, stretched_ticks
 WIDTH, HEIGHT = 400, 250  # units of the drawing; a unit is about a pixel on a phone, where text of 12 units must be legible
 LEFT, RIGHT, TOP, BOTTOM = 50, 22, 12, 38  # margins for the axes, in units of the drawing
 MAX_DOTS = 40  # the longest line that has a dot at each point; more dots would touch
-_TICK_GAP = 46  # units between the labels of a stretched axis, of which the longest, "99.5 %", is 40 wide
+_X_GAP, _Y_GAP = 46, 18  # units between the labels of a stretched axis; "99.5 %" is 40 wide and 12 high
 _MIN_WHOLE_PERCENT_STEP = 0.01  # closer ticks need a digit after the decimal point
 
 Point = tuple[float, float]
@@ -135,7 +135,7 @@ def _stretched_scale(
     """Return the ticks of an axis of probabilities that are stretched near 100 %, and the map from probabilities to the drawing."""
     low = min(values) if axis.low is None else axis.low
     ends = stretched([low, 1.0])
-    ticks = stretched_ticks(low, _TICK_GAP / abs(end - start))
+    ticks = stretched_ticks(low, (_X_GAP if start < end else _Y_GAP) / abs(end - start))
     return [(tick, f"{100 * tick:g} %") for tick in ticks], lambda value: (
         start + (end - start) * float(stretched(value) - ends[0]) / float(ends[1] - ends[0])
     )

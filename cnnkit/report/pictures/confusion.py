@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnnkit.metrics.classification import ClassificationReport
 
 _MAX_NUMBERED_CLASSES = 30  # the counts of more classes do not fit their cells
+_MAX_LARGE_CLASSES = 6  # whose cells have room for large numbers
 _MAX_LABELS = 120  # more names of 6 points would touch on an axis
 _MIN_MATRIX_INCHES = 13.0  # of a matrix without numbers
 _MIN_CELL_PIXELS = 2
@@ -76,14 +77,19 @@ def plot_confusion(
 
 
 def _with_numbers(table: Counts, shares: Scores, classes: Sequence[str], meaning: str, normalize: Normalize) -> Figure:
-    inches = 4.0 + 0.36 * len(classes)
+    names = plot_labels(classes)
+    few = len(classes) <= _MAX_LARGE_CLASSES
+    points = 11 if few else 9
+    room = max(map(len, names)) * points * _WIDTH_OF_LETTER / _POINTS_PER_INCH  # of the longest name, so that it leaves the matrix its size
+    inches = 3.4 + 0.36 * len(classes) + room
     figure = Figure(figsize=(inches + 1.0, inches), dpi=DPI, layout="compressed")
     axes = figure.add_subplot()
     image = _draw(axes, shares, colormaps["Blues"])
-    _label(axes, plot_labels(classes), range(len(classes)), 9)
+    _label(axes, names, range(len(classes)), points)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     size = 9 if normalize == "none" and table.max() < 1000 else 7  # noqa: PLR2004 - four digits at 9 points are wider than a cell
+    size = 14 if few else size
     for row, column in zip(*np.nonzero(table), strict=True):
         share = shares[row, column]
         text = str(table[row, column]) if normalize == "none" else f"{100 * share:.1f}"
@@ -111,7 +117,10 @@ def _clustered(table: Counts, shares: Scores, classes: Sequence[str], meaning: s
     _label(axes, names[::step], range(0, count, step), max(6, min(10, int(50 * inches / count))))
     named = "" if step == 1 else f"; one class in {step} has a label"
     axes.set_xlabel(f"predicted class, in the same order{named}", fontsize=14)
-    axes.set_ylabel("true class; confused classes are neighbours", fontsize=14)
+    if halves is None:
+        axes.set_ylabel("true class; confused classes are neighbours", fontsize=14)
+    else:  # "constrained" leaves no room for a name to the left of long labels
+        axes.set_title("rows: true class; confused classes are neighbours", loc="left", fontsize=14)
     _scale(whole, image, [axes], meaning)
     if parts is not None:
         parts.suptitle("Enlarged parts with the most mistakes", fontsize=14)
