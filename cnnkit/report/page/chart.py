@@ -84,7 +84,9 @@ def chart(lines: Sequence[Line], x: Axis, y: Axis, *, title: str, description: s
         return None
     ends = [*(value for _, value in points), *(value for line in lines for span in line.spans for value in span[1:])]
     x_ticks, to_x = (_stretched_scale if x.stretched else _scale)([point[0] for point in points], x, LEFT, WIDTH - RIGHT)
-    y_ticks, to_y = (_stretched_scale if y.stretched else _scale)([value for value in ends if math.isfinite(value)], y, HEIGHT - BOTTOM, TOP)
+    y_ticks, to_y = (_stretched_scale if y.stretched else _scale)(
+        [value for value in ends if math.isfinite(value)], y, HEIGHT - BOTTOM, TOP
+    )
     return Chart(
         title=title,
         description=description,
@@ -136,9 +138,9 @@ def _stretched_scale(
     low = min(values) if axis.low is None else axis.low
     ends = stretched([low, 1.0])
     ticks = stretched_ticks(low, (_X_GAP if start < end else _Y_GAP) / abs(end - start))
-    return [(tick, f"{100 * tick:g} %") for tick in ticks], lambda value: (
-        start + (end - start) * float(stretched(value) - ends[0]) / float(ends[1] - ends[0])
-    )
+    return [
+        (tick, f"{100 * tick:g} %") for tick in ticks
+    ], lambda value: start + (end - start) * float(stretched(value) - ends[0]) / float(ends[1] - ends[0])
 
 
 def _finite(point: Point) -> bool:

@@ -51,7 +51,9 @@ def started_by_command(record: RunRecord) -> bool:
 
 def about(record: RunRecord) -> str:
     """Return the architecture, the data and the number of its training images in one line."""
-    return escaped(f"{record.arch.name}, trained on {record.data.images.train:,} images of {record.data.name}")
+    data = PurePath(record.data.name)
+    name = data.name if data.is_absolute() else record.data.name
+    return escaped(f"{record.arch.name}, trained on {record.data.images.train:,} images of {name}")
 
 
 def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:

@@ -49,9 +49,7 @@ def confusion_title(model: str, report: ClassificationReport, views: str = "") -
     return [*lines, views] if views else lines
 
 
-def plot_confusion(
-    table: Counts, classes: Sequence[str], path: Path, normalize: Normalize = "none", *, title: Sequence[str] = ()
-) -> None:
+def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize: Normalize = "none", *, title: Sequence[str] = ()) -> None:
     """Write a (K, K) table of counts to `path` (PNG): rows true, columns predicted, coloured by the share of the row.
 
     The lines of `title` stand above it, cut in the middle if they are long.

@@ -33,8 +33,8 @@ def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
     """Write the reliability diagram to `path` (PNG): without and with the temperature, or one panel if the temperature is 1.
 
     A point is a bin of `expected_calibration_error`: mean confidence on the x axis, accuracy with its 95 % interval on the y axis.
-    A dotted line connects the point with the diagonal; on plain axes the ECE is the mean length of these lines. The lower panel is a histogram of the
-    confidence.
+    A dotted line connects the point with the diagonal; on plain axes the ECE is the mean length of these lines. The lower panel is
+    a histogram of the confidence.
 
     If most images have a confidence near 100 %, both axes stretch the probabilities there (`stretched`), so that the points stand
     apart and the diagonal stays straight. The axes then begin at the lowest point or interval, and the lower panel shows the share of
@@ -50,7 +50,7 @@ def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
     for column, (name, measured, colour) in enumerate(panels):
         upper, lower = grid[0, column], grid[1, column]
         upper.set_title(f"{name}\n{_error(measured.ece)}", fontsize=10)
-        _points(upper, measured.bins, colour, "lower right" if confident else "upper left")
+        _points(upper, measured.bins, colour)
         if confident:
             _cumulative(lower, measured.bins, colour)
         else:
@@ -62,6 +62,7 @@ def plot_reliability(effect: TemperatureEffect, path: Path) -> None:
         _stretch(grid, [one for _, measured, _ in panels for one in measured.bins])
     else:
         _whole_range(grid)
+    figure.legend(*grid[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     with whole_file(path) as part, part.open("wb") as file:
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
 
@@ -113,7 +114,7 @@ def _error(ece: Estimate) -> str:
     return "ECE: too few images" if math.isnan(ece.value) else f"ECE {share_text(ece)}"
 
 
-def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str, legend: str) -> None:
+def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str) -> None:
     axes.grid(alpha=0.3)
     if not bins:
         return
@@ -133,4 +134,3 @@ def _points(axes: Axes, bins: Sequence[ReliabilityBin], colour: str, legend: str
         capsize=2,
         label="bins of equal size, 95 % interval",
     )
-    axes.legend(loc=legend, fontsize=8)

@@ -83,7 +83,7 @@ def test_the_axes_of_a_confident_model_are_stretched(make_metrics):
     assert drawn
     assert plain
     assert ("stretched" in drawn.y_label, "stretched" in plain.y_label) == (True, False)
-    assert [label for _, label in plain.x_ticks][0] == "0 %"
+    assert next(label for _, label in plain.x_ticks) == "0 %"
     assert {"90 %", "99 %", "100 %"} <= {label for _, label in drawn.y_ticks}
     assert drawn.strokes[-1].whiskers[0][1] == HEIGHT - BOTTOM, "the axis must begin at the lowest end of an interval"
 

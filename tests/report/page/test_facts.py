@@ -27,7 +27,10 @@ def test_the_command_can_be_pasted_and_has_no_path_of_the_program(run_page):
 
 
 def test_the_line_below_the_headline_names_architecture_and_data(run_page):
-    assert about(run_page().record) == "fast-cnn, trained on 900 images of my images"
+    record = run_page().record
+    moved = record.data.model_copy(update={"name": "/somewhere/birds"})
+    assert about(record) == "fast-cnn, trained on 900 images of my images"
+    assert about(record.model_copy(update={"data": moved})) == "fast-cnn, trained on 900 images of birds"
 
 
 def test_the_facts_of_a_repetition_come_from_the_record(run_page):

@@ -73,7 +73,7 @@ def test_the_first_screen_has_the_matrix_and_the_worst_mistakes_and_scores_are_f
     assert (mistakes_of(unfolded), mistakes_of(folded)) == (pages.FIRST_PICTURES, len(page.choice.worst) - pages.FIRST_PICTURES)
     worst = page.choice.worst[0]
     assert f"true {page.classes[worst.true]}, predicted {page.classes[worst.predicted]}" in unfolded
-    assert 'scores with their 95 % intervals</summary>' in others.partition("<h3>Limits</h3>")[0]
+    assert "scores with their 95 % intervals</summary>" in others.partition("<h3>Limits</h3>")[0]
     assert "fast-cnn, trained on 900 images of my images" in first
 
 
@@ -84,7 +84,7 @@ def test_least_confident_predictions_fill_the_rest_of_the_first_screen(run_page)
     first, _, others = run_html(replace(page, choice=kept)).partition('<h2 id="result">')
     assert first.count('<div class="two">') == pages.FIRST_PICTURES
     filled = [one for one in page.choice.unsure if one not in worst][: pages.FIRST_PICTURES - 2]
-    assert all(f'<span class="file">{one.path}' in first for one in filled)
+    assert all(f"{one.path}</span>" in first for one in filled)
     listed = others.partition('<h2 id="unsure">')[2].partition("</section>")[0]
     assert listed.count('<div class="two">') == len(page.choice.unsure) - len(filled)
     assert "More of the least confident predictions" in others
