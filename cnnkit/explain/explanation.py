@@ -33,7 +33,8 @@ class Pictures:
 class Explanation:
     """The explanation of one file, or only its `error`.
 
-    `true` is the true class if it is known, else empty. `predicted` is the predicted class, `explained` the class that the heat map explains; each has its probability.
+    `true` is the true class if it is known, else empty.
+    `predicted` is the predicted class, `explained` the class that the heat map explains; each has its probability.
     `agreement` is the rank correlation of the heat map with the drops of occlusion, or None if there was no check or it is
     undefined.
     """
