@@ -14,7 +14,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from cnnkit.architecture import INTERPOLATIONS, Architecture, options, parse_options
+from cnnkit.architecture import INTERPOLATIONS, Architecture, build_keywords, options, parse_options
 from cnnkit.errors import CheckFailedError, ConfigError, closest
 
 BATCH_SIZE = 3  # more than one, and different from the numbers of classes in this test
@@ -150,7 +150,7 @@ def _build(architecture: Architecture, name: str, num_classes: int, channels: in
     chosen = parse_options(architecture, name, ())
     if "image_size" in chosen:
         chosen["image_size"] = size
-    network = architecture.build(num_classes, channels, **chosen)
+    network = architecture.build(num_classes, channels, **build_keywords(architecture.build, name, chosen))
     if not isinstance(network, nn.Module):
         _fail(name, f"its build returns a {type(network).__name__}, not a torch.nn.Module")
     return network

@@ -68,7 +68,7 @@ HEAVY = {
         rooms_as_types="exporters",
     ),
     # networks, built with what every plugin has
-    "architectures": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
+    "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end

@@ -224,7 +224,16 @@ def _card(name: str, architecture: Architecture, entry: Entry, chosen: dict[str,
         "parameters": size.parameters,
         "macs": size.macs,
         "options": [
-            {"name": option.name, "type": option.type.__name__, "default": option.default, "value": chosen[option.name]}
+            {
+                "name": option.name,
+                "type": option.type.__name__,
+                "default": option.default,
+                "value": chosen[option.name],
+                "choices": list(option.choices),
+                "low": option.low,
+                "high": option.high,
+                "limits": option.limits,
+            }
             for option in options(architecture, name).values()
         ],
         "pretrained": None
@@ -264,7 +273,11 @@ def _print_card(card: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("option", "type", "default", "value"):
         table.add_column(column, no_wrap=True, overflow="fold")
+    if any(option["limits"] for option in card["options"]):
+        table.add_column("allowed", overflow="fold")
     for option in card["options"]:
         changed = option["value"] != option["default"]
-        table.add_row(option["name"], option["type"], str(option["default"]), Text(str(option["value"]), style="bold" if changed else ""))
+        values = (option["name"], option["type"], option["default"], option["value"], option["limits"])
+        styles = ("", "", "", "bold" if changed else "", "")
+        table.add_row(*(Text(str(value), style=style) for value, style in zip(values[: len(table.columns)], styles, strict=False)))
     stream.print(table)

@@ -10,7 +10,7 @@ from importlib import metadata
 from itertools import islice
 from typing import Any
 
-from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained
+from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained, build_keywords
 from cnnkit.errors import PluginError, closest
 from cnnkit.registry.entries import ARCHITECTURES, Entry, choose, find
 from cnnkit.registry.fence import fence, fenced
@@ -83,10 +83,11 @@ def fenced_architecture(architecture: Architecture, entry: Entry) -> Architectur
 
 def _fenced_build(build: Callable[..., Any], entry: Entry) -> Callable[..., Any]:
     def checked(num_classes: int, in_channels: int, **options: Any) -> Any:
+        keywords = build_keywords(build, entry.name, options)
         settings = ", ".join(f"{name}={value}" for name, value in options.items())
         task = f"for {num_classes} classes and {in_channels} channels with {settings or 'no options'}"
         with fence(entry, f"cannot be built {task}", remedy="its options: cnnkit archs show NAME"):
-            network = build(num_classes, in_channels, **options)
+            network = build(num_classes, in_channels, **keywords)
         torch = sys.modules.get("torch")  # without it, nothing can be a module
         if torch is None or not isinstance(network, torch.nn.Module):
             raise PluginError(
