@@ -79,7 +79,9 @@ def command(
     ] = None,
     sampler: Annotated[
         Literal["tpe", "random"],
-        Flag(metavar="tpe|random", help="Proposal of parameters: tpe learns from the trials so far, random does not.", rich_help_panel=PANEL),
+        Flag(
+            metavar="tpe|random", help="Proposal of parameters: tpe learns from the trials so far, random does not.", rich_help_panel=PANEL
+        ),
     ] = "tpe",
     prune: Annotated[
         bool, Flag("--prune/--no-prune", help="End a trial early if it is worse than the median of the others.", rich_help_panel=PANEL)
@@ -209,7 +211,7 @@ def _report(work: Search, layers: Layers, screen: Console, *, json: bool) -> Non
     if json:
         return
     best, shown = result.best, console.out()
-    console.say(shown, f"best trial {best.number + 1} of {len(result.trials)}: {work.monitor} {best.value:.4f}  {params_text(best.params)}")
+    console.say(shown, f"best trial {best.number} of {len(result.trials)}: {work.monitor} {best.value:.4f}  {params_text(best.params)}")
     if result.importances:
         console.say(shown, "importance  " + "  ".join(f"{name} {100 * share:.0f} %" for name, share in result.importances.items()))
     console.say(screen, "the best of many trials is better on val than on new images; test was not opened")

@@ -138,9 +138,7 @@ def read_table(file: Path, flag: str = "--config", example: str = "cnnkit train 
         text = stored.decode("utf-8-sig").replace("\r\n", "\n")
         if found := _LONG_KEY.search(text):
             line = text.count("\n", 0, found.start()) + 1
-            raise ConfigError(
-                f"{flag} {file}: line {line}: a key of more than {MAX_KEY_PARTS} parts; settings have two, such as optim.lr"
-            )
+            raise ConfigError(f"{flag} {file}: line {line}: a key of more than {MAX_KEY_PARTS} parts; settings have two, such as optim.lr")
         return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{flag} {file}: cannot be read: {error.strerror or error}") from None

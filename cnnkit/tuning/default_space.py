@@ -25,7 +25,7 @@ _DOMAINS: dict[str, Domain] = {
     "mixup": Range(0.0, 0.4),
     "cutmix": Range(0.0, 1.0),
 }
-_OPTIONS: dict[str, Domain] = {  # of architectures that give no range: the names by which the field knows dropout
+_OPTIONS = {  # the field's names of dropout; an architecture may narrow the range
     "dropout": Range(0.0, 0.6),
     "drop_rate": Range(0.0, 0.6),
 }
@@ -72,19 +72,28 @@ def default_domain(name: str, config: TrainConfig) -> Domain | None:
 
 def option_domain(option: Option) -> Domain | None:
     """Return the domain of an option: its declared choices or range, both ways of a switch, or that of dropout; None without one."""
-    choices, low, high = (getattr(option, name, None) for name in ("choices", "low", "high"))
-    if choices and len(choices) > 1:
-        return Choices(tuple(choices))
-    if low is not None and high is not None and low < high:
-        return Range(float(low), float(high), is_integer=option.type is int)
-    if option.type is float and option.name in _OPTIONS:
-        return _OPTIONS[option.name]
-    return None
+    if len(option.choices) > 1:
+        return Choices(option.choices)
+    if option.type is bool:
+        return Choices((False, True))
+    usual = _OPTIONS.get(option.name) if option.type is float else None
+    low = max((each for each in (option.low, usual and usual.low) if each is not None), default=None)
+    high = min((each for each in (option.high, usual and usual.high) if each is not None), default=None)
+    if low is None or high is None or low >= high:
+        return None
+    return Range(float(low), float(high), is_integer=option.type is int)
 
 
-def declared(options: Iterable[Option]) -> dict[str, Domain]:
-    """Return the domains of those `options` that have one."""
-    return {option.name: domain for option in options if (domain := option_domain(option))}
+def usual_options(options: Iterable[Option]) -> dict[str, Domain]:
+    """Return the domains of those `options` that a default search changes: declared choices of words, and dropout.
+
+    The range of a size, such as of the width, is what the network can take. Its ends may cost a thousand times as much as the default.
+    """
+    return {
+        option.name: domain
+        for option in options
+        if (option.type is str or option.name in _OPTIONS) and (domain := option_domain(option)) is not None
+    }
 
 
 def _field(name: str) -> Any:

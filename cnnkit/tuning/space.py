@@ -6,7 +6,8 @@ The grammar is ``NAME=LOW..HIGH``, ``NAME=LOW..HIGH:log``, ``NAME=LOW..HIGH:step
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cnnkit.errors import ConfigError
@@ -116,71 +117,63 @@ def parse_domain(name: str, given: object, number: type | None, origin: str) -> 
             raise ConfigError(f"{origin}: {name} takes no number, so it has no range; list its values: {name}=A,B")
         return _parse_range(name, given, number, origin)
     items = given if isinstance(given, list) else given.split(",") if isinstance(given, str) else [given]
-    values = tuple(_parse_choice(item, number) for item in items)
-    if any(not isinstance(value, Value) or value == "" for value in values):
+    values = tuple(value for item in items if (value := _parse_choice(item, number)) is not None)
+    if len(values) < len(items):
         raise ConfigError(f"{origin}: {name} (={given}): expected {GRAMMAR}")
     if len(set(map(choice_text, values))) < max(2, len(values)):
         raise ConfigError(
-            f"{origin}: {name} (={_shown(values)}): a search needs at least two different values; "
-            f"give one value by its own flag, outside of the search"
+            f"{origin}: {name} (={','.join(map(choice_text, values))}): a search needs at least two different values; "
+            "give one value by its own flag, outside of the search"
         )
     return Choices(values)
-
-
-def _shown(values: Sequence[object]) -> str:
-    return ",".join(map(str, values))
 
 
 def _parse_range(name: str, text: str, number: type, origin: str) -> Range:
     """Return the range in `text`: ``1e-4..1e-2:log``, ``0..0.5:step=0.1``."""
     ends, *marks = (part.strip() for part in text.split(":"))
-    log, step = "log" in marks, None
+    steps = [mark.removeprefix("step=") for mark in marks if mark.startswith("step=")]
     try:
         low, high = (float(end) for end in ends.split(".."))
-        for mark in marks:
-            if mark != "log":
-                word, _, size = mark.partition("=")
-                if word != "step":
-                    raise ValueError(mark)
-                step = float(size)
+        step = float(steps[0]) if steps else None
     except ValueError:
         raise ConfigError(f"{origin}: {name} (={text}): expected {GRAMMAR}") from None
-    problem = _range_problem(low, high, step, log=log, number=number)
-    if problem:
+    found = Range(low, high, "log" in marks, step, is_integer=number is int)
+    if len(steps) > 1 or len(marks) != len(steps) + found.log:
+        raise ConfigError(f"{origin}: {name} (={text}): expected {GRAMMAR}")
+    if problem := _problem(found):
         raise ConfigError(f"{origin}: {name} (={text}): {problem}")
-    return Range(low, high, log, step, is_integer=number is int)
+    return found
 
 
-def _range_problem(low: float, high: float, step: float | None, *, log: bool, number: type) -> str:
-    """Return what is wrong with a range; an empty text if it is right."""
-    if not all(map(math.isfinite, (low, high, step or 0.0))) or low >= high:
-        return "LOW must be below HIGH, both finite"
-    if log and low <= 0:
-        return "a range by logarithm must start above 0"
-    if number is int and not all(float(each).is_integer() for each in (low, high, step or 1.0)):
-        return "the setting takes whole numbers"
-    if step is None:
-        return ""
-    if log:
-        return "log and step exclude each other"
-    steps = (high - low) / step if step > 0 else 0.5
-    if abs(steps - round(steps)) > STEP_TOLERANCE * max(1.0, steps):
-        return "HIGH - LOW must be a multiple of the step, which is above 0"
-    return ""
+def _problem(given: Range) -> str:
+    """Return the first problem of a range; an empty text if it has none."""
+    low, high, step = given.low, given.high, given.step
+    steps = 1.0 if step is None else (high - low) / step if step > 0 else 0.5
+    is_whole = all(float(each).is_integer() for each in (low, high, step or 1.0) if math.isfinite(each))
+    problems = {
+        "LOW must be below HIGH, and both must be finite": not math.isfinite(low) or not math.isfinite(high) or low >= high,
+        "a range by logarithm must start above 0": given.log and low <= 0,
+        "the setting takes whole numbers": given.is_integer and not is_whole,
+        "log and step exclude each other": given.log and step is not None,
+        "HIGH - LOW must be a multiple of the step, which must be above 0": not abs(steps - round(steps))
+        <= STEP_TOLERANCE * max(1.0, steps)
+        if math.isfinite(steps)
+        else True,
+    }
+    return next((text for text, is_met in problems.items() if is_met), "")
 
 
-def _parse_choice(item: object, number: type | None) -> object:
-    """Return a choice as a number if its setting takes numbers and the text is one, true and false as such, else the text."""
+def _parse_choice(item: object, number: type | None) -> Value | None:
+    """Return a choice: a number if its setting takes numbers and the text is one, true or false, else the text; None if it is no value."""
     if not isinstance(item, str):
-        return item
+        return item if isinstance(item, Value) else None
     text = item.strip()
-    if number is not None:
-        for kind in (int, float) if number is int else (float,):
-            try:
-                return kind(text)
-            except ValueError:
-                continue
-    return {"true": True, "false": False}.get(text.lower(), text)
+    for kind in {int: (int, float), float: (float,)}.get(number, ()) if number else ():
+        with suppress(ValueError):
+            return kind(text)
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    return text or None
 
 
 def choice_text(value: object) -> str:
@@ -188,8 +181,3 @@ def choice_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
-
-def iter_lines(space: SearchSpace) -> Iterator[str]:
-    """Yield ``name=domain`` for each searched name."""
-    yield from (f"{name}={text}" for name, text in space.to_dict().items())

@@ -69,7 +69,7 @@ class Claim:
 
     @property
     def number(self) -> int:
-        """The number of the trial, from 0."""
+        """The number of the trial, from 1."""
         return self.stored.number
 
     @property
@@ -171,7 +171,7 @@ class Study:
         Raises `LostTrialError` if the trial belongs to another worker now.
         """
         with self._owned(claim), _quiet():
-            if epoch not in claim.trial._get_latest_trial().intermediate_values:  # noqa: SLF001 (report would warn)
+            if epoch not in self._read(claim.trial).values:
                 claim.trial.report(value, epoch)
 
     def should_prune(self, claim: Claim) -> bool:
@@ -196,7 +196,7 @@ class Study:
     def requeue(self, claim: Claim) -> None:
         """Let the trial of this worker wait for another one, which resumes its run."""
         with suppress(LostTrialError), self._owned(claim):
-            self._wait_again(claim.trial._trial_id, self._read(claim.trial).resumed + 1)  # noqa: SLF001
+            self._wait_again(_id_of(claim.trial), self._read(claim.trial).resumed + 1)
 
     def requeue_dead(self) -> list[StoredTrial]:
         """Let the trials of dead workers wait again; return them. A trial whose workers keep ending in one epoch fails instead."""
@@ -211,11 +211,11 @@ class Study:
 
     def _requeue_dead(self, seen: StoredTrial) -> bool:
         with self._working(), locked(self.folder):
-            raw = next(trial for trial in self._study.get_trials(deepcopy=False) if trial.number == seen.number)
+            raw = next(trial for trial in self._study.get_trials(deepcopy=False) if trial.number + 1 == seen.number)
             now = _stored(raw)
             if now.state != "running" or now.worker != seen.worker:
                 return False  # another worker was faster
-            trial_id = raw._trial_id  # noqa: SLF001
+            trial_id = _id_of(raw)
             deaths = {"epoch": now.epoch, "count": now.deaths + 1}
             self._storage.set_trial_user_attr(trial_id, _DEATHS, deaths)
             if now.deaths + 1 >= MAX_DEATHS:
@@ -235,7 +235,7 @@ class Study:
         return trial.worker is not None and trial.worker.token == self._worker.token
 
     def _read(self, trial: optuna.Trial) -> StoredTrial:
-        return _stored(self._storage.get_trial(trial._trial_id))  # noqa: SLF001 (the public trial is a copy that may be old)
+        return _stored(self._storage.get_trial(_id_of(trial)))
 
     @contextmanager
     def _owned(self, claim: Claim) -> Generator[None]:
@@ -262,7 +262,9 @@ class Study:
                 "for PostgreSQL type: pip install 'cnnkit[tune-postgresql]'"
             ) from None
         except Exception as error:
-            raise ConfigError(f"--storage {self.shown_storage}: cannot be opened: {_reason(error)}; check the URL and the server") from error
+            raise ConfigError(
+                f"--storage {self.shown_storage}: cannot be opened: {_reason(error)}; check the URL and the server"
+            ) from error
 
     @contextmanager
     def _working(self) -> Generator[None]:
@@ -352,8 +354,13 @@ def hide_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{head.partition(':')[0]}:***@{host}"))
 
 
-def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
-    """Return the value of `name` in the trial, drawn from `domain` if it has none yet."""
+def _id_of(trial: Any) -> int:
+    """Return the number by which the storage knows a trial: a study cannot let a trial wait again, only its storage can."""
+    return trial._trial_id  # noqa: SLF001
+
+
+def _suggest(trial: Any, name: str, domain: Domain) -> Value:
+    """Return the value of `name` in the Optuna `trial`, drawn from `domain` if it has none yet."""
     if not isinstance(domain, Range):
         return trial.suggest_categorical(name, domain.values)
     if domain.is_integer:
@@ -367,7 +374,7 @@ def _stored(trial: optuna.trial.FrozenTrial) -> StoredTrial:
     begun, ended = trial.datetime_start, trial.datetime_complete
     epoch = max(values, default=0)
     return StoredTrial(
-        number=trial.number,
+        number=trial.number + 1,
         state=_STATES[trial.state.name],
         params=trial.params,
         value=trial.value,

@@ -17,9 +17,9 @@ ENDED: tuple[TrialState, ...] = ("complete", "pruned", "failed")
 class StoredTrial:
     """A trial as the storage holds it.
 
-    `value` is the best value of the monitored metric; None without one. `values` has the value of each epoch. `run` is the path of
-    the run, `reason` says why a trial failed, `deaths` counts the workers that ended in the latest epoch, `resumed` all that ended.
-    `seconds` is the time from the latest start to the end.
+    `number` counts from 1 (Optuna's own counts from 0). `value` is the best value of the monitored metric; None without one. `values`
+    has the value of each epoch. `run` is the path of the run, `reason` says why a trial failed. `deaths` counts the workers that ended
+    after the latest epoch, `resumed` all that ended. `seconds` is the time from the latest start to the end.
     """
 
     number: int
@@ -66,5 +66,5 @@ def best_of(trials: Iterable[StoredTrial], *, maximize: bool) -> StoredTrial | N
 def counts(trials: Sequence[StoredTrial]) -> dict[TrialState, int]:
     """Return the number of trials in each state that occurs, the ended ones first."""
     states: tuple[TrialState, ...] = (*ENDED, "running", "waiting")
-    found = {state: sum(trial.state == state for trial in trials) for state in states}
+    found: dict[TrialState, int] = {state: sum(trial.state == state for trial in trials) for state in states}
     return {state: number for state, number in found.items() if number}

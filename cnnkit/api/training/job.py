@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,7 +86,7 @@ class TrainingJob:
                 raise
         return self.run
 
-    def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Iterator[EpochResult]:
+    def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Generator[EpochResult]:
         """Train; yield every epoch after saving its state, its history row and, if it is the best epoch, the model.
 
         `watch` wraps the training batches, for a progress bar. At the end of the training, also by an error, config.json gets the
@@ -162,7 +162,9 @@ class TrainingJob:
         try:
             if status in {"stopped", "pruned"}:
                 self._try_to_record(status)
-            if self.followers.end("stopped" if status == "pruned" else status):  # after the record, as a server may take long or be interrupted
+            if self.followers.end(
+                "stopped" if status == "pruned" else status
+            ):  # after the record, as a server may take long or be interrupted
                 self._try_to_record(status)
         finally:
             run.release()

@@ -53,7 +53,7 @@ class SearchNews:
     @property
     def trial(self) -> StoredTrial | None:
         """The trial of the event."""
-        return None if self.number is None else self.trials[self.number]
+        return None if self.number is None else self.trials[self.number - 1]
 
 
 class Search:
@@ -162,8 +162,9 @@ class Search:
     def _stop_if_all_fail(self, claim: Claim, failures: list[str]) -> None:
         """Raise `TrainingStoppedError` if the first trials of this call have failed and no trial has a result."""
         trials = self.study.trials()
-        if trials[claim.number].state == "failed":
-            failures.append(trials[claim.number].reason)
+        trial = trials[claim.number - 1]
+        if trial.state == "failed":
+            failures.append(trial.reason)
         if len(failures) >= MAX_FIRST_FAILURES and not any(trial.state in {"complete", "pruned"} for trial in trials):
             raise TrainingStoppedError(
                 f"the first {len(failures)} trials failed, the last one with: {failures[-1]}; "

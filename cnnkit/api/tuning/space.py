@@ -13,7 +13,7 @@ from cnnkit.config.recipe import read_table, resolve
 from cnnkit.config.settings import SECTIONS, TrainConfig, by_section
 from cnnkit.errors import CnnkitError, ConfigError, closest
 from cnnkit.registry import load_architecture
-from cnnkit.tuning.default_space import declared, default_domain, default_names, number_of, option_domain, searchable
+from cnnkit.tuning.default_space import default_domain, default_names, number_of, option_domain, searchable, usual_options
 from cnnkit.tuning.space import Domain, Range, SearchSpace, Value, choice_text, parse_domain, split_words
 
 _WITH_COMMAS = frozenset({"zoom", "randaugment"})
@@ -48,11 +48,11 @@ def read_space(layers: Layers, *, words: Sequence[str] = (), file: Path | None =
     archs = _archs(written, config)
     known: Options = {arch: options(load_architecture(arch)[0], arch) for arch in archs}
     if not written:
-        return _checked(layers, _default_space(config, known), known, config)
+        return _checked(layers, _default_space(config, known), known)
     domains = {name: _domain(name, value, origin, config, known) for name, (value, origin) in written.items()}
     for name in domains:
         _refuse_given(name, layers, written[name][1])
-    return _checked(layers, _with_options(domains, known), known, config)
+    return _checked(layers, _with_options(domains, known), known)
 
 
 def baseline(space: SearchSpace, config: TrainConfig) -> dict[str, Value]:
@@ -140,7 +140,7 @@ def _default_space(config: TrainConfig, known: Options) -> SearchSpace:
     """Return the default space of the recipe of `config` with the options that have a range."""
     domains = {name: domain for name in default_names(config) if (domain := default_domain(name, config)) is not None}
     fixed = {text.partition("=")[0].strip().replace("-", "_") for text in config.model.set}
-    found = declared(option for option in known[config.model.arch].values() if option.name not in fixed | domains.keys())
+    found = usual_options(option for option in known[config.model.arch].values() if option.name not in fixed | domains.keys())
     return _with_options(domains | found, known)
 
 
@@ -149,7 +149,7 @@ def _with_options(domains: Mapping[str, Domain], known: Options) -> SearchSpace:
     return SearchSpace(domains, {arch: frozenset(own & found.keys()) for arch, found in known.items()})
 
 
-def _checked(layers: Layers, space: SearchSpace, known: Options, config: TrainConfig) -> SearchSpace:
+def _checked(layers: Layers, space: SearchSpace, known: Options) -> SearchSpace:
     """Return `space` without the default names that a flag fixes; raises `ConfigError` for a value that a training refuses."""
     domains = {name: domain for name, domain in space.domains.items() if name not in layers.given}
     if not domains:
@@ -173,4 +173,3 @@ def _try(name: str, value: Value, check: Any) -> None:
     except CnnkitError as error:
         quoted = f'; its values have commas, so write them in a --space file: {name} = ["…", "…"]' if name in _WITH_COMMAS else ""
         raise ConfigError(f"the search space has {name}={choice_text(value)}: {error}{quoted}") from None
-

@@ -19,7 +19,6 @@ from cnnkit.errors import CnnkitError, DataError, ModelFileError, is_fault, is_o
 from cnnkit.run_dir import RunDir, RunRecord, runs_in
 from cnnkit.run_dir.owner import remove_lock
 from cnnkit.run_dir.record import RecordedTrial
-from cnnkit.tuning.space import Value
 from cnnkit.tuning.study import Claim, Study, hide_password
 from cnnkit.tuning.worker import Worker
 

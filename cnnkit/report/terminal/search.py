@@ -61,12 +61,14 @@ class SearchTable:
         if news.event in {"epoch", "waiting"} and time.monotonic() - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = time.monotonic()
-        self._live.update(Group(trial_table(news.trials[-MAX_ROWS:], self._names, self._metric, self._epochs), self._sum(news)), refresh=True)
+        self._live.update(
+            Group(trial_table(news.trials[-MAX_ROWS:], self._names, self._metric, self._epochs), self._sum(news)), refresh=True
+        )
 
     def _line(self, news: SearchNews) -> str:
         trial = news.trial
         assert trial is not None  # noqa: S101 (the caller checked it)
-        head = f"trial   {trial.number + 1}/{max(self._total, len(news.trials))}"
+        head = f"trial   {trial.number}/{max(self._total, len(news.trials))}"
         if news.event == "resumed":
             return f"{head}  continued after epoch {trial.epoch}  {trial.run}"
         if news.event == "requeued":
@@ -86,7 +88,7 @@ class SearchTable:
 
     def _sum(self, news: SearchNews) -> Text:
         best = self._best(news.trials)
-        found = "no complete trial yet" if best is None else f"best: trial {best + 1}, {self._metric} {news.trials[best].value:.4f}"
+        found = "no complete trial yet" if best is None else f"best: trial {best}, {self._metric} {news.trials[best - 1].value:.4f}"
         ended = sum(trial.state not in {"running", "waiting"} for trial in news.trials)
         waits = "; waiting for the trials of other workers" if news.event == "waiting" else ""
         return Text(f"{ended} of {self._total} trials ended; {found}{waits}", style="bold")
@@ -100,7 +102,7 @@ def trial_table(trials: Sequence[StoredTrial], names: Sequence[str], metric: str
     for trial in trials:
         value = trial.value if trial.value is not None else trial.values.get(trial.epoch)
         cells = [
-            str(trial.number + 1),
+            str(trial.number),
             trial.state,
             (epochs or {}).get(trial.number, str(trial.epoch or "")),
             "" if value is None else f"{value:.4f}",
