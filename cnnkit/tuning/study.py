@@ -30,7 +30,7 @@ JOURNAL_NAME = "search.journal"
 MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 10  # drawn at random before the sampler uses the results
 STARTUP_SHARE = 4  # one of so many trials is drawn at random
 MIN_COMPLETE_TRIALS = 3  # before the median of an epoch means anything
-WARMUP_SHARE = 4  # no trial is pruned in the first quarter of its epochs
+WARMUP_SHARE = 4  # no trial is pruned in the first quarter of its epochs, nor in the first one
 SEED_STRIDE = 1_000_003  # a prime: the draws of a trial depend on the seed and on the number of trials before it
 _STATES: dict[str, TrialState] = {
     "WAITING": "waiting",
@@ -316,7 +316,7 @@ class Study:
         if not self.options.prune:
             return self._optuna.pruners.NopPruner()
         warmup = max(1, self.options.epochs // WARMUP_SHARE)
-        return self._optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=warmup)
+        return self._optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=warmup + 1)  # the first step that may be pruned
 
 
 def import_optuna() -> Any:
