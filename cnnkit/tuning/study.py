@@ -315,8 +315,8 @@ class Study:
     def _pruner(self) -> Any:
         if not self.options.prune:
             return self._optuna.pruners.NopPruner()
-        warmup = max(1, self.options.epochs // WARMUP_SHARE)
-        return self._optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=warmup + 1)  # the first step that may be pruned
+        first = max(1, self.options.epochs // WARMUP_SHARE) + 1
+        return self._optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=first)
 
 
 def import_optuna() -> Any:

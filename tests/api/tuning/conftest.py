@@ -99,7 +99,8 @@ def open_search() -> Callable[..., Search]:
     pytest.importorskip("optuna")
 
     def start(words: tuple[str, ...] = ("lr=1e-3..1e-1:log",), trials: int = 4, **options: Any) -> Search:
-        layers = Layers({"data": "digits", "epochs": 3, **options.pop("given", {})})
+        given = {"data": "digits", "epochs": 3, **options.pop("given", {})}
+        layers = Layers({name: value for name, value in given.items() if value is not None})
         return Search(layers, read_space(layers, words=words), "x", trials=trials, **options)
 
     return start

@@ -41,7 +41,7 @@ def test_every_trial_is_a_run_and_the_first_one_is_the_recipe(trainings, open_se
 
 
 def test_a_pruned_trial_is_marked_in_its_run(trainings, open_search):
-    trainings.curve = lambda config, epoch: float(len(trainings.began))  # each trial is worse than those before
+    trainings.curve = lambda *_: float(len(trainings.began))  # each trial is worse than those before
     search = open_search(trials=5)
     list(search.news())
     assert [trial.state for trial in search.study.trials()] == ["complete"] * 3 + ["pruned"] * 2
@@ -50,7 +50,7 @@ def test_a_pruned_trial_is_marked_in_its_run(trainings, open_search):
 
 
 def test_without_pruning_every_trial_is_complete(trainings, open_search):
-    trainings.curve = lambda config, epoch: float(len(trainings.began))
+    trainings.curve = lambda *_: float(len(trainings.began))
     search = open_search(trials=5, prune=False)
     list(search.news())
     assert {trial.state for trial in search.study.trials()} == {"complete"}
@@ -70,7 +70,7 @@ def test_a_failed_trial_has_its_reason_and_the_search_goes_on(trainings, open_se
 
 
 def test_a_trial_without_a_finite_value_fails(trainings, open_search):
-    trainings.curve = lambda config, epoch: math.nan if len(trainings.began) == 2 else 0.5
+    trainings.curve = lambda *_: math.nan if len(trainings.began) == 2 else 0.5
 
     search = open_search(trials=2)
     list(search.news())
@@ -90,12 +90,11 @@ def test_the_search_stops_if_the_first_trials_all_fail(trainings, open_search):
 
 
 def test_settings_that_do_not_go_together_fail_their_trial_alone(trainings, open_search):
-    search = open_search(("warmup_epochs=1,3", "epochs=2,4"), trials=8)
+    search = open_search(("warmup_epochs=1,3", "epochs=2,4"), trials=8, given={"epochs": None})
     list(search.news())
     failed = [trial for trial in search.study.trials() if trial.state == "failed"]
-    assert failed
+    assert 0 < len(failed) < 8
     assert all("`--warmup-epochs` (=3) must not exceed --epochs (=2)" in trial.reason for trial in failed)
-    assert len(failed) < 8
 
 
 def test_a_fault_of_the_machine_ends_the_search_and_the_same_command_resumes_the_trial(trainings, open_search):
@@ -107,7 +106,7 @@ def test_a_fault_of_the_machine_ends_the_search_and_the_same_command_resumes_the
     trainings.curve = curve
     with pytest.raises(OSError, match="No space"):
         list(open_search().news())
-    trainings.curve = lambda config, epoch: 0.4
+    trainings.curve = lambda *_: 0.4
     search = open_search()
     assert search.study.trials()[0].state == "waiting"
     news = list(search.news())
@@ -233,7 +232,10 @@ def test_a_worker_killed_in_every_trial_loses_none_in_postgresql(cli, postgresql
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_search_at_once_and_the_same_command_continues(cli, number):
     pytest.importorskip("optuna")
-    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from cnnkit.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from cnnkit.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    )
     words = (*TUNE, "--name", "x", "--trials", "2", "--epochs", "30", "--patience", "0")
     process = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     history = Path("runs/001-custom-cnn/history.csv")

@@ -18,7 +18,7 @@ TRIAL = RecordedTrial(search="x", id="1", number=1)
 
 
 class Finished(list):
-    def finish(self, claim, state, value=None, reason=""):
+    def finish(self, _, state, value=None, reason=""):
         self.append((state, value, reason))
 
 

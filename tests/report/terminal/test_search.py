@@ -27,7 +27,9 @@ def shown():
 
     def show(*steps, terminal=False, maximize=False):
         stream = io.StringIO()
-        console = EscapingConsole(file=stream, width=120, force_terminal=terminal, color_system=None, legacy_windows=False)
+        console = EscapingConsole(
+            file=stream, width=120, force_terminal=terminal, force_interactive=terminal, color_system=None, legacy_windows=False
+        )
         console._environ = {"TERM": "xterm"} if terminal else {}
         with SearchTable(console, ["lr", "norm"], metric="val_loss", maximize=maximize, total=3) as table:
             for step in steps:
