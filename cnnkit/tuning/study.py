@@ -21,7 +21,8 @@ from cnnkit.files import locked
 from cnnkit.files.whole import make_folder
 from cnnkit.tuning.space import Domain, Range, SearchSpace, Value
 from cnnkit.tuning.trials import StoredTrial, TrialState
-from cnnkit.tuning.worker import MAX_DEATHS, Watch, Worker
+from cnnkit.tuning.watch import MAX_DEATHS, Watch
+from cnnkit.tuning.worker import Worker
 
 if TYPE_CHECKING:
     import optuna

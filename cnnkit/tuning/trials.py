@@ -10,6 +10,7 @@ from cnnkit.tuning.space import Value
 from cnnkit.tuning.worker import Worker
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
+Event = Literal["begun", "resumed", "epoch", "ended", "waiting", "requeued"]
 ENDED: tuple[TrialState, ...] = ("complete", "pruned", "failed")
 
 
@@ -54,6 +55,26 @@ class StoredTrial:
             "reason": self.reason,
             "params": dict(self.params),
         }
+
+
+@dataclass(frozen=True)
+class SearchNews:
+    """A step of the search: the `event`, the number of its trial (None while waiting), and all trials after it.
+
+    `epoch` is the epoch that has just ended, `epochs` their number at most. `note` tells of a state that could not be resumed.
+    """
+
+    event: Event
+    trials: tuple[StoredTrial, ...]
+    number: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    note: str = ""
+
+    @property
+    def trial(self) -> StoredTrial | None:
+        """The trial of the event."""
+        return None if self.number is None else self.trials[self.number - 1]
 
 
 def best_of(trials: Iterable[StoredTrial], *, maximize: bool) -> StoredTrial | None:

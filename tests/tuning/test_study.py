@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from cnnkit.tuning.study import (
     import_optuna,
     with_driver,
 )
-from cnnkit.tuning.worker import MAX_DEATHS
+from cnnkit.tuning.watch import MAX_DEATHS
 
 pytest.importorskip("optuna")
 OPTIONS = StudyOptions(maximize=False, trials=4, epochs=4)
@@ -38,7 +39,7 @@ def open_study(**changes) -> Study:
     return Study(FOLDER, "x", replace(OPTIONS, **changes))
 
 
-def ask(study: Study, **first):
+def ask(study: Study, **first) -> Any:
     return study.ask(SPACE, "a", first)
 
 
@@ -172,7 +173,7 @@ def test_importances_need_complete_trials():
     study = open_study(trials=12)
     assert study.importances() == {}
     for _ in range(8):
-        claim = study.ask(SearchSpace({"lr": Range(0.0, 1.0), "unused": Range(0.0, 1.0)}), "a", {})
+        claim: Any = study.ask(SearchSpace({"lr": Range(0.0, 1.0), "unused": Range(0.0, 1.0)}), "a", {})
         study.finish(claim, "complete", claim.stored.params["lr"] ** 2)
     found = study.importances()
     assert set(found) == {"lr", "unused"}

@@ -10,50 +10,27 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cnnkit.api.tuning.space import Layers, baseline
 from cnnkit.api.tuning.trial import TrialFailedError, finish, free_memory, open_run, train
 from cnnkit.config.settings import TrainConfig
 from cnnkit.engine.early_stopping import LOWER_IS_BETTER
-from cnnkit.engine.fit import EpochResult
 from cnnkit.errors import CnnkitError, TrainingStoppedError
 from cnnkit.run_dir import runs_folder
 from cnnkit.run_dir.record import RecordedTrial
 from cnnkit.tuning.space import SearchSpace
 from cnnkit.tuning.study import Claim, LostTrialError, Sampler, Study, StudyOptions
-from cnnkit.tuning.trials import ENDED, StoredTrial, best_of
-from cnnkit.tuning.worker import beating
+from cnnkit.tuning.trials import ENDED, Event, SearchNews, StoredTrial, best_of
+from cnnkit.tuning.watch import beating
 
 FOLDER_NAME = "tune"  # below the folder of the runs
 POLL_SECONDS = 1.0  # between two looks at the trials of other workers
 MAX_FIRST_FAILURES = 3  # trials that fail before any has a result: the settings of all of them are wrong
 # Settings that may differ between the machines of a search: they change neither the images nor the measure.
 _OF_MACHINE = {"data": {"data", "split_file", "cache", "workers", "download"}, "run": {"out", "device", "save_every", "log"}}
-
-Event = Literal["begun", "resumed", "epoch", "ended", "waiting", "requeued"]
-
-
-@dataclass(frozen=True)
-class SearchNews:
-    """A step of the search: the `event`, the number of its trial (None while waiting), and all trials after it.
-
-    `epoch` is the epoch that has just ended, `epochs` their number at most. `note` tells of a state that could not be resumed.
-    """
-
-    event: Event
-    trials: tuple[StoredTrial, ...]
-    number: int | None = None
-    epoch: EpochResult | None = None
-    epochs: int | None = None
-    note: str = ""
-
-    @property
-    def trial(self) -> StoredTrial | None:
-        """The trial of the event."""
-        return None if self.number is None else self.trials[self.number - 1]
 
 
 class Search:
@@ -136,7 +113,7 @@ class Search:
                 if job is not None:
                     epochs = None if job.optim.budget else job.optim.epochs
                     for epoch in train(job, claim, self.study):
-                        yield self._now("epoch", claim.number, epoch=epoch, epochs=epochs)
+                        yield self._now("epoch", claim.number, epoch=epoch.epoch, epochs=epochs)
                     free_memory(job)
                 finish(opened.run, claim, self.study)
             except TrialFailedError as error:

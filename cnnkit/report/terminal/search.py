@@ -15,8 +15,7 @@ from rich.text import Text
 from cnnkit.report.terminal.console import escaped
 
 if TYPE_CHECKING:
-    from cnnkit.api.tuning.search import SearchNews
-    from cnnkit.tuning.trials import StoredTrial
+    from cnnkit.tuning.trials import SearchNews, StoredTrial
 
 MAX_ROWS = 12  # of the live table: the latest trials
 REFRESH_SECONDS = 0.25
@@ -49,7 +48,7 @@ class SearchTable:
     def show(self, news: SearchNews) -> None:
         """Show a step of the search."""
         if news.epoch is not None and news.number is not None:
-            self._epochs[news.number] = f"{news.epoch.epoch}/{news.epochs}" if news.epochs else str(news.epoch.epoch)
+            self._epochs[news.number] = f"{news.epoch}/{news.epochs}" if news.epochs else str(news.epoch)
         if news.note:
             self._console.print(Text(f"note    {escaped(news.note)}", style="yellow"))
         if self._is_live:

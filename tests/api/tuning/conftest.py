@@ -20,6 +20,7 @@ from cnnkit.api.tuning.search import Search
 from cnnkit.api.tuning.space import Layers, read_space
 from cnnkit.config.settings import TrainConfig
 from cnnkit.run_dir import RunDir, create
+from cnnkit.run_dir.record import RecordedTrial
 
 Curve = Callable[[TrainConfig, int], float]
 
@@ -53,7 +54,8 @@ class FakeJob:
         self.header = SimpleNamespace(training={"data": {"sha256": world.images}})
         self.state = SimpleNamespace(stopping=SimpleNamespace(exhausted=False))
         self.runtime = SimpleNamespace(device=SimpleNamespace(type="cpu"))
-        self.trial, self.command, self.status_if_left = None, (), "stopped"
+        self.trial: RecordedTrial | None = None
+        self.command, self.status_if_left = (), "stopped"
         self.run: RunDir | None = None
 
     def begin(self) -> RunDir:
@@ -70,7 +72,7 @@ class FakeJob:
 
     def epochs(self) -> Iterator[Any]:
         assert self.run is not None
-        status, values = "stopped", [row.val_loss for row in self.run.read_history()]
+        status, values = "stopped", [row.val_loss or 0.0 for row in self.run.read_history()]
         try:
             for epoch in range(len(values) + 1, self.optim.epochs + 1):
                 values.append(self.world.curve(self.config, epoch))
@@ -125,7 +127,7 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
         as_user: dict[str, Any] = {"cwd": "/", "stdout": log, "stderr": log, "user": user, "group": user and "nogroup"}
         subprocess.run([initdb, "-D", folder / "data", "-U", "cnnkit", "-A", "trust", "--no-sync"], check=True, **as_user)
         server = [Path(initdb).resolve().with_name("postgres"), "-D", folder / "data", "-k", folder, "-p", str(port), "-F"]
-        process = subprocess.Popen(list(map(str, server)), **as_user)
+        process: subprocess.Popen[bytes] = subprocess.Popen(list(map(str, server)), **as_user)
         try:
             _wait_for(port, process)
             yield f"postgresql://cnnkit@127.0.0.1:{port}/postgres"

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,8 @@ TUNE = ("tune", "--data", "digits", "--epochs", "4", *TINY, "-s", "lr=1e-3..3e-2
 
 
 def start(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "cnnkit", *TUNE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with Path("workers.log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "cnnkit", *TUNE, *words], stdout=log, stderr=log)
 
 
 def kill_in_each_trial(trials: int, *words: str, storage: str | None = None) -> dict[int, int]:
@@ -200,11 +202,11 @@ def kill_in_each_trial(trials: int, *words: str, storage: str | None = None) -> 
                     worker.kill()
                     worker.wait()
                     killed[trial.number], workers[index] = trial.epoch, start(*words)
-    assert [worker.returncode for worker in workers] == [0, 0]
+    assert [worker.returncode for worker in workers] == [0, 0], Path("workers.log").read_text()
     return killed
 
 
-def check_kills(killed: dict[int, int], trials: int, document: dict) -> None:
+def check_kills(killed: dict[int, int], trials: int, document: dict[str, Any]) -> None:
     assert document["counts"] == {"complete": trials}
     assert len(killed) >= trials - 1, "a trial may end between two looks"
     for trial in document["trials"]:

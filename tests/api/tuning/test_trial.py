@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,12 @@ from cnnkit.tuning.worker import Worker
 TRIAL = RecordedTrial(search="x", id="1", number=1)
 
 
-class Finished(list):
+class Finished(list[Any]):
     def finish(self, _, state, value=None, reason=""):
         self.append((state, value, reason))
 
 
-def claim(**fields):
+def claim(**fields) -> Any:
     stored = StoredTrial(1, "running", **fields)
     return SimpleNamespace(number=1, stored=stored, is_new=not stored.run and not stored.resumed)
 
@@ -119,15 +120,17 @@ def test_a_trial_ends_as_its_run(old_run, make_record, status, best, expected, t
     run = RunDir(tmp_path / "run")
     run.path.mkdir()
     run.write_record(make_record(status=status, result=result))
-    study = Finished()
+    study: Any = Finished()
     finish(run, claim(), study)
     assert study == [expected]
 
 
 def test_epochs_that_a_dead_worker_saved_are_reported(make_row):
     rows = [make_row(epoch=1, val_loss=0.5), make_row(epoch=2, val_loss=float("nan"), is_best=False), make_row(epoch=3, val_loss=0.4)]
-    job = SimpleNamespace(config=SimpleNamespace(stop=SimpleNamespace(monitor="val_loss")), run=SimpleNamespace(read_history=lambda: rows))
+    job: Any = SimpleNamespace(
+        config=SimpleNamespace(stop=SimpleNamespace(monitor="val_loss")), run=SimpleNamespace(read_history=lambda: rows)
+    )
     reported = []
-    study = SimpleNamespace(report=lambda _, epoch, value: reported.append((epoch, value)))
+    study: Any = SimpleNamespace(report=lambda _, epoch, value: reported.append((epoch, value)))
     report_history(job, claim(), study)
     assert reported == [(1, 0.5), (3, 0.4)]

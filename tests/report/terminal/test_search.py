@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from cnnkit.report.terminal.search import MAX_ROWS, SearchTable, param_text, tri
 from cnnkit.tuning.trials import StoredTrial
 
 
-def trial(number, state="complete", value=0.5, **fields):
+def trial(number: int, state: Any = "complete", value: float | None = 0.5, **fields: Any):
     return StoredTrial(number, state, value=value, params={"lr": 0.00123456, "norm": "batch"}, **fields)
 
 
@@ -65,8 +66,7 @@ def test_a_continued_trial_and_a_dead_worker_are_told(shown):
 
 def test_a_terminal_gets_a_live_table_with_the_epochs(shown):
     trials = [trial(1), trial(2, "running", None, values={1: 0.7})]
-    epoch = SimpleNamespace(epoch=1)
-    text = shown(news("epoch", trials, 2, epoch=epoch, epochs=5), terminal=True)
+    text = shown(news("epoch", trials, 2, epoch=1, epochs=5), terminal=True)
     for expected in ("1/5", "0.7000", "1 of 3 trials ended; best: trial 1, val_loss 0.5000"):
         assert expected in text
     waiting = shown(news("waiting", trials), terminal=True)
