@@ -52,7 +52,7 @@ LIGHT = {
     "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic", packages_inside="psutil"),
     # the search for settings: its space, its storage and its workers, without torch, so that a command line is refused at once;
     # optuna takes a second to load, and is an extra
-    "tuning": Room(rooms="errors files architecture config run_dir", packages="pydantic", packages_inside="optuna"),
+    "tuning": Room(rooms="errors files architecture config run_dir", packages="pydantic", packages_inside="optuna sqlalchemy"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),

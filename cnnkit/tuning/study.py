@@ -8,6 +8,7 @@ a worker that was wrongly believed dead leaves the trial to its successor.
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 10  # drawn at random before the sam
 STARTUP_SHARE = 4  # one of so many trials is drawn at random
 MIN_COMPLETE_TRIALS = 3  # before the median of an epoch means anything
 WARMUP_SHARE = 4  # no trial is pruned in the first quarter of its epochs, nor in the first one
+MAX_OPENINGS, OPENING_SECONDS = 5, 0.5  # of an empty database, in which several workers make the tables at once
 SEED_STRIDE = 1_000_003  # a prime: the draws of a trial depend on the seed and on the number of trials before it
 _STATES: dict[str, TrialState] = {
     "WAITING": "waiting",
@@ -303,7 +305,12 @@ class Study:
 
     def _open_database(self, url: str) -> Any:
         from optuna.storages import RDBStorage
+        from sqlalchemy.exc import IntegrityError, ProgrammingError
 
+        for _ in range(MAX_OPENINGS - 1):
+            with suppress(IntegrityError, ProgrammingError):  # another worker has just made the same tables
+                return RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
+            time.sleep(OPENING_SECONDS)
         return RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
 
     def _sampler(self, known: int) -> Any:

@@ -127,7 +127,7 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
         as_user: dict[str, Any] = {"cwd": "/", "stdout": log, "stderr": log, "user": user, "group": user and "nogroup"}
         subprocess.run([initdb, "-D", folder / "data", "-U", "cnnkit", "-A", "trust", "--no-sync"], check=True, **as_user)
         server = [Path(initdb).resolve().with_name("postgres"), "-D", folder / "data", "-k", folder, "-p", str(port), "-F"]
-        process: subprocess.Popen[bytes] = subprocess.Popen(list(map(str, server)), **as_user)
+        process: Any = subprocess.Popen(list(map(str, server)), text=False, **as_user)
         try:
             _wait_for(port, process)
             yield f"postgresql://cnnkit@127.0.0.1:{port}/postgres"
@@ -148,7 +148,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(port: int, process: Any) -> None:
     import psycopg
 
     for _ in range(600):

@@ -188,20 +188,25 @@ def kill_in_each_trial(trials: int, *words: str, storage: str | None = None) -> 
     folder = Path("runs/tune/x")
     words = ("--name", "x", "--trials", str(trials), *words)
     workers, killed, study = [start(*words), start(*words)], {}, None
-    end = time.monotonic() + 900
-    while any(worker.poll() is None for worker in workers):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-        if study is None and folder.exists():
-            with suppress(CnnkitError):
-                study = Study(folder, "x", StudyOptions(maximize=False, trials=trials, epochs=4), storage)
-        for trial in study.trials() if study else ():
-            for index, worker in enumerate(workers):
-                is_due = trial.state == "running" and trial.number not in killed and trial.epoch >= 1
-                if is_due and trial.worker and worker.pid == trial.worker.owner.pid:
-                    worker.kill()
-                    worker.wait()
-                    killed[trial.number], workers[index] = trial.epoch, start(*words)
+    try:
+        end = time.monotonic() + 900
+        while any(worker.poll() is None for worker in workers):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+            if study is None and folder.exists():
+                with suppress(CnnkitError):
+                    study = Study(folder, "x", StudyOptions(maximize=False, trials=trials, epochs=4), storage)
+            for trial in study.trials() if study else ():
+                for index, worker in enumerate(workers):
+                    is_due = trial.state == "running" and trial.number not in killed and trial.epoch >= 1
+                    if is_due and trial.worker and worker.pid == trial.worker.owner.pid:
+                        worker.kill()
+                        worker.wait()
+                        killed[trial.number], workers[index] = trial.epoch, start(*words)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
     assert [worker.returncode for worker in workers] == [0, 0], Path("workers.log").read_text()
     return killed
 
