@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -132,7 +133,7 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
             _wait_for(port, process)
             yield f"postgresql://cnnkit@127.0.0.1:{port}/postgres"
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # ends the open connections too; SIGTERM waits for them
             process.wait(30)
             shutil.rmtree(folder, ignore_errors=True)
 
