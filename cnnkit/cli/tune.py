@@ -126,9 +126,12 @@ def command(
     console.say_labelled(screen, "data", f"{settings.data.data}: {counts['train']:,} training images, measured on {counts['val']:,} of val")
     console.say_notes(screen, job.notes)
     del job
-    _describe(screen, work)
-    _run(work, screen, seconds, trials)
-    _report(work, layers, screen, json=json)
+    try:
+        _describe(screen, work)
+        _run(work, screen, seconds, trials)
+        _report(work, layers, screen, json=json)
+    finally:
+        work.study.close()
 
 
 def _seconds(budget: str | None) -> float:

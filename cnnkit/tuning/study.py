@@ -133,6 +133,13 @@ class Study:
                     "--name NAME"
                 )
 
+    def close(self) -> None:
+        """Close the connections to a database; a journal has none."""
+        engine = getattr(self._storage, "engine", None)
+        if engine is not None:
+            self._storage.remove_session()
+            engine.dispose()
+
     def trials(self) -> list[StoredTrial]:
         """Return all trials by number."""
         with self._working():
