@@ -22,7 +22,7 @@ from cnnkit.errors import CnnkitError, is_fault
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
-    "Train": ("train", "resume", "rerun", "lr-find", "more-data"),
+    "Train": ("train", "resume", "rerun", "lr-find", "tune", "more-data"),
     "Evaluate": ("eval", "report", "compare", "explain"),
     "Use": ("predict", "export", "benchmark"),
     "Images": ("doctor", "split", "preview", "cache"),
