@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
+from cnnkit.extension.values import Metric
 
 if TYPE_CHECKING:
     from cnnkit.api.evaluation.compare import compare
@@ -25,6 +26,7 @@ __all__ = [
     "Architecture",
     "CnnkitError",
     "Family",
+    "Metric",
     "Pretrained",
     "__version__",
     "compare",

@@ -77,31 +77,34 @@ class Option:
 
 
 def options(architecture: Architecture, name: str) -> dict[str, Option]:
-    """Return the options of `architecture` by name, from the signature of its `build`.
+    """Return the options of `architecture` by name, from the signature of its `build`; see `options_of`."""
+    return options_of(architecture.build, f"architecture {name!r}", "build")
+
+
+def options_of(function: Callable[..., Any], owner: str, role: str) -> dict[str, Option]:
+    """Return the options of `function` by name: its keyword-only parameters. It is the `role` of `owner`, as messages name them.
 
     Raises `PluginError` if the signature cannot be read, or if a keyword has no default or a type that ``--set`` cannot read.
     """
     try:
-        parameters = inspect.signature(architecture.build).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise PluginError(
-            f"architecture {name!r}: the signature of its build cannot be read ({error}); write build as a function"
-        ) from None
+        raise PluginError(f"{owner}: the signature of its {role} cannot be read ({error}); write {role} as a function") from None
     found = {}
     for parameter in parameters:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        kind, default = _type_of(parameter, architecture.build), parameter.default
+        kind, default = _type_of(parameter, function), parameter.default
         if kind is None or not isinstance(default, bool | int | float | str | None):
             raise PluginError(
-                f"architecture {name!r}: option {parameter.name!r} of its build needs a default and the type bool, int, "
+                f"{owner}: option {parameter.name!r} of its {role} needs a default and the type bool, int, "
                 f"float or str (it is {str(parameter).partition(':')[2].strip() or 'without both'})"
             )
         found[parameter.name] = Option(parameter.name, kind, cast("Any", default))
     return found
 
 
-def _type_of(parameter: inspect.Parameter, build: Callable[..., Any]) -> type | None:
+def _type_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> type | None:
     """Return the type of an option: that of its annotation, else that of its default; None if ``--set`` cannot read the type.
 
     Only the annotation of the option is resolved. Others, such as ``-> nn.Module`` below ``if TYPE_CHECKING:``, may name unknown types.
@@ -111,7 +114,7 @@ def _type_of(parameter: inspect.Parameter, build: Callable[..., Any]) -> type | 
         annotation = type(parameter.default)
     if isinstance(annotation, str) and annotation not in OPTION_TYPES:
         try:
-            annotation = get_type_hints(build).get(parameter.name)
+            annotation = get_type_hints(function).get(parameter.name)
         except Exception:  # noqa: BLE001 (an annotation is an expression, which may raise anything)
             return None
     return OPTION_TYPES.get(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", ""))
@@ -128,21 +131,31 @@ def parse_options(architecture: Architecture, name: str, settings: Iterable[str]
     Raises `ConfigError` for a setting without ``=``, an unknown option (with the list of options) or a value of the wrong
     type.
     """
-    known = options(architecture, name)
+    return read_options(options(architecture, name), settings, ("architecture", name), flag="--set ", example="--set width=64")
+
+
+def read_options(
+    known: Mapping[str, Option], settings: Iterable[str], owner: tuple[str, str], *, flag: str, example: str
+) -> dict[str, bool | int | float | str]:
+    """Return the values of the `known` options, with `settings` such as ``"width=64"`` in place of defaults.
+
+    `owner` is the kind and the name of the options' owner. A message shows a setting after `flag`, as the user typed it, and an `example`
+    of a right one. Raises `ConfigError` as `parse_options` does.
+    """
     values = {option.name: option.default for option in known.values()}
     for setting in settings:
         key = option_name(setting)
         _, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"--set {setting!r}: expected name=value, such as --set width=64")
+            raise ConfigError(f"{flag}{setting!r}: expected name=value, such as {example}")
         if key not in known:
             listed = ", ".join(str(option) for option in known.values()) or "none"
-            raise ConfigError(f"--set {key}: architecture {name!r} has no option {key!r}{closest(key, known)} Its options: {listed}")
-        values[key] = _parse(known[key], text.strip(), name)
+            raise ConfigError(f"{flag}{key}: {owner[0]} {owner[1]!r} has no option {key!r}{closest(key, known)} Its options: {listed}")
+        values[key] = _parse(known[key], text.strip(), owner[1], flag)
     return values
 
 
-def _parse(option: Option, text: str, name: str) -> bool | int | float | str:
+def _parse(option: Option, text: str, name: str, flag: str) -> bool | int | float | str:
     if option.type is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if text.lower() in words:
@@ -153,7 +166,7 @@ def _parse(option: Option, text: str, name: str) -> bool | int | float | str:
         except ValueError:
             pass
     allowed = "true or false" if option.type is bool else f"of type {option.type.__name__}"
-    raise ConfigError(f"--set {option.name}={text}: option {option.name!r} of {name!r} must be {allowed} (default {option.default})")
+    raise ConfigError(f"{flag}{option.name}={text}: option {option.name!r} of {name!r} must be {allowed} (default {option.default})")
 
 
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)

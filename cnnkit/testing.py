@@ -1,9 +1,11 @@
-"""The contract test of an architecture, for the tests of plugins and of the built-in architectures.
+"""The contract tests of what a package provides, for the tests of plugins and of the built-in architectures.
 
 from cnnkit.testing import check_architecture
 
 def test_convmixer():
     check_architecture(convmixer, "convmixer")
+
+This file tests architectures; the tests of the other values are in `cnnkit.extension.contract`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 
 from cnnkit.architecture import INTERPOLATIONS, Architecture, options, parse_options
 from cnnkit.errors import CheckFailedError, ConfigError, closest
+from cnnkit.extension.contract import ExtensionCheckError, check_metric
+
+__all__ = ["ArchitectureCheckError", "ExtensionCheckError", "check_architecture", "check_metric"]
 
 BATCH_SIZE = 3  # more than one, and different from the numbers of classes in this test
 SMALL_SIZE = 32  # px: the smallest images that training does not scale up

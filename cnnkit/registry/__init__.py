@@ -5,17 +5,37 @@ an error only for a user who asks for that name. The code of a package runs only
 """
 
 from cnnkit.registry.blame import blame
-from cnnkit.registry.entries import ARCHITECTURES, EXPORTERS, SOURCES, TRACKERS, Entry, find
+from cnnkit.registry.entries import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    EXPORTERS,
+    GROUPS,
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
+    SOURCES,
+    TRACKERS,
+    Entry,
+    find,
+)
+from cnnkit.registry.extensions import METRIC_KIND, Extension, load_extension
 from cnnkit.registry.fence import fence, fenced
 from cnnkit.registry.loading import load, load_architecture
 from cnnkit.registry.peek import Peek, peek
 
 __all__ = [
     "ARCHITECTURES",
+    "AUGMENTATIONS",
     "EXPORTERS",
+    "GROUPS",
+    "LOSSES",
+    "METRICS",
+    "METRIC_KIND",
+    "OPTIMIZERS",
     "SOURCES",
     "TRACKERS",
     "Entry",
+    "Extension",
     "Peek",
     "blame",
     "fence",
@@ -23,5 +43,6 @@ __all__ = [
     "find",
     "load",
     "load_architecture",
+    "load_extension",
     "peek",
 ]

@@ -27,11 +27,14 @@ def _option(value: object) -> bool | float | str:
     return value
 
 
+OptionValue = Annotated[bool | int | float | str, PlainValidator(_option)]
+
+
 class RecordedArchitecture(Part):
     """The architecture and the options of the network."""
 
     name: Text
-    options: dict[Text, Annotated[bool | int | float | str, PlainValidator(_option)]]
+    options: dict[Text, OptionValue]
 
 
 class RecordedAugmentation(Part):

@@ -1,0 +1,124 @@
+"""Metrics, losses, optimizers and augmentations of other packages: loaded by name, with checked fields and options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from cnnkit.architecture import options_of, read_options
+from cnnkit.errors import PluginError, is_fault
+from cnnkit.extension.choice import parse_choice
+from cnnkit.extension.values import Metric
+from cnnkit.registry.entries import METRICS, Entry
+from cnnkit.registry.fence import fence
+from cnnkit.registry.loading import load
+
+V = TypeVar("V", bound=Metric)
+Options = Mapping[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Kind(Generic[V]):
+    """A group of entry points: the type of its values, the field that holds their function, and the flag that names one."""
+
+    group: str
+    type: type[V]
+    role: str
+    flag: str
+
+
+METRIC_KIND = Kind(METRICS, Metric, "compute", "--metric")
+
+
+@dataclass(frozen=True)
+class Extension(Generic[V]):
+    """A value of an installed package that the user chose by `text`, such as ``focal:gamma=1.5``, with all of its options."""
+
+    text: str
+    value: V
+    entry: Entry
+    options: Options
+    role: str
+
+    def call(self, *arguments: Any) -> Any:
+        """Return the result of the value's function for `arguments` and the options, inside the fence."""
+        return self.guard(getattr(self.value, self.role), *arguments, **self.options)
+
+    def guard(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Return the result of a `function` of the package inside the fence.
+
+        A fault of the machine, such as full memory, keeps its type: the training loop has its own way on.
+        """
+        try:
+            with fence(self.entry, f"fails with {self.shown_options}", remedy=f"check its options, or choose another {self.entry.kind}"):
+                return function(*arguments, **keywords)
+        except PluginError as error:
+            if error.__cause__ is not None and is_fault(error.__cause__):
+                raise error.__cause__ from None
+            raise
+
+    @property
+    def shown_options(self) -> str:
+        """The options as ``gamma=1.5, mode=hard``."""
+        return ", ".join(f"{name}={value}" for name, value in self.options.items()) or "no options"
+
+    def refuse(self, problem: str) -> PluginError:
+        """Return the error that names the package, its version and a `problem` with the result of the function."""
+        return PluginError(f"{self.entry.kind} {self.entry.name!r} of {self.entry.origin} with {self.shown_options}: {problem}")
+
+    def facts(self) -> dict[str, Any]:
+        """Return the plain values for a record: kind, name, package, version and options."""
+        return {
+            "kind": self.entry.kind,
+            "name": self.entry.name,
+            "package": self.entry.package,
+            "version": self.entry.version,
+            "options": dict(self.options),
+        }
+
+
+def load_extension(kind: Kind[V], text: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> Extension[V]:
+    """Return the value of `kind` that `text` names, with its options; `built_in` are further names for the error.
+
+    Raises `ConfigError` for a wrong text or option, and `PluginError` as `load` does, or for an entry or a field of a wrong type.
+    """
+    choice = parse_choice(text, kind.flag)
+    value, entry = load(kind.group, choice.name, path, built_in=built_in)
+    if not isinstance(value, kind.type):
+        raise PluginError(f"{entry.kind} {entry.name!r} of {entry.origin} is a {type(value).__name__}, not a cnnkit.{kind.type.__name__}")
+    _check_fields(value, entry, kind.role)
+    owner = f"{entry.kind} {entry.name!r} of {entry.origin}"
+    known = options_of(getattr(value, kind.role), owner, kind.role)
+    example = next((f"{choice.name}:{option}" for option in known.values()), choice.name)
+    typed = f"{kind.flag} {choice.name}:"
+    chosen = read_options(known, choice.settings, (entry.kind, choice.name), flag=typed, example=f"{kind.flag} {example}")
+    return Extension(text, value, entry, chosen, kind.role)
+
+
+def _check_fields(value: Metric, entry: Entry, role: str) -> None:
+    """Raise `PluginError` for a field with a value that the contract does not allow."""
+    checks = ((role, callable, "a function"), ("summary", _is_text, "text"), ("reference", _is_text, "text"), *_FIELDS.get(type(value), ()))
+    for field, is_allowed, allowed in checks:
+        given = getattr(value, field)
+        if not is_allowed(given):
+            with fence(entry, f"has a field {field} that cannot be shown"):
+                shown = repr(given)[:60]
+            raise PluginError(f"{entry.kind} {entry.name!r} of {entry.origin}: {field} is {shown}; it must be {allowed}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_bounds(value: object) -> bool:
+    if value is None:
+        return True
+    ends = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
+    return len(ends) == 2 and all(isinstance(end, int | float) and math.isfinite(end) for end in ends) and ends[0] < ends[1]  # noqa: PLR2004 (both ends)
+
+
+_FIELDS: dict[type, tuple[tuple[str, Callable[[Any], bool], str], ...]] = {
+    Metric: (("bounds", _are_bounds, "two finite numbers, the smaller one first, or None"),),
+}
