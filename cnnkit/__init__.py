@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
-from cnnkit.extension.values import Metric
+from cnnkit.extension.values import Loss, Metric, Optimizer
 
 if TYPE_CHECKING:
     from cnnkit.api.evaluation.compare import compare
@@ -26,7 +26,9 @@ __all__ = [
     "Architecture",
     "CnnkitError",
     "Family",
+    "Loss",
     "Metric",
+    "Optimizer",
     "Pretrained",
     "__version__",
     "compare",

@@ -38,7 +38,8 @@ class TrainingSettings(TypedDict, total=False):
     budget: str | float
     batch_size: int | Literal["auto"]
     lr: float | Literal["auto"]
-    optimizer: Literal["adam", "adamw", "sgd", "muon"]
+    optimizer: str
+    loss: str
     weight_decay: float
     schedule: Literal["constant", "cosine", "linear"]
     warmup_epochs: float

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,33 @@ class Metric:
     compute: Callable[..., float]
     summary: str
     bounds: tuple[float, float] | None = None
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A training loss, which ``cnnkit train --loss`` names.
+
+    `build(num_classes, *, option=default, ...)` returns a function of ``(logits, targets)``: float32 (n, K), and the share of each class
+    in the image, float32 (n, K), after label smoothing and mixing. The function returns the loss of each image, (n,), or its terms of
+    each class, (n, K), which add up to that loss. cnnkit takes the mean. Class weights weigh the terms as in cross-entropy; without
+    terms, they weigh the images. The function may be an `nn.Module` without parameters.
+    """
+
+    build: Callable[..., Any]
+    summary: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer, which ``cnnkit train --optimizer`` names.
+
+    `build(groups, lr, *, option=default, ...)` returns a `torch.optim.Optimizer`. Each of the `groups` is a dict with ``params`` and
+    their own ``weight_decay``. With ``--layer-decay`` it has ``lr_scale`` too, which cnnkit multiplies into the ``lr`` of the group
+    before every step.
+    """
+
+    build: Callable[..., Any]
+    summary: str
     reference: str = ""

@@ -18,7 +18,7 @@ from cnnkit.registry.entries import (
     Entry,
     find,
 )
-from cnnkit.registry.extensions import METRIC_KIND, Extension, load_extension
+from cnnkit.registry.extensions import LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
 from cnnkit.registry.fence import fence, fenced
 from cnnkit.registry.loading import load, load_architecture
 from cnnkit.registry.peek import Peek, peek
@@ -29,9 +29,11 @@ __all__ = [
     "EXPORTERS",
     "GROUPS",
     "LOSSES",
+    "LOSS_KIND",
     "METRICS",
     "METRIC_KIND",
     "OPTIMIZERS",
+    "OPTIMIZER_KIND",
     "SOURCES",
     "TRACKERS",
     "Entry",

@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar, cast
 from cnnkit.architecture import options_of, read_options
 from cnnkit.errors import PluginError, is_fault
 from cnnkit.extension.choice import parse_choice
-from cnnkit.extension.values import Metric
-from cnnkit.registry.entries import METRICS, Entry
+from cnnkit.extension.values import Loss, Metric, Optimizer
+from cnnkit.registry.entries import LOSSES, METRICS, OPTIMIZERS, Entry
 from cnnkit.registry.fence import fence
 from cnnkit.registry.loading import load
 
-V = TypeVar("V", bound=Metric)
+V = TypeVar("V", bound=Metric | Loss | Optimizer)
 Options = Mapping[str, bool | int | float | str]
 
 
@@ -30,6 +30,8 @@ class Kind(Generic[V]):
 
 
 METRIC_KIND = Kind(METRICS, Metric, "compute", "--metric")
+LOSS_KIND = Kind(LOSSES, Loss, "build", "--loss")
+OPTIMIZER_KIND = Kind(OPTIMIZERS, Optimizer, "build", "--optimizer")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def load_extension(kind: Kind[V], text: str, path: Iterable[str] | None = None, 
     return Extension(text, value, entry, chosen, kind.role)
 
 
-def _check_fields(value: Metric, entry: Entry, role: str) -> None:
+def _check_fields(value: Metric | Loss | Optimizer, entry: Entry, role: str) -> None:
     """Raise `PluginError` for a field with a value that the contract does not allow."""
     checks = ((role, callable, "a function"), ("summary", _is_text, "text"), ("reference", _is_text, "text"), *_FIELDS.get(type(value), ()))
     for field, is_allowed, allowed in checks:

@@ -15,7 +15,7 @@ Status = Literal["running", "stopped", "failed", "finished"]
 LATER_SETTINGS = {
     "data": {"min_images": 0, "exclude": []},
     "model": {"draft": False},
-    "optim": {"freeze_norm": False},
+    "optim": {"freeze_norm": False, "loss": "cross-entropy"},
     "run": {"save_every": 0.0},
 }
 LATER_PREPROCESSING = {"draft_side": None}
@@ -83,6 +83,16 @@ class RecordedData(Part):
     units: SplitCounts | None = None
 
 
+class RecordedExtension(Part):
+    """A loss, an optimizer or an augmentation of another package: its name, its package with `version`, and its options."""
+
+    kind: Text
+    name: Text
+    package: Text
+    version: Text
+    options: dict[Text, OptionValue]
+
+
 class RecordedResult(Part):
     """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_value` is None without one."""
 
@@ -102,7 +112,7 @@ class RunRecord(Document):
     """All data of a run except its model: enough to repeat it, to resume it and to find its images.
 
     `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
-    shown to the user.
+    shown to the user. `extensions` are the values of other packages, beside the architecture.
     """
 
     status: Status
@@ -118,3 +128,4 @@ class RunRecord(Document):
     unreadable: tuple[UnreadableImage, ...]
     notes: tuple[Text, ...]
     result: RecordedResult
+    extensions: tuple[RecordedExtension, ...] = ()
