@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
-from cnnkit.extension.values import Loss, Metric, Optimizer
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
 
 if TYPE_CHECKING:
     from cnnkit.api.evaluation.compare import compare
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Augmentation",
     "CnnkitError",
     "Family",
     "Loss",

@@ -18,9 +18,17 @@ from torch import Tensor, nn
 
 from cnnkit.architecture import INTERPOLATIONS, Architecture, options, parse_options
 from cnnkit.errors import CheckFailedError, ConfigError, closest
-from cnnkit.extension.contract import ExtensionCheckError, check_loss, check_metric, check_optimizer
+from cnnkit.extension.contract import ExtensionCheckError, check_augmentation, check_loss, check_metric, check_optimizer
 
-__all__ = ["ArchitectureCheckError", "ExtensionCheckError", "check_architecture", "check_loss", "check_metric", "check_optimizer"]
+__all__ = [
+    "ArchitectureCheckError",
+    "ExtensionCheckError",
+    "check_architecture",
+    "check_augmentation",
+    "check_loss",
+    "check_metric",
+    "check_optimizer",
+]
 
 BATCH_SIZE = 3  # more than one, and different from the numbers of classes in this test
 SMALL_SIZE = 32  # px: the smallest images that training does not scale up

@@ -64,6 +64,7 @@ class TrainingSettings(TypedDict, total=False):
     erase: float | None
     mixup: float | None
     cutmix: float | None
+    augment_with: Sequence[str]
     # stopping
     patience: int
     min_delta: float

@@ -266,6 +266,11 @@ class AugmentConfig(Section):
         metavar="A",
         ge=0,
     )
+    augment_with: tuple[str, ...] = setting(
+        (),
+        "Augmentation of a package, with its options after a colon, such as blur:sigma=2. Repeat it for more, which follow in this order.",
+        metavar="NAME",
+    )
 
     @model_validator(mode="after")
     def _check_zoom(self) -> AugmentConfig:

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from cnnkit.architecture import Option, options_of, read_options
 from cnnkit.errors import CheckFailedError, ConfigError
-from cnnkit.extension.values import Loss, Metric, Optimizer
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
 
 LOSS_IMAGES = 6
+AUGMENTED_IMAGES, MAX_LEVEL = 5, 255.0
+LEVEL_TOLERANCE = 1e-2  # of 255 levels
 OPTIMIZER_STEPS, OPTIMIZER_LR = 30, 0.01
 
 
@@ -217,3 +219,57 @@ def _saved(state: Mapping[str, Any], name: str) -> Any:
         return torch.load(file, weights_only=True)
     except Exception as error:  # noqa: BLE001 (torch.load raises many types)
         _refuse(name, f"its state holds other values than tensors and plain numbers ({type(error).__name__})")
+
+
+def check_augmentation(augmentation: Augmentation, name: str = "augmentation") -> None:
+    """Check that `augmentation` keeps the contract; the messages call it `name`.
+
+    The check applies it with default options to gray and colour images of 8 and 33 pixels, to black and to white ones. It tests shape,
+    type and range, that equal draws give equal images, that images of a batch do not change each other, that other draws change at least
+    one image, and that its arguments and the random state of torch stay as they are. Raises `ExtensionCheckError` (an `AssertionError`),
+    which names the broken promise. Errors of the augmentation pass through.
+    """
+    keywords = _check_extension(augmentation, Augmentation, "apply", name)
+    count = augmentation.num_draws
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        _refuse(name, f"num_draws is {count!r}; expected the number of random numbers of an image")
+    with torch.random.fork_rng(devices=()):
+        random = torch.Generator().manual_seed(0)
+        changes = False
+        for channels, size in ((1, 8), (3, 33)):
+            case = f"for {channels} channels and {size} px"
+            images = (torch.rand(AUGMENTED_IMAGES, channels, size, size, generator=random) * MAX_LEVEL).round()
+            draws = torch.rand(AUGMENTED_IMAGES, count, generator=random)
+            found = _augmented(augmentation, keywords, images, draws, name, case)
+            torch.manual_seed(1)
+            if not torch.equal(_augmented(augmentation, keywords, images, draws, name, case), found):
+                _refuse(name, f"gives other images {case} at a second call: take every random number from draws")
+            alone = [_augmented(augmentation, keywords, images[i : i + 1], draws[i : i + 1], name, case) for i in range(AUGMENTED_IMAGES)]
+            if (torch.cat(alone).float() - found.float()).abs().max() > LEVEL_TOLERANCE:
+                _refuse(name, f"changes an image {case} by the other images of its batch")
+            for level in (0.0, MAX_LEVEL):
+                _augmented(augmentation, keywords, torch.full_like(images, level), draws, name, f"{case} and level {level:g}")
+            for edge in (0.0, 1 - 2.0**-24):
+                _augmented(augmentation, keywords, images, torch.full_like(draws, edge), name, f"{case} and draws of {edge:g}")
+            others = torch.rand(AUGMENTED_IMAGES, count, generator=random)
+            changes = changes or not torch.equal(_augmented(augmentation, keywords, images, others, name, case), images)
+            changes = changes or not torch.equal(found, images)
+        if not changes:
+            _refuse(name, "changes no image")
+
+
+def _augmented(augmentation: Augmentation, keywords: Mapping[str, Any], images: Tensor, draws: Tensor, name: str, case: str) -> Tensor:
+    """Return the changed images, of a checked shape, type and range; the arguments and torch's random state must stay as they are."""
+    given, numbers, state = images.clone(), draws.clone(), torch.get_rng_state()
+    found: Any = augmentation.apply(given, numbers, **keywords)
+    if not isinstance(found, Tensor) or found.shape != images.shape or found.dtype not in {torch.float32, torch.uint8}:
+        shown = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        _refuse(name, f"returns {shown.removeprefix('torch.')} {case}; expected float32 of shape {tuple(images.shape)}")
+    low, high = (float(level) for level in found.aminmax())
+    if not (low >= -LEVEL_TOLERANCE and high <= MAX_LEVEL + LEVEL_TOLERANCE):
+        _refuse(name, f"returns levels from {low:g} to {high:g} {case}; expected levels from 0 to 255")
+    if not torch.equal(numbers, draws) or (given is not found and not torch.equal(given, images)):
+        _refuse(name, f"changes its arguments {case}")
+    if not torch.equal(torch.get_rng_state(), state):
+        _refuse(name, f"draws from torch's random numbers {case}: take every random number from draws")
+    return found

@@ -52,3 +52,18 @@ class Optimizer:
     build: Callable[..., Any]
     summary: str
     reference: str = ""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of training images, which ``cnnkit train --augment-with`` names.
+
+    `apply(images, draws, *, option=default, ...)` changes a whole batch on its device: float32 (n, C, S, S) with values from 0 to 255,
+    to the same shape and range. `draws`, float32 (n, `num_draws`) in [0, 1), are the random numbers of each image, a function of
+    seed, epoch and image alone. `apply` draws no other random number, so a training is repeated and resumed exactly.
+    """
+
+    apply: Callable[..., Any]
+    summary: str
+    num_draws: int = 1
+    reference: str = ""

@@ -18,7 +18,7 @@ from cnnkit.registry.entries import (
     Entry,
     find,
 )
-from cnnkit.registry.extensions import LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
+from cnnkit.registry.extensions import AUGMENTATION_KIND, LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
 from cnnkit.registry.fence import fence, fenced
 from cnnkit.registry.loading import load, load_architecture
 from cnnkit.registry.peek import Peek, peek
@@ -26,6 +26,7 @@ from cnnkit.registry.peek import Peek, peek
 __all__ = [
     "ARCHITECTURES",
     "AUGMENTATIONS",
+    "AUGMENTATION_KIND",
     "EXPORTERS",
     "GROUPS",
     "LOSSES",

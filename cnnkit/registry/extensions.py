@@ -10,12 +10,13 @@ from typing import Any, Generic, TypeVar, cast
 from cnnkit.architecture import options_of, read_options
 from cnnkit.errors import PluginError, is_fault
 from cnnkit.extension.choice import parse_choice
-from cnnkit.extension.values import Loss, Metric, Optimizer
-from cnnkit.registry.entries import LOSSES, METRICS, OPTIMIZERS, Entry
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
+from cnnkit.registry.entries import AUGMENTATIONS, LOSSES, METRICS, OPTIMIZERS, Entry
 from cnnkit.registry.fence import fence
 from cnnkit.registry.loading import load
 
-V = TypeVar("V", bound=Metric | Loss | Optimizer)
+MAX_DRAWS = 1000  # random numbers of an image
+V = TypeVar("V", bound=Metric | Loss | Optimizer | Augmentation)
 Options = Mapping[str, bool | int | float | str]
 
 
@@ -31,6 +32,7 @@ class Kind(Generic[V]):
 
 METRIC_KIND = Kind(METRICS, Metric, "compute", "--metric")
 LOSS_KIND = Kind(LOSSES, Loss, "build", "--loss")
+AUGMENTATION_KIND = Kind(AUGMENTATIONS, Augmentation, "apply", "--augment-with")
 OPTIMIZER_KIND = Kind(OPTIMIZERS, Optimizer, "build", "--optimizer")
 
 
@@ -99,7 +101,7 @@ def load_extension(kind: Kind[V], text: str, path: Iterable[str] | None = None, 
     return Extension(text, value, entry, chosen, kind.role)
 
 
-def _check_fields(value: Metric | Loss | Optimizer, entry: Entry, role: str) -> None:
+def _check_fields(value: Metric | Loss | Optimizer | Augmentation, entry: Entry, role: str) -> None:
     """Raise `PluginError` for a field with a value that the contract does not allow."""
     checks = ((role, callable, "a function"), ("summary", _is_text, "text"), ("reference", _is_text, "text"), *_FIELDS.get(type(value), ()))
     for field, is_allowed, allowed in checks:
@@ -114,6 +116,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_number_of_draws(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_DRAWS
+
+
 def _are_bounds(value: object) -> bool:
     if value is None:
         return True
@@ -122,5 +128,6 @@ def _are_bounds(value: object) -> bool:
 
 
 _FIELDS: dict[type, tuple[tuple[str, Callable[[Any], bool], str], ...]] = {
+    Augmentation: (("num_draws", _is_number_of_draws, f"a whole number from 0 to {MAX_DRAWS}"),),
     Metric: (("bounds", _are_bounds, "two finite numbers, the smaller one first, or None"),),
 }

@@ -16,6 +16,7 @@ LATER_SETTINGS = {
     "data": {"min_images": 0, "exclude": []},
     "model": {"draft": False},
     "optim": {"freeze_norm": False, "loss": "cross-entropy"},
+    "augment": {"augment_with": []},
     "run": {"save_every": 0.0},
 }
 LATER_PREPROCESSING = {"draft_side": None}
@@ -38,7 +39,7 @@ class RecordedArchitecture(Part):
 
 
 class RecordedAugmentation(Part):
-    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.Augmentation`."""
+    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.AugmentationStrength`."""
 
     rotate: Real
     flip: Literal["none", "h", "v", "hv"]

@@ -192,10 +192,11 @@ EVERYTHING = {
     "arch": "timm/resnet18", "set": ("width=8", "dropout=0.5"),
     "weights": "pretrained", "image_size": 48, "channels": 1, "resize_mode": "pad", "draft": False,
     "budget": "2m", "batch_size": 9, "lr": 0.125, "optimizer": "sgd", "loss": "focal:gamma=1", "weight_decay": 0.01,
-    "schedule": "linear", "warmup_epochs": 0.5, "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "freeze_norm": True, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32",
+    "schedule": "linear", "warmup_epochs": 0.5,
+    "label_smoothing": 0.2, "start_size": 24, "freeze_epochs": 1, "freeze_norm": True, "layer_decay": 0.9, "ema": 0.99, "precision": "fp32",
     "compile": True, "accumulate": 2, "clip_grad": 1.5,
     "augment": "strong", "rotate": 3, "flip": "hv", "zoom": "0.5,1.5", "shift": 0.25,
-    "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0,
+    "color": 0.5, "erase": 0.5, "randaugment": "2,9", "mixup": 0.2, "cutmix": 1.0, "augment_with": ("blur:sigma=2",),
     "patience": 3, "min_delta": 0.001, "monitor": "val_accuracy", "out": "here", "seed": 42, "deterministic": True, "device": "cpu",
     "log": "tensorboard,mlflow", "save_every": "30s",
 }  # fmt: skip

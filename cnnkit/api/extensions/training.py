@@ -1,4 +1,4 @@
-"""The loss and the optimizer of other packages that a training names: loaded first, tried, and checked after the fence."""
+"""The values of other packages that a training names: loaded first, then tried, and checked after the fence."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnnkit.api.extensions.augmentations import load_augmentations
 from cnnkit.config.settings import BUILT_IN_LOSSES, BUILT_IN_OPTIMIZERS, OptimSettings, TrainConfig
 from cnnkit.engine.custom import BuildOptimizer, Custom, LossTerms
 from cnnkit.errors import ConfigError
 from cnnkit.extension.choice import parse_choice
-from cnnkit.extension.values import Loss, Optimizer
+from cnnkit.extension.values import Augmentation, Loss, Optimizer
 from cnnkit.registry import LOSS_KIND, OPTIMIZER_KIND, Extension, load_extension
 
 TRIAL_IMAGES = 4
@@ -27,6 +28,7 @@ class TrainingExtensions:
 
     loss: Extension[Loss] | None
     optimizer: Extension[Optimizer] | None
+    augmentations: tuple[Extension[Augmentation], ...] = ()
 
     def custom(self, classes: int, device: torch.device) -> Custom:
         """Return the loss and the optimizer for the training loop, tried; raises `PluginError` if one breaks its contract."""
@@ -35,12 +37,13 @@ class TrainingExtensions:
 
     def __iter__(self) -> Iterator[Extension[Any]]:
         """Yield the values of packages."""
-        return (found for found in (self.loss, self.optimizer) if found is not None)
+        return (found for found in (self.loss, self.optimizer, *self.augmentations) if found is not None)
 
 
 def load_training_extensions(config: TrainConfig) -> TrainingExtensions:
     """Return the values of packages that `config` names, without calling them; raises the errors of `load_extension`."""
-    return TrainingExtensions(_load_loss(config.optim), _load_optimizer(config.optim))
+    augmentations = load_augmentations(config.augment.augment_with)
+    return TrainingExtensions(_load_loss(config.optim), _load_optimizer(config.optim), augmentations)
 
 
 def _load_loss(optim: OptimSettings) -> Extension[Loss] | None:

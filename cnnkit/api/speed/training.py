@@ -185,8 +185,8 @@ class TrainingBench:
         keys = np.arange(len(images))
 
         def augmented(number: int) -> Tensor:
-            draws = torch.from_numpy(draw_numbers(batches.seed, number, keys)).to(device)
-            return augment(images, draws, self.job.augmentation)
+            draws = torch.from_numpy(draw_numbers(batches.seed, number, keys, batches.extra)).to(device)
+            return augment(images, draws, self.job.augmentation, batches.extra)
 
         augmented_images = augmented(0)
         work: dict[str, Iterable[int]] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnkit.api.training.model_header import Fingerprints, with_proof, with_temperature
 from cnnkit.config.settings import OptimConfig, TrainConfig
-from cnnkit.data.augment.augment import Augmentation
+from cnnkit.data.augment.augment import AugmentationStrength
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import SPLITS
@@ -60,7 +60,7 @@ class TrainingJob:
     batches: Batches
     val_batches: Batches
     state: TrainingState
-    augmentation: Augmentation
+    augmentation: AugmentationStrength
     weights: Tensor | None
     head: frozenset[str]
     notes: tuple[str, ...]

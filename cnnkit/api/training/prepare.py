@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnnkit.api.extensions.augmentations import extra_augmentations
 from cnnkit.api.extensions.training import TrainingExtensions, load_training_extensions
 from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
 from cnnkit.api.training.auto import AutoSettings
@@ -17,6 +18,7 @@ from cnnkit.api.training.model_header import data_facts, versions
 from cnnkit.api.training.network import Network, TrialBatch, build_network, check_batch, check_start_size, draw_up
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
+from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.batches import class_weights
 from cnnkit.data.source import TRAIN
 from cnnkit.data.sources.folder import check_outside
@@ -69,7 +71,7 @@ def prepare(
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     custom = stages.extensions.custom(len(images.classes), runtime.device)
     batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN), custom=custom)
-    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed)
+    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed, extra=stages.extra)
     fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
     start = start_from_images(module, network.report, batches, len(images.classes), fit)
     auto.spend_on_head(start.figures.seconds if start.figures else 0.0)
@@ -124,6 +126,7 @@ class _Stages(NamedTuple):
     network: Network
     runtime: Runtime
     extensions: TrainingExtensions
+    extra: tuple[ExtraAugmentation, ...]
     notes: list[str]
 
 
@@ -135,26 +138,27 @@ def _choose_tier(
     notes: list[str] = []
     while True:
         blueprint, extensions = draw_up(config.model), load_training_extensions(config)
+        extra = extra_augmentations(extensions.augmentations, config.model.channels)
         images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
         network = build_network(config, blueprint, images.classes, images.preprocessing, mirrors="h" in images.augmentation.flip)
         batch_size = AutoSettings(config.optim).presumed_batch_size(images.count(TRAIN))
         if given is None:
-            trial = _trial_batch(config, images, batch_size)
+            trial = _trial_batch(config, images, batch_size, extra)
             check_batch(config, blueprint, network, images.preprocessing, len(images.classes), trial)
         probe = ProbeBatch(images.shape, batch_size, images.dataset.store.folder)
         runtime = given or choose_arithmetic(config, network.module, probe)
         tier, note = choose_larger(config, network.module, runtime, probe)
         notes.append(note)
         if tier is None:
-            return _Stages(config, images, network, runtime, extensions, notes)
+            return _Stages(config, images, network, runtime, extensions, extra, notes)
         config = with_tier(config, tier)
         dataset = images.dataset if tier.keeps_canvases else None
 
 
-def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int) -> TrialBatch:
+def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...]) -> TrialBatch:
     """Return the first batch of the training on the device that `config` names."""
     device = choose_device(config.run.device)
-    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed).train
+    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed, extra=extra).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps, train.images)
 
