@@ -65,8 +65,7 @@ def prepare(
         check_writable(config.run.out or runs_folder())
     stages = _choose_tier(config, source, dataset, runtime, progress)
     config, images, network, runtime = stages.config, stages.images, stages.network, stages.runtime
-    seed = config.run.seed
-    auto = AutoSettings(config.optim)
+    seed, auto = config.run.seed, AutoSettings(config.optim)
     module = runtime.prepare(network.module)
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     custom = stages.extensions.custom(len(images.classes), runtime.device)
