@@ -41,11 +41,12 @@ LIGHT = {
     "errors": Room(),
     "files": Room(rooms="errors"),
     "architecture": Room(rooms="errors"),
+    "extension": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
-    "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
+    "cnnkit": Room(rooms="errors architecture extension", rooms_as_types="model api"),
     "config": Room(rooms="errors files architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
-    "registry": Room(rooms="errors architecture"),
+    "registry": Room(rooms="errors architecture extension"),
     "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
     "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
     "model.facts": Room(rooms="errors files"),
@@ -69,7 +70,8 @@ HEAVY = {
     ),
     # networks, built with what every plugin has
     "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
-    "testing": Room(rooms="errors architecture", packages="torch"),
+    "extension.contract": Room(rooms="errors architecture extension", packages="numpy torch"),
+    "testing": Room(rooms="errors architecture extension.contract", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
         rooms="errors files config registry model model.preprocessing model.canvas",
@@ -94,8 +96,8 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas testing data doctor engine trackers explain exporters tuning",
+        rooms="errors files architecture extension config registry run_dir metrics speed speed.stopwatch model model.facts "
+        "model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
