@@ -19,6 +19,7 @@ from cnnkit.registry.entries import (
     Standing,
     choose,
     find,
+    noun,
     standing,
 )
 from cnnkit.registry.extensions import AUGMENTATION_KIND, LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
@@ -53,6 +54,7 @@ __all__ = [
     "load_architecture",
     "load_extension",
     "load_problem",
+    "noun",
     "peek",
     "reason",
     "standing",

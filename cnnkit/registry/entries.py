@@ -39,7 +39,7 @@ class Entry:
     @property
     def kind(self) -> str:
         """The noun of the group, such as ``architecture``."""
-        return _noun(self.group)
+        return noun(self.group)
 
     @property
     def origin(self) -> str:
@@ -93,13 +93,13 @@ def choose(group: str, name: str, path: Iterable[str] | None = None, *, built_in
     entries = found.get(name) or _of_package(name, found)
     if not entries:
         known = [*built_in, *found]
-        raise PluginError(f"no {_noun(group)} named {name!r} is installed{closest(name, known)} Known: {', '.join(known) or 'none'}")
+        raise PluginError(f"no {noun(group)} named {name!r} is installed{closest(name, known)} Known: {', '.join(known) or 'none'}")
     builtin = [entry for entry in entries if entry.is_builtin]
     if len(entries) > 1 and not builtin:
         holders = " and ".join(entry.origin for entry in entries)
         names = " or ".join(entry.full_name for entry in entries)
         raise PluginError(
-            f"{_noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
+            f"{noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
         )
     return (builtin or entries)[0]
 
@@ -124,7 +124,8 @@ def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:
     return [entry for entry in found.get(short, ()) if _canonical(entry.package) == _canonical(package)]
 
 
-def _noun(group: str) -> str:
+def noun(group: str) -> str:
+    """Return the singular of the group's name, such as ``architecture``."""
     return "loss" if group == LOSSES else group.rpartition(".")[2].rstrip("s")
 
 

@@ -40,7 +40,11 @@ def test_a_value_is_found_by_its_name_with_all_its_options(install_package: Inst
             ConfigError,
             r"^--metric share:powr: metric 'share' has no option 'powr'; did you mean 'power'\? Its options: power",
         ),
-        ("share:power=much", ConfigError, r"^--metric share:power=much: option 'power' of 'share' must be of type float \(default 1\.0\)$"),
+        (
+            "share:power=much",
+            ConfigError,
+            r"^--metric share:power=much: option 'power' of metric 'share' must be of type float \(default 1\.0\)$",
+        ),
         ("share:power=1,mode", ConfigError, "^--metric share:'mode': expected name=value, such as --metric share:power=1.0$"),
     ],
 )

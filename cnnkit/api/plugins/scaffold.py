@@ -95,7 +95,7 @@ def _texts(name: str, group: str) -> dict[str, str]:
         "name": name,
         "package": f"{PREFIX}{name}",
         "module": f"cnnkit_{identifier}",
-        "kind": short.rstrip("s"),
+        "kind": noun(group),
         "group": group,
         "value": class_name if short == "trackers" else identifier,
         "class_name": class_name,
