@@ -118,7 +118,7 @@ def test_python_names_on_a_page_exist(page: Path) -> None:
     names = set(re.findall(r"`(cnnkit(?:\.\w+)+)[`(]", text)) - {*GROUPS}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         found = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
-        names |= {f"{node.module}.{alias.name}" for node in found for alias in node.names if str(node.module).startswith("cnnkit")}
+        names |= {f"{node.module}.{alias.name}" for node in found for alias in node.names if str(node.module).partition(".")[0] == "cnnkit"}
         names |= set(re.findall(r"\b(cnnkit\.\w+)\(", block))
     for name in sorted(names):
         pkgutil.resolve_name(name)  # raises ImportError or AttributeError that names what is missing

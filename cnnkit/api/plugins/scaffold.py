@@ -15,7 +15,7 @@ from string import Template
 from cnnkit.errors import ConfigError
 from cnnkit.files import check_writable
 from cnnkit.files.whole import temporary
-from cnnkit.registry import ARCHITECTURES, GROUPS, find
+from cnnkit.registry import ARCHITECTURES, GROUPS, find, noun
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_NAME_LENGTH = 40
