@@ -94,6 +94,12 @@ def make_canvas(images: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.ui
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 3, 1, 2))
 
 
+def normalise(canvases: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
+    """Map canvases, uint8 (N, C, S, S), to normalised float32 images; the same numbers as `Preprocess.normalise`."""
+    mean, std = (np.float32(255) * np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return (canvases.astype(np.float32) - mean) / std
+
+
 def scales(ops: Any, height: Any, width: Any, spec: Preprocessing) -> tuple[Any, Any]:
     """Return the input pixels per output pixel, down and across; `ops` is numpy or torch, `height` and `width` are its float32 scalars."""
     if spec.resize_mode == "squash":
