@@ -19,6 +19,7 @@ from cnnkit.model.header import ModelHeader
 
 PLAIN = "model"  # the stem of a file whose sidecars have short names
 PLAIN_SUFFIX = ".onnx"
+SIDECAR_SUFFIXES = (".json", ".py")  # of the files beside an exported file
 # Kernels of onnxruntime for other processors sum in another order: ten times the largest difference from torch, 2.4e-5. With fewer bits
 # the difference of two kernels may be that of a level.
 GOLDEN_TOLERANCE, GOLDEN_TOLERANCE_FEW_BITS = 3e-4, 2e-2

@@ -145,10 +145,11 @@ def export_int8(
     device: torch.device,
     tell: Tell,
 ) -> Int8Export:
-    """Quantise `model` of `target` beside the file `exported` with its `chosen` options, refit its rules, compare it with the model on `device`, and keep it if it wins.
+    """Quantise `model` of `target` beside the file `exported`, and keep the new file if it wins.
 
-    The ranges come from the training images of the run, or from every second image of `data`; the rest of `data` is then val. Raises
-    `DataError` if there are no such images, `CheckFailedError` if the predictions depend on the batch.
+    `chosen` are the options of `exported`. The rules are fitted to the quantised file, and its accuracy is compared with that of the model
+    on `device`. The ranges come from the training images of the run, or from every second image of `data`; the rest of `data` is then val.
+    Raises `DataError` if there are no such images, `CheckFailedError` if the predictions depend on the batch.
     """
     plain_options = replace(chosen, input=CANVAS)
     options = replace(plain_options, int8=True)
