@@ -67,8 +67,9 @@ def steps(spec: Preprocessing, options: ExportOptions, temperature: float) -> li
 
 def _resize(spec: Preprocessing) -> str:
     size = spec.image_size
+    share = f" of {spec.crop:g} of the shorter edge" if spec.crop < 1 else ""
     fitted = {
-        "crop": f"Keep the middle square of {spec.crop:g} of the shorter edge, and scale it to {size} × {size} px",
+        "crop": f"Keep the middle square{share}, and scale it to {size} × {size} px",
         "pad": f"Scale the longer edge to {size} px, centre, and fill up to {size} × {size} px with level {PAD_LEVEL:g}",
         "squash": f"Scale height and width to {size} px each",
     }[spec.resize_mode]

@@ -6,18 +6,20 @@ numbers. So its pixels are those of cnnkit.
 
 from __future__ import annotations
 
+import json
+
 from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, ExportOptions
 from cnnkit.model.canvas import LUMA_UNIT, LUMA_WEIGHTS, WEIGHT_UNIT
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
 
 _HEAD = '''\
-"""Classify images with {file}: python {script} [IMAGE...]. Without an image, check the golden images."""
+"""Classify images with the ONNX file beside this script. Without an image as an argument, check the golden images."""
 import json, sys
 from pathlib import Path
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
-FOLDER, GOLDEN = Path(__file__).parent, Path(__file__).parent / {golden!r}
-MODEL = json.loads((FOLDER / {description!r}).read_text("utf-8"))
+FOLDER, GOLDEN = Path(__file__).parent, Path(__file__).parent / {golden}
+MODEL = json.loads((FOLDER / {description}).read_text("utf-8"))
 golden = {{GOLDEN / i["file"]: i["probabilities"] for i in json.loads((GOLDEN / "golden.json").read_text("utf-8"))["images"]}}
 session = onnxruntime.InferenceSession(str(FOLDER / MODEL["file"]), providers=["CPUExecutionProvider"])
 '''
@@ -57,7 +59,7 @@ _CANVAS = """\
 _LUMA = "    levels = np.floor((levels * np.array({luma}, 'f4')[:, None, None]).sum(0, keepdims=True) / {unit} + 0.5)\n"
 _NORMALISE = "    levels = (levels - np.array({mean}, 'f4')[:, None, None]) / np.array({std}, 'f4')[:, None, None]\n"
 _TAIL = """\
-    found = session.run([{output!r}], {{{input!r}: {batch}}})[0][0]
+    found = session.run(["{output}"], {{"{input}": {batch}}})[0][0]
 {softmax}    print(path, MODEL["classes"][found.argmax()], *(f"{{p:.6f}}" for p in found))
     assert path not in golden or abs(found - golden[path]).max() < {tolerance}, f"golden.json has {{golden[path]}}"
 """
@@ -65,11 +67,12 @@ _SOFTMAX = '    found = np.exp(found / MODEL["temperature"] - np.logaddexp.reduc
 _BATCHES = {IMAGES: "image[None]", CANVAS: 'levels.transpose(1, 2, 0).astype("u1")[None]', FLOAT: 'levels.astype("f4")[None]'}
 
 
-def infer_script(
-    spec: Preprocessing, options: ExportOptions, *, file: str, script: str, description: str, golden: str, tolerance: float
-) -> str:
-    """Return the text of the script `script` for the ONNX file `file`, its `description` and its folder `golden`, in one folder."""
-    lines = _HEAD.format(file=file, script=script, description=description, golden=golden)
+def infer_script(spec: Preprocessing, options: ExportOptions, *, description: str, golden: str, tolerance: float) -> str:
+    """Return the text of the script for the ONNX file of the document `description` and of the folder `golden`, beside the script.
+
+    A probability of a golden image may differ by `tolerance`.
+    """
+    lines = _HEAD.format(description=_literal(description), golden=_literal(golden))
     if options.input != IMAGES:
         lines += _weights_lines(spec)
     lines += _READ + (_DRAFT.format(side=spec.draft_side) if spec.draft_side else "") + _PIXELS
@@ -81,6 +84,11 @@ def infer_script(
     return lines + _TAIL.format(
         input=options.input, output=options.output, batch=_BATCHES[options.input], softmax=softmax, tolerance=tolerance
     )
+
+
+def _literal(name: str) -> str:
+    """Return a name as a string of Python in double quotes."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _weights_lines(spec: Preprocessing) -> str:

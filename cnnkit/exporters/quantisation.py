@@ -51,7 +51,32 @@ def write_int8(model: Model, path: Path, batches: Iterable[NDArray[np.uint8]], o
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
+    _keep_scores(path)
     _finish(path, model.header.model_copy(update={"temperature": 1.0}), ExportOptions(CANVAS, LOGITS, opset=options.opset, int8=True))
+
+
+def _keep_scores(path: Path) -> None:
+    """Take the logits of the file `path` before their quantisation: 256 levels would give two classes one probability."""
+    import onnx
+
+    proto = onnx.load(path)
+    nodes = {name: node for node in proto.graph.node for name in node.output}
+    last = nodes.get(LOGITS)
+    if last is None or last.op_type != "DequantizeLinear" or nodes[last.input[0]].op_type != "QuantizeLinear":
+        return
+    levels = nodes[last.input[0]]
+    scores = levels.input[0]
+    for node in (last, levels):
+        proto.graph.node.remove(node)
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name in {scores, *levels.output}:
+                    names[index] = LOGITS
+    used = {name for node in proto.graph.node for name in node.input}
+    for tensor in [tensor for tensor in proto.graph.initializer if tensor.name not in used]:
+        proto.graph.initializer.remove(tensor)
+    onnx.save(proto, path)
 
 
 def add_rules(path: Path, target: Path, header: ModelHeader, options: ExportOptions) -> None:

@@ -92,7 +92,7 @@ def write_sidecars(
         found.golden / "golden.json", {"file": path.name, "sha256": sha256, "credit": CREDIT, "tolerance": tolerance, "images": entries}
     )
     if exporter.script is not None:
-        names = {"file": path.name, "script": found.script.name, "description": found.description.name, "golden": found.golden.name}
+        names = {"description": found.description.name, "golden": found.golden.name}
         write_text(found.script, exporter.script(header.preprocessing, options, **names, tolerance=tolerance))
     document = describe(header, options, format_name=exporter.name, file=path.name, sha256=sha256, size=path.stat().st_size)
     write_json(found.description, document)

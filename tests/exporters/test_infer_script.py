@@ -12,7 +12,7 @@ from cnnkit.exporters.protocol import INPUTS, OUTPUTS, ExportOptions
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.preprocessing import Preprocessing
 
-NAMES: dict[str, Any] = {"file": "m.onnx", "script": "infer.py", "description": "m.json", "golden": "golden", "tolerance": 3e-4}
+NAMES: dict[str, Any] = {"description": 'm"1.json', "golden": "golden", "tolerance": 3e-4}
 SIZES = [(1, 1), (37, 501), (24, 24), (23, 25), (375, 500), (2, 300)]
 SETTINGS = list(itertools.product(("crop", "pad", "squash"), ("bilinear", "bicubic"), (1, 3), (24, 33)))
 

@@ -46,6 +46,14 @@ def test_the_predictions_stay_close(quantised, model, tmp_path):
     assert (known["int8"], known["input"], known["output"]) == ("true", "canvas", "probabilities")
 
 
+def test_the_logits_are_not_rounded_to_levels(quantised):
+    scores = OnnxClassifier(quantised).probabilities(sample_photos(40))
+    odds = np.log(scores[:, 0] / scores[:, 1])
+    assert len(np.unique(odds.round(4))) > 35
+    producers = {name: node.op_type for node in onnx.load(quantised).graph.node for name in node.output}
+    assert producers["logits"] == "Gemm"
+
+
 def test_cpu_time_is_measured_for_each_file(quantised, exported_kind):
     canvases = np.zeros((2, 24, 24, 3), np.uint8)
     milliseconds = cpu_milliseconds([quantised, exported_kind(input="canvas")], canvases)
