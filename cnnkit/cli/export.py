@@ -64,7 +64,7 @@ def command(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: export/model.onnx of the run.")
     ] = None,
     json: JsonFlag = False,
-) -> int:
+) -> None:
     """Export a model to one self-contained file, which is kept only if its predictions on real images equal the model's.
 
     \b
@@ -100,7 +100,8 @@ def command(
         console.print_json(result.to_dict())
     else:
         _show(result, console.out())
-    return int(result.int8 is not None and result.int8.path is None)
+    if result.int8 is not None and result.int8.path is None:
+        raise typer.Exit(1)
 
 
 def _exporters() -> dict[str, list[tuple[str, str]]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def write_int8(model: Model, path: Path, batches: Iterable[NDArray[np.uint8]], o
             quantize_static(
                 str(prepared),
                 str(path),
-                _Reader(iter(batches)),
+                cast("Any", _Reader(iter(batches))),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED_OPERATORS),
                 per_channel=True,

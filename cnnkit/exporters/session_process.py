@@ -36,6 +36,7 @@ MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
 SIZE_BYTES = 8
+DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
 SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
 
 Batch = NDArray[np.uint8] | NDArray[np.float32]
@@ -185,7 +186,7 @@ def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, in
             _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
             while True:
                 header, body = _receive(read, None)
-                result = _scores(session, np.frombuffer(body, header["dtype"]).reshape(header["shape"]))
+                result = _scores(session, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))
                 _send(write, {"shape": result.shape}, np.ascontiguousarray(result).data)
         except EOFError:
             pass

@@ -96,8 +96,10 @@ def make_canvas(images: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.ui
 
 def normalise(canvases: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
     """Map canvases, uint8 (N, C, S, S), to normalised float32 images; the same numbers as `Preprocess.normalise`."""
-    mean, std = (np.float32(255) * np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    return (canvases.astype(np.float32) - mean) / std
+    result = canvases.astype(np.float32)
+    result -= np.float32(255) * np.array(spec.mean, np.float32).reshape(1, -1, 1, 1)
+    result /= np.float32(255) * np.array(spec.std, np.float32).reshape(1, -1, 1, 1)
+    return result
 
 
 def scales(ops: Any, height: Any, width: Any, spec: Preprocessing) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from cnnkit.exporters.protocol import ExportOptions
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
 
-FILE = {"format_name": "onnx", "file": "m.onnx", "sha256": "ab", "size": 7}
+FILE: dict[str, Any] = {"format_name": "onnx", "file": "m.onnx", "sha256": "ab", "size": 7}
 
 
 def test_the_document_holds_what_a_program_needs(make_model):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,24 +9,26 @@ from cnnkit.errors import ConfigError
 from cnnkit.exporters.onnx import onnx_exporter
 from cnnkit.exporters.protocol import Exporter, ExportOptions
 
+NOTHING: Any = object()  # stands for a model and for a function that no test calls
+
 
 @pytest.fixture
 def plain() -> Exporter:
     """Return an exporter of the older form: a name, a summary and two functions."""
-    return Exporter("leaf", "leaves", lambda _, path: path.write_text("leaf"), lambda _: None)
+    return Exporter("leaf", "leaves", lambda _, path: path.write_text("leaf"), NOTHING)
 
 
 def test_an_exporter_without_choices_gets_no_options(plain, tmp_path):
     assert (plain.suffix, plain.has_choices, plain.options()) == (".leaf", False, ExportOptions())
-    plain.write_file(None, tmp_path / "m.leaf", plain.options())
+    plain.write_file(NOTHING, tmp_path / "m.leaf", plain.options())
     assert (tmp_path / "m.leaf").read_text() == "leaf"
 
 
 def test_an_exporter_with_choices_gets_the_options(tmp_path):
     seen: list[object] = []
-    lite = Exporter("lite", "", lambda *given: seen.extend(given), lambda _: None, suffix=".tflite", inputs=("canvas",))
-    lite.write_file(None, Path("x"), lite.options())
-    assert (lite.suffix, seen) == (".tflite", [None, Path("x"), ExportOptions(input="canvas")])
+    lite = Exporter("lite", "", lambda *given: seen.extend(given), NOTHING, suffix=".tflite", inputs=("canvas",))
+    lite.write_file(NOTHING, Path("x"), lite.options())
+    assert (lite.suffix, seen) == (".tflite", [NOTHING, Path("x"), ExportOptions(input="canvas")])
 
 
 def test_the_defaults_of_onnx_are_its_first_choices():

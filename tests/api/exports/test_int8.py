@@ -117,6 +117,7 @@ def test_int8_without_images_to_measure_on_is_refused(trained, tmp_path):
 def test_a_run_gets_a_quantised_file_with_its_own_sidecars(trained):
     found = export(trained.run, int8=True, max_loss=1.0).int8
     assert found is not None
+    assert found.path is not None
     assert found.path == trained.run / "export/model-int8.onnx"
     assert found.is_smaller
     document = json.loads((trained.run / "export/model-int8.json").read_text("utf-8"))
