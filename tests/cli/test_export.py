@@ -25,10 +25,10 @@ def test_export_is_checked_on_validation_images_and_kept(cli, trained):
         "parity.json",
     ]
     assert result.err.splitlines() == [
-        f"loading {trained.run}/best.safetensors",
+        "loading runs/001-custom-cnn/best.safetensors",
         "writing model.onnx",
         "comparing model.onnx with the model",
-        f"model {trained.run}/best.safetensors (the newest finished run)",
+        "model runs/001-custom-cnn/best.safetensors (the newest finished run)",
     ]
 
 
