@@ -140,13 +140,14 @@ def _show(result: Export, shown: Console) -> None:
 
 def _show_int8(int8: Int8Export, shown: Console) -> None:
     """Print the figures of a quantisation beside those in 32 bits, and each gain that it does not bring."""
-    (was, now), (large, small), (slow, fast), change = int8.accuracies, int8.sizes, int8.cpu_ms, int8.test.difference
+    found, (large, small), (slow, fast) = int8.comparison, int8.sizes, int8.cpu_ms
+    (was, now), change = found.accuracies, found.test.difference
     if int8.path is not None:
         console.say(shown, f"{int8.path}  {small / 1e6:.1f} MB")
     console.say(
         shown,
-        f"int8: accuracy {100 * now:.1f} % instead of {100 * was:.1f} % on {int8.n} {int8.split} images "
-        f"(difference {100 * change.value:+.1f} %, {100 * change.low:+.1f} to {100 * change.high:+.1f} %, McNemar p = {int8.test.p:.2g}); "
+        f"int8: accuracy {100 * now:.1f} % instead of {100 * was:.1f} % on {found.n} {found.split} images "
+        f"(difference {100 * change.value:+.1f} %, {100 * change.low:+.1f} to {100 * change.high:+.1f} %, McNemar p = {found.test.p:.2g}); "
         f"{small / 1e6:.1f} MB instead of {large / 1e6:.1f}; {fast:.2f} CPU-ms an image instead of {slow:.2f}; "
         f"temperature {int8.header.temperature:.2f}",
     )

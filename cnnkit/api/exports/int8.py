@@ -23,7 +23,7 @@ from cnnkit.exporters.onnx import onnx_exporter
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import check_parity, hard_images
 from cnnkit.exporters.protocol import CANVAS, ExportOptions
-from cnnkit.exporters.quantisation import CALIBRATION_BATCH, add_rules, cpu_milliseconds, write_int8
+from cnnkit.exporters.quantisation import CALIBRATION_BATCH, FULL_WEIGHT_BITS, SAFE_WEIGHT_BITS, add_rules, cpu_milliseconds, write_int8
 from cnnkit.exporters.sidecars import write_sidecars
 from cnnkit.files import whole_file
 from cnnkit.metrics.abstention import Shortfall, find_threshold
@@ -53,23 +53,48 @@ Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Int8Export:
-    """A quantised file beside the file in 32 bits; `path` is None if it was not kept, for the `reason`.
+class Comparison:
+    """The predictions of the model and of the quantised file on the same `n` images of `split`.
 
-    `accuracies`, `sizes` in bytes and `cpu_ms` for one image are those of 32 bits and of int8, both on canvases. `test` compares them on
-    the same `n` images of `split`. `notes` are the gains that it does not bring, and rules that were lost.
+    `accuracies` are those of 32 bits and of int8, `test` compares them.
     """
 
-    path: Path | None
-    reason: str
     n: int
     split: str
-    calibration_images: int
     accuracies: tuple[float, float]
     test: PairedTest
     top1_agreement: float
     max_abs_probability_difference: float
     mean_abs_probability_difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value for JSON."""
+        return {
+            "n": self.n,
+            "split": self.split,
+            "top1_agreement": self.top1_agreement,
+            "max_abs_probability_difference": self.max_abs_probability_difference,
+            "mean_abs_probability_difference": self.mean_abs_probability_difference,
+            "accuracy": {"fp32": self.accuracies[0], "int8": self.accuracies[1]},
+            "accuracy_difference": self.test.difference.to_dict(),
+            "p": self.test.p,
+            "counts": asdict(self.test.counts),
+        }
+
+
+@dataclass(frozen=True)
+class Int8Export:
+    """A quantised file beside the file in 32 bits; `path` is None if it was not kept, for the `reason`.
+
+    `sizes` in bytes and `cpu_ms` for one image are those of 32 bits and of int8, both on canvases. `weight_bits` are used of the 8 bits of
+    a weight. `notes` are the gains that it does not bring, and rules that were lost.
+    """
+
+    path: Path | None
+    reason: str
+    comparison: Comparison
+    calibration_images: int
+    weight_bits: int
     sizes: tuple[int, int]
     cpu_ms: tuple[float, float]
     max_loss: float
@@ -89,22 +114,16 @@ class Int8Export:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``model-int8-parity.json``."""
-        pairs = {"accuracy": self.accuracies, "bytes": self.sizes, "cpu_ms_per_image": self.cpu_ms}
+        pairs = {"bytes": self.sizes, "cpu_ms_per_image": self.cpu_ms}
         return {
             "kept": self.path is not None,
             "reason": self.reason,
             "path": None if self.path is None else str(self.path),
-            "n": self.n,
-            "split": self.split,
-            "calibration_images": self.calibration_images,
-            "top1_agreement": self.top1_agreement,
-            "max_abs_probability_difference": self.max_abs_probability_difference,
-            "mean_abs_probability_difference": self.mean_abs_probability_difference,
+            **self.comparison.to_dict(),
             **{name: {"fp32": values[0], "int8": values[1]} for name, values in pairs.items()},
-            "accuracy_difference": self.test.difference.to_dict(),
-            "p": self.test.p,
-            "counts": asdict(self.test.counts),
             "max_loss": self.max_loss,
+            "calibration_images": self.calibration_images,
+            "weight_bits": self.weight_bits,
             "temperature": self.header.temperature,
             "threshold": self.header.abstention.threshold if self.header.abstention else None,
             "notes": list(self.notes),
@@ -157,38 +176,52 @@ def export_int8(
     tell("reading the images for int8")
     ranges, val = _images(target, model, data)
     with TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
-        plain, logits, final = (Path(folder) / name for name in ("fp32.onnx", "logits.onnx", "int8.onnx"))
+        plain, final = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         tell(f"writing {path.name}")
         onnx_exporter.write_file(model, plain, plain_options)
-        write_int8(model, logits, map(_channels_last, _small(ranges.batches())), plain_options)
-        tell(f"comparing {path.name} with the model")
-        header, lost = _refit(model.header, log_probabilities(val.predict(OnnxClassifier(logits))), val)
-        add_rules(logits, final, header, options)
-        classifier = OnnxClassifier(final)
-        _check_batches(classifier, path)
-        milliseconds = cpu_milliseconds((plain, final), val.sample)
-        expected, found = val.predict(TorchClassifier(model, device=device)), val.predict(classifier)
-        right = [rows.argmax(1) == val.labels for rows in (expected, found)]
-        differences = np.abs(expected.astype(np.float64) - found).max(1)
-        result = Int8Export(
-            path=None,
-            reason="",
-            n=len(val.labels),
-            split=val.split,
-            calibration_images=len(ranges.paths),
-            accuracies=(float(right[0].mean()), float(right[1].mean())),
-            test=paired_test(right[0], right[1], val.units),
-            top1_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),
-            max_abs_probability_difference=float(differences.max()),
-            mean_abs_probability_difference=float(differences.mean()),
-            sizes=(plain.stat().st_size, final.stat().st_size),
-            cpu_ms=(milliseconds[0], milliseconds[1]),
-            max_loss=max_loss,
-            header=header,
-            options=options,
-        )
-        result = replace(result, reason=_reason(result), notes=(*_missing_gains(result), *lost))
-        return result if result.reason else _keep(result, final, path)
+        expected = val.predict(TorchClassifier(model, device=device))
+        for bits in (SAFE_WEIGHT_BITS, FULL_WEIGHT_BITS):
+            logits = Path(folder) / f"logits-{bits}.onnx"
+            write_int8(model, logits, map(_channels_last, _small(ranges.batches())), plain_options, weight_bits=bits)
+            tell(f"comparing {path.name} with the model")
+            header, lost = _refit(model.header, log_probabilities(val.predict(OnnxClassifier(logits))), val)
+            add_rules(logits, final, header, options)
+            classifier = OnnxClassifier(final)
+            _check_batches(classifier, path)
+            found = _compare(expected, val.predict(classifier), val)
+            milliseconds = cpu_milliseconds((plain, final), val.sample)
+            result = Int8Export(
+                path=None,
+                reason="",
+                calibration_images=len(ranges.paths),
+                weight_bits=bits,
+                comparison=found,
+                sizes=(plain.stat().st_size, final.stat().st_size),
+                cpu_ms=(milliseconds[0], milliseconds[1]),
+                max_loss=max_loss,
+                header=header,
+                options=options,
+            )
+            result = replace(result, reason=_reason(result), notes=(*_notes(result), *lost))
+            if not result.reason:
+                return _keep(result, final, path)
+            tell(f"{path.name} with weights in {bits} bits: {result.reason}")
+        return result
+
+
+def _compare(expected: NDArray[np.float32], found: NDArray[np.float32], val: LabelledImages) -> Comparison:
+    """Compare probabilities (N, K) of the model and of the file on the same images."""
+    first, second = (rows.argmax(1) == val.labels for rows in (expected, found))
+    differences = np.abs(expected.astype(np.float64) - found).max(1)
+    return Comparison(
+        n=len(val.labels),
+        split=val.split,
+        accuracies=(float(first.mean()), float(second.mean())),
+        test=paired_test(first, second, val.units),
+        top1_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),
+        max_abs_probability_difference=float(differences.max()),
+        mean_abs_probability_difference=float(differences.mean()),
+    )
 
 
 def _images(target: Target, model: Model, data: str | None) -> tuple[LabelledImages, LabelledImages]:
@@ -287,26 +320,27 @@ class _OneByOne:
 
 def _reason(result: Int8Export) -> str:
     """Return the reason not to keep the file; an empty text if it wins."""
-    loss = -result.test.difference.value
+    found = result.comparison
+    loss = -found.test.difference.value
     if loss > result.max_loss:
-        return (
-            f"it costs {100 * loss:.1f} % accuracy on {result.n} {result.split} images, and --max-loss allows {100 * result.max_loss:g} %"
-        )
+        return f"it costs {100 * loss:.1f} % accuracy on {found.n} {found.split} images, and --max-loss allows {100 * result.max_loss:g} %"
     if not (result.is_smaller or result.is_faster):
         return "it is neither smaller nor faster than the file in 32 bits"
     return ""
 
 
-def _missing_gains(result: Int8Export) -> tuple[str, ...]:
-    """Return a sentence for each gain that the file does not bring, and for a loss that the images cannot exclude."""
+def _notes(result: Int8Export) -> tuple[str, ...]:
+    """Return a sentence for each gain that the file does not bring, for a loss that the images cannot exclude, and for old processors."""
     found: list[str] = []
     if not result.is_smaller:
         found.append(f"it is not smaller: {result.sizes[1]:,} bytes, {result.sizes[0]:,} in 32 bits")
     if not result.is_faster:
         found.append(f"it is not faster on this machine: {result.cpu_ms[1]:.2f} CPU-ms an image, {result.cpu_ms[0]:.2f} in 32 bits")
-    low = -result.test.difference.low
+    low = -result.comparison.test.difference.low
     if low > result.max_loss:
-        found.append(f"{result.n} images cannot exclude a loss of {100 * low:.1f} %")
+        found.append(f"{result.comparison.n} images cannot exclude a loss of {100 * low:.1f} %")
+    if result.weight_bits > SAFE_WEIGHT_BITS:
+        found.append("its weights need 8 bits, so it may predict worse on processors without VNNI instructions: run its infer.py there")
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cnnkit.api.exports import int8 as room
 from cnnkit.api.exports.export import export
-from cnnkit.api.exports.int8 import Int8Export, _missing_gains, _reason, _refit, _spread
+from cnnkit.api.exports.int8 import Comparison, Int8Export, _notes, _reason, _refit, _spread
 from cnnkit.api.inference.predict import predict
 from cnnkit.errors import ConfigError
 from cnnkit.files import fingerprint
@@ -27,14 +27,9 @@ def result(trained) -> Int8Export:
     return Int8Export(
         path=Path("m-int8.onnx"),
         reason="",
-        n=100,
-        split="val",
+        comparison=Comparison(100, "val", (1.0, 1.0), paired_test(right, right), 1.0, 0.1, 0.01),
         calibration_images=64,
-        accuracies=(1.0, 1.0),
-        test=paired_test(right, right),
-        top1_agreement=1.0,
-        max_abs_probability_difference=0.1,
-        mean_abs_probability_difference=0.01,
+        weight_bits=7,
         sizes=(4000, 1000),
         cpu_ms=(2.0, 1.0),
         max_loss=0.05,
@@ -45,28 +40,33 @@ def result(trained) -> Int8Export:
 
 def test_a_file_that_wins_has_no_reason_against_it(result):
     assert _reason(result) == ""
-    assert _missing_gains(result) == ()
+    assert _notes(result) == ()
     json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_a_gain_that_is_missing_is_named(result):
     slow = replace(result, cpu_ms=(1.0, 0.99))
     assert _reason(slow) == ""
-    assert _missing_gains(slow) == ("it is not faster on this machine: 0.99 CPU-ms an image, 1.00 in 32 bits",)
+    assert _notes(slow) == ("it is not faster on this machine: 0.99 CPU-ms an image, 1.00 in 32 bits",)
     large = replace(result, sizes=(1000, 1200))
-    assert _missing_gains(large) == ("it is not smaller: 1,200 bytes, 1,000 in 32 bits",)
+    assert _notes(large) == ("it is not smaller: 1,200 bytes, 1,000 in 32 bits",)
     assert _reason(replace(slow, sizes=(1000, 1200))) == "it is neither smaller nor faster than the file in 32 bits"
 
 
 def test_a_loss_beyond_the_limit_is_a_reason(result):
     first, second = np.ones(100, bool), np.arange(100) >= 8
-    lost = replace(result, test=paired_test(first, second), accuracies=(1.0, 0.92))
+    lost = replace(result, comparison=replace(result.comparison, test=paired_test(first, second), accuracies=(1.0, 0.92)))
     assert _reason(lost) == "it costs 8.0 % accuracy on 100 val images, and --max-loss allows 5 %"
 
 
 def test_a_loss_that_the_images_cannot_exclude_is_named(result):
-    (note,) = _missing_gains(replace(result, max_loss=0.01))
+    (note,) = _notes(replace(result, max_loss=0.01))
     assert note == "100 images cannot exclude a loss of 3.7 %"
+
+
+def test_weights_in_8_bits_are_named(result):
+    (note,) = _notes(replace(result, weight_bits=8))
+    assert note.startswith("its weights need 8 bits, so it may predict worse on processors without VNNI instructions")
 
 
 def test_images_are_evenly_spread():
@@ -123,7 +123,7 @@ def test_a_run_gets_a_quantised_file_with_its_own_sidecars(trained):
     document = json.loads((trained.run / "export/model-int8.json").read_text("utf-8"))
     assert (document["int8"], document["input"]["kind"], document["sha256"]) == (True, "canvas", fingerprint(found.path))
     parity = json.loads((trained.run / "export/model-int8-parity.json").read_text("utf-8"))
-    assert (parity["n"], parity["kept"], parity["accuracy"]["int8"]) == (9, True, found.accuracies[1])
+    assert (parity["n"], parity["kept"], parity["accuracy"]["int8"]) == (9, True, found.comparison.accuracies[1])
     rows = list(predict(trained.data / "wasps", found.path))
     assert np.mean([row.label == "wasps" for row in rows]) > 0.8
     assert not list((trained.run / "export").glob(".int8-*"))
