@@ -39,7 +39,7 @@ SIZE_BYTES = 8
 DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
 SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
 
-Batch = NDArray[np.uint8] | NDArray[np.float32]
+Batch = NDArray[np.uint8 | np.float32]
 
 
 @dataclass(frozen=True)
