@@ -107,6 +107,9 @@ def _finish(path: Path, header: ModelHeader, options: ExportOptions) -> None:
     from cnnkit.exporters.onnx_graph import metadata
 
     proto = onnx.load(path)
+    used = {node.domain for node in proto.graph.node}
+    for entry in [entry for entry in proto.opset_import if entry.domain not in used]:
+        proto.opset_import.remove(entry)  # onnxruntime names all operators that it knows
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata(header, options))
     onnx.checker.check_model(proto, full_check=True)

@@ -24,6 +24,7 @@ def test_weights_and_activations_have_8_bits(quantised):
     proto = onnx.load(quantised)
     kinds = [node.op_type for node in proto.graph.node]
     assert {"QuantizeLinear", "DequantizeLinear"} <= set(kinds)
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]  # any program of ONNX runs it
     weights = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4]
     assert [list(tensor.dims[:2]) for tensor in weights] == [[16, 3], [16, 16]]
     levels = np.abs(onnx.numpy_helper.to_array(weights[0]).astype(int))
