@@ -128,6 +128,7 @@ def random_model(name: str, image_size: int) -> Any:
 def _spread(model: Any, photos: list[Any]) -> float:
     """Return the standard deviation of the logits over photographs, after the temperature."""
     import numpy as np
+
     from cnnkit.model.torch_classifier import TorchClassifier
 
     logs = np.log(np.maximum(TorchClassifier(model).probabilities(photos), np.finfo(np.float32).tiny))
