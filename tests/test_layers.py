@@ -83,8 +83,8 @@ HEAVY = {
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "exporters": Room(
-        rooms="errors files registry model model.preprocessing model.canvas",
-        packages="numpy torch",
+        rooms="errors files registry metrics model model.preprocessing model.canvas",
+        packages="numpy torch PIL",
         packages_inside="onnx onnxruntime sklearn",
     ),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),

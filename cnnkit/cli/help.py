@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,10 @@ Row = tuple[str, str]
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels."""
+    """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels.
+
+    A function may have `more_panels`, which returns further panels of rows, such as the installed exporters.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; prints of other packages go to stderr, and their errors name them."""
@@ -52,7 +56,8 @@ class HelpCommand(TyperCommand):
         panels: dict[str, list[Row]] = {}
         for param in sorted(chosen, key=lambda param: param.param_type_name != "argument"):
             panels.setdefault(_panel(param) if long else _plain_panel(param), []).append((_term(param), _text(param)))
-        _write_panels(panels, formatter)
+        more: Callable[[], dict[str, list[Row]]] | None = getattr(self.callback, "more_panels", None)
+        _write_panels(panels | (more() if more else {}), formatter)
         if len(chosen) < len(params):
             formatter.write_paragraph()
             formatter.write_text(_unbroken(f"{len(params) - len(chosen)} more flags: {ctx.command_path} --help-all"))

@@ -108,7 +108,7 @@ def test_commands_on_a_page_exist_with_their_flags(page: Path) -> None:
             unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known(words)
             assert not unknown, f"cnnkit {' '.join(words)}: no flag {unknown}"
     everywhere = set().union(*FLAGS.values()) | {"--help", "--debug"} | OTHER_PROGRAMS
-    mentioned = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    mentioned = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert not mentioned - everywhere, f"no command has {mentioned - everywhere}"
 
 
