@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
 
 if TYPE_CHECKING:
     from cnnkit.api.evaluation.compare import compare
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Augmentation",
     "CnnkitError",
     "Family",
+    "Loss",
+    "Metric",
+    "Optimizer",
     "Pretrained",
     "__version__",
     "compare",

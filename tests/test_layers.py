@@ -41,15 +41,19 @@ LIGHT = {
     "errors": Room(),
     "files": Room(rooms="errors"),
     "architecture": Room(rooms="errors"),
+    "extension": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
-    "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
+    "cnnkit": Room(rooms="errors architecture extension", rooms_as_types="model api"),
     "config": Room(rooms="errors files architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
-    "registry": Room(rooms="errors architecture"),
+    "registry": Room(rooms="errors architecture extension"),
     "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
     "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
     "model.facts": Room(rooms="errors files"),
     "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic", packages_inside="psutil"),
+    # the search for settings: its space, its storage and its workers, without torch, so that a command line is refused at once;
+    # optuna takes a second to load, and is an extra
+    "tuning": Room(rooms="errors files architecture config run_dir", packages="pydantic", packages_inside="optuna sqlalchemy"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),
@@ -65,8 +69,9 @@ HEAVY = {
         rooms_as_types="exporters",
     ),
     # networks, built with what every plugin has
-    "architectures": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
-    "testing": Room(rooms="errors architecture", packages="torch"),
+    "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
+    "extension.contract": Room(rooms="errors architecture extension", packages="numpy torch"),
+    "testing": Room(rooms="errors architecture extension.contract", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
         rooms="errors files config registry model model.preprocessing model.canvas",
@@ -91,8 +96,8 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas data doctor engine trackers explain exporters",
+        rooms="errors files architecture extension extension.contract config registry run_dir metrics speed speed.stopwatch model "
+        "model.facts model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
@@ -102,7 +107,7 @@ FACE = {
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data api",  # data: the cache is looked at without torch
+        rooms_inside="report model data tuning api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),
@@ -220,7 +225,7 @@ def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
 
 
 MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 9, 14
-LARGE_ROOMS = {"cli", "metrics", "engine"}  # one file per command, per metric, per step of the loop
+LARGE_ROOMS = {"cli", "metrics", "engine", "report/pictures"}  # one file per command, per metric, per step of the loop, per picture
 ROOT = {"__init__", "__main__", "errors", "architecture", "testing"}
 
 

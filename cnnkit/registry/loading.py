@@ -10,7 +10,7 @@ from importlib import metadata
 from itertools import islice
 from typing import Any
 
-from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained
+from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained, build_keywords, options
 from cnnkit.errors import PluginError, closest
 from cnnkit.registry.entries import ARCHITECTURES, Entry, choose, find
 from cnnkit.registry.fence import fence, fenced
@@ -20,13 +20,13 @@ MAX_MEMBERS = 100_000  # of a family; timm has about 1,300
 MAX_IMAGE_SIZE = 16_384  # px; a larger image has no room in the memory of a device
 
 
-def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:
-    """Import the object of entry `name` in `group`; return the object and the entry. For ``package:name``, see `choose`.
+def load(group: str, name: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> tuple[Any, Entry]:
+    """Import the object of entry `name` in `group`; return the object and the entry. For the other arguments, see `choose`.
 
     Raises `PluginError` if the name is unknown, belongs to several packages or fails to import. The error names the closest
     names, all packages, or package, version and cause. The functions of an architecture or a family run inside the fence.
     """
-    entry = choose(group, name, path)
+    entry = choose(group, name, path, built_in=built_in)
     with fence(entry, "does not load"):
         found = metadata.EntryPoint(entry.name, entry.value, group).load()
     if isinstance(found, Family):
@@ -62,6 +62,19 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     return found, entry
 
 
+def load_problem(group: str, name: str) -> str | None:
+    """Load an entry, its options if it is an architecture, and its members if it is a family; return the problem, or None."""
+    try:
+        found, entry = load_architecture(name) if "/" in name else load(group, name)
+        if isinstance(found, Family):
+            return None if any(True for _ in found.members()) else f"family {name!r} of {entry.origin} has no members"
+        if group == ARCHITECTURES:
+            options(load_architecture(name)[0], name)
+    except PluginError as error:
+        return str(error)
+    return None
+
+
 def fenced_architecture(architecture: Architecture, entry: Entry) -> Architecture:
     """Return `architecture` with its functions inside the fence; `build` then returns an `nn.Module` or raises `PluginError`.
 
@@ -83,10 +96,11 @@ def fenced_architecture(architecture: Architecture, entry: Entry) -> Architectur
 
 def _fenced_build(build: Callable[..., Any], entry: Entry) -> Callable[..., Any]:
     def checked(num_classes: int, in_channels: int, **options: Any) -> Any:
+        keywords = build_keywords(build, entry.name, options)
         settings = ", ".join(f"{name}={value}" for name, value in options.items())
         task = f"for {num_classes} classes and {in_channels} channels with {settings or 'no options'}"
         with fence(entry, f"cannot be built {task}", remedy="its options: cnnkit archs show NAME"):
-            network = build(num_classes, in_channels, **options)
+            network = build(num_classes, in_channels, **keywords)
         torch = sys.modules.get("torch")  # without it, nothing can be a module
         if torch is None or not isinstance(network, torch.nn.Module):
             raise PluginError(

@@ -10,12 +10,14 @@ from cnnkit.config.settings import TrainConfig
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, strict_model
 
-Status = Literal["running", "stopped", "failed", "finished"]
+# A search prunes a run that is worse than its others; it may be resumed as a stopped one.
+Status = Literal["running", "stopped", "failed", "finished", "pruned"]
 # Fields newer than format 1, with the values that older files mean: such a run decoded JPEGs whole.
 LATER_SETTINGS = {
     "data": {"min_images": 0, "exclude": []},
     "model": {"draft": False},
-    "optim": {"freeze_norm": False},
+    "optim": {"freeze_norm": False, "loss": "cross-entropy"},
+    "augment": {"augment_with": []},
     "run": {"save_every": 0.0},
 }
 LATER_PREPROCESSING = {"draft_side": None}
@@ -27,15 +29,18 @@ def _option(value: object) -> bool | float | str:
     return value
 
 
+OptionValue = Annotated[bool | int | float | str, PlainValidator(_option)]
+
+
 class RecordedArchitecture(Part):
     """The architecture and the options of the network."""
 
     name: Text
-    options: dict[Text, Annotated[bool | int | float | str, PlainValidator(_option)]]
+    options: dict[Text, OptionValue]
 
 
 class RecordedAugmentation(Part):
-    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.Augmentation`."""
+    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.AugmentationStrength`."""
 
     rotate: Real
     flip: Literal["none", "h", "v", "hv"]
@@ -80,6 +85,16 @@ class RecordedData(Part):
     units: SplitCounts | None = None
 
 
+class RecordedExtension(Part):
+    """A loss, an optimizer or an augmentation of another package: its name, its package with `version`, and its options."""
+
+    kind: Text
+    name: Text
+    package: Text
+    version: Text
+    options: dict[Text, OptionValue]
+
+
 class RecordedResult(Part):
     """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_value` is None without one."""
 
@@ -95,11 +110,20 @@ class RecordedResult(Part):
         return None if self.best_value is None else self.best_epoch
 
 
+class RecordedTrial(Part):
+    """The trial that a run trains: the name and the id of its search, and the number of the trial."""
+
+    search: Text
+    id: Text
+    number: Count
+
+
 class RunRecord(Document):
     """All data of a run except its model: enough to repeat it, to resume it and to find its images.
 
     `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
-    shown to the user.
+    shown to the user. `trial` is the trial of a search, None for any other training. `extensions` are the values of other packages, beside
+    the architecture.
     """
 
     status: Status
@@ -115,3 +139,5 @@ class RunRecord(Document):
     unreadable: tuple[UnreadableImage, ...]
     notes: tuple[Text, ...]
     result: RecordedResult
+    trial: RecordedTrial | None = None
+    extensions: tuple[RecordedExtension, ...] = ()
