@@ -98,11 +98,17 @@ HEAVY = {
     ),
 }
 FACE = {
+    # HTTP instead of the command line; what runs in it loads no torch: see the test at the end
+    "serve": Room(
+        rooms="errors files config model.preprocessing model.canvas model data exporters report api",
+        packages="numpy fastapi starlette uvicorn pydantic multipart prometheus_client",
+        packages_inside="pebble",
+    ),
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data api",  # data: the cache is looked at without torch
+        rooms_inside="report model data api serve",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),
