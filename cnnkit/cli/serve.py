@@ -19,7 +19,11 @@ def command(
     model: Annotated[
         Path | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="Exported file (.onnx), or a run with one. Default: the newest finished run.", show_default=False
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Exported file (.onnx), or a run with one. Default: the newest finished run.",
+            show_default=False,
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on. 0.0.0.0 admits other machines.")] = DEFAULT_HOST,

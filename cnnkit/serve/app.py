@@ -26,7 +26,7 @@ from cnnkit.serve.inference_protocol import LENGTH_HEADER, VERSION, describe_req
 from cnnkit.serve.metrics import CONTENT_TYPE, ServerMetrics
 from cnnkit.serve.model import ServedModel
 from cnnkit.serve.preparation import Preparation
-from cnnkit.serve.uploads import MAX_IMAGES, RequestError, Upload, read_uploads
+from cnnkit.serve.uploads import MAX_IMAGES, RequestError, read_uploads
 
 DEFAULT_TOP = 5  # classes of a prediction, the most probable first
 UNREADABLE = 422  # the status if no image of a request can be read
@@ -57,9 +57,7 @@ class Service:
         self.model = model
         self.metrics = ServerMetrics()
         self.bodies = BodyReader(round(1e6 * limits.megabytes))
-        preparation = Preparation(
-            model.spec, model.draft_side, max_pixels=model.max_pixels(limits.megapixels), seconds=limits.seconds
-        )
+        preparation = Preparation(model.spec, model.draft_side, max_pixels=model.max_pixels(limits.megapixels), seconds=limits.seconds)
         self.batcher = Batcher(model, preparation, limits.queue, self.metrics)
         self.is_stopping: Callable[[], bool] = lambda: False
 
@@ -83,6 +81,15 @@ class Service:
             self.metrics.images.labels(outcome).inc()
         return predictions
 
+    def check_name(self, name: str, number: str) -> None:
+        """Raise `RequestError` unless `name` and `number` are those of the model and its only version."""
+        if (name, number) != (self.model.name, VERSION):
+            raise RequestError(404, f"no such model; this server has {self.model.name!r}, version {VERSION}")
+
+    def readiness(self) -> JSONResponse:
+        """Return the response that says whether the model can predict."""
+        return JSONResponse({"name": self.model.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
+
     async def refuse_if_full(self) -> None:
         """Raise `RequestError` before the body of a request is read if the queue is full."""
         if self.batcher.is_full:
@@ -99,7 +106,9 @@ class Service:
         readable = iter(self.model.predictions(np.stack(rows)) if rows else [])
         empty_set = () if self.model.rules.label_sets else None
         return [
-            Prediction(name, self.model.classes, None, row, label_set=empty_set) if isinstance(row, str) else replace(next(readable), path=name)
+            Prediction(name, self.model.classes, None, row, label_set=empty_set)
+            if isinstance(row, str)
+            else replace(next(readable), path=name)
             for row, name in zip(found, names, strict=True)
         ]
 
@@ -127,7 +136,8 @@ def build_app(service: Service) -> FastAPI:
     app.exception_handler(StarletteHTTPException)(_refuse_http)
     app.exception_handler(RequestValidationError)(_refuse_query)
     _add_prediction(app, service)
-    _add_protocol(app, service)
+    _add_metadata(app, service)
+    _add_inference(app, service)
     _add_pages(app, service)
     return app
 
@@ -146,7 +156,6 @@ def _add_prediction(app: FastAPI, service: Service) -> None:
 
         async def respond(body: bytes) -> Response:
             uploads = read_uploads(request.headers.get("content-type", ""), body)
-            del body
             found = await service.predict([upload.data for upload in uploads], [upload.name for upload in uploads])
             rows = [_row(prediction, min(top, most), probabilities=probabilities) for prediction in found]
             code = UNREADABLE if all(prediction.error for prediction in found) else 200
@@ -161,12 +170,8 @@ def _row(prediction: Prediction, top: int, *, probabilities: bool) -> dict[str, 
     return {**prediction.row(all_probabilities=probabilities), "top": best}
 
 
-def _add_protocol(app: FastAPI, service: Service) -> None:
+def _add_metadata(app: FastAPI, service: Service) -> None:
     model = service.model
-
-    def check_name(name: str, number: str = VERSION) -> None:
-        if (name, number) != (model.name, VERSION):
-            raise RequestError(404, f"no such model; this server has {model.name!r}, version {VERSION}")
 
     @app.get("/v2", summary="Server metadata")
     async def server() -> dict[str, Any]:
@@ -178,35 +183,36 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
 
     @app.get("/v2/health/ready", summary="Can the server predict?")
     async def ready() -> JSONResponse:
-        return JSONResponse({"ready": service.is_ready}, 200 if service.is_ready else 503)
+        return service.readiness()
 
     @app.get("/v2/models/{name}/ready", summary="Can the model predict?")
     @app.get("/v2/models/{name}/versions/{number}/ready", include_in_schema=False)
     async def model_ready(name: str, number: str = VERSION) -> JSONResponse:
-        check_name(name, number)
-        return JSONResponse({"name": model.name, "ready": service.is_ready}, 200 if service.is_ready else 503)
+        service.check_name(name, number)
+        return service.readiness()
 
     @app.get("/v2/models/{name}", summary="Model metadata")
     @app.get("/v2/models/{name}/versions/{number}", include_in_schema=False)
     async def metadata(name: str, number: str = VERSION) -> dict[str, Any]:
-        check_name(name, number)
+        service.check_name(name, number)
         return model_metadata(model.name, model.classes)
 
+
+def _add_inference(app: FastAPI, service: Service) -> None:
     @app.post("/v2/models/{name}/infer", openapi_extra={"requestBody": INFER_BODY}, summary="Predict tensors")
     @app.post("/v2/models/{name}/versions/{number}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, number: str = VERSION) -> Response:
-        check_name(name, number)
+        service.check_name(name, number)
         await service.refuse_if_full()
 
         async def respond(body: bytes) -> Response:
             wanted, images = read_request(body, request.headers.get(LENGTH_HEADER))
-            del body
             found = await service.predict(images, [""] * len(images))
             for index, prediction in enumerate(found):
                 if prediction.error:
                     raise RequestError(UNREADABLE, f"{wanted.inputs[0].name}[{index}]: {prediction.error}")
             values = np.stack([row for prediction in found if (row := prediction.probabilities) is not None])
-            response = write_response(wanted, model.name, found, values)
+            response = write_response(wanted, service.model.name, found, values)
             if response.json_length is None:
                 return Response(response.body, media_type="application/json")
             return Response(response.body, headers={LENGTH_HEADER: str(response.json_length)}, media_type="application/octet-stream")
@@ -216,7 +222,9 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
 
 def _add_pages(app: FastAPI, service: Service) -> None:
     model = service.model
-    page = serve_html(model.name, model.classes, has_threshold=model.rules.abstention is not None, has_sets=model.rules.label_sets is not None)
+    page = serve_html(
+        model.name, model.classes, has_threshold=model.rules.abstention is not None, has_sets=model.rules.label_sets is not None
+    )
 
     @app.get("/", include_in_schema=False)
     async def start() -> HTMLResponse:

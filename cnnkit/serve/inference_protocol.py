@@ -112,7 +112,9 @@ def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest
     return request, images
 
 
-def write_response(request: InferenceRequest, name: str, predictions: Sequence[Prediction], probabilities: NDArray[np.float32]) -> InferenceResponse:
+def write_response(
+    request: InferenceRequest, name: str, predictions: Sequence[Prediction], probabilities: NDArray[np.float32]
+) -> InferenceResponse:
     """Return the outputs that `request` asks for, or all of them."""
     values = {
         "probabilities": _Tensor("FP32", probabilities),

@@ -19,7 +19,11 @@ class ServerMetrics:
         ProcessCollector(registry=self._registry)
         self.requests = Counter("cnnkit_requests", "Responses by route and status code.", ("route", "code"), registry=self._registry)
         self.seconds = Histogram(
-            "cnnkit_request_seconds", "Seconds from the headers of a request to its response.", ("route",), buckets=SECONDS, registry=self._registry
+            "cnnkit_request_seconds",
+            "Seconds from the headers of a request to its response.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self.images = Counter("cnnkit_images", "Images by outcome: predicted, abstained or error.", ("outcome",), registry=self._registry)
         self.queue_length = Gauge("cnnkit_queue_length", "Requests that wait for the network.", registry=self._registry)

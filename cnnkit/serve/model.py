@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,13 +25,12 @@ def find_served(model: ModelName) -> Target:
     if target.path.suffix.lower() == ONNX_SUFFIX:
         return target
     if target.run is None:
-        raise ModelFileError(
-            f"--model {target.path}: cnnkit serve takes an exported file; write one with: "
-            f"cnnkit export --onnx --model {target.path} --out model.onnx"
-        )
+        command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.path), "--out", "model.onnx"])
+        raise ModelFileError(f"--model {target.path}: cnnkit serve takes an exported file; write one with: {command}")
     path = target.run.export / "model.onnx"
     if not path.is_file():
-        raise ModelFileError(f"{target.run.path}: the run has no export/model.onnx; write it with: cnnkit export --onnx -m {target.run.path}")
+        command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.run.path)])
+        raise ModelFileError(f"{target.run.path}: the run has no export/model.onnx; write it with: {command}")
     check_file(path)
     return Target(path, target.run, target.chosen)
 

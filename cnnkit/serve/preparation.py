@@ -53,9 +53,7 @@ class Preparation:
 
     def start(self, stored: StoredImage) -> Future[Prepared]:
         """Start the preparation of an image; `finish` takes its future's error."""
-        return self._processes.schedule(
-            prepare_image, stored, self._spec, self._draft_side, self._max_pixels, timeout=self._seconds
-        )
+        return self._processes.schedule(prepare_image, stored, self._spec, self._draft_side, self._max_pixels, timeout=self._seconds)
 
     def reason(self, error: Exception) -> str:
         """Return why an image has no pixels, after the `error` of its future."""

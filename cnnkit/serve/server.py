@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -141,9 +142,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            f"--host {host} --port {port}: {error.strerror or error}; choose another port, or --port 0 for any free one"
-        ) from None
+        reason = (
+            os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        )  # a name that is unknown has a negative number
+        raise ConfigError(f"--host {host} --port {port}: {reason}; choose another port, or --port 0 for any free one") from None
 
 
 def _configuration(service: Service) -> uvicorn.Config:

@@ -96,7 +96,8 @@ def _form_uploads(boundary: str, body: bytes) -> list[Upload]:
                 if isinstance(event, MultipartSegment):
                     segment, chunks = event, []
                     if segment.filename is None:
-                        raise RequestError(400, f"the field {segment.name[:MAX_NAME_LENGTH]!r} is text; the form may hold image files alone")
+                        name = segment.name[:MAX_NAME_LENGTH]
+                        raise RequestError(400, f"the field {name!r} is text; the form may hold image files alone")
                 elif event is not None:
                     chunks.append(bytes(event))
                 elif segment is not None:

@@ -24,8 +24,9 @@ from cnnkit.serve.model import ServedModel
 
 CLASSES = ("red", "green", "blue")
 CANVAS = {"image_size": 8, "resize_mode": "squash", "mean": [0.5] * 3, "std": [0.5] * 3}
+SHARES = {"threshold": 0.5, "risk": 0.1, "bound": 0.2, "confidence": 0.95, "coverage": 0.9}
 RULES = {
-    "abstention": {"threshold": 0.5, "risk": 0.1, "bound": 0.2, "confidence": 0.95, "coverage": 0.9, "answered": 9, "errors": 0, "n": 10, "split": "val"},
+    "abstention": {**SHARES, "answered": 9, "errors": 0, "n": 10, "split": "val"},
     "label_sets": {"threshold": 0.2, "coverage": 0.9, "n": 10, "split": "val"},
 }
 START_SECONDS = 120  # long, so that a busy machine does not fail the test

@@ -50,7 +50,7 @@ def test_a_gray_image_has_no_sure_class_and_several_labels(client):
     (row,) = client.predict(GRAY).json()["predictions"]
     assert row["abstained"] is True
     assert len(row["label_set"]) > 1
-    assert [each["class"] for each in row["top"]][0] == row["predicted"]
+    assert row["top"][0] == {"class": row["predicted"], "probability": row["probability"]}
     assert len(row["top"]) == 3
 
 
@@ -74,10 +74,10 @@ def test_a_request_without_a_readable_image_has_the_reason_and_status_422(client
 @pytest.mark.parametrize(
     ("kind", "body", "code", "message"),
     [
-        ("image/png", b"", 400, "the request holds no image; send the bytes of one: curl --data-binary @photo.jpg"),
-        ("application/json", b'{"images": ["/etc/passwd"]}', 400, "images[0]: no base64 text; send the bytes of the file in base64, not a path"),
+        ("image/png", b"", 400, "the request holds no image; send the bytes of one: curl"),
+        ("application/json", b'{"images": ["/etc/passwd"]}', 400, "images[0]: no base64 text; send the bytes of the file in base64"),
         ("application/json", b'{"images": ["http://localhost/a.png"]}', 400, "images[0]: no base64 text"),
-        ("application/json", b'{"images": [3]}', 400, "images[0]: expected the base64 text of an image file, got a value of type int"),
+        ("application/json", b'{"images": [3]}', 400, "images[0]: expected the base64 text of an image file, got"),
         ("application/json", b'{"url": "http://localhost/"}', 400, "unknown field 'url'; expected {\"images\": [\"BASE64\", ...]}"),
         ("application/json", b'{"images": "AAAA"}', 400, "the field images is missing or no list"),
         ("application/json", b"[1]", 400, "the JSON body is no object"),
@@ -122,7 +122,10 @@ def test_a_compressed_body_is_refused(client):
     assert "content-encoding 'gzip': the body must not be compressed" in error(client.predict(RED, Content_Encoding="gzip"), 415)
 
 
-@pytest.mark.parametrize("path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v2/models/other", "/v2/models/..%2fother", "/static/x"])
+PATHS = ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v2/models/other", "/v2/models/..%2fother", "/static/x"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_no_other_file_can_be_reached(client, path):
     assert "no such" in error(client.ask("GET", path), 404)
     assert "no such" in error(client.ask("GET", "/v2/models/colours/versions/2"), 404)
@@ -186,7 +189,7 @@ def infer(client, request: dict[str, object], binary: bytes = b"", path: str = "
 
 def test_health_and_metadata(client):
     assert client.ask("GET", "/v2/health/live").code == 200
-    assert client.ask("GET", "/v2/health/ready").json() == {"ready": True}
+    assert client.ask("GET", "/v2/health/ready").json() == {"name": "colours", "ready": True}
     assert client.ask("GET", "/v2").json()["extensions"] == ["binary_tensor_data"]
     assert client.ask("GET", "/v2/models/colours/ready").json() == {"name": "colours", "ready": True}
     found = client.ask("GET", "/v2/models/colours/versions/1").json()
@@ -255,8 +258,8 @@ def test_a_wrong_tensor_is_refused_with_the_reason(client, request_, code, messa
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999999", "1" * 5000, "²"])
 def test_a_wrong_length_of_the_json_is_refused(client, length):
-    head = f"POST /v2/models/colours/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n{LENGTH_HEADER}: {length}\r\n\r\n{{}}"
-    found = client.send(head.encode())
+    start = "POST /v2/models/colours/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n"
+    found = client.send(f"{start}{LENGTH_HEADER}: {length}\r\n\r\n{{}}".encode())
     assert found.startswith(b"HTTP/1.1 400 ")
 
 
