@@ -358,6 +358,12 @@ def test_predict_on_an_exported_file_loads_no_torch(trained, trained_export) -> 
     assert loaded & (TORCH - {"onnxruntime"} | {"sklearn", "scipy"}) == set()
 
 
+def test_the_server_loads_no_torch() -> None:
+    loaded = loaded_after("import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx_session")
+    assert {"fastapi", "uvicorn"} <= loaded
+    assert loaded & (TORCH | {"sklearn", "scipy", "matplotlib"}) == set()
+
+
 def test_a_command_loads_no_other_command() -> None:
     script = "from cnnkit.cli.app import main\nmain(['runs'])\nprint('LOADED', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", f"import sys\n{script}"], capture_output=True, text=True, timeout=60, check=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from cnnkit.data.source import StoredImage
 from cnnkit.files import json_text
 from cnnkit.report.page.serve import serve_html
 from cnnkit.serve.batching import Batcher, ModelFailedError, Probabilities, QueueFullError
-from cnnkit.serve.gate import REFUSAL_SECONDS, BodyReader, Gate, refusal
+from cnnkit.serve.gate import BodyReader, Gate, refusal, refuse_slowly
 from cnnkit.serve.inference_protocol import LENGTH_HEADER, VERSION, describe_request, model_metadata, read_request, write_response
 from cnnkit.serve.metrics import CONTENT_TYPE, ServerMetrics
 from cnnkit.serve.model import ServedModel
@@ -67,12 +66,9 @@ class Service:
         return not self.batcher.failed and not self.is_stopping()
 
     async def predict(self, images: Sequence[StoredImage], names: Sequence[str]) -> list[Prediction]:
-        """Return the predictions for the images of a request; raises `RequestError` if the queue is full or the model fails."""
+        """Return the predictions for the images of a request; raises the errors of the queue and of the model."""
         try:
             found = await self.batcher.probabilities(images)
-        except QueueFullError:
-            await self.pause()
-            raise RequestError(503, "the queue is full; try again") from None
         except ModelFailedError:
             raise RequestError(500, "the model cannot be run any more; the log of the server has the reason") from None
         predictions = self._predictions(found, names)
@@ -89,17 +85,6 @@ class Service:
     def readiness(self) -> JSONResponse:
         """Return the response that says whether the model can predict."""
         return JSONResponse({"name": self.model.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
-
-    async def refuse_if_full(self) -> None:
-        """Raise `RequestError` before the body of a request is read if the queue is full."""
-        if self.batcher.is_full:
-            await self.pause()
-            raise RequestError(503, "the queue is full; try again")
-
-    @staticmethod
-    async def pause() -> None:
-        """Wait before a refusal; the client waits too."""
-        await asyncio.sleep(REFUSAL_SECONDS)
 
     def _predictions(self, found: Sequence[Probabilities], names: Sequence[str]) -> list[Prediction]:
         rows = [row for row in found if not isinstance(row, str)]
@@ -131,8 +116,9 @@ def build_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.add_middleware(Gate, metrics=service.metrics)
+    app.add_middleware(Gate, metrics=service.metrics, is_full=lambda: service.batcher.is_full)
     app.exception_handler(RequestError)(_refuse)
+    app.exception_handler(QueueFullError)(_refuse_slowly)
     app.exception_handler(StarletteHTTPException)(_refuse_http)
     app.exception_handler(RequestValidationError)(_refuse_query)
     _add_prediction(app, service)
@@ -152,7 +138,6 @@ def _add_prediction(app: FastAPI, service: Service) -> None:
         probabilities: Annotated[bool, Query(description="Add the probability of every class.")] = False,  # noqa: FBT002 (a parameter of the address)
     ) -> Response:
         """Return one row per image, in the order sent, with the keys of `cnnkit predict --json`."""
-        await service.refuse_if_full()
 
         async def respond(body: bytes) -> Response:
             uploads = read_uploads(request.headers.get("content-type", ""), body)
@@ -203,7 +188,6 @@ def _add_inference(app: FastAPI, service: Service) -> None:
     @app.post("/v2/models/{name}/versions/{number}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, number: str = VERSION) -> Response:
         service.check_name(name, number)
-        await service.refuse_if_full()
 
         async def respond(body: bytes) -> Response:
             wanted, images = read_request(body, request.headers.get(LENGTH_HEADER))
@@ -237,6 +221,10 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:
     return refusal(error.code if isinstance(error, RequestError) else 500, str(error))
+
+
+async def _refuse_slowly(_: Request, __: Exception) -> JSONResponse:
+    return await refuse_slowly()
 
 
 async def _refuse_http(request: Request, error: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -124,6 +125,14 @@ class Batcher:
             return await asyncio.wrap_future(self._preparation.start(image))
         except (TimeoutError, ProcessExpired) as error:
             return self._preparation.reason(error)
+        except RuntimeError as error:  # the processes cannot be started any more
+            self._fail(error)
+            raise ModelFailedError from None
+
+    def _fail(self, error: Exception) -> None:
+        """Note that nothing can be predicted any more, with the reason in the log."""
+        LOG.error("%s", error, exc_info=None if isinstance(error, CnnkitError) else error)
+        self.failed = True
 
     async def _run_batches(self) -> None:
         """Run the network on the images that are ready, for ever."""
@@ -134,15 +143,15 @@ class Batcher:
             for item in batch:
                 item.request.leave()
             self._metrics.batch_size.observe(len(batch))
+            network = partial(self._model.probabilities, [item.pixels for item in batch])
             try:
-                found = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._model.probabilities, [item.pixels for item in batch]
-                )
-            except CnnkitError as error:
-                LOG.error("%s", error)  # noqa: TRY400 (the message is whole; a traceback is for bugs)
-                self.failed = True
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, network)
+            except Exception as error:  # noqa: BLE001 (whatever it is, no request may wait for ever)
+                self._fail(error)
                 for item in batch:
-                    item.result.set_exception(ModelFailedError())
+                    if not item.result.done():
+                        item.result.set_exception(ModelFailedError())
                 continue
             for item, row in zip(batch, found, strict=True):
-                item.result.set_result(row)
+                if not item.result.done():  # cancelled by a second signal
+                    item.result.set_result(row)

@@ -19,8 +19,9 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16_384
 MAX_BODY_SECONDS = 30.0
 RESERVED_BODIES = 8  # bodies of the largest size whose bytes may be in memory at once
-# A client that repeats a refused request at once would take the time of the network; with this pause, 100 such clients cost 2 %.
-REFUSAL_SECONDS = 0.5
+# A client that repeats a refused request at once would take the time of the network: see docs/benchmarks/LOG.md, "Server under load".
+REFUSAL_SECONDS = 1.0
+QUEUE_ROUTE = "queue"  # in the metrics: requests that a full queue refused, before the application saw them
 RETRY_SECONDS = 1
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 PAGE_POLICY = "frame-ancestors 'none'"  # the rest of the page's policy stands in its head
@@ -38,6 +39,12 @@ def refusal(code: int, message: str) -> JSONResponse:
     return JSONResponse({"error": message}, code, headers)
 
 
+async def refuse_slowly() -> JSONResponse:
+    """Return the response of a full queue, after a pause in which the client waits."""
+    await asyncio.sleep(REFUSAL_SECONDS)
+    return refusal(503, "the queue is full; try again")
+
+
 class BodyReader:
     """Reads bodies of at most `limit` bytes each, and of `RESERVED_BODIES` times `limit` together."""
 
@@ -50,25 +57,29 @@ class BodyReader:
         kind = request.headers.get("content-encoding", "identity").strip().lower()
         if kind != "identity":
             raise RequestError(415, f"content-encoding {kind[:40]!r}: the body must not be compressed; image files are compressed already")
-        self._check(int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0)
-        held = 0
+        length = request.headers.get("content-length", "")
+        self._check(int(length) if length.isdecimal() else 0)
         parts: list[bytes] = []
+        try:
+            await self._read(request, parts)
+            return await use(b"".join(parts))
+        finally:
+            self._free += sum(map(len, parts))
+
+    async def _read(self, request: Request, parts: list[bytes]) -> None:
+        """Append the parts of the body to `parts`."""
+        held = 0
         try:
             async with asyncio.timeout(MAX_BODY_SECONDS):
                 async for part in request.stream():
+                    parts.append(part)
                     held += len(part)
                     self._free -= len(part)
                     self._check(held)
-                    parts.append(part)
-            body = b"".join(parts)
-            parts.clear()
-            return await use(body)
         except TimeoutError:
             raise RequestError(408, f"the body did not arrive within {MAX_BODY_SECONDS:g} s") from None
         except ClientDisconnect:
             raise RequestError(400, "the connection ended before the body") from None
-        finally:
-            self._free += held
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -78,11 +89,15 @@ class BodyReader:
 
 
 class Gate:
-    """The application `app` behind limits on headers, with security headers and `metrics` for every response."""
+    """The application `app` behind limits on headers, with security headers and `metrics` for every response.
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
+    While `is_full`, predictions are refused before their bodies are read.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, is_full: Callable[[], bool]) -> None:
         self._app = app
         self._metrics = metrics
+        self._is_full = is_full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it for its headers."""
@@ -106,11 +121,13 @@ class Gate:
                     headers["connection"] = "close"  # the rest of the request is not read
             await send(message)
 
-        refused = _header_refusal(Headers(scope=scope))
+        refused, route = _header_refusal(Headers(scope=scope)), OTHER_ROUTE
+        if refused is None and scope["method"] == "POST" and self._is_full():
+            refused, route = await refuse_slowly(), QUEUE_ROUTE
         try:
             await (refused or self._app)(scope, receive, send_on)
         finally:
-            route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+            route = getattr(scope.get("route"), "path", route)
             self._metrics.requests.labels(route, str(code)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
 

@@ -24,7 +24,7 @@ def find_served(model: ModelName) -> Target:
     target = find_target(model)
     if target.path.suffix.lower() == ONNX_SUFFIX:
         return target
-    if target.run is None:
+    if target.run is None or target.path.suffix != target.run.best.suffix:  # a file of another format is no run
         command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.path), "--out", "model.onnx"])
         raise ModelFileError(f"--model {target.path}: cnnkit serve takes an exported file; write one with: {command}")
     path = target.run.export / "model.onnx"

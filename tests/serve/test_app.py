@@ -137,11 +137,15 @@ def test_a_wrong_method_is_refused(client):
 
 def test_a_full_queue_gives_503_and_asks_for_patience(client, monkeypatch):
     monkeypatch.setattr(client.service.batcher, "_limit", 0)
-    monkeypatch.setattr("cnnkit.serve.app.REFUSAL_SECONDS", 0.01)
+    monkeypatch.setattr("cnnkit.serve.gate.REFUSAL_SECONDS", 0.01)
     response = client.predict(RED)
     assert error(response, 503) == "the queue is full; try again"
     assert response.headers["retry-after"] == "1"
     assert error(client.ask("POST", "/v2/models/colours/infer", b"{}"), 503) == "the queue is full; try again"
+    assert re.search(r'cnnkit_requests_total\{code="503",route="queue"\} [1-9]', client.ask("GET", "/metrics").body.decode())
+    answers = iter([False, True])  # full after the body was read
+    monkeypatch.setattr(type(client.service.batcher), "is_full", property(lambda _: next(answers)))
+    assert error(client.predict(RED), 503) == "the queue is full; try again"
 
 
 def test_sizes_of_bodies_and_images_have_limits(colour_model, serve_model, monkeypatch):

@@ -135,9 +135,10 @@ def test_an_image_without_pixels_has_its_reason_and_leaves_the_queue(parts):
     assert found[1][0] == 0
 
 
-def test_a_network_that_fails_ends_all_requests(parts, caplog):
+@pytest.mark.parametrize("error", [ModelFileError("model.onnx: its process has ended"), MemoryError("its process has ended")])
+def test_a_network_that_fails_ends_all_requests(parts, caplog, error):
     model, _ = parts
-    model.error = ModelFileError("model.onnx: its process has ended")
+    model.error = error
 
     async def scenario(batcher):
         for _ in range(2):
@@ -146,7 +147,19 @@ def test_a_network_that_fails_ends_all_requests(parts, caplog):
         return batcher.failed
 
     assert run(parts, scenario)
-    assert "model.onnx: its process has ended" in caplog.text
+    assert "its process has ended" in caplog.text
+
+
+def test_processes_that_cannot_start_end_all_requests(parts):
+    _, preparation = parts
+    preparation.errors = {0: RuntimeError("the pool has ended")}
+
+    async def scenario(batcher):
+        with pytest.raises(ModelFailedError):
+            await batcher.probabilities([DARK])
+        return batcher.failed
+
+    assert run(parts, scenario)
 
 
 def test_few_images_are_prepared_ahead(parts):

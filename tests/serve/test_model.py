@@ -15,7 +15,7 @@ def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path):
     run = tmp_path / "007-run"
     shutil.copytree(old_run, run)
     (run / "best.safetensors").write_bytes(b"weights")
-    with pytest.raises(ModelFileError, match="has no export/model.onnx; write it with: cnnkit export --onnx --model"):
+    with pytest.raises(ModelFileError, match=r"has no export/model\.onnx; write it with: cnnkit export --onnx --model"):
         find_served(run)
     (run / "export").mkdir()
     shutil.copy(colour_model, run / "export" / "model.onnx")
@@ -27,9 +27,7 @@ def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path):
 
 def test_a_model_file_is_refused_with_the_export_to_type(tmp_path):
     (tmp_path / "my model.safetensors").write_bytes(b"weights")
-    with pytest.raises(
-        ModelFileError, match="takes an exported file; write one with: cnnkit export --onnx --model '.*my model.safetensors'"
-    ):
+    with pytest.raises(ModelFileError, match=r"write one with: cnnkit export --onnx --model '.*my model\.safetensors' --out model\.onnx"):
         find_served(tmp_path / "my model.safetensors")
 
 

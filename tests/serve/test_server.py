@@ -11,8 +11,11 @@ import time
 import psutil
 import pytest
 
-from cnnkit.errors import ConfigError
+from cnnkit.api.inference.target import Target
+from cnnkit.config.serving import ServeLimits
+from cnnkit.errors import ConfigError, ServerStoppedError
 from cnnkit.serve import server as serving
+from cnnkit.serve.model import ServedModel
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 SECONDS = 120
@@ -68,6 +71,28 @@ def test_an_address_in_use_is_an_error(client):
 def test_the_ipv6_loopback_is_an_address():
     with serving._listen("::1", 0) as listening:
         assert listening.getsockname()[0] == "::1"
+
+
+def test_a_model_that_fails_stops_the_server_with_an_error(colour_model):
+    model = ServedModel(Target(colour_model, None))
+    port: list[int] = []
+
+    def break_model(address: str) -> None:
+        port.append(int(address.rpartition(":")[2]))
+        model._classifier._session._end()
+
+    def ask() -> None:
+        while not port:
+            time.sleep(0.01)
+        with _connected(port[0]) as opened:
+            opened.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 22\r\n\r\nP6 1 1 255\n" + bytes(11))
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 500 ")
+
+    client = threading.Thread(target=ask)
+    client.start()
+    with pytest.raises(ServerStoppedError, match=r"colours\.onnx: the model cannot be run any more, so the server stopped"):
+        serving.serve(model, ServeLimits(), host="127.0.0.1", port=0, started=break_model)
+    client.join()
 
 
 @pytest.mark.slow
