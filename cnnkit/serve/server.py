@@ -15,13 +15,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cnnkit.config.serving import ServeLimits
-from cnnkit.data.store.pool import stop_server
 from cnnkit.errors import ConfigError, ServerStoppedError
 from cnnkit.serve.app import Service, build_app
 from cnnkit.serve.gate import MAX_BODY_SECONDS, MAX_HEADER_BYTES
 from cnnkit.serve.model import ServedModel
 
 HEADER_SECONDS = 10.0  # for the headers of a request, from the opening of the connection or the response before
+ARRIVAL_SECONDS = 1.0  # for the request of a new connection when the server stops
 MAX_CONNECTIONS = 512
 STOP_SECONDS = MAX_BODY_SECONDS + 60  # for the requests that are accepted when the server stops
 BACKLOG = 128
@@ -53,6 +53,17 @@ class LimitedProtocol(H11Protocol):
         """Start the timer for the next request."""
         self._start_timer()
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Close the connection when the server stops; a request that is on its way gets `ARRIVAL_SECONDS`."""
+        if self.cycle is None:
+            self.loop.call_later(ARRIVAL_SECONDS, self._shut)
+        else:
+            super().shutdown()
+
+    def _shut(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
@@ -132,7 +143,6 @@ def serve(
         server.run([listening])
     finally:
         listening.close()
-        stop_server()
     if service.batcher.failed:
         raise ServerStoppedError(f"{model.path}: the model cannot be run any more, so the server stopped; type the same command again")
     return server.received

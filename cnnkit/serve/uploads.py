@@ -96,7 +96,7 @@ def _form_uploads(boundary: str, body: bytes) -> list[Upload]:
                 if isinstance(event, MultipartSegment):
                     segment, chunks = event, []
                     if segment.filename is None:
-                        name = segment.name[:MAX_NAME_LENGTH]
+                        name = (segment.name or "")[:MAX_NAME_LENGTH]
                         raise RequestError(400, f"the field {name!r} is text; the form may hold image files alone")
                 elif event is not None:
                     chunks.append(bytes(event))
