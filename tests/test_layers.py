@@ -103,11 +103,17 @@ HEAVY = {
     ),
 }
 FACE = {
+    # HTTP instead of the command line; what runs in it loads no torch: see the test at the end
+    "serve": Room(
+        rooms="errors files config model.preprocessing model.canvas model data exporters report api",
+        packages="numpy fastapi starlette uvicorn pydantic multipart prometheus_client",
+        packages_inside="pebble",
+    ),
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data tuning api",  # data: the cache is looked at without torch
+        rooms_inside="report model data tuning api serve",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),
@@ -355,6 +361,12 @@ def test_predict_on_an_exported_file_loads_no_torch(trained, trained_export) -> 
     loaded = loaded_after(f"from cnnkit.cli.app import main\nassert main({command!r}) == 0")
     assert "onnxruntime" in loaded
     assert loaded & (TORCH - {"onnxruntime"} | {"sklearn", "scipy"}) == set()
+
+
+def test_the_server_loads_no_torch() -> None:
+    loaded = loaded_after("import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx_session")
+    assert {"fastapi", "uvicorn"} <= loaded
+    assert loaded & (TORCH | {"sklearn", "scipy", "matplotlib"}) == set()
 
 
 def test_a_command_loads_no_other_command() -> None:

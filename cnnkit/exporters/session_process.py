@@ -176,10 +176,11 @@ def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
 def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, int]) -> NoReturn:
     """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the program, and the end of the program ends this process
+        for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
+            signal.signal(number, signal.SIG_IGN)
         for other in others:
             os.close(other)
-        _limit_memory()
+        limit_memory(_memory_limit())
         try:
             session = make()
             found = describe(session)
@@ -196,17 +197,20 @@ def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, in
         os._exit(0)
 
 
-def _limit_memory() -> None:
-    """Let this process allocate `MAX_MEMORY_BYTES` beyond what it has, or the memory of the machine if that is less."""
+def limit_memory(size: int) -> None:
+    """Let this process allocate `size` bytes beyond what it has; without effect on systems other than Linux."""
+    if sys.platform != "linux":
+        return
     import resource  # Windows has none
 
     status = Path("/proc/self/status").read_text("utf-8")
     held = 1024 * int(status.partition("VmData:")[2].split()[0])
-    resource.setrlimit(resource.RLIMIT_DATA, (held + _memory_limit(), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (held + size, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _memory_limit() -> int:
+    """Return `MAX_MEMORY_BYTES`, or the memory of the machine if that is less."""
     return min(MAX_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

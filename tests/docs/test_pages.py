@@ -25,7 +25,13 @@ ROOMS = sorted(
 )
 TOLERANCE = 0.15  # of a line count on the page, at least `SLACK` lines: a small edit needs no edit of the page
 SLACK = 15
-OTHER_PROGRAMS = {"--logdir", "--torch-backend", "--upgrade", "--version"}  # flags of tensorboard, uv and pip, and of the group itself
+OTHER_PROGRAMS = {
+    "--data-binary",
+    "--logdir",
+    "--torch-backend",
+    "--upgrade",
+    "--version",
+}  # flags of curl, tensorboard, uv and pip, and of the group itself
 
 
 def lines(file: str) -> int:
