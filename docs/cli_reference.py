@@ -9,6 +9,7 @@ The page holds words and flags as they are declared, so the width of a terminal,
 from __future__ import annotations
 
 import argparse
+import html
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -93,8 +94,10 @@ def table(kind: str, title: str, params: Sequence[Any]) -> Iterator[str]:
 
 
 def code(text: str) -> str:
-    """Return `text` as code in a cell of a table."""
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    """Return `text` as code in a cell of a table; a bar in backticks would end the cell or show its escape."""
+    if "|" in text:
+        return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+    return f"`{text}`" if text else ""
 
 
 def prose(text: str) -> str:
