@@ -37,9 +37,9 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 def page() -> str:
     """Return the whole page: a table of all commands, then a section for each."""
     group: Any = typer.main.get_command(build_app())
+    summaries = {name: prose(paragraphs(group.commands[name])[0]) for names in COMMANDS.values() for name in names}
     lines = [INTRODUCTION, "| command | effect |", "|---|---|"]
-    for name in (name for names in COMMANDS.values() for name in names):
-        lines.append(f"| [`{name}`](#cnnkit-{name}) | {prose(paragraphs(group.commands[name])[0])} |")
+    lines += [f"| [`{name}`](#cnnkit-{name}) | {summary} |" for name, summary in summaries.items()]
     for title, names in COMMANDS.items():
         lines.append(f"\n## {title}")
         for name in names:
