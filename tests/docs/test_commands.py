@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,18 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--device cuda*": "needs a GPU",
 }
 CODES = {  # commands that end with another exit code than 0, by pattern of a whole line
-    "cnnkit eval --abstain-risk *": (1, "cannot be shown"),  # val of the folder has too few images for such a bound
+    "cnnkit eval --abstain-risk *": (1, "cannot guarantee"),  # val of the folder has too few images for such a bound
 }
 FROM_NOTHING = {"docs/first-classifier.md"}  # pages for a reader without runs
 # Flags that shorten a command, unless it has them; and the values of flags that a page sets.
 SHORTER = {
     "train": {"--epochs": "1", "--precision": "fp32"},
     "more-data": {"--epochs": "1", "--precision": "fp32", "--shares": "1/4,1/2,1"},
-    "lr-find": {"--steps": "20", "--precision": "fp32"},
-    "benchmark": {"--seconds": "0.05", "--precision": "fp32"},
+    "lr-find": {"--steps": "20", "--precision": "fp32", "--batch-size": "8"},
+    "benchmark": {"--seconds": "0.1"},
 }
-SHORTER_VALUES = {"--epochs": "1", "--budget": "1s"}
+SHORTER_OF_DATA = {"--batch-size": "8", "--precision": "fp32"}  # the same of a benchmark that takes flags of a training
+SHORTER_VALUES = {"--epochs": "1", "--budget": "1s", "--batch-size": "8"}
 INSTEAD = {"--epochs": "--budget", "--precision": "--deterministic"}  # flags that exclude each other
 
 
@@ -116,8 +118,11 @@ def parts_of(words: Sequence[str]) -> tuple[list[list[str]], str | None]:
 
 def shortened(words: list[str]) -> list[str]:
     """Return the words after ``cnnkit`` with a training of one epoch, or of one second."""
-    short = [SHORTER_VALUES.get(words[index - 1], word) if index else word for index, word in enumerate(words)]
-    for flag, value in SHORTER.get(words[0], {}).items():
+    short = [words[0]]
+    for flag, word in pairwise(words):
+        short.append(word if word == "auto" else SHORTER_VALUES.get(flag, word))
+    trains = words[0] == "benchmark" and "--data" in words and "--model" not in words
+    for flag, value in (SHORTER.get(words[0], {}) | (SHORTER_OF_DATA if trains else {})).items():
         if flag not in words and INSTEAD.get(flag) not in words and "--print-config" not in words:
             short += [flag, value]
     return short
