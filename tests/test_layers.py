@@ -50,6 +50,9 @@ LIGHT = {
     "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
     "model.facts": Room(rooms="errors files"),
     "run_dir": Room(rooms="errors files config model.preprocessing", packages="pydantic", packages_inside="psutil"),
+    # the search for settings: its space, its storage and its workers, without torch, so that a command line is refused at once;
+    # optuna takes a second to load, and is an extra
+    "tuning": Room(rooms="errors files architecture config run_dir", packages="pydantic", packages_inside="optuna sqlalchemy"),
     # counts, their meaning and their picture: no torch, not even inside a function
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),
@@ -65,7 +68,7 @@ HEAVY = {
         rooms_as_types="exporters",
     ),
     # networks, built with what every plugin has
-    "architectures": Room(rooms="cnnkit", packages="torch", packages_inside="timm"),
+    "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
     "testing": Room(rooms="errors architecture", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
@@ -92,7 +95,7 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas data doctor engine trackers explain exporters",
+        "model.canvas testing data doctor engine trackers explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
@@ -102,7 +105,7 @@ FACE = {
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data api",  # data: the cache is looked at without torch
+        rooms_inside="report model data tuning api",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),

@@ -178,6 +178,7 @@ def test_the_option_image_size_is_set_to_the_size_of_the_images() -> None:
     asked: set[int] = set()
 
     def build(num_classes: int, in_channels: int, *, image_size: int = 0) -> nn.Module:
+        """Return the network for images of `image_size` pixels."""
         asked.add(image_size)
         return Good(num_classes, in_channels)
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnkit import CnnkitError
-
-
-def check_options(dropout: float, **sizes: int) -> None:
-    """Raise `CnnkitError` unless `dropout` is in [0, 1) and every size is at least 1."""
-    if not 0 <= dropout < 1:
-        raise CnnkitError(f"--set dropout={dropout}: must be at least 0 and below 1")
-    for name, size in sizes.items():
-        if size < 1:
-            raise CnnkitError(f"--set {name}={size}: must be at least 1")
+Size = Annotated[int, Ge(1)]  # number of filters, blocks or units
+Rate = Annotated[float, Interval(ge=0, lt=1)]  # the share of values that dropout sets to zero
 
 
 def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:

@@ -12,11 +12,13 @@ plain Flatten would have 32,768 values instead of 2,048. At 32 pixels, three poo
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
+from annotated_types import Interval
 from torch import nn
 
-from cnnkit import Architecture, CnnkitError
-from cnnkit.architectures.blocks import AverageGrid, check_options, glorot_init, halve
+from cnnkit import Architecture
+from cnnkit.architectures.blocks import AverageGrid, Rate, Size, glorot_init, halve
 
 GRID_SIZE = 4  # as many cells per row as an image of 32 pixels has after three poolings
 MAX_BLOCKS = 8  # they reduce 256 px to one, and double 32 filters to 4,096
@@ -26,15 +28,15 @@ def build(
     num_classes: int,
     in_channels: int,
     *,
-    width: int = 32,
-    blocks: int = 3,
-    dense: int = 128,
-    dropout: float = 0.5,
+    width: Size = 32,
+    blocks: Annotated[int, Interval(ge=1, le=MAX_BLOCKS)] = 3,
+    dense: Size = 128,
+    dropout: Rate = 0.5,
 ) -> nn.Module:
-    """Return the network; the first of `blocks` blocks has `width` filters, and each later block doubles them."""
-    check_options(dropout, width=width, blocks=blocks, dense=dense)
-    if blocks > MAX_BLOCKS:
-        raise CnnkitError(f"--set blocks={blocks}: must be at most {MAX_BLOCKS}, as each block doubles the filters and halves the image")
+    """Return the network; the first of `blocks` blocks has `width` filters, and each later block doubles them.
+
+    The dense layer has `dense` units, with `dropout` after it.
+    """
     widths = [in_channels, *(width * 2**block for block in range(blocks))]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):

@@ -11,25 +11,24 @@ from __future__ import annotations
 from torch import nn
 
 from cnnkit import Architecture
-from cnnkit.architectures.blocks import check_options, conv_norm_relu, halve, he_init
+from cnnkit.architectures.blocks import Rate, Size, conv_norm_relu, halve, he_init
 
 DEPTHS_8 = (1, 2, 2, 2)
 DEPTHS_14 = (2, 2, 3, 3, 3)  # convolutions in each stage of VGG-16
 MAX_WIDTH_FACTOR = 8  # on the first width: VGG's stages double it from 64 to 512
 
 
-def build_8(num_classes: int, in_channels: int, *, width: int = 32, dropout: float = 0.2) -> nn.Module:
+def build_8(num_classes: int, in_channels: int, *, width: Size = 32, dropout: Rate = 0.2) -> nn.Module:
     """Return seven convolutions in four stages, `width` filters in the first (VGG has 64), with `dropout` before the dense layer."""
     return _network(DEPTHS_8, num_classes, in_channels, width, dropout)
 
 
-def build_14(num_classes: int, in_channels: int, *, width: int = 32, dropout: float = 0.2) -> nn.Module:
+def build_14(num_classes: int, in_channels: int, *, width: Size = 32, dropout: Rate = 0.2) -> nn.Module:
     """Return thirteen convolutions in five stages, `width` filters in the first (VGG has 64), with `dropout` before the dense layer."""
     return _network(DEPTHS_14, num_classes, in_channels, width, dropout)
 
 
 def _network(depths: tuple[int, ...], num_classes: int, in_channels: int, width: int, dropout: float) -> nn.Module:
-    check_options(dropout, width=width)
     layers: list[nn.Module] = []
     channels = in_channels
     for stage, depth in enumerate(depths):

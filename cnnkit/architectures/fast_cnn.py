@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnkit import Architecture, CnnkitError
-from cnnkit.architectures.blocks import GlobalMax, Scale, check_options
+from cnnkit.architectures.blocks import GlobalMax, Rate, Scale, Size
 from cnnkit.architectures.mirrored import MirroredBatchNorm2d, MirroredConv2d, TwinMean
 
 LOGIT_SCALE = 1 / 9  # arXiv:2404.00498, listing in the appendix
@@ -97,13 +97,14 @@ class FastCNN(nn.Sequential):
         whitening.fit(images)
 
 
-def build(num_classes: int, in_channels: int, *, width: int = 64, middle: int = 2, dropout: float = 0.0, mirror: bool = False) -> nn.Module:
+def build(
+    num_classes: int, in_channels: int, *, width: Size = 64, middle: Size = 2, dropout: Rate = 0.0, mirror: bool = False
+) -> nn.Module:
     """Return the network; its groups have `width`, `middle` * `width` and 4 * `width` filters, with `dropout` before the dense layer.
 
     In the paper, `middle` is 4 (64, 256 and 256 filters), which takes 1.8 times as long. With `mirror`, half of the filters
     are mirror images of the others, and `width` must be even.
     """
-    check_options(dropout, width=width, middle=middle)
     if mirror and width % 2:
         raise CnnkitError(f"--set width={width}: must be even, as half of the filters mirror the others; or --set mirror=false")
     whitening = Whitening(in_channels, mirror=mirror)

@@ -11,14 +11,13 @@ from __future__ import annotations
 from torch import nn
 
 from cnnkit import Architecture
-from cnnkit.architectures.blocks import GlobalMax, Residual, Scale, check_options, conv_norm_relu, halve, he_init
+from cnnkit.architectures.blocks import GlobalMax, Rate, Residual, Scale, Size, conv_norm_relu, halve, he_init
 
 LOGIT_SCALE = 0.125  # Page's: without it the logits start with a spread of 6, as the maxima of 512 maps are large
 
 
-def build(num_classes: int, in_channels: int, *, width: int = 64, dropout: float = 0.0) -> nn.Module:
+def build(num_classes: int, in_channels: int, *, width: Size = 64, dropout: Rate = 0.0) -> nn.Module:
     """Return the network, with `width` filters in its first layer and `dropout` before the dense layer."""
-    check_options(dropout, width=width)
     network = nn.Sequential(
         conv_norm_relu(in_channels, width),
         conv_norm_relu(width, 2 * width),

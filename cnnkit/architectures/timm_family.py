@@ -79,7 +79,11 @@ def _build_function(member: str, settings: PretrainedCfg) -> Callable[..., nn.Mo
     keywords = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=type(default)) for name, default in defaults.items()]
     build.__signature__ = Signature([*sizes, *keywords])  # pyright: ignore[reportFunctionMemberAccess] (Python reads it, PEP 362)
     build.__annotations__ = {parameter.name: parameter.annotation for parameter in (*sizes, *keywords)}
-    build.__doc__ = f"Return timm's {member}; image_size 0 is the default of the network."
+    build.__doc__ = f"""Return timm's {member}.
+
+    `drop_rate` is the dropout before the last layer, `drop_path_rate` that of whole blocks. `small_images` leaves out the reductions
+    of a stem made for 224 px. `image_size` is the size of the images in pixels; 0 is the default of the network.
+    """
     return build
 
 

@@ -22,11 +22,11 @@ from cnnkit.errors import CnnkitError, is_fault
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
-    "Train": ("train", "resume", "rerun", "lr-find", "more-data"),
+    "Train": ("train", "resume", "rerun", "lr-find", "tune", "more-data"),
     "Evaluate": ("eval", "report", "compare", "explain"),
     "Use": ("predict", "export", "benchmark"),
     "Images": ("doctor", "split", "preview", "cache"),
-    "Runs and architectures": ("runs", "info", "archs"),
+    "Runs and architectures": ("runs", "info", "archs", "plugins"),
 }
 # Exit codes of the contract: refused before the work, stopped in the middle, and 128 + SIGPIPE as of a shell's own commands.
 REFUSED, STOPPED, READER_GONE = 2, 3, 141

@@ -20,7 +20,7 @@ from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
 from cnnkit.errors import CheckFailedError, PluginError, closest
-from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, peek
+from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, load_problem, peek, standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def list_command(
     members = "/" in pattern
     rows = _members(pattern) if members else _entries(pattern)
     if check:
-        rows = [row if row.problem else replace(row, problem=_load_problem(row.name)) for row in rows]
+        rows = [row if row.problem else replace(row, problem=load_problem(ARCHITECTURES, row.name)) for row in rows]
     if json:
         console.print_json({"architectures": [asdict(row) for row in rows]})
     elif members and not check:
@@ -143,14 +143,9 @@ def _entries(pattern: str) -> list[Row]:
 def _row(entry: Entry, entries: Sequence[Entry]) -> Row:
     """Return the row of `entry` among the `entries` of its name; a built-in name always means the built-in one."""
     found = peek(entry)
-    others = [other for other in entries if other is not entry]
-    if any(other.is_builtin for other in others):
-        return Row(entry.full_name, found.summary, entry.package, entry.version, found.problem)
-    if not others or entry.is_builtin:
-        return Row(entry.name, found.summary, entry.package, entry.version, found.problem)
-    origins = " and ".join(other.origin for other in others)
-    problem = f"{origins} provides this name too: uninstall all but one, or name this one {entry.full_name}"
-    return Row(entry.name, found.summary, entry.package, entry.version, problem)
+    state, why = standing(entry, entries)
+    name = entry.full_name if state == "hidden" else entry.name
+    return Row(name, found.summary, entry.package, entry.version, why if state == "taken" else found.problem)
 
 
 def _members(pattern: str) -> list[Row]:
@@ -169,19 +164,6 @@ def _members(pattern: str) -> list[Row]:
             f"It has {len(names)}; list them with: cnnkit archs '{prefix}/*'"
         )
     return [Row(f"{prefix}/{name}", "", entry.package, entry.version) for name in matching]
-
-
-def _load_problem(name: str) -> str | None:
-    """Load an architecture, or a family and its list of members; return the problem, or None if all load."""
-    try:
-        if "/" not in name:
-            value, entry = load(ARCHITECTURES, name)
-            if isinstance(value, Family):
-                return None if any(True for _ in value.members()) else f"family {name!r} of {entry.origin} has no members"
-        options(load_architecture(name)[0], name)
-    except PluginError as error:
-        return str(error)
-    return None
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -224,7 +206,16 @@ def _card(name: str, architecture: Architecture, entry: Entry, chosen: dict[str,
         "parameters": size.parameters,
         "macs": size.macs,
         "options": [
-            {"name": option.name, "type": option.type.__name__, "default": option.default, "value": chosen[option.name]}
+            {
+                "name": option.name,
+                "type": option.type.__name__,
+                "default": option.default,
+                "value": chosen[option.name],
+                "choices": list(option.choices),
+                "low": option.low,
+                "high": option.high,
+                "limits": option.limits,
+            }
             for option in options(architecture, name).values()
         ],
         "pretrained": None
@@ -264,7 +255,11 @@ def _print_card(card: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("option", "type", "default", "value"):
         table.add_column(column, no_wrap=True, overflow="fold")
+    if any(option["limits"] for option in card["options"]):
+        table.add_column("allowed", overflow="fold")
     for option in card["options"]:
         changed = option["value"] != option["default"]
-        table.add_row(option["name"], option["type"], str(option["default"]), Text(str(option["value"]), style="bold" if changed else ""))
+        values = (option["name"], option["type"], option["default"], option["value"], option["limits"])
+        styles = ("", "", "", "bold" if changed else "", "")
+        table.add_row(*(Text(str(value), style=style) for value, style in zip(values[: len(table.columns)], styles, strict=False)))
     stream.print(table)

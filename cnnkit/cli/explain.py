@@ -92,7 +92,10 @@ def command(
         return
     failed = sum(1 for row in rows if row["error"])
     count = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+    known = [row for row in rows if row["true"] and not row["error"]]
+    wrong = sum(row["true"] != row["predicted"] for row in known)
     summary = [f"{count} explained by {_method_text(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
+    summary += [f"{wrong} wrong of {len(known)} with a known class"] if known else []
     console.say_end(console.err(), ", ".join(part for part in summary if part), f"cnnkit report{console.named(target)}")
 
 
@@ -100,6 +103,8 @@ def _line(row: dict[str, object], folder: Path) -> str:
     if row["error"]:
         return f"{row['path']}  error: {row['error']}"
     parts = [f"{row['predicted']} {100 * float(str(row['probability'])):.1f} %"]
+    if row["true"] and row["true"] != row["predicted"]:
+        parts.append(f"wrong: true class {row['true']}")
     if row["class"] != row["predicted"]:
         parts.append(f"explained: {row['class']} {100 * float(str(row['class_probability'])):.1f} %")
     if not row["evidence"]:
@@ -135,10 +140,11 @@ def _write(one: Explanation, explainer: Explainer, folder: Path) -> dict[str, ob
     from cnnkit.report.pictures.heat_map import explanation_png, features_png
 
     stem = _stem(one)
-    title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %"
+    wrong = f", wrong: true class {one.true}" if one.wrong else ""
+    title = f"{one.name}: {one.predicted} {100 * one.probability:.1f} %{wrong}"
     share = "" if one.explained == one.predicted else f" ({100 * one.explained_probability:.1f} %)"
     head = f"evidence for {one.explained}{share}, {_method_text(explainer)}"
-    write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head))
+    write_bytes(folder / f"{stem}.png", explanation_png(one.pictures, title=title, head=head, wrong=one.wrong))
     features = f"{stem}-features.png" if one.pictures.stages else None
     if features:
         write_bytes(folder / features, features_png(one.pictures, title=f"{one.name}: channels that vary most, stage by stage"))
@@ -149,7 +155,9 @@ def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
     from cnnkit.report.pictures.heat_map import explanations_sheet
 
     first = f", the first {len(kept)} of {files}" if len(kept) == MAX_SHEET_IMAGES < files else ""
-    write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}"))
+    known, wrong = (sum(map(bool, values)) for values in ([one.true for one in kept], [one.wrong for one in kept]))
+    marked = f"; red frame: {wrong} wrong of {known} with a known class" if known else ""
+    write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}{marked}"))
 
 
 def _stem(one: Explanation) -> str:

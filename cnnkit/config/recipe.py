@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def resolve(flags: Values, *, recipe: str | None = None, file: Path | None = Non
     holds the tiers of the recipe or the file (``[[larger]]``). Once the speed of the network is known, `with_tier` applies
     one of them. Raises `ConfigError`, which names the flag, its value and the allowed values.
     """
-    chosen = _read(file) if file else {}
+    chosen = read_table(file) if file else {}
     from_file, own = chosen.pop("recipe", None), chosen.pop("larger", None)
     for section, values in chosen.items():
         if section not in SECTIONS or not isinstance(values, Mapping):
@@ -104,14 +104,14 @@ def _are_texts(values: object) -> bool:
     return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
 
 
-def to_toml(config: TrainConfig, *, ascii_only: bool = False) -> str:
+def to_toml(config: TrainConfig, *, ascii_only: bool = False, sections: Collection[str] = tuple(SECTIONS)) -> str:
     """Return `config` as the TOML document that ``--config`` reads, with escapes in ASCII alone; settings without a value are left out.
 
-    Raises `ConfigError` for a name that is not UTF-8, which TOML cannot hold.
+    `sections` names the sections to write, by default all. Raises `ConfigError` for a name that is not UTF-8, which TOML cannot hold.
     """
     import tomli_w  # only --print-config needs it
 
-    document = config.model_dump(mode="json", exclude_none=True, exclude={"larger"})
+    document = config.model_dump(mode="json", exclude_none=True, include={"recipe", *sections})
     if config.larger:
         document["larger"] = [{"images": each.images, **each.tables()} for each in config.larger]
     text = tomli_w.dumps(document)
@@ -127,23 +127,24 @@ def _recipes() -> Any:
     return resources.files("cnnkit.config") / "recipes"
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return the document of the TOML file `file`, with or without a byte order mark."""
+def read_table(file: Path, flag: str = "--config", example: str = "cnnkit train --print-config") -> dict[str, Any]:
+    """Return the document of the TOML file `file`, with or without a byte order mark.
+
+    Raises `ConfigError`, which names the `flag` of the file and the command that prints an `example`.
+    """
     stored = b""
     try:
         stored = read_regular(file, MAX_CONFIG_BYTES)
         text = stored.decode("utf-8-sig").replace("\r\n", "\n")
         if found := _LONG_KEY.search(text):
             line = text.count("\n", 0, found.start()) + 1
-            raise ConfigError(
-                f"--config {file}: line {line}: a key of more than {MAX_KEY_PARTS} parts; settings have two, such as optim.lr"
-            )
+            raise ConfigError(f"{flag} {file}: line {line}: a key of more than {MAX_KEY_PARTS} parts; settings have two, such as optim.lr")
         return tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"--config {file}: cannot be read: {error.strerror or error}") from None
+        raise ConfigError(f"{flag} {file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = stored.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"--config {file}: not a TOML file: line {line} is not UTF-8; save the file with the encoding UTF-8") from None
+        raise ConfigError(f"{flag} {file}: not a TOML file: line {line} is not UTF-8; save the file with the encoding UTF-8") from None
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or a number or a nesting beyond Python's own limits
         reason = "its lists are nested too deeply" if isinstance(error, RecursionError) else error
-        raise ConfigError(f"--config {file}: not a TOML file: {reason}; for an example, type: cnnkit train --print-config") from None
+        raise ConfigError(f"{flag} {file}: not a TOML file: {reason}; for an example, type: {example}") from None

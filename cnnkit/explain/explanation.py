@@ -33,6 +33,7 @@ class Pictures:
 class Explanation:
     """The explanation of one file, or only its `error`.
 
+    `true` is the true class if it is known, else empty.
     `predicted` is the predicted class, `explained` the class that the heat map explains; each has its probability.
     `agreement` is the rank correlation of the heat map with the drops of occlusion, or None if there was no check or it is
     undefined.
@@ -46,11 +47,17 @@ class Explanation:
     explained_probability: float = 0.0
     agreement: float | None = None
     pictures: Pictures | None = field(default=None, repr=False)
+    true: str = ""
 
     @property
     def name(self) -> str:
         """The file name with its folder, as class folders may hold files of the same name."""
         return "/".join(Path(self.path).parts[-2:])
+
+    @property
+    def wrong(self) -> bool:
+        """True if the true class is known and another class is predicted."""
+        return bool(self.true) and self.predicted != self.true
 
     def row(self) -> dict[str, object]:
         """Return the row of explain.json, without the pictures; most values are None if there is an error."""
@@ -59,6 +66,7 @@ class Explanation:
             "path": self.path,
             "predicted": self.predicted if good else None,
             "probability": self.probability if good else None,
+            "true": self.true or None,
             "class": self.explained if good else None,
             "class_probability": self.explained_probability if good else None,
             "evidence": bool(self.pictures.heat.any()) if self.pictures else None,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Literal
 
 from cnnkit.errors import PluginError, closest
 
@@ -13,7 +14,16 @@ ARCHITECTURES = "cnnkit.architectures"
 EXPORTERS = "cnnkit.exporters"
 SOURCES = "cnnkit.sources"
 TRACKERS = "cnnkit.trackers"
+GROUPS = (  # all of them, in the order of `cnnkit plugins list`
+    ARCHITECTURES,
+    SOURCES,
+    EXPORTERS,
+    TRACKERS,
+)
 OWN_PACKAGE = "cnnkit"
+
+
+Standing = Literal["own", "hidden", "taken"]  # the name of an entry means it, a built-in one, or none of two packages
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,11 @@ class Entry:
     def full_name(self) -> str:
         """The name with its package, which always means this entry: ``package:name``."""
         return f"{self.package}:{self.name}"
+
+    @property
+    def group_name(self) -> str:
+        """The last word of the group, such as ``architectures``, as ``--group`` takes it."""
+        return self.group.rpartition(".")[2]
 
     @property
     def is_builtin(self) -> bool:
@@ -85,6 +100,20 @@ def choose(group: str, name: str, path: Iterable[str] | None = None) -> Entry:
             f"{_noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
         )
     return (builtin or entries)[0]
+
+
+def standing(entry: Entry, entries: Sequence[Entry]) -> tuple[Standing, str]:
+    """Return what the name of `entry` means among the `entries` of that name, and the reason why it does not mean `entry`.
+
+    A built-in one hides all others. Without one, a name of two packages means none of them.
+    """
+    others = [other for other in entries if other is not entry]
+    if any(other.is_builtin for other in others):
+        return "hidden", f"a built-in {entry.kind} has this name; name this one {entry.full_name}"
+    if not others or entry.is_builtin:
+        return "own", ""
+    origins = " and ".join(other.origin for other in others)
+    return "taken", f"{origins} provides this name too: uninstall all but one, or name this one {entry.full_name}"
 
 
 def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:

@@ -10,7 +10,7 @@ from importlib import metadata
 from itertools import islice
 from typing import Any
 
-from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained
+from cnnkit.architecture import INTERPOLATIONS, Architecture, Family, Pretrained, build_keywords, options
 from cnnkit.errors import PluginError, closest
 from cnnkit.registry.entries import ARCHITECTURES, Entry, choose, find
 from cnnkit.registry.fence import fence, fenced
@@ -62,6 +62,19 @@ def load_architecture(name: str, path: Iterable[str] | None = None) -> tuple[Arc
     return found, entry
 
 
+def load_problem(group: str, name: str) -> str | None:
+    """Load an entry, its options if it is an architecture, and its members if it is a family; return the problem, or None."""
+    try:
+        found, entry = load_architecture(name) if "/" in name else load(group, name)
+        if isinstance(found, Family):
+            return None if any(True for _ in found.members()) else f"family {name!r} of {entry.origin} has no members"
+        if group == ARCHITECTURES:
+            options(load_architecture(name)[0], name)
+    except PluginError as error:
+        return str(error)
+    return None
+
+
 def fenced_architecture(architecture: Architecture, entry: Entry) -> Architecture:
     """Return `architecture` with its functions inside the fence; `build` then returns an `nn.Module` or raises `PluginError`.
 
@@ -83,10 +96,11 @@ def fenced_architecture(architecture: Architecture, entry: Entry) -> Architectur
 
 def _fenced_build(build: Callable[..., Any], entry: Entry) -> Callable[..., Any]:
     def checked(num_classes: int, in_channels: int, **options: Any) -> Any:
+        keywords = build_keywords(build, entry.name, options)
         settings = ", ".join(f"{name}={value}" for name, value in options.items())
         task = f"for {num_classes} classes and {in_channels} channels with {settings or 'no options'}"
         with fence(entry, f"cannot be built {task}", remedy="its options: cnnkit archs show NAME"):
-            network = build(num_classes, in_channels, **options)
+            network = build(num_classes, in_channels, **keywords)
         torch = sys.modules.get("torch")  # without it, nothing can be a module
         if torch is None or not isinstance(network, torch.nn.Module):
             raise PluginError(

@@ -47,6 +47,12 @@ class Owner(BaseModel):
         return cls(pid=os.getpid(), host=platform.node(), boot=boot, space=space, start=_start_of(os.getpid()))
 
     @property
+    def is_visible(self) -> bool:
+        """True if the process can be seen from here, if it runs: it has the host, the boot and the space of this process."""
+        here = Owner.this_process()
+        return (self.host, self.boot, self.space) == (here.host, here.boot, here.space)
+
+    @property
     def is_dead(self) -> bool:
         """True if the process has certainly ended; False if it runs, or if it cannot be seen from here."""
         here = Owner.this_process()
@@ -109,6 +115,13 @@ def release(folder: Path) -> None:
     """Give up the run `folder` if this process owns it."""
     with suppress(OSError, ModelFileError), locked(folder):
         if read_owner(folder) == Owner.this_process():
+            (folder / LOCK_FILE).unlink()
+
+
+def remove_lock(folder: Path, owner: Owner) -> None:
+    """Remove the lock of the run `folder` if `owner` holds it: a process that cannot be seen from here and is known to have ended."""
+    with suppress(OSError, ModelFileError), locked(folder):
+        if read_owner(folder) == owner:
             (folder / LOCK_FILE).unlink()
 
 

@@ -10,7 +10,8 @@ from cnnkit.config.settings import TrainConfig
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo, strict_model
 
-Status = Literal["running", "stopped", "failed", "finished"]
+# A search prunes a run that is worse than its others; it may be resumed as a stopped one.
+Status = Literal["running", "stopped", "failed", "finished", "pruned"]
 # Fields newer than format 1, with the values that older files mean: such a run decoded JPEGs whole.
 LATER_SETTINGS = {
     "data": {"min_images": 0, "exclude": []},
@@ -95,11 +96,19 @@ class RecordedResult(Part):
         return None if self.best_value is None else self.best_epoch
 
 
+class RecordedTrial(Part):
+    """The trial that a run trains: the name and the id of its search, and the number of the trial."""
+
+    search: Text
+    id: Text
+    number: Count
+
+
 class RunRecord(Document):
     """All data of a run except its model: enough to repeat it, to resume it and to find its images.
 
     `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
-    shown to the user.
+    shown to the user. `trial` is the trial of a search, None for any other training.
     """
 
     status: Status
@@ -115,3 +124,4 @@ class RunRecord(Document):
     unreadable: tuple[UnreadableImage, ...]
     notes: tuple[Text, ...]
     result: RecordedResult
+    trial: RecordedTrial | None = None

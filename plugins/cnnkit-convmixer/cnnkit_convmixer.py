@@ -30,7 +30,8 @@ def build(
 ) -> nn.Module:
     """Return a network that maps images (N, C, H, W) to logits (N, K); the keywords are the options of ``--set``.
 
-    The defaults are the ConvMixer-256/8 of the paper's CIFAR-10 experiments, with kernels of 5 and patches of 2 pixels.
+    Every layer has `width` channels. A patch of `patch` pixels becomes one cell, and `depth` blocks mix the cells with depthwise filters
+    of `kernel` cells. The defaults are the ConvMixer-256/8 of the paper's CIFAR-10 experiments, with kernels of 5 and patches of 2 pixels.
     """
 
     def activated(convolution: nn.Module) -> nn.Sequential:

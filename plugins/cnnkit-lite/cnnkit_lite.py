@@ -72,7 +72,10 @@ def _build_function(member: str) -> Callable[..., nn.Module]:
     """Return `build` of the architecture `member`."""
 
     def build(num_classes: int, in_channels: int, *, drop_rate: float = 0.0, drop_path_rate: float = 0.0) -> Any:
-        """Return a network that maps images (N, C, H, W) to logits (N, K); the keywords are the options of ``--set``."""
+        """Return a network that maps images (N, C, H, W) to logits (N, K); the keywords are the options of ``--set``.
+
+        `drop_rate` is the dropout before the last layer, `drop_path_rate` that of whole blocks.
+        """
         import timm
 
         return timm.create_model(

@@ -165,7 +165,8 @@ def test_show_has_options_size_and_source(cli: Callable[..., Any]) -> None:
     card = done.json()
     assert done.code == 0
     assert (card["name"], card["package"], card["source"]) == ("custom-cnn", "cnnkit", "cnnkit.architectures.custom_cnn:custom_cnn")
-    assert card["options"][0] == {"name": "width", "type": "int", "default": 32, "value": 4}
+    limits = {"choices": [], "low": 1, "high": None, "limits": "at least 1"}
+    assert card["options"][0] == {"name": "width", "type": "int", "default": 32, "value": 4} | limits
     assert (card["image_size"], card["classes"], card["pretrained"]) == (128, 10, None)
     convolutions = (3 * 4, 4 * 8, 8 * 16)
     assert card["parameters"] == 9 * sum(convolutions) + 28 + (256 * 128 + 128) + (128 * 10 + 10)
@@ -177,7 +178,7 @@ def test_show_prints_a_card(cli: Callable[..., Any]) -> None:
     assert "6,573,130" not in text
     assert "for one RGB image of 64 px" in text
     assert "Options, set with --set NAME=VALUE" in text
-    assert ["width", "int", "64", "4"] in [line.split() for line in text.splitlines()]
+    assert ["width", "int", "64", "4", "at", "least", "1"] in [line.split() for line in text.splitlines()]
 
 
 def test_show_names_published_weights(cli: Callable[..., Any]) -> None:
@@ -194,7 +195,10 @@ def test_show_names_published_weights(cli: Callable[..., Any]) -> None:
         (["timm"], "'timm' is a family of architectures; name a member"),
         (["timm/resnet81"], "has no member 'resnet81'; did you mean 'resnet18'"),
         (["custom-cnn", "--set", "widht=4"], "has no option 'widht'; did you mean 'width'"),
-        (["custom-cnn", "--set", "blocks=20"], "--set blocks=20: must be at most 8"),
+        (
+            ["custom-cnn", "--set", "blocks=20"],
+            "option 'blocks' of architecture 'custom-cnn' must be of type int, from 1 to 8",
+        ),
     ],
 )
 def test_show_of_an_unknown_name_or_option_is_an_error(cli: Callable[..., Any], arguments: list[str], message: str) -> None:

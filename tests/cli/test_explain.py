@@ -33,7 +33,9 @@ def test_each_image_has_a_picture_and_a_row_and_all_share_a_sheet(cli, trained):
     assert lines[0].endswith(rows[0]["picture"])
     assert "error: " in lines[1]
     assert f"4 images explained by layer {document['layer']}, {document['places']} x {document['places']} positions" in result.err
-    assert ", 2 with an error" in result.err
+    wrong = sum(row["predicted"] != row["true"] for row in rows if not row["error"])
+    assert f", 2 with an error, {wrong} wrong of 2 with a known class" in result.err
+    assert [row["true"] for row in rows] == ["ants", None, None, "bees"]
     assert "the newest finished run" in result.err
 
 

@@ -14,7 +14,7 @@ def test_a_run_without_an_evaluation_is_evaluated_with_a_note(cli, trained):
     assert "evaluated just now on test, now opened 1 time" in result.err
     assert re.search(r"page .*runs/001-custom-cnn/report.html \(0\.\d MB, \d+ pictures, loads nothing\)", result.out)
     source = (trained.run / "report.html").read_text("utf-8")
-    for part in ("Result", "Confusions", "Classes", "Training", "Data", "Model", "How to repeat it"):
+    for part in ("Scores", "Confusions", "Classes", "Training", "Data", "Model", "How to repeat it"):
         assert f">{part}</h2>" in source
     assert "9 test images right" in source
     assert "bees/broken.jpg" in source  # the doctor's finding

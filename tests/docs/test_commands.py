@@ -57,6 +57,8 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",
     "cnnkit *--device cuda*": "needs a GPU",
+    "cnnkit tune *": "needs the extra tune, and a server for PostgreSQL; tests/cli/test_tune.py runs it where Optuna is installed",
+    "python docs/case-study/run.py *": "trains for hours; tests/docs/test_case_study.py tests the script",
 }
 CODES = {  # commands that end with another exit code than 0, by pattern of a whole line
     "cnnkit eval --abstain-risk *": (1, "cannot guarantee"),  # val of the folder has too few images for such a bound

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from cnnkit.cli.app import build_app
+from cnnkit.registry import GROUPS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page for pattern in ("*.md", "docs/**/*.md", "plugins/*/README.md") for page in CHECKOUT.glob(pattern))
@@ -23,7 +24,6 @@ ROOMS = sorted(
 )
 TOLERANCE = 0.15  # of a line count on the page, at least `SLACK` lines: a small edit needs no edit of the page
 SLACK = 15
-GROUPS = {f"cnnkit.{name}" for name in ("architectures", "exporters", "sources", "trackers")}  # of entry points
 OTHER_PROGRAMS = {"--logdir", "--torch-backend", "--upgrade", "--version"}  # flags of tensorboard, uv and pip, and of the group itself
 
 
@@ -94,7 +94,7 @@ def test_flags_that_a_page_mentions_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", OF_THE_HOUSE, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
 def test_python_names_on_a_page_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    names = set(re.findall(r"`(cnnkit(?:\.\w+)+)[`(]", text)) - GROUPS
+    names = set(re.findall(r"`(cnnkit(?:\.\w+)+)[`(]", text)) - {*GROUPS}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         found = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
         names |= {f"{node.module}.{alias.name}" for node in found for alias in node.names if str(node.module).startswith("cnnkit")}

@@ -70,6 +70,15 @@ class Evaluation:
         """The line above the figures, which names the views; empty for plain images."""
         return "" if self.views == PLAIN_VIEW else str(self.views)
 
+    @property
+    def model_name(self) -> str:
+        """The name of the run, or of the model file if it belongs to no run or was exported."""
+        run, file = self.target.run, self.target.path
+        if run is None:
+            return file.name
+        name = run.path.resolve().name
+        return name if file == run.best else f"{name}/{file.name}"
+
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the figures of metrics.json; with `confusion`, the object that ``eval --json`` prints."""
         tta = {} if self.views == PLAIN_VIEW else {"tta": self.views.to_dict()}

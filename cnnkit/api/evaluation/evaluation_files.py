@@ -17,7 +17,7 @@ COLUMNS = ("path", "true", "predicted", "probability", "loss")  # of predictions
 
 def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool) -> None:
     """Write metrics.json, predictions.csv, confusion.csv, report.txt, the pictures and, with OOD images, ood.csv into `folder`."""
-    from cnnkit.report.pictures.confusion import plot_confusion  # matplotlib takes a second to import
+    from cnnkit.report.pictures.confusion import confusion_title, plot_confusion  # matplotlib takes a second to import
     from cnnkit.report.pictures.reliability import plot_reliability
     from cnnkit.report.pictures.risk import plot_risk_coverage
     from cnnkit.report.terminal.calibration import effect_line
@@ -40,7 +40,8 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
     extra_lines = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
     extra_lines += [ood_sentence(evaluation.ood.report, report.split)] if evaluation.ood else []
     write_text(folder / "report.txt", report_text(report, evaluation.heading, extra_lines, evaluation.normalize))
-    plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize)
+    title = confusion_title(evaluation.model_name, report, evaluation.heading)
+    plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize, title=title)
     plot_reliability(evaluation.effect, folder / "reliability.png")
     plot_risk_coverage(evaluation.selective, report.split, folder / "risk_coverage.png")
     (folder / "ood.csv").unlink(missing_ok=True)  # a file of an earlier evaluation does not belong to this one

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.predict import find_images
+from cnnkit.api.inference.samples import spelled
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import read_image
 from cnnkit.engine.runtime import choose_device
-from cnnkit.errors import ConfigError, DataError, ModelFileError, closest, listed
+from cnnkit.errors import CnnkitError, ConfigError, DataError, ModelFileError, closest, listed
 from cnnkit.explain.explanation import MAX_PHOTO_SIZE, Explanation, Pictures
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.methods import Method, MethodName, open_method
@@ -34,7 +36,8 @@ class Explainer:
 
     Grad-CAM reads the maps of `layer`, which have `places` rows and as many columns; both are None for other methods. `label` is
     the index of the class to explain, None for the predicted class. `patch` and `step` are the size and the stride of the occluded
-    square, in pixels of the canvas; both are None if neither method nor check is occlusion.
+    square, in pixels of the canvas; both are None if neither method nor check is occlusion. `labels` holds the true class of every
+    image of the model's run by the absolute path of its file.
     """
 
     model: Model
@@ -44,6 +47,7 @@ class Explainer:
     label: int | None
     patch: int | None
     step: int | None
+    labels: Mapping[str, str]
     _method: Method
     _check: Occlusion | None
     _features: FeatureMaps | None
@@ -82,9 +86,15 @@ class Explainer:
                     float(probabilities[row, labels[row]]),
                     agreement,
                     Pictures(photo, window, _rgb(canvases[row]), heats[row], stages[row]),
+                    self._true_class(file),
                 )
             )
         return found
+
+    def _true_class(self, file: Path) -> str:
+        """Return the class of `file` in the run of the model, else the class that its folder is named after, else nothing."""
+        (folder,) = spelled([file.absolute().parent.name], self.model.header.classes)
+        return self.labels.get(os.path.abspath(file), folder if folder in self.model.header.classes else "")  # noqa: PTH100 (as in _labels)
 
     def _photo_and_window(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
         """Return `image` shrunk to at most `MAX_PHOTO_SIZE` and the window (top, left, bottom, right) that the canvas shows of it."""
@@ -148,10 +158,24 @@ def open_explainer(
         label,
         occlusion.patch if occlusion else None,
         occlusion.step if occlusion else None,
+        _labels(target),
         opened,
         second,
         FeatureMaps(model) if features else None,
     )
+
+
+def _labels(target: Target) -> dict[str, str]:
+    """Return the class of every image of the run by the absolute path of its file; empty if there is no run or if it is damaged."""
+    if target.run is None:
+        return {}
+    try:
+        location = Path(target.run.read_record().data.location)
+        rows = target.run.read_split()
+    except CnnkitError:  # an explanation needs the model alone; the names of folders still tell classes
+        return {}
+    root = location if location.is_dir() else location.parent  # the paths in a table are relative to its folder
+    return {os.path.abspath(os.path.join(root, row["path"])): row["label"] for row in rows}  # noqa: PTH100,PTH118 (a million rows are usual)
 
 
 def _load(target: Target) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, Status, create, runs_folder
 from cnnkit.run_dir.document import UnreadableImage
-from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, RecordedData, RecordedResult, RecordedRuntime
+from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, RecordedData, RecordedResult, RecordedRuntime, RecordedTrial
 from cnnkit.trackers.following import Followers
 
 BatchWrapper = Callable[[BatchSource], BatchSource]
@@ -62,6 +62,8 @@ class TrainingJob:
     command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
     location: str = ""  # of the images; empty: as `config` names them
     earlier_notes: tuple[str, ...] = ()
+    trial: RecordedTrial | None = None  # of a search
+    status_if_left: Status = "stopped"  # of a run whose caller leaves the loop over its epochs; a search prunes
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,7 +86,7 @@ class TrainingJob:
                 raise
         return self.run
 
-    def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Iterator[EpochResult]:
+    def epochs(self, watch: BatchWrapper = lambda batches: batches) -> Generator[EpochResult]:
         """Train; yield every epoch after saving its state, its history row and, if it is the best epoch, the model.
 
         `watch` wraps the training batches, for a progress bar. At the end of the training, also by an error, config.json gets the
@@ -128,6 +130,9 @@ class TrainingJob:
                 ended: Status = "finished" if self.state.stopping.has_best else "failed"
                 self.record(ended)
                 status = ended
+        except GeneratorExit:
+            status = self.status_if_left
+            raise
         finally:
             self._end(run, status)
 
@@ -155,9 +160,11 @@ class TrainingJob:
     def _end(self, run: RunDir, status: Status) -> None:
         """Record the end of the training, tell the trackers, and give up the lock; no fault here hides the first one."""
         try:
-            if status == "stopped":
+            if status in {"stopped", "pruned"}:
                 self._try_to_record(status)
-            if self.followers.end(status):  # after the record, as a server may take long or be interrupted
+            if self.followers.end(
+                "stopped" if status == "pruned" else status
+            ):  # after the record, as a server may take long or be interrupted
                 self._try_to_record(status)
         finally:
             run.release()
@@ -200,6 +207,7 @@ class TrainingJob:
                 unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
                 notes=tuple(dict.fromkeys((*self.earlier_notes, *self.notes, *self.followers.notes))),
                 result=self.result,
+                trial=self.trial,
             )
         )
 

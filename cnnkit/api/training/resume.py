@@ -57,7 +57,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
     versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume")
-    job.command, job.earlier_notes = record.command, record.notes
+    job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
     if is_new:
         directory.clear_history()
         note = "no epoch was saved, so the training starts again from its beginning"

@@ -9,6 +9,7 @@ from cnnkit.metrics.proportion import Estimate
 from cnnkit.report.page.chart import Axis, Chart, Line, chart
 from cnnkit.report.page.facts import ModelFacts
 from cnnkit.report.page.metrics import interval_text, to_estimate
+from cnnkit.report.pictures.confidence_scale import is_confident
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import percent
 
@@ -32,15 +33,17 @@ def reliability(metrics: StoredMetrics) -> Chart | None:
     before = effect.before.bins if effect.temperature != 1 else ()
     total = sum(one.count for one in bins)
     gap = sum(one.count * (one.confidence - one.accuracy.value) for one in bins) / total
-    lines = [Line("perfect", [(0.0, 0.0), (1.0, 1.0)], style=7)]
+    confident = is_confident(bins)
+    low = min(min(one.confidence, one.accuracy.low) for one in (*bins, *before)) if confident else 0.0
+    lines = [Line("perfect", [(low, low), (1.0, 1.0)], style=7)]
     if before:
         lines.append(Line("without the temperature", _points(before), style=2))
     spans = [(one.confidence, one.accuracy.low, one.accuracy.high) for one in bins]
     lines.append(Line("with 95 % intervals", _points(bins), spans=spans))
     return chart(
         lines,
-        Axis("confidence: probability of the prediction", percent=True, low=0.0, high=1.0),
-        Axis("accuracy", percent=True, low=0.0, high=1.0),
+        Axis("confidence: probability of the prediction", percent=True, low=low, high=1.0, stretched=confident),
+        Axis("accuracy, both axes stretched near 100 %" if confident else "accuracy", percent=True, low=low, high=1.0, stretched=confident),
         title="reliability",
         description=(
             f"predictions in {len(bins)} group{'s' * (len(bins) != 1)} by confidence; "

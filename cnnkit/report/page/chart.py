@@ -9,9 +9,12 @@ from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
 
+from cnnkit.report.pictures.confidence_scale import stretched, stretched_ticks
+
 WIDTH, HEIGHT = 400, 250  # units of the drawing; a unit is about a pixel on a phone, where text of 12 units must be legible
 LEFT, RIGHT, TOP, BOTTOM = 50, 22, 12, 38  # margins for the axes, in units of the drawing
 MAX_DOTS = 40  # the longest line that has a dot at each point; more dots would touch
+_X_GAP, _Y_GAP = 46, 18  # units between the labels of a stretched axis; "99.5 %" is 40 wide and 12 high
 _MIN_WHOLE_PERCENT_STEP = 0.01  # closer ticks need a digit after the decimal point
 
 Point = tuple[float, float]
@@ -41,6 +44,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     whole: bool = False  # epochs: no ticks between whole numbers
+    stretched: bool = False  # probabilities, stretched near 100 %, from `low` to 1
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ def chart(lines: Sequence[Line], x: Axis, y: Axis, *, title: str, description: s
     if not points:
         return None
     ends = [*(value for _, value in points), *(value for line in lines for span in line.spans for value in span[1:])]
-    x_ticks, to_x = _scale([point[0] for point in points], x, LEFT, WIDTH - RIGHT)
-    y_ticks, to_y = _scale([value for value in ends if math.isfinite(value)], y, HEIGHT - BOTTOM, TOP)
+    x_ticks, to_x = (_stretched_scale if x.stretched else _scale)([point[0] for point in points], x, LEFT, WIDTH - RIGHT)
+    y_ticks, to_y = (_stretched_scale if y.stretched else _scale)(
+        [value for value in ends if math.isfinite(value)], y, HEIGHT - BOTTOM, TOP
+    )
     return Chart(
         title=title,
         description=description,
@@ -123,6 +129,18 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float) -> tup
     label = (lambda tick: f"{100 * tick:.{0 if step >= _MIN_WHOLE_PERCENT_STEP else 1}f} %") if axis.percent else (lambda tick: f"{tick:g}")
     span = high - low
     return [(tick, label(tick)) for tick in found], lambda value: start + (end - start) * (value - low) / span
+
+
+def _stretched_scale(
+    values: Sequence[float], axis: Axis, start: float, end: float
+) -> tuple[list[tuple[float, str]], Callable[[float], float]]:
+    """Return the ticks of an axis of probabilities that are stretched near 100 %, and the map from probabilities to the drawing."""
+    low = min(values) if axis.low is None else axis.low
+    ends = stretched([low, 1.0])
+    ticks = stretched_ticks(low, (_X_GAP if start < end else _Y_GAP) / abs(end - start))
+    return [
+        (tick, f"{100 * tick:g} %") for tick in ticks
+    ], lambda value: start + (end - start) * float(stretched(value) - ends[0]) / float(ends[1] - ends[0])
 
 
 def _finite(point: Point) -> bool:

@@ -49,6 +49,13 @@ def started_by_command(record: RunRecord) -> bool:
     return command_line(record).partition(" ")[0] in {"cnnkit", "__main__.py"}
 
 
+def about(record: RunRecord) -> str:
+    """Return the architecture, the data and the number of its training images in one line."""
+    data = PurePath(record.data.name)
+    name = data.name if data.is_absolute() else record.data.name
+    return escaped(f"{record.arch.name}, trained on {record.data.images.train:,} images of {name}")
+
+
 def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
     """Return the facts that a repetition must share for the same result: recipe, seed, device, data, versions."""
     runtime, data, settings = record.runtime, record.data, record.config

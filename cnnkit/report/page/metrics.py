@@ -101,6 +101,11 @@ def headline(metrics: StoredMetrics) -> str:
     return f"{score_text('accuracy', accuracy)} of {images} right (95 % interval {interval_text('accuracy', accuracy)} %)"
 
 
+def baselines_line(metrics: StoredMetrics) -> str:
+    """Return the accuracy of every baseline in one line: ``always predicting ant: 54.2 %; colours alone: 61.0 %``; may be empty."""
+    return "; ".join(f"{one.summary}: {score_text('accuracy', to_estimate(one.accuracy))}" for one in metrics.baselines)
+
+
 @dataclass(frozen=True)
 class ClassRow:
     """One class: its scores as text in percent, its recall with interval as shares in [0, 1] for the `bar`, and its mistakes."""

@@ -15,6 +15,7 @@ from cnnkit.report.page.certainty import certainty, reliability, risk_chart
 from cnnkit.report.page.curves import course, curves
 from cnnkit.report.page.facts import (
     ModelFacts,
+    about,
     command_line,
     limits,
     model_facts,
@@ -25,7 +26,7 @@ from cnnkit.report.page.facts import (
 )
 from cnnkit.report.page.gallery import MAX_MATRIX_CLASSES, Choice, ImagePrediction, matrix, pairs
 from cnnkit.report.page.html import MAX_PICTURED_CASES, MAX_PICTURED_FILES, case_tests, render
-from cnnkit.report.page.metrics import class_rows, headline, metric_rows
+from cnnkit.report.page.metrics import baselines_line, class_rows, headline, metric_rows
 from cnnkit.report.pictures.thumbnail import data_uri, webp
 from cnnkit.report.terminal.health import by_severity, highest_severity, verdict
 
@@ -38,6 +39,8 @@ MIN_PICTURE_BYTES = 500_000  # the share of pictures in it, even beside long tab
 _TEXT_BYTES, _CLASS_BYTES, _PICTURE_TEXT_BYTES = 100_000, 1_300, 350  # text of a page, of each class, around each picture
 MAX_PIXEL_SIZE = 64  # px; a picture up to this size is enlarged, with its pixels as squares
 MAX_LISTED_CASES = 20  # cases of a finding on the page; `cnnkit doctor` lists all
+FIRST_PICTURES = 6  # beside the matrix: two rows of three at 1,280 x 800 px
+MAX_ROOMY_CLASSES, MAX_PLAIN_CLASSES = 6, 12  # up to which the cells of the matrix are large, and of the usual size
 Image = NDArray[np.uint8]
 
 
@@ -79,6 +82,8 @@ def run_html(page: RunPage) -> str:
         tests=case_tests(part["thumbs"]),
         title=page.name,
         headline=headline(page.metrics) if page.metrics else "",
+        about=about(page.record),
+        baselines=baselines_line(page.metrics) if page.metrics else "",
         notes=page.notes,
         classes=page.classes,
         split=page.metrics.split if page.metrics else "",
@@ -121,29 +126,52 @@ def _predictions_part(page: RunPage) -> dict[str, Any]:
     part: dict[str, Any] = {
         "thumbs": thumbs,
         "heat": heat,
+        "density": _density(len(page.classes)),
         "pixels": {path for path, image in page.pictures.items() if max(image.shape[:2]) <= MAX_PIXEL_SIZE},
         "samples": [(name, paths) for name, paths in samples if paths],
-        "worst_predictions": [prediction for prediction in page.choice.worst if prediction.path in thumbs],
-        "unsure_predictions": [prediction for prediction in page.choice.unsure if prediction.path in thumbs],
+        **_explained(page.choice, thumbs),
         "gallery": [prediction for prediction in page.choice.gallery if prediction.path in thumbs],
-        **dict.fromkeys(("matrix", "pairs", "class_rows", "first"), ()),
+        **dict.fromkeys(("matrix", "pairs", "class_rows"), ()),
         **dict.fromkeys(("confusion", "reliability", "risk", "mistakes"), None),
     }
     if page.metrics is None:
         return part
     table = _table(page)
-    found = pairs(table, page.classes)
     return {
         **part,
         "matrix": matrix(table, page.classes) if len(page.classes) <= MAX_MATRIX_CLASSES else (),
-        "pairs": found,
-        "first": found[:1],  # the pair whose images the page shows when it opens
+        "pairs": pairs(table, page.classes),
         "confusion": matrix_picture,
         "class_rows": class_rows(page.metrics, table),
         "mistakes": sum(not prediction.right for prediction in page.predictions),
         "reliability": reliability(page.metrics),
         "risk": risk_chart(page.metrics),
     }
+
+
+def _explained(choice: Choice, thumbs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the explained predictions that have a picture: `FIRST_PICTURES` beside the matrix, and the others.
+
+    The worst mistakes come first. Least confident predictions fill their rest, each once.
+    """
+    worst = [prediction for prediction in choice.worst if prediction.path in thumbs]
+    unsure = [prediction for prediction in choice.unsure if prediction.path in thumbs]
+    mistaken = {prediction.path for prediction in worst[:FIRST_PICTURES]}
+    room = FIRST_PICTURES - len(mistaken)
+    first = [prediction for prediction in unsure if prediction.path not in mistaken][:room]
+    return {
+        "first_mistakes": worst[:FIRST_PICTURES],
+        "other_mistakes": worst[FIRST_PICTURES:],
+        "first_unsure": first,
+        "other_unsure": [prediction for prediction in unsure if prediction not in first],
+    }
+
+
+def _density(classes: int) -> str:
+    """Return the CSS class of a matrix for the size of its cells."""
+    if classes <= MAX_ROOMY_CLASSES:
+        return "roomy"
+    return "plain-cells" if classes <= MAX_PLAIN_CLASSES else "dense"
 
 
 def _table(page: RunPage) -> Counts:

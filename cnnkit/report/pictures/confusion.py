@@ -17,8 +17,9 @@ from matplotlib.ticker import PercentFormatter
 from cnnkit.metrics.confusion import SHARE_OF, Normalize, confusion_order, most_confused_ranges, normalized
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.scores import Scores
-from cnnkit.report.pictures.fonts import families, plot_labels
+from cnnkit.report.pictures.fonts import drawable, families, middle_cut, plot_labels
 from cnnkit.report.pictures.plots import DPI, save
+from cnnkit.report.terminal.numbers import images_text, share_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,18 +27,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
     from matplotlib.image import AxesImage
 
+    from cnnkit.metrics.classification import ClassificationReport
+
 _MAX_NUMBERED_CLASSES = 30  # the counts of more classes do not fit their cells
+_MAX_LARGE_CLASSES = 6  # whose cells have room for large numbers
 _MAX_LABELS = 120  # more names of 6 points would touch on an axis
 _MIN_MATRIX_INCHES = 13.0  # of a matrix without numbers
 _MIN_CELL_PIXELS = 2
+_TITLE_POINTS, _LARGE_TITLE_POINTS = 11, 16
+_POINTS_PER_INCH, _WIDTH_OF_LETTER = 72, 0.62  # the mean width of a letter as a share of its size, rounded up
 _MAX_DETAILS, _DETAIL_CLASSES = 6, 15  # enlarged parts, if not every class has a label, and the classes in each part
 
 # Empty cells are white, and one image in a thousand must differ from them.
 _LIGHT_BLUES = LinearSegmentedColormap.from_list("blues from light", colormaps["Blues"](np.linspace(0.3, 1.0, 256)))
 
 
-def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize: Normalize = "none") -> None:
+def confusion_title(model: str, report: ClassificationReport, views: str = "") -> list[str]:
+    """Return the lines above a matrix: the name of the `model`, the images, the accuracy with its interval, and the `views` if any."""
+    split = "" if report.split == "all" else report.split
+    lines = [f"{model}: {images_text(report.n, report.units, split)}", f"accuracy {share_text(report.accuracy)}, 95 % interval"]
+    return [*lines, views] if views else lines
+
+
+def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize: Normalize = "none", *, title: Sequence[str] = ()) -> None:
     """Write a (K, K) table of counts to `path` (PNG): rows true, columns predicted, coloured by the share of the row.
+
+    The lines of `title` stand above it, cut in the middle if they are long.
 
     With `normalize` true, pred or all, numbers and colours are shares of the row, the column or all images (see
     `cnnkit.metrics.confusion`). The cells of up to 30 classes have numbers. With more classes, confused classes are neighbours, so that
@@ -51,18 +66,28 @@ def plot_confusion(table: Counts, classes: Sequence[str], path: Path, normalize:
         figure = _with_numbers(table, shares, classes, f"share of {SHARE_OF[share_of]}", normalize)
     else:
         figure = _clustered(table, shares, classes, f"share of {SHARE_OF[share_of]}")
+    if title:
+        points = _TITLE_POINTS if len(classes) <= _MAX_NUMBERED_CLASSES else _LARGE_TITLE_POINTS
+        letters = int(figure.get_figwidth() * _POINTS_PER_INCH / (_WIDTH_OF_LETTER * points))
+        shown = "\n".join(middle_cut(drawable(line), letters) for line in title)
+        figure.suptitle(shown, fontsize=points, family=list(families()), parse_math=False)
     save(figure, path)
 
 
 def _with_numbers(table: Counts, shares: Scores, classes: Sequence[str], meaning: str, normalize: Normalize) -> Figure:
-    inches = 4.0 + 0.36 * len(classes)
+    names = plot_labels(classes)
+    few = len(classes) <= _MAX_LARGE_CLASSES
+    points = 11 if few else 9
+    room = max(map(len, names)) * points * _WIDTH_OF_LETTER / _POINTS_PER_INCH  # of the longest name, so that it leaves the matrix its size
+    inches = 3.4 + 0.36 * len(classes) + room
     figure = Figure(figsize=(inches + 1.0, inches), dpi=DPI, layout="compressed")
     axes = figure.add_subplot()
     image = _draw(axes, shares, colormaps["Blues"])
-    _label(axes, plot_labels(classes), range(len(classes)), 9)
+    _label(axes, names, range(len(classes)), points)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     size = 9 if normalize == "none" and table.max() < 1000 else 7  # noqa: PLR2004 - four digits at 9 points are wider than a cell
+    size = 14 if few else size
     for row, column in zip(*np.nonzero(table), strict=True):
         share = shares[row, column]
         text = str(table[row, column]) if normalize == "none" else f"{100 * share:.1f}"
@@ -90,7 +115,10 @@ def _clustered(table: Counts, shares: Scores, classes: Sequence[str], meaning: s
     _label(axes, names[::step], range(0, count, step), max(6, min(10, int(50 * inches / count))))
     named = "" if step == 1 else f"; one class in {step} has a label"
     axes.set_xlabel(f"predicted class, in the same order{named}", fontsize=14)
-    axes.set_ylabel("true class; confused classes are neighbours", fontsize=14)
+    if halves is None:
+        axes.set_ylabel("true class; confused classes are neighbours", fontsize=14)
+    else:  # "constrained" leaves no room for a name to the left of long labels
+        axes.set_title("rows: true class; confused classes are neighbours", loc="left", fontsize=14)
     _scale(whole, image, [axes], meaning)
     if parts is not None:
         parts.suptitle("Enlarged parts with the most mistakes", fontsize=14)

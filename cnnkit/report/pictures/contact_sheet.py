@@ -21,22 +21,27 @@ Style = Literal["plain", "good", "bad"]
 TILE_SIZE = thumbnail.THUMBNAIL_SIZE  # px; 8, 16, 32 and 64 divide it
 MAX_SHEET_PIXELS = 60_000_000  # take 180 MB in memory; many viewers refuse larger sheets
 _DPI = 100
-_POINTS = {"caption": 7.0, "label": 8.5, "title": 10.5}
+_POINTS = {"caption": 7.0, "note": 7.0, "label": 8.5, "title": 10.5}
 _GAP = 8  # px between tiles and around them
 _LINE_HEIGHT = 14  # px of a line of captions
 _TITLE_HEIGHT = 26  # px of the title line
 _FRAME_WIDTH = 3  # px around a marked tile
-_PAPER, _MAT, _INK, _FADED = (255, 255, 255), (236, 236, 236), "#111111", "#555555"
+_PAPER, _MAT = (255, 255, 255), (236, 236, 236)
+_INK, _INKS = "#111111", {"caption": "#555555", "note": "#b01010"}  # of other texts, and of these kinds
 _FRAMES: dict[Style, tuple[int, int, int]] = {"plain": _PAPER, "good": (34, 139, 34), "bad": (200, 30, 30)}
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A picture, uint8 RGB (H, W, 3), with a caption and a frame (``good`` green, ``bad`` red, ``plain`` none)."""
+    """A picture, uint8 RGB (H, W, 3), with a caption and a frame (``good`` green, ``bad`` red, ``plain`` none).
+
+    The `note` below the caption is red. It says in words what a red frame means, for readers who do not see the colour.
+    """
 
     image: NDArray[np.uint8]
     caption: str = ""
     style: Style = "plain"
+    note: str = ""
 
 
 def contact_sheet(
@@ -49,7 +54,9 @@ def contact_sheet(
     and the title tells their number. Texts that do not fit are cut.
     """
     columns = max((len(row) for row in rows), default=1)
-    grid = _Grid(size, columns, label=_label_width(labels), head=bool(heads), caption=any(tile.caption for row in rows for tile in row))
+    tiles = [tile for row in rows for tile in row]
+    lines = 2 if any(tile.note for tile in tiles) else int(any(tile.caption for tile in tiles))
+    grid = _Grid(size, columns, label=_label_width(labels), head=bool(heads), lines=lines)
     fitting = max(1, MAX_SHEET_PIXELS // grid.width // grid.pitch)
     if len(rows) > fitting:
         title = f"{title} (the first {fitting:,} of {len(rows):,} rows)".strip()
@@ -65,7 +72,9 @@ def contact_sheet(
             left = grid.left(column)
             _draw_frame(canvas, top, left, size, tile.style)
             canvas[top : top + size, left : left + size] = matted(tile.image, size)
-            texts.append(_Text(left, top + size + _FRAME_WIDTH, tile.caption, "caption", size, _LINE_HEIGHT))
+            below = top + size + _FRAME_WIDTH
+            texts.append(_Text(left, below, tile.caption, "caption", size, _LINE_HEIGHT))
+            texts.append(_Text(left, below + _LINE_HEIGHT, tile.note, "note", size, _LINE_HEIGHT))
     return _png(canvas, texts)
 
 
@@ -82,17 +91,17 @@ def matted(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The positions of tiles in pixels; `label` is the width of the text before a row."""
+    """The positions of tiles in pixels; `label` is the width of the text before a row, `lines` the number of lines below a tile."""
 
     size: int
     columns: int
     label: int
     head: bool
-    caption: bool
+    lines: int
 
     @property
     def pitch(self) -> int:
-        return self.size + _GAP + (_LINE_HEIGHT if self.caption else 0)
+        return self.size + _GAP + self.lines * _LINE_HEIGHT
 
     @property
     def width(self) -> int:
@@ -145,7 +154,7 @@ def _png(canvas: NDArray[np.uint8], texts: Sequence[_Text]) -> bytes:
                 shown,
                 fontsize=points,
                 family=list(families()),
-                color=_FADED if text.kind == "caption" else _INK,
+                color=_INKS.get(text.kind, _INK),
                 va="center",
                 parse_math=False,
             )

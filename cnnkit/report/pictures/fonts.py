@@ -48,9 +48,15 @@ def drawable(text: str) -> str:
     return "".join(letter if ord(letter) in _letters() else "?" for letter in escaped(text))
 
 
+def middle_cut(text: str, letters: int) -> str:
+    """Return `text`, cut in the middle to at most `letters` letters, as names differ at both ends."""
+    if len(text) <= letters:
+        return text
+    half = (letters - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def _label(index: int, name: str) -> str:
     if not name.isprintable() or not all(ord(letter) in _letters() for letter in name):
         return f"class {index}"
-    half = (_MAX_LABEL_LENGTH - 1) // 2
-    short = name if len(name) <= _MAX_LABEL_LENGTH else f"{name[:half]}…{name[-half:]}"
-    return short.replace("$", r"\$")  # a pair of plain $ would enclose a formula
+    return middle_cut(name, _MAX_LABEL_LENGTH).replace("$", r"\$")  # a pair of plain $ would enclose a formula

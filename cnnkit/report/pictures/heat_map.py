@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from cnnkit.report.pictures.contact_sheet import Tile, contact_sheet
+from cnnkit.report.pictures.contact_sheet import Style, Tile, contact_sheet
 from cnnkit.report.pictures.overlay import COLOUR_MAP, overlay
 
 if TYPE_CHECKING:
@@ -24,11 +24,16 @@ _LEGEND = "purple: none, yellow: most; line: half of the maximum"
 _NO_EVIDENCE = "no evidence for this class anywhere"
 
 
-def explanation_png(pictures: Pictures, *, title: str, head: str) -> bytes:
-    """Return a PNG of one image: the file, if it differs from the input of the network, the input, and below `head` the heat map."""
+def explanation_png(pictures: Pictures, *, title: str, head: str, wrong: bool = False) -> bytes:
+    """Return a PNG of one image: the file, if it differs from the input of the network, the input, and below `head` the heat map.
+
+    The input and the heat map of a `wrong` prediction have a red frame; `title` should say so.
+    """
     size = len(pictures.canvas)
+    style: Style = "bad" if wrong else "plain"
+    heat = overlay(pictures.canvas, pictures.heat, TILE_SIZE)
     tiles, heads = (
-        [Tile(pictures.canvas), Tile(overlay(pictures.canvas, pictures.heat, TILE_SIZE), _legend(pictures))],
+        [Tile(pictures.canvas, style=style), Tile(heat, _legend(pictures), style)],
         [
             f"input of the network, {size} x {size} px",
             head,
@@ -41,12 +46,18 @@ def explanation_png(pictures: Pictures, *, title: str, head: str) -> bytes:
 
 
 def explanations_sheet(explanations: Sequence[Explanation], *, title: str) -> bytes:
-    """Return a PNG of many images, each beside its heat map, three in a row; images with an error are left out."""
+    """Return a PNG of many images, each beside its heat map, three in a row; images with an error are left out.
+
+    A wrong prediction has a red frame, and the words ``wrong`` and its true class.
+    """
     pairs: list[list[Tile]] = []
     for one in explanations:
         if one.pictures is not None:
             heat = overlay(one.pictures.canvas, one.pictures.heat, SMALL_TILE_SIZE)
-            pairs.append([Tile(one.pictures.canvas, one.name), Tile(heat, f"{one.explained} {100 * one.explained_probability:.1f} %")])
+            style: Style = "bad" if one.wrong else "plain"
+            evidence = f"{one.explained} {100 * one.explained_probability:.1f} %"
+            notes = (f"wrong: {one.predicted}", f"true: {one.true}") if one.wrong else ("", "")
+            pairs.append([Tile(one.pictures.canvas, one.name, style, notes[0]), Tile(heat, evidence, style, notes[1])])
     rows = [[tile for pair in pairs[start : start + IMAGES_PER_ROW] for tile in pair] for start in range(0, len(pairs), IMAGES_PER_ROW)]
     return contact_sheet(rows, title=title, size=SMALL_TILE_SIZE)
 

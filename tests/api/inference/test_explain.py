@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -51,6 +54,32 @@ def test_occlusion_is_not_checked_by_itself(trained):
     assert one.pictures is not None
     assert one.pictures.heat.max() == 1
     assert one.agreement is None
+
+
+def test_the_true_class_is_that_of_the_run_else_that_of_the_folder(trained, tmp_path):
+    moved = tmp_path / "some" / "photo.jpg"
+    named = tmp_path / "wasps" / "photo.jpg"
+    for copy in (moved, named):
+        copy.parent.mkdir()
+        shutil.copy(trained.data / "ants/ants-000.jpg", copy)
+    files = [trained.data / "ants/ants-000.jpg", moved, named]
+    found = list(explain(files, trained.run, check=False, features=False))
+    assert [one.true for one in found] == ["ants", "", "wasps"]
+    assert [one.wrong for one in found] == [found[0].predicted != "ants", False, found[0].predicted != "wasps"]
+    assert [one.row()["true"] for one in found] == ["ants", None, "wasps"]
+
+
+def test_the_label_of_a_table_wins_over_the_name_of_the_folder(trained, tmp_path):
+    photo = tmp_path / "table" / "wasps" / "photo.jpg"
+    photo.parent.mkdir(parents=True)
+    shutil.copy(trained.data / "ants/ants-000.jpg", photo)
+    config = json.loads((trained.run / "config.json").read_text())
+    config["data"]["location"] = str(tmp_path / "table" / "labels.csv")
+    (trained.run / "config.json").write_text(json.dumps(config))
+    rows = (trained.run / "split.csv").read_text().replace("ants/ants-000.jpg", "wasps/photo.jpg")
+    (trained.run / "split.csv").write_text(rows)
+    (one,) = explain(photo, trained.run, check=False, features=False)
+    assert one.true == "ants"
 
 
 def test_errors_are_raised_before_any_image_is_read(trained, tmp_path):

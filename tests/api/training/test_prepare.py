@@ -126,7 +126,7 @@ def test_every_refusal_is_an_error_of_cnnkit(image_folder, small_config):
     data = image_folder(images=4)
     for flags, message in (
         ({"arch": "custom-cmm"}, "did you mean 'custom-cnn'"),
-        ({"set": ("blocks=0",)}, "--set blocks=0: must be at least 1"),
+        ({"set": ("blocks=0",)}, "--set blocks=0: option .* from 1 to 8"),
         ({"classes": ("ants", "bess")}, "did you mean 'bees'"),
         ({"start_size": 32}, r"--start-size \(=32\) must be below --image-size"),
     ):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cnnkit.report.page.certainty import certainty, reliability, risk_chart
+from cnnkit.report.page.chart import BOTTOM, HEIGHT
 from cnnkit.report.page.facts import ModelFacts
 
 MODEL = ModelFacts("best.safetensors", 1, "ab", 2, 1.0)
@@ -73,6 +74,18 @@ def test_reliability_has_a_second_line_with_a_temperature(make_metrics, temperat
     assert drawn
     assert [stroke.name for stroke in drawn.strokes] == names
     assert drawn.description == "predictions in 1 group by confidence; the mean confidence is 20.0 points above the accuracy"
+
+
+def test_the_axes_of_a_confident_model_are_stretched(make_metrics):
+    confident = [BINS[0] | {"confidence": 0.99, "accuracy": {"value": 1.0, "low": 0.7, "high": 1.0}}]
+    drawn = reliability(make_metrics(reliability=confident, calibration=EFFECT | {"temperature": 1.0}))
+    plain = reliability(make_metrics(reliability=BINS, calibration=EFFECT | {"temperature": 1.0}))
+    assert drawn
+    assert plain
+    assert ("stretched" in drawn.y_label, "stretched" in plain.y_label) == (True, False)
+    assert next(label for _, label in plain.x_ticks) == "0 %"
+    assert {"90 %", "99 %", "100 %"} <= {label for _, label in drawn.y_ticks}
+    assert drawn.strokes[-1].whiskers[0][1] == HEIGHT - BOTTOM, "the axis must begin at the lowest end of an interval"
 
 
 def test_there_is_no_chart_without_images(make_metrics):

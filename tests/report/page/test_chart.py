@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+
+import pytest
 
 from cnnkit.report.page.chart import BOTTOM, HEIGHT, LEFT, MAX_DOTS, RIGHT, TOP, WIDTH, Axis, Line, chart
 
@@ -30,6 +33,18 @@ def test_ticks_of_epochs_are_whole_and_ticks_of_shares_are_percent():
     assert [label for _, label in drawn.x_ticks] == ["1", "2", "3"]
     assert all(label.endswith(" %") for _, label in drawn.y_ticks)
     assert len({label for _, label in drawn.y_ticks}) == len(drawn.y_ticks)
+
+
+def test_a_stretched_axis_gives_room_to_probabilities_near_1():
+    axes = [Axis(name, percent=True, low=0.8, high=1.0, stretched=True) for name in "xy"]
+    drawn = chart([Line("a", [(0.8, 0.8), (0.99, 0.99), (1.0, 1.0)])], *axes, title="", description="")
+    assert drawn
+    (start, middle, end), (low, half, high) = zip(*drawn.strokes[0].dots, strict=True)
+    assert (start, end, low, high) == (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP)
+    assert 0.4 < (middle - start) / (end - start) < 0.6, "99 % lies near the end of a plain axis"
+    assert (half - low) / (high - low) == pytest.approx((middle - start) / (end - start), abs=0.01)
+    assert drawn.x_ticks[-1] == (WIDTH - RIGHT, "100 %")
+    assert min(after[0] - before[0] for before, after in pairwise(drawn.x_ticks)) >= 40
 
 
 def test_a_single_epoch_is_in_the_middle():

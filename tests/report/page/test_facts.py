@@ -5,6 +5,7 @@ import pytest
 from cnnkit.metrics.proportion import wilson
 from cnnkit.report.page.curves import course, curves, curves_of_runs
 from cnnkit.report.page.facts import (
+    about,
     command_line,
     duration,
     limits,
@@ -23,6 +24,13 @@ def test_the_command_can_be_pasted_and_has_no_path_of_the_program(run_page):
     assert started_by_command(record)
     assert not started_by_command(record.model_copy(update={"command": ("/home/me/my_training.py",)}))
     assert command_line(record.model_copy(update={"command": ()})) == ""
+
+
+def test_the_line_below_the_headline_names_architecture_and_data(run_page):
+    record = run_page().record
+    moved = record.data.model_copy(update={"name": "/somewhere/birds"})
+    assert about(record) == "fast-cnn, trained on 900 images of my images"
+    assert about(record.model_copy(update={"data": moved})) == "fast-cnn, trained on 900 images of birds"
 
 
 def test_the_facts_of_a_repetition_come_from_the_record(run_page):

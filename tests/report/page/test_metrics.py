@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnkit.report.page.metrics import class_rows, headline, metric_rows
+from cnnkit.report.page.metrics import baselines_line, class_rows, headline, metric_rows
 from cnnkit.run_dir import StoredMetrics
 
 SHARE = {"value": 0.9, "low": 0.85, "high": 0.94}
@@ -80,6 +80,10 @@ def test_top_5_accuracy_has_one_row(make_metrics):
 
 def test_the_headline_is_the_accuracy_with_its_interval(metrics):
     assert headline(metrics) == "90.0 % of 1,200 test images right (95 % interval 85.0 to 94.0 %)"
+
+
+def test_the_baselines_stand_in_one_line(metrics):
+    assert baselines_line(metrics) == "always predicting ant: 50.0 %"
 
 
 def test_classes_have_a_bar_and_sort_values(metrics):

@@ -55,11 +55,55 @@ def test_cells_are_buttons_with_a_label(run_page):
     count = sum(prediction.true == 0 and prediction.predicted == 1 for prediction in page.predictions)
     label = f'aria-label="true cat, predicted dog: {count} image{"s" * (count != 1)}"'
     assert re.search(rf'<button type="button" [^>]*data-true="0" data-predicted="1" [^>]*{label}', source)
-    assert source.count('aria-pressed="true"') == 1
-    shown = re.search(r'data-true="(\d)" data-predicted="(\d)"[^>]*aria-pressed="true"', source)
-    assert shown
-    visible = re.findall(r'<li data-true="(\d)" data-predicted="(\d)">', source)
-    assert set(visible) == {shown.groups()}
+    assert 'aria-pressed="true"' not in source
+    hidden = re.findall(r'<li data-true="(\d)" data-predicted="(\d)" hidden>', source)
+    assert len(hidden) == len(page.choice.gallery), "the page opens with the worst mistakes"
+
+
+def mistakes_of(part: str) -> int:
+    return len(re.findall(r"<p>true \w+, predicted \w+, ", part))
+
+
+def test_the_first_screen_has_the_matrix_and_the_worst_mistakes_and_scores_are_folded(run_page):
+    page = run_page()
+    source = run_html(page)
+    first, _, others = source.partition('<h2 id="result">')
+    assert first.index('class="headline"') < first.index('id="matrix"') < first.index('id="looks"')
+    unfolded, _, folded = first.partition('<details class="print">')
+    assert (mistakes_of(unfolded), mistakes_of(folded)) == (pages.FIRST_PICTURES, len(page.choice.worst) - pages.FIRST_PICTURES)
+    worst = page.choice.worst[0]
+    assert f"true {page.classes[worst.true]}, predicted {page.classes[worst.predicted]}" in unfolded
+    assert "scores with their 95 % intervals</summary>" in others.partition("<h3>Limits</h3>")[0]
+    assert "fast-cnn, trained on 900 images of my images" in first
+
+
+def test_least_confident_predictions_fill_the_rest_of_the_first_screen(run_page):
+    page = run_page()
+    worst = page.choice.worst[:2]
+    kept = replace(page.choice, worst=worst)
+    first, _, others = run_html(replace(page, choice=kept)).partition('<h2 id="result">')
+    assert first.count('<div class="two">') == pages.FIRST_PICTURES
+    filled = [one for one in page.choice.unsure if one not in worst][: pages.FIRST_PICTURES - 2]
+    assert all(f"{one.path}</span>" in first for one in filled)
+    listed = others.partition('<h2 id="unsure">')[2].partition("</section>")[0]
+    assert listed.count('<div class="two">') == len(page.choice.unsure) - len(filled)
+    assert "More of the least confident predictions" in others
+
+
+def test_without_a_mistake_the_least_confident_predictions_come_first(run_page, parsed):
+    page = run_page()
+    right = [replace(one, predicted=one.true) for one in page.predictions]
+    chosen = replace(page.choice, worst=(), gallery=(), unsure=tuple(replace(one, predicted=one.true) for one in page.choice.unsure))
+    texts = parsed(run_html(replace(page, predictions=right, choice=chosen))).texts
+    assert "Worst mistakes" not in texts
+    assert texts.count("Least confident predictions") == 2  # in the navigation and as a heading
+    assert any(text.startswith("0 mistakes.") for text in texts)
+    assert texts[::-1].index("Least confident predictions") > texts[::-1].index("Limits"), "they must come before the scores"
+
+
+@pytest.mark.parametrize(("count", "size"), [(2, "roomy"), (10, "plain-cells"), (30, "dense")])
+def test_the_cells_of_the_matrix_have_a_size_by_the_number_of_classes(run_page, count, size):
+    assert f'<div class="first {size}">' in run_html(run_page([f"class {index}" for index in range(count)]))
 
 
 def test_the_page_has_a_structure_for_screen_readers(run_page, parsed):
@@ -68,7 +112,7 @@ def test_the_page_has_a_structure_for_screen_readers(run_page, parsed):
     assert [tags.count(tag) for tag in ("h1", "main", "header", "footer", "nav")] == [1] * 5
     assert '<html lang="en">' in source
     links = re.findall(r'<li><a href="#(.*?)">', source)
-    assert links == re.findall(r'<h2 id="(.*?)">', source)
+    assert links == re.findall(r'<h2 id="(.*?)"', source)
     assert all('alt="' in image for image in re.findall(r"<img [^>]*>", source))
     assert all("aria-label=" in svg or 'aria-hidden="true"' in svg for svg in re.findall(r"<svg [^>]*>", source))
 
@@ -80,7 +124,7 @@ def test_unknown_parts_are_left_out(run_page, parsed):
     )
     texts = parsed(run_html(bare)).texts
     assert {"gone", "history.csv has no epoch.", "How to repeat it"} <= set(texts)
-    assert not {"Result", "Confusions", "Worst mistakes and least confident predictions", "Findings of the doctor"} & set(texts)
+    assert not {"Scores", "Confusions", "Worst mistakes", "Least confident predictions", "Findings of the doctor"} & set(texts)
 
 
 def test_without_pictures_the_page_keeps_its_figures(run_page, parsed):
@@ -107,7 +151,8 @@ def test_the_pictures_fit_into_the_size_of_the_page(run_page, monkeypatch):
     monkeypatch.setattr(pages, "MAX_BYTES", 1_000_000)
     source = run_html(replace(page, pictures=noise))
     assert 700_000 < len(source) < 1_000_000
-    assert re.search(r"\d+ of \d+ shown", source)
+    shown = source.partition('id="gallery"')[2].count("<li data-true=")
+    assert 0 < shown < len(page.choice.gallery), "the page must leave out pictures of the gallery"
 
 
 @pytest.mark.parametrize(("risk", "expected"), [(True, True), (False, False)])

@@ -7,10 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cnnkit.metrics.classification import classification_report
 from cnnkit.metrics.counts import Counts
 from cnnkit.report.pictures import confusion as confusion_plot
 from cnnkit.report.pictures import fonts
-from cnnkit.report.pictures.confusion import plot_confusion
+from cnnkit.report.pictures.confusion import confusion_title, plot_confusion
 
 
 def is_png(path: Path) -> bool:
@@ -90,6 +91,7 @@ def test_enlarged_parts_of_very_many_classes_have_names(tmp_path: Path, drawn: l
     plot_confusion(table, [str(i) for i in range(130)], tmp_path / "confusion.png")
     assert len(labels(drawn[0])) == 65
     assert "one class in 2 has a label" in drawn[0].axes[0].get_xlabel()
+    assert drawn[0].axes[0].get_title(loc="left") == "rows: true class; confused classes are neighbours"
     parts = drawn[0].axes[2:]
     assert [len(axes.get_yticklabels()) for axes in parts] == [15] * 6
     assert len(drawn[0].axes[0].patches) == 6, "the whole matrix must frame each part"
@@ -108,6 +110,33 @@ def test_the_names_of_the_axes_are_inside_the_picture(num_classes: int, tmp_path
 def test_tables_without_a_mistake_can_be_drawn(table: Counts, tmp_path: Path) -> None:
     plot_confusion(table, [str(i) for i in range(len(table))], tmp_path / "confusion.png")
     assert is_png(tmp_path / "confusion.png")
+
+
+def test_the_title_has_model_images_and_accuracy(tmp_path: Path, drawn: list[Figure]) -> None:
+    probabilities = np.array([[0.9, 0.1]] * 30 + [[0.2, 0.8]] * 10)
+    report = classification_report(np.repeat([0, 1], [31, 9]), probabilities, ["ant", "bee"], split="test")
+    lines = confusion_title("001-custom-cnn", report, "4 views")
+    assert lines == ["001-custom-cnn: 40 test images", "accuracy 97.5 % [87.1, 99.9], 95 % interval", "4 views"]
+    plot_confusion(report.confusion, report.classes, tmp_path / "confusion.png", title=lines)
+    assert drawn[0].get_suptitle() == "\n".join(lines)
+
+
+@pytest.mark.parametrize("num_classes", [2, 40])
+def test_a_long_title_stays_inside_and_is_no_formula(num_classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    name = "$x$ " + "with a name " * 40 + "\x1b end"
+    plot_confusion(np.eye(num_classes, dtype=np.int64), [str(i) for i in range(num_classes)], tmp_path / "confusion.png", title=[name])
+    shown = drawn[0].texts[-1]
+    assert shown.get_text().startswith("$x$ with a name")
+    assert shown.get_text().endswith(r"\x1b end")
+    box = shown.get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= drawn[0].bbox.x1) == (True, True)
+
+
+@pytest.mark.parametrize("names", [["ant", "bee"], ["ant" * 20, "bee" * 20]])
+def test_a_matrix_keeps_its_size_beside_long_names(names: list[str], tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_confusion(np.eye(2, dtype=np.int64), names, tmp_path / "confusion.png", title=["model", "accuracy"])
+    box = drawn[0].axes[0].get_window_extent()
+    assert min(box.width, box.height) > 300, "pixels: numbers need room"
 
 
 def test_any_name_can_be_drawn(tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,16 @@ def test_styles_frame_tiles_and_texts_are_drawn() -> None:
     assert (titled != plain).any()
 
 
+def test_a_note_is_a_red_line_below_the_caption() -> None:
+    plain = pixels(contact_sheet([[Tile(flat(BLUE), "a.jpg")]]))
+    noted = pixels(contact_sheet([[Tile(flat(BLUE), "a.jpg", note="wrong")]]))
+    alone = pixels(contact_sheet([[Tile(flat(BLUE), note="wrong")]]))
+    assert noted.shape[0] == alone.shape[0] > plain.shape[0]
+    below = noted[plain.shape[0] - 16 :].astype(int)
+    assert ((below[..., 0] - below[..., 1]) > 60).any(), "the note must be red"
+    np.testing.assert_array_equal(noted[: plain.shape[0] - 16], plain[:-16])
+
+
 @pytest.mark.parametrize("name", ["猫", "$x$", r"$\frac$", "a\nb", "\udcff", "long " * 200, "[red]", ""])
 def test_any_name_can_be_written(name: str) -> None:
     sheet = contact_sheet([[Tile(flat(RED), caption=name)]], labels=[name], heads=[name], title=name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from cnnkit.explain.explanation import Explanation, Pictures
 from cnnkit.explain.stages import FeatureStage
+from cnnkit.report.pictures import contact_sheet
 from cnnkit.report.pictures.heat_map import explanation_png, explanations_sheet, features_png, with_window
 
 
@@ -43,6 +45,30 @@ def test_the_file_is_a_third_picture_only_if_it_differs_from_the_input():
     same = pixels(explanation_png(pictures(), title="a", head="b"))
     other = pixels(explanation_png(pictures(np.zeros((60, 100, 3), np.uint8)), title="a", head="b"))
     assert other.shape[1] > 1.4 * same.shape[1]
+
+
+FRAME = (200, 30, 30)
+
+
+def test_a_wrong_prediction_has_a_frame():
+    right, wrong = (pixels(explanation_png(pictures(), title="a", head="b", wrong=wrong)) for wrong in (False, True))
+    assert not (right == FRAME).all(2).any()
+    assert (wrong == FRAME).all(2).sum() > 4 * 256
+
+
+def test_the_sheet_marks_wrong_predictions_by_a_frame_and_words(monkeypatch):
+    drawn: list[str] = []
+    draw = contact_sheet._png
+    monkeypatch.setattr(contact_sheet, "_png", lambda canvas, texts: (drawn.extend(text.text for text in texts), draw(canvas, texts))[1])
+    right = Explanation("x/a.jpg", "", "ants", 0.9, "ants", 0.9, None, pictures(), true="ants")
+    unknown = replace(right, true="")
+    assert not (pixels(explanations_sheet([right, unknown], title="t")) == FRAME).all(2).any()
+    assert not any(text.startswith("wrong") for text in drawn)
+    sheet = pixels(explanations_sheet([right, replace(right, true="bees")], title="t"))
+    framed = (sheet == FRAME).all(2)
+    assert framed.any()
+    assert framed[:, : sheet.shape[1] // 2].sum() == 0, "the right prediction, the first of two, must have no frame"
+    assert {"wrong: ants", "true: bees"} <= set(drawn)
 
 
 def test_each_channel_uses_the_whole_colour_scale():

@@ -1,11 +1,20 @@
 "use strict";
 (() => {
-  const gallery = document.getElementById("gallery");
-  const title = document.getElementById("gallery-title");
+  const [gallery, title, worst, pressed] = ["gallery", "looks", "worst", "pressed"].map((id) => document.getElementById(id));
   const images = gallery ? [...gallery.children] : [];
+  const worstTitle = title && title.textContent;
 
-  // Show the images of a pressed cell, pair or class, and their number.
+  // Show the worst mistakes, or the images of a cell, under the heading `text`; `chosen` is the pressed button.
+  const turn = (text, chosen) => {
+    worst.hidden = Boolean(chosen);
+    pressed.hidden = !chosen;
+    title.textContent = text;
+    for (const button of document.querySelectorAll("button[data-true]")) button.setAttribute("aria-pressed", button === chosen);
+  };
+
+  // Show the images of a pressed cell, pair or class, and their number; a second press shows the worst mistakes again.
   const show = (button) => {
+    if (button.getAttribute("aria-pressed") === "true") return turn(worstTitle);
     const { true: label, predicted, count } = button.dataset;
     let shown = 0;
     for (const image of images) {
@@ -15,16 +24,21 @@
       image.hidden = !fits;
       shown += fits;
     }
-    for (const other of document.querySelectorAll("button[data-true]")) other.setAttribute("aria-pressed", other === button);
     const of = shown < count ? `${shown} of ${count} shown` : count === "1" ? "1 image" : `${count} images`;
-    title.textContent = `${button.dataset.name}: ${of}`;
+    turn(`${button.dataset.name}: ${of}`, button);
     title.scrollIntoView({ block: "nearest" });
   };
 
   document.addEventListener("click", (event) => {
+    if (gallery && event.target.closest("a[href='#looks']")) turn(worstTitle);
     const button = event.target.closest("button");
     if (!button) return;
-    if (button.dataset.true !== undefined) show(button);
+    if (button.dataset.true !== undefined) gallery && show(button);
+    else if (button.id === "back") {
+      const cell = document.querySelector("button[data-true][aria-pressed=true]");
+      turn(worstTitle);
+      cell.focus({ preventScroll: true });
+    }
     else if (button.dataset.column !== undefined) sort(button);
   });
 
@@ -35,7 +49,7 @@
     const cells = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((cell) => cell.querySelector("button")));
     const all = cells.flat().filter(Boolean);
     const stop = (chosen) => all.forEach((button) => { button.tabIndex = button === chosen ? 0 : -1; });
-    stop(all.find((button) => button.getAttribute("aria-pressed") === "true") || all[0]);
+    stop(all[0]);
     matrix.addEventListener("focusin", (event) => { if (all.includes(event.target)) stop(event.target); });
     matrix.addEventListener("keydown", (event) => {
       const step = steps[event.key];
@@ -59,6 +73,14 @@
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     body.append(...[...body.rows].sort((a, b) => sign * order(a, b)));
   };
+
+  // Folded parts that belong on paper are printed open.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details.print:not([open])")];
+    folded.forEach((part) => { part.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 
   const search = document.getElementById("search");
   if (search) {

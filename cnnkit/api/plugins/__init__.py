@@ -1,0 +1,1 @@
+"""Installed plugins: their list, the check of one of them, and the scaffold of a new package."""

@@ -1,0 +1,52 @@
+"""The check of one plugin: a table of promises, each kept or broken with the reason and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnnkit.api.plugins import architecture_checks, group_checks
+from cnnkit.api.plugins.load_process import load_apart
+from cnnkit.api.plugins.plugin_report import CheckResult, PluginReport, shortened
+from cnnkit.registry import ARCHITECTURES, EXPORTERS, SOURCES, TRACKERS, Entry, choose, find, standing
+
+GroupChecks = Callable[[PluginReport, Entry, str], None]
+
+
+def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
+    """Check the plugin `name` of `group` through the code that a command would use, and return a report with a row per check.
+
+    Raises `PluginError` if no package provides the name.
+    """
+    family = name.partition("/")[0]
+    rivals = find(group).get(family, [])
+    if len(rivals) > 1 and not any(rival.is_builtin for rival in rivals):
+        report = PluginReport(name, group)
+        _, why = standing(rivals[0], rivals)
+        remedy = f"to check one of them: cnnkit plugins check {rivals[0].full_name}"
+        report.results.append(CheckResult("name", ok=False, problem=f"{rivals[0].origin} has this name, but {why}", remedy=remedy))
+        return report
+    entry = choose(group, family)
+    report = PluginReport(name, group, entry.package, entry.version)
+    report.results.append(CheckResult("name", ok=True, note=entry.value))
+    [loaded] = load_apart([entry], run=True)
+    cut = (loaded.problem or "").removeprefix(f"{entry.kind} {entry.name!r} of {entry.origin} ").removeprefix("does not load: ")
+    report.results.append(CheckResult("loads", ok=not cut, problem=shortened(cut), remedy=_load_remedy(entry) if cut else ""))
+    if not cut:
+        problem = f"writes {loaded.printed!r} to stdout, which is for the results of commands" if loaded.printed else ""
+        remedy = "remove the print, or use logging" if problem else ""
+        report.results.append(CheckResult("stdout", ok=not problem, problem=problem, remedy=remedy))
+        CHECKS.get(group, group_checks.check_value)(report, entry, name)
+    return report
+
+
+def _load_remedy(entry: Entry) -> str:
+    module, _, attribute = entry.value.partition(":")
+    return f"{module} must import and define {attribute}, as the entry point {entry.value} says; try: python -c 'import {module}'"
+
+
+CHECKS: dict[str, GroupChecks] = {  # of the groups that have checks of their own
+    ARCHITECTURES: architecture_checks.check,
+    SOURCES: group_checks.check_source,
+    EXPORTERS: group_checks.check_exporter,
+    TRACKERS: group_checks.check_tracker,
+}
