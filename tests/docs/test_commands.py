@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",
     "cnnkit *--device cuda*": "needs a GPU",
-    "cnnkit tune *": "needs the extra tune, and a server for PostgreSQL; tests/cli/test_tune.py runs it where Optuna is installed",
+    "cnnkit tune *--storage postgresql:*": "needs a server of PostgreSQL",
     "python docs/case-study/run.py *": "trains for hours; tests/docs/test_case_study.py tests the script",
 }
+if find_spec("optuna") is None:
+    NOT_RUN["cnnkit tune *"] = "needs Optuna, which the extra test installs"
 CODES = {  # commands that end with another exit code than 0, by pattern of a whole line
     "cnnkit eval --abstain-risk *": (1, "cannot guarantee"),  # val of the folder has too few images for such a bound
 }
@@ -70,9 +73,10 @@ SHORTER = {
     "more-data": {"--epochs": "1", "--precision": "fp32", "--shares": "1/4,1/2,1"},
     "lr-find": {"--steps": "20", "--precision": "fp32", "--batch-size": "8"},
     "benchmark": {"--seconds": "0.1"},
+    "tune": {"--trials": "2", "--epochs": "1", "--precision": "fp32"},
 }
 SHORTER_OF_DATA = {"--batch-size": "8", "--precision": "fp32"}  # the same of a benchmark that takes flags of a training
-SHORTER_VALUES = {"--epochs": "1", "--budget": "1s", "--batch-size": "8"}
+SHORTER_VALUES = {"--epochs": "1", "--budget": "1s", "--batch-size": "8", "--trials": "2"}
 INSTEAD = {"--epochs": "--budget", "--precision": "--deterministic"}  # flags that exclude each other
 
 
