@@ -71,12 +71,12 @@ FROM_NOTHING = {"docs/first-classifier.md"}  # pages for a reader without runs
 SHORTER = {
     "train": {"--epochs": "1", "--precision": "fp32"},
     "more-data": {"--epochs": "1", "--precision": "fp32", "--shares": "1/4,1/2,1"},
-    "lr-find": {"--steps": "20", "--precision": "fp32", "--batch-size": "8"},
+    "lr-find": {"--steps": "40", "--precision": "fp32"},
     "benchmark": {"--seconds": "0.1"},
     "tune": {"--trials": "2", "--epochs": "1", "--precision": "fp32"},
 }
 SHORTER_OF_DATA = {"--batch-size": "8", "--precision": "fp32"}  # the same of a benchmark that takes flags of a training
-SHORTER_VALUES = {"--epochs": "1", "--budget": "1s", "--batch-size": "8", "--trials": "2"}
+SHORTER_VALUES = {"--epochs": "1", "--budget": "1s", "--batch-size": "16", "--trials": "2"}
 INSTEAD = {"--epochs": "--budget", "--precision": "--deterministic"}  # flags that exclude each other
 
 
