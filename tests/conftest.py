@@ -125,6 +125,12 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
     return partial(write_images, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def image_writer() -> Callable[..., Path]:
+    """Return `write_images`, for fixtures that outlive a test: ``image_writer(base, ("cats", "dogs"), 20)``."""
+    return write_images
+
+
 def write_images(
     base: Path,
     classes: Sequence[str] | Mapping[str, int] = ("ants", "bees", "wasps"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +34,7 @@ class HelpCommand(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the command's name in the usage line."""
-        return [self.options_metavar or "", *(_term(param) for param in self.get_params(ctx) if param.param_type_name == "argument")]
+        return [self.options_metavar or "", *(term(param) for param in self.get_params(ctx) if param.param_type_name == "argument")]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write usage, description and flags."""
@@ -53,11 +53,9 @@ class HelpCommand(TyperCommand):
         long = len(params) > MAX_FLAGS
         common: frozenset[str] = getattr(self.callback, "common_flags", frozenset[str]())
         chosen = [param for param in params if every or not long or _is_common(param, common)]
-        panels: dict[str, list[Row]] = {}
-        for param in sorted(chosen, key=lambda param: param.param_type_name != "argument"):
-            panels.setdefault(_panel(param) if long else _plain_panel(param), []).append((_term(param), _text(param)))
+        shown = {panel: [(term(param), _text(param)) for param in below] for panel, below in panels(chosen, named=long).items()}
         more: Callable[[], dict[str, list[Row]]] | None = getattr(self.callback, "more_panels", None)
-        _write_panels(panels | (more() if more else {}), formatter)
+        _write_panels(shown | (more() if more else {}), formatter)
         if len(chosen) < len(params):
             formatter.write_paragraph()
             formatter.write_text(_unbroken(f"{len(params) - len(chosen)} more flags: {ctx.command_path} --help-all"))
@@ -71,16 +69,16 @@ class HelpGroup(TyperGroup):
         """Write usage, description, commands and flags."""
         self.format_usage(ctx, formatter)
         _write_description(self.help, formatter)
-        panels: dict[str, list[Row]] = {}
+        shown: dict[str, list[Row]] = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
                 summary = (command.help or "").strip().partition("\n\n")[0]
                 panel = getattr(command, "rich_help_panel", None) or "Commands"
-                panels.setdefault(panel, []).append((name, _unbroken(" ".join(summary.split()))))
+                shown.setdefault(panel, []).append((name, _unbroken(" ".join(summary.split()))))
         for param in self.get_params(ctx):
-            panels.setdefault(OPTIONS, []).append((_term(param), _text(param)))
-        _write_panels(panels, formatter)
+            shown.setdefault(OPTIONS, []).append((term(param), _text(param)))
+        _write_panels(shown, formatter)
         _restore(formatter)
 
 
@@ -93,6 +91,33 @@ def show_all(ctx: typer.Context, wanted: bool) -> None:
 
 
 HelpAllFlag = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=show_all, help="Show every flag and exit.")]
+
+
+def panels(params: Sequence[Any], *, named: bool) -> dict[str, list[Any]]:
+    """Return the parameters by the title of their panel, arguments first; `named` panels stand for topics, else all flags share one."""
+    found: dict[str, list[Any]] = {}
+    for param in sorted(params, key=lambda param: param.param_type_name != "argument"):
+        found.setdefault(_panel(param) if named else _plain_panel(param), []).append(param)
+    return found
+
+
+def term(param: Any) -> str:
+    """Return the left column, such as ``-e, --epochs N``, ``--[no-]download`` or ``DATA``."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name.upper())
+    names = sorted(param.opts, key=lambda name: name.startswith("--"))
+    if any(name.startswith("--no-") for name in param.secondary_opts):
+        names[-1] = names[-1].replace("--", "--[no-]", 1)
+    indent = "" if len(names) > 1 or not names[0].startswith("--") else "    "
+    return indent + ", ".join(names) + ("" if getattr(param, "is_flag", False) else f" {param.metavar}")
+
+
+def default(param: Any) -> str:
+    """Return the default as the help shows it; empty if it is None, False or empty, or if the text of the help names it."""
+    shown: Any = getattr(param, "show_default", False)
+    if shown is True:
+        shown = "" if param.default in {None, False, ""} or callable(param.default) else param.default
+    return str(shown or "")
 
 
 def _is_common(param: Any, common: frozenset[str]) -> bool:
@@ -127,24 +152,11 @@ def _write_panels(panels: dict[str, list[Row]], formatter: Any) -> None:
             formatter.write_dl([(term.ljust(column), text) for term, text in rows], col_max=column)
 
 
-def _term(param: Any) -> str:
-    """Return the left column, such as ``-e, --epochs N``, ``--[no-]download`` or ``DATA``."""
-    if param.param_type_name == "argument":
-        return str(param.metavar or param.name.upper())
-    names = sorted(param.opts, key=lambda name: name.startswith("--"))
-    if any(name.startswith("--no-") for name in param.secondary_opts):
-        names[-1] = names[-1].replace("--", "--[no-]", 1)
-    indent = "" if len(names) > 1 or not names[0].startswith("--") else "    "
-    return indent + ", ".join(names) + ("" if getattr(param, "is_flag", False) else f" {param.metavar}")
-
-
 def _text(param: Any) -> str:
     """Return the right column: the help, and the default unless it is None, False or empty."""
-    shown: Any = getattr(param, "show_default", False)
-    if shown is True and param.default not in {None, False, ""} and not callable(param.default):
-        shown = param.default
-    default = f"[default: {shown}]" if shown and shown is not True else ""
-    return " ".join(part for part in (_unbroken(param.help or ""), _unbroken(default, spaces=True)) if part)
+    shown = default(param)
+    marked = f"[default: {shown}]" if shown else ""
+    return " ".join(part for part in (_unbroken(param.help or ""), _unbroken(marked, spaces=True)) if part)
 
 
 def _unbroken(text: str, *, spaces: bool = False) -> str:

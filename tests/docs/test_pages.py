@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,6 @@ def flags() -> dict[str, set[str]]:
 FLAGS = flags()
 
 
-def known(words: list[str]) -> set[str]:
-    """Return the flags of the command that `words`, without ``cnnkit``, call; a group without a subcommand has those of ``list``."""
-    name = " ".join(words[:2]) if " ".join(words[:2]) in FLAGS else words[0]
-    return {"--help", "--debug", "-h"} | FLAGS[name] | FLAGS.get(f"{name} list", set())
-
-
-def commands_of(page: str) -> list[list[str]]:
-    """Return the words after ``cnnkit`` of every command in code of a page."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    code = [block for language, block in blocks if language in {"", "console", "sh", "text"}]
-    code += re.findall(r"`(cnnkit [^`\n]+)`", page)
-    typed = re.findall(r"^(?:\$ )?cnnkit ([^\n#]+)", "\n".join(code).replace("\\\n", " "), re.MULTILINE)
-    return [shlex.split(command) for command in typed]
-
-
 @pytest.mark.parametrize(("name", "limit", "text"), LISTS, ids=[name for name, *_ in LISTS])
 def test_a_reading_list_is_as_short_as_it_promises(name: str, limit: str, text: str) -> None:
     rows = re.findall(r"^\| `([^`]+)` \| (\d+) \|", text, re.MULTILINE)
@@ -106,13 +90,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", OF_THE_HOUSE, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
-def test_commands_on_a_page_exist_with_their_flags(page: Path) -> None:
+def test_flags_that_a_page_mentions_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    for words in commands_of(text):
-        assert words[0] in FLAGS or words[0].startswith("-"), f"cnnkit {' '.join(words)}: no such command"
-        if words[0] in FLAGS:
-            unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known(words)
-            assert not unknown, f"cnnkit {' '.join(words)}: no flag {unknown}"
     everywhere = set().union(*FLAGS.values()) | {"--help", "--debug"} | OTHER_PROGRAMS
     mentioned = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert not mentioned - everywhere, f"no command has {mentioned - everywhere}"
@@ -128,14 +107,3 @@ def test_python_names_on_a_page_exist(page: Path) -> None:
         names |= set(re.findall(r"\b(cnnkit\.\w+)\(", block))
     for name in sorted(names):
         pkgutil.resolve_name(name)  # raises ImportError or AttributeError that names what is missing
-
-
-def test_the_check_of_commands_sees_what_is_wrong() -> None:
-    assert commands_of("```console\n$ cnnkit train --data x  # why\n```\nwords\nand `cnnkit eval --confusion`") == [
-        ["train", "--data", "x"],
-        ["eval", "--confusion"],
-    ]
-    assert "--confusion" in known(["eval"])
-    assert "--confusion" not in known(["train"])
-    assert "--check" in known(["archs"])
-    assert "--set" in known(["archs", "show", "NAME"])
