@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from cnnkit.architecture import Architecture, Family, Pretrained
 from cnnkit.errors import CnnkitError
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
 
 if TYPE_CHECKING:
     from cnnkit.api.evaluation.compare import compare
     from cnnkit.api.evaluation.evaluate import evaluate
-    from cnnkit.api.inference.export import export
+    from cnnkit.api.exports.export import export
     from cnnkit.api.inference.predict import predict
     from cnnkit.api.inference.trained_model import load_model
     from cnnkit.api.training.train import train
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Augmentation",
     "CnnkitError",
     "Family",
+    "Loss",
+    "Metric",
+    "Optimizer",
     "Pretrained",
     "__version__",
     "compare",
@@ -39,7 +44,7 @@ _LAZY = {
     "train": "cnnkit.api.training.train",
     "evaluate": "cnnkit.api.evaluation.evaluate",
     "predict": "cnnkit.api.inference.predict",
-    "export": "cnnkit.api.inference.export",
+    "export": "cnnkit.api.exports.export",
     "compare": "cnnkit.api.evaluation.compare",
     "load_model": "cnnkit.api.inference.trained_model",
 }

@@ -245,22 +245,28 @@ def parse_options(architecture: Architecture, name: str, settings: Iterable[str]
     return parse_settings(options(architecture, name), f"architecture {name!r}", settings)
 
 
-def parse_settings(known: dict[str, Option], owner: str, settings: Iterable[str]) -> dict[str, OptionValue]:
-    """Return the values of the options `known` of the `owner` from settings such as ``["width=64"]``, including the defaults."""
+def parse_settings(
+    known: Mapping[str, Option], owner: str, settings: Iterable[str], *, flag: str = "--set ", example: str = "--set width=64"
+) -> dict[str, OptionValue]:
+    """Return the values of the options `known` of the `owner` from settings such as ``["width=64"]``, including the defaults.
+
+    A message shows a setting after `flag`, as the user typed it, and an `example` of a right one. Raises `ConfigError` as
+    `parse_options` does.
+    """
     values = {option.name: option.default for option in known.values()}
     for setting in settings:
         key = option_name(setting)
         _, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"--set {setting!r}: expected name=value, such as --set width=64")
+            raise ConfigError(f"{flag}{setting!r}: expected name=value, such as {example}")
         if key not in known:
             listed = ", ".join(str(option) for option in known.values()) or "none"
-            raise ConfigError(f"--set {key}: {owner} has no option {key!r}{closest(key, known)} Its options: {listed}")
-        values[key] = _parse(known[key], text.strip(), owner)
+            raise ConfigError(f"{flag}{key}: {owner} has no option {key!r}{closest(key, known)} Its options: {listed}")
+        values[key] = _parse(known[key], text.strip(), owner, flag)
     return values
 
 
-def _parse(option: Option, text: str, owner: str) -> OptionValue:
+def _parse(option: Option, text: str, owner: str, flag: str) -> OptionValue:
     value: Any = None
     if option.type is bool:
         value = _WORDS_OF_BOOL.get(text.lower())
@@ -268,14 +274,14 @@ def _parse(option: Option, text: str, owner: str) -> OptionValue:
         with suppress(ValueError):
             value = option.type(text)
     if not option.allows(value):
-        raise _refusal(option, text, owner)
+        raise _refusal(option, text, owner, flag)
     return value
 
 
-def _refusal(option: Option, text: str, owner: str) -> ConfigError:
+def _refusal(option: Option, text: str, owner: str, flag: str) -> ConfigError:
     near = option.nearest(text)
     return ConfigError(
-        f"--set {option.name}={text}: option {option.name!r} of {owner} must be {option.allowed} (default {option.default}){near}"
+        f"{flag}{option.name}={text}: option {option.name!r} of {owner} must be {option.allowed} (default {option.default}){near}"
     )
 
 
@@ -285,13 +291,17 @@ def build_keywords(build: Callable[..., Any], name: str, values: Mapping[str, An
     Raises `ConfigError` for a value outside the choices or the range of its option, which may come from a file or from Python.
     """
     owner = f"architecture {name!r}"
-    known = read_options(build, owner, "its build")
+    return option_keywords(read_options(build, owner, "its build"), owner, values)
+
+
+def option_keywords(known: Mapping[str, Option], owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords for a function of the `owner` with the options `known`, as `build_keywords` does for a `build`."""
     keywords = dict(values)
     for key in known.keys() & keywords.keys():
         option, value = known[key], keywords[key]
         if option.limits and not (option.enum and isinstance(value, option.enum)):
             if not option.allows(value):
-                raise _refusal(option, str(value), owner)
+                raise _refusal(option, str(value), owner, "--set ")
             keywords[key] = option.enum(value) if option.enum else value
     return keywords
 

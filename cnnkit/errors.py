@@ -60,6 +60,12 @@ class TrainingStoppedError(CnnkitError):
     exit_code = 3
 
 
+class ServerStoppedError(CnnkitError):
+    """A server whose model cannot be run any more."""
+
+    exit_code = 3
+
+
 # Signs of a fault in the text of a `RuntimeError`: torch and Python have no types of their own for them.
 _MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory", "std::bad_alloc")
 _FAULT_SIGNS = ("can't start new thread", "CUDA error", "cuDNN error", "CUBLAS_STATUS")

@@ -1,9 +1,11 @@
-"""The contract test of an architecture, for the tests of plugins, the built-in architectures and `cnnkit plugins check`.
+"""The contract tests of what a package provides, for the tests of plugins, the built-in architectures and `cnnkit plugins check`.
 
 from cnnkit.testing import check_architecture
 
 def test_convmixer():
     check_architecture(convmixer, "convmixer")
+
+This file tests architectures; the tests of the other values are in `cnnkit.extension.contract`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,17 @@ from torch import Tensor, nn
 
 from cnnkit.architecture import INTERPOLATIONS, Architecture, build_keywords, options, parse_options
 from cnnkit.errors import CheckFailedError, CnnkitError, ConfigError, closest
+from cnnkit.extension.contract import ExtensionCheckError, check_augmentation, check_loss, check_metric, check_optimizer
+
+__all__ = [
+    "ArchitectureCheckError",
+    "ExtensionCheckError",
+    "check_architecture",
+    "check_augmentation",
+    "check_loss",
+    "check_metric",
+    "check_optimizer",
+]
 
 BATCH_SIZE = 3  # more than one, and different from the numbers of classes in this test
 SMALL_SIZE = 32  # px: the smallest images that training does not scale up

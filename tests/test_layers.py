@@ -41,11 +41,12 @@ LIGHT = {
     "errors": Room(),
     "files": Room(rooms="errors"),
     "architecture": Room(rooms="errors"),
+    "extension": Room(rooms="errors"),
     # the public names, all that a stranger's plugin may import; what costs torch is loaded when it is first used
-    "cnnkit": Room(rooms="errors architecture", rooms_as_types="model api"),
+    "cnnkit": Room(rooms="errors architecture extension", rooms_as_types="model api"),
     "config": Room(rooms="errors files architecture", packages="pydantic", packages_inside="tomli_w"),
     # what is installed, what is on the disk
-    "registry": Room(rooms="errors architecture"),
+    "registry": Room(rooms="errors architecture extension"),
     "model.preprocessing": Room(rooms="architecture", packages="pydantic"),
     "model.canvas": Room(rooms="model.preprocessing", packages="numpy"),
     "model.facts": Room(rooms="errors files"),
@@ -69,7 +70,8 @@ HEAVY = {
     ),
     # networks, built with what every plugin has
     "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
-    "testing": Room(rooms="errors architecture", packages="torch"),
+    "extension.contract": Room(rooms="errors architecture extension", packages="numpy torch"),
+    "testing": Room(rooms="errors architecture extension.contract", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
         rooms="errors files config registry model model.preprocessing model.canvas",
@@ -81,8 +83,8 @@ HEAVY = {
     "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "exporters": Room(
-        rooms="errors files registry model model.preprocessing model.canvas",
-        packages="numpy torch",
+        rooms="errors files registry metrics model model.preprocessing model.canvas",
+        packages="numpy torch PIL",
         packages_inside="onnx onnxruntime sklearn",
     ),
     "explain": Room(rooms="errors registry model", packages="numpy torch", packages_inside="scipy"),
@@ -94,18 +96,24 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture config registry run_dir metrics speed speed.stopwatch model model.facts model.preprocessing "
-        "model.canvas testing data doctor engine trackers explain exporters tuning",
+        rooms="errors files architecture extension extension.contract config registry run_dir metrics speed speed.stopwatch model "
+        "model.facts model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
 }
 FACE = {
+    # HTTP instead of the command line; what runs in it loads no torch: see the test at the end
+    "serve": Room(
+        rooms="errors files config model.preprocessing model.canvas model data exporters report api",
+        packages="numpy fastapi starlette uvicorn pydantic multipart prometheus_client",
+        packages_inside="pebble",
+    ),
     # the command line: light until a command runs, then it asks api and shows what report makes of the answer
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data tuning api",  # data: the cache is looked at without torch
+        rooms_inside="report model data tuning api serve",  # data: the cache is looked at without torch
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),
@@ -222,8 +230,8 @@ def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
         assert not strangers, f"row {name!r} names {strangers}, which do not stand above it"
 
 
-MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 9, 14
-LARGE_ROOMS = {"cli", "metrics", "engine"}  # one file per command, per metric, per step of the loop
+MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 10, 14
+LARGE_ROOMS = {"cli", "metrics", "engine", "report/pictures"}  # one file per command, per metric, per step of the loop, per picture
 ROOT = {"__init__", "__main__", "errors", "architecture", "testing"}
 
 
@@ -353,6 +361,12 @@ def test_predict_on_an_exported_file_loads_no_torch(trained, trained_export) -> 
     loaded = loaded_after(f"from cnnkit.cli.app import main\nassert main({command!r}) == 0")
     assert "onnxruntime" in loaded
     assert loaded & (TORCH - {"onnxruntime"} | {"sklearn", "scipy"}) == set()
+
+
+def test_the_server_loads_no_torch() -> None:
+    loaded = loaded_after("import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx_session")
+    assert {"fastapi", "uvicorn"} <= loaded
+    assert loaded & (TORCH | {"sklearn", "scipy", "matplotlib"}) == set()
 
 
 def test_a_command_loads_no_other_command() -> None:

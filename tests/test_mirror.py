@@ -20,6 +20,7 @@ WITHOUT_MODULE = {
     "report/page/test_contrast.py": "the colours of the templates",
     "report/page/test_in_browser.py": "whole pages in a browser",
     "run_dir/test_documents.py": "all documents of a run, damaged field by field",
+    "serve/test_in_browser.py": "the page of a running server in a browser",
     "test_language.py": "the prose of all rooms",
     "test_layers.py": "imports between all rooms",
     "test_mirror.py": "the layout of the tests",

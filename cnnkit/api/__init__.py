@@ -14,7 +14,7 @@ _MODULES = {
     "evaluate": "evaluation.evaluate",
     "examine": "images.doctor",
     "explain": "inference.explain",
-    "export": "inference.export",
+    "export": "exports.export",
     "find_lr": "training.lr_find",
     "predict": "inference.predict",
     "prepare": "training.prepare",

@@ -24,7 +24,7 @@ from cnnkit.errors import CnnkitError, is_fault
 COMMANDS = {
     "Train": ("train", "resume", "rerun", "lr-find", "tune", "more-data"),
     "Evaluate": ("eval", "report", "compare", "explain"),
-    "Use": ("predict", "export", "benchmark"),
+    "Use": ("predict", "export", "serve", "benchmark"),
     "Images": ("doctor", "split", "preview", "cache"),
     "Runs and architectures": ("runs", "info", "archs", "plugins"),
 }

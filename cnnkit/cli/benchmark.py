@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, ModelOption, RecipeOption
@@ -64,7 +61,7 @@ def command(
     from cnnkit.api.speed.benchmark import Bench  # loads torch, so the flags are checked first
 
     screen = console.err()
-    with _spinner(screen) as update:
+    with console.spinner(screen, "loading") as update:
         bench = Bench(seconds, tell=update)
         found = bench.training(settings) if settings else _benchmark_model(bench, model, given.get("data"))
     _show(found, screen, out, json=json)
@@ -113,17 +110,3 @@ def _show(found: Benchmark, screen: Console, out: Path | None, *, json: bool) ->
         console.print_json(document)
     else:
         console.out().print(benchmark_summary(found))
-
-
-@contextmanager
-def _spinner(screen: Console) -> Generator[Callable[[str], None]]:
-    """Show the current step on a terminal; yields ``update(text)``. Redraws are rare, so that they do not disturb the timing."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
-    quiet = not screen.is_terminal or screen.is_dumb_terminal
-    with Progress(*columns, console=screen, transient=True, disable=quiet, refresh_per_second=2) as bar:
-        task = bar.add_task("loading", total=None)
-
-        def update(text: str) -> None:
-            bar.update(task, description=text)
-
-        yield update

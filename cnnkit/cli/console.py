@@ -134,6 +134,27 @@ def progress(console: Console, title: str) -> Generator[Callable[[int, int], Non
         yield update
 
 
+@contextmanager
+def spinner(console: Console, first: str, *, lines: bool = False) -> Generator[Callable[[str], None]]:
+    """Show the current step on a terminal while the body runs, at first `first`; yields ``update(text)``.
+
+    In a pipe, each step is a line if `lines`. Redraws are rare, so that they do not disturb a timing.
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    quiet = not console.is_terminal or console.is_dumb_terminal
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True, disable=quiet, refresh_per_second=2) as bar:
+        task = bar.add_task(first, total=None)
+
+        def update(text: str) -> None:
+            bar.update(task, description=text)
+            if quiet and lines:
+                say(console, text)
+
+        yield update
+
+
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return EscapingConsole(file=stream, width=width)

@@ -45,6 +45,14 @@ def command(
             show_default="5",
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure a metric of an installed package too, with its options after a colon, such as kappa:weights=linear. "
+            "Repeat it for more metrics.",
+        ),
+    ] = None,
     min_accuracy: Annotated[
         float | None, typer.Option(metavar="X", help="Exit with 1 if the accuracy is below this share, such as 0.9.")
     ] = None,
@@ -113,6 +121,7 @@ def command(
             all_probabilities=probabilities,
             top_k=top_k,
             normalize=normalize,
+            metrics=tuple(metric or ()),
             tta=tta,
             ood=ood,
             include_trained=include_trained,
@@ -140,7 +149,9 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
     shown = console.out()
     if result.heading:
         console.say(shown, f"{result.heading}\n")
-    shown.print(metrics_table(result.report), "", per_class_table(result.report), "", risk_coverage_table(result.selective), sep="\n")
+    shown.print(
+        metrics_table(result.report, result.scores), "", per_class_table(result.report), "", risk_coverage_table(result.selective), sep="\n"
+    )
     if result.ood:
         console.say(shown, f"\n{ood_sentence(result.ood.report, result.report.split)}")
     if confusion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,10 @@ Row = tuple[str, str]
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels."""
+    """A command whose help lists its flags; the help of a long command lists the `common_flags` of its function in panels.
+
+    A function may have `more_panels`, which returns further panels of rows, such as the installed exporters.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; prints of other packages go to stderr, and their errors name them."""
@@ -51,7 +54,8 @@ class HelpCommand(TyperCommand):
         common: frozenset[str] = getattr(self.callback, "common_flags", frozenset[str]())
         chosen = [param for param in params if every or not long or _is_common(param, common)]
         shown = {panel: [(term(param), _text(param)) for param in below] for panel, below in panels(chosen, named=long).items()}
-        _write_panels(shown, formatter)
+        more: Callable[[], dict[str, list[Row]]] | None = getattr(self.callback, "more_panels", None)
+        _write_panels(shown | (more() if more else {}), formatter)
         if len(chosen) < len(params):
             formatter.write_paragraph()
             formatter.write_text(_unbroken(f"{len(params) - len(chosen)} more flags: {ctx.command_path} --help-all"))

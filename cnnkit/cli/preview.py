@@ -40,6 +40,7 @@ SUFFIXES = (".png", ".html")
     "color",
     "randaugment",
     "erase",
+    "augment_with",
     "seed",
 )
 def command(
@@ -117,6 +118,7 @@ def _summary(shown: Preview, out: Path) -> dict[str, object]:
         "augmentation": {
             name: getattr(shown.augmentation, name) for name in ("rotate", "flip", "zoom", "shift", "color", "randaugment", "erase")
         },
+        "augment_with": list(shown.extra),
         "images": [{"path": row.path, "label": row.label} for row in shown.rows],
         "notes": list(shown.notes),
     }

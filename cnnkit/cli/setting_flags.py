@@ -22,6 +22,8 @@ PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augme
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}
 HELP_ALL = "help_all"
 
+REPEATED = {"set", "augment_with"}  # flags that may be typed several times
+
 Command = Callable[..., None]
 SECTION_OF = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
 
@@ -82,7 +84,7 @@ def _annotation(name: str, field: FieldInfo, panel: str) -> Any:
         show_default=_default_text(field.default),
         metavar=str(_extra(field).get("metavar") or "|".join(map(str, get_args(kind)))) or None,
     )
-    return Annotated[list[str] | None if name == "set" else kind | None, option]  # type: ignore[valid-type]
+    return Annotated[list[str] | None if name in REPEATED else kind | None, option]  # type: ignore[valid-type]
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cnnkit.cli.setting_flags import with_config_options
 from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
-from cnnkit.config.settings import START_SHARE, by_section
+from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
 from cnnkit.errors import ModelFileError, TrainingStoppedError, describe_fault, is_fault, listed
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def describe(screen: Console, job: TrainingJob) -> None:
         "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({splits}); {store.storage}",
         "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
-        "recipe": f"{job.config.recipe}: {_length(optim)}, {optim.optimizer}, lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
+        "recipe": f"{job.config.recipe}: {_length(optim)}, {_loss(optim)}{optim.optimizer}, "
+        f"lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
         f"batches of {optim.batch_size}{_start(optim)}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
@@ -98,6 +99,11 @@ def _length(optim: OptimSettings) -> str:
         return f"at most {optim.epochs} epochs"
     minutes, seconds = divmod(round(optim.budget), 60)
     return f"{minutes} min {seconds} s" if minutes and seconds else (f"{minutes} min" if minutes else f"{seconds} s")
+
+
+def _loss(optim: OptimSettings) -> str:
+    """Return the loss, if it is another than cross-entropy."""
+    return "" if optim.loss in BUILT_IN_LOSSES else f"loss {optim.loss}, "
 
 
 def _start(optim: OptimSettings) -> str:

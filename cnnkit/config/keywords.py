@@ -38,7 +38,8 @@ class TrainingSettings(TypedDict, total=False):
     budget: str | float
     batch_size: int | Literal["auto"]
     lr: float | Literal["auto"]
-    optimizer: Literal["adam", "adamw", "sgd", "muon"]
+    optimizer: str
+    loss: str
     weight_decay: float
     schedule: Literal["constant", "cosine", "linear"]
     warmup_epochs: float
@@ -63,6 +64,7 @@ class TrainingSettings(TypedDict, total=False):
     erase: float | None
     mixup: float | None
     cutmix: float | None
+    augment_with: Sequence[str]
     # stopping
     patience: int
     min_delta: float

@@ -21,6 +21,8 @@ SUM_TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 # and wider networks".
 START_SHARE = 0.6
 MAX_VALUE_LENGTH = 200  # characters of a value in a message
+BUILT_IN_OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
+BUILT_IN_LOSSES = ("cross-entropy",)
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -144,8 +146,16 @@ class OptimSettings(Section):
     lr: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], number_or_auto("a number above 0, such as 2e-3")] = setting(
         2e-3, "Peak learning rate. auto takes the suggestion of a range test, as `cnnkit lr-find` does.", metavar="X|auto", common=True
     )
-    optimizer: Literal["adam", "adamw", "sgd", "muon"] = setting(
-        "adamw", "Optimizer. sgd has Nesterov momentum 0.9, muon orthogonalises the updates of hidden layers."
+    optimizer: str = setting(
+        "adamw",
+        "Optimizer: adam, adamw, sgd, muon or that of a package, such as lion. sgd has Nesterov momentum 0.9, muon orthogonalises the "
+        "updates of hidden layers.",
+        metavar="NAME",
+    )
+    loss: str = setting(
+        "cross-entropy",
+        "Loss: cross-entropy, or that of a package with its options after a colon, such as focal:gamma=1.5. val_loss stays cross-entropy.",
+        metavar="NAME",
     )
     weight_decay: float = setting(
         0.05,
@@ -255,6 +265,11 @@ class AugmentConfig(Section):
         "With --mixup each has half of the images.",
         metavar="A",
         ge=0,
+    )
+    augment_with: tuple[str, ...] = setting(
+        (),
+        "Augmentation of a package, with its options after a colon, such as blur:sigma=2. Repeat it for more, which follow in this order.",
+        metavar="NAME",
     )
 
     @model_validator(mode="after")

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnkit.data.augment.augment import MIXING_DRAWS, Augmentation, augment, draw_numbers
+from cnnkit.data.augment.augment import MIXING_DRAWS, AugmentationStrength, augment, draw_numbers
+from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.augment.mixing import mix
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.store.cached_results import cached_result
@@ -30,7 +31,7 @@ class Batches:
     `canvases` is the store, uint8 (M, C, S, S). `rows` (N,) are the rows of the samples in it, `labels` (N,) their classes.
     Without an `augmentation`, as in evaluation, samples come unchanged and in order. If `balanced`, every class is drawn equally
     often: images of rare classes repeat, and each repetition is augmented differently. An augmentation that mixes images needs the
-    number of `classes`.
+    number of `classes`. `extra` are the augmentations of other packages.
     """
 
     canvases: Canvases
@@ -40,9 +41,10 @@ class Batches:
     preprocess: Preprocess
     device: torch.device
     seed: int = 0
-    augmentation: Augmentation | None = None
+    augmentation: AugmentationStrength | None = None
     balanced: bool = False
     classes: int = 0
+    extra: tuple[ExtraAugmentation, ...] = ()
 
     @property
     def images(self) -> int:
@@ -70,8 +72,8 @@ class Batches:
             images = torch.from_numpy(canvases).to(self.device)
             labels = torch.from_numpy(self.labels[chosen]).to(self.device)
             if self.augmentation is not None:
-                draws = draw_numbers(self.seed, number, keys[part])
-                images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation)
+                draws = draw_numbers(self.seed, number, keys[part], self.extra)
+                images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation, self.extra)
                 if self.augmentation.mixes:
                     mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
                     images, labels = mix(images, labels, draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, classes=self.classes)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig
+from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.optim import build_optimizer
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
@@ -36,7 +37,7 @@ class BatchSize:
     reason: str
 
 
-def choose_batch_size(
+def choose_batch_size(  # noqa: PLR0913 (values flow, not namespaces)
     model: nn.Module,
     config: OptimConfig,
     runtime: Runtime,
@@ -45,6 +46,7 @@ def choose_batch_size(
     classes: int,
     images: int,
     free: int,
+    custom: Custom = BUILT_IN,
     clock: Callable[[], float] = time.perf_counter,
 ) -> BatchSize:
     """Return the batch size for training `model` on `images` images of `image_shape` (C, H, W), a power of two.
@@ -58,7 +60,7 @@ def choose_batch_size(
     bound = max_batch_size(images, config.accumulate, MAX_BATCH_SIZE if is_cuda else MAX_CPU_BATCH_SIZE)
     runtime = replace(runtime, compiled=False)  # compiling for every size would take minutes
     with own_random_state(runtime.device, seed=0):
-        trial = _Trial(copy.deepcopy(model).train(), config, runtime, image_shape, classes)
+        trial = _Trial(copy.deepcopy(model).train(), config, runtime, image_shape, classes, custom)
         if is_cuda:
             return find_largest(lambda size: _gpu_bytes(trial, size), bound, _free_gpu_bytes(runtime.device))
         fitting = _power_of_two(MAX_MEMORY_SHARE * free / trial.bytes_per_image())
@@ -128,9 +130,11 @@ def find_largest(step: Callable[[int], int], most: BatchSize, free: int) -> Batc
 class _Trial:
     """Training steps on noise, with a learning rate that hardly changes the weights."""
 
-    def __init__(self, model: nn.Module, config: OptimConfig, runtime: Runtime, image_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(
+        self, model: nn.Module, config: OptimConfig, runtime: Runtime, image_shape: tuple[int, int, int], classes: int, custom: Custom
+    ) -> None:
         self._model = model
-        self._step = Step(model, build_optimizer(model, config), config, runtime, None)
+        self._step = Step(model, build_optimizer(model, config, custom.optimizer), config, runtime, None, custom.loss)
         self._runtime = runtime
         self._shape = image_shape
         self._classes = classes

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig, StopConfig
 from cnnkit.engine.batch_source import BatchSource
+from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.ema import MovingAverage
 from cnnkit.engine.epoch_sums import EpochPart, EpochSums
@@ -113,10 +114,10 @@ class TrainingState:
         return model if self.average is None else self.average.module
 
 
-def initial_state(model: nn.Module, optim: OptimConfig, stop: StopConfig) -> TrainingState:
+def initial_state(model: nn.Module, optim: OptimConfig, stop: StopConfig, custom: Custom = BUILT_IN) -> TrainingState:
     """Return the state before the first epoch; `model` must already be on its device."""
     return TrainingState(
-        build_optimizer(model, optim),
+        build_optimizer(model, optim, custom.optimizer),
         EarlyStopping(stop.monitor, stop.patience, stop.min_delta),
         MovingAverage(model, optim.ema) if optim.ema else None,
     )
@@ -133,19 +134,19 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     num_classes: int,
     seed: int = 0,
     class_weights: Tensor | None = None,
+    custom: Custom = BUILT_IN,
     head: frozenset[str] = frozenset(),
     checkpoint: Checkpoint | None = None,
     clock: Clock = time.perf_counter,
 ) -> Iterator[EpochResult]:
     """Train `model` from the step that `state` has reached; yield an `EpochResult` after every epoch.
 
-    A fitted last layer (``state.start``) is validated first, as epoch 0.
-    Training ends after ``config.epochs``, after ``config.budget`` seconds, or when early stopping loses patience. The end
-    of a time budget cuts the last epoch short. `head` names the parameters that train during ``config.freeze_epochs``;
-    the others are frozen then. `checkpoint` saves the state inside long epochs. Raises `TrainingStoppedError`, which names
-    the step, if the loss is not finite.
+    A fitted last layer (``state.start``) is validated first, as epoch 0. Training ends after ``config.epochs``, after ``config.budget``
+    seconds, or when early stopping loses patience. The end of a time budget cuts the last epoch short. `custom` has the loss of another
+    package. `head` names the parameters that train during ``config.freeze_epochs``; the others are frozen then. `checkpoint` saves the
+    state inside long epochs. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
     """
-    step = Step(model, state.optimizer, config, runtime, class_weights)
+    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
     while state.start or state.part or not (progress.is_finished(state.epoch) or state.stopping.exhausted):

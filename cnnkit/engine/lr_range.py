@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.batch_source import BatchSource
+from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
@@ -61,6 +62,7 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     high: float = MAX_RATE,
     steps: int = DEFAULT_STEPS,
     class_weights: Tensor | None = None,
+    custom: Custom = BUILT_IN,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> RangeTest:
@@ -79,7 +81,7 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     diverged_at = None
     with (
         own_random_state(runtime.device, seed),
-        closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights)) as walk,
+        closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights, custom)) as walk,
     ):
         for rate, loss in zip(rates, walk, strict=True):
             losses.append(loss)
@@ -143,14 +145,20 @@ def _noise(losses: Sequence[float], span: int) -> float:
 
 
 def _losses(
-    model: nn.Module, batches: BatchSource, config: OptimConfig, runtime: Runtime, rates: Sequence[float], class_weights: Tensor | None
+    model: nn.Module,
+    batches: BatchSource,
+    config: OptimConfig,
+    runtime: Runtime,
+    rates: Sequence[float],
+    class_weights: Tensor | None,
+    custom: Custom,
 ) -> Generator[float]:
     """Make one update with each of `rates`; yield the loss before each update."""
     model.train()
     if config.freeze_norm:
         keep_norm_statistics(model)
-    optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}))
-    step = Step(model, optimizer, config, runtime, class_weights)
+    optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}), custom.optimizer)
+    step = Step(model, optimizer, config, runtime, class_weights, custom.loss)
     with closing(_endless(batches)) as stream:
         for rate in rates:
             set_learning_rate(optimizer, rate)

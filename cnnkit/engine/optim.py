@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnkit.config.settings import OptimConfig
+from cnnkit.engine.custom import BuildOptimizer
 from cnnkit.engine.eager import eager
 from cnnkit.engine.muon import Muon
 from cnnkit.engine.progress import TrainingProgress
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 MOMENTUM = 0.9  # Nesterov's, as in arXiv:1512.03385 and nearly every recipe since
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, config: OptimConfig, build: BuildOptimizer | None = None) -> Optimizer:
     """Return the optimizer that `config` names, for the parameters of `model` that learn.
 
     Parameters that the architecture keeps fixed (``requires_grad=False``) stay fixed. Biases and normalisation weights,
     which have at most one dimension, get no weight decay. With ``layer_decay`` below 1, each group carries an
-    ``lr_scale`` that falls from the last layer to the first.
+    ``lr_scale`` that falls from the last layer to the first. `build` is the optimizer of another package.
     """
     groups = _layer_groups(model, config) if config.layer_decay < 1 else _two_groups(model, config.weight_decay)
+    if build is not None:
+        return build(groups, config.lr)
     if config.optimizer == "muon":
         return eager(Muon)(_split_hidden_matrices(model, groups), lr=config.lr)
     if config.optimizer == "sgd":

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig
+from cnnkit.engine.criterion import make_criterion
+from cnnkit.engine.custom import LossTerms
 from cnnkit.engine.replicas import Replicas
 from cnnkit.engine.runtime import Runtime
 
@@ -23,7 +25,13 @@ class Step:
     """One optimizer update: the gradients of one or more batches, then the change of the weights."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, config: OptimConfig, runtime: Runtime, class_weights: Tensor | None
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: OptimConfig,
+        runtime: Runtime,
+        class_weights: Tensor | None,
+        loss: LossTerms | None = None,
     ) -> None:
         self._model = model
         self._network = runtime.compile(model)
@@ -31,7 +39,7 @@ class Step:
         self._clip_grad = config.clip_grad
         self._runtime = runtime
         self._class_weights = class_weights
-        self._criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=config.label_smoothing).to(runtime.device)
+        self._criterion = make_criterion(loss, class_weights, config.label_smoothing, runtime.device)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self._replicas = Replicas(model, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 

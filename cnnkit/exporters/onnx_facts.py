@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
 
+# The first is torch's own, so that nothing is converted; onnxruntime 1.14 and later read it. The last is the newest that onnxruntime
+# 1.20 reads, the lowest version that cnnkit allows.
+OPSETS = (18, 19, 20, 21)
 MAX_DIMENSIONS = 64  # of a tensor in torch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.session_process import Interface, open_session
+from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, OUTPUTS, PROBABILITIES
+from cnnkit.exporters.session_process import Batch, Interface, open_session
 from cnnkit.files import parse_json
-from cnnkit.model.canvas import scales
+from cnnkit.metrics.temperature import softmax
+from cnnkit.model.canvas import make_canvases, normalise, scales
 from cnnkit.model.preprocessing import Preprocessing, group_by_shape
 from cnnkit.model.rules import Rules, from_metadata
 
@@ -27,8 +30,28 @@ MAX_CANVAS_PIXELS = 2**15  # of all canvases in one run; more take memory and no
 ERROR_SEVERITY = 3  # of onnxruntime's log: its warnings are about the graph and do not help a user
 
 
+@dataclass(frozen=True)
+class _Kinds:
+    """The kinds of input and output of a file, and the `dtype` and shape of its input as onnxruntime names them."""
+
+    input: str
+    output: str
+
+    @property
+    def dtype(self) -> str:
+        return "tensor(float)" if self.input == FLOAT else "tensor(uint8)"
+
+    def shape(self, spec: Preprocessing | None) -> list[int | str]:
+        if spec is None or self.input == IMAGES:
+            return ["N", "H", "W", 3]
+        size, channels = spec.image_size, spec.channels
+        return ["N", channels, size, size] if self.input == FLOAT else ["N", size, size, channels]
+
+
 class OnnxClassifier:
     """An ONNX file that ``cnnkit export --onnx`` wrote, run on the CPU.
+
+    A file whose input is `canvas` or `float` gets canvases, which the same arithmetic makes as for a model file.
 
     Raises `ModelFileError` if the file is missing, not an ONNX file, or written by another program.
     """
@@ -39,9 +62,13 @@ class OnnxClassifier:
             raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
         import_module("onnxruntime")  # once for the processes of all sessions, which are forked from this one
         self._session = open_session(self.path, partial(_make_session, self.path))
-        self._classes = _read_classes(self.path, self._session.interface)
-        self.rules, self.preprocessing = _read_rules(self.path, self._session.interface.metadata, len(self._classes))
-        self._edge = _identity_edge(self.preprocessing) if self.preprocessing else None
+        found = self._session.interface
+        self._kinds = _read_kinds(found.metadata)
+        self._classes = _read_classes(self.path, found, self._kinds)
+        self.rules, self.preprocessing = _read_rules(self.path, found.metadata, len(self._classes))
+        if self._kinds.input != IMAGES:
+            _check_canvas(self.path, found, self._kinds, self.preprocessing)
+        self._edge = _identity_edge(self.preprocessing) if self.preprocessing and self._kinds.input == IMAGES else None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,6 +77,8 @@ class OnnxClassifier:
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3) of any and differing sizes, to probabilities (N, K) float32."""
+        if self._kinds.input != IMAGES and self.preprocessing:
+            return self.predict_canvases(make_canvases(images, self.preprocessing))
         result = np.empty((len(images), len(self.classes)), np.float32)
         for rows in _batches_of_one_size(images):
             result[rows] = self._run(np.stack([images[row] for row in rows]))
@@ -58,7 +87,7 @@ class OnnxClassifier:
     @property
     def canvas_spec(self) -> Preprocessing | None:
         """The preprocessing of the canvases; None if the file does not name it, or if the graph would resize a canvas."""
-        return self.preprocessing if self._edge else None
+        return self.preprocessing if self._edge or self._kinds.input != IMAGES else None
 
     def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32; only if `canvas_spec` is not None."""
@@ -68,14 +97,25 @@ class OnnxClassifier:
         count = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2))
         for start in range(0, len(canvases), count):
             part = canvases[start : start + count]
-            images = np.zeros((len(part), edge, edge, 3), np.uint8)
-            images[:, inside, inside] = part.transpose(0, 2, 3, 1)  # a gray canvas has the same luma in three channels
-            result[start : start + count] = self._run(images)
+            if self._kinds.input == IMAGES:
+                images = np.zeros((len(part), edge, edge, 3), np.uint8)
+                images[:, inside, inside] = part.transpose(0, 2, 3, 1)  # a gray canvas has the same luma in three channels
+                result[start : start + count] = self._run(images)
+            else:
+                result[start : start + count] = self._run(self.as_input(part))
         return result
 
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the probabilities (N, K) of images, uint8 (N, H, W, 3); raises `ModelFileError` for other values."""
+    def as_input(self, canvases: NDArray[np.uint8]) -> Batch:
+        """Return canvases, uint8 (N, C, S, S), as the input of a file that takes `canvas` or `float`."""
+        if self._kinds.input == FLOAT and self.preprocessing:
+            return normalise(canvases, self.preprocessing)
+        return np.ascontiguousarray(canvases.transpose(0, 2, 3, 1))
+
+    def _run(self, images: Batch) -> NDArray[np.float32]:
+        """Return the probabilities (N, K) of a batch of the input; raises `ModelFileError` for other values."""
         found = self._session.run(images)
+        if self._kinds.output == LOGITS and found.ndim == 2 and np.isfinite(found).all():  # noqa: PLR2004 (N, K)
+            found = softmax(found, self.rules.temperature).astype(np.float32)
         if found.shape != (len(images), len(self._classes)) or not np.isfinite(found).all():
             raise ModelFileError(
                 f"{self.path}: its graph gives no probabilities of {len(self._classes)} classes; write another with: cnnkit export --onnx"
@@ -109,26 +149,47 @@ def _make_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _read_classes(path: Path, found: Interface) -> tuple[str, ...]:
+def _read_kinds(metadata: Mapping[str, str]) -> _Kinds:
+    """Return the kinds in the metadata; a file that names none takes images and returns probabilities."""
+    return _Kinds(metadata.get("input", IMAGES), metadata.get("output", PROBABILITIES))
+
+
+def _read_classes(path: Path, found: Interface, kinds: _Kinds) -> tuple[str, ...]:
     """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
-    inputs = [(name, kind, len(shape), shape[-1:]) for name, kind, shape in found.inputs]
+    inputs = [(name, kind, len(shape)) for name, kind, shape in found.inputs]
     outputs = {name: shape for name, _, shape in found.outputs}
     text = found.metadata.get("classes")
     problem = ""
-    if inputs != [("images", "tensor(uint8)", 4, [3])]:
-        given = ", ".join(f"{name!r} {kind} {shape}" for name, kind, shape in found.inputs)
-        problem = f"its input is {given}, expected 'images' tensor(uint8) ['N', 'H', 'W', 3]"
-    elif not {"probabilities", "labels"} <= outputs.keys():
-        problem = f"its outputs are {', '.join(map(repr, outputs))}, expected 'probabilities' and 'labels'"
+    if inputs != [(kinds.input, kinds.dtype, 4)] or (kinds.input == IMAGES and found.inputs[0][2][-1] != 3):  # noqa: PLR2004 (RGB)
+        problem = f"its input is {_shown(found)}, expected {kinds.input!r} {kinds.dtype} {kinds.shape(None)}"
+    elif kinds.output not in OUTPUTS or not {kinds.output, "labels"} <= outputs.keys():
+        problem = f"its outputs are {', '.join(map(repr, outputs))}, expected {kinds.output!r} and 'labels'"
     elif text is None:
         problem = "its metadata names no 'classes'"
     else:
         classes = _names(text)
-        width = (outputs["probabilities"] or [None])[-1]
+        width = (outputs[kinds.output] or [None])[-1]
         if width == len(classes):
             return classes
         problem = f"its metadata names {len(classes)} classes, its output has {width}"
-    raise ModelFileError(f"{path}: an ONNX file that cnnkit export did not write: {problem}; write one with: cnnkit export --onnx")
+    raise _foreign(path, problem)
+
+
+def _check_canvas(path: Path, found: Interface, kinds: _Kinds, spec: Preprocessing | None) -> None:
+    """Raise `ModelFileError` unless the input of a file that takes `canvas` or `float` has the size that its preprocessing makes."""
+    if kinds.input not in {CANVAS, FLOAT} or spec is None:
+        raise _foreign(path, f"its metadata name the input {kinds.input!r} without a preprocessing for it")
+    expected = kinds.shape(spec)
+    if list(found.inputs[0][2])[1:] != expected[1:]:
+        raise _foreign(path, f"its input is {_shown(found)}, its preprocessing makes {expected}")
+
+
+def _shown(found: Interface) -> str:
+    return ", ".join(f"{name!r} {kind} {shape}" for name, kind, shape in found.inputs)
+
+
+def _foreign(path: Path, problem: str) -> ModelFileError:
+    return ModelFileError(f"{path}: an ONNX file that cnnkit export did not write: {problem}; write one with: cnnkit export --onnx")
 
 
 def _read_rules(path: Path, metadata: Mapping[str, str], classes: int) -> tuple[Rules, Preprocessing | None]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import PluginError
-from cnnkit.exporters.protocol import Exporter
+from cnnkit.exporters.protocol import INPUTS, OUTPUTS, Exporter
 from cnnkit.model.classifier import Classifier, ClassifierWithRules, rules_of
-from cnnkit.registry import EXPORTERS, Entry, fence, fenced, find, load
+from cnnkit.registry import EXPORTERS, Entry, fence, fenced, find, load, peek
 
 if TYPE_CHECKING:
     import torch
-
-    from cnnkit.model.file import Model
 
 MODEL_SUFFIX = ".safetensors"  # of cnnkit's own model files, which no exporter of another package opens
 SUM_TOLERANCE = 1e-2  # of the probabilities of an image, which some formats store in 8 or 16 bits
@@ -33,8 +31,9 @@ def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> 
     installed or does not work.
     """
     file = Path(path)
-    if is_exported(file):
-        return load_exporter(file.suffix.lower().removeprefix(".")).open(file)
+    name = _exporter_name(file)
+    if name is not None:
+        return load_exporter(name).open(file)
     from cnnkit.model.file import load_model  # loads torch, which an exported file does not need
     from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -42,31 +41,50 @@ def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> 
 
 
 def is_exported(path: Path) -> bool:
-    """Return True if the suffix of `path` names an exporter; a model file is never an exported one."""
-    return path.suffix.lower() != MODEL_SUFFIX and path.suffix.lower().removeprefix(".") in find(EXPORTERS)
+    """Return True if an exporter has the suffix of `path`; a model file is never an exported one."""
+    return _exporter_name(path) is not None
+
+
+def _exporter_name(path: Path) -> str | None:
+    """Return the name of the exporter whose files have the suffix of `path`; None without one.
+
+    The suffix is read from the source of the exporters, so nothing is imported. An exporter that is named as the suffix comes first.
+    """
+    suffix = path.suffix.lower()
+    if suffix == MODEL_SUFFIX:
+        return None
+    found = find(EXPORTERS)
+    names = sorted(found, key=lambda name: f".{name}" != suffix)
+    return next((name for name in names if suffix == (peek(found[name][0]).suffix or f".{name}")), None)
 
 
 def load_exporter(name: str) -> Exporter:
     """Return the exporter `name`; that of another package runs inside the fence, and so does each classifier that it opens.
 
-    Raises `PluginError` as `cnnkit.registry.load` does, and if the entry is no `Exporter`.
+    Raises `PluginError` as `cnnkit.registry.load` does, and if the entry is no usable `Exporter`.
     """
     found, entry = load(EXPORTERS, name)
     if not isinstance(found, Exporter) or not (callable(found.write) and callable(found.open)):
         raise PluginError(f"exporter {name!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.exporters.protocol.Exporter")
     if entry.is_builtin:
         return found
+    for field, values, known in (("inputs", found.inputs, INPUTS), ("outputs", found.outputs, OUTPUTS)):
+        if not isinstance(values, tuple) or not values or set(values) - known.keys():  # pyright: ignore[reportUnnecessaryIsInstance]
+            allowed = f"it must be a tuple of one or more of {', '.join(known)}"
+            raise PluginError(f"exporter {name!r} of {entry.origin}: {field} is {values!r:.80}; {allowed}")
 
-    def write(model: Model, path: Path) -> None:
+    def write(*arguments: Any) -> None:
+        path: Path = arguments[1]
         with fence(entry, "cannot write the model"):
-            found.write(model, path)
+            found.write(*arguments)
         if not path.is_file():
             raise PluginError(f"exporter {name!r} of {entry.origin} wrote no file {path}")
 
     def opened(path: Path) -> Classifier:
         return FencedClassifier(fenced(entry, f"cannot open {path}", found.open)(path), entry)
 
-    return replace(found, name=entry.name, write=write, open=opened)
+    script = found.script and fenced(entry, "writes no script", found.script)
+    return replace(found, name=entry.name, write=write, open=opened, script=script)
 
 
 class FencedClassifier:

@@ -1,10 +1,14 @@
-"""Parity: the check that an exported file gives the same probabilities as its model on the same images."""
+"""Parity: the check that an exported file gives the same probabilities as its model on the same images.
+
+The certificate of a file has two parts: real images, and hard images that every check has, of the least and the largest sizes. Both are
+predicted in batches of `BATCH_SIZES`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.errors import CheckFailedError, DataError
-from cnnkit.exporters.protocol import Exporter
+from cnnkit.exporters.protocol import Exporter, ExportOptions
 from cnnkit.files import whole_file
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model
@@ -21,7 +25,12 @@ from cnnkit.model.torch_classifier import TorchClassifier
 # Ten times the largest difference of torch and onnxruntime, 1.1e-4, and a tenth of the smallest difference of a fault, 1e-2. See
 # docs/benchmarks/LOG.md, "Tolerance of parity".
 TOLERANCE = 1e-3
-BATCH_SIZE = 32  # decoded images in memory: 32 of 12 megapixels take 1.2 GB
+# A network in 16 bits has 11 bits of precision: see docs/benchmarks/LOG.md, "Exports in 16 bits".
+HALF_TOLERANCE = 2e-2
+BATCH_SIZES = (1, 2, 7)  # images, in turn: a graph may hold the size of the batch it was made from
+LEVELS = {"black": 0, "white": 255}
+HARD_SIZES = ((1, 1), (37, 501), (3000, 4000))  # height and width in px, of crops and enlargements of a photograph
+CROP_SIZE = (120, 90)  # of images that share a batch
 
 
 @dataclass(frozen=True)
@@ -62,15 +71,37 @@ class Parity:
         }
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """The parity of an exported file: on real images, and by name on the hard images that every check has."""
+
+    real: Parity
+    hard: Mapping[str, Parity]
+
+    @property
+    def failed(self) -> tuple[str, Parity] | None:
+        """The first part that failed, by its name; None if all passed. The real images come first."""
+        return next(((name, parity) for name, parity in (("", self.real), *self.hard.items()) if not parity.passed), None)
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest difference of a probability on any image."""
+        return max(parity.max_abs_probability_difference for parity in (self.real, *self.hard.values()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the content of parity.json: that of the real images, and `hard_images` by name."""
+        return {**self.real.to_dict(), "hard_images": {name: parity.to_dict() for name, parity in self.hard.items()}}
+
+
 def check_parity(
     reference: Classifier,
     exported: Classifier,
     images: Iterable[NDArray[np.uint8]],
     *,
     tolerance: float = TOLERANCE,
-    batch: int = BATCH_SIZE,
+    batches: Sequence[int] = BATCH_SIZES,
 ) -> Parity:
-    """Compare two classifiers on decoded `images`, uint8 (H, W, 3) of any size, with `batch` images in memory.
+    """Compare two classifiers on decoded `images`, uint8 (H, W, 3) of any size, in batches of the sizes `batches` in turn.
 
     Raises `DataError` if there are no images, `CheckFailedError` if the class names differ.
     """
@@ -79,7 +110,7 @@ def check_parity(
     sizes: list[str] = []
     expected: list[NDArray[np.float32]] = []
     found: list[NDArray[np.float32]] = []
-    for part in _batches(images, batch):
+    for part in _batches(images, batches):
         sizes += [f"{image.shape[1]} × {image.shape[0]} px" for image in part]
         expected.append(reference.probabilities(part))
         found.append(exported.probabilities(part))
@@ -88,29 +119,51 @@ def check_parity(
     return _compare(np.concatenate(expected), np.concatenate(found), reference.classes, sizes, tolerance)
 
 
-def export_checked(
-    model: Model, exporter: Exporter, path: Path, images: Iterable[NDArray[np.uint8]], *, device: str | torch.device = "cpu"
-) -> Parity:
-    """Export `model` to `path` and check the file on `images`; it appears under that name only if the check passes.
+def certify(
+    reference: Classifier, exported: Classifier, images: Iterable[NDArray[np.uint8]], *, tolerance: float = TOLERANCE
+) -> Certificate:
+    """Compare two classifiers on decoded `images` and on the hard images; raises the errors of `check_parity`."""
+    real = check_parity(reference, exported, images, tolerance=tolerance)
+    return Certificate(real, check_hard_images(reference, exported, tolerance=tolerance) if real.passed else {})
 
-    The model is exported from the CPU and checked on `device`. An older file stays until then. Raises `CheckFailedError` if the
-    predictions differ (the new file is removed), `DataError` if there are no images, `OSError` if the file cannot be written.
+
+def export_checked(
+    model: Model,
+    exporter: Exporter,
+    path: Path,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    options: ExportOptions | None = None,
+    device: str | torch.device = "cpu",
+    tell: Callable[[str], object] = str,
+) -> Certificate:
+    """Export `model` to `path` and check the file on `images` and the hard images; it appears under that name only if it passes.
+
+    The model is exported from the CPU and checked on `device`. An older file stays until then. `tell` gets the step that begins. Raises
+    `CheckFailedError` if the predictions differ (the new file is removed), `DataError` if there are no images, `OSError` if the file
+    cannot be written.
     """
     remaining = iter(images)
     first = list(islice(remaining, 1))
     if not first:
         raise DataError(f"{path}: not exported, as there are no images to check it on; name a folder of images with --data")
+    options = options or exporter.options()
     with whole_file(path) as part:
-        exporter.write(model.to(torch.device("cpu")), part)
-        parity = check_parity(TorchClassifier(model, device=device), exporter.open(part), chain(first, remaining))
-        if not parity.passed:
+        tell(f"writing {path.name}")
+        exporter.write_file(model.to(torch.device("cpu")), part, options)
+        tell(f"comparing {path.name} with the model")
+        reference, tolerance = TorchClassifier(model, device=device), HALF_TOLERANCE if options.half else TOLERANCE
+        found = certify(reference, exporter.open(part), chain(first, remaining), tolerance=tolerance)
+        if found.failed:
+            name, parity = found.failed
             raise CheckFailedError(
                 f"{path}: not kept, as its predictions differ from those of {model.path}: "
-                f"{parity.disagreements - parity.ties} of {parity.n} images have another top class, the largest difference of a "
-                f"probability is {parity.max_abs_probability_difference:.2g} (allowed: {parity.tolerance:.2g}); worst: {parity.worst}. "
+                f"{parity.disagreements - parity.ties} of {parity.n} images have another top class{f' ({name})' if name else ''}, the "
+                f"largest difference of a probability is {parity.max_abs_probability_difference:.2g} (allowed: {parity.tolerance:.2g}); "
+                f"worst: {parity.worst}. "
                 f"The fault is in the exporter {exporter.name!r} or an operation that it translates; the model file is unchanged"
             )
-    return parity
+    return found
 
 
 def sample_photos(count: int) -> list[NDArray[np.uint8]]:
@@ -131,9 +184,33 @@ def sample_photos(count: int) -> list[NDArray[np.uint8]]:
     return crops
 
 
-def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:
-    remaining = iter(images)
-    while batch := list(islice(remaining, size)):
+def hard_images() -> dict[str, list[NDArray[np.uint8]]]:
+    """Return the hard images by name, each a batch: extreme sizes, one level everywhere, and 1, 2 and 7 crops of one size."""
+    from PIL import Image
+
+    photo, other = sample_photos(2)
+    found: dict[str, list[NDArray[np.uint8]]] = {}
+    for height, width in HARD_SIZES:
+        enlarged = np.asarray(Image.fromarray(photo).resize((max(width, 64), max(height, 64)), Image.Resampling.BICUBIC))
+        found[f"{width} × {height} px"] = [enlarged[:height, :width].copy()]
+    height, width = CROP_SIZE
+    found |= {name: [np.full((height, width, 3), level, np.uint8)] for name, level in LEVELS.items()}
+    larger = np.asarray(Image.fromarray(other).resize((2 * width, 2 * height), Image.Resampling.BICUBIC))
+    crops = [larger[offset : offset + height, offset : offset + width].copy() for offset in range(0, 10 * max(BATCH_SIZES), 10)]
+    return found | {f"batch of {count}": crops[:count] for count in BATCH_SIZES}
+
+
+def check_hard_images(reference: Classifier, exported: Classifier, *, tolerance: float = TOLERANCE) -> dict[str, Parity]:
+    """Compare two classifiers on each batch of `hard_images`; return the parity by name."""
+    found: dict[str, Parity] = {}
+    for name, images in hard_images().items():
+        found[name] = check_parity(reference, exported, images, tolerance=tolerance, batches=(len(images),))
+    return found
+
+
+def _batches(images: Iterable[NDArray[np.uint8]], sizes: Sequence[int]) -> Iterator[list[NDArray[np.uint8]]]:
+    remaining, turns = iter(images), cycle(sizes)
+    while batch := list(islice(remaining, next(turns))):
         yield batch
 
 

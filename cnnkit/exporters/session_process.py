@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,6 +36,10 @@ MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
 SIZE_BYTES = 8
+DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
+SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
+
+Batch = NDArray[np.uint8 | np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,16 @@ class Interface:
 class Session(Protocol):
     """A part of `onnxruntime.InferenceSession`."""
 
-    def run(self, outputs: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[Any]:
+    def run(self, outputs: list[str], inputs: dict[str, Batch]) -> list[Any]:
         """Return the values of the named outputs."""
+        ...
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Return the inputs, each with its `name`."""
+        ...
+
+    def get_outputs(self) -> Sequence[Any]:
+        """Return the outputs, each with its `name`."""
         ...
 
 
@@ -87,19 +99,19 @@ class SessionProcess:
         found, _ = self._receive(MAX_SECONDS, "to open")
         self.interface = Interface(tuple(map(tuple, found["inputs"])), tuple(map(tuple, found["outputs"])), found["metadata"])
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the output ``probabilities`` (N, K) for images, uint8 (N, H, W, 3)."""
+    def run(self, images: Batch) -> NDArray[np.float32]:
+        """Return the output ``probabilities`` or ``logits`` (N, K) for a batch of the one input."""
         with self._lock:
             if self._pace is None and len(images) > 1:  # the first image shows how long an image takes
                 return np.concatenate([self._timed(images[:1]), self._timed(images[1:])])
             return self._timed(images)
 
-    def _timed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _timed(self, images: Batch) -> NDArray[np.float32]:
         began = time.monotonic()
         if not self._end.alive:
             raise ModelFileError(f"{self._path}: its process has ended; open the file again")
         try:
-            _send(self._write, {"shape": images.shape}, np.ascontiguousarray(images).data)
+            _send(self._write, {"shape": images.shape, "dtype": images.dtype.name}, np.ascontiguousarray(images).data)
         except OSError:
             self._fail("its process has ended")
         limit = MAX_SECONDS + MAX_SLOWDOWN * (self._pace or 0) * len(images)
@@ -140,9 +152,9 @@ class SessionHere:
             raise ModelFileError(unreadable(path, _first_line(error))) from error
         self.interface = describe(self._session)
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the output ``probabilities`` (N, K) for images, uint8 (N, H, W, 3)."""
-        return _probabilities(self._session, images)
+    def run(self, images: Batch) -> NDArray[np.float32]:
+        """Return the output ``probabilities`` or ``logits`` (N, K) for a batch of the one input."""
+        return _scores(self._session, images)
 
 
 def open_session(path: Path, make: Callable[[], Any]) -> SessionProcess | SessionHere:
@@ -155,24 +167,27 @@ def unreadable(path: Path, reason: str) -> str:
     return f"{path}: not an ONNX file that onnxruntime {version('onnxruntime')} can read ({reason}); write one with: cnnkit export --onnx"
 
 
-def _probabilities(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(session.run(["probabilities"], {"images": images})[0], np.float32)
+def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
+    names = [node.name for node in session.get_outputs()]
+    output = next((name for name in SCORES if name in names), names[0])
+    return np.asarray(session.run([output], {session.get_inputs()[0].name: images})[0], np.float32)
 
 
 def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, int]) -> NoReturn:
     """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the program, and the end of the program ends this process
+        for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
+            signal.signal(number, signal.SIG_IGN)
         for other in others:
             os.close(other)
-        _limit_memory()
+        limit_memory(_memory_limit())
         try:
             session = make()
             found = describe(session)
             _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
             while True:
                 header, body = _receive(read, None)
-                result = _probabilities(session, np.frombuffer(body, np.uint8).reshape(header["shape"]))
+                result = _scores(session, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))
                 _send(write, {"shape": result.shape}, np.ascontiguousarray(result).data)
         except EOFError:
             pass
@@ -182,17 +197,20 @@ def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, in
         os._exit(0)
 
 
-def _limit_memory() -> None:
-    """Let this process allocate `MAX_MEMORY_BYTES` beyond what it has, or the memory of the machine if that is less."""
+def limit_memory(size: int) -> None:
+    """Let this process allocate `size` bytes beyond what it has; without effect on systems other than Linux."""
+    if sys.platform != "linux":
+        return
     import resource  # Windows has none
 
     status = Path("/proc/self/status").read_text("utf-8")
     held = 1024 * int(status.partition("VmData:")[2].split()[0])
-    resource.setrlimit(resource.RLIMIT_DATA, (held + _memory_limit(), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (held + size, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _memory_limit() -> int:
+    """Return `MAX_MEMORY_BYTES`, or the memory of the machine if that is less."""
     return min(MAX_MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

@@ -97,8 +97,8 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_writable(out: Path) -> None:
-    """Create the folder `out` if it is missing and write to it; raises `ConfigError` if that fails."""
+def check_writable(out: Path, flag: str = "--out") -> None:
+    """Create the folder `out` of `flag` if it is missing and write to it; raises `ConfigError` if that fails."""
     probe = out / f".write-test-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -106,5 +106,5 @@ def check_writable(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"--out {out}: cannot write there ({error.strerror or error}); name a folder you may write to: --out FOLDER"
+            f"{flag} {out}: cannot write there ({error.strerror or error}); name a folder you may write to: {flag} FOLDER"
         ) from None

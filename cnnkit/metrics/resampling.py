@@ -1,19 +1,19 @@
-"""The stratified bootstrap: intervals of scores over test sets with the same number of images of each class.
+"""The bootstrap over images: intervals of scores with a known influence of each image, and of any score.
 
-Scores are resampled through their influence, the derivative of a score with respect to the weight of an image. For means (loss, Brier
-score) this equals the plain bootstrap, and several scores share the draws.
+The scores of `bootstrap_rows` are resampled through their influence, the derivative of a score with respect to the weight of an image. For
+means (loss, Brier score) this equals the plain bootstrap, and several scores share the draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnkit.metrics.intervals import CONFIDENCE, DRAWS, Estimate, bootstrap_unit_means, percentiles
-from cnnkit.metrics.units import Units
+from cnnkit.metrics.units import Units, unit_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MIN_STRATUM_SIZE = 10  # a smaller stratum seems to vary too little; a stratum of one image does not vary at all
 _MAX_ENTRIES = 1_000_000  # weights held at a time: about 30 MB with the arrays behind them, for any number of images
 _MAX_RESAMPLED_IMAGES = 100_000_000  # over all draws: 3 s; more than 100,000 images get fewer draws
+_MAX_SCORED_IMAGES = 20_000_000  # over all draws of any score, whose cost is unknown; more than 20,000 images get fewer draws
+_MIN_DEFINED_SHARE = 0.5  # of the draws, for an interval of a score that some draws do not define
 
 
 def bootstrap_rows(
@@ -47,6 +49,34 @@ def bootstrap_rows(
     draws = max(min(draws, DRAWS // 5), min(draws, _MAX_RESAMPLED_IMAGES // len(labels)))
     moved = np.concatenate([weights @ influences for weights in _weights(_strata(labels), draws, seed)])
     return [percentiles(value, value + column, confidence) for value, column in zip(values, moved.T, strict=True)]
+
+
+def bootstrap_scores(
+    score: Callable[[NDArray[np.int64]], float], units: Units, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Return any score of N images with its percentile bootstrap interval; `score` gets the rows of the drawn images.
+
+    Units are drawn with replacement, not within classes: of four kinds of draws, this one held the true kappa most often (see
+    docs/benchmarks/LOG.md, "Intervals of a metric of another package"). More than 20,000 images get 20,000,000 / N instead of `draws`
+    draws, but at least 200. Draws that do not define the score (NaN) are left out. The interval is NaN if half of them do not, if all
+    draws agree, as those of predictions without a mistake do, and for a single unit.
+    """
+    n = len(units.index)
+    value = float(score(np.arange(n)))
+    undefined = Estimate(value, math.nan, math.nan)
+    if units.count < 2 or math.isnan(value):  # noqa: PLR2004 (a spread needs two units)
+        return undefined
+    draws = max(min(draws, DRAWS // 5), min(draws, _MAX_SCORED_IMAGES // n))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_ENTRIES // units.count)
+    found: list[float] = []
+    for done in range(0, draws, at_once):
+        drawn = unit_weights(units, min(at_once, draws - done), rng).astype(np.int64)
+        found += [float(score(np.repeat(np.arange(n), weights[units.index]))) for weights in drawn]
+    defined = np.array([each for each in found if not math.isnan(each)])
+    if len(defined) < _MIN_DEFINED_SHARE * draws or np.ptp(defined) == 0:
+        return undefined
+    return percentiles(value, value + (defined - value) * units.widening(confidence), confidence)
 
 
 def _weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -94,6 +94,14 @@ def make_canvas(images: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.ui
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 3, 1, 2))
 
 
+def normalise(canvases: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.float32]:
+    """Map canvases, uint8 (N, C, S, S), to normalised float32 images; the same numbers as `Preprocess.normalise`."""
+    result = canvases.astype(np.float32)
+    result -= np.float32(255) * np.array(spec.mean, np.float32).reshape(1, -1, 1, 1)
+    result /= np.float32(255) * np.array(spec.std, np.float32).reshape(1, -1, 1, 1)
+    return result
+
+
 def scales(ops: Any, height: Any, width: Any, spec: Preprocessing) -> tuple[Any, Any]:
     """Return the input pixels per output pixel, down and across; `ops` is numpy or torch, `height` and `width` are its float32 scalars."""
     if spec.resize_mode == "squash":

@@ -5,18 +5,44 @@ an error only for a user who asks for that name. The code of a package runs only
 """
 
 from cnnkit.registry.blame import blame
-from cnnkit.registry.entries import ARCHITECTURES, EXPORTERS, GROUPS, SOURCES, TRACKERS, Entry, Standing, choose, find, standing
+from cnnkit.registry.entries import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    EXPORTERS,
+    GROUPS,
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
+    SOURCES,
+    TRACKERS,
+    Entry,
+    Standing,
+    choose,
+    find,
+    noun,
+    standing,
+)
+from cnnkit.registry.extensions import AUGMENTATION_KIND, LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
 from cnnkit.registry.fence import fence, fenced, reason
 from cnnkit.registry.loading import load, load_architecture, load_problem
 from cnnkit.registry.peek import Peek, peek
 
 __all__ = [
     "ARCHITECTURES",
+    "AUGMENTATIONS",
+    "AUGMENTATION_KIND",
     "EXPORTERS",
     "GROUPS",
+    "LOSSES",
+    "LOSS_KIND",
+    "METRICS",
+    "METRIC_KIND",
+    "OPTIMIZERS",
+    "OPTIMIZER_KIND",
     "SOURCES",
     "TRACKERS",
     "Entry",
+    "Extension",
     "Peek",
     "Standing",
     "blame",
@@ -26,7 +52,9 @@ __all__ = [
     "find",
     "load",
     "load_architecture",
+    "load_extension",
     "load_problem",
+    "noun",
     "peek",
     "reason",
     "standing",

@@ -14,12 +14,12 @@ ARCHITECTURES = "cnnkit.architectures"
 EXPORTERS = "cnnkit.exporters"
 SOURCES = "cnnkit.sources"
 TRACKERS = "cnnkit.trackers"
-GROUPS = (  # all of them, in the order of `cnnkit plugins list`
-    ARCHITECTURES,
-    SOURCES,
-    EXPORTERS,
-    TRACKERS,
-)
+METRICS = "cnnkit.metrics"
+LOSSES = "cnnkit.losses"
+OPTIMIZERS = "cnnkit.optimizers"
+AUGMENTATIONS = "cnnkit.augmentations"
+# All of them, in the order of `cnnkit plugins list`.
+GROUPS = (ARCHITECTURES, SOURCES, EXPORTERS, TRACKERS, METRICS, LOSSES, OPTIMIZERS, AUGMENTATIONS)
 OWN_PACKAGE = "cnnkit"
 
 
@@ -39,7 +39,7 @@ class Entry:
     @property
     def kind(self) -> str:
         """The noun of the group, such as ``architecture``."""
-        return _noun(self.group)
+        return noun(self.group)
 
     @property
     def origin(self) -> str:
@@ -83,21 +83,23 @@ def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]
     return {name: sorted(found[name], key=lambda entry: entry.package) for name in sorted(found)}
 
 
-def choose(group: str, name: str, path: Iterable[str] | None = None) -> Entry:
+def choose(group: str, name: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> Entry:
     """Return the entry that `name` means: the built-in one if there is one, else the only one; ``package:name`` names any.
 
-    Raises `PluginError` if there is no such entry, or if several packages provide the name.
+    `built_in` are further names that the error lists, of choices that need no entry. Raises `PluginError` if there is no such entry, or if
+    several packages provide the name.
     """
     found = find(group, path)
     entries = found.get(name) or _of_package(name, found)
     if not entries:
-        raise PluginError(f"no {_noun(group)} named {name!r} is installed{closest(name, found)} Known: {', '.join(found) or 'none'}")
+        known = [*built_in, *found]
+        raise PluginError(f"no {noun(group)} named {name!r} is installed{closest(name, known)} Known: {', '.join(known) or 'none'}")
     builtin = [entry for entry in entries if entry.is_builtin]
     if len(entries) > 1 and not builtin:
         holders = " and ".join(entry.origin for entry in entries)
         names = " or ".join(entry.full_name for entry in entries)
         raise PluginError(
-            f"{_noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
+            f"{noun(group)} {name!r} is provided by {len(entries)} packages: {holders}; uninstall all but one, or name one: {names}"
         )
     return (builtin or entries)[0]
 
@@ -122,8 +124,9 @@ def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:
     return [entry for entry in found.get(short, ()) if _canonical(entry.package) == _canonical(package)]
 
 
-def _noun(group: str) -> str:
-    return group.rpartition(".")[2].rstrip("s")
+def noun(group: str) -> str:
+    """Return the singular of the group's name, such as ``architecture``."""
+    return "loss" if group == LOSSES else group.rpartition(".")[2].rstrip("s")
 
 
 def _canonical(package: str) -> str:

@@ -20,13 +20,13 @@ MAX_MEMBERS = 100_000  # of a family; timm has about 1,300
 MAX_IMAGE_SIZE = 16_384  # px; a larger image has no room in the memory of a device
 
 
-def load(group: str, name: str, path: Iterable[str] | None = None) -> tuple[Any, Entry]:
-    """Import the object of entry `name` in `group`; return the object and the entry. For ``package:name``, see `choose`.
+def load(group: str, name: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> tuple[Any, Entry]:
+    """Import the object of entry `name` in `group`; return the object and the entry. For the other arguments, see `choose`.
 
     Raises `PluginError` if the name is unknown, belongs to several packages or fails to import. The error names the closest
     names, all packages, or package, version and cause. The functions of an architecture or a family run inside the fence.
     """
-    entry = choose(group, name, path)
+    entry = choose(group, name, path, built_in=built_in)
     with fence(entry, "does not load"):
         found = metadata.EntryPoint(entry.name, entry.value, group).load()
     if isinstance(found, Family):

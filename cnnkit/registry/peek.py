@@ -19,11 +19,15 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 @dataclass(frozen=True)
 class Peek:
-    """The facts about an entry that need no import: its summary, the reason why it would not load, and its image size in px (or None)."""
+    """The facts about an entry that need no import: its summary, the reason why it would not load, and two fields that it may have.
+
+    `image_size` is that of an architecture, in px, `suffix` that of the files of an exporter.
+    """
 
     summary: str
     problem: str | None
     image_size: int | None = None
+    suffix: str = ""
 
 
 def peek(entry: Entry) -> Peek:
@@ -48,7 +52,12 @@ def peek(entry: Entry) -> Peek:
     if attribute.partition(".")[0] not in names and not _is_dynamic(tree):
         return Peek("", f"module {module!r} defines no {attribute!r}")
     image_size = _literal(tree, attribute, "image_size")
-    return Peek(str(_literal(tree, attribute, "summary") or ""), None, image_size if isinstance(image_size, int) else None)
+    return Peek(
+        summary=str(_literal(tree, attribute, "summary") or ""),
+        problem=None,
+        image_size=image_size if isinstance(image_size, int) else None,
+        suffix=str(_literal(tree, attribute, "suffix") or ""),
+    )
 
 
 def is_family(entry: Entry) -> bool:

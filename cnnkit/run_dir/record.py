@@ -16,7 +16,8 @@ Status = Literal["running", "stopped", "failed", "finished", "pruned"]
 LATER_SETTINGS = {
     "data": {"min_images": 0, "exclude": []},
     "model": {"draft": False},
-    "optim": {"freeze_norm": False},
+    "optim": {"freeze_norm": False, "loss": "cross-entropy"},
+    "augment": {"augment_with": []},
     "run": {"save_every": 0.0},
 }
 LATER_PREPROCESSING = {"draft_side": None}
@@ -28,15 +29,18 @@ def _option(value: object) -> bool | float | str:
     return value
 
 
+OptionValue = Annotated[bool | int | float | str, PlainValidator(_option)]
+
+
 class RecordedArchitecture(Part):
     """The architecture and the options of the network."""
 
     name: Text
-    options: dict[Text, Annotated[bool | int | float | str, PlainValidator(_option)]]
+    options: dict[Text, OptionValue]
 
 
 class RecordedAugmentation(Part):
-    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.Augmentation`."""
+    """The augmentation of the training images, in the units of `cnnkit.data.augment.augment.AugmentationStrength`."""
 
     rotate: Real
     flip: Literal["none", "h", "v", "hv"]
@@ -81,6 +85,16 @@ class RecordedData(Part):
     units: SplitCounts | None = None
 
 
+class RecordedExtension(Part):
+    """A loss, an optimizer or an augmentation of another package: its name, its package with `version`, and its options."""
+
+    kind: Text
+    name: Text
+    package: Text
+    version: Text
+    options: dict[Text, OptionValue]
+
+
 class RecordedResult(Part):
     """The state of the training: the number of `epochs`, the best epoch and its value of `monitor`; `best_value` is None without one."""
 
@@ -108,7 +122,8 @@ class RunRecord(Document):
     """All data of a run except its model: enough to repeat it, to resume it and to find its images.
 
     `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
-    shown to the user. `trial` is the trial of a search, None for any other training.
+    shown to the user. `trial` is the trial of a search, None for any other training. `extensions` are the values of other packages, beside
+    the architecture.
     """
 
     status: Status
@@ -125,3 +140,4 @@ class RunRecord(Document):
     notes: tuple[Text, ...]
     result: RecordedResult
     trial: RecordedTrial | None = None
+    extensions: tuple[RecordedExtension, ...] = ()

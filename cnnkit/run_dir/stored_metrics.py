@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cnnkit.files import write_json
 from cnnkit.run_dir.document import Count, Document, Part, Real, Text, UnreadableImage, YesNo
-from cnnkit.run_dir.record import SplitCounts
+from cnnkit.run_dir.record import OptionValue, SplitCounts
 
 METRICS_FILE = "metrics.json"
 
@@ -211,13 +211,22 @@ class EvaluatedFile(Part):
     sha256: Text
 
 
+class StoredScore(StoredEstimate):
+    """The score of a metric of another package, its `package` with `version`, and its `options`."""
+
+    summary: Text
+    package: Text
+    version: Text
+    options: dict[Text, OptionValue]
+
+
 class StoredMetrics(Document):
     """The metrics of one model on the `n` images of one split.
 
     Scores are in [0, 1], `loss` is in nats per image, `brier` in [0, 2]. `abstention`, `label_sets`, `ood`, `tta`, `images` and `lookup`
     are None, and missing in the file, if the evaluation had none. `opened` is the number of evaluations of the test split, 0 for other
-    images. `majority_class` is the most frequent class in train, None if that is unknown. The images are of `units` units; None in older
-    files.
+    images. `metrics` holds the scores of other packages by the text of ``--metric``. `majority_class` is the most frequent class in train,
+    None if that is unknown. The images are of `units` units; None in older files.
     """
 
     split: Text
@@ -248,6 +257,7 @@ class StoredMetrics(Document):
     tta: StoredViews | None = None
     images: StoredImages | None = None
     lookup: StoredLookup | None = None
+    metrics: dict[Text, StoredScore] = Field(default={})
     model: EvaluatedFile
     unreadable: tuple[UnreadableImage, ...]
     opened: Count = 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers
+from cnnkit.data.augment.augment import AugmentationStrength, augment, draw_numbers
 from cnnkit.data.batches import Batches, channel_statistics, class_weights, normalised_by
 from cnnkit.data.image import read_image
 from cnnkit.data.sources.folder import FolderSource
@@ -25,8 +25,8 @@ from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
-NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
-ALL = Augmentation(rotate=20, flip="h", zoom=(0.8, 1.2), shift=0.1)
+NONE = AugmentationStrength(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
+ALL = AugmentationStrength(rotate=20, flip="h", zoom=(0.8, 1.2), shift=0.1)
 SIZE = 6
 NUMBERED = Preprocess(Preprocessing(image_size=SIZE, mean=(0.0,) * 3, std=(1 / 255,) * 3))  # 0..255 as they are
 
@@ -38,7 +38,7 @@ def canvases(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return images
 
 
-def make(labels: list[int], batch_size: int = 4, augmentation: Augmentation | None = NONE, **settings: Any) -> Batches:
+def make(labels: list[int], batch_size: int = 4, augmentation: AugmentationStrength | None = NONE, **settings: Any) -> Batches:
     """Return batches over every second image of a store: sample i is image 2 i + 1."""
     count = len(labels)
     return Batches(

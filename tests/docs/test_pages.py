@@ -24,7 +24,13 @@ ROOMS = sorted(
 )
 TOLERANCE = 0.15  # of a line count on the page, at least `SLACK` lines: a small edit needs no edit of the page
 SLACK = 15
-OTHER_PROGRAMS = {"--logdir", "--torch-backend", "--upgrade", "--version"}  # flags of tensorboard, uv and pip, and of the group itself
+OTHER_PROGRAMS = {
+    "--data-binary",
+    "--logdir",
+    "--torch-backend",
+    "--upgrade",
+    "--version",
+}  # flags of curl, tensorboard, uv and pip, and of the group itself
 
 
 def lines(file: str) -> int:
@@ -87,7 +93,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_flags_that_a_page_mentions_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     everywhere = set().union(*FLAGS.values()) | {"--help", "--debug"} | OTHER_PROGRAMS
-    mentioned = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    mentioned = {flag for code in re.findall(r"`([^`\n]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert not mentioned - everywhere, f"no command has {mentioned - everywhere}"
 
 
@@ -97,7 +103,7 @@ def test_python_names_on_a_page_exist(page: Path) -> None:
     names = set(re.findall(r"`(cnnkit(?:\.\w+)+)[`(]", text)) - {*GROUPS}
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         found = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
-        names |= {f"{node.module}.{alias.name}" for node in found for alias in node.names if str(node.module).startswith("cnnkit")}
+        names |= {f"{node.module}.{alias.name}" for node in found for alias in node.names if str(node.module).partition(".")[0] == "cnnkit"}
         names |= set(re.findall(r"\b(cnnkit\.\w+)\(", block))
     for name in sorted(names):
         pkgutil.resolve_name(name)  # raises ImportError or AttributeError that names what is missing

@@ -72,3 +72,16 @@ def exported(model, made_once) -> Path:
     from cnnkit.exporters.onnx_graph import write_onnx
 
     return made_once("onnx", lambda folder: write_onnx(model, folder / "model.onnx")) / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def exported_kind(model, made_once) -> Callable[..., Path]:
+    """Return a function that exports `model` once with the given options, and returns the path of the file."""
+    from cnnkit.exporters.onnx import onnx_exporter
+
+    def export(**choices: Any) -> Path:
+        name = "-".join(["onnx", *(f"{key}={value}" for key, value in choices.items())])
+        options = onnx_exporter.options(**choices)
+        return made_once(name, lambda folder: onnx_exporter.write_file(model, folder / "model.onnx", options)) / "model.onnx"
+
+    return export

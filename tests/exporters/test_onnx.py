@@ -12,6 +12,6 @@ def test_the_exporter_is_registered() -> None:
 
 
 def test_the_exporter_writes_the_graph(model, tmp_path) -> None:
-    onnx_exporter.write(model, tmp_path / "a.onnx")
+    onnx_exporter.write_file(model, tmp_path / "a.onnx", onnx_exporter.options())
     write_onnx(model, tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -146,3 +148,24 @@ def test_weights_that_exceed_one_file_are_refused_before_the_export(model, tmp_p
     monkeypatch.setattr(exporter, "MAX_WEIGHT_BYTES", 1000)
     with pytest.raises(ModelFileError, match=r"best\.safetensors: its weights take 0\.0 GiB; one ONNX file holds at most 2 GiB"):
         write_onnx(model, tmp_path / "m.onnx")
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Return the script of docs/benchmarks that measures varied networks."""
+    folder = Path(__file__).resolve().parents[2] / "docs/benchmarks"
+    monkeypatch.syspath_prepend(folder)  # for its module `document`
+    spec = importlib.util.spec_from_file_location("benchmark_of_exports", folder / "exports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), [("resnet18", "images"), ("mobilenetv3_small_100", "canvas"), ("vit_tiny_patch16_224", "float")])
+def test_networks_of_timm_pass_the_certificate(networks, name, kind):
+    found = networks.measure(name, networks.NETWORKS[name], kind)
+    assert found["passed"], found["reason"]
+    assert found["spread"] > 0.1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnkit.errors import ModelFileError
-from cnnkit.exporters.opening import open_classifier
+from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.exporters.opening import is_exported, load_exporter, open_classifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.model.file import Model, ModelHeader, save_model
 from cnnkit.model.preprocessing import Preprocessing
@@ -51,3 +51,25 @@ def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"\x89HDF")
     with pytest.raises(ModelFileError, match=r"model\.h5: not a cnnkit model file"):
         open_classifier(tmp_path / "model.h5")
+
+
+LITE = """
+from cnnkit.exporters.protocol import Exporter
+class Opened:
+    classes = ("a", "b")
+    def probabilities(self, images): return [[0.5, 0.5]] * len(images)
+lite = Exporter("lite", "lite files", lambda model, path, options: path.write_text(options.input), lambda path: Opened(),
+                suffix=".tflite", inputs=("canvas",))
+"""
+
+
+def test_the_suffix_of_an_exporter_opens_its_files(install_package, model, tmp_path):
+    install_package("acme-lite", "lite", "acme_lite:lite", LITE, group="cnnkit.exporters")
+    assert is_exported(tmp_path / "m.tflite")
+    assert not is_exported(tmp_path / "m.lite")
+    found = load_exporter("lite")
+    found.write_file(model, tmp_path / "m.tflite", found.options())
+    assert (tmp_path / "m.tflite").read_text() == "canvas"
+    assert open_classifier(tmp_path / "m.tflite").classes == ("a", "b")
+    with pytest.raises(ConfigError, match="--input images: the exporter 'lite' writes canvas only"):
+        found.options(input="images")

@@ -4,13 +4,16 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from cnnkit.errors import CheckFailedError, DataError
+from cnnkit.errors import CheckFailedError, DataError, ModelFileError
 from cnnkit.exporters.onnx import onnx_exporter
-from cnnkit.exporters.parity import TOLERANCE, check_parity, export_checked, sample_photos
+from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.parity import HALF_TOLERANCE, TOLERANCE, certify, check_parity, export_checked, sample_photos
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -81,8 +84,8 @@ def test_another_top_class_is_worse_than_a_larger_difference():
 
 def test_images_are_compared_in_batches():
     file = Table([[0.9, 0.1]] * 5)
-    check_parity(Table([[0.9, 0.1]] * 5), file, iter(images(5)), batch=2)
-    assert file.asked == [2, 2, 1]
+    check_parity(Table([[0.9, 0.1]] * 5), file, iter(images(5)), batches=(1, 3))
+    assert file.asked == [1, 3, 1]
 
 
 def test_other_class_names_always_fail():
@@ -96,9 +99,23 @@ def test_no_images_are_an_error():
 
 
 def test_an_export_is_kept_after_the_check(model, exported, tmp_path):
-    copying = replace(onnx_exporter, write=lambda _, path: shutil.copy(exported, path))
-    parity = export_checked(model, copying, tmp_path / "m.onnx", iter(sample_photos(40)))
+    copying = replace(onnx_exporter, write=lambda _, path, __: shutil.copy(exported, path))
+    certificate = export_checked(model, copying, tmp_path / "m.onnx", iter(sample_photos(40)))
+    parity = certificate.real
     assert parity.n == 40
+    assert certificate.failed is None
+    assert list(certificate.hard) == [
+        "1 × 1 px",
+        "501 × 37 px",
+        "4000 × 3000 px",
+        "black",
+        "white",
+        "batch of 1",
+        "batch of 2",
+        "batch of 7",
+    ]
+    assert certificate.hard["batch of 7"].n == 7
+    assert certificate.largest_difference < 1e-5
     assert parity.passed
     assert parity.max_abs_probability_difference < 1e-5
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
@@ -147,6 +164,86 @@ def test_without_images_nothing_is_exported(model, wrong, tmp_path):
 def test_a_missing_folder_is_an_error(model, wrong, tmp_path):
     with pytest.raises(OSError, match=r"No such file or directory: '.*/gone/m\.wrong'"):
         export_checked(model, wrong, tmp_path / "gone/m.wrong", sample_photos(1))
+
+
+MUTANTS: dict[str, dict[str, Any]] = {
+    "mean": {"mean": (0.46, 0.5, 0.4)},
+    "std": {"std": (0.2, 0.31, 0.25)},
+    "size": {"image_size": 25},
+    "crop": {"crop": 0.88},
+    "interpolation": {"interpolation": "bicubic"},
+    "resize mode": {"resize_mode": "squash"},
+    "channel order": {"mean": (0.4, 0.5, 0.45), "std": (0.25, 0.3, 0.2)},
+    "temperature": {"temperature": 1.734},
+}
+
+
+@pytest.mark.parametrize("changed", MUTANTS.values(), ids=MUTANTS)
+def test_the_certificate_fails_for_each_constant_that_is_off(make_model, changed):
+    right, mutant = make_model(crop=0.9), make_model(**{"crop": 0.9, **changed})
+    photos = sample_photos(20)
+    assert certify(TorchClassifier(right), TorchClassifier(right), photos[:2]).failed is None
+    assert certify(TorchClassifier(right), TorchClassifier(mutant), photos).failed is not None
+
+
+def test_the_certificate_fails_for_another_order_of_channels(model):
+    class Swapped(TorchClassifier):
+        def canvases(self, images):
+            return super().canvases([image[..., ::-1].copy() for image in images])
+
+    assert certify(TorchClassifier(model), Swapped(model), sample_photos(20)).failed is not None
+
+
+def test_hard_images_alone_fail_a_certificate(model):
+    class Fragile(TorchClassifier):
+        """A file that is right for ordinary photographs and wrong for one pixel."""
+
+        def probabilities(self, images):
+            found = super().probabilities(images)
+            return np.roll(found, 1, axis=1) if images[0].shape[0] == 1 else found
+
+    failed = certify(TorchClassifier(model), Fragile(model), sample_photos(5)).failed
+    assert failed is not None
+    assert failed[0] == "1 × 1 px"
+
+
+@pytest.mark.parametrize(
+    ("choices", "tolerance"),
+    [({"input": "canvas"}, 1e-5), ({"input": "float", "output": "logits"}, 1e-5), ({"input": "canvas", "half": True}, HALF_TOLERANCE)],
+    ids=str,
+)
+def test_every_kind_of_input_passes_the_certificate(exported_kind, model, choices, tolerance):
+    found = certify(TorchClassifier(model), OnnxClassifier(exported_kind(**choices)), sample_photos(20), tolerance=tolerance)
+    assert found.failed is None
+
+
+STORED_MUTANTS = {name: changed for name, changed in MUTANTS.items() if name not in {"size", "temperature"}}
+
+
+@pytest.mark.parametrize("changed", [*STORED_MUTANTS.values(), {"temperature": 1.734}], ids=[*STORED_MUTANTS, "temperature"])
+def test_the_certificate_fails_for_each_constant_of_a_file(exported_kind, model, tmp_path, changed):
+    """A file that takes normalised images leaves all of the preprocessing to the constants in its metadata."""
+    proto = onnx.load(exported_kind(input="float", output="logits"))
+    known = {entry.key: entry.value for entry in proto.metadata_props}
+    if "temperature" in changed:
+        known["temperature"] = json.dumps(changed["temperature"])
+    else:
+        known["preprocessing"] = model.header.preprocessing.model_copy(update=changed).model_dump_json()
+    onnx.helper.set_model_props(proto, known)
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert certify(TorchClassifier(model), OnnxClassifier(tmp_path / "m.onnx"), sample_photos(20)).failed is not None
+
+
+def test_another_size_than_that_of_the_graph_is_refused(exported_kind, model, tmp_path):
+    proto = onnx.load(exported_kind(input="canvas"))
+    known = {entry.key: entry.value for entry in proto.metadata_props}
+    known["preprocessing"] = model.header.preprocessing.model_copy(update={"image_size": 25}).model_dump_json()
+    onnx.helper.set_model_props(proto, known)
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelFileError, match=r"its input is 'canvas' tensor\(uint8\) \['N', 24, 24, 3\], its preprocessing makes \['N', 25"
+    ):
+        OnnxClassifier(tmp_path / "m.onnx")
 
 
 def test_sample_photos_are_real_and_varied_and_repeatable():

@@ -216,6 +216,7 @@ EXPORTERS = {
     "error in open": "out = Exporter('acme', '', write, lambda path: 1 / 0)",
     "nothing opened": "out = Exporter('acme', '', write, lambda path: None)",
     "wrong classes": "out = Exporter('acme', '', write, lambda path: Opened((1, 2)))",
+    "unknown kind of input": "out = Exporter('acme', '', write, open_, inputs=('pixels',))",
     "wrong shape": "out = Exporter('acme', '', write, lambda path: Opened(('a', 'b')))",
 }
 EXPORTER = """

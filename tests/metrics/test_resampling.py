@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cnnkit.metrics.ranking import rank
-from cnnkit.metrics.resampling import _strata, _weights, bootstrap_rows
+from cnnkit.metrics.resampling import _strata, _weights, bootstrap_rows, bootstrap_scores
+from cnnkit.metrics.units import Units
 
 
 def test_images_are_drawn_within_their_class() -> None:
@@ -88,3 +89,44 @@ def test_the_intervals_have_their_nominal_coverage() -> None:
         held += [one.low <= true <= one.high for one, true in zip(found, truth, strict=True)]
     assert (held / 300 >= 0.9).all()
     assert (held / 300 <= 0.985).all()
+
+
+def test_the_interval_of_any_score_equals_a_plain_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    values = random.exponential(size=300)
+    found = bootstrap_scores(lambda rows: float(np.median(values[rows])), Units.single(300))
+    draws = [np.median(random.choice(values, 300)) for _ in range(2000)]
+    assert found.value == np.median(values)
+    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
+
+
+def test_units_are_drawn_as_a_whole() -> None:
+    units = Units.of([0, 0, 1, 2, 2, 2])
+    drawn: list[np.ndarray] = []
+    bootstrap_scores(lambda rows: drawn.append(rows) or float(len(rows)), units)
+    assert len(drawn) == 1001
+    for rows in drawn[1:]:
+        times = np.bincount(rows, minlength=6)
+        assert times[0] == times[1]
+        assert times[3] == times[4] == times[5]
+        assert times[0] + times[2] + times[3] == 3
+
+
+@pytest.mark.parametrize(
+    ("score", "value"),
+    [
+        (lambda _: 0.5, 0.5),
+        (lambda _: math.nan, math.nan),
+        (lambda rows: 1.0 + rows[0] if len(set(rows.tolist())) == 4 else math.nan, 1.0),
+    ],
+)
+def test_a_score_that_hardly_varies_or_is_hardly_defined_has_no_interval(score, value: float) -> None:
+    found = bootstrap_scores(score, Units.single(4))
+    assert found.value == pytest.approx(value, nan_ok=True)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_draws_that_do_not_define_a_score_are_left_out() -> None:
+    found = bootstrap_scores(lambda rows: math.nan if (rows == 0).sum() == 0 else float(rows.mean()), Units.single(20))
+    assert found.low < found.value < found.high

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.model import canvas as module
-from cnnkit.model.canvas import filter_weights, make_canvas, make_canvases
+from cnnkit.model.canvas import filter_weights, make_canvas, make_canvases, normalise
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
 
@@ -142,3 +142,12 @@ def test_filters_of_very_long_lines_are_not_kept():
     before = module._cached_line.cache_info().currsize
     module._line(module.MAX_CACHED_PIXELS + 1, 4, 5.0, cubic=False, channels=1)
     assert module._cached_line.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("values", [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,), (0.31,))], ids=str)
+def test_normalise_gives_the_numbers_of_torch(values):
+    settings = Preprocessing(image_size=8, mean=values[0], std=values[1])
+    canvases = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)
+    found = normalise(canvases, settings)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, Preprocess(settings).normalise(torch.from_numpy(canvases)).numpy())

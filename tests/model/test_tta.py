@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cnnkit.data.augment.augment import PRESETS, Augmentation, augment
+from cnnkit.data.augment.augment import PRESETS, AugmentationStrength, augment
 from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.model.file import ModelHeader
 from cnnkit.model.preprocessing import Preprocessing
@@ -55,7 +55,7 @@ def test_the_augmentation_of_training_draws_every_view(flip):
     """Among many draws with a shift of at most one pixel, there is every view."""
     canvas = canvases(8)[:1].expand(2000, -1, -1, -1)
     draws = torch.rand((2000, 64), generator=torch.Generator().manual_seed(1))
-    drawn = augment(canvas, draws, Augmentation(rotate=0, flip=flip, zoom=(1.0, 1.0), shift=1 / 8))
+    drawn = augment(canvas, draws, AugmentationStrength(rotate=0, flip=flip, zoom=(1.0, 1.0), shift=1 / 8))
     seen = {image.numpy().tobytes() for image in drawn}
     assert all(view[0].numpy().tobytes() in seen for _, view in Views(flip, 1).of(canvas[:1]))
 

@@ -79,7 +79,9 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
         run.write_record(run.read_record())
     if name == "config.json":
         document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
-        document["config"]["optim"]["freeze_norm"] = False
+        document["config"]["optim"] |= {"freeze_norm": False, "loss": "cross-entropy"}
+        document["config"]["augment"]["augment_with"] = []
+        document |= {"trial": None, "extensions": []}
         document["config"]["run"]["save_every"] = 0.0
         document["config"]["model"]["draft"] = False
         document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
@@ -157,7 +159,7 @@ def test_a_format_is_an_integer_of_at_least_1(run: RunDir, name: str, wrong: obj
 @pytest.mark.parametrize(
     ("name", "location", "value", "problem"),
     [
-        ("config.json", ("status",), "done", "must be 'running', 'stopped', 'failed' or 'finished'"),
+        ("config.json", ("status",), "done", "must be 'running', 'stopped', 'failed', 'finished' or 'pruned'"),
         ("config.json", ("classes",), [], "must have at least 1 item"),
         ("config.json", ("runtime", "device"), "tpu", "must be 'cpu', 'cuda' or 'mps'"),
         ("config.json", ("result", "epochs"), -1, "must be greater than or equal to 0"),
@@ -243,7 +245,7 @@ def test_a_message_ends_with_the_remedy(run: RunDir) -> None:
 def test_a_newer_setting_has_the_value_that_older_files_mean(run: RunDir) -> None:
     document = json.loads(run.record_file.read_text())
     del document["config"]["optim"]["ema"]
-    check = record.strict_model(record.TrainConfig, {**record.LATER_SETTINGS, "optim": {"ema": 0.5, "freeze_norm": False}})
+    check = record.strict_model(record.TrainConfig, {**record.LATER_SETTINGS, "optim": {**record.LATER_SETTINGS["optim"], "ema": 0.5}})
     assert check.func(document["config"]).optim.ema == 0.5  # pyright: ignore[reportCallIssue]
 
 
@@ -274,7 +276,9 @@ def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
     assert (read.unreadable[0].path, read.data.location, read.config.run.out) == (name, f"/photos/{name}", Path("runs") / name)
     run.write_record(read)
     document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
-    document["config"]["optim"]["freeze_norm"] = False
+    document["config"]["optim"] |= {"freeze_norm": False, "loss": "cross-entropy"}
+    document["config"]["augment"]["augment_with"] = []
+    document |= {"trial": None, "extensions": []}
     document["config"]["run"]["save_every"] = 0.0
     document["config"]["model"]["draft"] = False
     document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING

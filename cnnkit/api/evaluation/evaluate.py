@@ -16,6 +16,7 @@ from cnnkit.api.evaluation.evaluation_files import write_files
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.evaluation.measured_images import MeasuredImages, images_of, measured_images
 from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, ood_files, without_own_images
+from cnnkit.api.extensions.metrics import measure_metrics, named_metrics
 from cnnkit.api.inference.samples import Samples, spelled
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import ModelName, Target
@@ -52,6 +53,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     all_probabilities: bool = False,
     top_k: int | None = None,
     normalize: Normalize = "none",
+    metrics: Sequence[str] = (),
     tta: bool = False,
     ood: str | Path | None = None,
     include_trained: bool = False,
@@ -61,17 +63,18 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
     """Evaluate a model on the test split of its run (val without a test split), or on `data`; write the files of the evaluation.
 
     `data` is a value of ``--data``, or a DataFrame with the columns ``path,label[,split][,group]``. `images` with `labels` are the
-    arguments of `cnnkit.data.sources.arrays.ArraysSource`.
-    The files go to `out`, else to the folder of `evaluation_folder` in the run, such as ``eval/test/``; a lone model file writes none.
-    `classes` restricts the images to these classes. `normalize` shows the confusion matrix as shares, also in
-    ``confusion-<normalize>.csv``. `tta` averages over views of every image (`cnnkit.model.tta`). `ood` is a folder of other images.
-    `device` is that of the network. Images of `data` and `ood` that the model was trained on are left out, unless `include_trained`.
-    Raises `CnnkitError` for a missing model, no readable image, unknown classes, a `top_k` outside 1 to K - 1, or `tta` for an export.
+    arguments of `cnnkit.data.sources.arrays.ArraysSource`. The files go to `out`, else to the folder of `evaluation_folder` in the run,
+    such as ``eval/test/``; a lone model file writes none. `classes` restricts the images to these classes. `normalize` shows the confusion
+    matrix as shares, also in ``confusion-<normalize>.csv``. `metrics` are values of ``--metric``. `tta` averages over views of every image
+    (`cnnkit.model.tta`). `ood` is a folder of other images. `device` is that of the network. Images of `data` and `ood` that the model was
+    trained on are left out, unless `include_trained`. Raises `CnnkitError` for a missing model, no readable image, unknown classes, a
+    `top_k` outside 1 to K - 1, or `tta` for an export.
     """
     given = source_in_memory("evaluate", data, images, labels) or (None if data is None else str(data))
     trained = load_model(model, device=device)
     target = trained.target
     classifier, views = _with_views(trained, tta=tta)
+    named = named_metrics(metrics, len(classifier.classes))
     _check_flags(target, out, given, ood, top_k, len(classifier.classes), include_trained=include_trained)
     only, own = _restriction(classes, classifier.classes), trained.source
     measured = measured_images(target, classifier, given, split, only, own=own, include_trained=include_trained, progress=progress)
@@ -82,6 +85,7 @@ def evaluate(  # noqa: PLR0913 - one argument per flag of the command
         result,
         notes=(*measured.notes, *ood_images.notes, *result.notes),
         folder=folder,
+        scores=measure_metrics(named, result.labels, result.probabilities, result.units),
         ood=_evaluate_ood(classifier, ood_images, result, progress),
         normalize=normalize,
     )

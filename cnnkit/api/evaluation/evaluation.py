@@ -17,6 +17,7 @@ from cnnkit.errors import CheckFailedError
 from cnnkit.files import fingerprint
 from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import Normalize, normalized
+from cnnkit.metrics.named_score import NamedScore
 from cnnkit.metrics.selective import SelectiveReport
 from cnnkit.metrics.temperature_effect import TemperatureEffect
 from cnnkit.metrics.units import Units
@@ -29,11 +30,11 @@ class Evaluation:
     """The result of a model on N labelled images: the report, the predictions behind it and the folder of the files (None: not written).
 
     `probabilities` is (N, K) float32, `labels` (N,) int64, both in the order of `paths`, as are the `units` of the images. `bad` lists the
-    unreadable images, each with the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on
-    its probabilities, `ood` the result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one
-    included; 0 for other images. `views` are the views of every image that the probabilities are the mean of. `normalize` is that of the
-    confusion matrix. `images` is the identity of the images. `lookup` counts the images of other data that the model was trained on, and
-    `left_out` lists those that are not measured.
+    unreadable images, each with the reason. `selective` holds risk against coverage, `effect` the effect of the model's temperature on its
+    probabilities, `ood` the result on out-of-distribution images. `opened` counts the evaluations of the run's test split, this one
+    included; 0 for other images. `scores` are those of the metrics of other packages. `views` are the views of every image that the
+    probabilities are the mean of. `normalize` is that of the confusion matrix. `images` is the identity of the images. `lookup` counts the
+    images of other data that the model was trained on, and `left_out` lists those that are not measured.
     """
 
     target: Target
@@ -54,6 +55,7 @@ class Evaluation:
     images: Images | None = None
     lookup: Lookup | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    scores: tuple[NamedScore, ...] = ()
 
     def __repr__(self) -> str:
         report = self.report
@@ -63,7 +65,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         from cnnkit.report.page.notebook import report_html
 
-        return report_html(self.report)
+        return report_html(self.report, self.scores)
 
     @property
     def heading(self) -> str:
@@ -85,6 +87,7 @@ class Evaluation:
         ood = {"ood": self.ood.to_dict()} if self.ood else {}
         shares = normalized(self.report.confusion, self.normalize).tolist()
         shown = {"normalize": self.normalize, "confusion_normalized": shares} if confusion and self.normalize != "none" else {}
+        metrics = {"metrics": {score.text: score.to_dict() for score in self.scores}} if self.scores else {}
         lookup = {"lookup": self.lookup.to_dict()} if self.lookup else {}
         return {
             "format": StoredMetrics.newest_format,
@@ -95,6 +98,7 @@ class Evaluation:
             **ood,
             **tta,
             **lookup,
+            **metrics,
         }
 
     def to_metrics(self) -> StoredMetrics:

@@ -39,7 +39,7 @@ def write_files(evaluation: Evaluation, folder: Path, *, all_probabilities: bool
         write_csv(folder / f"confusion-{evaluation.normalize}.csv", ["true", *heads], rows)
     extra_lines = [effect_line(evaluation.effect), risk_coverage_table(evaluation.selective)]
     extra_lines += [ood_sentence(evaluation.ood.report, report.split)] if evaluation.ood else []
-    write_text(folder / "report.txt", report_text(report, evaluation.heading, extra_lines, evaluation.normalize))
+    write_text(folder / "report.txt", report_text(report, evaluation.heading, extra_lines, evaluation.normalize, evaluation.scores))
     title = confusion_title(evaluation.model_name, report, evaluation.heading)
     plot_confusion(report.confusion, report.classes, folder / "confusion.png", evaluation.normalize, title=title)
     plot_reliability(evaluation.effect, folder / "reliability.png")

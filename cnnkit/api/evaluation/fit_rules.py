@@ -17,6 +17,7 @@ from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import VAL
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError
+from cnnkit.exporters.sidecars import SIDECAR_SUFFIXES
 from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
 from cnnkit.metrics.units import Units
@@ -65,8 +66,13 @@ def decide(
     header = header.model_copy(update=changed)
     with target.run.owned() if target.run else nullcontext():
         rewrite_header(target.path, header)
-    exported = sorted(target.run.export.glob("model.*")) if target.run else []
-    return FittedRules(target, header, tuple(exported))
+    return FittedRules(target, header, _exported_files(target))
+
+
+def _exported_files(target: Target) -> tuple[Path, ...]:
+    """Return the exported files of the run, also those of exporters that are not installed, without the files beside them."""
+    files = sorted(target.run.export.glob("model*.*")) if target.run else []
+    return tuple(file for file in files if file.suffix not in SIDECAR_SUFFIXES)
 
 
 def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, device: str, progress: Progress | None) -> dict[str, object]:

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnkit.api.extensions.augmentations import extra_augmentations, load_augmentations
 from cnnkit.api.training.network import choose_preprocessing, draw_up
 from cnnkit.config.settings import TrainConfig
-from cnnkit.data.augment.augment import Augmentation, augment, draw_numbers, resolve_augmentation
+from cnnkit.data.augment.augment import AugmentationStrength, augment, draw_numbers, resolve_augmentation
+from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.dataset import select_classes, typical_side
 from cnnkit.data.exclusion import leave_out
@@ -42,20 +44,24 @@ class PreviewRow:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """A few images of each class, class by class; `notes` name the choices made and the images left out."""
+    """A few images of each class, class by class; `notes` name the choices made and the images left out.
+
+    `extra` are the augmentations of packages, as named.
+    """
 
     name: str
     classes: tuple[str, ...]
     rows: tuple[PreviewRow, ...]
     preprocessing: Preprocessing
-    augmentation: Augmentation
+    augmentation: AugmentationStrength
     notes: tuple[str, ...]
+    extra: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the preprocessing and the augmentation in one line."""
         size, mode = self.preprocessing.image_size, self.preprocessing.resize_mode
         colour = "gray" if self.preprocessing.channels == 1 else "colour"
-        return f"{size} × {size} px, {colour}, {mode}; {_augmentation_text(self.augmentation)}"
+        return f"{size} × {size} px, {colour}, {mode}; {_augmentation_text(self.augmentation, self.extra)}"
 
 
 def preview(config: TrainConfig, *, images_per_class: int | None = None, variants: int = 6, progress: Progress | None = None) -> Preview:
@@ -72,6 +78,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
     blueprint = draw_up(config.model)
     spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))
     augmentation, flip_note = resolve_augmentation(config.augment, classes)
+    extra = extra_augmentations(load_augmentations(config.augment.augment_with), spec.channels)
     shown, many_note = _thin_out(classes)
     keys = _draw(records, shown, images_per_class or max(1, min(MAX_CLASS_IMAGES, MAX_ROWS // len(shown))), config.run.seed)
     rows, bad = _rows(source, records, keys, spec, progress)
@@ -79,7 +86,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
         raise DataError(f"{source.name}: none of {len(keys)} images can be read, such as {bad[0]}")
     canvases = torch.stack([canvas for _, _, canvas in rows])
     kept = np.array([key for key, _, _ in rows], np.int64)
-    augmented = [_augmented(canvases, kept, epoch, augmentation, config.run.seed) for epoch in range(1, variants + 1)]
+    augmented = [_augmented(canvases, kept, epoch, augmentation, config.run.seed, extra) for epoch in range(1, variants + 1)]
     return Preview(
         name=source.name,
         classes=classes,
@@ -91,6 +98,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
         ),
         preprocessing=spec,
         augmentation=augmentation,
+        extra=config.augment.augment_with,
         notes=tuple(note for note in (*source.notes, size_note, flip_note, many_note, *(f"left out {text}" for text in bad)) if note),
     )
 
@@ -137,8 +145,15 @@ def _rows(
     return rows, bad
 
 
-def _augmented(canvases: Tensor, keys: NDArray[np.int64], epoch: int, augmentation: Augmentation, seed: int) -> Tensor:
-    return augment(canvases, torch.from_numpy(draw_numbers(seed, epoch, keys)), augmentation)
+def _augmented(
+    canvases: Tensor,
+    keys: NDArray[np.int64],
+    epoch: int,
+    augmentation: AugmentationStrength,
+    seed: int,
+    extra: tuple[ExtraAugmentation, ...],
+) -> Tensor:
+    return augment(canvases, torch.from_numpy(draw_numbers(seed, epoch, keys, extra)), augmentation, extra)
 
 
 def _picture(image: Tensor) -> Image:
@@ -146,9 +161,9 @@ def _picture(image: Tensor) -> Image:
     return image.float().round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
-def _augmentation_text(augmentation: Augmentation) -> str:
-    """Return the augmentation in words."""
-    if not augmentation.active:
+def _augmentation_text(augmentation: AugmentationStrength, extra: tuple[str, ...]) -> str:
+    """Return the augmentation in words; `extra` names those of packages."""
+    if not augmentation.active and not extra:
         return "not augmented"
     flips = {"h": "mirrored left-right", "v": "mirrored upside down", "hv": "mirrored both ways"}
     low, high = augmentation.zoom
@@ -160,5 +175,6 @@ def _augmentation_text(augmentation: Augmentation) -> str:
         f"colour varied by up to {100 * augmentation.color:g} %" if augmentation.color else "",
         f"{100 * augmentation.erase:g} % with a part erased" if augmentation.erase else "",
         "RandAugment {},{}".format(*augmentation.randaugment) if augmentation.randaugment[0] else "",
+        *extra,
     ]
     return ", ".join(part for part in parts if part)

@@ -35,7 +35,7 @@ def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
         problem = f"writes {loaded.printed!r} to stdout, which is for the results of commands" if loaded.printed else ""
         remedy = "remove the print, or use logging" if problem else ""
         report.results.append(CheckResult("stdout", ok=not problem, problem=problem, remedy=remedy))
-        CHECKS.get(group, group_checks.check_value)(report, entry, name)
+        CHECKS.get(group, group_checks.check_extension)(report, entry, name)
     return report
 
 

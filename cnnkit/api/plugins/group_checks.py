@@ -1,4 +1,4 @@
-"""The checks of sources, exporters and trackers: the type of the value, its one-line summary and the signatures of its functions."""
+"""The checks of all plugins but architectures: the type of the value, its one-line summary, and its functions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from cnnkit.api.plugins.plugin_report import PluginReport
 from cnnkit.data.source import SourceKind
 from cnnkit.errors import CheckFailedError
 from cnnkit.exporters.protocol import Exporter
-from cnnkit.registry import Entry, load
+from cnnkit.extension.contract import check_augmentation, check_loss, check_metric, check_optimizer
+from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
+from cnnkit.registry import AUGMENTATIONS, LOSSES, METRICS, OPTIMIZERS, Entry, load
 
 SMALL_ARCHITECTURE, SMALL_SIZE = "custom-cnn", 16  # the network that an exporter writes, and its images in px
+CONTRACTS: dict[str, tuple[type, Callable[[Any, str], None]]] = {  # the type of a value and its contract test
+    METRICS: (Metric, check_metric),
+    LOSSES: (Loss, check_loss),
+    OPTIMIZERS: (Optimizer, check_optimizer),
+    AUGMENTATIONS: (Augmentation, check_augmentation),
+}
 TRACKER_METHODS = {"start": ("facts", "folder", "epoch"), "epoch": ("result",), "end": ("status",)}
 
 
@@ -72,9 +80,11 @@ def check_tracker(report: PluginReport, entry: Entry, name: str) -> None:
     report.make("signatures", check_signatures, entry, needs=["type"], remedy="see cnnkit.trackers.protocol.Tracker")
 
 
-def check_value(report: PluginReport, entry: Entry, name: str) -> None:
-    """Check the value of any other group: its summary, if it has one, is one line."""
-    _check_summary(report, entry, _value(entry, name))
+def check_extension(report: PluginReport, entry: Entry, name: str) -> None:
+    """Check a metric, a loss, an optimizer or an augmentation by the contract test of its group."""
+    found, (kind, contract) = _value(entry, name), CONTRACTS[entry.group]
+    _check_type(report, entry, found, kind, f"cnnkit.{kind.__name__}")
+    report.make("contract", lambda: contract(found, entry.name), entry, needs=["type"], remedy="the promises stand in docs/plugins.md")
 
 
 def _value(entry: Entry, name: str) -> Any:

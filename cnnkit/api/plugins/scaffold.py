@@ -15,7 +15,7 @@ from string import Template
 from cnnkit.errors import ConfigError
 from cnnkit.files import check_writable
 from cnnkit.files.whole import temporary
-from cnnkit.registry import ARCHITECTURES, GROUPS, find
+from cnnkit.registry import ARCHITECTURES, GROUPS, find, noun
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_NAME_LENGTH = 40
@@ -95,7 +95,7 @@ def _texts(name: str, group: str) -> dict[str, str]:
         "name": name,
         "package": f"{PREFIX}{name}",
         "module": f"cnnkit_{identifier}",
-        "kind": short.rstrip("s"),
+        "kind": noun(group),
         "group": group,
         "value": class_name if short == "trackers" else identifier,
         "class_name": class_name,

@@ -131,10 +131,10 @@ class TrainingBench:
         spec = job.header.preprocessing
         image = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=runtime.device)
         val = DeviceBatches(((image, torch.zeros(1, dtype=torch.int64, device=runtime.device)),))
-        state = initial_state(model, optim, job.config.stop)
+        state = initial_state(model, optim, job.config.stop, job.custom)
         classes = len(job.header.classes)
         feed = TimedEpochs(epochs, watch, self.meter.wall)
-        next(iter(fit(model, feed, val, optim, runtime, state, num_classes=classes, class_weights=job.weights)))
+        next(iter(fit(model, feed, val, optim, runtime, state, num_classes=classes, class_weights=job.weights, custom=job.custom)))
         return watch.stage
 
     def _time_step(self, name: str, model: nn.Module, runtime: Runtime, batch_size: int) -> StageSpeed:
@@ -185,8 +185,8 @@ class TrainingBench:
         keys = np.arange(len(images))
 
         def augmented(number: int) -> Tensor:
-            draws = torch.from_numpy(draw_numbers(batches.seed, number, keys)).to(device)
-            return augment(images, draws, self.job.augmentation)
+            draws = torch.from_numpy(draw_numbers(batches.seed, number, keys, batches.extra)).to(device)
+            return augment(images, draws, self.job.augmentation, batches.extra)
 
         augmented_images = augmented(0)
         work: dict[str, Iterable[int]] = {

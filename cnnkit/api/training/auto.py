@@ -12,6 +12,7 @@ from cnnkit.config.settings import OptimConfig, OptimSettings
 from cnnkit.data.batches import Batches
 from cnnkit.data.store.scan import Progress, free_memory
 from cnnkit.engine.batch_size import choose_batch_size, max_batch_size
+from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.lr_range import MIN_RATE, range_test
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
@@ -40,7 +41,9 @@ class AutoSettings:
             return self._requested.batch_size
         return min(DEFAULTS.batch_size, max_batch_size(images, self._requested.accumulate).images)
 
-    def batch_size(self, model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], *, classes: int, images: int) -> int:
+    def batch_size(
+        self, model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], *, classes: int, images: int, custom: Custom = BUILT_IN
+    ) -> int:
         """Return the batch size; if it is auto, find one for `model` and the number of training `images`, of `image_shape` (C, H, W)."""
         if self._requested.batch_size != "auto":
             return self._requested.batch_size
@@ -53,6 +56,7 @@ class AutoSettings:
             classes=classes,
             images=images,
             free=free_memory(),
+            custom=custom,
             clock=self._clock,
         )
         self._spend(self._clock() - start, "--batch-size", f"{DEFAULTS.batch_size}")
@@ -60,7 +64,15 @@ class AutoSettings:
         return found.images
 
     def lr(
-        self, model: nn.Module, batches: Batches, runtime: Runtime, *, class_weights: Tensor | None, seed: int, progress: Progress | None
+        self,
+        model: nn.Module,
+        batches: Batches,
+        runtime: Runtime,
+        *,
+        class_weights: Tensor | None,
+        seed: int,
+        progress: Progress | None,
+        custom: Custom = BUILT_IN,
     ) -> float:
         """Return the peak learning rate; if it is auto, find it by a range test, whose images `progress` counts.
 
@@ -83,7 +95,7 @@ class AutoSettings:
                 report(done, total)
 
         config = self._requested.settled(batch_size=batches.batch_size, lr=MIN_RATE)
-        test = range_test(model, batches, config, runtime, class_weights=class_weights, seed=seed, progress=spend_step)
+        test = range_test(model, batches, config, runtime, class_weights=class_weights, custom=custom, seed=seed, progress=spend_step)
         if test.suggestion is None:
             raise ConfigError(f"--lr auto: {test.no_suggestion_reason}; give a rate, such as --lr {default}; cnnkit lr-find plots the test")
         self.notes.append(f"--lr auto: a range test over {len(test.rates)} steps suggests {test.suggestion:g}")

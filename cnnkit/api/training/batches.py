@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnkit.api.training.images import TrainingImages
+from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.batches import Batches, class_weights
 from cnnkit.data.source import TRAIN, VAL
 from cnnkit.model.preprocess import Preprocess
@@ -27,8 +28,13 @@ class TrainingBatches:
     class_weights: Tensor | None
 
 
-def make_batches(images: TrainingImages, device: torch.device, *, batch_size: int, balance: str, seed: int) -> TrainingBatches:
-    """Return the batches of `images` on `device`, shuffled and augmented by `seed`; `balance` is the value of ``--balance``."""
+def make_batches(
+    images: TrainingImages, device: torch.device, *, batch_size: int, balance: str, seed: int, extra: tuple[ExtraAugmentation, ...] = ()
+) -> TrainingBatches:
+    """Return the batches of `images` on `device`, shuffled and augmented by `seed`, also by the `extra` augmentations of packages.
+
+    `balance` is the value of ``--balance``.
+    """
     rows, labels = images.dataset.arrays(TRAIN)
     preprocess = Preprocess(images.preprocessing).to(device)
     size = inference_batch(images.preprocessing.image_size, device)
@@ -41,5 +47,6 @@ def make_batches(images: TrainingImages, device: torch.device, *, batch_size: in
         augmentation=images.augmentation,
         balanced=balance == "sampler",
         classes=len(images.classes),
+        extra=extra,
     )
     return TrainingBatches(train, val, plain, class_weights(labels, images.classes) if balance == "weights" else None)

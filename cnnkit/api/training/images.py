@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cnnkit.api.training.network import Blueprint, choose_preprocessing
 from cnnkit.config.settings import DataConfig, TrainConfig
-from cnnkit.data.augment.augment import Augmentation, resolve_augmentation
+from cnnkit.data.augment.augment import AugmentationStrength, resolve_augmentation
 from cnnkit.data.batches import normalised_by
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
 from cnnkit.data.exclusion import leave_out
@@ -26,7 +26,7 @@ class TrainingImages:
     source: Source
     dataset: Dataset
     preprocessing: Preprocessing
-    augmentation: Augmentation
+    augmentation: AugmentationStrength
     notes: tuple[str, ...]
 
     @property

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from cnnkit.api.training.model_header import Fingerprints, with_proof, with_temperature
 from cnnkit.config.settings import OptimConfig, TrainConfig
-from cnnkit.data.augment.augment import Augmentation
+from cnnkit.data.augment.augment import AugmentationStrength
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
 from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
+from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
@@ -27,7 +28,15 @@ from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, Status, create, runs_folder
 from cnnkit.run_dir.document import UnreadableImage
-from cnnkit.run_dir.record import RecordedArchitecture, RecordedAugmentation, RecordedData, RecordedResult, RecordedRuntime, RecordedTrial
+from cnnkit.run_dir.record import (
+    RecordedArchitecture,
+    RecordedAugmentation,
+    RecordedData,
+    RecordedExtension,
+    RecordedResult,
+    RecordedRuntime,
+    RecordedTrial,
+)
 from cnnkit.trackers.following import Followers
 
 BatchWrapper = Callable[[BatchSource], BatchSource]
@@ -52,11 +61,13 @@ class TrainingJob:
     batches: Batches
     val_batches: Batches
     state: TrainingState
-    augmentation: Augmentation
+    augmentation: AugmentationStrength
     weights: Tensor | None
     head: frozenset[str]
     notes: tuple[str, ...]
     followers: Followers
+    custom: Custom = BUILT_IN
+    extensions: tuple[RecordedExtension, ...] = ()
     run: RunDir | None = None
     result: RecordedResult | None = None  # after the latest saved epoch
     command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
@@ -104,6 +115,7 @@ class TrainingJob:
             num_classes=len(self.header.classes),
             seed=self.config.run.seed,
             class_weights=self.weights,
+            custom=self.custom,
             head=self.head,
             checkpoint=self._checkpoint(run),
         )
@@ -208,6 +220,7 @@ class TrainingJob:
                 notes=tuple(dict.fromkeys((*self.earlier_notes, *self.notes, *self.followers.notes))),
                 result=self.result,
                 trial=self.trial,
+                extensions=self.extensions,
             )
         )
 

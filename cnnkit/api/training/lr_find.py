@@ -48,6 +48,7 @@ def find_lr(config: TrainConfig, *, steps: int | None = None, progress: Progress
         job.runtime,
         steps=steps or DEFAULT_STEPS,
         class_weights=job.weights,
+        custom=job.custom,
         seed=job.config.run.seed,
         progress=in_images(progress, job.batches, job.optim.accumulate),
     )

@@ -36,9 +36,9 @@ def data_facts(name: str, dataset: Dataset) -> dict[str, Any]:
     return {"name": name, "sha256": dataset.fingerprint, "images": images, "units": units}
 
 
-def versions(package: str) -> dict[str, str]:
-    """Return the versions of Python, of the numerical libraries and of the `package` of the architecture."""
-    names = {*LIBRARIES, package}
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python, of the numerical libraries and of the `packages` of the architecture and of other parts."""
+    names = {*LIBRARIES, *packages}
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in sorted(names, key=str.lower)}}
 
 

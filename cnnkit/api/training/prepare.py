@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnnkit.api.extensions.augmentations import extra_augmentations
+from cnnkit.api.extensions.training import TrainingExtensions, load_training_extensions
 from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
 from cnnkit.api.training.auto import AutoSettings
 from cnnkit.api.training.batches import TrainingBatches, make_batches
@@ -16,6 +18,7 @@ from cnnkit.api.training.model_header import data_facts, versions
 from cnnkit.api.training.network import Network, TrialBatch, build_network, check_batch, check_start_size, draw_up
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
+from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.batches import class_weights
 from cnnkit.data.source import TRAIN
 from cnnkit.data.sources.folder import check_outside
@@ -26,6 +29,7 @@ from cnnkit.engine.runtime import choose_device
 from cnnkit.files import check_writable
 from cnnkit.model.file import ModelHeader
 from cnnkit.run_dir import runs_folder
+from cnnkit.run_dir.record import RecordedExtension
 from cnnkit.trackers.following import Followers
 
 if TYPE_CHECKING:
@@ -61,19 +65,19 @@ def prepare(
         check_writable(config.run.out or runs_folder())
     stages = _choose_tier(config, source, dataset, runtime, progress)
     config, images, network, runtime = stages.config, stages.images, stages.network, stages.runtime
-    seed = config.run.seed
-    auto = AutoSettings(config.optim)
+    seed, auto = config.run.seed, AutoSettings(config.optim)
     module = runtime.prepare(network.module)
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
-    batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN))
-    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed)
+    custom = stages.extensions.custom(len(images.classes), runtime.device)
+    batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN), custom=custom)
+    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed, extra=stages.extra)
     fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
     start = start_from_images(module, network.report, batches, len(images.classes), fit)
     auto.spend_on_head(start.figures.seconds if start.figures else 0.0)
-    header = _header(config, images, network)
+    header = _header(config, images, network, stages.extensions)
     lr = config.optim.lr
     if not dry_run:
-        lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress)
+        lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress, custom=custom)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
     found = (*stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
@@ -87,12 +91,14 @@ def prepare(
         runtime=runtime,
         batches=batches.train,
         val_batches=batches.val,
-        state=replace(initial_state(module, optim, config.stop), start=start.figures),
+        state=replace(initial_state(module, optim, config.stop, custom), start=start.figures),
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
         notes=tuple(note for note in notes if note),
         followers=followers,
+        custom=custom,
+        extensions=tuple(RecordedExtension.model_validate(each.facts()) for each in stages.extensions),
     )
 
 
@@ -118,6 +124,8 @@ class _Stages(NamedTuple):
     images: TrainingImages
     network: Network
     runtime: Runtime
+    extensions: TrainingExtensions
+    extra: tuple[ExtraAugmentation, ...]
     notes: list[str]
 
 
@@ -128,27 +136,28 @@ def _choose_tier(
     source = source or open_training_source(config.data)
     notes: list[str] = []
     while True:
-        blueprint = draw_up(config.model)
+        blueprint, extensions = draw_up(config.model), load_training_extensions(config)
+        extra = extra_augmentations(extensions.augmentations, config.model.channels)
         images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
         network = build_network(config, blueprint, images.classes, images.preprocessing, mirrors="h" in images.augmentation.flip)
         batch_size = AutoSettings(config.optim).presumed_batch_size(images.count(TRAIN))
         if given is None:
-            trial = _trial_batch(config, images, batch_size)
+            trial = _trial_batch(config, images, batch_size, extra)
             check_batch(config, blueprint, network, images.preprocessing, len(images.classes), trial)
         probe = ProbeBatch(images.shape, batch_size, images.dataset.store.folder)
         runtime = given or choose_arithmetic(config, network.module, probe)
         tier, note = choose_larger(config, network.module, runtime, probe)
         notes.append(note)
         if tier is None:
-            return _Stages(config, images, network, runtime, notes)
+            return _Stages(config, images, network, runtime, extensions, extra, notes)
         config = with_tier(config, tier)
         dataset = images.dataset if tier.keeps_canvases else None
 
 
-def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int) -> TrialBatch:
+def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...]) -> TrialBatch:
     """Return the first batch of the training on the device that `config` names."""
     device = choose_device(config.run.device)
-    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed).train
+    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed, extra=extra).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps, train.images)
 
@@ -162,7 +171,7 @@ def _head_fit(
     return HeadFit(config.optim.budget, runtime, weights, progress)
 
 
-def _header(config: TrainConfig, images: TrainingImages, network: Network) -> ModelHeader:
+def _header(config: TrainConfig, images: TrainingImages, network: Network, extensions: TrainingExtensions) -> ModelHeader:
     """Return the header of the model files, without the figures of an epoch."""
     return ModelHeader(
         arch=config.model.arch,
@@ -170,12 +179,13 @@ def _header(config: TrainConfig, images: TrainingImages, network: Network) -> Mo
         classes=images.classes,
         preprocessing=images.preprocessing,
         package=network.package,
-        versions=versions(network.package),
+        versions=versions(network.package, *(each.entry.package for each in extensions)),
         training={
             "recipe": config.recipe,
             "seed": config.run.seed,
             "augmentation": asdict(images.augmentation),
             "data": data_facts(images.source.name, images.dataset),
+            **({"extensions": facts} if (facts := [each.facts() for each in extensions]) else {}),
         },
     )
 

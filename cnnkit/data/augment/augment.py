@@ -20,6 +20,7 @@ from torch.nn import functional
 from cnnkit.config.settings import AugmentConfig
 from cnnkit.data.augment.colour import jitter
 from cnnkit.data.augment.erasing import erase
+from cnnkit.data.augment.extra import ExtraAugmentation, apply_extra, extra_numbers
 from cnnkit.data.augment.rand_augment import MAX_OPERATIONS, rand_augment
 from cnnkit.data.augment.randomness import uniform
 
@@ -44,7 +45,7 @@ _MIRROR_SENSITIVE = re.compile(
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class AugmentationStrength:
     """The strength of each kind of augmentation; zero is off.
 
     `rotate` is in degrees, in both directions. `zoom` is a range of magnification, `shift` a share of the image size. `color` is the
@@ -87,14 +88,14 @@ class Augmentation:
 # and zoom, as in the case study. strong doubles them and adds timm's usual colour jitter (0.4) and DeiT's random erasing (0.25:
 # arXiv:2012.12877, table 9).
 PRESETS = {
-    "none": Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
-    "light": Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),
-    "default": Augmentation(rotate=10, flip="h", zoom=(0.9, 1.1), shift=0.1),
-    "strong": Augmentation(rotate=20, flip="h", zoom=(0.75, 1.3), shift=0.15, color=0.4, erase=0.25),
+    "none": AugmentationStrength(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0),
+    "light": AugmentationStrength(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125),
+    "default": AugmentationStrength(rotate=10, flip="h", zoom=(0.9, 1.1), shift=0.1),
+    "strong": AugmentationStrength(rotate=20, flip="h", zoom=(0.75, 1.3), shift=0.15, color=0.4, erase=0.25),
 }
 
 
-def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple[Augmentation, str | None]:
+def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple[AugmentationStrength, str | None]:
     """Return the augmentation of `config`, and a note if the preset's flip was left out because of a class name.
 
     A mirrored 2 is no 2. If a class name is a digit, a letter or a direction, the preset's flip is left out; a flip of `config` stays.
@@ -107,7 +108,7 @@ def resolve_augmentation(config: AugmentConfig, classes: Sequence[str]) -> tuple
         if flip != "none" and sensitive:
             flip = "none"
             note = f"no mirroring: mirrored images of class {sensitive[0]!r} may no longer belong to it (--flip h mirrors anyway)"
-    given = config.model_dump(exclude={"augment", "flip"}, exclude_none=True)
+    given = config.model_dump(exclude={"augment", "flip", "augment_with"}, exclude_none=True)
     return replace(preset, **given, flip=flip), note
 
 
@@ -116,8 +117,10 @@ def is_mirror_sensitive(name: str) -> bool:
     return _MIRROR_SENSITIVE.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
-def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64], extra: Sequence[ExtraAugmentation] = ()) -> NDArray[np.float32]:
     """Return the random numbers (N, `NUM_DRAWS`) in [0, 1) with which `augment` varies the N samples `keys` in `epoch`.
+
+    The numbers of the `extra` augmentations follow in further columns.
 
     The flips alternate, from a random start for each image: left-right every epoch, upside down every second epoch. So two
     consecutive epochs show both mirrorings of every image, where independent draws show half of the images only one way
@@ -127,14 +130,15 @@ def draw_numbers(seed: int, epoch: int, keys: NDArray[np.int64]) -> NDArray[np.f
     start = uniform(seed, 0, keys, NUM_MIRROR_DRAWS)
     turned = np.array([epoch % 2, epoch // 2 % 2], bool)
     numbers[:, :NUM_MIRROR_DRAWS] = np.where(turned, start - np.where(start < 0.5, np.float32(-0.5), np.float32(0.5)), start)  # noqa: PLR2004 (half)
-    return numbers
+    return np.concatenate([numbers, *extra_numbers(extra, seed, epoch, keys)], axis=1) if extra else numbers
 
 
-def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Vary `images` (N, C, S, S), values 0..255, by the numbers `draws` (N, `NUM_DRAWS`) in [0, 1), without mixing.
+def augment(images: Tensor, draws: Tensor, augmentation: AugmentationStrength, extra: Sequence[ExtraAugmentation] = ()) -> Tensor:
+    """Vary `images` (N, C, S, S), values 0..255, by the numbers `draws` of `draw_numbers` in [0, 1), without mixing.
 
-    The order is geometry, RandAugment, colour, erasing. Pixels from outside the image are its reflection. The result keeps the dtype
-    if pixels only move or are erased, is uint8 after RandAugment, and else float32 with the same range of values.
+    The order is geometry, RandAugment, colour, the `extra` augmentations of other packages, erasing. Pixels from outside the image are its
+    reflection. The result keeps the dtype if pixels only move or are erased, is uint8 after RandAugment, and else float32 with the same
+    range of values.
     """
     if augmentation.moves:
         images = (_affine if augmentation.affine else _move)(images, draws[:, GEOMETRY_DRAWS], augmentation)
@@ -142,12 +146,14 @@ def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
         images = rand_augment(images, draws[:, OPERATION_DRAWS], *augmentation.randaugment)
     if augmentation.color:
         images = jitter(images, draws[:, COLOUR_DRAWS], augmentation.color)
+    if extra:
+        images = apply_extra(images, draws[:, NUM_DRAWS:], extra)
     if augmentation.erase:
         images = erase(images, draws[:, ERASING_DRAWS], augmentation.erase)
     return images
 
 
-def _signs(draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
+def _signs(draws: Tensor, augmentation: AugmentationStrength) -> tuple[Tensor, Tensor]:
     """Return the signs (N,) along x and along y: -1 for a mirrored image, else 1."""
     ones = torch.ones_like(draws[:, 0])
     flip_x = torch.where(draws[:, 0] < 0.5, -ones, ones) if "h" in augmentation.flip else ones  # noqa: PLR2004 (a half)
@@ -155,7 +161,7 @@ def _signs(draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
     return flip_x, flip_y
 
 
-def _move(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+def _move(images: Tensor, draws: Tensor, augmentation: AugmentationStrength) -> Tensor:
     """Flip and shift by whole pixels: one gather, no interpolation."""
     count, channels, height, width = images.shape
     flip_x, flip_y = _signs(draws, augmentation)
@@ -175,7 +181,7 @@ def _line(size: int, sign: Tensor, draw: Tensor, shift: float) -> Tensor:
     return size - 1 - (size - 1 - position).abs()
 
 
-def _affine(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+def _affine(images: Tensor, draws: Tensor, augmentation: AugmentationStrength) -> Tensor:
     """Flip, rotate, zoom and shift in one bilinear sampling."""
     flip_x, flip_y = _signs(draws, augmentation)
     angle = (2 * draws[:, 2] - 1) * math.radians(augmentation.rotate)

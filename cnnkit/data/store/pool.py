@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +14,7 @@ from itertools import islice
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from threading import Lock
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block, ReadResult, decode_block, prepare_worker, read_all
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cnnkit.model.preprocessing import Preprocessing
 
+Result = TypeVar("Result")
 TIMEOUT_SECONDS = 30.0  # per file: a JPEG of the largest allowed size takes about 2 s on one core
 CHUNKS_PER_WORKER = 4  # chunks per worker in decoding, or decoded and waiting for their turn
 # The decoding of a chunk costs more than its transfer: see docs/benchmarks/LOG.md, "Chunks of decoding". The chunks of a worker stay
@@ -40,6 +41,42 @@ class _PendingChunk(NamedTuple):
 
     stored: list[ReadResult]
     block: Future[Block]
+
+
+class DecodingProcesses:
+    """Up to `workers` processes that start with the first task; the processes of a server of forks cost little.
+
+    `prepare` runs once in each process. Tasks are functions of a module and their arguments. A task may be scheduled from any thread.
+    """
+
+    def __init__(self, workers: int, prepare: Callable[[], object], *, with_torch: bool = False) -> None:
+        self._workers = workers
+        self._prepare = prepare
+        self._with_torch = with_torch
+        self._pool: ProcessPool | None = None
+        self._starting = Lock()
+
+    def schedule(self, task: Callable[..., Result], *args: Any, timeout: float, **kwargs: Any) -> Future[Result]:
+        """Start a task that may run for `timeout` seconds; its future raises `TimeoutError`, or `ProcessExpired` after a crash."""
+        with self._starting:
+            if self._pool is None:
+                from pebble import ProcessPool  # imported here, since most commands find everything in the cache
+
+                self._pool = ProcessPool(self._workers, initializer=self._prepare, context=_context(with_torch=self._with_torch))
+        return self._pool.schedule(task, args=args, kwargs=kwargs, timeout=timeout)
+
+    def close(self) -> None:
+        """Stop the processes at once."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+
+
+def failure_reason(error: Exception, timeout: float) -> str:
+    """Return why an image has no pixels: its decoding took more than `timeout` seconds, or ended the process."""
+    if isinstance(error, TimeoutError):
+        return f"decoding took more than {timeout:g} s and was stopped"
+    return "the decoder crashed or ran out of memory"
 
 
 class DecodingPool:
@@ -64,8 +101,10 @@ class DecodingPool:
         self._timeout = timeout
         self._workers = workers or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self._workers, "cnnkit-read")
-        self._processes: ProcessPool | None = None
-        self._starting = Lock()
+        # Only photos that are decoded whole gain more from the fast decoder than the import of torch costs.
+        with_torch = can_decode_faster() and any(geometry.draft_side is None for geometry in self._geometries)
+        prepare = partial(prepare_worker, with_torch=with_torch)
+        self._processes = DecodingProcesses(self._workers, prepare, with_torch=with_torch)
 
     def blocks(self, records: Iterable[Record]) -> Generator[Block]:
         """Yield blocks of images in the order of `records`; a few blocks are decoded ahead."""
@@ -89,9 +128,7 @@ class DecodingPool:
     def close(self) -> None:
         """Stop the workers at once."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        if self._processes is not None:
-            self._processes.stop()
-            self._processes.join()
+        self._processes.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,17 +146,7 @@ class DecodingPool:
         return _PendingChunk(stored, done)
 
     def _submit(self, stored: list[ReadResult]) -> Future[Block]:
-        with self._starting:
-            if self._processes is None:
-                from pebble import ProcessPool  # imported here, since most commands find everything in the cache
-
-                # Only photos that are decoded whole gain more from the fast decoder than the import of torch costs.
-                with_torch = can_decode_faster() and any(geometry.draft_side is None for geometry in self._geometries)
-                prepare = partial(prepare_worker, with_torch=with_torch)
-                self._processes = ProcessPool(self._workers, initializer=prepare, context=_context(with_torch=with_torch))
-        return self._processes.schedule(
-            decode_block, args=(stored, self._geometries), kwargs={"measured": self._measured}, timeout=self._timeout
-        )
+        return self._processes.schedule(decode_block, stored, self._geometries, measured=self._measured, timeout=self._timeout)
 
     def _finish(self, started: _PendingChunk) -> Block:
         """Wait for a chunk; if it timed out or crashed its process, decode its images one by one."""
@@ -129,14 +156,9 @@ class DecodingPool:
             return started.block.result()
         except (TimeoutError, ProcessExpired) as error:
             if len(started.stored) == 1:
-                return decode_block([self._reason(error)], self._geometries, measured=self._measured)
+                return decode_block([failure_reason(error, self._timeout)], self._geometries, measured=self._measured)
         parts = [self._finish(_PendingChunk([item], self._submit([item]))) for item in started.stored]
         return Block.join(parts)
-
-    def _reason(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"decoding took more than {self._timeout:g} s and was stopped"
-        return "the decoder crashed or ran out of memory"
 
 
 def stop_server() -> None:

@@ -82,25 +82,30 @@ def case_tests(thumbs: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def render(template: str, tests: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """Return the page of `template` with every value escaped and a content security policy; `tests` are its own tests by name."""
+def render(template: str, tests: Mapping[str, Any] | None = None, *, served: bool = False, **values: Any) -> str:
+    """Return the page of `template` with every value escaped and a content security policy; `tests` are its own tests by name.
+
+    A `served` page may ask its own server.
+    """
     environment = Environment(
         loader=PackageLoader("cnnkit.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: Any = {"name": escaped, "flags": _around_flags, "percent": percent}
     environment.filters.update(filters)
     environment.tests.update(tests or {})
-    return add_content_policy(environment.get_template(template).render(values))
+    return add_content_policy(environment.get_template(template).render(values), served=served)
 
 
-def add_content_policy(source: str) -> str:
+def add_content_policy(source: str, *, served: bool = False) -> str:
     """Return a page with a content security policy, which allows only its own styles and scripts, by their hashes, and its pictures.
 
-    Even unescaped markup from the data could then neither run nor load anything. The policy refuses style attributes too.
+    Even unescaped markup from the data could then neither run nor load anything. The policy refuses style attributes too. A `served`
+    page may also show pictures that the reader chose, and ask its own server.
     """
     styles = " ".join(_hash(text) for text in re.findall(r"<style>(.*?)</style>", source, re.DOTALL))
     scripts = " ".join(_hash(text) for text in re.findall(r"<script>(.*?)</script>", source, re.DOTALL)) or "'none'"
-    rules = f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; base-uri 'none'; form-action 'none'"
+    pictures, asked = ("data: blob:", " connect-src 'self';") if served else ("data:", "")
+    rules = f"default-src 'none'; img-src {pictures};{asked} style-src {styles}; script-src {scripts}; base-uri 'none'; form-action 'none'"
     return source.replace(
         '<meta charset="utf-8">', f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{rules}">', 1
     )

@@ -29,12 +29,12 @@ NAMES = {
     "ece": "calibration error (ECE)",
 }
 _STANDARD_K = 5  # top-5 accuracy has a key of its own
-PLAIN = ("loss", "brier")  # the scores that are not shares, shown without percent
+PLAIN = ("loss", "brier", "metric")  # the scores that are not shares, shown without percent
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One row of the table: name, value and 95 % interval as text; `key` is the key in metrics.json, or ``baseline``."""
+    """One row of the table: name, value and 95 % interval as text; `key` is the key in metrics.json, or ``metric`` or ``baseline``."""
 
     key: str
     name: str
@@ -43,12 +43,15 @@ class MetricRow:
 
 
 def metric_rows(metrics: StoredMetrics) -> list[MetricRow]:
-    """Return a row for every score of metrics.json with its interval, then a row for every baseline."""
+    """Return a row for every score of metrics.json with its interval, for every metric of a package, and for every baseline."""
     rows: list[MetricRow] = []
     for key, score in _scores(metrics).items():
         name = NAMES[key].format(k=metrics.top_k_accuracy.k if metrics.top_k_accuracy else "")
         if not math.isnan(score.value):
             rows.append(MetricRow(key, name, score_text(key, score), interval_text(key, score)))
+    for name, score in metrics.metrics.items():
+        if score.value is not None:
+            rows.append(MetricRow("metric", name, score_text("metric", to_estimate(score)), interval_text("metric", to_estimate(score))))
     baselines = [(one.summary, to_estimate(one.accuracy)) for one in metrics.baselines]
     rows += [MetricRow("baseline", name, score_text("accuracy", score), interval_text("accuracy", score)) for name, score in baselines]
     return rows

@@ -37,6 +37,8 @@ def share_text(estimate: Estimate, unit: str = " %") -> str:
 
 def number_cells(estimate: Estimate) -> tuple[str, str]:
     """Return a number with three decimals and its interval for two columns."""
+    if math.isnan(estimate.value):
+        return UNDEFINED, UNDEFINED
     interval = f"[{estimate.low:.3f}, {estimate.high:.3f}]" if math.isfinite(estimate.low) else UNDEFINED
     return f"{estimate.value:.3f}", interval
 

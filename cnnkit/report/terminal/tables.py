@@ -19,6 +19,7 @@ from cnnkit.metrics.classification import ClassificationReport
 from cnnkit.metrics.confusion import ConfusedPair, most_confused
 from cnnkit.metrics.counts import Counts
 from cnnkit.metrics.intervals import Estimate
+from cnnkit.metrics.named_score import NamedScore
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.numbers import UNDEFINED, images_text, number_cells, percent, share_cells
 
@@ -27,8 +28,11 @@ _NUM_LOWEST_CLASSES = 20
 NARROW_INTERVAL = 0.04  # as a share: rounded to whole percent, a narrower interval may lose a quarter of its width
 
 
-def metrics_table(report: ClassificationReport) -> RenderableType:
-    """Return the scores of one split with their 95 % intervals, and a warning for each baseline that the model does not clearly beat."""
+def metrics_table(report: ClassificationReport, scores: Sequence[NamedScore] = ()) -> RenderableType:
+    """Return the scores of one split with their 95 % intervals, and a warning for each baseline that the model does not clearly beat.
+
+    `scores` are those of the metrics of other packages.
+    """
     table = _table(f"{report.split}: {images_text(report.n, report.units)}, {len(report.classes)} classes")
     table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
@@ -44,6 +48,8 @@ def metrics_table(report: ClassificationReport) -> RenderableType:
     table.add_row("loss (nats)", *number_cells(report.loss))
     table.add_row("Brier score", *number_cells(report.brier))
     table.add_row("calibration error", *(("too few images", "") if math.isnan(report.ece.value) else share_cells(report.ece)))
+    for score in scores:
+        table.add_row(Text(escaped(score.text)), *number_cells(score.estimate))
     for one in report.baselines:
         table.add_row(Text(escaped(one.summary)), *share_cells(one.accuracy), style="dim")
     warnings = [Text(_not_beaten(one), style="yellow") for one in report.baselines if not one.is_beaten]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnkit.api.exports.export import export
 from cnnkit.api.inference import prepared
-from cnnkit.api.inference.export import export
 from cnnkit.api.inference.predict import Prediction, find_images, predict, predictions
 from cnnkit.errors import DataError, ModelFileError
 from cnnkit.exporters.onnx_session import OnnxClassifier

@@ -84,6 +84,20 @@ def test_an_exporter_writes_a_file_that_predicts_the_same(checked: Callable[...,
     assert "largest difference of a probability" in report.results[-1].note
 
 
-def test_a_group_without_checks_of_its_own_has_the_common_ones(checked: Callable[..., PluginReport]) -> None:
-    report = checked("cnnkit.others", "net = print")
-    assert [result.check for result in report.results] == ["name", "loads", "stdout", "summary"]
+METRIC = "from cnnkit import Metric\n\n\ndef compute(labels, predicted, probabilities, *, scale: float = 1.0):\n    return {}\n\n\n"
+METRIC += "net = Metric(compute=compute, summary='a share', bounds=(0.0, 1.0))\n"
+
+
+@pytest.mark.parametrize(("value", "problem"), [("scale * float((labels == predicted).mean())", ""), ("2.0", "returns 2 for 2 classes")])
+def test_a_metric_is_checked_by_its_contract_test(checked: Callable[..., PluginReport], value: str, problem: str) -> None:
+    report = checked("cnnkit.metrics", METRIC.format(value))
+    assert [result.check for result in report.results] == ["name", "loads", "stdout", "type", "summary", "contract"]
+    assert problem in report.results[-1].problem
+    assert bool(report.failed) == bool(problem)
+
+
+@pytest.mark.parametrize("group", ["metrics", "losses", "optimizers", "augmentations"])
+def test_a_value_of_another_type_is_named(checked: Callable[..., PluginReport], group: str) -> None:
+    report = checked(f"cnnkit.{group}", "net = print")
+    assert report.failed[0] == "type"
+    assert "is a builtin_function_or_method, not a cnnkit." in next(result.problem for result in report.results if result.check == "type")

@@ -25,7 +25,7 @@ from cnnkit.data.augment.augment import (
     NUM_DRAWS,
     OPERATION_DRAWS,
     PRESETS,
-    Augmentation,
+    AugmentationStrength,
     augment,
     draw_numbers,
     is_mirror_sensitive,
@@ -40,8 +40,8 @@ FLIP_H, FLIP_V, ROTATE, ZOOM, SHIFT_X, SHIFT_Y = range(6)
 SIZE = 33
 
 
-def variation(rotate: float = 0, flip: str = "none", zoom: tuple[float, float] = (1.0, 1.0), shift: float = 0) -> Augmentation:
-    return Augmentation(rotate, flip, zoom, shift)
+def variation(rotate: float = 0, flip: str = "none", zoom: tuple[float, float] = (1.0, 1.0), shift: float = 0) -> AugmentationStrength:
+    return AugmentationStrength(rotate, flip, zoom, shift)
 
 
 def draws(count: int = 1, **chosen: float) -> Tensor:
@@ -218,7 +218,7 @@ def test_shrinking_is_as_likely_as_magnifying() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [variation(rotate=180), variation(rotate=20, flip="hv"), variation(rotate=5, shift=0.5)])
-def test_draws_of_the_middle_are_the_identity(augmentation: Augmentation) -> None:
+def test_draws_of_the_middle_are_the_identity(augmentation: AugmentationStrength) -> None:
     images = noise(4)
     torch.testing.assert_close(augment(images, draws(4), augmentation), images.float(), rtol=0, atol=1e-3)
 
@@ -241,7 +241,7 @@ def test_affine_and_moving_shift_and_flip_the_same_way() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.sampled_from([*PRESETS.values(), variation(180, "hv", (0.2, 5.0), 0.5)]))
-def test_values_stay_in_their_range(seed: int, augmentation: Augmentation) -> None:
+def test_values_stay_in_their_range(seed: int, augmentation: AugmentationStrength) -> None:
     images = noise(4) // 128 * 255  # black and white
     got = augment(images, torch.rand((4, NUM_DRAWS), generator=torch.Generator().manual_seed(seed)), augmentation)
     assert float(got.min()) >= -1e-3
@@ -294,7 +294,7 @@ ADDED: dict[str, tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = {
 
 @pytest.mark.parametrize("base", [variation(), variation(flip="h", shift=0.1), variation(20, "hv", (0.8, 1.2), 0.1)])
 @pytest.mark.parametrize("added", ADDED)
-def test_place_comes_first_then_operations_then_colour_then_erasing(added: str, base: Augmentation) -> None:
+def test_place_comes_first_then_operations_then_colour_then_erasing(added: str, base: AugmentationStrength) -> None:
     images, numbers = noise(12), torch.rand((12, NUM_DRAWS), generator=torch.Generator().manual_seed(0))
     changes, expected = ADDED[added]
     asked = replace(base, **changes)
@@ -341,7 +341,7 @@ def test_gray_images_are_varied_too() -> None:
 
 
 def test_presets_grow_from_none_to_strong() -> None:
-    assert PRESETS["light"] == Augmentation(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125)
+    assert PRESETS["light"] == AugmentationStrength(rotate=0, flip="h", zoom=(1.0, 1.0), shift=0.125)
     names = ("none", "light", "default", "strong")
     for weaker, stronger in (("none", "light"), ("light", "default"), ("default", "strong")):
         assert PRESETS[weaker].rotate <= PRESETS[stronger].rotate
@@ -358,7 +358,7 @@ def test_a_preset_resolves_to_itself(name: Any) -> None:
     assert resolve_augmentation(AugmentConfig(augment=name), ["cat", "dog"]) == (PRESETS[name], None)
 
 
-CHANGES: dict[str, tuple[dict[str, Any], Callable[[Augmentation], object]]] = {
+CHANGES: dict[str, tuple[dict[str, Any], Callable[[AugmentationStrength], object]]] = {
     "rotate": ({"rotate": 3.0}, lambda augmentation: augmentation.rotate == 3),
     "no rotation": ({"rotate": 0.0}, lambda augmentation: augmentation.rotate == 0),
     "flip": ({"flip": "v"}, lambda augmentation: augmentation.flip == "v"),
@@ -382,7 +382,7 @@ def test_a_given_value_replaces_the_value_of_the_preset(change: str) -> None:
     resolved, note = resolve_augmentation(AugmentConfig(augment="strong", **given_values), ["cat", "dog"])
     assert holds(resolved)
     assert note is None
-    untouched = {field.name for field in fields(Augmentation)} - set(given_values)
+    untouched = {field.name for field in fields(AugmentationStrength)} - set(given_values)
     assert all(getattr(resolved, name) == getattr(PRESETS["strong"], name) for name in untouched)
 
 
@@ -411,7 +411,7 @@ def test_randaugment_is_written_as_text_on_the_command_line() -> None:
 
 def test_digits_are_not_mirrored_and_the_user_is_told() -> None:
     resolved, note = resolve_augmentation(AugmentConfig(augment="light"), [str(digit) for digit in range(10)])
-    assert resolved == Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0.125)
+    assert resolved == AugmentationStrength(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0.125)
     assert note == "no mirroring: mirrored images of class '0' may no longer belong to it (--flip h mirrors anyway)"
 
 

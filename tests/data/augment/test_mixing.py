@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.data.augment.augment import MIXING_DRAWS, NUM_DRAWS, Augmentation
+from cnnkit.data.augment.augment import MIXING_DRAWS, NUM_DRAWS, AugmentationStrength
 from cnnkit.data.augment.mixing import beta, mix
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.batches import Batches
@@ -22,7 +22,7 @@ from cnnkit.model.preprocessing import Preprocessing
 CLASSES = 4
 SIZE = 16
 WAYS = {"mixup": (0.4, 0.0), "cutmix": (0.0, 1.0), "both": (0.4, 1.0)}
-NONE = Augmentation(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
+NONE = AugmentationStrength(rotate=0, flip="none", zoom=(1.0, 1.0), shift=0)
 
 
 def batch(count: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ def test_a_single_image_is_mixed_with_itself() -> None:
 # --- in batches -------------------------------------------------------------------------------------------------------
 
 
-def batches(augmentation: Augmentation | None, batch_size: int = 7, **settings: Any) -> Batches:
+def batches(augmentation: AugmentationStrength | None, batch_size: int = 7, **settings: Any) -> Batches:
     canvases = np.random.default_rng(0).integers(0, 256, (20, 3, SIZE, SIZE), np.uint8)
     preprocess = Preprocess(Preprocessing(image_size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3))
     labels = np.arange(20) % 3  # no image of the fourth class
@@ -149,7 +149,7 @@ def test_batches_yield_probabilities_that_the_loss_takes(way: str) -> None:
 
 
 def test_mixing_comes_last_and_uses_the_draws_of_the_sample() -> None:
-    varied = Augmentation(rotate=15, flip="h", zoom=(0.8, 1.2), shift=0.1, color=0.3, erase=0.5, randaugment=(1, 9))
+    varied = AugmentationStrength(rotate=15, flip="h", zoom=(0.8, 1.2), shift=0.1, color=0.3, erase=0.5, randaugment=(1, 9))
     plain, mixing = batches(varied, 20), batches(replace(varied, mixup=0.5), 20)
     (images, labels), (mixed_images, targets) = next(iter(plain.epoch(2))), next(iter(mixing.epoch(2)))
     order = np.random.default_rng((1, 2)).permutation(20)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from cnnkit.api.inference.target import Target
+from cnnkit.errors import ModelFileError
+from cnnkit.exporters.onnx_session import MAX_BATCH_PIXELS
+from cnnkit.serve.model import ServedModel, find_served
+
+
+def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path):
+    run = tmp_path / "007-run"
+    shutil.copytree(old_run, run)
+    (run / "best.safetensors").write_bytes(b"weights")
+    with pytest.raises(ModelFileError, match=r"has no export/model\.onnx; write it with: cnnkit export --onnx --model"):
+        find_served(run)
+    (run / "export").mkdir()
+    shutil.copy(colour_model, run / "export" / "model.onnx")
+    for given in (run, run / "export" / "model.onnx"):
+        target = find_served(given)
+        assert target.path == run / "export" / "model.onnx"
+        assert ServedModel(target).name == "007-run"
+
+
+def test_a_model_file_is_refused_with_the_export_to_type(tmp_path):
+    (tmp_path / "my model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ModelFileError, match=r"write one with: cnnkit export --onnx --model '.*my model\.safetensors' --out model\.onnx"):
+        find_served(tmp_path / "my model.safetensors")
+
+
+def test_a_file_has_its_own_name_and_its_batches(colour_model, write_model, tmp_path):
+    model = ServedModel(Target(colour_model, None))
+    assert (model.name, model.classes, model.max_batch) == ("colours", ("red", "green", "blue"), 64)
+    assert model.max_pixels(50) == 50_000_000
+    whole = ServedModel(Target(write_model(tmp_path / "whole.onnx", canvas=False), None))
+    assert (whole.spec, whole.max_batch, whole.max_pixels(50)) == (None, 1, MAX_BATCH_PIXELS)
+    images = [np.full((5, 4, 3), 7, np.uint8), np.full((2, 3, 3), (250, 0, 0), np.uint8)]
+    assert whole.probabilities(images).argmax(1).tolist() == [0, 0]
+
+
+def test_predictions_of_a_batch_equal_those_of_one_image(colour_model):
+    model = ServedModel(Target(colour_model, None))
+    canvases = np.random.default_rng(0).integers(0, 255, (9, 3, 8, 8), np.uint8)
+    alone = np.concatenate([model.probabilities([canvas]) for canvas in canvases])
+    np.testing.assert_array_equal(model.probabilities(list(canvases)), alone)
