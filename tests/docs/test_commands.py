@@ -311,8 +311,10 @@ def stop_a_run(world: Path, folder: Path, arguments: Sequence[str]) -> None:
 
 def commands_that_run(page: Path) -> list[str]:
     """Return the commands of a page that run here; one that the page repeats, with another comment perhaps, runs once."""
-    distinct = {tuple(words_of(line)): line for line in reversed(lines_of(page.read_text("utf-8")))}
-    return [line for line in reversed(distinct.values()) if not reason(line)]
+    distinct: dict[tuple[str, ...], str] = {}
+    for line in lines_of(page.read_text("utf-8")):
+        distinct.setdefault(tuple(words_of(line)), line)
+    return [line for line in distinct.values() if not reason(line)]
 
 
 @pytest.mark.slow
