@@ -36,8 +36,8 @@ MADE_TO_RUN = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))
 PARSED = [*MADE_TO_RUN, CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("plugins/*/README.md"))]
 PROGRAMS = {"find", "python"}  # other programs that run here
 SETTINGS = {name: field.description for section in SECTIONS.values() for name, field in section.model_fields.items()}
-# Complaints of the parser about what only a run can have: a file of the page; the argument of a command that the text only names.
-OF_A_RUN, OF_A_NAME = ("does not exist",), ("does not exist", "Missing argument", "requires an argument")
+# Complaints of the parser about a file that only a run can have, and about a command that the text only names, without its arguments.
+OF_A_RUN, OF_A_NAME = ("does not exist",), ("does not exist", "Missing argument", "requires an argument", "Usage: cnnkit")
 
 NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "pip *": "installs packages",
@@ -53,6 +53,9 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",
     "cnnkit *--device cuda*": "needs a GPU",
+    "cnnkit serve*": "serves until it is stopped; tests/cli/test_serve.py does so",
+    "curl *": "speaks to a server that runs",
+    "tritonserver *": "needs the server of NVIDIA",
     "cnnkit tune *--storage postgresql:*": "needs a server of PostgreSQL",
     "python docs/case-study/run.py *": "trains for hours; tests/docs/test_case_study.py tests the script",
 }
@@ -256,8 +259,7 @@ def describe_world(base: Path, write_images: Callable[..., Path]) -> None:
     shutil.copytree(base / "runs/002-residual-cnn", base / "runs/003-timm-resnet18")  # another network of that name
     shutil.copy(base / "runs/002-residual-cnn/best.safetensors", base / "old.safetensors")
     shutil.copy(base / "runs/001-custom-cnn/export/model.onnx", base / "new.onnx")
-    (base / "export").mkdir()
-    shutil.copy(base / "new.onnx", base / "export/model.onnx")
+    shutil.copytree(base / "runs/001-custom-cnn/export", base / "export")
 
 
 @pytest.fixture
