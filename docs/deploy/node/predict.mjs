@@ -9,7 +9,8 @@ const [folder = ".", ...photos] = process.argv.slice(2);
 const read = (...names) => JSON.parse(readFileSync(join(folder, ...names), "utf8"));
 const model = read("model.json");
 if (model.input.kind !== "images" || model.outputs[0].name !== "probabilities") {
-  throw new Error(`${model.file} takes ${model.input.kind} and returns ${model.outputs[0].name}; export with --input images --output probabilities`);
+  console.error(`${model.file} takes ${model.input.kind} and returns ${model.outputs[0].name}; export with --input images --output probabilities`);
+  process.exit(1);
 }
 const session = await ort.InferenceSession.create(join(folder, model.file));
 

@@ -1,7 +1,9 @@
-"""Classify photographs with an exported file in OpenCV 5. Without a photograph, check the golden images.
+"""Classify photographs with an exported file in OpenCV. Without a photograph, check the golden images.
 
 pip install opencv-python-headless numpy
 python predict.py runs/001-custom-cnn/export [PHOTO ...]
+
+OpenCV 5 takes images of any size. OpenCV 4 needs a file of fixed size: cnnkit export --onnx --input canvas
 """
 
 import json
@@ -13,16 +15,22 @@ import numpy as np
 
 folder, photos = Path(sys.argv[1] if len(sys.argv) > 1 else "."), sys.argv[2:]
 model = json.loads((folder / "model.json").read_text("utf-8"))
-if (model["input"]["kind"], model["outputs"][0]["name"]) != ("images", "probabilities"):
-    sys.exit(f"{model['file']} takes {model['input']['kind']}; export with --input images --output probabilities")
-if int(cv2.__version__.partition(".")[0]) < 5:
-    sys.exit(f"OpenCV {cv2.__version__} cannot run a file for images of any size; pip install 'opencv-python-headless>=5'")
-network = cv2.dnn.readNetFromONNX(str(folder / model["file"]), cv2.dnn.ENGINE_NEW)  # the older engine takes one size only
+kind, output = model["input"]["kind"], model["outputs"][0]["name"]
+size, channels = model["preprocessing"]["image_size"], model["preprocessing"]["channels"]
+if kind not in {"images", "canvas"} or output != "probabilities":
+    sys.exit(f"{model['file']} takes {kind} and returns {output}; export with --input images or canvas, --output probabilities")
+any_size = hasattr(cv2.dnn, "ENGINE_NEW")  # since OpenCV 5
+if kind == "images" and not any_size:
+    sys.exit(f"OpenCV {cv2.__version__} cannot run a file for images of any size; take OpenCV 5, or export with --input canvas")
+if kind == "canvas" and photos:
+    sys.exit("a canvas is a photograph after the resize and the crop, which infer.py shows; export with --input images")
+engine = [cv2.dnn.ENGINE_NEW] if any_size else []
+network = cv2.dnn.readNetFromONNX(str(folder / model["file"]), *engine)
 
 
 def classify(image: np.ndarray) -> np.ndarray:
-    """Return the probabilities of one image, uint8 RGB (H, W, 3) of any size."""
-    network.setInput(np.ascontiguousarray(image)[None], "images")
+    """Return the probabilities of one image, uint8 RGB (H, W, 3) of any size, or of one canvas (S, S, C)."""
+    network.setInput(np.ascontiguousarray(image)[None], kind)
     return network.forward("probabilities")[0]
 
 
@@ -41,7 +49,10 @@ if not photos:
     golden = json.loads((folder / "golden" / "golden.json").read_text("utf-8"))
     largest = 0.0
     for entry in golden["images"]:
-        pixels = np.fromfile(folder / "golden" / entry["pixels"], np.uint8).reshape(entry["height"], entry["width"], 3)
+        name, shape = (
+            (entry["pixels"], (entry["height"], entry["width"], 3)) if kind == "images" else (entry["canvas"], (size, size, channels))
+        )
+        pixels = np.fromfile(folder / "golden" / name, np.uint8).reshape(shape)
         found = classify(pixels)
         show(entry["file"], found)
         largest = max(largest, float(abs(found - entry["probabilities"]).max()))

@@ -14,8 +14,9 @@ from PIL import Image, ImageOps
 
 folder, photos = Path(sys.argv[1] if len(sys.argv) > 1 else "."), sys.argv[2:]
 model = json.loads((folder / "model.json").read_text("utf-8"))
-if (model["input"]["kind"], model["outputs"][0]["name"]) != ("images", "probabilities"):
-    sys.exit(f"{model['file']} takes {model['input']['kind']}; export with --input images --output probabilities")
+kind, output = model["input"]["kind"], model["outputs"][0]["name"]
+if (kind, output) != ("images", "probabilities"):
+    sys.exit(f"{model['file']} takes {kind} and returns {output}; export with --input images --output probabilities")
 # CPUs with bfloat16 or float16 would compute in 16 bits by default.
 settings = {"INFERENCE_PRECISION_HINT": "f32"}
 compiled = openvino.Core().compile_model(folder / model["file"], "CPU", settings)
