@@ -184,7 +184,7 @@ def test_a_program_names_an_input_that_it_does_not_take(name, complaint, export_
 class Quiet(SimpleHTTPRequestHandler):
     """A handler that logs nothing."""
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name in the standard library)
         """Log nothing."""
 
 
@@ -260,5 +260,5 @@ def test_the_page_shows_the_golden_probabilities(export_once, site, browser, tmp
 
 def test_the_page_names_every_example():
     page = (CHECKOUT / "docs" / "deploying.md").read_text("utf-8")
-    assert EXAMPLES == {"node/predict.mjs", "browser/index.html", "csharp/Program.cs", "openvino/predict.py", "opencv/predict.py"}
+    assert {"node/predict.mjs", "browser/index.html", "csharp/Program.cs", "openvino/predict.py", "opencv/predict.py"} == EXAMPLES
     assert not {name for name in EXAMPLES if f"(deploy/{name})" not in page}

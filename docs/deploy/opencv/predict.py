@@ -49,11 +49,9 @@ if not photos:
     golden = json.loads((folder / "golden" / "golden.json").read_text("utf-8"))
     largest = 0.0
     for entry in golden["images"]:
-        name, shape = (
-            (entry["pixels"], (entry["height"], entry["width"], 3)) if kind == "images" else (entry["canvas"], (size, size, channels))
-        )
-        pixels = np.fromfile(folder / "golden" / name, np.uint8).reshape(shape)
-        found = classify(pixels)
+        shape = (entry["height"], entry["width"], 3) if kind == "images" else (size, size, channels)
+        name = entry["pixels"] if kind == "images" else entry["canvas"]
+        found = classify(np.fromfile(folder / "golden" / name, np.uint8).reshape(shape))
         show(entry["file"], found)
         largest = max(largest, float(abs(found - entry["probabilities"]).max()))
     print(f"largest difference from golden.json: {largest:.1e}")
