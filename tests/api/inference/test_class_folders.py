@@ -16,8 +16,8 @@ from cnnkit.errors import ConfigError
 HOSTILE = ("../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "C:\\x", "a\0b", "new\nline", "CON", "nul.txt", " . ", ".hidden", "x" * 300)
 
 
-def predicted(path: Path | str, label: str = "ants", **facts: bool) -> Prediction:
-    return Prediction(str(path), (label, "other"), np.array([0.9, 0.1], np.float32), **facts)
+def predicted(path: Path | str, label: str = "ants", *, abstained: bool = False) -> Prediction:
+    return Prediction(str(path), (label, "other"), np.array([0.9, 0.1], np.float32), abstained=abstained)
 
 
 def files_of(root: Path) -> dict[str, str]:
