@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from cnnkit.errors import ConfigError
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
+    from cnnkit.api.inference.class_folders import ClassFolders
     from cnnkit.api.inference.predict import Prediction, Predictions
     from cnnkit.metrics.drift import Drift, Outlier
 
@@ -37,6 +38,21 @@ def command(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of every class. Needs --out or --json.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Predict part I of N only, in blocks of 64 images. The CSV files of all parts, joined, are those of the whole.",
+        ),
+    ] = None,
+    move_by_class: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Copy each image into DIR/CLASS by its prediction, or into DIR/abstained. The original stays, nothing is overwritten.",
+        ),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Make symbolic links instead of copies. Needs --move-by-class.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Classify image files: one row each, in the order given.
@@ -48,22 +64,37 @@ def command(
     cnnkit predict photo.jpg
     cnnkit predict ./photos --out rows.csv --probabilities
     find . -name '*.jpg' | cnnkit predict - --out rows.csv
+    cnnkit predict ./photos --shard 1/2 --out part-1.csv
+    cnnkit predict ./photos --shard 2/2 --out part-2.csv
+    awk 'FNR > 1 || NR == 1' part-1.csv part-2.csv > rows.csv
     """
     _check(out, top, probabilities=probabilities, json=json)
+    if link and move_by_class is None:
+        raise ConfigError("--link needs a folder for the links: add --move-by-class DIR")
+    from cnnkit.api.inference.class_folders import check_root
     from cnnkit.api.inference.drift import MIN_IMAGES, DriftWatch
     from cnnkit.api.inference.predict import predict as run_prediction
+    from cnnkit.api.inference.shard import Shard
     from cnnkit.api.inference.target import find_target
     from cnnkit.report.terminal.calibration import calibration_line
 
+    part = None if shard is None else Shard.parse(shard)
     target = find_target(model)
     console.say_model(target)
     watch = DriftWatch()
-    predictions = run_prediction(named_files(images), target.path, device=device_of(given), watch=watch)
+    files = named_files(images)
+    if move_by_class is not None:
+        check_root(move_by_class, files)
+    predictions = run_prediction(files, target.path, device=device_of(given), watch=watch, shard=part)
     console.say(console.err(), calibration_line(predictions.rules.temperature, predictions.rules.calibration))
     console.say_notes(console.err(), predictions.notes)
     counts, rows = _Counts(MIN_IMAGES), list[Row]()
+    folders = None if move_by_class is None else _class_folders(move_by_class, predictions.classes, link=link)
     with ExitStack() as stack:
-        put = stack.enter_context(row_file(out)) if out is not None else None
+        if folders:
+            stack.enter_context(_told(folders))
+        columns = predictions.columns(all_probabilities=probabilities)
+        put = stack.enter_context(row_file(out, columns)) if out is not None else None
         for prediction in _shown(predictions, top or 1, quiet=json or out is not None):
             row = prediction.row(all_probabilities=probabilities)
             counts.add(row)
@@ -73,12 +104,36 @@ def command(
                 rows.append(row)
             if put:
                 put(row)
+            if folders:
+                folders.add(prediction)
     if json:
         console.print_json(rows)
     _report_drift(watch.result(), out)
     _report_outliers(watch.outliers(), counts.readable)
     if out is not None or not json:
         _say_end(counts, out, console.named(target, "--model"))
+
+
+def _class_folders(root: Path, classes: tuple[str, ...], *, link: bool) -> ClassFolders:
+    """Return the folders of `classes` below `root`, which is created; raises `ConfigError` if it cannot be written."""
+    from cnnkit.api.inference.class_folders import FLAG, ClassFolders
+
+    check_writable(root, FLAG)
+    return ClassFolders(root, classes, link=link)
+
+
+@contextmanager
+def _told(folders: ClassFolders) -> Generator[None]:
+    """Print on stderr the number of images in `folders` at the end of the body; after an error they stay."""
+    kind = ("link" if folders.link else "copy", "links" if folders.link else "copies")
+    try:
+        yield
+    except BaseException:
+        stay = f"{folders.added + folders.present} {kind[1]} in {folders.root} stay; the same command adds the others"
+        console.say(console.err(), stay)
+        raise
+    again = f", {folders.present} more were there already" if folders.present else ""
+    console.say(console.err(), f"{folders.added} {kind[folders.added != 1]} in {folders.root}{again}; the originals are unchanged")
 
 
 def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
@@ -19,13 +19,13 @@ Put = Callable[[Row], object]
 
 
 @contextmanager
-def row_file(path: Path) -> Generator[Put]:
+def row_file(path: Path, columns: Sequence[str]) -> Generator[Put]:
     """Yield a function that writes one row; the complete file appears at `path` at the end of the body, if no error occurred.
 
-    All rows have the columns of the first. Raises `OSError` if the file cannot be written.
+    All rows have the `columns`, which stand in a CSV or parquet file without rows too. Raises `OSError` if the file cannot be written.
     """
     rows = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}[path.suffix.lower()]
-    with whole_file(path) as part, rows(part) as put:
+    with whole_file(path) as part, rows(part, columns) as put:
         yield put
 
 
@@ -41,24 +41,16 @@ def _open(path: Path) -> TextIO:
 
 
 @contextmanager
-def _csv_rows(path: Path) -> Generator[Put]:
+def _csv_rows(path: Path, columns: Sequence[str]) -> Generator[Put]:
     with _open(path) as file:
         writer = csv.writer(file)
-        is_empty = True
-
-        def put(row: Row) -> None:
-            nonlocal is_empty
-            cells = {key: _cell(value) for key, value in row.items() if key != "top"}
-            if is_empty:
-                writer.writerow(cells.keys())
-                is_empty = False
-            writer.writerow(cells.values())
-
-        yield put
+        writer.writerow(columns)
+        yield lambda row: writer.writerow([_cell(row[name]) for name in columns])
 
 
 @contextmanager
-def _json_rows(path: Path) -> Generator[Put]:
+def _json_rows(path: Path, columns: Sequence[str]) -> Generator[Put]:
+    del columns  # every object has its names
     with _open(path) as file:
         start = "[\n  "
 
@@ -72,38 +64,32 @@ def _json_rows(path: Path) -> Generator[Put]:
 
 
 @contextmanager
-def _parquet_rows(path: Path) -> Generator[Put]:
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Generator[Put]:
     arrow, parquet = _pyarrow()
+    schema = _schema(arrow, map(_text, columns))
     pending: list[dict[str, Any]] = []
-    writer: Any = None
 
-    def write() -> None:
-        nonlocal writer
-        table = arrow.Table.from_pylist(pending, schema=_schema(arrow, pending[0]))
-        if writer is None:
-            writer = parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
-        pending.clear()
+    with parquet.ParquetWriter(path, schema) as writer:
 
-    def put(row: Row) -> None:
-        pending.append({_text(key): _text(value) for key, value in row.items() if key != "top"})
-        if len(pending) >= GROUP_ROWS:
-            write()
+        def put(row: Row) -> None:
+            pending.append({_text(name): _text(row[name]) for name in columns})
+            if len(pending) >= GROUP_ROWS:
+                write()
 
-    try:
+        def write() -> None:
+            writer.write_table(arrow.Table.from_pylist(pending, schema=schema))
+            pending.clear()
+
         yield put
         if pending:
             write()
-    finally:
-        if writer is not None:
-            writer.close()
 
 
-def _schema(arrow: Any, row: Row) -> Any:
-    """Return the types of the columns; all that are not named here are probabilities."""
+def _schema(arrow: Any, columns: Iterable[str]) -> Any:
+    """Return the types of the `columns`; all that are not named here are probabilities."""
     texts, lists = dict.fromkeys(("path", "predicted", "error"), arrow.string()), {"label_set": arrow.list_(arrow.string())}
     types = {"abstained": arrow.bool_(), **texts, **lists}
-    return arrow.schema([(name, types.get(name, arrow.float64())) for name in row])
+    return arrow.schema([(name, types.get(name, arrow.float64())) for name in columns])
 
 
 def _text(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePath
 from typing import Any
 
 DATA_STAGES = ("gather", "augment", "normalise")  # between the store and the network, in this order
@@ -62,7 +63,7 @@ class StageSpeed:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from the stored bytes of one image to its probabilities with a loaded model: median and 95th percentile.
+    """Milliseconds from the stored bytes of one image to its probabilities with a loaded model: median, 95th and 99th percentile.
 
     `decode_p50_ms` is the median time of reading and decoding.
     """
@@ -70,6 +71,7 @@ class Latency:
     images: int
     p50_ms: float
     p95_ms: float
+    p99_ms: float
     decode_p50_ms: float
 
 
@@ -134,11 +136,22 @@ class TrainingSpeed:
 
 
 @dataclass(frozen=True)
+class FileAccuracy:
+    """The accuracy `value` of a file on `images` images of `split`, and the ends of its 95 % interval, all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+    split: str
+
+
+@dataclass(frozen=True)
 class ModelSpeed:
     """The speed of a model file: `predict` from stored images and `classify` from decoded images, in batches, and `latency` of one.
 
     `images` describes the images. `file` is the name that a user can type, empty for an untrained model that exists only for the
-    benchmark.
+    benchmark. `size_bytes` is the size of the file, and `accuracy` that on images of its run, None without them.
     """
 
     format: str
@@ -147,11 +160,26 @@ class ModelSpeed:
     predict: StageSpeed
     classify: StageSpeed
     latency: Latency
+    size_bytes: int = 0
+    accuracy: FileAccuracy | None = None
+
+    @property
+    def name(self) -> str:
+        """The format, and for other files than ``model.onnx`` the rest of the name: ``onnx int8`` for ``model-int8.onnx``."""
+        stem = PurePath(self.file).stem.removeprefix("model").lstrip("-")
+        return f"{self.format} {stem}" if self.format != "torch" and stem else self.format
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
-        stages = {"predict": self.predict.to_dict(), "classify": self.classify.to_dict()}
-        return {"format": self.format, "file": self.file, "images": self.images, "stages": stages, "latency": asdict(self.latency)}
+        return {
+            "format": self.format,
+            "file": self.file,
+            "images": self.images,
+            "size_bytes": self.size_bytes,
+            "accuracy": asdict(self.accuracy) if self.accuracy else None,
+            "stages": {"predict": self.predict.to_dict(), "classify": self.classify.to_dict()},
+            "latency": asdict(self.latency),
+        }
 
 
 @dataclass(frozen=True)

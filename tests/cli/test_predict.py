@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from cnnkit.api.inference import class_folders
 from cnnkit.api.inference.predict import Prediction
 from cnnkit.cli import row_file
+from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.temperature import Calibration
 from cnnkit.model.file import read_header, rewrite_header
@@ -186,7 +191,144 @@ def test_a_row_is_written_before_the_next_image_is_predicted(cli, trained, monke
     row = Prediction.row
     monkeypatch.setattr(Prediction, "row", lambda *given, **flags: calls.append(len(seen)) or row(*given, **flags))
     cli("predict", trained.data / "ants", "--out", "rows.csv")
-    assert calls == [0, *range(2, 21)]  # the header and the rows before
+    assert calls == list(range(21))  # the names of the columns, then each row after the header and the rows before
+
+
+def joined(parts: list[Path]) -> bytes:
+    """Return the CSV files `parts` as the program of the help joins them."""
+    program = ["awk", "FNR > 1 || NR == 1", *map(str, parts)]
+    return subprocess.run(program, check=True, capture_output=True).stdout
+
+
+def predict_in_parts(cli, files, count: int, suffix: str = ".csv", *flags) -> list[Path]:
+    parts = [Path(f"part-{number}-of-{count}{suffix}") for number in range(1, count + 1)]
+    for number, part in enumerate(parts, 1):
+        assert cli("predict", *files, "--shard", f"{number}/{count}", "--out", part, *flags).code == 0
+    return parts
+
+
+@pytest.mark.skipif(shutil.which("awk") is None, reason="the command of the help needs awk")
+@pytest.mark.parametrize(
+    ("suffix", "images", "counts"), [(".safetensors", 10, (1, 2, 3, 7)), (".safetensors", 150, (2, 3)), (".onnx", 150, (2,))]
+)
+def test_joined_parts_equal_the_whole_byte_for_byte(cli, trained, trained_export, suffix, images, counts):
+    model = trained_export if suffix == ".onnx" else trained.run / "best.safetensors"
+    files = (sorted(trained.data.rglob("*.jpg"), key=lambda path: path.name[-7:]) * 3)[:images]  # the classes are mixed
+    files[3] = trained.data / "bees/broken.jpg"
+    flags = ("--probabilities", "--model", model)
+    assert cli("predict", *files, "--out", "whole.csv", *flags).code == 0
+    for count in counts:
+        assert joined(predict_in_parts(cli, files, count, ".csv", *flags)) == Path("whole.csv").read_bytes()
+
+
+def test_parts_of_other_formats_have_the_rows_of_the_whole(cli, trained, read_rows):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files = (sorted(trained.data.rglob("*.jpg")) * 2)[:100]
+    whole = cli("predict", *files, "--json").json()
+    rows = [{name: value for name, value in row.items() if name != "top"} for row in whole]
+    parts = predict_in_parts(cli, files, 3, ".json")
+    assert [len(json.loads(part.read_text())) for part in parts] == [64, 36, 0]
+    assert [row for part in parts for row in json.loads(part.read_text())] == rows
+    tables = [parquet.read_table(part) for part in predict_in_parts(cli, files, 3, ".parquet")]
+    assert len({str(table.schema) for table in tables}) == 1
+    assert [row for table in tables for row in table.to_pylist()] == rows
+    shown = [row for number in (1, 2) for row in cli("predict", *files, "--shard", f"{number}/2", "--json").json()]
+    assert shown == whole
+
+
+def test_an_empty_part_has_the_header(cli, trained):
+    result = cli("predict", trained.data / "ants", "--shard", "3/3", "--out", "part-3.csv")
+    assert result.code == 0
+    assert "0 rows in part-3.csv" in result.err
+    assert Path("part-3.csv").read_bytes() == b"path,predicted,probability,abstained,error\r\n"
+    assert cli("predict", trained.data / "ants", "--shard", "3/3").out == ""
+
+
+def test_an_interrupted_part_leaves_no_file_and_can_be_repeated(cli, trained, monkeypatch):
+    files, row = list((trained.data / "ants").iterdir()), Prediction.row
+    calls: list[Prediction] = []
+
+    def fail(self, **flags):
+        calls.append(self)
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device", "part.csv")
+        return row(self, **flags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Prediction, "row", fail)
+        result = cli("predict", *files, "--shard", "1/2", "--out", "part.csv")
+    assert (result.code, sorted(Path().glob("part*"))) == (3, [])
+    assert "part.csv: No space left on device; free some space, and type the command again" in " ".join(result.err.split())
+    cli("predict", *files, "--out", "whole.csv")
+    assert cli("predict", *files, "--shard", "1/2", "--out", "part.csv").code == 0
+    assert Path("part.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def names_of(root: Path) -> dict[str, list[str]]:
+    return {folder.name: sorted(path.name for path in folder.iterdir()) for folder in root.iterdir()}
+
+
+def test_images_are_copied_by_class_and_the_data_stays(cli, trained, read_rows):
+    before = {path: path.read_bytes() for path in trained.data.rglob("*") if path.is_file()}
+    result = cli("predict", trained.data, "--move-by-class", "sorted", "--out", "rows.csv")
+    assert result.code == 0
+    assert "60 copies in sorted; the originals are unchanged" in result.err
+    expected: dict[str, list[str]] = {}
+    for row in read_rows("rows.csv"):
+        if not row["error"]:
+            expected.setdefault(row["predicted"], []).append(Path(row["path"]).name)
+    assert names_of(Path("sorted")) == {name: sorted(files) for name, files in expected.items()}
+    assert {path: path.read_bytes() for path in trained.data.rglob("*") if path.is_file()} == before
+    again = cli("predict", trained.data / "ants", "--move-by-class", "sorted")
+    assert "0 copies in sorted, 20 more were there already" in again.err
+    assert len(list(Path("sorted").rglob("*.jpg"))) == 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_abstained_images_are_linked_into_a_folder_of_their_own(cli, trained):
+    best = trained.run / "best.safetensors"
+    rule = Abstention(1.0, risk=0.05, bound=0.04, confidence=0.95, coverage=0.0, answered=0, errors=0, n=100, split="val")
+    rewrite_header(best, read_header(best).model_copy(update={"abstention": rule}))
+    assert cli("predict", trained.data / "ants", "--move-by-class", "sorted", "--link").code == 0
+    (folder,) = Path("sorted").iterdir()
+    assert folder.name == "abstained"
+    assert all(path.is_symlink() and path.resolve().parent == (trained.data / "ants").resolve() for path in folder.iterdir())
+
+
+def test_a_full_disk_keeps_the_copies_and_says_so(cli, trained, monkeypatch):
+    copy, done = class_folders._copy, []
+
+    def fill(source: Path, target: Path) -> None:
+        if len(done) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        done.append(target)
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(class_folders, "_copy", fill)
+        result = cli("predict", trained.data / "ants", "--move-by-class", "sorted", "--out", "rows.csv")
+    assert result.code == 3
+    said = " ".join(result.err.split())
+    assert "3 copies in sorted stay; the same command adds the others" in said
+    assert "No space left on device; free some space, and type the command again" in said
+    assert sorted(Path("sorted").rglob("*.jpg")) == sorted(done)
+    assert not Path("rows.csv").exists()
+    assert "17 copies in sorted, 3 more were there already" in cli("predict", trained.data / "ants", "--move-by-class", "sorted").err
+
+
+def test_folders_that_cannot_be_filled_are_refused_before_the_work(cli, trained):
+    Path("file").write_text("")
+    for arguments, message in (
+        (("--move-by-class", trained.data / "sorted"), "whose images are predicted; name a folder outside"),
+        (("--move-by-class", trained.data.parent), "with images to predict lies inside; name a folder without them"),
+        (("--move-by-class", "file/sorted"), "--move-by-class file/sorted: cannot write there"),
+        (("--link",), "--link needs a folder for the links: add --move-by-class DIR"),
+        (("--shard", "3/2"), "--shard 3/2: must be I/N, part I of N with I from 1 to N"),
+    ):
+        result = cli("predict", trained.data, *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert message in " ".join(result.err.split())
+    assert not (trained.data / "sorted").exists()
 
 
 def test_a_black_image_is_named_as_unlike_the_validation_images(cli, trained, tmp_path):

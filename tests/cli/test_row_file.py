@@ -17,7 +17,7 @@ ROWS = [
 
 def written(name: str) -> Path:
     path = Path(name)
-    with row_file(path) as put:
+    with row_file(path, list(ROWS[0])) as put:
         for row in ROWS:
             put(row)
         assert not path.exists()
@@ -26,7 +26,7 @@ def written(name: str) -> Path:
 
 def test_json_is_the_document_of_all_rows():
     assert written("rows.json").read_text("utf-8") == json_text(ROWS)
-    with row_file(Path("none.json")):
+    with row_file(Path("none.json"), list(ROWS[0])):
         pass
     assert json.loads(Path("none.json").read_text("utf-8")) == []
 
@@ -38,6 +38,15 @@ def test_csv_has_plain_cells_and_escapes():
         r"c\udcff.jpg,,,false,gone,,[]",
         "",
     ]
+
+
+def test_a_file_without_rows_has_its_columns():
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("none.csv", "none.parquet"):
+        with row_file(Path(name), list(ROWS[0])):
+            pass
+    assert Path("none.csv").read_bytes() == b"path,predicted,probability,abstained,error,x,label_set\r\n"
+    assert parquet.read_table("none.parquet").schema == parquet.read_table(written("rows.parquet")).schema
 
 
 @pytest.mark.parametrize("rows", [1, 2, 10])
@@ -58,7 +67,7 @@ def test_an_error_leaves_the_earlier_file(suffix):
     path.write_text("earlier")
 
     def fail() -> None:
-        with row_file(path) as put:
+        with row_file(path, list(ROWS[0])) as put:
             put(ROWS[0])
             raise ZeroDivisionError
 
@@ -69,5 +78,5 @@ def test_an_error_leaves_the_earlier_file(suffix):
 
 
 def test_a_disk_error_names_the_file():
-    with pytest.raises(OSError, match=r"No such file or directory: 'missing/rows\.csv'"), row_file(Path("missing/rows.csv")):
+    with pytest.raises(OSError, match=r"No such file or directory: 'missing/rows\.csv'"), row_file(Path("missing/rows.csv"), []):
         pass

@@ -34,7 +34,7 @@ from cnnkit.config.settings import SECTIONS, by_section
 CHECKOUT = Path(__file__).resolve().parents[2]
 MADE_TO_RUN = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 PARSED = [*MADE_TO_RUN, CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("plugins/*/README.md"))]
-PROGRAMS = {"find", "python"}  # other programs that run here
+PROGRAMS = {"awk", "find", "python"}  # other programs that run here
 SETTINGS = {name: field.description for section in SECTIONS.values() for name, field in section.model_fields.items()}
 # Complaints of the parser about a file that only a run can have, and about a command that the text only names, without its arguments.
 OF_A_RUN, OF_A_NAME = ("does not exist",), ("does not exist", "Missing argument", "requires an argument", "Usage: cnnkit")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cnnkit.speed.advice import size_text, verdict
-from cnnkit.speed.values import Benchmark, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed, Trial
+from cnnkit.speed.values import Benchmark, FileAccuracy, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed, Trial
 
 
 def stage(rate: float, wait: float = 0.0) -> StageSpeed:
@@ -32,7 +32,7 @@ def training(
 
 
 def model(predict: float, classify: float, name: str = "torch", p50: float = 4.0) -> ModelSpeed:
-    return ModelSpeed(name, f"runs/001/model.{name}", "images", stage(predict), stage(classify), Latency(50, p50, 2 * p50, 1.0))
+    return ModelSpeed(name, f"runs/001/model.{name}", "images", stage(predict), stage(classify), Latency(120, p50, 2 * p50, 3 * p50, 1.0))
 
 
 def advice(speed: TrainingSpeed | None, *models: ModelSpeed) -> str:
@@ -117,3 +117,13 @@ def test_prediction_limited_by_the_network():
 @pytest.mark.parametrize(("count", "text"), [(1.2e9, "1.2 GB"), (3.4e8, "340 MB"), (5, "1 MB")])
 def test_size_text(count, text):
     assert size_text(count) == text
+
+
+def test_a_faster_file_is_advised_with_its_accuracy():
+    first, fast = (
+        replace(model(rate, 1.1 * rate, name), accuracy=FileAccuracy(value, 0.8, 0.95, 100, "val"))
+        for rate, name, value in ((100, "torch", 0.91), (300, "onnx", 0.9))
+    )
+    assert "3.0 times as fast, 4.0 -> 4.0 ms for one image, accuracy 91.0 -> 90.0 % on 100 val images" in verdict(
+        Benchmark({}, 2.0, None, (first, fast))
+    )

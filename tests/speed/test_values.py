@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from cnnkit.speed.values import Benchmark, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed
+from cnnkit.speed.values import Benchmark, FileAccuracy, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed
 
 MEMORY = Memory(900_000_000, 800_000_000)
 
@@ -34,7 +35,7 @@ def test_the_wait_of_a_cpu_is_measured_and_that_of_a_gpu_follows_from_the_effici
 
 
 def test_json_has_every_figure_with_its_unit():
-    model = ModelSpeed("onnx", "model.onnx", "images", stage(700), stage(900), Latency(20, 1.5, 2.5, 0.5))
+    model = ModelSpeed("onnx", "model.onnx", "images", stage(700), stage(900), Latency(120, 1.5, 2.5, 3.5, 0.5), 4_000_000)
     document = Benchmark({"cores": 2}, 2.0, training(), (model,), 0.25, ("a note",)).to_dict()
     assert json.loads(json.dumps(document)) == document
     assert document["training"]["data_wait_share"] == pytest.approx(0.15)
@@ -50,5 +51,22 @@ def test_json_has_every_figure_with_its_unit():
         "gpu_peak_bytes": None,
     }
     assert document["models"][0]["stages"]["classify"]["images_per_second"] == 900
-    assert document["models"][0]["latency"] == {"images": 20, "p50_ms": 1.5, "p95_ms": 2.5, "decode_p50_ms": 0.5}
+    assert document["models"][0]["latency"] == {"images": 120, "p50_ms": 1.5, "p95_ms": 2.5, "p99_ms": 3.5, "decode_p50_ms": 0.5}
+    assert (document["models"][0]["size_bytes"], document["models"][0]["accuracy"]) == (4_000_000, None)
+    measured = replace(model, accuracy=FileAccuracy(0.9, 0.8, 0.95, 100, "val"))
+    assert measured.to_dict()["accuracy"] == {"value": 0.9, "low": 0.8, "high": 0.95, "images": 100, "split": "val"}
     assert Benchmark({}, 2.0, None, (model,)).to_dict()["training"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "name"),
+    [
+        ("torch", "runs/001/best.safetensors", "torch"),
+        ("onnx", "runs/001/export/model.onnx", "onnx"),
+        ("onnx", "runs/001/export/model-int8.onnx", "onnx int8"),
+        ("onnx", "leaf.onnx", "onnx leaf"),
+        ("onnx", "", "onnx"),
+    ],
+)
+def test_exported_files_of_one_format_have_their_own_names(kind, file, name):
+    assert ModelSpeed(kind, file, "images", stage(1), stage(1), Latency(120, 1, 2, 3, 0.5)).name == name

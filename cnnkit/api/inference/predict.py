@@ -16,6 +16,7 @@ from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.drift import DriftWatch, check_fingerprint
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import prepared_batches
+from cnnkit.api.inference.shard import Shard
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed
@@ -99,13 +100,14 @@ class Prediction:
 class Predictions(Iterator[Prediction]):
     """An iterator over the predictions for images, which are computed on demand; `rules` are those of the model's file.
 
-    `notes` name the files of folders that have no row, `total` is the number of images.
+    `classes` are the names of its classes, `notes` name the files of folders that have no row, `total` is the number of images.
     """
 
     def __init__(
         self, classifier: Classifier, files: Sequence[Input], watch: DriftWatch | None = None, notes: tuple[str, ...] = ()
     ) -> None:
         self.rules = rules_of(classifier)
+        self.classes = classifier.classes
         self.notes = notes
         self.total = len(files)
         self._predictions = predictions(classifier, files, watch)
@@ -113,21 +115,29 @@ class Predictions(Iterator[Prediction]):
     def __next__(self) -> Prediction:
         return next(self._predictions)
 
+    def columns(self, *, all_probabilities: bool = False) -> tuple[str, ...]:
+        """Return the columns of `Prediction.row`, also without an image."""
+        unread = Prediction("", self.classes, None, label_set=() if self.rules.label_sets else None)
+        return tuple(unread.row(all_probabilities=all_probabilities))
 
-def predict(images: Any, model: ModelName = None, *, device: str = "auto", watch: DriftWatch | None = None) -> Predictions:
+
+def predict(
+    images: Any, model: ModelName = None, *, device: str = "auto", watch: DriftWatch | None = None, shard: Shard | None = None
+) -> Predictions:
     """Return the predictions, one per image in the order given; a folder stands for the images in it.
 
     `images` are paths, Pillow images, arrays, the bytes of image files, or a list of them (`as_inputs`). `device` is that of the
-    network. A `watch` records every image; its `result` compares them at the end with the images of the training. A missing or
-    unreadable file gives a row with its error. Raises `DataError` if a folder holds no image or no path exists, `ModelFileError` if the
-    model cannot be loaded.
+    network. A `watch` records every image; its `result` compares them at the end with the images of the training. A `shard`
+    restricts the predictions to its part of the images. A missing or unreadable file gives a row with its error. Raises `DataError` if a
+    folder holds no image or no path exists, `ModelFileError` if the model cannot be loaded.
     """
     target = find_target(model)
     inputs, notes = find_inputs(as_inputs(images)[0])
+    chosen = shard.part(inputs) if shard else inputs
     classifier = open_on_device(target, device)
     if watch is not None:
         check_fingerprint(classifier, target.path)
-    return Predictions(classifier, inputs, watch, notes)
+    return Predictions(classifier, chosen, watch, notes)
 
 
 def find_inputs(given: Sequence[Input]) -> tuple[list[Input], tuple[str, ...]]:

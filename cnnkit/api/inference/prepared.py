@@ -39,15 +39,17 @@ Prepare = Callable[[Input], PreparedImage]
 def prepared_batches(given: Sequence[Input], spec: Preprocessing | None, draft_side: int | None) -> Iterator[list[PreparedImage]]:
     """Yield the images in batches and in order, as canvases of `spec`, or as decoded pixels without one.
 
-    Files are decoded with `draft_side`. At most one batch waits beside the one that was yielded, whatever the number of images.
+    Files are decoded with `draft_side`. At most one batch waits beside the one that was yielded, whatever the number of images. A batch
+    begins at every multiple of `MAX_BATCH_IMAGES`, so the batches from there do not depend on the images before.
     """
     most = MAX_BATCH_IMAGES if spec is None else max(1, min(MAX_BATCH_IMAGES, MAX_BATCH_PIXELS // spec.image_size**2))
     batch: list[PreparedImage] = []
     pixels = 0
-    for image in _prepared(given, partial(_prepare, spec=spec, draft_side=draft_side), most if spec else None):
+    images = _prepared(given, partial(_prepare, spec=spec, draft_side=draft_side), most if spec else None)
+    for number, image in enumerate(images, start=1):
         batch.append(image)
         pixels += 0 if image.pixels is None else image.pixels.size // 3
-        if len(batch) >= most or pixels >= MAX_BATCH_PIXELS:
+        if len(batch) >= most or pixels >= MAX_BATCH_PIXELS or number % MAX_BATCH_IMAGES == 0:
             yield batch
             batch, pixels = [], 0
     if batch:

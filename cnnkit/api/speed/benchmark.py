@@ -12,14 +12,14 @@ import torch
 
 from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.target import Target
-from cnnkit.api.speed.model import measure_model
+from cnnkit.api.speed.model import LabelledRecords, measure_model
 from cnnkit.api.speed.training import TrainingBench
 from cnnkit.api.training.images import open_training_source
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.source import VAL, Record, Source, open_source
-from cnnkit.errors import ConfigError
+from cnnkit.errors import CnnkitError, ConfigError
 from cnnkit.exporters.opening import is_exported
 from cnnkit.model.file import save_model
 from cnnkit.run_dir import RunDir
@@ -49,8 +49,8 @@ class Bench:
     def model(self, target: Target, *, data: str | None = None) -> Benchmark:
         """Measure a model file on the images of its run, or on `data`.
 
-        For the model of a run, also measure the exported files and, without `data`, the training. Raises `CnnkitError` for an unusable
-        model or unusable images.
+        For the model of a run, also measure the exported files and, without `data`, the training. Files of a run without `data` have
+        their accuracy on val. An unusable exported file is a note. Raises `CnnkitError` for an unusable model or unusable images.
         """
         run = target.run
         if data is None and run is None:
@@ -58,17 +58,22 @@ class Bench:
         others = OtherPrograms(self.meter)
         if data is None and run is not None:
             samples = run_samples(run, None)
-            source, records = samples.source, samples.records
+            source, records, labelled = samples.source, samples.records, _val_records(run)
         else:
             source = open_source(data or "")
-            records = source.records
+            records, labelled = source.records, None
         is_run = run is not None and target.path.suffix == ".safetensors"
-        files = [target.path, *(_exported_files(run) if is_run and run else ())]
-        models = [self._model(file, source, records) for file in files]
+        models = [self._model(target.path, source, records, labelled)]
+        damaged: list[str] = []
+        for file in _exported_files(run) if is_run and run else ():
+            try:
+                models.append(self._model(file, source, records, labelled))
+            except CnnkitError as error:
+                damaged.append(f"{file} is left out: {error}")
         if not is_run or run is None or data is not None:
-            return self._benchmark(others, None, models, ())
+            return self._benchmark(others, None, models, damaged)
         speed, _, notes = self._training(_offline_config(run, target.path), predict=False)
-        return self._benchmark(others, speed, models, notes)
+        return self._benchmark(others, speed, models, (*damaged, *notes))
 
     def _training(self, config: TrainConfig, *, predict: bool) -> tuple[TrainingSpeed, ModelSpeed | None, tuple[str, ...]]:
         """Return the speed of the training, with `predict` that of its untrained network on val, and the notes of the preparation."""
@@ -85,8 +90,8 @@ class Bench:
             model = self._model(file, source, [record for record in source.records if record.path in paths])
         return speed, replace(model, file=""), job.notes
 
-    def _model(self, file: Path, source: Source, records: Sequence[Record]) -> ModelSpeed:
-        return measure_model(file, source, records, seconds=self.seconds, meter=self.meter, tell=self.tell)
+    def _model(self, file: Path, source: Source, records: Sequence[Record], labelled: LabelledRecords | None = None) -> ModelSpeed:
+        return measure_model(file, source, records, seconds=self.seconds, meter=self.meter, tell=self.tell, labelled=labelled)
 
     def _progress(self, done: int, total: int) -> None:
         self.tell(f"reading images, {done:,} of {total:,}")
@@ -98,6 +103,14 @@ class Bench:
         busy_note = f"other programs used {100 * busy:.0f} % of the processors during the benchmark; without them the figures are higher"
         all_notes = (*notes, *([busy_note] if busy > MAX_BUSY_SHARE else []))
         return Benchmark(_machine(), self.seconds, training, tuple(models), busy, all_notes)
+
+
+def _val_records(run: RunDir) -> LabelledRecords | None:
+    """Return the images of val of `run`; None without any. Test stays for the evaluation of the file that is chosen here."""
+    if all(row["split"] != VAL for row in run.read_split()):
+        return None
+    samples = run_samples(run, VAL)
+    return LabelledRecords(VAL, samples.records, samples.units)
 
 
 def _exported_files(run: RunDir) -> list[Path]:

@@ -1,8 +1,10 @@
-"""The speed of a model file: stored images in batches, decoded images in batches, and one image at a time."""
+"""The speed, size and accuracy of a model file: stored images in batches, decoded images in batches, and one image at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -14,14 +16,31 @@ from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 from cnnkit.exporters.opening import open_classifier
+from cnnkit.metrics.units import Units, proportion
 from cnnkit.model.classifier import Classifier, draft_side_of
 from cnnkit.speed.stopwatch import Meter, time_portions
-from cnnkit.speed.values import Latency, ModelSpeed
+from cnnkit.speed.values import FileAccuracy, Latency, ModelSpeed
 
 BATCH_IMAGES = 64
 MAX_IMAGE_BYTES = 256_000_000  # of decoded images in memory: 64 photos of 4 MB
-MIN_SINGLE_IMAGES = 20  # timed one by one; the 95th percentile of fewer images is nearly their maximum
+MIN_SINGLE_IMAGES = 100  # timed one by one; the 99th percentile of fewer images is their maximum
 WARM_UP_IMAGES = 3
+MAX_ACCURACY_IMAGES = 256  # as many as an export compares
+
+
+@dataclass(frozen=True)
+class LabelledRecords:
+    """Records of `split` of a run with their labels; `units` names those images that are not independent."""
+
+    split: str
+    records: Sequence[Record]
+    units: Mapping[str, str]
+
+    @property
+    def sample(self) -> Sequence[Record]:
+        """At most `MAX_ACCURACY_IMAGES` records, evenly spread, the same ones for every file."""
+        rows = np.linspace(0, len(self.records) - 1, min(MAX_ACCURACY_IMAGES, len(self.records))).round().astype(np.int64)
+        return [self.records[row] for row in rows]
 
 
 def measure_model(
@@ -32,21 +51,48 @@ def measure_model(
     seconds: float,
     meter: Meter,
     tell: Callable[[str], object],
+    labelled: LabelledRecords | None = None,
 ) -> ModelSpeed:
     """Time the model file or exported file `path` on `records` of `source`, on the CPU as `predict` does, for `seconds` a stage.
 
-    Raises `ModelFileError` for an unusable file, `DataError` if no image can be read.
+    The accuracy is that on a sample of `labelled`, records of `source` too. Raises `ModelFileError` for an unusable file, `DataError` if
+    no image can be read.
     """
     classifier = open_classifier(path)
     readable, images = _decode_sample(source, records, draft_side_of(classifier))
     kind = "torch" if path.suffix == ".safetensors" else path.suffix.removeprefix(".")
-    tell(f"timing predict, {kind}")
+    shown = path.name if kind != "torch" else kind
+    tell(f"timing predict, {shown}")
     predict = time_portions(_predict_files(classifier, source, readable), seconds, meter)
-    tell(f"timing classify, {kind}")
+    tell(f"timing classify, {shown}")
     classify = time_portions(_predict_pixels(classifier, images), seconds, meter)
-    tell(f"timing one image, {kind}")
+    tell(f"timing one image, {shown}")
     latency = _latency(classifier, source, readable, seconds, meter.wall)
-    return ModelSpeed(kind, str(path), source.name, predict, classify, latency)
+    accuracy = None
+    if labelled is not None:
+        tell(f"measuring the accuracy, {shown}")
+        accuracy = _accuracy(classifier, source, labelled)
+    return ModelSpeed(kind, str(path), source.name, predict, classify, latency, path.stat().st_size, accuracy)
+
+
+def _accuracy(classifier: Classifier, source: Source, labelled: LabelledRecords) -> FileAccuracy | None:
+    """Return the accuracy on the readable images of a sample of `labelled`; None if no image can be read."""
+    hits: list[bool] = []
+    names: list[str] = []
+    waiting, draft_side = iter(labelled.sample), draft_side_of(classifier)
+    while batch := list(islice(waiting, BATCH_IMAGES)):
+        read: list[tuple[Record, NDArray[np.uint8]]] = []
+        for record in batch:
+            with suppress(UndecodableError):
+                read.append((record, decode(source.read(record), draft_side).image))
+        if read:
+            predicted = classifier.probabilities([image for _, image in read]).argmax(1)
+            hits += [classifier.classes[index] == record.label for index, (record, _) in zip(predicted, read, strict=True)]
+            names += [labelled.units.get(record.path, record.path) for record, _ in read]
+    if not hits:
+        return None
+    found = proportion(np.array(hits), Units.of(names))
+    return FileAccuracy(found.value, found.low, found.high, len(hits), labelled.split)
 
 
 def _decode_sample(source: Source, records: Sequence[Record], draft_side: int | None) -> tuple[list[Record], list[NDArray[np.uint8]]]:
@@ -99,5 +145,5 @@ def _latency(classifier: Classifier, source: Source, records: Sequence[Record], 
         if end - stage_start >= seconds and len(total) >= MIN_SINGLE_IMAGES + WARM_UP_IMAGES:
             break
     counted = np.array(total[WARM_UP_IMAGES:])
-    p50, p95 = np.percentile(counted, [50, 95])
-    return Latency(len(counted), float(p50), float(p95), float(np.median(decoding[WARM_UP_IMAGES:])))
+    p50, p95, p99 = np.percentile(counted, [50, 95, 99])
+    return Latency(len(counted), float(p50), float(p95), float(p99), float(np.median(decoding[WARM_UP_IMAGES:])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -42,6 +42,8 @@ def benchmark_summary(benchmark: Benchmark) -> RenderableType:
         parts += ["", Text(_efficiency(training))]
     if benchmark.models:
         parts += ["", _latencies(benchmark.models)]
+    if any(model.file for model in benchmark.models):
+        parts += ["", _files([model for model in benchmark.models if model.file])]
     parts += ["", _memory(benchmark), "", Text("verdict: ", style="bold").append(escaped(verdict(benchmark)), style="not bold")]
     return Group(*parts)
 
@@ -57,7 +59,7 @@ def _head(benchmark: Benchmark) -> Iterator[str]:
         count = f"{training.images:,} training images, {training.image_size} px, batches of {training.batch_size}"
         yield escaped(f"{training.arch} on {training.data}: {count}")
         yield training.runtime
-    yield from (escaped(f"{model.format}: {model.file}, on {model.images}") for model in benchmark.models if model.file)
+    yield from (escaped(f"{model.name}: {model.file}, on {model.images}") for model in benchmark.models if model.file)
     machine = benchmark.machine
     where = ", ".join(str(machine[name]) for name in ("gpu", "system") if name in machine)
     yield f"{where}, {machine['cores']} cores, torch {machine['torch']}; about {benchmark.seconds_per_stage:g} s per stage"
@@ -86,10 +88,22 @@ def _efficiency(training: TrainingSpeed) -> str:
 
 
 def _latencies(models: tuple[ModelSpeed, ...]) -> Table:
-    table = _table("one image", "", right=("median ms", "p95 ms", "decoding ms"))
+    table = _table("one image", "", right=("median ms", "p95 ms", "p99 ms", "decoding ms"))
     for model in models:
-        figures = (model.latency.p50_ms, model.latency.p95_ms, model.latency.decode_p50_ms)
+        figures = (model.latency.p50_ms, model.latency.p95_ms, model.latency.p99_ms, model.latency.decode_p50_ms)
         table.add_row("predict", _name(model), *(f"{value:.1f}" for value in figures))
+    return table
+
+
+def _files(models: Sequence[ModelSpeed]) -> Table:
+    """Return the size of every file, and its accuracy if that was measured."""
+    measured = next((model.accuracy for model in models if model.accuracy), None)
+    heads = (f"accuracy on {measured.images} {measured.split} images", "95 % interval") if measured else ()
+    table = _table("file", "", right=("size", *heads))
+    for model in models:
+        found = model.accuracy
+        cells = (f"{100 * found.value:.1f} %", f"{100 * found.low:.1f} to {100 * found.high:.1f}") if found else ("-", "-")
+        table.add_row("predict", _name(model), f"{model.size_bytes / 1e6:.1f} MB", *cells[: len(heads)])
     return table
 
 
@@ -127,4 +141,4 @@ def three_digits(value: float) -> str:
 
 
 def _name(model: ModelSpeed) -> str:
-    return model.format if model.file else f"{model.format}, untrained"
+    return model.name if model.file else f"{model.format}, untrained"

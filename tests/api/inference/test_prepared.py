@@ -35,9 +35,23 @@ def test_batches_are_limited_in_images_and_pixels(gray_images, monkeypatch):
     monkeypatch.setattr(prepared, "MAX_BATCH_IMAGES", 8)
     assert [len(batch) for batch in prepared_batches(files, None, None)] == [8, 8, 4]
     monkeypatch.setattr(prepared, "MAX_BATCH_PIXELS", 3 * 20 * 16)
-    assert [len(batch) for batch in prepared_batches(files, None, None)] == [3] * 6 + [2]
+    assert [len(batch) for batch in prepared_batches(files, None, None)] == [3, 3, 2, 3, 3, 2, 3, 1]
     monkeypatch.setattr(prepared, "MAX_BATCH_PIXELS", 2 * 8 * 8)
     assert [len(batch) for batch in prepared_batches(files, SPEC, None)] == [2] * 10
+
+
+def test_the_batches_of_a_later_part_are_those_of_the_whole(monkeypatch, image_folder):
+    files = [
+        *sorted(image_folder(images=5, folder="a").rglob("*.jpg")),
+        *sorted(image_folder(images=5, folder="b", size=(9, 9)).rglob("*.jpg")),
+    ]
+    monkeypatch.setattr(prepared, "MAX_BATCH_IMAGES", 8)
+    monkeypatch.setattr(prepared, "MAX_BATCH_PIXELS", 3 * 40 * 32)
+    whole, parts = (
+        [[image.given for image in batch] for given in lists for batch in prepared_batches(given, None, None)]
+        for lists in ([files], [files[:8], files[8:24], files[24:]])
+    )
+    assert whole == parts
 
 
 @pytest.mark.parametrize("spec", [None, SPEC])

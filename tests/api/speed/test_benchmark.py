@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -35,19 +36,25 @@ def test_data_alone_measures_a_training_and_its_untrained_network():
 
 @pytest.mark.slow
 def test_a_run_is_measured_with_its_exports_and_its_training(trained_export):
+    (trained_export.parent / "damaged.onnx").write_bytes(b"no graph")
     found = SHORT.model(find_target(None))
+    (note,) = [note for note in found.notes if "damaged" in note]
+    assert re.search(r"damaged\.onnx is left out: .*not an ONNX file", note)
+    assert [model.accuracy.split if model.accuracy else None for model in found.models] == ["val", "val"]
+    assert found.models[0].accuracy == found.models[1].accuracy
     assert [Path(model.file).name for model in found.models] == ["best.safetensors", "model.onnx"]
     assert found.training is not None
     assert found.training.batch_size == 16
     alone = SHORT.model(find_target(trained_export))
     assert alone.training is None
     assert [model.format for model in alone.models] == ["onnx"]
+    assert alone.models[0].accuracy == found.models[1].accuracy
 
 
 def test_other_data_measures_the_model_alone(trained):
     found = SHORT.model(find_target(None), data="digits")
     assert found.training is None
-    assert [model.images for model in found.models] == ["digits"]
+    assert [(model.images, model.accuracy) for model in found.models] == [("digits", None)]
 
 
 def test_a_lone_file_needs_images(trained):

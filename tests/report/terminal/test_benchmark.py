@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cnnkit.report.terminal.benchmark import benchmark_summary, three_digits
-from cnnkit.speed.values import TRAINING_STAGES, Benchmark, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed, Trial
+from cnnkit.speed.values import TRAINING_STAGES, Benchmark, FileAccuracy, Latency, Memory, ModelSpeed, StageSpeed, TrainingSpeed, Trial
 
 
 def stage(rate: float, wait: float = 0.0) -> StageSpeed:
@@ -36,7 +36,9 @@ TRAINING = TrainingSpeed(
     stages={name: stage(rate, 0.05) for name, rate in RATES.items()},
 )
 MACHINE = {"system": "Linux x86_64", "cores": 2, "torch": "2.15.0"}
-MODEL = ModelSpeed("onnx", "runs/001-custom-cnn/export/model.onnx", "images", stage(794), stage(1000), Latency(90, 1.25, 5.6, 0.4))
+MODEL = ModelSpeed(
+    "onnx", "runs/001-custom-cnn/export/model.onnx", "images", stage(794), stage(1000), Latency(190, 1.25, 5.6, 7.8, 0.4), 1_400_000
+)
 
 
 def test_a_summary_of_training_and_model():
@@ -62,9 +64,13 @@ classify    onnx, from decoded images                    1,000            1.50
 
 training reaches 95 % of its steps' speed and waits for data 5.0 % of the time
 
-one image          median ms   p95 ms   decoding ms
-───────────────────────────────────────────────────
-predict     onnx         1.2      5.6           0.4
+one image          median ms   p95 ms   p99 ms   decoding ms
+────────────────────────────────────────────────────────────
+predict     onnx         1.2      5.6      7.8           0.4
+
+file                 size
+─────────────────────────
+predict     onnx   1.4 MB
 
 memory             peak RSS   PSS with workers
 ──────────────────────────────────────────────
@@ -74,6 +80,21 @@ predict     onnx     1.1 GB             909 MB
 verdict: nothing to change: the training reaches 95 % of the speed of its steps
 alone; only a smaller network or a faster machine makes it faster"""
     )
+
+
+def test_files_stand_beside_each_other_with_size_and_accuracy():
+    torch = replace(MODEL, format="torch", file="runs/001/best.safetensors", accuracy=FileAccuracy(0.914, 0.873, 0.943, 256, "val"))
+    int8 = replace(MODEL, file="runs/001/export/model-int8.onnx", size_bytes=400_000, accuracy=FileAccuracy(0.9, 0.857, 0.931, 256, "val"))
+    shown = plain(Benchmark(MACHINE, 2.0, None, (torch, int8)))
+    assert (
+        """\
+file                      size   accuracy on 256 val images   95 % interval
+───────────────────────────────────────────────────────────────────────────
+predict     torch       1.4 MB                       91.4 %    87.3 to 94.3
+predict     onnx int8   0.4 MB                       90.0 %    85.7 to 93.1"""
+        in shown
+    )
+    assert "onnx int8, from files" in shown
 
 
 def test_long_names_fit_80_columns():
