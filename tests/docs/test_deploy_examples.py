@@ -256,6 +256,8 @@ def test_the_page_shows_the_golden_probabilities(export_once, site, browser, tmp
     shutil.rmtree(root / "model")
     (root / "model").symlink_to(export_once("float"))
     assert "model.onnx takes float and returns probabilities; export with --input images" in visit(browser, address)
+    (root / "ort").unlink()
+    assert "ort.wasm.min.mjs" in visit(browser, address)
 
 
 def test_the_page_names_every_example():
