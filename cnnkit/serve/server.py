@@ -56,7 +56,7 @@ class LimitedProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """Close the connection when the server stops; a request that is on its way gets `ARRIVAL_SECONDS`."""
-        if self.cycle is None:
+        if self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison] (None before the first request)
             self.loop.call_later(ARRIVAL_SECONDS, self._shut)
         else:
             super().shutdown()

@@ -45,7 +45,7 @@ def test_a_pipe_of_the_program_ends_while_a_session_is_open() -> None:
     try:
         assert select.select([reading], [], [], 10)[0], "the process of the session holds the other end of the pipe"
         assert os.read(reading, 1) == b""
-        images = np.float32([[1, 2], [3, 4]])
+        images = np.array([[1, 2], [3, 4]], np.float32)
         assert session.run(images).tolist() == (2 * images).tolist()
     finally:
         os.close(reading)

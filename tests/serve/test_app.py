@@ -5,6 +5,7 @@ import io
 import json
 import re
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def tensor(shape: list[int], name: str = "images", **parameters: object) -> dict
     return {"name": name, "datatype": "UINT8" if name == "images" else "BYTES", "shape": shape, "parameters": parameters}
 
 
-def infer(client, request: dict[str, object], binary: bytes = b"", path: str = "/v2/models/colours/infer"):
+def infer(client, request: dict[str, Any], binary: bytes = b"", path: str = "/v2/models/colours/infer"):
     text = json.dumps(request).encode()
     headers = {LENGTH_HEADER: str(len(text))} if binary else {}
     return client.ask("POST", path, text + binary, **headers)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ class FakePreparation:
     workers = 2
 
     def __init__(self) -> None:
-        self.started: list[Future] = []
+        self.started: list[Future[Any]] = []
         self.slow: set[int] = set()
         self.errors: dict[int, str | Exception] = {}
 
     def start(self, image):
-        done: Future = Future()
+        done: Future[Any] = Future()
         level = int(image.flat[0])
         if level in self.slow:
             self.started.append(done)
@@ -69,7 +70,8 @@ def parts():
 
 def run(parts, scenario, queue: int = 3):
     async def main():
-        batcher = Batcher(*parts, queue, ServerMetrics())
+        model, preparation = parts
+        batcher = Batcher(model, preparation, queue, ServerMetrics())
         batcher.start()
         try:
             return await asyncio.wait_for(scenario(batcher), 30)

@@ -79,7 +79,7 @@ def test_a_model_that_fails_stops_the_server_with_an_error(colour_model):
 
     def break_model(address: str) -> None:
         port.append(int(address.rpartition(":")[2]))
-        model._classifier._session._end()
+        model._classifier._session._end()  # pyright: ignore[reportAttributeAccessIssue] (a process, as sessions have where this test runs)
 
     def ask() -> None:
         while not port:

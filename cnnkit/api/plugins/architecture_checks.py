@@ -161,8 +161,8 @@ def exported(run: RunDir, to: str) -> str:
     exporter = load_exporter(to)
     images = coloured_images(model.header.preprocessing.image_size)
     check_writable(run.export)
-    parity = export_checked(model, exporter, run.export / f"model{exporter.suffix}", images)
-    return f"{parity.n} images, largest difference of a probability {parity.max_abs_probability_difference:.1e}"
+    certificate = export_checked(model, exporter, run.export / f"model{exporter.suffix}", images)
+    return f"{certificate.real.n} images, largest difference of a probability {certificate.largest_difference:.1e}"
 
 
 def other_values(option: Option) -> Iterator[Any]:

@@ -84,8 +84,10 @@ def test_an_exporter_writes_a_file_that_predicts_the_same(checked: Callable[...,
     assert "largest difference of a probability" in report.results[-1].note
 
 
-METRIC = "from cnnkit import Metric\n\n\ndef compute(labels, predicted, probabilities, *, scale: float = 1.0):\n    return {}\n\n\n"
-METRIC += "net = Metric(compute=compute, summary='a share', bounds=(0.0, 1.0))\n"
+METRIC = (
+    "from cnnkit import Metric\n\n\ndef compute(labels, predicted, probabilities, *, scale: float = 1.0):\n    return {}\n\n\n"
+    "net = Metric(compute=compute, summary='a share', bounds=(0.0, 1.0))\n"
+)
 
 
 @pytest.mark.parametrize(("value", "problem"), [("scale * float((labels == predicted).mean())", ""), ("2.0", "returns 2 for 2 classes")])
