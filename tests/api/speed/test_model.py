@@ -51,7 +51,7 @@ def test_the_accuracy_is_that_of_the_labels_on_readable_images(trained):
 
 
 def test_a_large_val_gives_an_even_sample(trained):
-    records = open_source(str(trained.data)).records * 10
+    records = [*open_source(str(trained.data)).records] * 10
     sample = LabelledRecords("val", records, {}).sample
     assert len(sample) == 256
     assert (sample[0], sample[-1]) == (records[0], records[-1])
