@@ -31,7 +31,7 @@ shows the same text. `--debug` after any command adds the traceback of an error.
 """
 HIDDEN = {"help", "help_all"}  # flags of every command, which the introduction names
 SPECIAL = re.compile(r"[\\*_<\[|]")  # characters with a meaning in Markdown
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 
 
 def page() -> str:

@@ -230,7 +230,7 @@ def test_every_row_of_the_table_has_files_and_names_rooms_above_it() -> None:
         assert not strangers, f"row {name!r} names {strangers}, which do not stand above it"
 
 
-MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 24, 10, 14
+MAX_ROOMS, MAX_API_ROOMS, MAX_MODULES = 25, 10, 14
 LARGE_ROOMS = {"cli", "metrics", "engine", "report/pictures"}  # one file per command, per metric, per step of the loop, per picture
 ROOT = {"__init__", "__main__", "errors", "architecture", "testing"}
 

@@ -74,7 +74,7 @@ def command(
     from cnnkit.api.inference.class_folders import check_root
     from cnnkit.api.inference.drift import MIN_IMAGES, DriftWatch
     from cnnkit.api.inference.predict import predict as run_prediction
-    from cnnkit.api.inference.shard import Shard
+    from cnnkit.api.inference.prepared import Shard
     from cnnkit.api.inference.target import find_target
     from cnnkit.report.terminal.calibration import calibration_line
 

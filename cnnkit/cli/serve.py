@@ -47,7 +47,7 @@ def command(
     \b
     cnnkit serve
     cnnkit serve --model export/model.onnx --port 0
-    curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
+    curl --data-binary @photo.jpg 127.0.0.1:8000/predict
     """
     from cnnkit.serve import require_packages
 

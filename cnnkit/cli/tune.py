@@ -100,7 +100,7 @@ def command(
 
     \b
     cnnkit tune --data ./images --trials 30
-    cnnkit tune --data ./images --search lr=1e-4..1e-2:log --search width=32,64,128 --budget 30m
+    cnnkit tune --data ./images --name widths --search width=32,64,128
     """
     seconds = _seconds(budget)
     _check_name(name)

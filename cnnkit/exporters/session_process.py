@@ -6,6 +6,7 @@ nothing that it sends can run here. Only Linux limits the memory; systems withou
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -36,6 +37,7 @@ MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
 SIZE_BYTES = 8
+STANDARD_STREAMS = 3  # the files 0, 1 and 2 of a process
 DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
 SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
 
@@ -91,7 +93,7 @@ class SessionProcess:
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses onnxruntime alone
             pid = os.fork()
         if not pid:
-            _serve(make, to_child, to_parent, (self._write, self._read))
+            _serve(make, to_child, to_parent)
         os.close(to_child)
         os.close(to_parent)
         _enlarge(self._write, self._read)
@@ -173,13 +175,12 @@ def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
     return np.asarray(session.run([output], {session.get_inputs()[0].name: images})[0], np.float32)
 
 
-def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, int]) -> NoReturn:
+def _serve(make: Callable[[], Any], read: int, write: int) -> NoReturn:
     """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
             signal.signal(number, signal.SIG_IGN)
-        for other in others:
-            os.close(other)
+        _close_others(read, write)
         limit_memory(_memory_limit())
         try:
             session = make()
@@ -195,6 +196,20 @@ def _serve(make: Callable[[], Any], read: int, write: int, others: tuple[int, in
             _send(write, {"error": _first_line(error)})
     finally:
         os._exit(0)
+
+
+def _close_others(*kept: int) -> None:
+    """Close all files that this copy of the program holds open, but `kept` and the three standard streams.
+
+    A pipe or a connection ends for its other side when nobody holds it open: the server of `data.store.pool`, which forks the decoding
+    processes, waits for that.
+    """
+    gc.freeze()  # a file object that was collected later would close the number of another file
+    first = STANDARD_STREAMS
+    for number in sorted(kept):
+        os.closerange(first, number)
+        first = number + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def limit_memory(size: int) -> None:

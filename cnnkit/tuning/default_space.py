@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cnnkit.architecture import Option
-from cnnkit.config.settings import SECTIONS, OptimSettings, TrainConfig
+from cnnkit.config.settings import BUILT_IN_OPTIMIZERS, SECTIONS, OptimSettings, TrainConfig
 from cnnkit.tuning.space import Choices, Domain, Range
 
 DECADES = 10.0  # a rate is searched from a tenth to ten times the recipe's value
 _RATES = ("lr", "weight_decay")
 _DOMAINS: dict[str, Domain] = {
     "batch_size": Choices((32, 64, 128, 256)),
+    "optimizer": Choices(BUILT_IN_OPTIMIZERS),
     "label_smoothing": Range(0.0, 0.2),
     "layer_decay": Range(0.6, 1.0),
     "ema": Choices((0.0, 0.99, 0.999)),

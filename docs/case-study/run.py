@@ -316,41 +316,39 @@ def architectures(results: dict[str, Any]) -> str:
 
 
 def gap(results: dict[str, Any]) -> str:
-    """Return a row of each cell of augmentation × dropout: accuracies of train and val, and their gap."""
+    """Return a row of each cell of augmentation × dropout: the gap of the kept epoch and of the last one, and the rise of the val loss."""
     rows: list[list[str]] = []
-    for (data, flags), found in _groups(results, "gap", lambda row: (row["data"], tuple(row["flags"]))):
-        augment = "none" if "none" in flags else "flip, rotate, zoom"
-        dropout = next(flag.removeprefix("dropout=") for flag in flags if flag.startswith("dropout="))
+    cells = dict(_groups(results, "gap", _cell))
+    for (data, augmented, dropout), found in sorted(cells.items()):
         train, val = ([100 * row[split]["value"] for row in found] for split in ("train", "val"))
-        gaps = [a - b for a, b in zip(train, val, strict=True)]
-        last = [100 * row["history"][-1]["val_accuracy"] for row in found]
-        rise = [row["history"][-1]["val_loss"] - min(epoch["val_loss"] for epoch in row["history"]) for row in found]
-        rows.append([data, augment, dropout, _spread(train), _spread(val), _spread(gaps), _spread(last), _spread(rise, 2)])
-    columns = [
-        "images",
-        "augmentation",
-        "dropout",
-        "train %",
-        "val %",
-        "gap, points",
-        "val % after the last epoch",
-        "rise of val loss to the end",
-    ]
+        kept, last = [_gap(row) for row in found], [_last_gap(row) for row in found]
+        rise = [_rise(row) for row in found]
+        name = "flip, rotate, zoom" if augmented else "none"
+        rows.append([data, name, dropout, _spread(train), _spread(val), _spread(kept), _spread(last), _spread(rise, 2)])
+    columns = ["images", "augmentation", "dropout", "train %", "val %", "gap", "gap of the last epoch", "rise of val loss"]
     return _table(columns, rows)
 
 
 def intervals(results: dict[str, Any]) -> str:
-    """Return a row of each set: by how much augmentation and dropout narrow the gap, with a paired interval over the seeds."""
+    """Return a row of each set: how augmentation and dropout change gap, val loss and val accuracy, paired over the seeds."""
     rows: list[list[str]] = []
-    cells = dict(_groups(results, "gap", lambda row: (row["data"], "none" in row["flags"], "dropout=0.5" in row["flags"])))
-    for data in dict.fromkeys(key[0] for key in cells):
-        plain = cells[data, True, False]
-        for name, other in (("augmentation", (False, False)), ("dropout", (True, True)), ("both", (False, True))):
-            treated = cells[data, *other]
-            narrowed = [_gap(before) - _gap(after) for before, after in zip(plain, treated, strict=True)]
-            gained = [100 * (after["val"]["value"] - before["val"]["value"]) for before, after in zip(plain, treated, strict=True)]
-            rows.append([data, name, _interval(narrowed), _interval(gained)])
-    return _table(["images", "added", "gap narrower by, points", "val accuracy higher by, points"], rows)
+    cells = dict(_groups(results, "gap", _cell))
+    for data in sorted({key[0] for key in cells}):
+        plain = cells[data, False, "0"]
+        for name, other in (("augmentation", (True, "0")), ("dropout", (False, "0.5")), ("both", (True, "0.5"))):
+            pairs = list(zip(plain, cells[data, *other], strict=True))
+            kept, last, rise = ([of(before) - of(after) for before, after in pairs] for of in (_gap, _last_gap, _rise))
+            gained = [100 * (after["val"]["value"] - before["val"]["value"]) for before, after in pairs]
+            rows.append([data, name, _interval(kept), _interval(last), _interval(rise, 2), _interval(gained)])
+    columns = [
+        "images",
+        "added",
+        "gap narrower by",
+        "gap of the last epoch narrower by",
+        "val loss rises less by",
+        "val accuracy higher by",
+    ]
+    return _table(columns, rows)
 
 
 def rates(results: dict[str, Any]) -> str:
@@ -424,8 +422,25 @@ def _groups(
     return list(found.items())
 
 
+def _cell(row: dict[str, Any]) -> tuple[str, bool, str]:
+    """Return images, whether they are augmented, and the dropout of a training."""
+    dropout = next(flag.removeprefix("dropout=") for flag in row["flags"] if flag.startswith("dropout="))
+    return row["data"], "none" not in row["flags"], dropout
+
+
 def _gap(row: dict[str, Any]) -> float:
+    """Return train minus val accuracy of the kept model in points, both without augmentation and dropout."""
     return 100 * (row["train"]["value"] - row["val"]["value"])
+
+
+def _last_gap(row: dict[str, Any]) -> float:
+    """Return train minus val accuracy of the last epoch in points, train as it was measured during the epoch."""
+    return 100 * (row["history"][-1]["train_accuracy"] - row["history"][-1]["val_accuracy"])
+
+
+def _rise(row: dict[str, Any]) -> float:
+    """Return how far the val loss of the last epoch lies above its minimum."""
+    return row["history"][-1]["val_loss"] - min(epoch["val_loss"] for epoch in row["history"])
 
 
 def _stopped(history: list[dict[str, float]]) -> int:
@@ -447,15 +462,15 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def _interval(values: Sequence[float]) -> str:
+def _interval(values: Sequence[float], digits: int = 1) -> str:
     """Return the mean with the 95 % interval of Student's t over the seeds."""
     from scipy.stats import t
 
     middle = statistics.mean(values)
     if len(values) == 1:
-        return f"{middle:.1f}"
+        return f"{middle:.{digits}f}"
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{middle:.1f} ({middle - half:.1f} to {middle + half:.1f})"
+    return f"{middle:.{digits}f} ({middle - half:.{digits}f} to {middle + half:.{digits}f})"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -75,7 +75,7 @@ def test_the_best_epoch_on_screen_is_the_best_in_history(cli, image_folder, read
         (("--freeze-epochs", "1"), "`--freeze-epochs` (=1) needs weights worth keeping"),
         (("--arch", "custom-cn"), "no architecture named 'custom-cn' is installed; did you mean 'custom-cnn'"),
         (("--set", "widht=3"), "architecture 'custom-cnn' has no option 'widht'; did you mean 'width'? Its options: width="),
-        (("--set", "width=wide"), "--set width=wide: option 'width' of 'custom-cnn' must be of type int"),
+        (("--set", "width=wide"), "--set width=wide: option 'width' of architecture 'custom-cnn' must be of type int"),
         (("--set", "width"), "--set 'width': expected name=value"),
         (("--classes", "antz"), "--classes antz: no such class in"),
         (("--classes", "ants"), "one class, 'ants'; a classifier needs at least two"),

@@ -36,8 +36,8 @@ MADE_TO_RUN = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))
 PARSED = [*MADE_TO_RUN, CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("plugins/*/README.md"))]
 PROGRAMS = {"awk", "find", "python"}  # other programs that run here
 SETTINGS = {name: field.description for section in SECTIONS.values() for name, field in section.model_fields.items()}
-# Complaints of the parser about what only a run can have: a file of the page; the argument of a command that the text only names.
-OF_A_RUN, OF_A_NAME = ("does not exist",), ("does not exist", "Missing argument", "requires an argument")
+# Complaints of the parser about a file that only a run can have, and about a command that the text only names, without its arguments.
+OF_A_RUN, OF_A_NAME = ("does not exist",), ("does not exist", "Missing argument", "requires an argument", "Usage: cnnkit")
 
 NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "pip *": "installs packages",
@@ -45,7 +45,7 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "python -m venv *": "makes an environment",
     "source *": "enters an environment",
     "make *": "is a target of the Makefile, which installs packages; a test below looks the target up",
-    "cnnkit plugins check tinynet": "needs the package that its page makes",
+    "cnnkit plugins check *": "needs the package that its page makes",
     "cnnkit archs show tinynet*": "needs the package that its page makes",
     "cnnkit train --arch tinynet*": "needs the package that its page makes",
     "cnnkit train *shapes:200*": "needs the package that its page makes",
@@ -53,6 +53,9 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",
     "cnnkit *--device cuda*": "needs a GPU",
+    "cnnkit serve*": "serves until it is stopped; tests/cli/test_serve.py does so",
+    "curl *": "speaks to a server that runs",
+    "tritonserver *": "needs the server of NVIDIA",
     "cnnkit tune *--storage postgresql:*": "needs a server of PostgreSQL",
     "python docs/case-study/run.py *": "trains for hours; tests/docs/test_case_study.py tests the script",
 }
@@ -94,10 +97,10 @@ def inline_of(page: str) -> list[str]:
 
 
 def words_of(line: str) -> list[str]:
-    """Return the words of a line of the shell, without its comment; ``|`` and ``>`` are words."""
+    """Return the words of a line of the shell, without its comment; ``|`` and ``>`` are words, and ``~`` is the home folder."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|>")
     lexer.whitespace_split = True
-    return list(lexer)
+    return [str(Path(word).expanduser()) if word.startswith("~/") else word for word in lexer]
 
 
 def reason(line: str) -> str | None:
@@ -236,8 +239,8 @@ def describe_world(base: Path, write_images: Callable[..., Path]) -> None:
         csv.writer(file).writerows([("path", "label"), *rows])
     for number, name in enumerate(("new-photos", "other-images"), 1):
         write_images(base, ("bees", "cats", "dogs"), 12, folder=name, seed=number)
-    for number, name in enumerate(("photos", "more-photos", "new", "other"), 3):
-        write_images(base, ("ants",), 32, folder=name, seed=number)
+    for number, (name, count) in enumerate({"photos": 4, "more-photos": 4, "new": 32, "other": 32}.items(), 3):
+        write_images(base, ("ants",), count, folder=name, seed=number)
     for name in ("photo.jpg", "a.jpg", "b.jpg"):
         shutil.copy(images / "bees" / "patient-00-0.jpg", base / name)
 
@@ -256,19 +259,19 @@ def describe_world(base: Path, write_images: Callable[..., Path]) -> None:
     shutil.copytree(base / "runs/002-residual-cnn", base / "runs/003-timm-resnet18")  # another network of that name
     shutil.copy(base / "runs/002-residual-cnn/best.safetensors", base / "old.safetensors")
     shutil.copy(base / "runs/001-custom-cnn/export/model.onnx", base / "new.onnx")
-    (base / "export").mkdir()
-    shutil.copy(base / "new.onnx", base / "export/model.onnx")
+    shutil.copytree(base / "runs/001-custom-cnn/export", base / "export")
 
 
 @pytest.fixture
-def documented(world: Path, tmp_path: Path) -> Path:
+def documented(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working directory of the test with the files of `world`, of which images are links."""
     for entry in world.iterdir():
-        if entry.name in {"runs", "export", "cache"}:
+        if entry.name in {"runs", "export", "cache", "photos"}:  # find follows no links
             shutil.copytree(entry, tmp_path / entry.name, dirs_exist_ok=True)
         elif entry.name != "stopped":
             (tmp_path / entry.name).symlink_to(entry)
     shutil.copytree(tmp_path / "runs/003-timm-resnet18", tmp_path / "runs/002-timm-resnet18")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for link, target in {"ants-bees": world / "images", "moved/images": world / "images", "plugins": CHECKOUT / "plugins"}.items():
         (tmp_path / link).parent.mkdir(exist_ok=True)
         (tmp_path / link).symlink_to(target)
@@ -309,8 +312,11 @@ def stop_a_run(world: Path, folder: Path, arguments: Sequence[str]) -> None:
 
 
 def commands_that_run(page: Path) -> list[str]:
-    """Return the commands of a page that run here; one that the page repeats runs once."""
-    return [line for line in dict.fromkeys(lines_of(page.read_text("utf-8"))) if not reason(line)]
+    """Return the commands of a page that run here; one that the page repeats, with another comment perhaps, runs once."""
+    distinct: dict[tuple[str, ...], str] = {}
+    for line in lines_of(page.read_text("utf-8")):
+        distinct.setdefault(tuple(words_of(line)), line)
+    return [line for line in distinct.values() if not reason(line)]
 
 
 @pytest.mark.slow

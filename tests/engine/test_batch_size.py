@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine import batch_size as module
 from cnnkit.engine.batch_size import BatchSize, choose_batch_size, find_fast, find_largest, max_batch_size
+from cnnkit.engine.custom import BUILT_IN
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
@@ -156,7 +157,7 @@ def test_a_network_too_large_for_two_images_is_refused_with_advice() -> None:
 
 def test_on_a_cpu_memory_is_a_limit_too() -> None:
     model = Watched()
-    kept = module._Trial(model, OptimConfig(), Runtime(CPU), (3, 8, 8), 2).bytes_per_image()
+    kept = module._Trial(model, OptimConfig(), Runtime(CPU), (3, 8, 8), 2, BUILT_IN).bytes_per_image()
     maps = 4 * 36 * 4  # bytes of the feature maps of an image
     assert kept >= 3 * 64 * 4 + 2 * maps  # the image, and the maps that normalisation and the last layer read again
     assert kept <= 3 * 64 * 4 + 6 * maps
@@ -175,7 +176,7 @@ def test_a_step_on_a_gpu_is_measured_and_its_memory_released(monkeypatch: pytest
 
         monkeypatch.setattr(torch.cuda, name, fake)
     model = Watched()
-    noise = module._Trial(model, OptimConfig(), Runtime(CPU), (3, 8, 8), 2)
+    noise = module._Trial(model, OptimConfig(), Runtime(CPU), (3, 8, 8), 2, BUILT_IN)
     assert module._gpu_bytes(noise, 16) == 600
     assert model.seen == [16, 16]
     assert calls[-2:] == ["empty_cache", "reset_peak_memory_stats"]

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.drift import DriftWatch, check_fingerprint
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of
-from cnnkit.api.inference.prepared import prepared_batches
-from cnnkit.api.inference.shard import Shard
+from cnnkit.api.inference.prepared import Shard, prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
 from cnnkit.errors import DataError, listed

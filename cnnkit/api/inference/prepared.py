@@ -1,8 +1,9 @@
-"""Images for a prediction, read, decoded and resized in threads while the network works on earlier ones."""
+"""Images for a prediction: the part of a list that this process takes, decoded and resized in threads beside the network."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,18 +11,49 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.inputs import Input, name_of, read_input
-from cnnkit.errors import DataError
+from cnnkit.errors import ConfigError, DataError
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.preprocessing import Preprocessing
 
 MAX_BATCH_IMAGES = 64
 MAX_BATCH_PIXELS = 2**24  # of a batch, and of the batch that is prepared ahead: 50 MB each
 AHEAD_PER_THREAD = 2  # decoded photos that wait in each thread's name: a photo of 12 megapixels takes 36 MB
+
+_Image = TypeVar("_Image")
+_FORM_OF_SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part `number`, from 1, of a list in `count` parts.
+
+    Parts are contiguous and hold whole blocks of `MAX_BATCH_IMAGES` images. The batches of all parts are then those of the whole list, so
+    the probabilities are equal to the last bit: a network may round differently in a batch of another size.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``I/N`` such as ``1/3``; raises `ConfigError` for another form, and unless 1 <= I <= N."""
+        found = _FORM_OF_SHARD.fullmatch(text.strip())
+        number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= number <= count:
+            raise ConfigError(f"--shard {text}: must be I/N, part I of N with I from 1 to N; for the first of three parts: --shard 1/3")
+        return cls(number, count)
+
+    def part(self, images: Sequence[_Image]) -> Sequence[_Image]:
+        """Return the images of this part; without as many blocks as parts, the last parts are empty."""
+        blocks = -(-len(images) // MAX_BATCH_IMAGES)
+        first, end = (-(-blocks * number // self.count) for number in (self.number - 1, self.number))
+        return images[first * MAX_BATCH_IMAGES : end * MAX_BATCH_IMAGES]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnkit.api.extensions.training import load_training_extensions
 from cnnkit.architecture import Option, options, parse_options
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import read_table, resolve
@@ -157,7 +158,7 @@ def _checked(layers: Layers, space: SearchSpace, known: Options) -> SearchSpace:
     space = SearchSpace(domains, space.options)
     for name in space.settings:
         for value in domains[name].edges:
-            _try(name, value, lambda name=name, value=value: layers.config({name: value}))
+            _try(name, value, lambda name=name, value=value: load_training_extensions(layers.config({name: value})))
     for arch in known:
         architecture = load_architecture(arch)[0]
         for name in space.options_of(arch):

@@ -56,7 +56,7 @@ def test_a_file_and_flags_share_one_grammar_and_the_flag_wins():
         (["epochs"], "epochs has no default range; type one: epochs=LOW..HIGH"),
         (["lr=-1..1"], "the search space has lr=-1: `--lr` (=-1"),
         (["label_smoothing=0..2"], "the search space has label_smoothing=2: `--label-smoothing` (=2.0) must be less than 1"),
-        (["optimizer=adam,lion"], "the search space has optimizer=lion: `--optimizer` (=lion)"),
+        (["optimizer=adam,adm"], "the search space has optimizer=adm: no optimizer named 'adm' is installed"),
         (["blocks=2,99"], "the search space has blocks=99: --set blocks=99"),
         (["optimizer=1..2"], "takes no number, so it has no range"),
         (["arch"], "name the architectures: arch=custom-cnn,residual-cnn"),

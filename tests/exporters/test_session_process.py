@@ -1,0 +1,51 @@
+"""The process of a session holds nothing of the program that it is a copy of."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnkit.exporters.session_process import SessionProcess
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="sessions run in this process")
+
+
+class Node:
+    def __init__(self, name: str, kind: str, shape: Sequence[int]) -> None:
+        self.name, self.type, self.shape = name, kind, shape
+
+
+class MeanSession:
+    """A session whose probabilities are the mean levels of each image."""
+
+    def get_inputs(self) -> list[Node]:
+        return [Node("images", "tensor(float)", (1, 2))]
+
+    def get_outputs(self) -> list[Node]:
+        return [Node("probabilities", "tensor(float)", (1, 2))]
+
+    def get_modelmeta(self) -> Any:
+        return type("Meta", (), {"custom_metadata_map": {"classes": "[]"}})
+
+    def run(self, names: list[str], given: dict[str, Any]) -> list[Any]:
+        assert names == ["probabilities"]
+        return [given["images"] * 2]
+
+
+def test_a_pipe_of_the_program_ends_while_a_session_is_open() -> None:
+    reading, writing = os.pipe()
+    session = SessionProcess(Path("model.onnx"), MeanSession)
+    os.close(writing)
+    try:
+        assert select.select([reading], [], [], 10)[0], "the process of the session holds the other end of the pipe"
+        assert os.read(reading, 1) == b""
+        images = np.float32([[1, 2], [3, 4]])
+        assert session.run(images).tolist() == (2 * images).tolist()
+    finally:
+        os.close(reading)
