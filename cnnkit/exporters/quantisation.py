@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx_facts import OPSETS
 from cnnkit.exporters.protocol import CANVAS, LOGITS, PROBABILITIES, ExportOptions
 
@@ -101,7 +103,10 @@ def add_rules(path: Path, target: Path, header: ModelHeader, options: ExportOpti
 
 
 def _finish(path: Path, header: ModelHeader, options: ExportOptions) -> None:
-    """Replace the metadata of the file `path`, check it, and write it with the same bytes for the same content."""
+    """Replace the metadata of the file `path`, check it, and write it with the same bytes for the same content.
+
+    Raises `ModelFileError` if onnx refuses the file, as it does with those of old versions of onnxruntime.
+    """
     import onnx
 
     from cnnkit.exporters.onnx_graph import metadata
@@ -112,7 +117,14 @@ def _finish(path: Path, header: ModelHeader, options: ExportOptions) -> None:
         proto.opset_import.remove(entry)  # onnxruntime names all operators that it knows
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata(header, options))
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except onnx.checker.ValidationError as error:  # seen with onnxruntime 1.20 and onnx 1.17
+        reason = (str(error).strip().splitlines() or ["no reason"])[0]
+        raise ModelFileError(
+            f"--int8: onnxruntime {version('onnxruntime')} writes a file that onnx refuses ({reason}); "
+            "type: pip install --upgrade onnxruntime onnx"
+        ) from error
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 

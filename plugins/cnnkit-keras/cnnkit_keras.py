@@ -161,7 +161,9 @@ def build(
 ) -> nn.Module:
     """Return the network; the first of `blocks` blocks has `width` filters, and each later block doubles them.
 
-    `image_size` is the width and height of the images, which `Flatten` fixes; cnnkit fills it in.
+    `batch_norm` puts BatchNormalization between convolution and ReLU. `dense` is the number of units of the dense layer, and `dropout`
+    the share of its outputs that are set to zero. `image_size` is the width and height of the images, which `Flatten` fixes; cnnkit
+    fills it in.
     """
     size = image_size or IMAGE_SIZE
     _check_options(width=width, blocks=blocks, dense=dense, dropout=dropout, size=size)

@@ -118,7 +118,10 @@ def _build_function(member: str, full_size: int) -> Callable[..., nn.Module]:
     keywords = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=type(default)) for name, default in offered.items()]
     build.__signature__ = Signature([*sizes, *keywords])  # pyright: ignore[reportFunctionMemberAccess] (Python reads it, PEP 362)
     build.__annotations__ = {parameter.name: parameter.annotation for parameter in (*sizes, *keywords)}
-    build.__doc__ = f"Return torchvision's {member}; image_size 0 is the default of the network."
+    build.__doc__ = (
+        f"Return torchvision's {member}; dropout is the share of the last features that are set to zero, and image_size 0 is the default "
+        "of the network."
+    )
     return build
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from cnnkit.errors import ModelFileError
 from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.exporters.protocol import ExportOptions
@@ -60,3 +61,13 @@ def test_cpu_time_is_measured_for_each_file(quantised, exported_kind):
     milliseconds = cpu_milliseconds([quantised, exported_kind(input="canvas")], canvases)
     assert len(milliseconds) == 2
     assert all(0 < value < 1000 for value in milliseconds)
+
+
+def test_a_file_that_onnx_refuses_is_one_sentence_with_the_way_out(quantised, model, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise onnx.checker.ValidationError("Nodes must be sorted\n==> Context: Loop")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(ModelFileError, match=r"^--int8: onnxruntime .* refuses \(Nodes must be sorted\); type: pip install --upgrade "):
+        add_rules(quantised, tmp_path / "m.onnx", model.header, ExportOptions("canvas", opset=18, int8=True))
+    assert not list(tmp_path.glob("*.part"))
