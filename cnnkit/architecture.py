@@ -266,6 +266,14 @@ def parse_settings(
     return values
 
 
+def reads_back(option: Option) -> bool:
+    """Return True if a flag can set `option` to its default."""
+    try:
+        return parse_settings({option.name: option}, "", [str(option)])[option.name] == option.default
+    except ConfigError:
+        return False
+
+
 def _parse(option: Option, text: str, owner: str, flag: str) -> OptionValue:
     value: Any = None
     if option.type is bool:

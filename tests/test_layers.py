@@ -70,7 +70,8 @@ HEAVY = {
     ),
     # networks, built with what every plugin has
     "architectures": Room(rooms="cnnkit", packages="torch annotated_types", packages_inside="timm"),
-    "extension.contract": Room(rooms="errors architecture extension", packages="numpy torch"),
+    "extension.results": Room(rooms="extension", packages="numpy torch"),
+    "extension.contract": Room(rooms="errors architecture extension extension.results", packages="numpy torch"),
     "testing": Room(rooms="errors architecture extension.contract", packages="torch"),
     # images in: siblings that do not know each other and meet in api
     "data": Room(  # what the doctor needs of it loads no torch: see the test at the end
@@ -96,8 +97,8 @@ HEAVY = {
     ),
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
-        rooms="errors files architecture extension extension.contract config registry run_dir metrics speed speed.stopwatch model "
-        "model.facts model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
+        rooms="errors files architecture extension extension.results extension.contract config registry run_dir metrics speed "
+        "speed.stopwatch model model.facts model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),

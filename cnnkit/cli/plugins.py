@@ -16,7 +16,7 @@ from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
 from cnnkit.errors import CheckFailedError, closest
-from cnnkit.registry import ARCHITECTURES, GROUPS
+from cnnkit.registry import ARCHITECTURES, GROUPS, noun, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ cnnkit plugins list                  every plugin, its package and its state
 cnnkit plugins new tinynet           a package that installs and trains
 cnnkit plugins check tinynet         does it keep every promise of a plugin?
 """
-GROUP_NAMES = {group.rpartition(".")[2]: group for group in GROUPS}
+GROUP_NAMES = {short_name(group): group for group in GROUPS}
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("-", "dim")}
 command = typer.Typer(cls=HelpGroup, no_args_is_help=True, help=HELP, rich_markup_mode=None)
 
@@ -160,7 +160,7 @@ def _check_table(results: Sequence[CheckResult]) -> Table:
 
 def _label(report: PluginReport) -> str:
     origin = f" of {report.package} {report.version}" if report.package else ""
-    return f"{report.group.rpartition('.')[2].rstrip('s')} {report.name!r}{origin}"
+    return f"{noun(report.group)} {report.name!r}{origin}"
 
 
 def _next_use(name: str, group: str) -> str:
@@ -170,4 +170,4 @@ def _next_use(name: str, group: str) -> str:
         "sources": f"cnnkit train --data {name}",
         "trackers": f"cnnkit train --data ./images --log {name}",
     }
-    return uses.get(group.rpartition(".")[2], "cnnkit plugins list")
+    return uses.get(short_name(group), "cnnkit plugins list")

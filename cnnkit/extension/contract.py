@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnkit.architecture import Option, option_keywords, parse_settings, read_options
-from cnnkit.errors import CheckFailedError, ConfigError
+from cnnkit.architecture import option_keywords, read_options, reads_back
+from cnnkit.errors import CheckFailedError
+from cnnkit.extension.results import LEVEL_TOLERANCE, MAX_LEVEL, are_images, are_losses, is_number, is_possible, shown, wrong_levels
 from cnnkit.extension.values import Augmentation, Loss, Metric, Optimizer
 
 LOSS_IMAGES = 6
-AUGMENTED_IMAGES, MAX_LEVEL = 5, 255.0
-LEVEL_TOLERANCE = 1e-2  # of 255 levels
+AUGMENTED_IMAGES = 5
 OPTIMIZER_STEPS, OPTIMIZER_LR = 30, 0.01
 
 
@@ -57,11 +57,12 @@ def _score(metric: Metric, keywords: Mapping[str, Any], labels: Any, probabiliti
     found: Any = metric.compute(*copies, **keywords)  # a plugin may return anything
     if any((copy != array).any() for copy, array in zip(copies, given, strict=True)):
         _refuse(name, f"changes its arrays {case}")
-    if isinstance(found, bool | np.bool_) or not isinstance(found, int | float | np.integer | np.floating):
-        _refuse(name, f"returns a {type(found).__name__} {case}; expected one number")
-    value, (low, high) = float(found), metric.bounds or (-math.inf, math.inf)
-    if math.isinf(value) or value < low or value > high:
-        _refuse(name, f"returns {value:g} {case}; expected a finite number{f' from {low:g} to {high:g}' if metric.bounds else ''}")
+    if not is_number(found):
+        _refuse(name, f"returns {shown(found)} {case}; expected one number")
+    value = float(found)
+    if not is_possible(value, metric):
+        limits = " from {:g} to {:g}".format(*metric.bounds) if metric.bounds else ""
+        _refuse(name, f"returns {value:g} {case}; expected a finite number{limits}")
     return value
 
 
@@ -77,17 +78,9 @@ def _check_extension(value: Any, kind: type, role: str, name: str) -> dict[str, 
         _refuse(name, "needs a summary, a text of one line")
     known = read_options(function, name, f"its {role}")
     for option in known.values():
-        if not _reads_back(option, known, name):
+        if not reads_back(option):
             _refuse(name, f"option {option.name!r} has type {option.type.__name__}, which cannot hold its default {option.default!r}")
     return option_keywords(known, name, {option.name: option.default for option in known.values()})
-
-
-def _reads_back(option: Option, known: Mapping[str, Option], name: str) -> bool:
-    """Return True if a flag can set `option` to its default."""
-    try:
-        return parse_settings(known, name, [str(option)], flag="", example=str(option))[option.name] == option.default
-    except ConfigError:
-        return False
 
 
 def _refuse(name: str, problem: str) -> NoReturn:
@@ -137,9 +130,8 @@ def _check_losses(function: Callable[[Tensor, Tensor], Any], values: Tensor, tar
 def _losses(function: Callable[[Tensor, Tensor], Any], logits: Tensor, targets: Tensor, name: str, case: str) -> Tensor:
     """Return the losses that `function` computes, of a checked shape."""
     found, (count, classes) = function(logits, targets), logits.shape
-    if not isinstance(found, Tensor) or found.shape not in {(count,), (count, classes)} or not found.is_floating_point():
-        shown = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        _refuse(name, f"returns {shown.removeprefix('torch.')} {case}; expected floats of shape ({count},) or ({count}, {classes})")
+    if not are_losses(found, count, classes):
+        _refuse(name, f"returns {shown(found)} {case}; expected floats of shape ({count},) or ({count}, {classes})")
     return found
 
 
@@ -262,12 +254,10 @@ def _augmented(augmentation: Augmentation, keywords: Mapping[str, Any], images: 
     """Return the changed images, of a checked shape, type and range; the arguments and torch's random state must stay as they are."""
     given, numbers, state = images.clone(), draws.clone(), torch.get_rng_state()
     found: Any = augmentation.apply(given, numbers, **keywords)
-    if not isinstance(found, Tensor) or found.shape != images.shape or found.dtype not in {torch.float32, torch.uint8}:
-        shown = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        _refuse(name, f"returns {shown.removeprefix('torch.')} {case}; expected float32 of shape {tuple(images.shape)}")
-    low, high = (float(level) for level in found.aminmax())
-    if not (low >= -LEVEL_TOLERANCE and high <= MAX_LEVEL + LEVEL_TOLERANCE):
-        _refuse(name, f"returns levels from {low:g} to {high:g} {case}; expected levels from 0 to 255")
+    if not are_images(found, images.shape):
+        _refuse(name, f"returns {shown(found)} {case}; expected float32 of shape {tuple(images.shape)}")
+    if levels := wrong_levels(found):
+        _refuse(name, f"returns {levels} {case}; expected levels from 0 to 255")
     if not torch.equal(numbers, draws) or (given is not found and not torch.equal(given, images)):
         _refuse(name, f"changes its arguments {case}")
     if not torch.equal(torch.get_rng_state(), state):

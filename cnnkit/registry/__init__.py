@@ -20,6 +20,7 @@ from cnnkit.registry.entries import (
     choose,
     find,
     noun,
+    short_name,
     standing,
 )
 from cnnkit.registry.extensions import AUGMENTATION_KIND, LOSS_KIND, METRIC_KIND, OPTIMIZER_KIND, Extension, load_extension
@@ -57,5 +58,6 @@ __all__ = [
     "noun",
     "peek",
     "reason",
+    "short_name",
     "standing",
 ]

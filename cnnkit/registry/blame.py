@@ -27,8 +27,7 @@ def blame() -> Generator[None]:
         if entry is None:
             raise
         raise PluginFailedError(
-            f"{entry.kind} {entry.name!r} of {entry.origin} failed: {reason(error)}; --debug shows where; "
-            f"choose another, or uninstall {entry.package}"
+            f"{entry.described} failed: {reason(error)}; --debug shows where; choose another, or uninstall {entry.package}"
         ) from error
 
 

@@ -52,9 +52,9 @@ class Entry:
         return f"{self.package}:{self.name}"
 
     @property
-    def group_name(self) -> str:
-        """The last word of the group, such as ``architectures``, as ``--group`` takes it."""
-        return self.group.rpartition(".")[2]
+    def described(self) -> str:
+        """The kind and the name with package and version, as messages name the entry: ``architecture 'x' of package 1.0``."""
+        return f"{self.kind} {self.name!r} of {self.origin}"
 
     @property
     def is_builtin(self) -> bool:
@@ -124,9 +124,14 @@ def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:
     return [entry for entry in found.get(short, ()) if _canonical(entry.package) == _canonical(package)]
 
 
+def short_name(group: str) -> str:
+    """Return the last word of a group, such as ``architectures``, as ``--group`` takes it."""
+    return group.rpartition(".")[2]
+
+
 def noun(group: str) -> str:
     """Return the singular of the group's name, such as ``architecture``."""
-    return "loss" if group == LOSSES else group.rpartition(".")[2].rstrip("s")
+    return "loss" if group == LOSSES else short_name(group).rstrip("s")
 
 
 def _canonical(package: str) -> str:

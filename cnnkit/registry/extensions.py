@@ -74,7 +74,7 @@ class Extension(Generic[V]):
 
     def refuse(self, problem: str) -> PluginError:
         """Return the error that names the package, its version and a `problem` with the result of the function."""
-        return PluginError(f"{self.entry.kind} {self.entry.name!r} of {self.entry.origin} with {self.shown_options}: {problem}")
+        return PluginError(f"{self.entry.described} with {self.shown_options}: {problem}")
 
     def facts(self) -> dict[str, Any]:
         """Return the plain values for a record: kind, name, package, version and options."""
@@ -95,14 +95,13 @@ def load_extension(kind: Kind[V], text: str, path: Iterable[str] | None = None, 
     choice = parse_choice(text, kind.flag)
     value, entry = load(kind.group, choice.name, path, built_in=built_in)
     if not isinstance(value, kind.type):
-        raise PluginError(f"{entry.kind} {entry.name!r} of {entry.origin} is a {type(value).__name__}, not a cnnkit.{kind.type.__name__}")
+        raise PluginError(f"{entry.described} is a {type(value).__name__}, not a cnnkit.{kind.type.__name__}")
     _check_fields(value, entry, kind.role)
-    owner = f"{entry.kind} {entry.name!r} of {entry.origin}"
-    known = read_options(getattr(value, kind.role), owner, f"its {kind.role}")
+    known = read_options(getattr(value, kind.role), entry.described, f"its {kind.role}")
     example = next((f"{choice.name}:{option}" for option in known.values()), choice.name)
     typed = f"{kind.flag} {choice.name}:"
     chosen = parse_settings(known, f"{entry.kind} {choice.name!r}", choice.settings, flag=typed, example=f"{kind.flag} {example}")
-    return Extension(text, value, entry, chosen, option_keywords(known, owner, chosen), kind.role)
+    return Extension(text, value, entry, chosen, option_keywords(known, entry.described, chosen), kind.role)
 
 
 def _check_fields(value: Metric | Loss | Optimizer | Augmentation, entry: Entry, role: str) -> None:
@@ -113,7 +112,7 @@ def _check_fields(value: Metric | Loss | Optimizer | Augmentation, entry: Entry,
         if not is_allowed(given):
             with fence(entry, f"has a field {field} that cannot be shown"):
                 shown = repr(given)[:60]
-            raise PluginError(f"{entry.kind} {entry.name!r} of {entry.origin}: {field} is {shown}; it must be {allowed}")
+            raise PluginError(f"{entry.described}: {field} is {shown}; it must be {allowed}")
 
 
 def _is_text(value: object) -> bool:

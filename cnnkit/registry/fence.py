@@ -37,7 +37,7 @@ def fence(entry: Entry, failing: str, *, allowed: tuple[type[BaseException], ...
         raise
     except BaseException as error:
         advice = remedy or f"reinstall or uninstall {entry.package}"
-        raise PluginError(f"{entry.kind} {entry.name!r} of {entry.origin} {failing}: {reason(error)}; {advice}") from error
+        raise PluginError(f"{entry.described} {failing}: {reason(error)}; {advice}") from error
 
 
 def fenced(entry: Entry, failing: str, call: Callable[P, T], *, allowed: tuple[type[BaseException], ...] = ()) -> Callable[P, T]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from document import Table, add_option, save
+from document import Table, add_option, save, spread
 
 EPOCHS = 5
 SPACE = ("-s", "lr=1e-4..1e-1:log", "-s", "weight_decay=1e-3..1:log", "-s", "label_smoothing", "-s", "augment", "-s", "dropout")
@@ -74,9 +74,7 @@ def compare(given: argparse.Namespace) -> None:
             )
     table = Table("sampler", *(f"best val loss of {number} trials" for number in quarters), "pruned", "CPU-s")
     for sampler, found in best.items():
-        columns = list(zip(*found, strict=True))
-        spread = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
-        cells = [f"{statistics.mean(column):.4f} ± {each:.4f}" for column, each in zip(columns, spread, strict=True)]
+        cells = [spread(column, 4) for column in zip(*found, strict=True)]
         table.add(sampler, *cells, f"{statistics.mean(pruned[sampler]):.1f}", f"{statistics.mean(seconds[sampler]):.0f}")
     is_lower = statistics.mean(each[-1] for each in best["tpe"]) < statistics.mean(each[-1] for each in best["random"])
     claim = (

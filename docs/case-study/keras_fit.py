@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,11 +19,11 @@ from typing import Any
 import numpy as np
 from cnnkit_keras import build, import_keras
 from numpy.typing import NDArray
+from run import RESULTS, children_cpu, result_of  # the script beside this one
 
 from cnnkit.data.image import read_image
 from cnnkit.model.file import load_model
 
-RESULTS = Path(__file__).resolve().parent / "results.json"
 SIZE, BATCH_SIZE, RATE = 32, 64, 1e-3  # px; the other two are those of the recipe case-study
 
 
@@ -54,11 +51,11 @@ def by_cnnkit(work: Path, images: Path, epochs: int, seed: int) -> tuple[dict[st
     """Train with ``cnnkit train``; return the accuracies and the preprocessing of the model."""
     flags = ["--arch", "keras-cnn", "--recipe", "case-study", "--augment", "none", "--patience", "0", "--image-size", str(SIZE)]
     flags += ["--epochs", str(epochs), "--seed", str(seed), "--out", str(work / "keras-runs")]
-    before = _children()
-    run = Path(_cnnkit(work, "train", "--data", str(images), *flags)["run"])
-    row: dict[str, Any] = {"trained by": "cnnkit", "cpu": round(_children() - before, 1)}
+    before = children_cpu()
+    run = Path(result_of(work, "train", "--data", str(images), *flags)["run"])
+    row: dict[str, Any] = {"trained by": "cnnkit", "cpu": round(children_cpu() - before, 1)}
     for split in ("val", "test"):
-        row[split] = _cnnkit(work, "eval", "--model", str(run), "--split", split)["accuracy"]["value"]
+        row[split] = result_of(work, "eval", "--model", str(run), "--split", split)["accuracy"]["value"]
     return row, load_model(run / "best.safetensors").header.preprocessing
 
 
@@ -84,18 +81,6 @@ def _arrays(folder: Path, preprocessing: Any) -> tuple[NDArray[np.float32], NDAr
     pixels = np.stack([read_image(path) for path, _ in files]).astype(np.float32) / 255
     normalised = (pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     return normalised, np.array([label for _, label in files])
-
-
-def _cnnkit(work: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command and return its JSON document."""
-    environment = {**os.environ, "CNNKIT_CACHE": str(work / "cache")}
-    command = [sys.executable, "-m", "cnnkit", *arguments, "--json"]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
-
-
-def _children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from document import head, machine, spread
+from document import row as table_row
+
 HERE = Path(__file__).resolve().parent
 PAGE, RESULTS, PICTURES = HERE.parent / "case-study.md", HERE / "results.json", HERE.parent / "images"
 SETS = ("cifar10", "fashion-mnist")
@@ -218,10 +222,10 @@ def outcome(row: dict[str, Any]) -> str:
 
 def train(work: Path, job: Training) -> dict[str, Any]:
     """Train and evaluate once; a training that fails has its reason instead of figures."""
-    before = _cpu()
-    ended = _cnnkit(work, "train", "--data", str(work / job.data / "images"), "--arch", job.arch, "--recipe", "case-study",
+    before = children_cpu()
+    ended = run_cnnkit(work, "train", "--data", str(work / job.data / "images"), "--arch", job.arch, "--recipe", "case-study",
                     "--epochs", str(job.epochs), "--seed", str(job.seed), "--out", str(work / "runs"), *job.flags, "--json")  # fmt: skip
-    used = _cpu() - before
+    used = children_cpu() - before
     if ended.returncode:
         reason = next((line for line in reversed(ended.stderr.splitlines()) if line.strip()), f"exit code {ended.returncode}")
         return {"failed": reason.strip(), "cpu": used}
@@ -229,20 +233,13 @@ def train(work: Path, job: Training) -> dict[str, Any]:
     with (run / "history.csv").open(encoding="utf-8", newline="") as file:
         history = [{name: float(row[name]) for name in ("train_accuracy", "val_accuracy", "val_loss")} for row in csv.DictReader(file)]
     # Each split is measured by the kept model without augmentation and dropout, so that the gap compares like with like.
-    splits = {split: _accuracy(work, run, split) for split in ("train", "val", "test")}
+    splits = {split: result_of(work, "eval", "--model", str(run), "--split", split)["accuracy"] for split in ("train", "val", "test")}
     return {"failed": "", "cpu": used, "run": run.name, "history": history, **splits}
-
-
-def _accuracy(work: Path, run: Path, split: str) -> dict[str, float]:
-    ended = _cnnkit(work, "eval", "--model", str(run), "--split", split, "--json")
-    if ended.returncode:
-        sys.exit(ended.stderr)
-    return json.loads(ended.stdout)["accuracy"]
 
 
 def suggestion(work: Path, arch: str) -> float | None:
     """Return the rate that the range test suggests on CIFAR-10, None if it suggests none."""
-    ended = _cnnkit(work, "lr-find", "--data", str(work / "cifar10" / "images"), "--arch", arch, "--recipe", "case-study",
+    ended = run_cnnkit(work, "lr-find", "--data", str(work / "cifar10" / "images"), "--arch", arch, "--recipe", "case-study",
                     "--out", str(work / f"lr-find-{arch}.png"), "--json")  # fmt: skip
     return json.loads(ended.stdout).get("suggestion") if ended.returncode == 0 else None
 
@@ -254,26 +251,26 @@ def pictures(work: Path, row: dict[str, Any]) -> None:
     folders = [work / "cifar10" / "images" / "test" / label for label in ("automobile", "dog", "horse", "ship")]
     images = [min(folder.iterdir()) for folder in folders]
     out = work / "explain"
-    ended = _cnnkit(work, "explain", *map(str, images), "--model", str(run), "--out", str(out))
-    if ended.returncode:
-        sys.exit(ended.stderr)
+    result_of(work, "explain", *map(str, images), "--model", str(run), "--out", str(out))
     shutil.copy(out / "sheet.png", PICTURES / "case-study-explain.png")
 
 
-def machine() -> str:
-    """Describe processor and versions in one line."""
-    sys.path.insert(0, str(HERE.parent / "benchmarks"))
-    import document
+def result_of(work: Path, *arguments: str) -> dict[str, Any]:
+    """Return the JSON document of a command; ends this script with the command's messages if it fails."""
+    ended = run_cnnkit(work, *arguments, "--json")
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return json.loads(ended.stdout)
 
-    return document.machine()
 
-
-def _cnnkit(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_cnnkit(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with the cache of WORK."""
     environment = {**os.environ, "CNNKIT_CACHE": str(work / "cache")}
     return subprocess.run([sys.executable, "-m", "cnnkit", *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
-def _cpu() -> float:
+def children_cpu() -> float:
+    """Return the CPU-seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -302,13 +299,13 @@ def architectures(results: dict[str, Any]) -> str:
     """Return a row of each set and architecture: test accuracy, epochs and CPU-seconds."""
     rows: list[list[str]] = []
     for (data, arch), found in _groups(results, "architectures", lambda row: (row["data"], row["arch"])):
-        test = _spread([100 * row["test"]["value"] for row in found])
+        test = spread([100 * row["test"]["value"] for row in found], 1)
         rows.append(
             [
                 data,
                 arch,
                 f"{test} %",
-                _spread([len(row["history"]) for row in found]),
+                spread([len(row["history"]) for row in found], 1),
                 f"{statistics.mean(row['cpu'] for row in found):.0f}",
             ]
         )
@@ -324,7 +321,7 @@ def gap(results: dict[str, Any]) -> str:
         kept, last = [_gap(row) for row in found], [_last_gap(row) for row in found]
         rise = [_rise(row) for row in found]
         name = "flip, rotate, zoom" if augmented else "none"
-        rows.append([data, name, dropout, _spread(train), _spread(val), _spread(kept), _spread(last), _spread(rise, 2)])
+        rows.append([data, name, dropout, *(spread(values, 1) for values in (train, val, kept, last)), spread(rise, 2)])
     columns = ["images", "augmentation", "dropout", "train %", "val %", "gap", "gap of the last epoch", "rise of val loss"]
     return _table(columns, rows)
 
@@ -359,7 +356,7 @@ def rates(results: dict[str, Any]) -> str:
         for rate in RATES:
             same = [row for row in found if row["flags"][1] == rate]
             values = [100 * row["val"]["value"] for row in same if not row["failed"]]
-            cells.append(_spread(values) if len(values) == len(same) else f"{len(same) - len(values)} of {len(same)} failed")
+            cells.append(spread(values, 1) if len(values) == len(same) else f"{len(same) - len(values)} of {len(same)} failed")
         suggested = results["suggested"][arch]
         rows.append([f"{arch} ({DEPTHS[arch]} layers)", *cells, "none" if suggested is None else f"{suggested:.1e}"])
     return _table(["network", *(f"lr {rate}" for rate in RATES), "lr-find"], rows)
@@ -378,7 +375,7 @@ def stopping(results: dict[str, Any]) -> str:
             loss.append(early["val_loss"] - best["val_loss"])
             accuracy.append(100 * (best["val_accuracy"] - early["val_accuracy"]))
             end.append(100 * (early["val_accuracy"] - history[-1]["val_accuracy"]))
-        rows.append([data, f"{_spread(saved, 0)} %", _spread(loss, 3), _spread(accuracy), _spread(end)])
+        rows.append([data, f"{spread(saved, 0)} %", spread(loss, 3), spread(accuracy, 1), spread(end, 1)])
     return _table(["images", "epochs saved", "val loss given up", "val accuracy given up, points", "points above the last epoch"], rows)
 
 
@@ -387,8 +384,8 @@ def keras(results: dict[str, Any]) -> str:
     rows: list[list[str]] = []
     for name in dict.fromkeys(row["trained by"] for row in results.get("keras", ())):
         found = [row for row in results["keras"] if row["trained by"] == name]
-        scores = [_spread([100 * row[split] for row in found]) for split in ("val", "test")]
-        rows.append([name, *scores, _spread([row["cpu"] for row in found], 0)])
+        scores = [spread([100 * row[split] for row in found], 1) for split in ("val", "test")]
+        rows.append([name, *scores, spread([row["cpu"] for row in found], 0)])
     return _table(["trained by", "val %", "test %", "CPU-s"], rows)
 
 
@@ -457,11 +454,6 @@ def _best(history: list[dict[str, float]]) -> dict[str, float]:
     return min(history, key=lambda epoch: epoch["val_loss"])
 
 
-def _spread(values: Sequence[float], digits: int = 1) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
-
-
 def _interval(values: Sequence[float], digits: int = 1) -> str:
     """Return the mean with the 95 % interval of Student's t over the seeds."""
     from scipy.stats import t
@@ -474,8 +466,7 @@ def _interval(values: Sequence[float], digits: int = 1) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in [columns, *rows]]
-    return "\n".join([lines[0], f"|{'---|' * len(columns)}", *lines[1:]])
+    return "\n".join([head(columns), *map(table_row, rows)])
 
 
 if __name__ == "__main__":

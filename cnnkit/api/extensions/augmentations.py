@@ -9,11 +9,10 @@ from torch import Tensor
 
 from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.errors import ConfigError
+from cnnkit.extension.results import MAX_LEVEL, are_images, shown, wrong_levels
 from cnnkit.extension.values import Augmentation
 from cnnkit.registry import AUGMENTATION_KIND, Extension, load_extension
 
-MAX_LEVEL = 255.0
-ROUNDING = 1e-2  # beyond the range of levels, which a sum of many products may pass
 TRIAL_SIZE = 16  # px
 
 
@@ -51,15 +50,13 @@ class _Checked:
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Return the changed `images` (n, C, S, S); raises `PluginError` for a wrong result."""
-        augmentation, expected = self._augmentation, tuple(images.shape)
+        augmentation = self._augmentation
         with torch.no_grad():
             found = augmentation.call(images, draws)
-        if not isinstance(found, Tensor) or found.shape != expected or found.dtype not in {torch.float32, torch.uint8}:
-            given = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-            raise augmentation.refuse(f"it returns {given.removeprefix('torch.')}; expected float32 of shape {expected}")
+        if not are_images(found, images.shape):
+            raise augmentation.refuse(f"it returns {shown(found)}; expected float32 of shape {tuple(images.shape)}")
         if found.device.type == "cpu" or not self._is_checked_on_device:
-            low, high = (float(level) for level in found.aminmax())
-            if not (low >= -ROUNDING and high <= MAX_LEVEL + ROUNDING):  # also true for NaN
-                raise augmentation.refuse(f"it returns levels from {low:g} to {high:g}; expected levels from 0 to 255, without NaN")
+            if levels := wrong_levels(found):
+                raise augmentation.refuse(f"it returns {levels}; expected levels from 0 to 255, without NaN")
             self._is_checked_on_device = found.device.type != "cpu"
         return found

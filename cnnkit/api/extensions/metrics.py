@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ConfigError
+from cnnkit.extension.results import is_number, is_possible, shown
 from cnnkit.extension.values import Metric
 from cnnkit.metrics.intervals import Estimate
 from cnnkit.metrics.named_score import NamedScore
@@ -61,12 +62,11 @@ def score_of(
 
     def score(rows: NDArray[np.int64]) -> float:
         found = metric.call(labels[rows], predicted[rows], probabilities[rows])
-        if isinstance(found, bool | np.bool_) or not isinstance(found, int | float | np.integer | np.floating):
-            raise metric.refuse(f"its compute returns a {type(found).__name__}; it must return one number")
+        if not is_number(found):
+            raise metric.refuse(f"its compute returns {shown(found)}; it must return one number")
         value = float(found)
-        low, high = metric.value.bounds or (-math.inf, math.inf)
-        if math.isinf(value) or not (math.isnan(value) or low - ROUNDING <= value <= high + ROUNDING):
-            limits = f"a number from {low:g} to {high:g}" if metric.value.bounds else "a finite number"
+        if not is_possible(value, metric.value, ROUNDING):
+            limits = "a number from {:g} to {:g}".format(*metric.value.bounds) if metric.value.bounds else "a finite number"
             raise metric.refuse(f"its compute returns {value:g}; it must return {limits}, or NaN if the images do not define it")
         return value
 

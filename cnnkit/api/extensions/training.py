@@ -16,6 +16,7 @@ from cnnkit.config.settings import BUILT_IN_LOSSES, BUILT_IN_OPTIMIZERS, OptimSe
 from cnnkit.engine.custom import BuildOptimizer, Custom, LossTerms
 from cnnkit.errors import ConfigError
 from cnnkit.extension.choice import parse_choice
+from cnnkit.extension.results import are_losses, shown
 from cnnkit.extension.values import Augmentation, Loss, Optimizer
 from cnnkit.registry import LOSS_KIND, OPTIMIZER_KIND, Extension, load_extension
 
@@ -82,10 +83,8 @@ def loss_terms(loss: Extension[Loss], classes: int, device: torch.device) -> Los
     def terms(logits: Tensor, targets: Tensor) -> Tensor:
         found = loss.guard(built, logits, targets)
         count = len(logits)
-        if not isinstance(found, Tensor) or found.shape not in {(count,), (count, classes)} or not found.is_floating_point():
-            given = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-            expected = f"expected floats of shape ({count},) or ({count}, {classes})"
-            raise loss.refuse(f"it returns {given.removeprefix('torch.')}; {expected}")
+        if not are_losses(found, count, classes):
+            raise loss.refuse(f"it returns {shown(found)}; expected floats of shape ({count},) or ({count}, {classes})")
         return found
 
     _try_loss(loss, terms, classes, device)

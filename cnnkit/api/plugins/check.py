@@ -29,7 +29,7 @@ def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
     report = PluginReport(name, group, entry.package, entry.version)
     report.results.append(CheckResult("name", ok=True, note=entry.value))
     [loaded] = load_apart([entry], run=True)
-    cut = (loaded.problem or "").removeprefix(f"{entry.kind} {entry.name!r} of {entry.origin} ").removeprefix("does not load: ")
+    cut = (loaded.problem or "").removeprefix(f"{entry.described} ").removeprefix("does not load: ")
     report.results.append(CheckResult("loads", ok=not cut, problem=shortened(cut), remedy=_load_remedy(entry) if cut else ""))
     if not cut:
         problem = f"writes {loaded.printed!r} to stdout, which is for the results of commands" if loaded.printed else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cnnkit.api.plugins.load_process import load_apart
-from cnnkit.registry import GROUPS, Entry, find, peek, standing
+from cnnkit.registry import GROUPS, Entry, find, peek, short_name, standing
 
 State = Literal["loads", "does not load", "hidden by a built-in", "name taken by two packages"]
 
@@ -44,4 +44,4 @@ def _described(entry: Entry, entries: Sequence[Entry], problem: str | None) -> I
     named: State = "hidden by a built-in" if state == "hidden" else "name taken by two packages" if state == "taken" else "loads"
     if problem:
         named, why = "does not load", "; ".join(filter(None, (problem, why)))
-    return InstalledPlugin(entry.name, entry.group_name, entry.package, entry.version, entry.value, named, why, seen.summary)
+    return InstalledPlugin(entry.name, short_name(entry.group), entry.package, entry.version, entry.value, named, why, seen.summary)

@@ -15,7 +15,7 @@ from string import Template
 from cnnkit.errors import ConfigError
 from cnnkit.files import check_writable
 from cnnkit.files.whole import temporary
-from cnnkit.registry import ARCHITECTURES, GROUPS, find, noun
+from cnnkit.registry import ARCHITECTURES, GROUPS, find, noun, short_name
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_NAME_LENGTH = 40
@@ -62,7 +62,7 @@ def new_plugin(name: str, group: str = ARCHITECTURES, *, out: Path = Path()) -> 
 def groups_with_templates() -> list[str]:
     """Return the groups for which a scaffold exists, in the order of `GROUPS`."""
     folders = {folder.name for folder in _templates().iterdir() if folder.is_dir()}
-    return [group for group in GROUPS if group.rpartition(".")[2] in folders]
+    return [group for group in GROUPS if short_name(group) in folders]
 
 
 def _check_name(name: str, group: str) -> None:
@@ -78,8 +78,8 @@ def _check_name(name: str, group: str) -> None:
             f"{name!r}: the name of the package gets {PREFIX!r} by itself; type: cnnkit plugins new {name.removeprefix(PREFIX)}"
         )
     if group not in groups_with_templates():
-        known = ", ".join(each.rpartition(".")[2] for each in groups_with_templates())
-        raise ConfigError(f"--group {group.rpartition('.')[2]}: there is no scaffold for this group; there is one for {known}")
+        known = ", ".join(map(short_name, groups_with_templates()))
+        raise ConfigError(f"--group {short_name(group)}: there is no scaffold for this group; there is one for {known}")
     for entry in find(group).get(name, ()):
         if entry.is_builtin:
             raise ConfigError(f"{name!r} is the name of a built-in {entry.kind}, which would hide the new one; choose another name")
@@ -89,7 +89,7 @@ def _check_name(name: str, group: str) -> None:
 
 def _texts(name: str, group: str) -> dict[str, str]:
     """Return the text of every file by its path in the package."""
-    identifier, short = name.replace("-", "_"), group.rpartition(".")[2]
+    identifier, short = name.replace("-", "_"), short_name(group)
     class_name = "".join(map(str.capitalize, name.split("-")))
     values = {
         "name": name,

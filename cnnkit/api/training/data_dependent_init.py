@@ -145,7 +145,8 @@ def _fit_head(module: nn.Module, old: Mapping[str, Tensor], batches: TrainingBat
     set_head(layer, best.head.weight, best.head.bias)
     score = validation_of(best.head.logits(plain.values), plain.labels, classes)
     figures = TrainingFigures(score.loss, accuracy(score.table), len(train.labels), fit.clock() - began)
-    part = f" on {len(plain.labels)} of {total} images, as the budget is short" if len(plain.labels) < (total := _fit_size(batches)) else ""
+    total = min(len(batches.plain.rows), MAX_FIT_IMAGES)
+    part = f" on {len(plain.labels)} of {total} images, as the budget is short" if len(plain.labels) < total else ""
     beaten = ", ".join(f"{each.name} {each.val_accuracy}" for each in (regression, *starts) if each is not best)
     return Start(f"the new last layer starts as {best.name}{part}: val accuracy {best.val_accuracy} ({beaten})", figures)
 
@@ -190,11 +191,6 @@ def _compute_features(module: nn.Module, layer: Head, batches: TrainingBatches, 
             if parts:
                 found.append(_Features(*(torch.cat(part) for part in zip(*parts, strict=True))))
     return found
-
-
-def _fit_size(batches: TrainingBatches) -> int:
-    """Return the number of images of train whose features the fit takes without a time budget."""
-    return min(len(batches.plain.rows), MAX_FIT_IMAGES)
 
 
 def _sample(batches: Batches, images: int, seed: int) -> Batches:

@@ -174,9 +174,8 @@ class TrainingJob:
         try:
             if status in {"stopped", "pruned"}:
                 self._try_to_record(status)
-            if self.followers.end(
-                "stopped" if status == "pruned" else status
-            ):  # after the record, as a server may take long or be interrupted
+            # After the record, as a server may take long or be interrupted. Trackers know no pruned training.
+            if self.followers.end("stopped" if status == "pruned" else status):
                 self._try_to_record(status)
         finally:
             run.release()
