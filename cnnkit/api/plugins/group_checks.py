@@ -43,7 +43,7 @@ def check_exporter(report: PluginReport, entry: Entry, name: str) -> None:
     _check_type(report, entry, found, Exporter, "cnnkit.exporters.protocol.Exporter")
 
     def check_signatures() -> None:
-        check_call(found.write, "write", ("model", "path"))
+        check_call(found.write, "write", ("model", "path", "options") if found.has_choices else ("model", "path"))
         check_call(found.open, "open", ("path",))
         if found.name != entry.name:
             raise CheckFailedError(f"its name is {found.name!r}, and that of the entry point is {entry.name!r}; both are the files' suffix")
