@@ -365,7 +365,7 @@ def test_predict_on_an_exported_file_loads_no_torch(trained, trained_export) -> 
 
 
 def test_the_server_loads_no_torch() -> None:
-    loaded = loaded_after("import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx_session")
+    loaded = loaded_after("import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx")
     assert {"fastapi", "uvicorn"} <= loaded
     assert loaded & (TORCH | {"sklearn", "scipy", "matplotlib"}) == set()
 

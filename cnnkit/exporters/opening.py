@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnkit.errors import PluginError
 from cnnkit.exporters.protocol import INPUTS, OUTPUTS, Exporter
-from cnnkit.model.classifier import Classifier, ClassifierWithRules, rules_of
+from cnnkit.model.classifier import CanvasClassifier, Classifier, ClassifierWithRules, rules_of
 from cnnkit.registry import EXPORTERS, Entry, fence, fenced, find, load, peek
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def load_exporter(name: str) -> Exporter:
 
 
 class FencedClassifier:
-    """The classifier `found` of another package behind the fence; raises `PluginError` for values that are no classes or probabilities."""
+    """The classifier `found` of another package behind the fence; it takes canvases if `found` does.
+
+    Raises `PluginError` for values that are no classes or probabilities.
+    """
 
     def __init__(self, found: Classifier, entry: Entry) -> None:
         self._found = found
@@ -98,6 +102,8 @@ class FencedClassifier:
             names = tuple[object, ...](found.classes)
             self.rules = rules_of(found)
             self.preprocessing = found.preprocessing if isinstance(found, ClassifierWithRules) else None
+            self._on_canvases = found if isinstance(found, CanvasClassifier) else None
+            self.canvas_spec = self._on_canvases.canvas_spec if self._on_canvases else None
         if len(self.classes) < 2 or not all(isinstance(name, str) for name in names):  # noqa: PLR2004 (a classifier needs two)
             raise PluginError(
                 f"exporter {entry.name!r} of {entry.origin} gives the classes {self.classes!r:.80}; expected two names or more"
@@ -105,11 +111,21 @@ class FencedClassifier:
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map decoded RGB images, uint8 (H, W, 3), to probabilities (N, K) float32."""
+        return self._checked(len(images), partial(self._found.probabilities, images))
+
+    def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32; only if `canvas_spec` is not None."""
+        if self._on_canvases is None:
+            raise TypeError(f"exporter {self._entry.name!r} of {self._entry.origin} takes no canvases")
+        return self._checked(len(canvases), partial(self._on_canvases.predict_canvases, canvases))
+
+    def _checked(self, images: int, predict: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the probabilities (N, K) of `predict` for the number of `images`, inside the fence and checked."""
         with fence(self._entry, "cannot predict"):
-            found = np.asarray(self._found.probabilities(images), np.float32)
-        if found.shape != (len(images), len(self.classes)) or not np.allclose(found.sum(1), 1, atol=SUM_TOLERANCE):
+            found = np.asarray(predict(), np.float32)
+        if found.shape != (images, len(self.classes)) or not np.allclose(found.sum(1), 1, atol=SUM_TOLERANCE):
             raise PluginError(
                 f"exporter {self._entry.name!r} of {self._entry.origin} predicts {found.shape}; expected probabilities of shape "
-                f"({len(images)}, {len(self.classes)}), which add up to 1 for each image"
+                f"({images}, {len(self.classes)}), which add up to 1 for each image"
             )
         return found

@@ -1,6 +1,6 @@
-"""A session of onnxruntime in a process of its own, with limits on memory and time: an ONNX file may hold any program.
+"""A session of a runtime in a process of its own, with limits on memory and time: an exported file may hold any program.
 
-The process is forked after the import of onnxruntime, which costs a few milliseconds. It exchanges sizes as JSON and numbers as bytes, so
+The process is forked after the import of the runtime, which costs a few milliseconds. It exchanges sizes as JSON and numbers as bytes, so
 nothing that it sends can run here. Only Linux limits the memory; systems without a safe fork run the session in this process.
 """
 
@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -54,7 +55,7 @@ class Interface:
 
 
 class Session(Protocol):
-    """A part of `onnxruntime.InferenceSession`."""
+    """An open file, as a part of `onnxruntime.InferenceSession`, whose names of types and dimensions other runtimes use too."""
 
     def run(self, outputs: list[str], inputs: dict[str, Batch]) -> list[Any]:
         """Return the values of the named outputs."""
@@ -68,8 +69,27 @@ class Session(Protocol):
         """Return the outputs, each with its `name`."""
         ...
 
+    def get_modelmeta(self) -> Any:
+        """Return an object whose `custom_metadata_map` has the metadata of the file."""
+        ...
 
-def describe(session: Any) -> Interface:
+
+@dataclass(frozen=True)
+class Runtime:
+    """A program that runs exported files.
+
+    `package` is the one to install, `module` its name in Python. `file` names its files in words, such as "an ONNX file", and `command`
+    writes one. `make` opens the session of a file, after the import of the module.
+    """
+
+    package: str
+    module: str
+    file: str
+    command: str
+    make: Callable[[Path], Session]
+
+
+def describe(session: Session) -> Interface:
     """Return the interface of a session."""
     inputs, outputs = (
         tuple((node.name, node.type, list(node.shape)) for node in nodes) for nodes in (session.get_inputs(), session.get_outputs())
@@ -78,22 +98,23 @@ def describe(session: Any) -> Interface:
 
 
 class SessionProcess:
-    """A process that opens the session of `path` by `make` and runs it.
+    """A process in which `runtime` opens the session of `path` and runs it.
 
     Raises `ModelFileError`, here and in `run`, for an error of the session and if it exceeds its memory or its time.
     """
 
-    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
+    def __init__(self, path: Path, runtime: Runtime) -> None:
         self._path = path
+        self._runtime = runtime
         self._lock = Lock()
         self._pace: float | None = None  # seconds of an image, of the slowest run
         to_child, self._write = os.pipe()
         self._read, to_parent = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses onnxruntime alone
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses the runtime alone
             pid = os.fork()
         if not pid:
-            _serve(make, to_child, to_parent)
+            _serve(path, runtime, to_child, to_parent)
         os.close(to_child)
         os.close(to_parent)
         _enlarge(self._write, self._read)
@@ -132,7 +153,7 @@ class SessionProcess:
         if "error" in header:
             if task == "to open" and "alloc" not in str(header["error"]).lower():
                 self._end()
-                raise ModelFileError(unreadable(self._path, str(header["error"])))
+                raise ModelFileError(unreadable(self._path, self._runtime, str(header["error"])))
             memory = "alloc" in str(header["error"]).lower()
             reason = f"it needs more memory than the limit of {_memory_limit() / 2**30:.0f} GiB: " if memory else ""
             self._fail(f"{reason}{header['error']}")
@@ -140,18 +161,17 @@ class SessionProcess:
 
     def _fail(self, problem: str) -> NoReturn:
         self._end()
-        raise ModelFileError(f"{self._path}: cannot be run: {problem}; write another with: cnnkit export --onnx")
+        raise ModelFileError(f"{self._path}: cannot be run: {problem}; write another with: {self._runtime.command}")
 
 
 class SessionHere:
-    """The session that `make` opens, in this process and without limits, where a process cannot be forked safely."""
+    """The session of `path` by `runtime`, in this process and without limits, where a process cannot be forked safely."""
 
-    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
-        self._path = path
+    def __init__(self, path: Path, runtime: Runtime) -> None:
         try:
-            self._session = make()
+            self._session = runtime.make(path)
         except Exception as error:  # onnxruntime has one class per status code, without a common base
-            raise ModelFileError(unreadable(path, _first_line(error))) from error
+            raise ModelFileError(unreadable(path, runtime, _first_line(error))) from error
         self.interface = describe(self._session)
 
     def run(self, images: Batch) -> NDArray[np.float32]:
@@ -159,14 +179,16 @@ class SessionHere:
         return _scores(self._session, images)
 
 
-def open_session(path: Path, make: Callable[[], Any]) -> SessionProcess | SessionHere:
-    """Open the session of `path` by `make`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened."""
-    return (SessionProcess if sys.platform == "linux" else SessionHere)(path, make)
+def open_session(path: Path, runtime: Runtime) -> SessionProcess | SessionHere:
+    """Open the session of `path` by `runtime`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened."""
+    import_module(runtime.module)  # once for the processes of all sessions, which are forked from this one
+    return (SessionProcess if sys.platform == "linux" else SessionHere)(path, runtime)
 
 
-def unreadable(path: Path, reason: str) -> str:
-    """Return the message for a file that onnxruntime cannot open for `reason`."""
-    return f"{path}: not an ONNX file that onnxruntime {version('onnxruntime')} can read ({reason}); write one with: cnnkit export --onnx"
+def unreadable(path: Path, runtime: Runtime, reason: str) -> str:
+    """Return the message for a file that `runtime` cannot open for `reason`."""
+    known = f"{runtime.package} {version(runtime.package)}"
+    return f"{path}: not {runtime.file} that {known} can read ({reason}); write one with: {runtime.command}"
 
 
 def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
@@ -175,7 +197,7 @@ def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
     return np.asarray(session.run([output], {session.get_inputs()[0].name: images})[0], np.float32)
 
 
-def _serve(make: Callable[[], Any], read: int, write: int) -> NoReturn:
+def _serve(path: Path, runtime: Runtime, read: int, write: int) -> NoReturn:
     """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
@@ -183,7 +205,7 @@ def _serve(make: Callable[[], Any], read: int, write: int) -> NoReturn:
         _close_others(read, write)
         limit_memory(_memory_limit())
         try:
-            session = make()
+            session = runtime.make(path)
             found = describe(session)
             _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
             while True:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnkit.exporters.onnx_session import MAX_BATCH_SIZE
 from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, ExportOptions
+from cnnkit.exporters.session_classifier import MAX_BATCH_SIZE
 from cnnkit.files import write_bytes, write_text
 from cnnkit.model.header import ModelHeader
 

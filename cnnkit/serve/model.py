@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.predict import Prediction, apply_rules
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.onnx_session import MAX_BATCH_PIXELS, MAX_BATCH_SIZE, MAX_CANVAS_PIXELS, OnnxClassifier
+from cnnkit.exporters.opening import is_exported, open_classifier
+from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS, MAX_BATCH_SIZE, MAX_CANVAS_PIXELS
 from cnnkit.files import check_file
-from cnnkit.model.classifier import draft_side_of
-
-ONNX_SUFFIX = ".onnx"
+from cnnkit.model.classifier import CanvasClassifier, draft_side_of, rules_of
 
 
 def find_served(model: ModelName) -> Target:
     """Return the exported file of `model`: itself, or ``export/model.onnx`` of a run; raise `ModelFileError` with the command for it."""
     target = find_target(model)
-    if target.path.suffix.lower() == ONNX_SUFFIX:
+    if is_exported(target.path):
         return target
     if target.run is None or target.path.suffix != target.run.best.suffix:  # a file of another format is no run
         command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.path), "--out", "model.onnx"])
@@ -44,10 +43,11 @@ class ServedModel:
     def __init__(self, target: Target) -> None:
         self.path: Path = target.path
         self.name = target.run.path.name if target.run else target.path.stem
-        self._classifier = OnnxClassifier(target.path)
+        self._classifier = open_classifier(target.path)
+        self._on_canvases = self._classifier if isinstance(self._classifier, CanvasClassifier) else None
         self.classes = self._classifier.classes
-        self.rules = self._classifier.rules
-        self.spec = self._classifier.canvas_spec
+        self.rules = rules_of(self._classifier)
+        self.spec = self._on_canvases.canvas_spec if self._on_canvases else None
         self.draft_side = draft_side_of(self._classifier)
         self.max_batch = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // self.spec.image_size**2)) if self.spec else 1
 
@@ -58,9 +58,9 @@ class ServedModel:
 
     def probabilities(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Map images of `cnnkit.serve.preparation` to probabilities (N, K)."""
-        if self.spec is None:
+        if self._on_canvases is None or self.spec is None:
             return self._classifier.probabilities(prepared)
-        return self._classifier.predict_canvases(np.stack(prepared))
+        return self._on_canvases.predict_canvases(np.stack(prepared))
 
     def predictions(self, probabilities: NDArray[np.float32]) -> list[Prediction]:
         """Return the predictions for rows of probabilities (N, K), by the rules of the file."""

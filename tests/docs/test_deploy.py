@@ -16,7 +16,7 @@ REQUIREMENTS = [line for line in (DEPLOY / "serve-requirements.txt").read_text("
 LOADED = """
 import sys
 import onnxruntime, pebble
-import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx_session, cnnkit.data.store.pool
+import cnnkit.serve.server, cnnkit.cli.serve, cnnkit.exporters.onnx, cnnkit.data.store.pool
 print(sorted({name.partition(".")[0] for name in sys.modules}))
 """
 

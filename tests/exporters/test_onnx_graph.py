@@ -17,8 +17,8 @@ from torch import nn
 
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters import onnx_graph as exporter
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.exporters.onnx_graph import write_onnx
-from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import check_parity, sample_photos
 from cnnkit.model.torch_classifier import TorchClassifier
 

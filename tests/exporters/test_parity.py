@@ -11,8 +11,7 @@ import onnx
 import pytest
 
 from cnnkit.errors import CheckFailedError, DataError, ModelFileError
-from cnnkit.exporters.onnx import onnx_exporter
-from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.onnx import OnnxClassifier, onnx_exporter
 from cnnkit.exporters.parity import HALF_TOLERANCE, TOLERANCE, certify, check_parity, export_checked, sample_photos
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.model.torch_classifier import TorchClassifier

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.exporters.protocol import ExportOptions
 from cnnkit.exporters.quantisation import add_rules, cpu_milliseconds, write_int8

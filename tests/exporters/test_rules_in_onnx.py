@@ -12,8 +12,8 @@ from cnnkit.api.inference.drift import DriftWatch, take_fingerprint
 from cnnkit.api.inference.predict import predictions
 from cnnkit.data.appearance import appearance
 from cnnkit.errors import ModelFileError
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.exporters.onnx_graph import metadata
-from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnkit.exporters.session_process import SessionProcess
+from cnnkit.exporters.session_process import Runtime, SessionProcess
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="sessions run in this process")
 
@@ -33,14 +33,15 @@ class MeanSession:
     def get_modelmeta(self) -> Any:
         return type("Meta", (), {"custom_metadata_map": {"classes": "[]"}})
 
-    def run(self, names: list[str], given: dict[str, Any]) -> list[Any]:
-        assert names == ["probabilities"]
-        return [given["images"] * 2]
+    def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        assert outputs == ["probabilities"]
+        return [inputs["images"] * 2]
 
 
 def test_a_pipe_of_the_program_ends_while_a_session_is_open() -> None:
     reading, writing = os.pipe()
-    session = SessionProcess(Path("model.onnx"), MeanSession)
+    runtime = Runtime("mean", "mean", "a file", "cnnkit export", lambda _: MeanSession())
+    session = SessionProcess(Path("model.onnx"), runtime)
     os.close(writing)
     try:
         assert select.select([reading], [], [], 10)[0], "the process of the session holds the other end of the pipe"

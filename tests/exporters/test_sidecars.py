@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cnnkit.data.image import decode_image
-from cnnkit.exporters.onnx import onnx_exporter
-from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.onnx import OnnxClassifier, onnx_exporter
 from cnnkit.exporters.sidecars import Sidecars, write_sidecars
 from cnnkit.files import fingerprint
 from cnnkit.model.torch_classifier import TorchClassifier

@@ -7,7 +7,7 @@ import pytest
 
 from cnnkit.api.inference.target import Target
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.onnx_session import MAX_BATCH_PIXELS
+from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS
 from cnnkit.serve.model import ServedModel, find_served
 
 

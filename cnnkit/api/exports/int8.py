@@ -19,8 +19,7 @@ from cnnkit.data.appearance import appearance
 from cnnkit.data.image import decode_image
 from cnnkit.data.source import TRAIN, VAL, Record
 from cnnkit.errors import CheckFailedError, DataError
-from cnnkit.exporters.onnx import onnx_exporter
-from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.onnx import OnnxClassifier, onnx_exporter
 from cnnkit.exporters.parity import check_parity, hard_images
 from cnnkit.exporters.protocol import CANVAS, ExportOptions
 from cnnkit.exporters.quantisation import CALIBRATION_BATCH, FULL_WEIGHT_BITS, SAFE_WEIGHT_BITS, add_rules, cpu_milliseconds, write_int8

@@ -9,7 +9,7 @@ from cnnkit.api.exports.export import export
 from cnnkit.api.inference import prepared
 from cnnkit.api.inference.predict import Prediction, find_images, predict, predictions
 from cnnkit.errors import DataError, ModelFileError
-from cnnkit.exporters.onnx_session import OnnxClassifier
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
 from cnnkit.model.file import load_model

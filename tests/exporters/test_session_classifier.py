@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters import onnx_session
+from cnnkit.exporters import session_classifier
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.exporters.onnx_graph import write_onnx
-from cnnkit.exporters.onnx_session import OnnxClassifier
 from cnnkit.exporters.parity import sample_photos
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.preprocessing import Preprocessing
@@ -52,7 +52,7 @@ def test_images_of_differing_sizes_keep_their_order(exported, monkeypatch):
     mixed = [photos[0], photos[1], photos[0][:, ::-1], photos[2], photos[1], photos[0]]
     alone = np.concatenate([classifier.probabilities([image]) for image in mixed])
     np.testing.assert_allclose(classifier.probabilities(mixed), alone, rtol=0, atol=1e-6)
-    monkeypatch.setattr(onnx_session, "MAX_BATCH_PIXELS", 1)
+    monkeypatch.setattr(session_classifier, "MAX_BATCH_PIXELS", 1)
     np.testing.assert_array_equal(classifier.probabilities(mixed), alone)
 
 
@@ -71,9 +71,9 @@ def test_a_canvas_has_the_probabilities_of_its_image(make_model, tmp_path, setti
     assert spec == classifier.preprocessing
     canvases = make_canvases(photos, spec)
     expected = np.concatenate([classifier.probabilities([photo]) for photo in photos])
-    monkeypatch.setattr(onnx_session, "MAX_CANVAS_PIXELS", 1)
+    monkeypatch.setattr(session_classifier, "MAX_CANVAS_PIXELS", 1)
     np.testing.assert_array_equal(classifier.predict_canvases(canvases), expected)
-    monkeypatch.setattr(onnx_session, "MAX_CANVAS_PIXELS", 3 * 32**2)
+    monkeypatch.setattr(session_classifier, "MAX_CANVAS_PIXELS", 3 * 32**2)
     np.testing.assert_allclose(classifier.predict_canvases(canvases), expected, rtol=0, atol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_a_graph_that_would_resize_a_canvas_takes_none(make_model, tmp_path):
 )
 def test_the_graph_cuts_a_canvas_from_a_square_only_without_resizing(settings, edge):
     spec = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, **settings)
-    assert onnx_session._identity_edge(spec) == edge
+    assert session_classifier._identity_edge(spec) == edge
 
 
 def test_no_images_give_no_rows(exported):
@@ -106,7 +106,7 @@ def test_no_images_give_no_rows(exported):
 
 def test_batches_hold_images_of_one_size_and_limited_pixels():
     images = [np.zeros((size, size, 3), np.uint8) for size in (8, 9, 8, 3000, 3000)] + [np.zeros((8, 8, 3), np.uint8)] * 70
-    batches = onnx_session._batches_of_one_size(images)
+    batches = session_classifier._batches_of_one_size(images)
     assert sorted(row for batch in batches for row in batch) == list(range(75))
     assert [len(batch) for batch in batches] == [64, 8, 1, 1, 1]
 

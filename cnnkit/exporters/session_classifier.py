@@ -1,38 +1,31 @@
-"""An exported ONNX file as a `Classifier`, run by onnxruntime without torch."""
+"""An exported file as a `Classifier`, run by the session of a runtime without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, OUTPUTS, PROBABILITIES
-from cnnkit.exporters.session_process import Batch, Interface, open_session
+from cnnkit.exporters.session_process import Batch, Interface, Runtime, open_session
 from cnnkit.files import parse_json
 from cnnkit.metrics.temperature import softmax
 from cnnkit.model.canvas import make_canvases, normalise, scales
 from cnnkit.model.preprocessing import Preprocessing, group_by_shape
 from cnnkit.model.rules import Rules, from_metadata
 
-if TYPE_CHECKING:
-    import onnxruntime
-
 MAX_BATCH_SIZE = 64  # images in one run of the session
 MAX_BATCH_PIXELS = 16_000_000  # of all images in one run: 200 MB, as the graph holds them as float32 RGB
 MAX_CANVAS_PIXELS = 2**15  # of all canvases in one run; more take memory and no less time: see docs/benchmarks/LOG.md, "Prediction alone"
-ERROR_SEVERITY = 3  # of onnxruntime's log: its warnings are about the graph and do not help a user
 
 
 @dataclass(frozen=True)
 class _Kinds:
-    """The kinds of input and output of a file, and the `dtype` and shape of its input as onnxruntime names them."""
+    """The kinds of input and output of a file, and the `dtype` and shape of its input as an `Interface` names them."""
 
     input: str
     output: str
@@ -48,26 +41,26 @@ class _Kinds:
         return ["N", channels, size, size] if self.input == FLOAT else ["N", size, size, channels]
 
 
-class OnnxClassifier:
-    """An ONNX file that ``cnnkit export --onnx`` wrote, run on the CPU.
+class SessionClassifier:
+    """A file of cnnkit that `runtime` runs on the CPU, such as the ONNX file of ``cnnkit export --onnx``.
 
     A file whose input is `canvas` or `float` gets canvases, which the same arithmetic makes as for a model file.
 
-    Raises `ModelFileError` if the file is missing, not an ONNX file, or written by another program.
+    Raises `ModelFileError` if the file is missing, damaged, or written by another program.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, runtime: Runtime) -> None:
         self.path = Path(path)
+        self._runtime = runtime
         if not self.path.is_file():
-            raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
-        import_module("onnxruntime")  # once for the processes of all sessions, which are forked from this one
-        self._session = open_session(self.path, partial(_make_session, self.path))
+            raise ModelFileError(f"{self.path}: no such file; write one with: {runtime.command}")
+        self._session = open_session(self.path, runtime)
         found = self._session.interface
         self._kinds = _read_kinds(found.metadata)
-        self._classes = _read_classes(self.path, found, self._kinds)
+        self._classes = self._read_classes(found)
         self.rules, self.preprocessing = _read_rules(self.path, found.metadata, len(self._classes))
         if self._kinds.input != IMAGES:
-            _check_canvas(self.path, found, self._kinds, self.preprocessing)
+            self._check_canvas(found)
         self._edge = _identity_edge(self.preprocessing) if self.preprocessing and self._kinds.input == IMAGES else None
 
     @property
@@ -118,9 +111,45 @@ class OnnxClassifier:
             found = softmax(found, self.rules.temperature).astype(np.float32)
         if found.shape != (len(images), len(self._classes)) or not np.isfinite(found).all():
             raise ModelFileError(
-                f"{self.path}: its graph gives no probabilities of {len(self._classes)} classes; write another with: cnnkit export --onnx"
+                f"{self.path}: its graph gives no probabilities of {len(self._classes)} classes; "
+                f"write another with: {self._runtime.command}"
             )
         return found
+
+    def _read_classes(self, found: Interface) -> tuple[str, ...]:
+        """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
+        kinds = self._kinds
+        inputs = [(name, kind, len(shape)) for name, kind, shape in found.inputs]
+        outputs = {name: shape for name, _, shape in found.outputs}
+        text = found.metadata.get("classes")
+        problem = ""
+        if inputs != [(kinds.input, kinds.dtype, 4)] or (kinds.input == IMAGES and found.inputs[0][2][-1] != 3):  # noqa: PLR2004 (RGB)
+            problem = f"its input is {_shown(found)}, expected {kinds.input!r} {kinds.dtype} {kinds.shape(None)}"
+        elif kinds.output not in OUTPUTS or not {kinds.output, "labels"} <= outputs.keys():
+            problem = f"its outputs are {', '.join(map(repr, outputs))}, expected {kinds.output!r} and 'labels'"
+        elif text is None:
+            problem = "its metadata names no 'classes'"
+        else:
+            classes = _names(text)
+            width = (outputs[kinds.output] or [None])[-1]
+            if width == len(classes):
+                return classes
+            problem = f"its metadata names {len(classes)} classes, its output has {width}"
+        raise self._foreign(problem)
+
+    def _check_canvas(self, found: Interface) -> None:
+        """Raise `ModelFileError` unless the input of a file that takes `canvas` or `float` has the size that its preprocessing makes."""
+        kinds, spec = self._kinds, self.preprocessing
+        if kinds.input not in {CANVAS, FLOAT} or spec is None:
+            raise self._foreign(f"its metadata name the input {kinds.input!r} without a preprocessing for it")
+        expected = kinds.shape(spec)
+        if list(found.inputs[0][2])[1:] != expected[1:]:
+            raise self._foreign(f"its input is {_shown(found)}, its preprocessing makes {expected}")
+
+    def _foreign(self, problem: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self.path}: {self._runtime.file} that cnnkit export did not write: {problem}; write one with: {self._runtime.command}"
+        )
 
 
 def _identity_edge(spec: Preprocessing) -> int | None:
@@ -140,56 +169,13 @@ def _batches_of_one_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]
     return batches
 
 
-def _make_session(path: Path) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERROR_SEVERITY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores to the decoding
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def _read_kinds(metadata: Mapping[str, str]) -> _Kinds:
     """Return the kinds in the metadata; a file that names none takes images and returns probabilities."""
     return _Kinds(metadata.get("input", IMAGES), metadata.get("output", PROBABILITIES))
 
 
-def _read_classes(path: Path, found: Interface, kinds: _Kinds) -> tuple[str, ...]:
-    """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
-    inputs = [(name, kind, len(shape)) for name, kind, shape in found.inputs]
-    outputs = {name: shape for name, _, shape in found.outputs}
-    text = found.metadata.get("classes")
-    problem = ""
-    if inputs != [(kinds.input, kinds.dtype, 4)] or (kinds.input == IMAGES and found.inputs[0][2][-1] != 3):  # noqa: PLR2004 (RGB)
-        problem = f"its input is {_shown(found)}, expected {kinds.input!r} {kinds.dtype} {kinds.shape(None)}"
-    elif kinds.output not in OUTPUTS or not {kinds.output, "labels"} <= outputs.keys():
-        problem = f"its outputs are {', '.join(map(repr, outputs))}, expected {kinds.output!r} and 'labels'"
-    elif text is None:
-        problem = "its metadata names no 'classes'"
-    else:
-        classes = _names(text)
-        width = (outputs[kinds.output] or [None])[-1]
-        if width == len(classes):
-            return classes
-        problem = f"its metadata names {len(classes)} classes, its output has {width}"
-    raise _foreign(path, problem)
-
-
-def _check_canvas(path: Path, found: Interface, kinds: _Kinds, spec: Preprocessing | None) -> None:
-    """Raise `ModelFileError` unless the input of a file that takes `canvas` or `float` has the size that its preprocessing makes."""
-    if kinds.input not in {CANVAS, FLOAT} or spec is None:
-        raise _foreign(path, f"its metadata name the input {kinds.input!r} without a preprocessing for it")
-    expected = kinds.shape(spec)
-    if list(found.inputs[0][2])[1:] != expected[1:]:
-        raise _foreign(path, f"its input is {_shown(found)}, its preprocessing makes {expected}")
-
-
 def _shown(found: Interface) -> str:
     return ", ".join(f"{name!r} {kind} {shape}" for name, kind, shape in found.inputs)
-
-
-def _foreign(path: Path, problem: str) -> ModelFileError:
-    return ModelFileError(f"{path}: an ONNX file that cnnkit export did not write: {problem}; write one with: cnnkit export --onnx")
 
 
 def _read_rules(path: Path, metadata: Mapping[str, str], classes: int) -> tuple[Rules, Preprocessing | None]:
