@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, ExportOptions
+from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, Exporter, ExportOptions
 from cnnkit.model.canvas import LUMA_UNIT, LUMA_WEIGHTS, WEIGHT_UNIT
 from cnnkit.model.header import ModelHeader
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
@@ -16,19 +16,20 @@ FORMAT = 1  # of the document
 CREDITS = ("faces", "copyrights")  # entries of `training` that a reader of the document must see, if the training recorded them
 
 
-def describe(header: ModelHeader, options: ExportOptions, *, format_name: str, file: str, sha256: str, size: int) -> dict[str, Any]:
-    """Return the document for the exported `file` with its SHA-256 and its `size` in bytes."""
+def describe(header: ModelHeader, options: ExportOptions, exporter: Exporter, *, file: str, sha256: str, size: int) -> dict[str, Any]:
+    """Return the document for the `file` of `exporter` with its SHA-256 and its `size` in bytes."""
+    first = exporter.batch or "N"
     classes, spec, abstention = len(header.classes), header.preprocessing, header.abstention
     return {
         "format": FORMAT,
-        "exporter": format_name,
+        "exporter": exporter.name,
         "file": file,
         "sha256": sha256,
         "bytes": size,
-        "input": {"name": options.input, "kind": options.input, **_input(spec, options), "meaning": INPUTS[options.input]},
+        "input": {"name": options.input, "kind": options.input, **_input(spec, options, first), "meaning": INPUTS[options.input]},
         "outputs": [
-            {"name": options.output, "dtype": "float32", "shape": ["N", classes], "meaning": OUTPUTS[options.output]},
-            {"name": "labels", "dtype": "int64", "shape": ["N"], "meaning": "index of the class of the highest probability"},
+            {"name": options.output, "dtype": "float32", "shape": [first, classes], "meaning": OUTPUTS[options.output]},
+            {"name": "labels", "dtype": "int64", "shape": [first], "meaning": "index of the class of the highest probability"},
         ],
         "half": options.half,
         "int8": options.int8,
@@ -83,7 +84,7 @@ def _resize(spec: Preprocessing) -> str:
     return text
 
 
-def _input(spec: Preprocessing, options: ExportOptions) -> dict[str, Any]:
+def _input(spec: Preprocessing, options: ExportOptions, first: int | str) -> dict[str, Any]:
     size, channels = spec.image_size, spec.channels
-    shape = {IMAGES: ["N", "H", "W", 3], CANVAS: ["N", size, size, channels], FLOAT: ["N", channels, size, size]}[options.input]
+    shape = {IMAGES: [first, "H", "W", 3], CANVAS: [first, size, size, channels], FLOAT: [first, channels, size, size]}[options.input]
     return {"dtype": "float32" if options.input == FLOAT else "uint8", "shape": shape}

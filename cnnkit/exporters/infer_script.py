@@ -1,4 +1,4 @@
-"""The script ``infer.py`` beside an ONNX file: at most 30 lines of onnxruntime, numpy and Pillow, without cnnkit and torch.
+"""The script ``infer.py`` beside an exported file: at most 30 lines of a runtime, numpy and Pillow, without cnnkit and torch.
 
 A file that takes canvases needs the resize of `cnnkit.model.canvas`, which the script computes as two dense products of the same whole
 numbers. So its pixels are those of cnnkit.
@@ -7,21 +7,42 @@ numbers. So its pixels are those of cnnkit.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, ExportOptions
 from cnnkit.model.canvas import LUMA_UNIT, LUMA_WEIGHTS, WEIGHT_UNIT
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
 
+
+@dataclass(frozen=True)
+class RuntimeLines:
+    """The lines of the script that are about its runtime.
+
+    `module` is the one to import. `opening` opens the file `FOLDER / MODEL["file"]`. `outputs` is the expression of the `{output}`
+    for a `{batch}` of the `{input}`.
+    """
+
+    module: str
+    opening: str
+    outputs: str
+
+
+ONNXRUNTIME_LINES = RuntimeLines(
+    "onnxruntime",
+    'session = onnxruntime.InferenceSession(str(FOLDER / MODEL["file"]), providers=["CPUExecutionProvider"])',
+    'session.run(["{output}"], {{"{input}": {batch}}})[0]',
+)
+
 _HEAD = '''\
-"""Classify images with the ONNX file beside this script. Without an image as an argument, check the golden images."""
+"""Classify images with the exported file beside this script. Without an image as an argument, check the golden images."""
 import json, sys
 from pathlib import Path
-import numpy as np, onnxruntime
+import numpy as np, {module}
 from PIL import Image, ImageOps
 FOLDER, GOLDEN = Path(__file__).parent, Path(__file__).parent / {golden}
 MODEL = json.loads((FOLDER / {description}).read_text("utf-8"))
 golden = {{GOLDEN / i["file"]: i["probabilities"] for i in json.loads((GOLDEN / "golden.json").read_text("utf-8"))["images"]}}
-session = onnxruntime.InferenceSession(str(FOLDER / MODEL["file"]), providers=["CPUExecutionProvider"])
+{opening}
 '''
 _WEIGHTS = """\
 def weights(pixels, scale):  # of one line, whole numbers: a filter that is stretched when shrinking
@@ -59,7 +80,7 @@ _CANVAS = """\
 _LUMA = "    levels = np.floor((levels * np.array({luma}, 'f4')[:, None, None]).sum(0, keepdims=True) / {unit} + 0.5)\n"
 _NORMALISE = "    levels = (levels - np.array({mean}, 'f4')[:, None, None]) / np.array({std}, 'f4')[:, None, None]\n"
 _TAIL = """\
-    found = session.run(["{output}"], {{"{input}": {batch}}})[0][0]
+    found = {outputs}[0]
 {softmax}    print(path, MODEL["classes"][found.argmax()], *(f"{{p:.6f}}" for p in found))
     assert path not in golden or abs(found - golden[path]).max() < {tolerance}, f"golden.json has {{golden[path]}}"
 """
@@ -67,12 +88,21 @@ _SOFTMAX = '    found = np.exp(found / MODEL["temperature"] - np.logaddexp.reduc
 _BATCHES = {IMAGES: "image[None]", CANVAS: 'levels.transpose(1, 2, 0).astype("u1")[None]', FLOAT: 'levels.astype("f4")[None]'}
 
 
-def infer_script(spec: Preprocessing, options: ExportOptions, *, description: str, golden: str, tolerance: float) -> str:
-    """Return the text of the script for the ONNX file of the document `description` and of the folder `golden`, beside the script.
+def infer_script(
+    spec: Preprocessing,
+    options: ExportOptions,
+    *,
+    description: str,
+    golden: str,
+    tolerance: float,
+    runtime: RuntimeLines = ONNXRUNTIME_LINES,
+) -> str:
+    """Return the text of the script for the file of the document `description` and of the folder `golden`, beside the script.
 
-    A probability of a golden image may differ by `tolerance`.
+    A probability of a golden image may differ by `tolerance`. `runtime` runs the file.
     """
-    lines = _HEAD.format(description=_literal(description), golden=_literal(golden))
+    names = {"description": _literal(description), "golden": _literal(golden)}
+    lines = _HEAD.format(**names, module=runtime.module, opening=runtime.opening)
     if options.input != IMAGES:
         lines += _weights_lines(spec)
     lines += _READ + (_DRAFT.format(side=spec.draft_side) if spec.draft_side else "") + _PIXELS
@@ -81,9 +111,8 @@ def infer_script(spec: Preprocessing, options: ExportOptions, *, description: st
     if options.input == FLOAT:
         lines += _NORMALISE.format(mean=[255 * value for value in spec.mean], std=[255 * value for value in spec.std])
     softmax = _SOFTMAX if options.output == LOGITS else ""
-    return lines + _TAIL.format(
-        input=options.input, output=options.output, batch=_BATCHES[options.input], softmax=softmax, tolerance=tolerance
-    )
+    outputs = runtime.outputs.format(input=options.input, output=options.output, batch=_BATCHES[options.input])
+    return lines + _TAIL.format(outputs=outputs, softmax=softmax, tolerance=tolerance)
 
 
 def _literal(name: str) -> str:

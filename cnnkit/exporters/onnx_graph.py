@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import onnx
 
 DEFAULT_OPTIONS = ExportOptions(opset=OPSETS[0])
-MAX_WEIGHT_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB, of which 1 MiB is for the graph
+MAX_WEIGHT_BYTES = 2**31 - 2**20  # a protobuf message and a flatbuffer hold 2 GiB, of which 1 MiB is for the graph
 
 
 class EndToEnd(nn.Module):
@@ -68,9 +68,7 @@ def write_onnx(model: Model, path: Path, options: ExportOptions = DEFAULT_OPTION
 
     Raises `ModelFileError` if the weights exceed the 2 GiB of one file.
     """
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.module.state_dict().values())
-    if weights / (2 if options.half else 1) > MAX_WEIGHT_BYTES:
-        raise ModelFileError(f"{model.path}: its weights take {weights / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB")
+    check_weights(model, options, "ONNX")
     import onnx
 
     with quiet_torch():
@@ -79,6 +77,13 @@ def write_onnx(model: Model, path: Path, options: ExportOptions = DEFAULT_OPTION
     onnx.helper.set_model_props(proto, metadata(model.header, options))
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def check_weights(model: Model, options: ExportOptions, format_name: str) -> None:
+    """Raise `ModelFileError` if the weights of `model` exceed the 2 GiB of one file of the format."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.module.state_dict().values())
+    if weights / (2 if options.half else 1) > MAX_WEIGHT_BYTES:
+        raise ModelFileError(f"{model.path}: its weights take {weights / 2**30:.1f} GiB; one {format_name} file holds at most 2 GiB")
 
 
 def metadata(header: ModelHeader, options: ExportOptions = DEFAULT_OPTIONS) -> dict[str, str]:

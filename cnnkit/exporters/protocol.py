@@ -49,8 +49,8 @@ class Exporter:
 
     The remaining fields are the choices that the format offers, the default first: kinds of input and output, whether it can compute in
     16 bits, and versions of its operators. An exporter that changes any of them gets the choice: ``write(model, path, options)``.
-    `script(preprocessing, options, ...)`, if given, returns the text of the script ``infer.py`` beside the file, as
-    `cnnkit.exporters.infer_script` does.
+    `batch` is the fixed number of images of one run of the file; 0 stands for any number. `script(preprocessing, options, ...)`, if given,
+    returns the text of the script ``infer.py`` beside the file, as `cnnkit.exporters.infer_script` does.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Exporter:
     outputs: tuple[str, ...] = (PROBABILITIES,)
     half: bool = False
     opsets: tuple[int, ...] = ()
+    batch: int = 0
     script: Callable[..., str] | None = None
 
     def __post_init__(self) -> None:

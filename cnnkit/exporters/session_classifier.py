@@ -35,9 +35,9 @@ class _Kinds:
         return "tensor(float)" if self.input == FLOAT else "tensor(uint8)"
 
     def shape(self, spec: Preprocessing | None) -> list[int | str]:
-        if spec is None or self.input == IMAGES:
+        if self.input == IMAGES:
             return ["N", "H", "W", 3]
-        size, channels = spec.image_size, spec.channels
+        size, channels = (spec.image_size, spec.channels) if spec else ("S", "C")
         return ["N", channels, size, size] if self.input == FLOAT else ["N", size, size, channels]
 
 

@@ -57,7 +57,7 @@ class Interface:
 class Session(Protocol):
     """An open file, as a part of `onnxruntime.InferenceSession`, whose names of types and dimensions other runtimes use too."""
 
-    def run(self, outputs: list[str], inputs: dict[str, Batch]) -> list[Any]:
+    def run(self, outputs: list[str], inputs: dict[str, Batch], /) -> Any:
         """Return the values of the named outputs."""
         ...
 

@@ -94,6 +94,6 @@ def write_sidecars(
     if exporter.script is not None:
         names = {"description": found.description.name, "golden": found.golden.name}
         write_text(found.script, exporter.script(header.preprocessing, options, **names, tolerance=tolerance))
-    document = describe(header, options, format_name=exporter.name, file=path.name, sha256=sha256, size=path.stat().st_size)
+    document = describe(header, options, exporter, file=path.name, sha256=sha256, size=path.stat().st_size)
     write_json(found.description, document)
     return found

@@ -57,7 +57,7 @@ def measure(name: str, image_size: int, kind: str) -> dict[str, Any]:
     from cnnkit.exporters.parity import HALF_TOLERANCE, TOLERANCE, certify, sample_photos
     from cnnkit.model.torch_classifier import TorchClassifier
 
-    model = random_model(name, image_size)
+    model = random_model(f"timm/{name}", image_size)
     options = onnx_exporter.options(**KINDS[kind])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -80,7 +80,7 @@ def measure(name: str, image_size: int, kind: str) -> dict[str, Any]:
 
 
 def random_model(name: str, image_size: int) -> Any:
-    """Return the network with random weights and statistics, and logits of the standard deviation `SPREAD` or, by `MAX_LOGIT`, less."""
+    """Return network `name` with random weights and statistics, and logits of the standard deviation `SPREAD` or, by `MAX_LOGIT`, less."""
     import torch
     from torch import nn
 
@@ -103,7 +103,7 @@ def random_model(name: str, image_size: int) -> Any:
             return (logits - self.mean) * self.factor
 
     torch.manual_seed(SEED)
-    architecture, _ = load_architecture(f"timm/{name}")
+    architecture, _ = load_architecture(name)
     options: dict[str, Any] = {"image_size": image_size} if "image_size" in signature(architecture.build).parameters else {}
     module = architecture.build(CLASSES, 3, **options).eval()
     spec = Preprocessing(image_size=image_size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875, interpolation="bicubic")
@@ -116,8 +116,8 @@ def random_model(name: str, image_size: int) -> Any:
     factor = min(SPREAD * TEMPERATURE / spread, MAX_LOGIT / float(logits.abs().max()))
     module = nn.Sequential(module, _Scaled(factor, logits.mean(0))).eval()
     classes = tuple(f"class {index}" for index in range(CLASSES))
-    header = ModelHeader(arch=f"timm/{name}", options=options, classes=classes, preprocessing=spec, temperature=TEMPERATURE)
-    return Model(module, header, Path(f"{name}.safetensors"))
+    header = ModelHeader(arch=name, options=options, classes=classes, preprocessing=spec, temperature=TEMPERATURE)
+    return Model(module, header, Path(f"{name.rpartition('/')[2]}.safetensors"))
 
 
 def _vary_statistics(module: Any, images: Any) -> None:

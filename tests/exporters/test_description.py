@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cnnkit.exporters.description import describe, steps
+from cnnkit.exporters.onnx import onnx_exporter
 from cnnkit.exporters.protocol import ExportOptions
 from cnnkit.metrics.abstention import Abstention
 from cnnkit.metrics.conformal import LabelSets
 
-FILE: dict[str, Any] = {"format_name": "onnx", "file": "m.onnx", "sha256": "ab", "size": 7}
+FILE: dict[str, Any] = {"file": "m.onnx", "sha256": "ab", "size": 7}
 
 
 def test_the_document_holds_what_a_program_needs(make_model):
@@ -20,7 +22,9 @@ def test_the_document_holds_what_a_program_needs(make_model):
         "label_sets": LabelSets(0.2, 0.95, 1000, "val"),
         "training": {"epoch": 3, "copyrights": ["a photographer"]},
     }
-    document = json.loads(json.dumps(describe(header.model_copy(update=rules), ExportOptions(opset=18), **FILE), allow_nan=False))
+    document = json.loads(
+        json.dumps(describe(header.model_copy(update=rules), ExportOptions(opset=18), onnx_exporter, **FILE), allow_nan=False)
+    )
     assert document["classes"] == ["ant", "Käfer"]
     assert document["preprocessing"] == json.loads(header.preprocessing.model_dump_json())
     assert (document["temperature"], document["threshold"], document["label_sets"]["threshold"]) == (1.7, 0.7, 0.2)
@@ -30,8 +34,15 @@ def test_the_document_holds_what_a_program_needs(make_model):
     assert document["versions"]["cnnkit"]
 
 
+def test_a_fixed_batch_is_the_first_dimension(make_model):
+    for batch, first in ((0, "N"), (1, 1)):
+        document = describe(make_model().header, ExportOptions("canvas"), replace(onnx_exporter, batch=batch), **FILE)
+        assert document["input"]["shape"] == [first, 24, 24, 3]
+        assert [output["shape"] for output in document["outputs"]] == [[first, 3], [first]]
+
+
 def test_rules_that_are_not_set_are_null(make_model):
-    document = describe(make_model().header, ExportOptions(), **FILE)
+    document = describe(make_model().header, ExportOptions(), onnx_exporter, **FILE)
     assert (document["threshold"], document["abstention"], document["label_sets"], document["opset"]) == (None, None, None, None)
 
 
