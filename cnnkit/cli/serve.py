@@ -22,7 +22,7 @@ def command(
             "--model",
             "-m",
             metavar="MODEL",
-            help="Exported file (.onnx), or a run with one. Default: the newest finished run.",
+            help="Exported file, such as model.onnx, or a run that has it. Default: the newest finished run.",
             show_default=False,
         ),
     ] = None,

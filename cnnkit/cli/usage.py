@@ -14,7 +14,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.errors import describe_fault, is_out_of_memory
 
-MODEL_SUFFIXES = (".safetensors", ".onnx")
+MODEL_SUFFIXES = (".safetensors", ".onnx", ".tflite")
 DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
 # The commands by the names that other tools give them.
 SYNONYMS = {

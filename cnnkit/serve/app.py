@@ -180,7 +180,7 @@ def _add_metadata(app: FastAPI, service: Service) -> None:
     @app.get("/v2/models/{name}/versions/{number}", include_in_schema=False)
     async def metadata(name: str, number: str = VERSION) -> dict[str, Any]:
         service.check_name(name, number)
-        return model_metadata(model.name, model.classes)
+        return model_metadata(model.name, model.classes, model.path.suffix.lower())
 
 
 def _add_inference(app: FastAPI, service: Service) -> None:

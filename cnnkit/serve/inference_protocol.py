@@ -20,6 +20,7 @@ from cnnkit.data.source import StoredImage
 from cnnkit.serve.uploads import MAX_IMAGES, RequestError, decode_base64, read_json_body
 
 VERSION = "1"  # of the model: a server has one
+ONNX_SUFFIX = ".onnx"
 LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of the JSON before the binary data
 PIXELS_INPUT, FILES_INPUT = "images", "files"
 MAX_DIMENSIONS = 4
@@ -77,12 +78,12 @@ class InferenceResponse:
     json_length: int | None
 
 
-def model_metadata(name: str, classes: Sequence[str]) -> dict[str, object]:
-    """Return the metadata of the model: its inputs, of which a request has one, and its outputs."""
+def model_metadata(name: str, classes: Sequence[str], suffix: str = ONNX_SUFFIX) -> dict[str, object]:
+    """Return the metadata of the model: its inputs, of which a request has one, and its outputs; `suffix` is that of its file."""
     return {
         "name": name,
         "versions": [VERSION],
-        "platform": "onnxruntime_onnx",
+        "platform": "onnxruntime_onnx" if suffix == ONNX_SUFFIX else f"cnnkit_{suffix.removeprefix('.')}",
         "inputs": [
             {"name": PIXELS_INPUT, "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
             {"name": FILES_INPUT, "datatype": "BYTES", "shape": [-1]},

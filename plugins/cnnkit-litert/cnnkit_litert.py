@@ -12,11 +12,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,6 +67,8 @@ class LitertSession:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.stat().st_size:
+            raise ValueError("it is empty")
         self._metadata = _read_metadata(path)
         with _silence():
             interpreter = import_module("ai_edge_litert.interpreter").Interpreter
@@ -147,9 +150,13 @@ def write(model: Model, path: Path, options: ExportOptions) -> None:
     sample = canvas if options.input == CANVAS else torch.zeros((1, channels, size, size))
     with TemporaryDirectory(dir=path.parent, prefix=".litert-") as folder:
         program = Path(folder) / "program.pt2"
-        with quiet_torch():
-            torch.export.save(torch.export.export(_named(model, options), (), {options.input: sample}), program)
-        if problem := _convert_apart(program, path):
+        problem = ""
+        try:
+            with quiet_torch(), redirect_stderr(StringIO()):  # torch prints the graph of a network that it cannot trace
+                torch.export.save(torch.export.export(_named(model, options), (), {options.input: sample}), program)
+        except (RuntimeError, TypeError, ValueError) as error:  # of torch, for a forward that cannot be traced
+            problem = _reason(error)
+        if problem := problem or _convert_apart(program, path):
             raise CnnkitError(
                 f"{model.path}: litert-torch {version('litert-torch')} cannot convert the architecture {model.header.arch!r} "
                 f"({problem:.300}); type: cnnkit export --onnx"
@@ -182,8 +189,12 @@ def convert(program: str, path: str) -> None:
     try:
         import_module(CONVERTER).convert(exported.module(), sample_kwargs=sample, enable_x64=True).export(path)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise SystemExit(f"{type(error).__name__}: {first}") from error
+        raise SystemExit(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _named(model: Model, options: ExportOptions) -> nn.Module:

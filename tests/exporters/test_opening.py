@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError, PluginError
 from cnnkit.exporters.opening import is_exported, load_exporter, open_classifier
 from cnnkit.exporters.parity import sample_photos
+from cnnkit.model.classifier import CanvasClassifier
 from cnnkit.model.file import Model, ModelHeader, save_model
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.torch_classifier import TorchClassifier
@@ -61,6 +62,39 @@ class Opened:
 lite = Exporter("lite", "lite files", lambda model, path, options: path.write_text(options.input), lambda path: Opened(),
                 suffix=".tflite", inputs=("canvas",))
 """
+
+
+CANVASES = """
+import numpy as np
+from cnnkit.exporters.protocol import Exporter
+from cnnkit.model.preprocessing import Preprocessing
+class Opened:
+    classes = ("a", "b")
+    canvas_spec = Preprocessing(image_size=8, mean=(0.5,), std=(0.5,))
+    def probabilities(self, images): return [[0.5, 0.5]] * len(images)
+    def predict_canvases(self, canvases): return np.tile(canvases[:, :2, 0, 0] / 10, 1)
+lite = Exporter("lite", "lite files", lambda model, path: None, lambda path: Opened(), suffix=".tflite")
+"""
+
+
+def test_canvases_reach_the_classifier_of_another_package_behind_the_fence(install_package, tmp_path):
+    install_package("acme-lite", "lite", "acme_lite:lite", CANVASES, group="cnnkit.exporters")
+    opened = open_classifier(tmp_path / "m.tflite")
+    assert isinstance(opened, CanvasClassifier)
+    assert opened.canvas_spec is not None
+    canvases = np.full((3, 3, 8, 8), 5, np.uint8)
+    np.testing.assert_array_equal(opened.predict_canvases(canvases), [[0.5, 0.5]] * 3)
+    with pytest.raises(PluginError, match=r"'lite' of acme-lite .* predicts \(3, 2\); expected probabilities .* add up to 1"):
+        opened.predict_canvases(canvases + np.uint8(1))
+
+
+def test_a_classifier_without_canvases_takes_none(install_package, tmp_path):
+    install_package("acme-lite", "lite", "acme_lite:lite", LITE, group="cnnkit.exporters")
+    opened = open_classifier(tmp_path / "m.tflite")
+    assert isinstance(opened, CanvasClassifier)
+    assert opened.canvas_spec is None
+    with pytest.raises(TypeError, match="takes no canvases"):
+        opened.predict_canvases(np.zeros((1, 3, 8, 8), np.uint8))
 
 
 def test_the_suffix_of_an_exporter_opens_its_files(install_package, model, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from cnnkit.api.inference.target import Target
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS
+from cnnkit.serve.inference_protocol import model_metadata
 from cnnkit.serve.model import ServedModel, find_served
 
 
@@ -39,6 +40,24 @@ def test_a_file_has_its_own_name_and_its_batches(colour_model, write_model, tmp_
     assert (whole.spec, whole.max_batch, whole.max_pixels(50)) == (None, 1, MAX_BATCH_PIXELS)
     images = [np.full((5, 4, 3), 7, np.uint8), np.full((2, 3, 3), (250, 0, 0), np.uint8)]
     assert whole.probabilities(images).argmax(1).tolist() == [0, 0]
+
+
+OTHER = """
+from cnnkit.exporters.protocol import Exporter
+class Opened:
+    classes = ("a", "b")
+    def probabilities(self, images): return [[0.25, 0.75]] * len(images)
+acme = Exporter("acme", "acme files", lambda model, path: None, lambda path: Opened())
+"""
+
+
+def test_a_file_of_another_exporter_is_served(install_package, tmp_path):
+    install_package("acme-files", "acme", "acme_files:acme", OTHER, group="cnnkit.exporters")
+    (tmp_path / "leaf.acme").write_text("weights")
+    model = ServedModel(find_served(tmp_path / "leaf.acme"))
+    assert (model.name, model.classes, model.spec, model.max_batch) == ("leaf", ("a", "b"), None, 1)
+    assert model.probabilities([np.zeros((5, 4, 3), np.uint8)]).tolist() == [[0.25, 0.75]]
+    assert model_metadata("leaf", model.classes, ".acme")["platform"] == "cnnkit_acme"
 
 
 def test_predictions_of_a_batch_equal_those_of_one_image(colour_model):
