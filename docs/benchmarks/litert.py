@@ -1,6 +1,6 @@
 """The certificate of ``.tflite`` files over varied networks, with random weights and non-trivial statistics.
 
-    python docs/benchmarks/litert.py [--json FILE] [NAME...]
+    python docs/benchmarks/litert.py [--half] [--json FILE] [NAME...]
 
 It needs Linux and the plugin cnnkit-litert with the extra ``write``. The networks are made as those of `exports.py`.
 """
@@ -24,11 +24,11 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def measure(name: str, image_size: int) -> tuple[list[str], float]:
+def measure(name: str, image_size: int, *, half: bool) -> tuple[list[str], float]:
     """Export one network and compare the file with it; return the cells of its row, and its largest difference (infinite: it failed)."""
     from cnnkit.errors import CnnkitError
     from cnnkit.exporters.opening import load_exporter
-    from cnnkit.exporters.parity import certify, sample_photos
+    from cnnkit.exporters.parity import HALF_TOLERANCE, TOLERANCE, certify, sample_photos
     from cnnkit.model.torch_classifier import TorchClassifier
 
     model, exporter = random_model(name, image_size), load_exporter("litert")
@@ -36,11 +36,12 @@ def measure(name: str, image_size: int) -> tuple[list[str], float]:
     with tempfile.TemporaryDirectory() as folder:
         path, before = Path(folder) / "model.tflite", cpu_seconds()
         try:
-            exporter.write_file(model, path, exporter.options())
+            exporter.write_file(model, path, exporter.options(half=half))
         except CnnkitError as error:
             return [name, str(image_size), parameters, "—", "—", "failed", str(error)], float("inf")
         seconds = cpu_seconds() - before
-        found = certify(TorchClassifier(model), exporter.open(path), sample_photos(PHOTOS))
+        tolerance = HALF_TOLERANCE if half else TOLERANCE
+        found = certify(TorchClassifier(model), exporter.open(path), sample_photos(PHOTOS), tolerance=tolerance)
         size = path.stat().st_size
     reason = f"{found.failed[0] or 'photographs'}: {found.failed[1].worst}" if found.failed else ""
     difference = found.largest_difference if not reason else float("inf")
@@ -58,6 +59,7 @@ def main() -> None:
     """Measure the networks and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks of the table (default: all)")
+    parser.add_argument("--half", action="store_true", help="store the weights in 16 bits")
     add_option(parser)
     given = parser.parse_args()
     if unknown := set(given.names) - NETWORKS.keys():
@@ -65,19 +67,21 @@ def main() -> None:
     table = Table("network", "px", "million parameters", "MB", "CPU-s", "largest difference of a probability", "failure")
     differences: list[float] = []
     for name in given.names or NETWORKS:
-        cells, difference = measure(name, NETWORKS[name])
+        cells, difference = measure(name, NETWORKS[name], half=given.half)
         table.add(*cells)
         differences.append(difference)
     passed = [difference for difference in differences if difference < float("inf")]
+    tolerance = "2e-2" if given.half else "1e-3"
     save(
         given.json,
-        "LiteRT files of varied networks",
-        f"{len(passed)} of {len(differences)} networks pass the certificate as `.tflite`, with a largest difference of {max(passed):.0e}.",
+        "LiteRT files with weights in 16 bits" if given.half else "LiteRT files of varied networks",
+        f"{len(passed)} of {len(differences)} networks pass the certificate as `.tflite`{' with `--half`' * given.half}, "
+        f"with a largest difference of {max(passed):.0e}.",
         table.columns,
         table.rows,
         seeds=[SEED],
         notes=[
-            "The difference is that from torch, on 24 photographs and the hard images of the parity check. The tolerance is 1e-3.",
+            f"The difference is that from torch, on {PHOTOS} photographs and the hard images. The tolerance is {tolerance}.",
             "Weights are random. BatchNorm statistics are those of the photographs, moved at random.",
             "CPU-s is the time of writing the file, with the start of litert-torch.",
         ],

@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -41,6 +42,7 @@ MAX_METADATA_BYTES = 2**26  # as much as the process of a session may send
 MAX_THREADS = 4  # more make a batch of one image slower
 DTYPES = {np.dtype("uint8"): "tensor(uint8)", np.dtype("float32"): "tensor(float)"}  # as `Interface` names them
 CONVERTER = "litert_torch"
+HALF = "half"  # an argument of the conversion
 COMMAND = "cnnkit export --to litert"
 INSTALL = "pip install 'litert-torch>=0.10'"
 STREAMS = (1, 2)  # stdout and stderr
@@ -156,7 +158,7 @@ def write(model: Model, path: Path, options: ExportOptions) -> None:
                 torch.export.save(torch.export.export(_named(model, options), (), {options.input: sample}), program)
         except (RuntimeError, TypeError, ValueError) as error:  # of torch, for a forward that cannot be traced
             problem = _reason(error)
-        if problem := problem or _convert_apart(program, path):
+        if problem := problem or _convert_apart(program, path, half=options.half):
             raise CnnkitError(
                 f"{model.path}: litert-torch {version('litert-torch')} cannot convert the architecture {model.header.arch!r} "
                 f"({problem:.300}); type: cnnkit export --onnx"
@@ -167,12 +169,12 @@ def write(model: Model, path: Path, options: ExportOptions) -> None:
         archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{' '.join(name.split())}\n" for name in model.header.classes))
 
 
-def _convert_apart(program: Path, path: Path) -> str:
+def _convert_apart(program: Path, path: Path, *, half: bool) -> str:
     """Convert the exported `program` to the file `path` in a process of its own, and return the reason of a failure.
 
     litert-torch loads jax, which forbids later forks, and writes much to stdout and stderr.
     """
-    command = [sys.executable, "-P", "-m", "cnnkit_litert", str(program), str(path)]
+    command = [sys.executable, "-P", "-m", "cnnkit_litert", str(program), str(path), *([HALF] if half else [])]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 (this module)
     if not done.returncode:
         return ""
@@ -180,16 +182,32 @@ def _convert_apart(program: Path, path: Path) -> str:
     return last if done.returncode > 0 else f"its process ended by signal {-done.returncode}: {last}"
 
 
-def convert(program: str, path: str) -> None:
-    """Convert the exported `program` to the file `path`, as ``python -m cnnkit_litert PROGRAM FILE`` asks."""
+def convert(program: str, path: str, half: str = "") -> None:
+    """Convert the exported `program` to the file `path`, as ``python -m cnnkit_litert PROGRAM FILE [half]`` asks."""
     import torch
 
     exported: Any = torch.export.load(program)
     _, sample = exported.example_inputs
     try:
         import_module(CONVERTER).convert(exported.module(), sample_kwargs=sample, enable_x64=True).export(path)
+        if half:
+            _store_weights_in_16_bits(path)
     except Exception as error:
         raise SystemExit(_reason(error)) from error
+
+
+def _store_weights_in_16_bits(path: str) -> None:
+    """Store the weights of the file `path` in 16 bits; the runtime computes in 32 bits on a CPU, and a GPU may compute in 16."""
+    algorithms, types, quantizer = (import_module(f"ai_edge_quantizer.{name}") for name in ("algorithm_manager", "qtyping", "quantizer"))
+    work = quantizer.Quantizer(path)
+    weights = types.TensorQuantizationConfig(num_bits=16, dtype=types.TensorDataType.FLOAT)
+    work.update_quantization_recipe(
+        regex=".*",
+        operation_name=types.TFLOperationName.ALL_SUPPORTED,
+        op_config=types.OpQuantizationConfig(weight_tensor_config=weights, compute_precision=types.ComputePrecision.FLOAT),
+        algorithm_key=algorithms.AlgorithmName.FLOAT_CASTING,
+    )
+    work.quantize().export_model(path, overwrite=True)
 
 
 def _reason(error: Exception) -> str:
@@ -198,7 +216,7 @@ def _reason(error: Exception) -> str:
 
 
 def _named(model: Model, options: ExportOptions) -> nn.Module:
-    """Return the whole `model` as a module whose input and outputs have the names of the signature."""
+    """Return the whole `model` in 32 bits as a module whose input and outputs have the names of the signature."""
     from torch import Tensor, nn
 
     from cnnkit.exporters.onnx_graph import EndToEnd
@@ -208,7 +226,7 @@ def _named(model: Model, options: ExportOptions) -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.whole = EndToEnd(model, options)
+            self.whole = EndToEnd(model, replace(options, half=False))
 
         def forward(self, **images: Tensor) -> dict[str, Tensor]:
             """Classify the image."""
@@ -256,6 +274,7 @@ litert = Exporter(
     suffix=".tflite",
     inputs=(CANVAS, FLOAT),
     outputs=(PROBABILITIES, LOGITS),
+    half=True,
     batch=1,
     script=partial(infer_script, runtime=_SCRIPT),
 )

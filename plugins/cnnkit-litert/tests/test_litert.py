@@ -22,7 +22,7 @@ from cnnkit.api.plugins.check import check_plugin
 from cnnkit.cli.app import main
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.opening import is_exported, load_exporter, open_classifier
-from cnnkit.exporters.parity import sample_photos
+from cnnkit.exporters.parity import HALF_TOLERANCE, sample_photos
 from cnnkit.model.classifier import CanvasClassifier
 from cnnkit.model.file import Model, load_model
 from cnnkit.model.header import ModelHeader
@@ -180,6 +180,16 @@ def test_normalised_images_and_logits(tmp_path: Path) -> None:
     litert.write_file(tiny(), tmp_path / "m.tflite", litert.options(input="float", output="logits"))
     expected = TorchClassifier(tiny()).probabilities(photos)
     assert np.abs(LitertClassifier(tmp_path / "m.tflite").probabilities(photos) - expected).max() <= PARITY
+
+
+def test_weights_in_16_bits_take_less_room(tiny_file: Path, tmp_path: Path) -> None:
+    path, photos = tmp_path / "m.tflite", sample_photos(5)
+    litert.write_file(tiny(), path, litert.options(half=True))
+    expected = TorchClassifier(tiny()).probabilities(photos)
+    differences = np.abs(LitertClassifier(path).probabilities(photos) - expected)
+    assert PARITY < differences.max() <= HALF_TOLERANCE
+    weights = sum(parameter.numel() for parameter in tiny().module.parameters())
+    assert tiny_file.stat().st_size - path.stat().st_size > weights
 
 
 def test_the_same_model_results_in_the_same_bytes(tiny_file: Path, tmp_path: Path) -> None:
