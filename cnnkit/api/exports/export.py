@@ -90,8 +90,8 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
 ) -> Export:
     """Export a model with the exporter `to`, check the file on validation images and keep it with the files beside it.
 
-    The file goes to ``export/`` of the run directory, or to `out`. `input`, `output`, `half` and `opset` are choices of the exporter.
-    `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a model repository.
+    The file goes to ``export/`` of the run directory, or to `out`, a file or a folder. `input`, `output`, `half` and `opset` are choices
+    of the exporter. `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a model repository.
     A model file without a run is checked on `data`, or on crops of scikit-learn's two sample photographs. The model runs on `device` in
     that check, and `tell` gets the steps. Raises `CheckFailedError` and keeps no file if its predictions differ from the model's,
     `ConfigError` for a choice that the exporter does not offer, and `ModelFileError` if `model` is not a model file.
@@ -105,7 +105,7 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
     tell(f"loading {target.path}")
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
-    path = Path(out) if out is not None else folder / f"model{exporter.suffix}"
+    path = folder / f"model{exporter.suffix}" if out is None else _named_file(Path(out), exporter)
     check_writable(path.parent)
     if triton is not None:
         check_writable(Path(triton), "--triton")
@@ -123,6 +123,19 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
     if found.int8 and found.int8.path:
         write_repository(Path(triton), f"{_name(target)}-int8", found.int8.path, found.int8.header, found.int8.options)
     return replace(found, repository=repository)
+
+
+def _named_file(out: Path, exporter: Exporter) -> Path:
+    """Return the file that ``--out`` names, which is in a folder that exists already; raise `ConfigError` for another suffix.
+
+    The suffix of a file tells every command which exporter opens it.
+    """
+    if out.is_dir():
+        return out / f"model{exporter.suffix}"
+    if out.suffix.lower() != exporter.suffix.lower():
+        named = out.with_suffix(exporter.suffix)
+        raise ConfigError(f"--out {out}: a file of the exporter {exporter.name!r} ends in {exporter.suffix}; type --out {named}")
+    return out
 
 
 def _check_extras(target: Target, to: str, data: str | None, *, int8: bool, half: bool, triton: bool) -> None:

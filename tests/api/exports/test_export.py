@@ -97,6 +97,13 @@ def test_a_file_with_different_predictions_is_not_kept(trained, monkeypatch):
     assert list((trained.run / "export").iterdir()) == []
 
 
+def test_a_folder_gets_the_usual_name_and_another_suffix_is_refused(trained, tmp_path):
+    assert export(to="toy", out=tmp_path).path == tmp_path / "model.toy"
+    for name in ("leaf", "leaf.onnx"):
+        with pytest.raises(ConfigError, match=rf"--out {name}: a file of the exporter 'toy' ends in \.toy; type --out leaf\.toy"):
+            export(to="toy", out=name)
+
+
 def test_exported_files_unknown_classes_and_unwritable_folders_are_refused(trained, image_folder, monkeypatch):
     exported = trained.run / "export/model.onnx"
     exported.parent.mkdir()
