@@ -91,10 +91,10 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
     """Export a model with the exporter `to`, check the file on validation images and keep it with the files beside it.
 
     The file goes to ``export/`` of the run directory, or to `out`, a file or a folder. `input`, `output`, `half` and `opset` are choices
-    of the exporter. `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a model repository.
-    A model file without a run is checked on `data`, or on crops of scikit-learn's two sample photographs. The model runs on `device` in
-    that check, and `tell` gets the steps. Raises `CheckFailedError` and keeps no file if its predictions differ from the model's,
-    `ConfigError` for a choice that the exporter does not offer, and `ModelFileError` if `model` is not a model file.
+    of the exporter. `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a
+    model repository. A model file without a run is checked on `data`, or on crops of scikit-learn's two sample photographs. The model
+    runs on `device` in that check, and `tell` gets the steps. Raises `CheckFailedError` and keeps no file if its predictions differ from
+    the model's, `ConfigError` for a choice that the exporter does not offer, and `ModelFileError` if `model` is not a model file.
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
