@@ -43,7 +43,7 @@ class ServedModel:
 
     def __init__(self, target: Target) -> None:
         self.path: Path = target.path
-        self.name = target.run.path.name if target.run else target.path.stem
+        self.name = target.name
         self._classifier = OnnxClassifier(target.path)
         self.classes = self._classifier.classes
         self.rules = self._classifier.rules

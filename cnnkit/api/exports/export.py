@@ -119,9 +119,9 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
         found = replace(found, int8=export_int8(target, path, trained, options, data, max_loss, computing, tell))
     if triton is None:
         return found
-    repository = write_repository(Path(triton), _name(target), path, trained.header, options)
+    repository = write_repository(Path(triton), target.name, path, trained.header, options)
     if found.int8 and found.int8.path:
-        write_repository(Path(triton), f"{_name(target)}-int8", found.int8.path, found.int8.header, found.int8.options)
+        write_repository(Path(triton), f"{target.name}-int8", found.int8.path, found.int8.header, found.int8.options)
     return replace(found, repository=repository)
 
 
@@ -158,11 +158,6 @@ def _describe(path: Path, trained: Model, exporter: Exporter, options: ExportOpt
         return decode_image(content, draft_side)
 
     write_sidecars(path, trained.header, exporter, options, exporter.open(path), decoder, {**certificate.to_dict(), "images": images})
-
-
-def _name(target: Target) -> str:
-    """Return the name of the model in a repository: that of its run, or of its file."""
-    return target.run.path.resolve().name if target.run else target.path.stem
 
 
 def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
