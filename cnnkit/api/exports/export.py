@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import UndecodableError, decode_image
 from cnnkit.data.source import VAL
@@ -152,18 +152,13 @@ def _images(target: Target, trained: Model, data: str | None) -> tuple[Iterator[
 
 def _describe(path: Path, trained: Model, exporter: Exporter, options: ExportOptions, certificate: Certificate, images: str) -> None:
     """Write the files beside the exported file `path`."""
-    draft_side = trained.header.preprocessing.draft_side
-
-    def decoder(content: bytes) -> NDArray[np.uint8]:
-        return decode_image(content, draft_side)
-
-    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decoder, {**certificate.to_dict(), "images": images})
+    document = {**certificate.to_dict(), "images": images}
+    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decode_image, document)
 
 
 def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
     """Yield up to `PARITY_IMAGES` images, evenly spread over `samples` and decoded with `draft_side`; unreadable images are left out."""
-    step = max(1, len(samples.records) // PARITY_IMAGES)
-    for record in samples.records[::step][:PARITY_IMAGES]:
+    for record in spread(samples.records, PARITY_IMAGES):
         try:
             yield decode(samples.source.read(record), draft_side).image
         except UndecodableError:
