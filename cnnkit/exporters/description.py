@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, ExportOptions
+from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, ExportOptions, input_shape
 from cnnkit.model.canvas import LUMA_UNIT, LUMA_WEIGHTS, WEIGHT_UNIT
 from cnnkit.model.header import ModelHeader
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
@@ -84,6 +84,4 @@ def _resize(spec: Preprocessing) -> str:
 
 
 def _input(spec: Preprocessing, options: ExportOptions) -> dict[str, Any]:
-    size, channels = spec.image_size, spec.channels
-    shape = {IMAGES: ["N", "H", "W", 3], CANVAS: ["N", size, size, channels], FLOAT: ["N", channels, size, size]}[options.input]
-    return {"dtype": "float32" if options.input == FLOAT else "uint8", "shape": shape}
+    return {"dtype": "float32" if options.input == FLOAT else "uint8", "shape": input_shape(options.input, spec)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.predict import Prediction, apply_rules
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.onnx_session import MAX_BATCH_PIXELS, MAX_BATCH_SIZE, MAX_CANVAS_PIXELS, OnnxClassifier
+from cnnkit.exporters.onnx_session import MAX_BATCH_PIXELS, OnnxClassifier
 from cnnkit.files import check_file
 from cnnkit.model.classifier import draft_side_of
 
@@ -43,13 +43,13 @@ class ServedModel:
 
     def __init__(self, target: Target) -> None:
         self.path: Path = target.path
-        self.name = target.run.path.name if target.run else target.path.stem
+        self.name = target.name
         self._classifier = OnnxClassifier(target.path)
         self.classes = self._classifier.classes
         self.rules = self._classifier.rules
         self.spec = self._classifier.canvas_spec
         self.draft_side = draft_side_of(self._classifier)
-        self.max_batch = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // self.spec.image_size**2)) if self.spec else 1
+        self.max_batch = self._classifier.batch_of(self.spec.image_size) if self.spec else 1
 
     def max_pixels(self, megapixels: float) -> int:
         """Return the limit of an image's pixels: a network that resizes itself gets no more than it takes in a batch."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import UndecodableError, decode_image
 from cnnkit.data.source import VAL
@@ -119,9 +119,9 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
         found = replace(found, int8=export_int8(target, path, trained, options, data, max_loss, computing, tell))
     if triton is None:
         return found
-    repository = write_repository(Path(triton), _name(target), path, trained.header, options)
+    repository = write_repository(Path(triton), target.name, path, trained.header, options)
     if found.int8 and found.int8.path:
-        write_repository(Path(triton), f"{_name(target)}-int8", found.int8.path, found.int8.header, found.int8.options)
+        write_repository(Path(triton), f"{target.name}-int8", found.int8.path, found.int8.header, found.int8.options)
     return replace(found, repository=repository)
 
 
@@ -165,23 +165,13 @@ def _images(target: Target, trained: Model, data: str | None) -> tuple[Iterator[
 
 def _describe(path: Path, trained: Model, exporter: Exporter, options: ExportOptions, certificate: Certificate, images: str) -> None:
     """Write the files beside the exported file `path`."""
-    draft_side = trained.header.preprocessing.draft_side
-
-    def decoder(content: bytes) -> NDArray[np.uint8]:
-        return decode_image(content, draft_side)
-
-    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decoder, {**certificate.to_dict(), "images": images})
-
-
-def _name(target: Target) -> str:
-    """Return the name of the model in a repository: that of its run, or of its file."""
-    return target.run.path.resolve().name if target.run else target.path.stem
+    document = {**certificate.to_dict(), "images": images}
+    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decode_image, document)
 
 
 def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
     """Yield up to `PARITY_IMAGES` images, evenly spread over `samples` and decoded with `draft_side`; unreadable images are left out."""
-    step = max(1, len(samples.records) // PARITY_IMAGES)
-    for record in samples.records[::step][:PARITY_IMAGES]:
+    for record in spread(samples.records, PARITY_IMAGES):
         try:
             yield decode(samples.source.read(record), draft_side).image
         except UndecodableError:
