@@ -175,7 +175,7 @@ def _run(work: Search, screen: Console, seconds: float, trials: int) -> None:
     try:
         with (
             interruptible(),
-            SearchTable(screen, work.space.domains, metric=work.monitor, maximize=work.study.options.maximize, total=trials) as table,
+            SearchTable(screen, work.space.domains, metric=work.monitor, total=trials) as table,
         ):
             for news in work.news(seconds):
                 table.show(news)

@@ -10,7 +10,7 @@ from typing import Any
 from cnnkit.api.tuning.search import Search
 from cnnkit.config.recipe import to_toml
 from cnnkit.files import write_csv, write_text
-from cnnkit.tuning.trials import StoredTrial, counts
+from cnnkit.tuning.trials import StoredTrial, best_of, counts
 
 TABLE_NAME, RECIPE_NAME, HISTORY_NAME, IMPORTANCE_NAME = "trials.csv", "best.toml", "history.png", "importance.png"
 COLUMNS = ("number", "state", "value", "epochs", "seconds", "run", "host", "resumed", "reason")
@@ -61,7 +61,7 @@ def write_results(search: Search) -> SearchResult:
     """Write the table and, with a complete trial, the recipe and the pictures; return them."""
     trials = tuple(search.study.trials())
     files = {"table": write_table(search, trials)}
-    best = search.best()
+    best = best_of(trials, maximize=search.study.options.maximize)
     importances: dict[str, float] = {}
     if best is not None:
         files["recipe"] = _write_recipe(search, best)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,11 +13,11 @@ from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import resume
 from cnnkit.config.settings import TrainConfig
 from cnnkit.engine.fit import EpochResult
-from cnnkit.errors import CnnkitError, DataError, ModelFileError, is_fault, is_out_of_memory
+from cnnkit.errors import CnnkitError, DataError, ModelFileError, cut, is_fault, is_out_of_memory
 from cnnkit.run_dir import RunDir, RunRecord, runs_in
 from cnnkit.run_dir.owner import remove_lock
 from cnnkit.run_dir.record import RecordedTrial
-from cnnkit.tuning.study import Claim, Study, hide_password
+from cnnkit.tuning.study import Claim, Study
 from cnnkit.tuning.worker import Worker
 
 MAX_REASON_LENGTH = 300  # characters of a reason in the storage
@@ -56,7 +54,6 @@ def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Pa
     with failing():
         job = prepare(config)
     job.trial = trial
-    job.command = tuple(hide_password(word) for word in sys.argv)
     return TrialRun(job.begin(), job, note)
 
 
@@ -156,11 +153,4 @@ def failing() -> Generator[None]:
 
 
 def _shortened(reason: str) -> str:
-    line = " ".join(reason.split("\n", maxsplit=1)[0].split())
-    return line if len(line) <= MAX_REASON_LENGTH else f"{line[: MAX_REASON_LENGTH - 1]}…"
-
-
-def free_memory(job: TrainingJob) -> None:
-    """Free the memory of a GPU that the tensors of an ended training hold in reference cycles, for the next training."""
-    if job.runtime.device.type != "cpu":
-        gc.collect()
+    return cut(" ".join(reason.split("\n", maxsplit=1)[0].split()), MAX_REASON_LENGTH)

@@ -54,7 +54,6 @@ class FakeJob:
         self.world, self.config, self.optim = world, config, config.optim
         self.header = SimpleNamespace(training={"data": {"sha256": world.images}})
         self.state = SimpleNamespace(stopping=SimpleNamespace(exhausted=False))
-        self.runtime = SimpleNamespace(device=SimpleNamespace(type="cpu"))
         self.trial: RecordedTrial | None = None
         self.command, self.status_if_left = (), "stopped"
         self.run: RunDir | None = None
