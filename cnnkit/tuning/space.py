@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cnnkit.architecture import option_name
 from cnnkit.errors import ConfigError
 
 Value = bool | int | float | str  # of a setting or an option in one trial
@@ -97,8 +98,7 @@ def split_words(words: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for word in words:
-        name, equals, text = word.partition("=")
-        key = name.strip().replace("-", "_")
+        key, (_, equals, text) = option_name(word), word.partition("=")
         if not key or (equals and not text.strip()):
             raise ConfigError(f"--search {word!r}: expected {GRAMMAR}, or NAME alone for its default range")
         if key in found:
