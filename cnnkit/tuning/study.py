@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnkit.config.search import DEFAULT_SAMPLER, Sampler
 from cnnkit.errors import CnnkitError, ConfigError, DataError, MissingExtraError, ModelFileError, TrainingStoppedError, hide_passwords
 from cnnkit.files import locked
 from cnnkit.files.whole import make_folder
@@ -43,7 +44,6 @@ _STATES: dict[str, TrialState] = {
 }
 _RUN, _WORKER, _BEAT, _REASON, _DEATHS, _RESUMED = "run", "worker", "beat", "reason", "deaths", "resumed"
 _KEY, _IMAGES = "cnnkit", "images"  # of the study's attributes: its identity, and the SHA-256 of its images
-Sampler = Literal["tpe", "random"]
 
 
 class LostTrialError(Exception):
@@ -58,7 +58,7 @@ class StudyOptions:
     trials: int
     epochs: int
     seed: int = 0
-    sampler: Sampler = "tpe"
+    sampler: Sampler = DEFAULT_SAMPLER
     prune: bool = True
 
 
@@ -92,6 +92,7 @@ class Study:
         self.shown_storage = shown_url(storage) if storage else str(folder / JOURNAL_NAME)
         self._optuna = import_optuna()
         self._worker, self._watch = Worker.this_process(), Watch()
+        self._storage: Any = None
         make_folder(folder)
         with self._opening(), _quiet():
             direction = "maximize" if options.maximize else "minimize"
@@ -260,10 +261,11 @@ class Study:
 
     @contextmanager
     def _opening(self) -> Generator[None]:
-        """Raise `ConfigError` for an error of the storage in the body, which opens it."""
+        """Raise `ConfigError` for an error of the storage in the body, which opens it, and close its connections."""
         try:
             yield
         except CnnkitError:
+            self.close()
             raise
         except ImportError as error:
             raise MissingExtraError(
@@ -271,6 +273,7 @@ class Study:
                 "for PostgreSQL type: pip install 'cnnkit[tune-postgresql]'"
             ) from None
         except Exception as error:
+            self.close()
             raise ConfigError(
                 f"--storage {self.shown_storage}: cannot be opened: {_reason(error)}; check the URL and the server"
             ) from error

@@ -17,13 +17,15 @@ from typing import Any
 
 from cnnkit.api.tuning.space import Layers, baseline
 from cnnkit.api.tuning.trial import TrialFailedError, finish, open_run, train
+from cnnkit.config.search import DEFAULT_SAMPLER, Sampler
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.source import Source
 from cnnkit.engine.early_stopping import LOWER_IS_BETTER
 from cnnkit.errors import CnnkitError, TrainingStoppedError
 from cnnkit.run_dir import runs_folder
 from cnnkit.run_dir.record import RecordedTrial
 from cnnkit.tuning.space import SearchSpace
-from cnnkit.tuning.study import Claim, LostTrialError, Sampler, Study, StudyOptions
+from cnnkit.tuning.study import Claim, LostTrialError, Study, StudyOptions
 from cnnkit.tuning.trials import Event, SearchNews, StoredTrial
 from cnnkit.tuning.watch import beating
 
@@ -37,7 +39,9 @@ _OF_MACHINE = {"data": {"data", "split_file", "cache", "workers", "download"}, "
 class Search:
     """A search named `name` over `space`, with the settings of `layers` below those of each trial.
 
-    `folder` holds the journal and the results. Raises `ConfigError` if a search of that name has another space or other settings.
+    `folder` holds the journal and the results. `source` has the images if they are in memory.
+
+    Raises `ConfigError` if a search of that name has another space or other settings.
     """
 
     def __init__(
@@ -48,10 +52,11 @@ class Search:
         *,
         trials: int,
         storage: str | None = None,
-        sampler: Sampler = "tpe",
+        sampler: Sampler = DEFAULT_SAMPLER,
         prune: bool = True,
+        source: Source | None = None,
     ) -> None:
-        self.layers, self.space, self.name = layers, space, name
+        self.layers, self.space, self.name, self._source = layers, space, name, source
         self.config: TrainConfig = layers.config()
         self.monitor = self.config.stop.monitor
         self.runs = self.config.run.out or runs_folder()
@@ -65,7 +70,11 @@ class Search:
             prune=prune,
         )
         self.study = Study(self.folder, name, options, storage)
-        self.id = self.study.agree(self._identity())
+        try:
+            self.id = self.study.agree(self._identity())
+        except BaseException:
+            self.study.close()
+            raise
         self._first = baseline(space, self.config)
 
     def news(self, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> Iterator[SearchNews]:
@@ -102,7 +111,8 @@ class Search:
         gc.collect()  # the tensors of an ended or failed training stand in reference cycles, and this one needs their memory
         with self._requeued_if_left(claim), suppress(LostTrialError), beating(lambda: self.study.beat(claim)):
             try:
-                opened = open_run(claim, self._settings(claim), RecordedTrial(search=self.name, id=self.id, number=claim.number), self.runs)
+                trial = RecordedTrial(search=self.name, id=self.id, number=claim.number)
+                opened = open_run(claim, self._settings(claim), trial, self.runs, self._source)
                 job = opened.job
                 if job is not None:
                     self.study.agree_on_images(job.header.training["data"]["sha256"])

@@ -38,15 +38,17 @@ class Layers:
         return resolve(by_section(values), recipe=self.recipe, file=self.file)
 
 
-def read_space(layers: Layers, *, words: Sequence[str] = (), file: Path | None = None) -> SearchSpace:
+def read_space(layers: Layers, *, words: Sequence[str] | Mapping[str, object] = (), file: Path | None = None) -> SearchSpace:
     """Return the space of the words after ``--search`` above the TOML `file` of ``--space``; without both, the default space.
 
+    `words` may also be a mapping from names to domains, such as the table of a file: ``{"lr": "1e-4..1e-2:log", "width": [32, 64]}``.
     Every end of a range and every choice is checked as a setting or an option. Raises `ConfigError`, which names the flag or the file,
     the name, the value and the allowed values, and `PluginError` for an architecture that does not load.
     """
     config = layers.config()
     written: dict[str, tuple[object, str]] = {name: (value, f"--space {file}") for name, value in _read_file(file).items()} if file else {}
-    written |= {name: (text, "--search") for name, text in split_words(words).items()}
+    given = {option_name(name): value for name, value in words.items()} if isinstance(words, Mapping) else split_words(words)
+    written |= {name: (value, "--search") for name, value in given.items()}
     archs = _archs(written, config)
     known: Options = {arch: options(load_architecture(arch)[0], arch) for arch in archs}
     if not written:

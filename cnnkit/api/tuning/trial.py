@@ -12,6 +12,7 @@ from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import resume
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.source import Source
 from cnnkit.engine.fit import EpochResult
 from cnnkit.errors import CnnkitError, DataError, ModelFileError, cut, is_fault, is_out_of_memory
 from cnnkit.run_dir import RunDir, RunRecord, runs_in
@@ -36,11 +37,11 @@ class TrialRun:
     note: str = ""
 
 
-def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Path) -> TrialRun:
+def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Path, source: Source | None = None) -> TrialRun:
     """Return the run of a trial: that of an earlier worker below `folder`, at its last saved state, or a new one.
 
-    A run that cannot be resumed, because its files are damaged or on another machine, is left as it is and the trial starts again.
-    Raises `TrialFailedError` for settings that no training takes.
+    A run that cannot be resumed, because its files are damaged or on another machine, or its images were in memory, is left as it is and
+    the trial starts again. `source` replaces the source that `config` names. Raises `TrialFailedError` for settings that no training takes.
     """
     note = ""
     earlier = None if claim.is_new else find_run_of(trial, folder, claim.stored.run)
@@ -52,7 +53,7 @@ def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Pa
     elif claim.stored.run:
         note = f"trial {claim.number} starts again, because its run {claim.stored.run} is not on this machine"
     with failing():
-        job = prepare(config)
+        job = prepare(config, source=source)
     job.trial = trial
     return TrialRun(job.begin(), job, note)
 

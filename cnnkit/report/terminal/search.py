@@ -91,19 +91,28 @@ class SearchTable:
 def trial_table(trials: Sequence[StoredTrial], names: Sequence[str], metric: str, epochs: Mapping[int, str] | None = None) -> Table:
     """Return the table of `trials` with a column for each searched name; `epochs` has texts such as ``3/5`` by number."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for head in ("trial", "state", "epoch", metric, *names):
+    for head in trial_heads(names, metric):
         table.add_column(head, justify="left" if head == "state" else "right", no_wrap=True)
     for trial in trials:
-        value = trial.value if trial.value is not None else trial.values.get(trial.epoch)
-        cells = [
-            str(trial.number),
-            trial.state,
-            (epochs or {}).get(trial.number, str(trial.epoch or "")),
-            "" if value is None else f"{value:.4f}",
-            *(escaped(param_text(trial.params[name])) if name in trial.params else "" for name in names),
-        ]
-        table.add_row(*cells, style=_STYLES[trial.state])
+        table.add_row(*map(escaped, trial_cells(trial, names, (epochs or {}).get(trial.number))), style=_STYLES[trial.state])
     return table
+
+
+def trial_heads(names: Sequence[str], metric: str) -> tuple[str, ...]:
+    """Return the heads of the columns of `trial_cells`."""
+    return ("trial", "state", "epoch", metric, *names)
+
+
+def trial_cells(trial: StoredTrial, names: Sequence[str], epoch: str | None = None) -> list[str]:
+    """Return number, state, epoch, value and parameters of a trial as texts; `epoch` replaces the latest one."""
+    value = trial.value if trial.value is not None else trial.values.get(trial.epoch)
+    return [
+        str(trial.number),
+        trial.state,
+        str(trial.epoch or "") if epoch is None else epoch,
+        "" if value is None else f"{value:.4f}",
+        *(param_text(trial.params[name]) if name in trial.params else "" for name in names),
+    ]
 
 
 def param_text(value: object) -> str:
