@@ -116,7 +116,7 @@ def parse_domain(name: str, given: object, number: type | None, origin: str) -> 
         if number is None:
             raise ConfigError(f"{origin}: {name} takes no number, so it has no range; list its values: {name}=A,B")
         return _parse_range(name, given, number, origin)
-    items = given if isinstance(given, list) else given.split(",") if isinstance(given, str) else [given]
+    items = list(given) if isinstance(given, list | tuple) else given.split(",") if isinstance(given, str) else [given]
     values = tuple(value for item in items if (value := _parse_choice(item, number)) is not None)
     if len(values) < len(items):
         raise ConfigError(f"{origin}: {name} (={given}): expected {GRAMMAR}")

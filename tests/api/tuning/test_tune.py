@@ -77,7 +77,7 @@ def test_without_a_complete_trial_there_is_no_best(trainings):
 
 
 def test_a_mapping_gives_the_space_as_a_file_does(trainings):
-    result = search(search={"lr": "1e-3..1e-1:log", "batch-size": [32, 64]}, trials=1)
+    result = search(search={"lr": "1e-3..1e-1:log", "batch-size": (32, 64)}, trials=1)
     assert result.to_dict()["space"] == {"lr": "0.001..0.1:log", "batch_size": "32,64"}
 
 
