@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cnnkit.api.inference.predict import predict
     from cnnkit.api.inference.trained_model import load_model
     from cnnkit.api.training.train import train
+    from cnnkit.api.tuning.tune import tune
 
     __version__: str
 
@@ -38,10 +39,12 @@ __all__ = [
     "load_model",
     "predict",
     "train",
+    "tune",
 ]
 
 _LAZY = {
     "train": "cnnkit.api.training.train",
+    "tune": "cnnkit.api.tuning.tune",
     "evaluate": "cnnkit.api.evaluation.evaluate",
     "predict": "cnnkit.api.inference.predict",
     "export": "cnnkit.api.exports.export",

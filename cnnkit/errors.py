@@ -6,6 +6,7 @@ it without a traceback. An error that is not a `CnnkitError` is a bug.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -66,6 +67,11 @@ class ServerStoppedError(CnnkitError):
     exit_code = 3
 
 
+# The password of a URL ends at the last @ of the word, because it may hold one. It may hold spaces if the URL begins the text, unless a
+# number follows, which is a port.
+_PASSWORD = re.compile(r"(^\S*://[^/\s:]*:)(?!\d+\s)[^@]*@(?:\S*@)?|(://[^/\s:]*:)\S*@")
+_QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&#\s]*", re.IGNORECASE)
+
 # Signs of a fault in the text of a `RuntimeError`: torch and Python have no types of their own for them.
 _MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory", "std::bad_alloc")
 _FAULT_SIGNS = ("can't start new thread", "CUDA error", "cuDNN error", "CUBLAS_STATUS")
@@ -97,6 +103,16 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence: ``"; did you mean 'a' or 'b'?"`` for the names closest to `name`, else ``"."``."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else "."
+
+
+def hide_passwords(text: str) -> str:
+    """Return `text`, a word of a command line or a message, with stars in place of the passwords in its URLs."""
+    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1\2***@", text))
+
+
+def cut(text: str, most: int) -> str:
+    """Return `text`, or its first characters and ``…``, which are `most` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def shortened(names: Iterable[str], most: int = MAX_LISTED) -> list[str]:

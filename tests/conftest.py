@@ -1,4 +1,4 @@
-"""What every test may ask for: image folders, the command line, and a world of its own.
+"""What every test may ask for: image folders, the command line, a browser, and a world of its own.
 
 Nothing heavy is imported here, so a test of a light room stays light.
 """
@@ -10,9 +10,12 @@ import csv
 import hashlib
 import json
 import os
+import select
 import shutil
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -372,3 +375,132 @@ def _export(trained: TrainedRun, folder: Path) -> None:
     from cnnkit.api import export
 
     export(trained.run, out=folder / "model.onnx")
+
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+CHROMIUM_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions")
+BROWSER_SECONDS = 300  # long, so that a busy machine does not fail the test
+LAUNCH_CHROMIUM = """
+import fcntl, os, sys
+hears, says = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
+os.dup2(hears, 3)
+os.dup2(says, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""  # Chromium reads from file descriptor 3 and writes to 4
+
+
+class Browser:
+    """A Chromium that is controlled through two pipes (DevTools protocol: JSON documents, each with a zero byte at its end)."""
+
+    def __init__(self, profile: Path) -> None:
+        (hears, self._to), (self._from, says) = os.pipe(), os.pipe()
+        flags = (*CHROMIUM_FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank")
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LAUNCH_CHROMIUM, str(hears), str(says), str(CHROMIUM), *flags],
+            pass_fds=(hears, says),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(hears)
+        os.close(says)
+        self._heard = bytearray()
+        self._number, self._session = 0, ""
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call `method` and return its result; events that arrive meanwhile are added to `events`."""
+        self._number += 1
+        session = {"sessionId": self._session} if self._session else {}
+        request = json.dumps({"id": self._number, "method": method, "params": params, **session}).encode() + b"\0"
+        while request:
+            request = request[os.write(self._to, request) :]
+        while True:
+            message = self._message()
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+
+    def open(self, address: str) -> None:
+        """Open a page and wait until it is there."""
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._message())
+
+    def run(self, script: str) -> Any:
+        """Return the value of `script`, which DevTools evaluates outside the page's policy."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Return when `condition` is true on the page."""
+        end = time.monotonic() + BROWSER_SECONDS
+        while not self.run(f"Boolean({condition})"):
+            assert time.monotonic() < end, condition
+            time.sleep(0.05)
+
+    def press(self, key: str) -> None:
+        """Press and release a key of the keyboard."""
+        text = {"text": "\r"} if key == "Enter" else {}
+        code = {"Enter": 13, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40}[key]
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **(text if kind == "keyDown" else {})
+            )
+
+    def click(self, selector: str) -> None:
+        """Click the middle of the element that `selector` finds."""
+        point = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=point[0], y=point[1], button="left", clickCount=1)
+
+    def requests(self) -> list[str]:
+        """Return the requested addresses since the page was opened, without data URIs."""
+        urls = (event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent")
+        return [url for url in urls if not url.startswith("data:")]
+
+    def complaints(self) -> list[str]:
+        """Return the messages that the browser logged: refusals of the policy and errors of the script."""
+        logged = [event["params"]["entry"]["text"] for event in self.events if event.get("method") == "Log.entryAdded"]
+        return logged + [str(event["params"]) for event in self.events if event.get("method") == "Runtime.exceptionThrown"]
+
+    def close(self) -> None:
+        """Close the pipes and wait for the end of the process."""
+        os.close(self._to)
+        os.close(self._from)
+        self.process.wait(timeout=BROWSER_SECONDS)
+
+    def _message(self) -> dict[str, Any]:
+        while (end := self._heard.find(0)) < 0:
+            ready, _, _ = select.select([self._from], [], [], BROWSER_SECONDS)
+            part = os.read(self._from, 1 << 16) if ready else b""
+            assert part, "Chromium has ended" if ready else f"Chromium has sent nothing for {BROWSER_SECONDS} s"
+            self._heard += part
+        text = self._heard[:end]
+        del self._heard[: end + 1]
+        return json.loads(text)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Skip the tests that ask for `browser` where there is no Chromium, before their other fixtures work."""
+    if CHROMIUM is None or os.name != "posix":
+        for item in items:
+            if "browser" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A Chromium for the tests of a module; without one, they are skipped."""
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from cnnkit.errors import MAX_LISTED, closest, describe_fault, is_fault, is_out_of_memory, listed, shortened
+from cnnkit.errors import MAX_LISTED, closest, cut, describe_fault, hide_passwords, is_fault, is_out_of_memory, listed, shortened
 
 
 def test_a_long_list_is_cut_and_the_rest_is_counted():
@@ -23,6 +23,34 @@ def test_a_list_of_lines_ends_with_a_line():
 def test_items_may_be_cut_before_they_are_joined():
     assert shortened(["a", "b", "c"], 3) == ["a", "b", "c"]
     assert shortened(["a", "b", "c"], 1) == ["a", "2 more"]
+
+
+def test_a_long_text_is_cut_to_its_length():
+    assert cut("abcd", 4) == "abcd"
+    assert cut("abcde", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db?sslmode=require", "postgresql://me:***@host:5432/db?sslmode=require"),
+        ("--storage=postgresql://me:secret@host/db", "--storage=postgresql://me:***@host/db"),
+        ("postgresql+psycopg://me:se%40cr%3Aet%2F@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql://me:se@cr:et/@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@corp:secret@host/db", "postgresql://me@corp:***@host/db"),
+        ("postgresql://me:my secret@host/db", "postgresql://me:***@host/db"),
+        ("mysql://:secret@[::1]:3306/db", "mysql://:***@[::1]:3306/db"),
+        ("postgresql://host/db?user=me&password=secret&sslmode=require", "postgresql://host/db?user=me&password=***&sslmode=require"),
+        ("failed: a://b:c@d/e, then f://g:h@i; try again", "failed: a://b:***@d/e, then f://g:***@i; try again"),
+        ("http://localhost:5000 is not known to me@host", "http://localhost:5000 is not known to me@host"),
+        ("--data=/mnt/me@host/a:b", "--data=/mnt/me@host/a:b"),
+        ("sqlite:///C:/me@host/x.db", "sqlite:///C:/me@host/x.db"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("--trials", "--trials"),
+    ],
+)
+def test_a_password_in_a_url_is_hidden(text, shown):
+    assert hide_passwords(text) == shown
 
 
 def test_the_nearest_names_end_a_sentence():

@@ -23,6 +23,7 @@ _MODULES = {
     "rerun": "training.rerun",
     "resume": "training.resume",
     "train": "training.train",
+    "tune": "tuning.tune",
 }
 
 

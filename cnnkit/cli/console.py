@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli.streams import results
-from cnnkit.errors import listed
+from cnnkit.errors import hide_passwords, listed
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
 
@@ -71,7 +71,8 @@ def say_model(target: Target) -> None:
 
 
 def say_labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
-    """Print `text` in a column after a `label` of `LABEL_WIDTH` cells; in a pipe, print both on one line."""
+    """Print `text`, without passwords, in a column after a `label` of `LABEL_WIDTH` cells; in a pipe, print both on one line."""
+    text = hide_passwords(text)
     head = Text(label.ljust(LABEL_WIDTH), style=style)
     if not console.is_terminal:
         console.print(head.append(text, style="not bold default"), soft_wrap=True)

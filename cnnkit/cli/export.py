@@ -61,7 +61,7 @@ def command(
         typer.Option("--data", "-d", metavar="SOURCE", help="Images for the parity check. Default: the run's validation images."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write. Default: export/model.onnx of the run.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File or existing folder. Default: export/model.onnx of the run.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from cnnkit.cli.help import MAX_FLAGS, HelpAllFlag
 from cnnkit.config.parsing import flag
-from cnnkit.config.settings import SECTIONS, RunConfig
+from cnnkit.config.settings import SECTION_OF, SECTIONS, RunConfig
 
 PANELS = {"data": "Data", "model": "Model", "optim": "Recipe", "augment": "Augmentation", "stop": "Stopping", "run": "Run"}
 SHORT = {"batch_size": "-b", "epochs": "-e", "data": "-d", "arch": "-a", "out": "-o"}
@@ -25,7 +25,6 @@ HELP_ALL = "help_all"
 REPEATED = {"set", "augment_with"}  # flags that may be typed several times
 
 Command = Callable[..., None]
-SECTION_OF = {name: key for key, section in SECTIONS.items() for name in section.model_fields}
 
 
 def device_of(given: Mapping[str, Any]) -> str:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, interruptible
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_options
-from cnnkit.config.parsing import Duration, command_line
+from cnnkit.config.parsing import command_line
+from cnnkit.config.search import DEFAULT_SAMPLER, DEFAULT_TRIALS, SAMPLERS, Sampler, budget_seconds, check_search
 from cnnkit.config.settings import SECTIONS
-from cnnkit.errors import CheckFailedError, ConfigError, TrainingStoppedError, listed
+from cnnkit.errors import CheckFailedError, TrainingStoppedError, listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def command(
     ] = None,
     trials: Annotated[
         int, Flag("--trials", "-n", min=1, metavar="N", help="Number of trials of all workers together.", rich_help_panel=PANEL)
-    ] = 30,
+    ] = DEFAULT_TRIALS,
     budget: Annotated[
         str | None,
         Flag(
@@ -78,11 +78,13 @@ def command(
         ),
     ] = None,
     sampler: Annotated[
-        Literal["tpe", "random"],
+        Sampler,
         Flag(
-            metavar="tpe|random", help="Proposal of parameters: tpe learns from the trials so far, random does not.", rich_help_panel=PANEL
+            metavar="|".join(SAMPLERS),
+            help="Proposal of parameters: tpe learns from the trials so far, random does not.",
+            rich_help_panel=PANEL,
         ),
-    ] = "tpe",
+    ] = DEFAULT_SAMPLER,
     prune: Annotated[
         bool, Flag("--prune/--no-prune", help="End a trial early if it is worse than the median of the others.", rich_help_panel=PANEL)
     ] = True,
@@ -102,8 +104,8 @@ def command(
     cnnkit tune --data ./images --trials 30
     cnnkit tune --data ./images --name widths --search width=32,64,128
     """
-    seconds = _seconds(budget)
-    _check_name(name)
+    seconds = budget_seconds(budget)
+    check_search(name, trials, sampler)
     from cnnkit.api.tuning.space import Layers, read_space
 
     layers = Layers(given, recipe, config)
@@ -134,22 +136,6 @@ def command(
         work.study.close()
 
 
-def _seconds(budget: str | None) -> float:
-    """Return the seconds that ``--budget`` means; 0 without it."""
-    try:
-        seconds = TypeAdapter(Duration).validate_python(budget or 0.0)
-    except ValidationError:
-        raise ConfigError(f"`--budget` (={budget}) must be a time such as 90s, 30m or 2h") from None
-    if budget is not None and not seconds > 0:
-        raise ConfigError(f"`--budget` (={budget}) must be above 0; leave it out for no limit")
-    return seconds
-
-
-def _check_name(name: str | None) -> None:
-    if name is not None and (not name or name.startswith(".") or not all(letter.isalnum() or letter in "-_." for letter in name)):
-        raise ConfigError(f"`--name` (={name}) must have letters, digits, - and _ alone, such as --name lr-and-width")
-
-
 def _print_space(space: SearchSpace, *, json: bool) -> None:
     if json:
         console.print_json(space.to_dict())
@@ -168,19 +154,17 @@ def _describe(screen: Console, work: Search) -> None:
 
 
 def _run(work: Search, screen: Console, seconds: float, trials: int) -> None:
-    """Run the search and show its news; write the table of the trials after each of them."""
-    from cnnkit.api.tuning.results import write_table
+    """Run the search and show its news."""
+    from cnnkit.api.tuning.results import run_search
     from cnnkit.report.terminal.search import SearchTable
 
     try:
         with (
             interruptible(),
-            SearchTable(screen, work.space.domains, metric=work.monitor, maximize=work.study.options.maximize, total=trials) as table,
+            SearchTable(screen, work.space.domains, metric=work.monitor, total=trials) as table,
         ):
-            for news in work.news(seconds):
+            for news in run_search(work, seconds):
                 table.show(news)
-                if news.event == "ended":
-                    write_table(work, news.trials)
     except KeyboardInterrupt as stop:
         console.say(screen, f"stopped; {_kept(work)}; type the same command to continue")
         raise typer.Exit(exit_code(stop)) from None

@@ -1,4 +1,4 @@
-"""The settings of a training as typed keywords of `cnnkit.train`: names and types for editors and type checkers.
+"""The settings of a training as typed keywords of `cnnkit.train` and `cnnkit.tune`: names and types for editors and type checkers.
 
 `cnnkit.config.settings` defines and describes every setting. A value may have the form of its flag, such as ``"10m"``, or the type of the
 setting.
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 
-class TrainingSettings(TypedDict, total=False):
-    """The settings of a training except `data` and `arch`; a setting left out comes from the recipe."""
+class TrialSettings(TypedDict, total=False):
+    """The settings of the trainings of `cnnkit.tune`, whose `budget` limits the search; a setting left out comes from the recipe."""
 
     # data
     download: bool
@@ -35,7 +35,6 @@ class TrainingSettings(TypedDict, total=False):
     draft: bool
     # optimisation
     epochs: int
-    budget: str | float
     batch_size: int | Literal["auto"]
     lr: float | Literal["auto"]
     optimizer: str
@@ -76,3 +75,9 @@ class TrainingSettings(TypedDict, total=False):
     save_every: float | str
     device: Literal["auto", "cpu", "cuda", "mps"]
     log: str | Sequence[str]
+
+
+class TrainingSettings(TrialSettings, total=False):
+    """The settings of a training except `data` and `arch`; a setting left out comes from the recipe."""
+
+    budget: str | float

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 
 from cnnkit.config.parsing import Duration, Words, flag, number_or_auto, numbers
 from cnnkit.config.tiers import Tier
-from cnnkit.errors import ConfigError, closest
+from cnnkit.errors import ConfigError, closest, cut
 
 SUM_TOLERANCE = 1e-6  # 0.7 + 0.15 + 0.15 is not 1 in binary
 # Share of a training after its warm-up that sees images of `start_size`; see docs/benchmarks/LOG.md, "Start size, mirrored filters
@@ -355,15 +355,16 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
+SECTION_OF = {name: key for key, section in SECTIONS.items() for name in section.model_fields}  # of each setting
+
 
 def by_section(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Sort flat ``{field: value}`` into sections; raises `ConfigError` for a name that is no setting."""
     sections: dict[str, dict[str, Any]] = {}
-    homes = {field: name for name, section in SECTIONS.items() for field in section.model_fields}
     for field, value in values.items():
-        if field not in homes:
-            raise ConfigError(f"{field!r} is not a setting of a training{closest(field, homes)}")
-        sections.setdefault(homes[field], {})[field] = value
+        if field not in SECTION_OF:
+            raise ConfigError(f"{field!r} is not a setting of a training{closest(field, SECTION_OF)}")
+        sections.setdefault(SECTION_OF[field], {})[field] = value
     return sections
 
 
@@ -380,10 +381,7 @@ def _sentence(problem: dict[str, Any]) -> str:
     path = [str(part) for part in problem["loc"]]
     if not path or path in [[section] for section in SECTIONS]:  # a rule over several fields words itself
         return message
-    known = [field for section in SECTIONS.values() for field in section.model_fields]
     name = path[1] if len(path) > 1 else path[0]
     if problem["type"] == "extra_forbidden":
-        return f"{'.'.join(path)}: there is no such setting{closest(name, known)}"
-    given = str(problem["input"])
-    shown = given if len(given) <= MAX_VALUE_LENGTH else f"{given[: MAX_VALUE_LENGTH - 1]}…"
-    return f"`{flag(name)}` (={shown}) {message[0].lower()}{message[1:]}"
+        return f"{'.'.join(path)}: there is no such setting{closest(name, SECTION_OF)}"
+    return f"`{flag(name)}` (={cut(str(problem['input']), MAX_VALUE_LENGTH)}) {message[0].lower()}{message[1:]}"

@@ -111,7 +111,8 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
         names = ", ".join(sorted(known))
         raise DataError(
             f"--data {data}: no such file or folder, and no source of that name is installed{closest(kind, known)} "
-            f"Expected a folder of class folders, a CSV, a zip or tar, or a source: {names}"
+            f"Expected a folder of class folders, a CSV, a zip or tar, or a source: {names}; "
+            f"list the sources with: {registry.list_command(registry.SOURCES)}"
         )
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):

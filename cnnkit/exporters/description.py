@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, Exporter, ExportOptions
+from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, Exporter, ExportOptions, input_shape
 from cnnkit.model.canvas import LUMA_UNIT, LUMA_WEIGHTS, WEIGHT_UNIT
 from cnnkit.model.header import ModelHeader
 from cnnkit.model.preprocessing import PAD_LEVEL, Preprocessing
@@ -85,6 +85,5 @@ def _resize(spec: Preprocessing) -> str:
 
 
 def _input(spec: Preprocessing, options: ExportOptions, first: int | str) -> dict[str, Any]:
-    size, channels = spec.image_size, spec.channels
-    shape = {IMAGES: [first, "H", "W", 3], CANVAS: [first, size, size, channels], FLOAT: [first, channels, size, size]}[options.input]
+    shape = [first, *input_shape(options.input, spec)[1:]]
     return {"dtype": "float32" if options.input == FLOAT else "uint8", "shape": shape}

@@ -24,6 +24,8 @@ CREDIT = "Crops of two photographs by danielbuechele and vultilion (flickr.com),
 JPEG_QUALITY = 90
 SMALL_SIZE = (37, 53)  # height and width in px: smaller than the input of most networks, and odd
 
+Decoder = Callable[[bytes, int | None], NDArray[np.uint8]]  # of the bytes of an image file, for the `draft_side` of a model
+
 
 @dataclass(frozen=True, eq=False)
 class GoldenFile:
@@ -41,16 +43,14 @@ def golden_photos() -> dict[str, bytes]:
     return {"photo.jpg": _encoded(first, "JPEG"), "photo.png": _encoded(second, "PNG"), "small.png": _encoded(small, "PNG")}
 
 
-def golden_files(
-    classifier: Classifier, decode: Callable[[bytes], NDArray[np.uint8]], spec: Preprocessing, kind: str
-) -> tuple[list[GoldenFile], list[dict[str, Any]]]:
+def golden_files(classifier: Classifier, decode: Decoder, spec: Preprocessing, kind: str) -> tuple[list[GoldenFile], list[dict[str, Any]]]:
     """Return the files of the folder, and an entry of golden.json for each image.
 
-    `classifier` is the exported file, `decode` the decoder. Pixels are raw RGB bytes (H, W, 3) in ``.rgb``. A file whose input `kind` is
+    `classifier` is the exported file. Pixels are raw RGB bytes (H, W, 3) in ``.rgb``. A file whose input `kind` is
     not images also gets the canvases, raw bytes (S, S, C) in ``.canvas``: a program can be tested without the resize.
     """
     photos = golden_photos()
-    images = [decode(content) for content in photos.values()]
+    images = [decode(content, spec.draft_side) for content in photos.values()]
     files: list[GoldenFile] = []
     entries: list[dict[str, Any]] = []
     for (name, content), image, row in zip(photos.items(), images, classifier.probabilities(images), strict=True):

@@ -12,6 +12,7 @@ from cnnkit.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from cnnkit.model.file import Model
+    from cnnkit.model.preprocessing import Preprocessing
 
 IMAGES, CANVAS, FLOAT = "images", "canvas", "float"
 PROBABILITIES, LOGITS = "probabilities", "logits"
@@ -21,6 +22,15 @@ INPUTS = {
     FLOAT: "normalised images, float32 (N, C, S, S)",
 }
 OUTPUTS = {PROBABILITIES: "probabilities after the temperature, float32 (N, K)", LOGITS: "logits before the temperature, float32 (N, K)"}
+
+
+def input_shape(kind: str, spec: Preprocessing | None) -> list[int | str]:
+    """Return the dimensions of an input of `kind`, one of `INPUTS`; a dynamic dimension has a name.
+
+    Without `spec`, size and channels of a canvas are named as in `INPUTS`.
+    """
+    size, channels = (spec.image_size, spec.channels) if spec else ("S", "C")
+    return {IMAGES: ["N", "H", "W", 3], CANVAS: ["N", size, size, channels], FLOAT: ["N", channels, size, size]}[kind]
 
 
 @dataclass(frozen=True)

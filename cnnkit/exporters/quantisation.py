@@ -17,6 +17,8 @@ from cnnkit.exporters.onnx_facts import OPSETS
 from cnnkit.exporters.protocol import CANVAS, LOGITS, PROBABILITIES, ExportOptions
 
 if TYPE_CHECKING:
+    import onnx
+
     from cnnkit.model.file import Model
     from cnnkit.model.header import ModelHeader
 
@@ -36,19 +38,20 @@ def write_int8(
 
     Weights have a scale for each channel, and use `weight_bits` of their 8 bits.
     """
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     from cnnkit.exporters.onnx_graph import quiet_torch, write_onnx
 
     with TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
-        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
         write_onnx(model, plain, ExportOptions(CANVAS, LOGITS, opset=options.opset or OPSETS[0]))
         with quiet_torch():
             quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
-                str(path),
+                str(quantised),
                 cast("Any", _Reader(iter(batches))),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED_OPERATORS),
@@ -57,15 +60,14 @@ def write_int8(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
-    _keep_scores(path)
-    _finish(path, model.header.model_copy(update={"temperature": 1.0}), ExportOptions(CANVAS, LOGITS, opset=options.opset, int8=True))
+        proto = onnx.load(quantised)
+    _keep_scores(proto)
+    header = model.header.model_copy(update={"temperature": 1.0})
+    _finish(proto, path, header, ExportOptions(CANVAS, LOGITS, opset=options.opset, int8=True))
 
 
-def _keep_scores(path: Path) -> None:
-    """Take the logits of the file `path` before their quantisation: 256 levels would give two classes one probability."""
-    import onnx
-
-    proto = onnx.load(path)
+def _keep_scores(proto: onnx.ModelProto) -> None:
+    """Take the logits of `proto` before their quantisation: 256 levels would give two classes one probability."""
     nodes = {name: node for node in proto.graph.node for name in node.output}
     last = nodes.get(LOGITS)
     if last is None or last.op_type != "DequantizeLinear" or nodes[last.input[0]].op_type != "QuantizeLinear":
@@ -82,7 +84,6 @@ def _keep_scores(path: Path) -> None:
     used = {name for node in proto.graph.node for name in node.input}
     for tensor in [tensor for tensor in proto.graph.initializer if tensor.name not in used]:
         proto.graph.initializer.remove(tensor)
-    onnx.save(proto, path)
 
 
 def add_rules(path: Path, target: Path, header: ModelHeader, options: ExportOptions) -> None:
@@ -98,12 +99,11 @@ def add_rules(path: Path, target: Path, header: ModelHeader, options: ExportOpti
         graph.node.append(helper.make_node("Div", [LOGITS, temperature.name], ["cnnkit_scaled"], name="cnnkit_div"))
         graph.node.append(helper.make_node("Softmax", ["cnnkit_scaled"], [PROBABILITIES], name="cnnkit_softmax", axis=1))
         graph.output[0].name = PROBABILITIES
-    onnx.save(proto, target)
-    _finish(target, header, options)
+    _finish(proto, target, header, options)
 
 
-def _finish(path: Path, header: ModelHeader, options: ExportOptions) -> None:
-    """Replace the metadata of the file `path`, check it, and write it with the same bytes for the same content.
+def _finish(proto: onnx.ModelProto, path: Path, header: ModelHeader, options: ExportOptions) -> None:
+    """Replace the metadata of `proto`, check it, and write it to `path` with the same bytes for the same content.
 
     Raises `ModelFileError` if onnx refuses the file, as it does with those of old versions of onnxruntime.
     """
@@ -111,7 +111,6 @@ def _finish(path: Path, header: ModelHeader, options: ExportOptions) -> None:
 
     from cnnkit.exporters.onnx_graph import metadata
 
-    proto = onnx.load(path)
     used = {node.domain for node in proto.graph.node}
     for entry in [entry for entry in proto.opset_import if entry.domain not in used]:
         proto.opset_import.remove(entry)  # onnxruntime names all operators that it knows

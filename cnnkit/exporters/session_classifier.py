@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
-from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, OUTPUTS, PROBABILITIES
+from cnnkit.exporters.protocol import FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, PROBABILITIES, input_shape
 from cnnkit.exporters.session_process import Batch, Interface, Runtime, open_session
 from cnnkit.files import parse_json
 from cnnkit.metrics.temperature import softmax
@@ -25,7 +25,7 @@ MAX_CANVAS_PIXELS = 2**15  # of all canvases in one run; more take memory and no
 
 @dataclass(frozen=True)
 class _Kinds:
-    """The kinds of input and output of a file, and the `dtype` and shape of its input as an `Interface` names them."""
+    """The kinds of input and output of a file, and the `dtype` of its input as an `Interface` names it."""
 
     input: str
     output: str
@@ -33,12 +33,6 @@ class _Kinds:
     @property
     def dtype(self) -> str:
         return "tensor(float)" if self.input == FLOAT else "tensor(uint8)"
-
-    def shape(self, spec: Preprocessing | None) -> list[int | str]:
-        if self.input == IMAGES:
-            return ["N", "H", "W", 3]
-        size, channels = (spec.image_size, spec.channels) if spec else ("S", "C")
-        return ["N", channels, size, size] if self.input == FLOAT else ["N", size, size, channels]
 
 
 class SessionClassifier:
@@ -82,12 +76,16 @@ class SessionClassifier:
         """The preprocessing of the canvases; None if the file does not name it, or if the graph would resize a canvas."""
         return self.preprocessing if self._edge or self._kinds.input != IMAGES else None
 
+    def batch_of(self, size: int) -> int:
+        """Return the largest number of canvases of `size` px that one run of the session takes."""
+        return max_canvases(self._edge or size)
+
     def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32; only if `canvas_spec` is not None."""
         size, edge = canvases.shape[-1], self._edge or canvases.shape[-1]
         inside = slice((edge - size) // 2, (edge + size) // 2)
         result = np.empty((len(canvases), len(self.classes)), np.float32)
-        count = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2))
+        count = self.batch_of(size)
         for start in range(0, len(canvases), count):
             part = canvases[start : start + count]
             if self._kinds.input == IMAGES:
@@ -107,14 +105,10 @@ class SessionClassifier:
     def _run(self, images: Batch) -> NDArray[np.float32]:
         """Return the probabilities (N, K) of a batch of the input; raises `ModelFileError` for other values."""
         found = self._session.run(images)
-        if self._kinds.output == LOGITS and found.ndim == 2 and np.isfinite(found).all():  # noqa: PLR2004 (N, K)
-            found = softmax(found, self.rules.temperature).astype(np.float32)
         if found.shape != (len(images), len(self._classes)) or not np.isfinite(found).all():
-            raise ModelFileError(
-                f"{self.path}: its graph gives no probabilities of {len(self._classes)} classes; "
-                f"write another with: {self._runtime.command}"
-            )
-        return found
+            wanted = f"{self._kinds.output} of {len(self._classes)} classes"
+            raise ModelFileError(f"{self.path}: its graph gives no {wanted}; write another with: {self._runtime.command}")
+        return softmax(found, self.rules.temperature).astype(np.float32) if self._kinds.output == LOGITS else found
 
     def _read_classes(self, found: Interface) -> tuple[str, ...]:
         """Return the class names in the metadata, after a check of the names, types and ranks of inputs and outputs."""
@@ -123,8 +117,10 @@ class SessionClassifier:
         outputs = {name: shape for name, _, shape in found.outputs}
         text = found.metadata.get("classes")
         problem = ""
-        if inputs != [(kinds.input, kinds.dtype, 4)] or (kinds.input == IMAGES and found.inputs[0][2][-1] != 3):  # noqa: PLR2004 (RGB)
-            problem = f"its input is {_shown(found)}, expected {kinds.input!r} {kinds.dtype} {kinds.shape(None)}"
+        if kinds.input not in INPUTS:
+            problem = f"its metadata name the input {kinds.input!r:.80}, expected one of {', '.join(INPUTS)}"
+        elif inputs != [(kinds.input, kinds.dtype, 4)] or (kinds.input == IMAGES and found.inputs[0][2][-1] != 3):  # noqa: PLR2004 (RGB)
+            problem = f"its input is {_shown(found)}, expected {kinds.input!r} {kinds.dtype} {input_shape(kinds.input, None)}"
         elif kinds.output not in OUTPUTS or not {kinds.output, "labels"} <= outputs.keys():
             problem = f"its outputs are {', '.join(map(repr, outputs))}, expected {kinds.output!r} and 'labels'"
         elif text is None:
@@ -140,9 +136,9 @@ class SessionClassifier:
     def _check_canvas(self, found: Interface) -> None:
         """Raise `ModelFileError` unless the input of a file that takes `canvas` or `float` has the size that its preprocessing makes."""
         kinds, spec = self._kinds, self.preprocessing
-        if kinds.input not in {CANVAS, FLOAT} or spec is None:
+        if spec is None:
             raise self._foreign(f"its metadata name the input {kinds.input!r} without a preprocessing for it")
-        expected = kinds.shape(spec)
+        expected = input_shape(kinds.input, spec)
         if list(found.inputs[0][2])[1:] != expected[1:]:
             raise self._foreign(f"its input is {_shown(found)}, its preprocessing makes {expected}")
 
@@ -150,6 +146,11 @@ class SessionClassifier:
         return ModelFileError(
             f"{self.path}: {self._runtime.file} that cnnkit export did not write: {problem}; write one with: {self._runtime.command}"
         )
+
+
+def max_canvases(edge: int) -> int:
+    """Return the largest number of canvases of `edge` px in one run of a session."""
+    return max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2))
 
 
 def _identity_edge(spec: Preprocessing) -> int | None:

@@ -62,15 +62,15 @@ class Session(Protocol):
         ...
 
     def get_inputs(self) -> Sequence[Any]:
-        """Return the inputs, each with its `name`."""
+        """Return the inputs, each with its `name`, `type` and `shape`."""
         ...
 
     def get_outputs(self) -> Sequence[Any]:
-        """Return the outputs, each with its `name`."""
+        """Return the outputs, each with its `name`, `type` and `shape`."""
         ...
 
     def get_modelmeta(self) -> Any:
-        """Return an object whose `custom_metadata_map` has the metadata of the file."""
+        """Return the facts about the file, with its metadata in `custom_metadata_map`."""
         ...
 
 
@@ -176,7 +176,7 @@ class SessionHere:
 
     def run(self, images: Batch) -> NDArray[np.float32]:
         """Return the output ``probabilities`` or ``logits`` (N, K) for a batch of the one input."""
-        return _scores(self._session, images)
+        return _scores(self._session, self.interface, images)
 
 
 def open_session(path: Path, runtime: Runtime) -> SessionProcess | SessionHere:
@@ -191,10 +191,10 @@ def unreadable(path: Path, runtime: Runtime, reason: str) -> str:
     return f"{path}: not {runtime.file} that {known} can read ({reason}); write one with: {runtime.command}"
 
 
-def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
-    names = [node.name for node in session.get_outputs()]
+def _scores(session: Session, interface: Interface, images: Batch) -> NDArray[np.float32]:
+    names = [name for name, _, _ in interface.outputs]
     output = next((name for name in SCORES if name in names), names[0])
-    return np.asarray(session.run([output], {session.get_inputs()[0].name: images})[0], np.float32)
+    return np.asarray(session.run([output], {interface.inputs[0][0]: images})[0], np.float32)
 
 
 def _serve(path: Path, runtime: Runtime, read: int, write: int) -> NoReturn:
@@ -210,7 +210,7 @@ def _serve(path: Path, runtime: Runtime, read: int, write: int) -> NoReturn:
             _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
             while True:
                 header, body = _receive(read, None)
-                result = _scores(session, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))
+                result = _scores(session, found, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))
                 _send(write, {"shape": result.shape}, np.ascontiguousarray(result).data)
         except EOFError:
             pass

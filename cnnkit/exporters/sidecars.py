@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cnnkit.exporters.description import describe
-from cnnkit.exporters.golden import CREDIT, golden_files
+from cnnkit.exporters.golden import CREDIT, Decoder, golden_files
 from cnnkit.exporters.protocol import Exporter, ExportOptions
 from cnnkit.files import fingerprint, remove_file, write_bytes, write_json, write_text
 from cnnkit.model.classifier import Classifier
@@ -71,7 +68,7 @@ def write_sidecars(
     exporter: Exporter,
     options: ExportOptions,
     classifier: Classifier,
-    decode: Callable[[bytes], NDArray[np.uint8]],
+    decode: Decoder,
     parity: Mapping[str, Any],
 ) -> Sidecars:
     """Write the files beside the exported file `path`, which `classifier` runs; return their paths.

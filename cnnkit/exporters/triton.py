@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, ExportOptions
+from cnnkit.exporters.protocol import FLOAT, ExportOptions, input_shape
 from cnnkit.exporters.session_classifier import MAX_BATCH_SIZE
 from cnnkit.files import write_bytes, write_text
 from cnnkit.model.header import ModelHeader
@@ -34,8 +34,7 @@ def configuration(name: str, header: ModelHeader, options: ExportOptions) -> str
     The first dimension of every tensor is that of the batch, which Triton leaves out. The labels have no other dimension: one value a
     request, reshaped to none.
     """
-    size, channels = header.preprocessing.image_size, header.preprocessing.channels
-    dims = {IMAGES: [-1, -1, 3], CANVAS: [size, size, channels], FLOAT: [channels, size, size]}[options.input]
+    dims = [-1 if isinstance(length, str) else length for length in input_shape(options.input, header.preprocessing)[1:]]
     dtype = "TYPE_FP32" if options.input == FLOAT else "TYPE_UINT8"
     return f"""\
 name: "{name}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, cut
 from cnnkit.model.preprocessing import Preprocessing
 from cnnkit.model.rules import Rules
 
@@ -85,7 +85,7 @@ def _problems_of(path: Path) -> Generator[None]:
         yield
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, one['loc'])) or 'header'}: {one['msg']}" for one in error.errors()[:MAX_PROBLEMS]]
-        shown = "; ".join(problem if len(problem) <= MAX_NAME_LENGTH else f"{problem[:MAX_NAME_LENGTH]}…" for problem in problems)
+        shown = "; ".join(cut(problem, MAX_NAME_LENGTH) for problem in problems)
         raise ModelFileError(
             f"{path}: this version of cnnkit cannot read the header; it knows formats up to {FORMAT} ({shown}); "
             f"for a file of a newer cnnkit, type: pip install --upgrade cnnkit"

@@ -86,14 +86,18 @@ def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]
 def choose(group: str, name: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> Entry:
     """Return the entry that `name` means: the built-in one if there is one, else the only one; ``package:name`` names any.
 
-    `built_in` are further names that the error lists, of choices that need no entry. Raises `PluginError` if there is no such entry, or if
-    several packages provide the name.
+    `built_in` are further names that the error lists, of choices that need no entry. Raises `PluginError` if there is no such entry,
+    with the command that lists the group, and if several packages provide the name.
     """
     found = find(group, path)
     entries = found.get(name) or _of_package(name, found)
     if not entries:
         known = [*built_in, *found]
-        raise PluginError(f"no {noun(group)} named {name!r} is installed{closest(name, known)} Known: {', '.join(known) or 'none'}")
+        advice = "list the installed ones" if found else "install the package that has it, then check"
+        raise PluginError(
+            f"no {noun(group)} named {name!r} is installed{closest(name, known)} Known: {', '.join(known) or 'none'}; "
+            f"{advice} with: {list_command(group)}"
+        )
     builtin = [entry for entry in entries if entry.is_builtin]
     if len(entries) > 1 and not builtin:
         holders = " and ".join(entry.origin for entry in entries)
@@ -127,6 +131,11 @@ def _of_package(name: str, found: dict[str, list[Entry]]) -> list[Entry]:
 def short_name(group: str) -> str:
     """Return the last word of a group, such as ``architectures``, as ``--group`` takes it."""
     return group.rpartition(".")[2]
+
+
+def list_command(group: str) -> str:
+    """Return the command that lists the entries of `group`, for the end of an error."""
+    return "cnnkit archs" if group == ARCHITECTURES else f"cnnkit plugins list --group {short_name(group)}"
 
 
 def noun(group: str) -> str:

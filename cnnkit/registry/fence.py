@@ -13,7 +13,7 @@ from functools import wraps
 from threading import Lock
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
-from cnnkit.errors import CnnkitError, PluginError
+from cnnkit.errors import CnnkitError, PluginError, cut, hide_passwords
 
 if TYPE_CHECKING:
     from cnnkit.registry.entries import Entry
@@ -54,10 +54,9 @@ def fenced(entry: Entry, failing: str, call: Callable[P, T], *, allowed: tuple[t
 def reason(error: BaseException) -> str:
     """Return the type and the message of `error` in one line; an end of the program is named as one."""
     try:
-        text = " ".join(str(error).split())
+        text = cut(hide_passwords(" ".join(str(error).split())), MAX_REASON_LENGTH)
     except BaseException:  # noqa: BLE001 (the message itself is code of the package)
         text = "its message cannot be read"
-    text = text if len(text) <= MAX_REASON_LENGTH else f"{text[: MAX_REASON_LENGTH - 1]}…"
     named = f"{type(error).__name__}: {text}".removesuffix(": ")
     return f"it ends the program ({named})" if isinstance(error, SystemExit) else named
 

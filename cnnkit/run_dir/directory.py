@@ -38,6 +38,11 @@ class RunDir:
     path: Path
 
     @property
+    def name(self) -> str:
+        """The name of the folder, also if `path` is ``.`` or a symbolic link to it."""
+        return self.path.resolve().name
+
+    @property
     def number(self) -> int | None:
         """The number at the start of the folder's name; None if the run was renamed."""
         found = _NUMBERED.match(self.path.absolute().name)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
-from cnnkit.errors import ModelFileError, closest
+from cnnkit.errors import ModelFileError, closest, cut
 from cnnkit.files import parse_json, read_checked
 
 MAX_PROBLEMS = 3  # the number of problems that one message names
@@ -167,5 +167,4 @@ def _problem(error: Mapping[str, Any], kind: type[Document]) -> str:
 
 def _excerpt(value: object) -> str:
     """Return a value of a file in one line of ASCII characters, at most `MAX_VALUE_LENGTH` of them."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}…"
+    return cut(json.dumps(value, default=str), MAX_VALUE_LENGTH)

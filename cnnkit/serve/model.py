@@ -13,7 +13,7 @@ from cnnkit.api.inference.predict import Prediction, apply_rules
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.opening import is_exported, open_classifier
-from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS, MAX_BATCH_SIZE, MAX_CANVAS_PIXELS
+from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS, SessionClassifier, max_canvases
 from cnnkit.files import check_file
 from cnnkit.model.classifier import CanvasClassifier, draft_side_of, rules_of
 
@@ -42,14 +42,20 @@ class ServedModel:
 
     def __init__(self, target: Target) -> None:
         self.path: Path = target.path
-        self.name = target.run.path.name if target.run else target.path.stem
+        self.name = target.name
         self._classifier = open_classifier(target.path)
         self._on_canvases = self._classifier if isinstance(self._classifier, CanvasClassifier) else None
         self.classes = self._classifier.classes
         self.rules = rules_of(self._classifier)
         self.spec = self._on_canvases.canvas_spec if self._on_canvases else None
         self.draft_side = draft_side_of(self._classifier)
-        self.max_batch = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // self.spec.image_size**2)) if self.spec else 1
+        self.max_batch = self._max_batch()
+
+    def _max_batch(self) -> int:
+        if self.spec is None:
+            return 1
+        size = self.spec.image_size
+        return self._classifier.batch_of(size) if isinstance(self._classifier, SessionClassifier) else max_canvases(size)
 
     def max_pixels(self, megapixels: float) -> int:
         """Return the limit of an image's pixels: a network that resizes itself gets no more than it takes in a batch."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.image import UndecodableError, image_size
+from cnnkit.data.image import UndecodableError, decode_image, image_size
 from cnnkit.data.source import StoredImage
 from cnnkit.data.store.decoding import prepare_worker
-from cnnkit.data.store.facts import decode
 from cnnkit.data.store.pool import DecodingProcesses, failure_reason
 from cnnkit.exporters.session_process import limit_memory
 from cnnkit.model.canvas import make_canvases
@@ -27,13 +26,16 @@ Prepared = NDArray[np.uint8] | str  # pixels, or the reason why there are none
 
 
 def prepare_image(stored: StoredImage, spec: Preprocessing | None, draft_side: int | None, max_pixels: int) -> Prepared:
-    """Return the canvas of `spec`, uint8 (C, S, S), or without one the decoded pixels, uint8 (H, W, 3); for a bad image, the reason."""
+    """Return the canvas of `spec`, uint8 (C, S, S), or without one the pixels, uint8 (H, W, 3); for a bad file, the reason.
+
+    `stored` is the content of a file, or pixels of that form, which need no decoding.
+    """
     try:
         height, width = image_size(stored) if isinstance(stored, bytes) else stored.shape[:2]
         if height * width > max_pixels:
             limit = f"the limit of {max_pixels / 1e6:g} megapixels of this server"
             return f"{width} x {height} pixels are more than {limit}; make the image smaller"
-        pixels = decode(stored, draft_side).image
+        pixels = decode_image(stored, draft_side) if isinstance(stored, bytes) else stored
     except UndecodableError as error:
         return str(error)
     return pixels if spec is None else make_canvases([pixels], spec)[0]
@@ -52,7 +54,7 @@ class Preparation:
         self._processes = DecodingProcesses(self.workers, partial(_prepare_process, memory))
 
     def start(self, stored: StoredImage) -> Future[Prepared]:
-        """Start the preparation of an image; `finish` takes its future's error."""
+        """Start the preparation of an image; `reason` takes the error of its future."""
         return self._processes.schedule(prepare_image, stored, self._spec, self._draft_side, self._max_pixels, timeout=self._seconds)
 
     def reason(self, error: Exception) -> str:

@@ -119,12 +119,12 @@ def faster_format(models: Sequence[ModelSpeed]) -> Advice | None:
         return None
     first, best = models[0], max(models, key=lambda model: model.predict.images_per_second)
     gain = best.predict.images_per_second / first.predict.images_per_second
-    latency = f"{first.latency.p50_ms:.1f} -> {best.latency.p50_ms:.1f} ms for one image"
+    speed = f"{gain:.1f} times as fast on many images, and takes {first.latency.p50_ms:.1f} -> {best.latency.p50_ms:.1f} ms for one image"
     accuracy = ""
     if first.accuracy and best.accuracy:
         values = f"{100 * first.accuracy.value:.1f} -> {100 * best.accuracy.value:.1f} %"
         accuracy = f", accuracy {values} on {best.accuracy.images} {best.accuracy.split} images"
-    return Advice(gain, f"predict with the exported file: `--model {best.file}` is {gain:.1f} times as fast, {latency}{accuracy}")
+    return Advice(gain, f"predict with the exported file: `--model {best.file}` is {speed}{accuracy}")
 
 
 def slow_files(models: Sequence[ModelSpeed]) -> Advice | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cnnkit.architecture import Option
-from cnnkit.config.settings import BUILT_IN_OPTIMIZERS, SECTIONS, OptimSettings, TrainConfig
+from cnnkit.config.settings import BUILT_IN_OPTIMIZERS, SECTION_OF, SECTIONS, OptimSettings, TrainConfig
 from cnnkit.tuning.space import Choices, Domain, Range
 
 DECADES = 10.0  # a rate is searched from a tenth to ten times the recipe's value
@@ -41,8 +41,9 @@ _NEVER = frozenset({"set", "budget"})
 
 def searchable() -> list[str]:
     """Return the settings of a training that a search may change."""
-    names = [(section, name) for section, model in SECTIONS.items() for name in model.model_fields if name not in _NEVER]
-    return [name for section, name in names if section in _SEARCHED_SECTIONS or name in _SEARCHED_ALONE]
+    return [
+        name for name, section in SECTION_OF.items() if name not in _NEVER and (section in _SEARCHED_SECTIONS or name in _SEARCHED_ALONE)
+    ]
 
 
 def number_of(name: str) -> type | None:
@@ -98,7 +99,7 @@ def usual_options(options: Iterable[Option]) -> dict[str, Domain]:
 
 
 def _field(name: str) -> Any:
-    return next(model.model_fields[name] for model in SECTIONS.values() if name in model.model_fields)
+    return SECTIONS[SECTION_OF[name]].model_fields[name]
 
 
 def _number(annotation: Any) -> type | None:

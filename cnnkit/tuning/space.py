@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cnnkit.architecture import option_name
 from cnnkit.errors import ConfigError
 
 Value = bool | int | float | str  # of a setting or an option in one trial
@@ -97,8 +98,7 @@ def split_words(words: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for word in words:
-        name, equals, text = word.partition("=")
-        key = name.strip().replace("-", "_")
+        key, (_, equals, text) = option_name(word), word.partition("=")
         if not key or (equals and not text.strip()):
             raise ConfigError(f"--search {word!r}: expected {GRAMMAR}, or NAME alone for its default range")
         if key in found:
@@ -116,7 +116,7 @@ def parse_domain(name: str, given: object, number: type | None, origin: str) -> 
         if number is None:
             raise ConfigError(f"{origin}: {name} takes no number, so it has no range; list its values: {name}=A,B")
         return _parse_range(name, given, number, origin)
-    items = given if isinstance(given, list) else given.split(",") if isinstance(given, str) else [given]
+    items = list(given) if isinstance(given, list | tuple) else given.split(",") if isinstance(given, str) else [given]
     values = tuple(value for item in items if (value := _parse_choice(item, number)) is not None)
     if len(values) < len(items):
         raise ConfigError(f"{origin}: {name} (={given}): expected {GRAMMAR}")

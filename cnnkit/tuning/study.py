@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
-from cnnkit.errors import CnnkitError, ConfigError, DataError, MissingExtraError, ModelFileError, TrainingStoppedError
+from cnnkit.config.search import DEFAULT_SAMPLER, Sampler
+from cnnkit.errors import CnnkitError, ConfigError, DataError, MissingExtraError, ModelFileError, TrainingStoppedError, hide_passwords
 from cnnkit.files import locked
 from cnnkit.files.whole import make_folder
 from cnnkit.tuning.space import Domain, Range, SearchSpace, Value
@@ -44,7 +44,6 @@ _STATES: dict[str, TrialState] = {
 }
 _RUN, _WORKER, _BEAT, _REASON, _DEATHS, _RESUMED = "run", "worker", "beat", "reason", "deaths", "resumed"
 _KEY, _IMAGES = "cnnkit", "images"  # of the study's attributes: its identity, and the SHA-256 of its images
-Sampler = Literal["tpe", "random"]
 
 
 class LostTrialError(Exception):
@@ -59,7 +58,7 @@ class StudyOptions:
     trials: int
     epochs: int
     seed: int = 0
-    sampler: Sampler = "tpe"
+    sampler: Sampler = DEFAULT_SAMPLER
     prune: bool = True
 
 
@@ -90,9 +89,10 @@ class Study:
 
     def __init__(self, folder: Path, name: str, options: StudyOptions, storage: str | None = None) -> None:
         self.folder, self.name, self.options = folder, name, options
-        self.shown_storage = hide_password(storage) if storage else str(folder / JOURNAL_NAME)
+        self.shown_storage = shown_url(storage) if storage else str(folder / JOURNAL_NAME)
         self._optuna = import_optuna()
         self._worker, self._watch = Worker.this_process(), Watch()
+        self._storage: Any = None
         make_folder(folder)
         with self._opening(), _quiet():
             direction = "maximize" if options.maximize else "minimize"
@@ -145,8 +145,8 @@ class Study:
         with self._working():
             return [_stored(trial) for trial in self._study.get_trials(deepcopy=False)]
 
-    def ask(self, space: SearchSpace, default_arch: str, first: Mapping[str, Value], *, may_begin: bool = True) -> Claim | None:
-        """Take a waiting trial or, if `may_begin` and the number of trials allows it, a new one; None if there is neither.
+    def ask(self, space: SearchSpace, default_arch: str, first: Mapping[str, Value]) -> Claim | None:
+        """Take a waiting trial or, if the number of trials allows it, a new one; None if there is neither.
 
         Its parameters are drawn from `space`; `first` holds those of the first trial as far as they are given. `default_arch` is the
         architecture if none is searched.
@@ -154,7 +154,7 @@ class Study:
         with self._working(), _quiet(), locked(self.folder):
             known = self._study.get_trials(deepcopy=False)
             is_waiting = any(trial.state.name == "WAITING" for trial in known)
-            if not is_waiting and (not may_begin or len(known) >= self.options.trials):
+            if not is_waiting and len(known) >= self.options.trials:
                 return None
             if not known and first:
                 self._study.enqueue_trial(dict(first))
@@ -180,8 +180,8 @@ class Study:
 
         Raises `LostTrialError` if the trial belongs to another worker now.
         """
-        with self._owned(claim), _quiet():
-            if epoch not in self._read(claim.trial).values:
+        with self._owned(claim) as now, _quiet():
+            if epoch not in now.values:
                 claim.trial.report(value, epoch)
 
     def should_prune(self, claim: Claim) -> bool:
@@ -205,8 +205,8 @@ class Study:
 
     def requeue(self, claim: Claim) -> None:
         """Let the trial of this worker wait for another one, which resumes its run."""
-        with suppress(LostTrialError), self._owned(claim):
-            self._wait_again(_id_of(claim.trial), self._read(claim.trial).resumed + 1)
+        with suppress(LostTrialError), self._owned(claim) as now:
+            self._wait_again(_id_of(claim.trial), now.resumed + 1)
 
     def requeue_dead(self) -> list[StoredTrial]:
         """Let the trials of dead workers wait again; return them. A trial whose workers keep ending in one epoch fails instead."""
@@ -248,23 +248,24 @@ class Study:
         return _stored(self._storage.get_trial(_id_of(trial)))
 
     @contextmanager
-    def _owned(self, claim: Claim) -> Generator[None]:
-        """Run the body for a trial that still belongs to this worker; raises `LostTrialError` otherwise."""
+    def _owned(self, claim: Claim) -> Generator[StoredTrial]:
+        """Run the body with the stored trial of `claim`, which still belongs to this worker; raises `LostTrialError` otherwise."""
         with self._working():
             now = self._read(claim.trial)
             if now.state != "running" or not self._is_mine(now):
                 raise LostTrialError
             try:
-                yield
+                yield now
             except self._optuna.exceptions.UpdateFinishedTrialError:
                 raise LostTrialError from None
 
     @contextmanager
     def _opening(self) -> Generator[None]:
-        """Raise `ConfigError` for an error of the storage in the body, which opens it."""
+        """Raise `ConfigError` for an error of the storage in the body, which opens it, and close its connections."""
         try:
             yield
         except CnnkitError:
+            self.close()
             raise
         except ImportError as error:
             raise MissingExtraError(
@@ -272,6 +273,7 @@ class Study:
                 "for PostgreSQL type: pip install 'cnnkit[tune-postgresql]'"
             ) from None
         except Exception as error:
+            self.close()
             raise ConfigError(
                 f"--storage {self.shown_storage}: cannot be opened: {_reason(error)}; check the URL and the server"
             ) from error
@@ -312,13 +314,19 @@ class Study:
 
     def _open_database(self, url: str) -> Any:
         from optuna.storages import RDBStorage
+        from sqlalchemy.engine import make_url
         from sqlalchemy.exc import IntegrityError, ProgrammingError
+        from sqlalchemy.pool import NullPool
 
+        url = with_driver(url)
+        if "@" in (make_url(url).host or ""):
+            raise ConfigError(f"--storage {self.shown_storage}: a user name or a password with an @ is ambiguous; write %40 in its place")
         for _ in range(MAX_OPENINGS - 1):
             with suppress(IntegrityError, ProgrammingError):  # another worker has just made the same tables
-                return RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
+                RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # an attempt that fails leaves no connection open
+                break
             time.sleep(OPENING_SECONDS)
-        return RDBStorage(with_driver(url), engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
     def _sampler(self, known: int) -> Any:
         seed = (self.options.seed * SEED_STRIDE + known) % 2**32
@@ -360,13 +368,9 @@ def with_driver(url: str) -> str:
     return f"postgresql+psycopg://{rest}" if separator and scheme in {"postgresql", "postgres"} else url
 
 
-def hide_password(url: str) -> str:
-    """Return `url` with stars in place of its password."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    head, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{head.partition(':')[0]}:***@{host}"))
+def shown_url(url: str) -> str:
+    """Return the URL of a database without its password, for messages; one without a scheme is shown after its last @."""
+    return hide_passwords(url) if "://" in url else f"***@{url.rpartition('@')[2]}" if "@" in url else url
 
 
 def _id_of(trial: Any) -> int:
@@ -419,7 +423,7 @@ def _reason(error: BaseException) -> str:
     """Return the innermost cause of an error in one line: that of the database, below the wrappers of its client."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return hide_passwords(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 @contextmanager

@@ -41,6 +41,11 @@ class StoredTrial:
         """The latest epoch that ended; 0 before."""
         return max(self.values, default=0)
 
+    @property
+    def has_ended(self) -> bool:
+        """True for a complete, pruned or failed trial."""
+        return self.state in ENDED
+
     def to_dict(self) -> dict[str, Any]:
         """Return the trial as ``--json`` prints it and trials.csv holds it."""
         return {
@@ -61,7 +66,8 @@ class StoredTrial:
 class SearchNews:
     """A step of the search: the `event`, the number of its trial (None while waiting), and all trials after it.
 
-    `epoch` is the epoch that has just ended, `epochs` their number at most. `note` tells of a state that could not be resumed.
+    `epoch` is the epoch that has just ended, `epochs` their number at most. `note` tells of a state that could not be resumed. The best
+    value is the largest if `maximize`.
     """
 
     event: Event
@@ -70,6 +76,12 @@ class SearchNews:
     epoch: int | None = None
     epochs: int | None = None
     note: str = ""
+    maximize: bool = False
+
+    @property
+    def best(self) -> StoredTrial | None:
+        """The best complete trial."""
+        return best_of(self.trials, maximize=self.maximize)
 
     @property
     def trial(self) -> StoredTrial | None:

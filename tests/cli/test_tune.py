@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,14 +74,7 @@ def test_data_that_no_trial_can_read_are_refused_before_the_search(cli):
 
 
 def test_without_optuna_one_sentence_says_what_to_install(cli, monkeypatch):
-    whole = builtins.__import__
-
-    def without(name, *rest):
-        if name == "optuna":
-            raise ImportError(name)
-        return whole(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     result = cli("tune", "--data", "digits")
     assert result.code == 2
     assert "cnnkit tune needs the package optuna; type: pip install 'cnnkit[tune]'" in " ".join(result.err.split())
@@ -93,6 +86,13 @@ def test_a_database_that_does_not_open_is_refused_without_its_password(cli, imag
     result = cli("tune", "--data", image_folder(images=6), *TINY, "--storage", "postgresql://me:secret@127.0.0.1:1/db")
     assert result.code == 2
     assert "--storage postgresql://me:***@127.0.0.1:1/db: cannot be opened" in " ".join(result.err.split())
+    assert "secret" not in result.err
+
+
+@pytest.mark.parametrize("words", [("--storag=postgresql://me:secret@host/db",), ("postgresql://me:secret@host/db",)])
+def test_a_mistyped_command_is_refused_without_its_password(cli, words):
+    result = cli("tune", "--data", "digits", *words)
+    assert result.code == 2
     assert "secret" not in result.err
 
 

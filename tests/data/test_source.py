@@ -43,7 +43,10 @@ def test_a_file_with_the_suffix_of_an_archive_is_an_archive(tmp_path: Path, name
     ("data", "message"),
     [
         ("", "--data is missing: name a folder of class folders, such as --data ./images, or try --data digits"),
-        ("gone", "--data gone: no such file or folder, and no source .*: archive, csv, digits, folder, hf, torchvision"),
+        (
+            "gone",
+            "--data gone: no such file or folder, and no source .*: archive, .*, torchvision; .* cnnkit plugins list --group sources$",
+        ),
         ("digit", "did you mean 'digits'"),
         ("./gone", "--data gone: no such folder"),
         ("./gone.zip", r"--data gone\.zip: no such file; expected a \.zip"),

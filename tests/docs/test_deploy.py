@@ -65,3 +65,13 @@ def test_the_dockerfile_copies_files_that_exist_and_serves() -> None:
     assert (CHECKOUT / re.findall(r"docs/deploy/\S+\.txt", text)[0]).is_file()
     assert '"cnnkit", "serve", "--host", "0.0.0.0", "--model"' in text
     assert "--no-deps" in text
+
+
+def test_the_dockerfile_installs_from_its_working_folder() -> None:
+    text = (DEPLOY / "Dockerfile").read_text("utf-8")
+    copied = re.search(r"^WORKDIR /install\nCOPY (.+) \./$", text, re.MULTILINE)
+    assert copied
+    install = text[copied.end() : text.index("\nWORKDIR", copied.end())]
+    for file in (Path(source).name for source in copied[1].split()):
+        assert install.count(file) == 2, f"{file} is installed and removed"
+    assert not re.search(r"(?<=\s)/[a-z]\S*", install), "the installation names an absolute path"

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,14 +31,6 @@ SECONDS = 120
 OTHERS = {"node_modules", "__pycache__"}  # that a reader may have made
 EXAMPLES = {path.relative_to(DEPLOY).as_posix() for path in DEPLOY.glob("*/*") if path.name not in OTHERS}
 
-# The browser of the other pages; test files are no package, so it is loaded by its path.
-_SPEC = importlib.util.spec_from_file_location("report_page_in_browser", CHECKOUT / "tests" / "report" / "page" / "test_in_browser.py")
-assert _SPEC
-assert _SPEC.loader
-pages: Any = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = pages
-_SPEC.loader.exec_module(pages)
-
 
 def needs_module(name: str, package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{package} is not installed")
@@ -50,7 +41,6 @@ def needs_node_module(name: str) -> pytest.MarkDecorator:
 
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
-needs_chromium = pytest.mark.skipif(pages.CHROMIUM is None or os.name != "posix", reason="Chromium is not installed")
 needs_csharp = pytest.mark.skipif(
     shutil.which("dotnet") is None or not CSHARP_PROJECT, reason="the SDK of .NET is not installed, or CNNKIT_CSHARP_PROJECT is not set"
 )
@@ -201,31 +191,16 @@ def site(tmp_path):
         thread.join(SECONDS)
 
 
-@pytest.fixture
-def browser(tmp_path):
-    opened = pages.Browser(tmp_path / "profile")
-    yield opened
-    opened.close()
-
-
 def visit(browser: Any, address: str) -> str:
     """Open the page, and return its state after the golden images."""
     browser.call("Network.setCacheDisabled", cacheDisabled=True)
     browser.call("Page.navigate", url="about:blank")  # the title of the page before would end the wait
     browser.call("Page.navigate", url=address)
-    wait(browser, "['Ready', 'Failed'].includes(document.title)")
+    browser.wait("['Ready', 'Failed'].includes(document.title)")
     return browser.run("document.getElementById('state').textContent")
 
 
-def wait(browser: Any, condition: str) -> None:
-    end = time.monotonic() + SECONDS
-    while not browser.run(condition):
-        assert time.monotonic() < end, condition
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
-@needs_chromium
 @needs_node_module("onnxruntime-web")
 def test_the_page_shows_the_golden_probabilities(export_once, site, browser, tmp_path):
     (root, address), folder = site, export_once("images")
@@ -244,7 +219,7 @@ def test_the_page_shows_the_golden_probabilities(export_once, site, browser, tmp
     (root / "broken.png").write_bytes(b"no image")
     chosen = [*(folder / "golden" / name for name in files), root / "broken.png"]
     browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in chosen])
-    wait(browser, f"{rows}.includes('broken.png')")
+    browser.wait(f"{rows}.includes('broken.png')")
     *shown, broken = browser.run(rows)[before:].strip().splitlines()
     check_golden("\n".join([*shown, state]), folder)
     assert broken.startswith("broken.png: ")

@@ -7,7 +7,8 @@ import pytest
 
 from cnnkit.errors import ConfigError
 from cnnkit.exporters.onnx import onnx_exporter
-from cnnkit.exporters.protocol import Exporter, ExportOptions
+from cnnkit.exporters.protocol import INPUTS, Exporter, ExportOptions, input_shape
+from cnnkit.model.preprocessing import Preprocessing
 
 NOTHING: Any = object()  # stands for a model and for a function that no test calls
 
@@ -16,6 +17,20 @@ NOTHING: Any = object()  # stands for a model and for a function that no test ca
 def plain() -> Exporter:
     """Return an exporter of the older form: a name, a summary and two functions."""
     return Exporter("leaf", "leaves", lambda _, path: path.write_text("leaf"), NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "shape"),
+    [
+        ("images", ["N", "H", "W", 3], ["N", "H", "W", 3]),
+        ("canvas", ["N", "S", "S", "C"], ["N", 24, 24, 1]),
+        ("float", ["N", "C", "S", "S"], ["N", 1, 24, 24]),
+    ],
+)
+def test_a_kind_of_input_has_its_shape(kind, named, shape):
+    assert input_shape(kind, None) == named
+    assert input_shape(kind, Preprocessing(image_size=24, channels=1, mean=(0.5,), std=(0.5,))) == shape
+    assert f"({', '.join(map(str, named))})" in INPUTS[kind]
 
 
 def test_an_exporter_without_choices_gets_no_options(plain, tmp_path):

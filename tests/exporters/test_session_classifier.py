@@ -98,6 +98,25 @@ def test_the_graph_cuts_a_canvas_from_a_square_only_without_resizing(settings, e
     assert session_classifier._identity_edge(spec) == edge
 
 
+@pytest.mark.parametrize(("settings", "edge"), [({}, 24), ({"crop": 0.75}, 32)])
+def test_a_batch_of_canvases_has_limited_pixels(make_model, tmp_path, settings, edge, monkeypatch):
+    write_onnx(make_model(**settings), tmp_path / "m.onnx")
+    classifier = OnnxClassifier(tmp_path / "m.onnx")
+    assert classifier.batch_of(24) == session_classifier.MAX_CANVAS_PIXELS // edge**2
+    monkeypatch.setattr(session_classifier, "MAX_BATCH_SIZE", 5)
+    assert classifier.batch_of(24) == 5
+    monkeypatch.setattr(session_classifier, "MAX_CANVAS_PIXELS", 1)
+    assert classifier.batch_of(24) == 1
+
+
+def test_logits_that_are_no_numbers_are_refused(exported_kind, monkeypatch):
+    classifier, image = OnnxClassifier(exported_kind(output="logits")), np.zeros((2, 2, 3), np.uint8)
+    for wrong in (np.full((1, 3), np.nan, np.float32), np.zeros((1, 2), np.float32), np.zeros(3, np.float32)):
+        monkeypatch.setattr(classifier._session, "run", lambda _, given=wrong: given)
+        with pytest.raises(ModelFileError, match=r"its graph gives no logits of 3 classes; write another with: cnnkit export --onnx$"):
+            classifier.probabilities([image])
+
+
 def test_no_images_give_no_rows(exported):
     classifier = OnnxClassifier(exported)
     assert classifier.classes == ("ant", "bee", "Käfer")
@@ -138,6 +157,15 @@ def test_a_file_of_another_program_is_accepted_if_it_fits(tmp_path):
         (
             {"name": "input", "kind": TensorProto.FLOAT},
             "its input is 'input' tensor(float) ['N', 'H', 'W', 3], expected 'images' tensor(uint8)",
+        ),
+        (
+            {"name": "canvas", "kind": TensorProto.FLOAT, "input": "canvas"},
+            "its input is 'canvas' tensor(float) ['N', 'H', 'W', 3], expected 'canvas' tensor(uint8) ['N', 'S', 'S', 'C']",
+        ),
+        ({"name": "rows", "input": "rows"}, "its metadata name the input 'rows', expected one of images, canvas, float"),
+        (
+            {"name": "canvas", "input": "canvas", "classes": '["r", "g", "b"]'},
+            "its metadata name the input 'canvas' without",
         ),
         ({"output": "logits"}, "its outputs are 'logits', 'labels', expected 'probabilities' and 'labels'"),
         ({}, "its metadata names no 'classes'"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cnnkit.errors import PluginError
-from cnnkit.registry import ARCHITECTURES, find, load_architecture
+from cnnkit.registry import ARCHITECTURES, EXPORTERS, GROUPS, find, list_command, load_architecture
 from cnnkit.registry.entries import choose
 
 
@@ -29,6 +31,28 @@ def test_a_name_of_two_packages_is_refused_with_their_full_names(install_package
     ):
         choose(ARCHITECTURES, "twice")
     assert choose(ARCHITECTURES, "twice-b:twice").version == "2.0"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_unknown_name_ends_with_the_command_that_lists_its_group(group: str, install_package: Callable[..., None]) -> None:
+    command = "cnnkit archs" if group == ARCHITECTURES else f"cnnkit plugins list --group {group.removeprefix('cnnkit.')}"
+    with pytest.raises(PluginError) as missing:
+        choose(group, "kappa", [], built_in=["given"])
+    assert str(missing.value).endswith(f" Known: given; install the package that has it, then check with: {command}")
+    with pytest.raises(PluginError, match=r"named 'kappa' is installed\. Known: none; install the package"):
+        choose(group, "kappa", [])
+    install_package("acme", "share", "acme_share:share", group=group)
+    with pytest.raises(PluginError) as unlike:
+        choose(group, "kappa")
+    assert re.search(rf" Known: .*share.*; list the installed ones with: {command}$", str(unlike.value))
+
+
+@pytest.mark.parametrize("group", [ARCHITECTURES, EXPORTERS])
+def test_the_command_of_an_unknown_name_lists_the_group(group: str, cli: Callable[..., Any]) -> None:
+    first, *words = list_command(group).split()
+    done = cli(*words, "--json")
+    assert (first, done.code) == ("cnnkit", 0), done.err
+    assert set(find(group)) <= {found["name"] for found in next(iter(done.json().values()))}
 
 
 @pytest.mark.parametrize("name", ["", ":", ":custom-cnn", "cnnkit:", "other:custom-cnn", "cnnkit:custom-cnn:x", "a" * 5000, "\0"])

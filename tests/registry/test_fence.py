@@ -32,6 +32,7 @@ class NamelessError(BaseException):
         (MemoryError(), "MemoryError"),
         (NamelessError(), "NamelessError: its message cannot be read"),
         (ValueError("x" * 10_000), "ValueError: x{499}…"),
+        (ConnectionError("no server at https://me:secret@host"), r"ConnectionError: no server at https://me:\*\*\*@host"),
     ],
 )
 def test_every_error_becomes_one_sentence_with_package_and_version(error: BaseException, message: str) -> None:

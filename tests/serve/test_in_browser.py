@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
-import os
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-# The browser of the other pages; test files are no package, so it is loaded by its path.
-_SPEC = importlib.util.spec_from_file_location(
-    "report_page_in_browser", Path(__file__).parents[1] / "report" / "page" / "test_in_browser.py"
-)
-assert _SPEC
-assert _SPEC.loader
-pages: Any = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = pages
-_SPEC.loader.exec_module(pages)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(pages.CHROMIUM is None or os.name != "posix", reason="Chromium is not installed")]
-SECONDS = 120
+pytestmark = pytest.mark.slow
 
 VERDICT = "document.getElementById('verdict').textContent"
 ROWS = "[...document.querySelectorAll('#rows tbody tr')].map(row => [...row.cells].slice(1).map(cell => cell.textContent))"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    opened = pages.Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
 def page(client, browser):
     """Open the page of the server."""
-    browser.events.clear()
-    browser.call("Page.navigate", url=f"http://127.0.0.1:{client.port}/")
-    while not any(event.get("method") == "Page.loadEventFired" for event in browser.events):
-        browser.events.append(browser._message())
+    browser.open(f"http://127.0.0.1:{client.port}/")
     return browser
 
 
@@ -66,20 +41,12 @@ def choose(browser, *paths: Path) -> None:
     browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
 
-def wait(browser, condition: str) -> None:
-    """Return when `condition` is true on the page."""
-    end = time.monotonic() + SECONDS
-    while not browser.run(f"Boolean({condition})"):
-        assert time.monotonic() < end, condition
-        time.sleep(0.05)
-
-
 def test_one_image_shows_class_probability_and_label_set(page, client, files):
     assert page.run("document.activeElement === document.body")
     page.press("Tab")
     assert page.run("document.activeElement.id") == "files"
     choose(page, files["red"])
-    wait(page, "document.querySelector('#bars tbody tr')")
+    page.wait("document.querySelector('#bars tbody tr')")
     assert page.run(VERDICT) == "red"
     assert page.run("document.getElementById('sure').textContent").endswith(" %")
     assert page.run("document.getElementById('set').textContent") == "One of: red"
@@ -94,7 +61,7 @@ def test_one_image_shows_class_probability_and_label_set(page, client, files):
 
 def test_a_batch_is_a_table_for_mouse_and_keyboard_and_a_csv(page, files, cli, colour_model, read_rows, tmp_path):
     choose(page, *files.values())
-    wait(page, "!document.getElementById('csv').disabled && document.querySelectorAll('#rows tbody tr').length === 4")
+    page.wait("!document.getElementById('csv').disabled && document.querySelectorAll('#rows tbody tr').length === 4")
     rows = page.run(ROWS)
     assert [row[:2] for row in rows] == [
         ["red.png", "red"], ["green.png", "green"], ["gray, 1.png", "don't know (red)"], ["broken.png", "error: the file is truncated"],
@@ -110,7 +77,7 @@ def test_a_batch_is_a_table_for_mouse_and_keyboard_and_a_csv(page, files, cli, c
         "URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return 'blob:x'; }; window.saved = ''"
     )
     page.click("#csv")
-    wait(page, "window.saved")
+    page.wait("window.saved")
     assert cli("predict", *files.values(), "--model", colour_model, "--out", tmp_path / "rows.csv").code == 0
     (tmp_path / "page.csv").write_text(page.run("window.saved"), "utf-8")
     saved, expected = read_rows(tmp_path / "page.csv"), read_rows(tmp_path / "rows.csv")
@@ -129,7 +96,7 @@ def test_images_are_pasted_and_dropped_and_cleared(page, files):
         "document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: both, bubbles: true, cancelable: true}));"
         "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: both, bubbles: true, cancelable: true}))"
     )
-    wait(page, f"{ROWS}.filter((row) => row[1] === 'green').length === 2")
+    page.wait(f"{ROWS}.filter((row) => row[1] === 'green').length === 2")
     page.run("document.getElementById('clear').focus()")
     page.press("Enter")
     assert page.run(ROWS) == []
@@ -143,14 +110,14 @@ def test_a_full_queue_is_waited_for(page, client, files, monkeypatch):
     while not any(event.get("params", {}).get("response", {}).get("status") == 503 for event in page.events):
         page.run("0")
     monkeypatch.undo()
-    wait(page, f"{VERDICT} === 'red'")
+    page.wait(f"{VERDICT} === 'red'")
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_is_no_wider_than_the_screen(page, files, width):
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=740, deviceScaleFactor=1, mobile=width < 500)
     choose(page, *files.values())
-    wait(page, "!document.getElementById('csv').disabled && document.querySelectorAll('#rows tbody tr').length === 4")
+    page.wait("!document.getElementById('csv').disabled && document.querySelectorAll('#rows tbody tr').length === 4")
     assert page.run("document.documentElement.scrollWidth") <= width
     picture = base64.b64decode(page.call("Page.captureScreenshot")["data"])
     assert Image.open(io.BytesIO(picture)).width == width

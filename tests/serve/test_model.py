@@ -12,7 +12,7 @@ from cnnkit.serve.inference_protocol import model_metadata
 from cnnkit.serve.model import ServedModel, find_served
 
 
-def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path):
+def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path, monkeypatch):
     run = tmp_path / "007-run"
     shutil.copytree(old_run, run)
     (run / "best.safetensors").write_bytes(b"weights")
@@ -20,9 +20,11 @@ def test_a_run_stands_for_its_exported_file(old_run, colour_model, tmp_path):
         find_served(run)
     (run / "export").mkdir()
     shutil.copy(colour_model, run / "export" / "model.onnx")
-    for given in (run, run / "export" / "model.onnx"):
+    (tmp_path / "latest").symlink_to(run)
+    monkeypatch.chdir(run)
+    for given in (run, run / "export" / "model.onnx", ".", tmp_path / "latest"):
         target = find_served(given)
-        assert target.path == run / "export" / "model.onnx"
+        assert target.path.samefile(run / "export" / "model.onnx")
         assert ServedModel(target).name == "007-run"
 
 

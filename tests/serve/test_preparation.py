@@ -35,7 +35,7 @@ def test_pixels_are_prepared_without_decoding():
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr("cnnkit.serve.preparation.decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("cnnkit.serve.preparation.decode_image", lambda *_: pytest.fail("decoded"))
     assert prepare_image(jpeg(), SPEC, None, 30_000) == (
         "201 x 150 pixels are more than the limit of 0.03 megapixels of this server; make the image smaller"
     )

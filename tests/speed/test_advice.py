@@ -101,7 +101,10 @@ def test_a_healthy_training_gives_way_to_advice_on_prediction():
 
 def test_a_faster_exported_file():
     text = advice(None, model(500, 600), model(1000, 1500, "onnx", p50=2.0))
-    assert text == "predict with the exported file: `--model runs/001/model.onnx` is 2.0 times as fast, 4.0 -> 2.0 ms for one image"
+    assert text == (
+        "predict with the exported file: `--model runs/001/model.onnx` is 2.0 times as fast on many images, and takes "
+        "4.0 -> 2.0 ms for one image"
+    )
     assert "exported" not in advice(None, model(500, 600), model(520, 700, "onnx"))
 
 
@@ -124,6 +127,6 @@ def test_a_faster_file_is_advised_with_its_accuracy():
         replace(model(rate, 1.1 * rate, name), accuracy=FileAccuracy(value, 0.8, 0.95, 100, "val"))
         for rate, name, value in ((100, "torch", 0.91), (300, "onnx", 0.9))
     )
-    assert "3.0 times as fast, 4.0 -> 4.0 ms for one image, accuracy 91.0 -> 90.0 % on 100 val images" in verdict(
+    assert "3.0 times as fast on many images, and takes 4.0 -> 4.0 ms for one image, accuracy 91.0 -> 90.0 % on 100 val images" in verdict(
         Benchmark({}, 2.0, None, (first, fast))
     )

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import builtins
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cnnkit.errors import ConfigError, DataError, MissingExtraError, ModelFileError
+from cnnkit.errors import ConfigError, DataError, MissingExtraError, ModelFileError, TrainingStoppedError
 from cnnkit.tuning.space import Choices, Range, SearchSpace
 from cnnkit.tuning.study import (
     JOURNAL_NAME,
@@ -15,8 +15,8 @@ from cnnkit.tuning.study import (
     Study,
     StudyOptions,
     cut_torn_line,
-    hide_password,
     import_optuna,
+    shown_url,
     with_driver,
 )
 from cnnkit.tuning.watch import MAX_DEATHS
@@ -211,14 +211,30 @@ def test_a_missing_or_empty_journal_has_no_torn_line(tmp_path):
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql://me:secret@host:5432/db?sslmode=require", "postgresql://me:***@host:5432/db?sslmode=require"),
-        ("postgresql://host/db", "postgresql://host/db"),
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql:/me:secret@host/db", "***@host/db"),
+        ("me:secret@host/db", "***@host/db"),
         ("sqlite:///x.db", "sqlite:///x.db"),
-        ("--trials", "--trials"),
     ],
 )
-def test_a_password_is_never_shown(url, shown):
-    assert hide_password(url) == shown
+def test_a_storage_is_shown_without_its_password(url, shown):
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize("password", ["secret", "se%40cret", "se%3Acret", "se%2Fcret", "se@cret", "my secret"])
+def test_no_message_on_a_storage_has_its_password(password):
+    pytest.importorskip("psycopg")
+    with pytest.raises(ConfigError) as refused:
+        Study(FOLDER, "x", OPTIONS, f"postgresql://me:{password}@127.0.0.1:1/db")
+    assert str(refused.value).startswith("--storage postgresql://me:***@127.0.0.1:1/db: ")
+    assert "cret" not in str(refused.value)
+    assert ("write %40 in its place" in str(refused.value)) == ("@" in password)
+
+
+def test_an_error_of_the_storage_is_told_without_a_password():
+    study = open_study()
+    with pytest.raises(TrainingStoppedError, match=r"failed: the server of a://me:\*\*\*@host has gone; the finished"), study._working():
+        raise OSError("the server of a://me:secret@host has gone")
 
 
 def test_postgresql_gets_the_driver_of_the_extra():
@@ -234,13 +250,6 @@ def test_a_database_that_does_not_open_is_refused_with_its_url(url):
 
 
 def test_without_optuna_one_sentence_says_what_to_install(monkeypatch):
-    whole = builtins.__import__
-
-    def without(name, *rest):
-        if name == "optuna":
-            raise ImportError(name)
-        return whole(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"cnnkit tune needs the package optuna; type: pip install 'cnnkit\[tune\]'"):
         import_optuna()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from cnnkit.tuning.trials import StoredTrial, best_of, counts
+from cnnkit.tuning.trials import SearchNews, StoredTrial, best_of, counts
 
 
 def trial(number, state, value=None, **fields):
@@ -14,6 +14,13 @@ def test_the_best_trial_is_complete_and_the_first_of_equals():
     assert best_of(trials, maximize=False) == trials[2]
     assert best_of(trials, maximize=True) == trials[1]
     assert best_of([trials[0], trials[4]], maximize=True) is None
+
+
+def test_news_name_the_best_trial_in_the_direction_of_the_metric():
+    trials = (trial(1, "complete", 0.5), trial(2, "complete", 0.3), trial(3, "running"))
+    assert SearchNews("begun", trials, 3).best is trials[1]
+    assert SearchNews("begun", trials, 3, maximize=True).best is trials[0]
+    assert [each.has_ended for each in trials] == [True, True, False]
 
 
 def test_counts_name_the_states_that_occur():

@@ -78,8 +78,7 @@ class Evaluation:
         run, file = self.target.run, self.target.path
         if run is None:
             return file.name
-        name = run.path.resolve().name
-        return name if file == run.best else f"{name}/{file.name}"
+        return run.name if file == run.best else f"{run.name}/{file.name}"
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the figures of metrics.json; with `confusion`, the object that ``eval --json`` prints."""

@@ -82,7 +82,7 @@ def images_of(target: Target) -> tuple[RunImages | None, str]:
     except ModelFileError as error:
         return None, f"{cannot}: {error}"
     images = tuple(RunImage(row["path"], row["label"], row["split"], row["sha256"], row.get("unit") or "") for row in rows)
-    return RunImages(target.run.path.resolve().name, record.data.location, images), ""
+    return RunImages(target.run.name, record.data.location, images), ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
 from cnnkit.api.inference.target import ModelName, Target, find_target
 from cnnkit.data.image import UndecodableError, decode_image
 from cnnkit.data.source import VAL
@@ -90,11 +90,11 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
 ) -> Export:
     """Export a model with the exporter `to`, check the file on validation images and keep it with the files beside it.
 
-    The file goes to ``export/`` of the run directory, or to `out`. `input`, `output`, `half` and `opset` are choices of the exporter.
-    `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a model repository.
-    A model file without a run is checked on `data`, or on crops of scikit-learn's two sample photographs. The model runs on `device` in
-    that check, and `tell` gets the steps. Raises `CheckFailedError` and keeps no file if its predictions differ from the model's,
-    `ConfigError` for a choice that the exporter does not offer, and `ModelFileError` if `model` is not a model file.
+    The file goes to ``export/`` of the run directory, or to `out`, a file or a folder. `input`, `output`, `half` and `opset` are choices
+    of the exporter. `int8` also writes a quantised file, kept if it costs at most `max_loss` in accuracy. `triton` is the folder of a
+    model repository. A model file without a run is checked on `data`, or on crops of scikit-learn's two sample photographs. The model
+    runs on `device` in that check, and `tell` gets the steps. Raises `CheckFailedError` and keeps no file if its predictions differ from
+    the model's, `ConfigError` for a choice that the exporter does not offer, and `ModelFileError` if `model` is not a model file.
     """
     target = find_target(model)
     if target.path.suffix != ".safetensors":
@@ -105,7 +105,7 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
     tell(f"loading {target.path}")
     trained = load_model(target.path)
     folder = target.run.export if target.run else target.path.parent
-    path = Path(out) if out is not None else folder / f"model{exporter.suffix}"
+    path = folder / f"model{exporter.suffix}" if out is None else _named_file(Path(out), exporter)
     check_writable(path.parent)
     if triton is not None:
         check_writable(Path(triton), "--triton")
@@ -119,10 +119,23 @@ def export(  # noqa: PLR0913 - one argument per flag of the command
         found = replace(found, int8=export_int8(target, path, trained, options, data, max_loss, computing, tell))
     if triton is None:
         return found
-    repository = write_repository(Path(triton), _name(target), path, trained.header, options)
+    repository = write_repository(Path(triton), target.name, path, trained.header, options)
     if found.int8 and found.int8.path:
-        write_repository(Path(triton), f"{_name(target)}-int8", found.int8.path, found.int8.header, found.int8.options)
+        write_repository(Path(triton), f"{target.name}-int8", found.int8.path, found.int8.header, found.int8.options)
     return replace(found, repository=repository)
+
+
+def _named_file(out: Path, exporter: Exporter) -> Path:
+    """Return the file that ``--out`` names, which is in a folder that exists already; raise `ConfigError` for another suffix.
+
+    The suffix of a file tells every command which exporter opens it.
+    """
+    if out.is_dir():
+        return out / f"model{exporter.suffix}"
+    if out.suffix.lower() != exporter.suffix.lower():
+        named = out.with_suffix(exporter.suffix)
+        raise ConfigError(f"--out {out}: a file of the exporter {exporter.name!r} ends in {exporter.suffix}; type --out {named}")
+    return out
 
 
 def _check_extras(target: Target, to: str, data: str | None, *, int8: bool, half: bool, triton: bool) -> None:
@@ -152,23 +165,13 @@ def _images(target: Target, trained: Model, data: str | None) -> tuple[Iterator[
 
 def _describe(path: Path, trained: Model, exporter: Exporter, options: ExportOptions, certificate: Certificate, images: str) -> None:
     """Write the files beside the exported file `path`."""
-    draft_side = trained.header.preprocessing.draft_side
-
-    def decoder(content: bytes) -> NDArray[np.uint8]:
-        return decode_image(content, draft_side)
-
-    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decoder, {**certificate.to_dict(), "images": images})
-
-
-def _name(target: Target) -> str:
-    """Return the name of the model in a repository: that of its run, or of its file."""
-    return target.run.path.resolve().name if target.run else target.path.stem
+    document = {**certificate.to_dict(), "images": images}
+    write_sidecars(path, trained.header, exporter, options, exporter.open(path), decode_image, document)
 
 
 def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
     """Yield up to `PARITY_IMAGES` images, evenly spread over `samples` and decoded with `draft_side`; unreadable images are left out."""
-    step = max(1, len(samples.records) // PARITY_IMAGES)
-    for record in samples.records[::step][:PARITY_IMAGES]:
+    for record in spread(samples.records, PARITY_IMAGES):
         try:
             yield decode(samples.source.read(record), draft_side).image
         except UndecodableError:

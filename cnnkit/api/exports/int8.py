@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.api.inference.run_images import ImageCanvases, find_canvases
-from cnnkit.api.inference.samples import Samples, other_samples, run_samples
+from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
 from cnnkit.api.inference.target import Target
 from cnnkit.data.appearance import appearance
 from cnnkit.data.image import decode_image
 from cnnkit.data.source import TRAIN, VAL, Record
 from cnnkit.errors import CheckFailedError, DataError
 from cnnkit.exporters.onnx import OnnxClassifier, onnx_exporter
-from cnnkit.exporters.parity import check_parity, hard_images
+from cnnkit.exporters.parity import check_hard_images
 from cnnkit.exporters.protocol import CANVAS, ExportOptions
 from cnnkit.exporters.quantisation import CALIBRATION_BATCH, FULL_WEIGHT_BITS, SAFE_WEIGHT_BITS, add_rules, cpu_milliseconds, write_int8
 from cnnkit.exporters.sidecars import write_sidecars
-from cnnkit.files import whole_file
+from cnnkit.files import write_bytes
 from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
 from cnnkit.metrics.paired import PairedTest, paired_test
@@ -229,20 +229,14 @@ def _images(target: Target, model: Model, data: str | None) -> tuple[LabelledIma
     if data is None and target.run is not None:
         run = target.run
         train, val = run_samples(run, TRAIN), run_samples(run, VAL)
-        chosen = _spread(train.records, CALIBRATION_IMAGES)
+        chosen = spread(train.records, CALIBRATION_IMAGES)
         return _labelled(train, chosen, spec, classes, TRAIN), _labelled(val, val.records, spec, classes, VAL)
     samples = other_samples(data or "", None, classes)
     if len(samples.records) < MIN_IMAGES:
         raise DataError(f"--int8: {samples.source.name} has one image, and the ranges and the comparison need one each; add more")
-    ranges = _spread(samples.records[::2], CALIBRATION_IMAGES)
+    ranges = spread(samples.records[::2], CALIBRATION_IMAGES)
     named = f"every second of the {samples.split} images of {samples.source.name}"
     return _labelled(samples, ranges, spec, classes, named), _labelled(samples, samples.records[1::2], spec, classes, named)
-
-
-def _spread(records: Sequence[Record], most: int) -> Sequence[Record]:
-    """Return at most `most` of `records`, evenly spread."""
-    rows = np.unique(np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(np.int64))
-    return [records[row] for row in rows]
 
 
 def _labelled(samples: Samples, records: Sequence[Record], spec: Preprocessing, classes: Sequence[str], split: str) -> LabelledImages:
@@ -294,8 +288,7 @@ def _refit(header: ModelHeader, scores: NDArray[np.float64], val: LabelledImages
 
 def _check_batches(classifier: OnnxClassifier, path: Path) -> None:
     """Raise `CheckFailedError` unless an image has the same probabilities alone and in a batch, at extreme sizes too."""
-    for name, images in hard_images().items():
-        parity = check_parity(_OneByOne(classifier), classifier, images, tolerance=BATCH_TOLERANCE, batches=(len(images),))
+    for name, parity in check_hard_images(_OneByOne(classifier), classifier, tolerance=BATCH_TOLERANCE).items():
         if parity.max_abs_probability_difference > BATCH_TOLERANCE:
             raise CheckFailedError(
                 f"{path}: not kept, as its predictions depend on the other images of a batch ({name}; worst: {parity.worst}); "
@@ -344,13 +337,8 @@ def _notes(result: Int8Export) -> tuple[str, ...]:
 
 
 def _keep(result: Int8Export, final: Path, path: Path) -> Int8Export:
-    """Move the file `final` to `path`, write the files beside it, and return the result with its path."""
-    with whole_file(path) as part:
-        part.write_bytes(final.read_bytes())
-    kept, draft_side = replace(result, path=path), result.header.preprocessing.draft_side
-
-    def decoder(content: bytes) -> NDArray[np.uint8]:
-        return decode_image(content, draft_side)
-
-    write_sidecars(path, result.header, onnx_exporter, result.options, OnnxClassifier(path), decoder, kept.to_dict())
+    """Copy the file `final` to `path`, write the files beside it, and return the result with its path."""
+    write_bytes(path, final.read_bytes())
+    kept = replace(result, path=path)
+    write_sidecars(path, result.header, onnx_exporter, result.options, OnnxClassifier(path), decode_image, kept.to_dict())
     return kept

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.sources.arrays import is_memory_name
@@ -75,6 +77,12 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = (), *, own
     return Samples(
         source, chosen, records, scope, hashes, trained, units, most_frequent(row["label"] for row in rows if row["split"] == TRAIN)
     )
+
+
+def spread(records: Sequence[Record], most: int) -> Sequence[Record]:
+    """Return at most `most` of `records`, evenly spread from the first to the last."""
+    rows = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(np.int64)
+    return [records[row] for row in rows]
 
 
 def unit_of_row(row: Mapping[str, str]) -> str:

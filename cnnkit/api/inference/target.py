@@ -19,6 +19,11 @@ class Target:
     run: RunDir | None
     chosen: bool = False
 
+    @property
+    def name(self) -> str:
+        """The name of the model: that of its run, or of its file."""
+        return self.run.name if self.run else self.path.stem
+
 
 @runtime_checkable
 class OpenModel(Protocol):

@@ -113,7 +113,7 @@ def report(
     shown = _images(folder, record, model, choice.paths(), [*choice.worst, *choice.unsure])
     notes = (*notes, *model_note, *shown.notes)
     page = RunPage(
-        name=folder.path.resolve().name,
+        name=folder.name,
         record=record,
         history=history,
         images=_counts(rows, record.classes),

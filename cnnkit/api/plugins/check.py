@@ -19,9 +19,9 @@ def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
     """
     family = name.partition("/")[0]
     rivals = find(group).get(family, [])
-    if len(rivals) > 1 and not any(rival.is_builtin for rival in rivals):
+    place, why = standing(rivals[0], rivals) if rivals else ("own", "")
+    if place == "taken":
         report = PluginReport(name, group)
-        _, why = standing(rivals[0], rivals)
         remedy = f"to check one of them: cnnkit plugins check {rivals[0].full_name}"
         report.results.append(CheckResult("name", ok=False, problem=f"{rivals[0].origin} has this name, but {why}", remedy=remedy))
         return report

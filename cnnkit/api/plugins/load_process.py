@@ -56,7 +56,7 @@ def load_apart(entries: Sequence[Entry], *, run: bool = False, limit: float = MA
         results += found
         if len(found) < len(rest):
             culprit = rest[len(found)]
-            results.append(Loaded(f"{culprit.kind} {culprit.name!r} of {culprit.origin} {end}; reinstall or uninstall {culprit.package}"))
+            results.append(Loaded(f"{culprit.described} {end}; reinstall or uninstall {culprit.package}"))
     return results
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cnnkit.errors import CnnkitError, PluginError
+from cnnkit.errors import CnnkitError, PluginError, cut
 from cnnkit.registry import Entry, fence, reason
 from cnnkit.testing import ArchitectureCheckError
 
@@ -79,5 +79,4 @@ def _first_reason(error: CnnkitError) -> str:
 
 def shortened(text: str) -> str:
     """Return `text` on one line, cut to `MAX_PROBLEM_LENGTH`."""
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_PROBLEM_LENGTH else f"{text[: MAX_PROBLEM_LENGTH - 1]}…"
+    return cut(" ".join(text.split()), MAX_PROBLEM_LENGTH)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.inference.samples import spread
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.facts import decode
@@ -39,8 +40,7 @@ class LabelledRecords:
     @property
     def sample(self) -> Sequence[Record]:
         """At most `MAX_ACCURACY_IMAGES` records, evenly spread, the same ones for every file."""
-        rows = np.linspace(0, len(self.records) - 1, min(MAX_ACCURACY_IMAGES, len(self.records))).round().astype(np.int64)
-        return [self.records[row] for row in rows]
+        return spread(self.records, MAX_ACCURACY_IMAGES)
 
 
 def measure_model(

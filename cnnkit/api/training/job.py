@@ -22,7 +22,7 @@ from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
-from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, is_fault, is_out_of_memory
+from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, hide_passwords, is_fault, is_out_of_memory
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
@@ -70,7 +70,7 @@ class TrainingJob:
     extensions: tuple[RecordedExtension, ...] = ()
     run: RunDir | None = None
     result: RecordedResult | None = None  # after the latest saved epoch
-    command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
+    command: tuple[str, ...] = field(default_factory=lambda: tuple(map(hide_passwords, sys.argv)))
     location: str = ""  # of the images; empty: as `config` names them
     earlier_notes: tuple[str, ...] = ()
     trial: RecordedTrial | None = None  # of a search

@@ -83,16 +83,11 @@ def train(
         raise ConfigError("train() needs either data or both images and labels: train(data='./images') or train(images=..., labels=...)")
     given = {"data": str(data) if source is None else source.name, **({"arch": arch} if arch else {}), **settings}
     job = prepare(resolve(by_section(given), recipe=recipe), source=source)
+    from cnnkit.report.terminal.live import is_shown
+
     run = job.begin()
-    epochs = tuple(_shown_epochs(job) if _is_shown(show) else job.epochs())
+    epochs = tuple(_shown_epochs(job) if is_shown(show) else job.epochs())
     return TrainingResult(run, epochs, replace(load_model(run), source=source))
-
-
-def _is_shown(show: bool | None) -> bool:  # noqa: FBT001 - the value of a keyword
-    """Return `show`, or True in a notebook if it is None."""
-    from cnnkit.report.terminal.live import in_notebook
-
-    return in_notebook() if show is None else show
 
 
 def _shown_epochs(job: TrainingJob) -> Iterator[EpochResult]:

@@ -6,6 +6,7 @@ interruption does the same with the trial in progress.
 
 from __future__ import annotations
 
+import gc
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from cnnkit.api.tuning.space import Layers, baseline
-from cnnkit.api.tuning.trial import TrialFailedError, finish, free_memory, open_run, train
+from cnnkit.api.tuning.trial import TrialFailedError, finish, open_run, train
+from cnnkit.config.search import DEFAULT_SAMPLER, Sampler
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.source import Source
 from cnnkit.engine.early_stopping import LOWER_IS_BETTER
 from cnnkit.errors import CnnkitError, TrainingStoppedError
 from cnnkit.run_dir import runs_folder
 from cnnkit.run_dir.record import RecordedTrial
 from cnnkit.tuning.space import SearchSpace
-from cnnkit.tuning.study import Claim, LostTrialError, Sampler, Study, StudyOptions
-from cnnkit.tuning.trials import ENDED, Event, SearchNews, StoredTrial, best_of
+from cnnkit.tuning.study import Claim, LostTrialError, Study, StudyOptions
+from cnnkit.tuning.trials import Event, SearchNews, StoredTrial
 from cnnkit.tuning.watch import beating
 
 FOLDER_NAME = "tune"  # below the folder of the runs
@@ -36,7 +39,9 @@ _OF_MACHINE = {"data": {"data", "split_file", "cache", "workers", "download"}, "
 class Search:
     """A search named `name` over `space`, with the settings of `layers` below those of each trial.
 
-    `folder` holds the journal and the results. Raises `ConfigError` if a search of that name has another space or other settings.
+    `folder` holds the journal and the results. `source` has the images if they are in memory.
+
+    Raises `ConfigError` if a search of that name has another space or other settings.
     """
 
     def __init__(
@@ -47,10 +52,11 @@ class Search:
         *,
         trials: int,
         storage: str | None = None,
-        sampler: Sampler = "tpe",
+        sampler: Sampler = DEFAULT_SAMPLER,
         prune: bool = True,
+        source: Source | None = None,
     ) -> None:
-        self.layers, self.space, self.name = layers, space, name
+        self.layers, self.space, self.name, self._source = layers, space, name, source
         self.config: TrainConfig = layers.config()
         self.monitor = self.config.stop.monitor
         self.runs = self.config.run.out or runs_folder()
@@ -64,7 +70,11 @@ class Search:
             prune=prune,
         )
         self.study = Study(self.folder, name, options, storage)
-        self.id = self.study.agree(self._identity())
+        try:
+            self.id = self.study.agree(self._identity())
+        except BaseException:
+            self.study.close()
+            raise
         self._first = baseline(space, self.config)
 
     def news(self, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> Iterator[SearchNews]:
@@ -85,14 +95,10 @@ class Search:
                 self._stop_if_all_fail(claim, failures)
                 continue
             trials = self.study.trials()
-            if not has_time or all(trial.state in ENDED for trial in trials):
+            if not has_time or all(trial.has_ended for trial in trials):
                 return
-            yield SearchNews("waiting", tuple(trials))
+            yield SearchNews("waiting", tuple(trials), maximize=self.study.options.maximize)
             time.sleep(POLL_SECONDS)
-
-    def best(self) -> StoredTrial | None:
-        """Return the best complete trial."""
-        return best_of(self.study.trials(), maximize=self.study.options.maximize)
 
     def config_of(self, trial: StoredTrial) -> TrainConfig:
         """Return the settings of a trial, as its run has them or, without the run, as its parameters give them."""
@@ -102,9 +108,11 @@ class Search:
 
     def _train(self, claim: Claim) -> Iterator[SearchNews]:
         """Train the trial of `claim` to its end; a trial that is left or interrupted waits again."""
+        gc.collect()  # the tensors of an ended or failed training stand in reference cycles, and this one needs their memory
         with self._requeued_if_left(claim), suppress(LostTrialError), beating(lambda: self.study.beat(claim)):
             try:
-                opened = open_run(claim, self._settings(claim), RecordedTrial(search=self.name, id=self.id, number=claim.number), self.runs)
+                trial = RecordedTrial(search=self.name, id=self.id, number=claim.number)
+                opened = open_run(claim, self._settings(claim), trial, self.runs, self._source)
                 job = opened.job
                 if job is not None:
                     self.study.agree_on_images(job.header.training["data"]["sha256"])
@@ -114,12 +122,11 @@ class Search:
                     epochs = None if job.optim.budget else job.optim.epochs
                     for epoch in train(job, claim, self.study):
                         yield self._now("epoch", claim.number, epoch=epoch.epoch, epochs=epochs)
-                    free_memory(job)
                 finish(opened.run, claim, self.study)
             except TrialFailedError as error:
                 self.study.finish(claim, "failed", reason=str(error))
         now = self._now("ended", claim.number)
-        yield now if now.trial and now.trial.state in ENDED else replace(now, event="requeued")
+        yield now if now.trial and now.trial.has_ended else replace(now, event="requeued")
 
     def _settings(self, claim: Claim) -> TrainConfig:
         try:
@@ -149,7 +156,7 @@ class Search:
             )
 
     def _now(self, event: Event, number: int, **rest: Any) -> SearchNews:
-        return SearchNews(event, tuple(self.study.trials()), number, **rest)
+        return SearchNews(event, tuple(self.study.trials()), number, maximize=self.study.options.maximize, **rest)
 
     def _identity(self) -> Mapping[str, Any]:
         """Return the facts in which all workers of a search must agree."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnkit.api.extensions.training import load_training_extensions
-from cnnkit.architecture import Option, options, parse_options
+from cnnkit.architecture import Option, option_name, options, parse_options, parse_settings
 from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import read_table, resolve
-from cnnkit.config.settings import SECTIONS, TrainConfig, by_section
+from cnnkit.config.settings import SECTION_OF, TrainConfig, by_section
 from cnnkit.errors import CnnkitError, ConfigError, closest
 from cnnkit.registry import load_architecture
 from cnnkit.tuning.default_space import default_domain, default_names, number_of, option_domain, searchable, usual_options
@@ -37,15 +38,17 @@ class Layers:
         return resolve(by_section(values), recipe=self.recipe, file=self.file)
 
 
-def read_space(layers: Layers, *, words: Sequence[str] = (), file: Path | None = None) -> SearchSpace:
+def read_space(layers: Layers, *, words: Sequence[str] | Mapping[str, object] = (), file: Path | None = None) -> SearchSpace:
     """Return the space of the words after ``--search`` above the TOML `file` of ``--space``; without both, the default space.
 
+    `words` may also be a mapping from names to domains, such as the table of a file: ``{"lr": "1e-4..1e-2:log", "width": [32, 64]}``.
     Every end of a range and every choice is checked as a setting or an option. Raises `ConfigError`, which names the flag or the file,
     the name, the value and the allowed values, and `PluginError` for an architecture that does not load.
     """
     config = layers.config()
     written: dict[str, tuple[object, str]] = {name: (value, f"--space {file}") for name, value in _read_file(file).items()} if file else {}
-    written |= {name: (text, "--search") for name, text in split_words(words).items()}
+    given = {option_name(name): value for name, value in words.items()} if isinstance(words, Mapping) else split_words(words)
+    written |= {name: (value, "--search") for name, value in given.items()}
     archs = _archs(written, config)
     known: Options = {arch: options(load_architecture(arch)[0], arch) for arch in archs}
     if not written:
@@ -60,7 +63,7 @@ def baseline(space: SearchSpace, config: TrainConfig) -> dict[str, Value]:
     """Return the values of `config` itself that lie in `space`: the first trial, so that a search ends no worse than its recipe."""
     found: dict[str, Value] = {}
     for name in space.settings:
-        value = next(getattr(getattr(config, key), name) for key, model in SECTIONS.items() if name in model.model_fields)
+        value = getattr(getattr(config, SECTION_OF[name]), name)
         value = float(value) if isinstance(value, int) and not isinstance(value, bool) and _is_float(space.domains[name]) else value
         if value in space.domains[name]:
             found[name] = value
@@ -87,7 +90,7 @@ def _read_file(file: Path) -> dict[str, object]:
             )
     if not table:
         raise ConfigError(f'--space {file}: the file is empty; write lines such as lr = "1e-4..1e-2:log"')
-    return {name.replace("-", "_"): value for name, value in table.items()}
+    return {option_name(name): value for name, value in table.items()}
 
 
 def _archs(written: Mapping[str, tuple[object, str]], config: TrainConfig) -> tuple[str, ...]:
@@ -118,8 +121,7 @@ def _domain(name: str, value: object, origin: str, config: TrainConfig, known: O
 
 def _unknown(name: str, origin: str, known: Options) -> str:
     """Return the message for a `name` that is neither a setting for a search nor an option of an architecture."""
-    every = [field_name for model in SECTIONS.values() for field_name in model.model_fields]
-    if name in every:
+    if name in SECTION_OF:
         return (
             f"{origin} {name}: a search does not change {flag(name)}, because its trials must see the same images and the same "
             f"measure; give it as a flag, {flag(name)}, for all trials"
@@ -131,7 +133,7 @@ def _unknown(name: str, origin: str, known: Options) -> str:
 
 def _refuse_given(name: str, layers: Layers, origin: str) -> None:
     """Raise `ConfigError` if `name` is searched and also given as a flag, which fixes it."""
-    given_options = [text.partition("=")[0].strip().replace("-", "_") for text in layers.given.get("set", ())]
+    given_options = {*map(option_name, layers.given.get("set", ()))}
     if name in layers.given or name in given_options:
         typed = flag(name) if name in layers.given else f"--set {name}"
         raise ConfigError(f"{origin} {name}: {typed} gives one value for all trials; leave out one of the two")
@@ -140,7 +142,7 @@ def _refuse_given(name: str, layers: Layers, origin: str) -> None:
 def _default_space(config: TrainConfig, known: Options) -> SearchSpace:
     """Return the default space of the recipe of `config` with the options that have a range."""
     domains = {name: domain for name in default_names(config) if (domain := default_domain(name, config)) is not None}
-    fixed = {text.partition("=")[0].strip().replace("-", "_") for text in config.model.set}
+    fixed = {*map(option_name, config.model.set)}
     found = usual_options(option for option in known[config.model.arch].values() if option.name not in fixed | domains.keys())
     return _with_options(domains | found, known)
 
@@ -158,19 +160,21 @@ def _checked(layers: Layers, space: SearchSpace, known: Options) -> SearchSpace:
     space = SearchSpace(domains, space.options)
     for name in space.settings:
         for value in domains[name].edges:
-            _try(name, value, lambda name=name, value=value: load_training_extensions(layers.config({name: value})))
-    for arch in known:
-        architecture = load_architecture(arch)[0]
+            with _naming(name, value):
+                load_training_extensions(layers.config({name: value}))
+    for arch, found in known.items():
         for name in space.options_of(arch):
             for value in domains[name].edges:
-                text = f"{name}={choice_text(value)}"
-                _try(name, value, lambda architecture=architecture, arch=arch, text=text: parse_options(architecture, arch, [text]))
+                with _naming(name, value):
+                    parse_settings(found, f"architecture {arch!r}", [f"{name}={choice_text(value)}"])
     return space
 
 
-def _try(name: str, value: Value, check: Any) -> None:
+@contextmanager
+def _naming(name: str, value: Value) -> Generator[None]:
+    """Raise `ConfigError`, which names the searched `name` and its `value`, for an error of the body, which checks them."""
     try:
-        check()
+        yield
     except CnnkitError as error:
         quoted = f'; its values have commas, so write them in a --space file: {name} = ["…", "…"]' if name in _WITH_COMMAS else ""
         raise ConfigError(f"the search space has {name}={choice_text(value)}: {error}{quoted}") from None

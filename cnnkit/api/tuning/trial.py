@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,12 +12,13 @@ from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import resume
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.source import Source
 from cnnkit.engine.fit import EpochResult
-from cnnkit.errors import CnnkitError, DataError, ModelFileError, is_fault, is_out_of_memory
+from cnnkit.errors import CnnkitError, DataError, ModelFileError, cut, is_fault, is_out_of_memory
 from cnnkit.run_dir import RunDir, RunRecord, runs_in
 from cnnkit.run_dir.owner import remove_lock
 from cnnkit.run_dir.record import RecordedTrial
-from cnnkit.tuning.study import Claim, Study, hide_password
+from cnnkit.tuning.study import Claim, Study
 from cnnkit.tuning.worker import Worker
 
 MAX_REASON_LENGTH = 300  # characters of a reason in the storage
@@ -38,11 +37,11 @@ class TrialRun:
     note: str = ""
 
 
-def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Path) -> TrialRun:
+def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Path, source: Source | None = None) -> TrialRun:
     """Return the run of a trial: that of an earlier worker below `folder`, at its last saved state, or a new one.
 
-    A run that cannot be resumed, because its files are damaged or on another machine, is left as it is and the trial starts again.
-    Raises `TrialFailedError` for settings that no training takes.
+    A run that cannot be resumed, because its files are damaged or on another machine, or its images were in memory, is left as it is and
+    the trial starts again. `source` replaces the source that `config` names. Raises `TrialFailedError` for settings that no training takes.
     """
     note = ""
     earlier = None if claim.is_new else find_run_of(trial, folder, claim.stored.run)
@@ -54,9 +53,8 @@ def open_run(claim: Claim, config: TrainConfig, trial: RecordedTrial, folder: Pa
     elif claim.stored.run:
         note = f"trial {claim.number} starts again, because its run {claim.stored.run} is not on this machine"
     with failing():
-        job = prepare(config)
+        job = prepare(config, source=source)
     job.trial = trial
-    job.command = tuple(hide_password(word) for word in sys.argv)
     return TrialRun(job.begin(), job, note)
 
 
@@ -156,11 +154,4 @@ def failing() -> Generator[None]:
 
 
 def _shortened(reason: str) -> str:
-    line = " ".join(reason.split("\n", maxsplit=1)[0].split())
-    return line if len(line) <= MAX_REASON_LENGTH else f"{line[: MAX_REASON_LENGTH - 1]}…"
-
-
-def free_memory(job: TrainingJob) -> None:
-    """Free the memory of a GPU that the tensors of an ended training hold in reference cycles, for the next training."""
-    if job.runtime.device.type != "cpu":
-        gc.collect()
+    return cut(" ".join(reason.split("\n", maxsplit=1)[0].split()), MAX_REASON_LENGTH)

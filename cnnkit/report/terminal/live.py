@@ -91,9 +91,9 @@ def stdout_console() -> Console:
     return console
 
 
-def in_notebook() -> bool:
-    """Return True in a notebook, where rich shows its tables as HTML."""
-    return Console().is_jupyter
+def is_shown(show: bool | None) -> bool:  # noqa: FBT001 - the value of a keyword
+    """Return `show`; if it is None, True in a notebook, where rich shows its tables as HTML."""
+    return Console().is_jupyter if show is None else show
 
 
 def _can_move(console: Console) -> bool:

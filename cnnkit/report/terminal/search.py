@@ -23,14 +23,13 @@ _STYLES = {"complete": "", "pruned": "dim", "failed": "red", "running": "yellow"
 
 
 class SearchTable:
-    """A context manager around a search that shows its news; `names` are the searched names, `total` the number of trials.
+    """A context manager around a search that shows its news.
 
-    `metric` is the monitored metric, of which a larger value is better if `maximize`.
+    `names` are the searched names, `metric` is the monitored metric, and `total` the number of trials.
     """
 
-    def __init__(self, console: Console, names: Iterable[str], *, metric: str, maximize: bool, total: int) -> None:
+    def __init__(self, console: Console, names: Iterable[str], *, metric: str, total: int) -> None:
         self._console, self._names, self._metric, self._total = console, tuple(names), metric, total
-        self._sign = -1.0 if maximize else 1.0
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, transient=True, auto_refresh=False)
         self._epochs: dict[int, str] = {}
@@ -77,18 +76,14 @@ class SearchTable:
             words.append(f"after epoch {trial.epoch}")
         words += [trial.reason] if trial.reason else []
         words += [params_text(trial.params)]
-        if trial.state == "complete" and trial.number == self._best(news.trials):
+        if news.best is trial:
             words.append("(best)")
         return "  ".join(words)
 
-    def _best(self, trials: Sequence[StoredTrial]) -> int | None:
-        complete = [(self._sign * trial.value, trial.number) for trial in trials if trial.state == "complete" and trial.value is not None]
-        return min(complete)[1] if complete else None
-
     def _sum(self, news: SearchNews) -> Text:
-        best = self._best(news.trials)
-        found = "no complete trial yet" if best is None else f"best: trial {best}, {self._metric} {news.trials[best - 1].value:.4f}"
-        ended = sum(trial.state not in {"running", "waiting"} for trial in news.trials)
+        best = news.best
+        found = "no complete trial yet" if best is None else f"best: trial {best.number}, {self._metric} {best.value:.4f}"
+        ended = sum(trial.has_ended for trial in news.trials)
         waits = "; waiting for the trials of other workers" if news.event == "waiting" else ""
         return Text(f"{ended} of {self._total} trials ended; {found}{waits}", style="bold")
 
@@ -96,19 +91,28 @@ class SearchTable:
 def trial_table(trials: Sequence[StoredTrial], names: Sequence[str], metric: str, epochs: Mapping[int, str] | None = None) -> Table:
     """Return the table of `trials` with a column for each searched name; `epochs` has texts such as ``3/5`` by number."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for head in ("trial", "state", "epoch", metric, *names):
+    for head in trial_heads(names, metric):
         table.add_column(head, justify="left" if head == "state" else "right", no_wrap=True)
     for trial in trials:
-        value = trial.value if trial.value is not None else trial.values.get(trial.epoch)
-        cells = [
-            str(trial.number),
-            trial.state,
-            (epochs or {}).get(trial.number, str(trial.epoch or "")),
-            "" if value is None else f"{value:.4f}",
-            *(escaped(param_text(trial.params[name])) if name in trial.params else "" for name in names),
-        ]
-        table.add_row(*cells, style=_STYLES[trial.state])
+        table.add_row(*map(escaped, trial_cells(trial, names, (epochs or {}).get(trial.number))), style=_STYLES[trial.state])
     return table
+
+
+def trial_heads(names: Sequence[str], metric: str) -> tuple[str, ...]:
+    """Return the heads of the columns of `trial_cells`."""
+    return ("trial", "state", "epoch", metric, *names)
+
+
+def trial_cells(trial: StoredTrial, names: Sequence[str], epoch: str | None = None) -> list[str]:
+    """Return number, state, epoch, value and parameters of a trial as texts; `epoch` replaces the latest one."""
+    value = trial.value if trial.value is not None else trial.values.get(trial.epoch)
+    return [
+        str(trial.number),
+        trial.state,
+        str(trial.epoch or "") if epoch is None else epoch,
+        "" if value is None else f"{value:.4f}",
+        *(param_text(trial.params[name]) if name in trial.params else "" for name in names),
+    ]
 
 
 def param_text(value: object) -> str:

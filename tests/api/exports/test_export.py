@@ -9,12 +9,16 @@ import pytest
 
 from cnnkit.api.exports import export as room
 from cnnkit.api.exports.export import export
+from cnnkit.api.inference.samples import run_samples
+from cnnkit.data.source import VAL
+from cnnkit.data.store.facts import decode
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError, PluginError
 from cnnkit.exporters.protocol import Exporter
 from cnnkit.files import fingerprint
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.file import Model, load_model
 from cnnkit.model.torch_classifier import TorchClassifier
+from cnnkit.run_dir import RunDir
 
 
 class CountingClassifier(TorchClassifier):
@@ -76,8 +80,11 @@ def test_parity_is_checked_on_the_readable_images_of_other_data(trained):
 
 
 def test_parity_is_checked_on_a_limited_number_of_images(trained, monkeypatch):
-    monkeypatch.setattr(room, "PARITY_IMAGES", 4)
-    assert export(trained.run, to="toy").parity.n == 4
+    monkeypatch.setattr(room, "PARITY_IMAGES", 5)
+    assert export(trained.run, to="toy").parity.n == 5
+    samples = run_samples(RunDir(trained.run), VAL)
+    *_, last = room._decoded(samples, None)
+    np.testing.assert_array_equal(last, decode(samples.source.read(samples.records[-1])).image)  # of all classes, not of the first ones
 
 
 def test_a_model_file_without_a_run_is_checked_on_sample_photographs(trained, tmp_path):
@@ -95,6 +102,13 @@ def test_a_file_with_different_predictions_is_not_kept(trained, monkeypatch):
     with pytest.raises(CheckFailedError, match="9 images"):
         export(trained.run, to="toy")
     assert list((trained.run / "export").iterdir()) == []
+
+
+def test_a_folder_gets_the_usual_name_and_another_suffix_is_refused(trained, tmp_path):
+    assert export(to="toy", out=tmp_path).path == tmp_path / "model.toy"
+    for name in ("leaf", "leaf.onnx"):
+        with pytest.raises(ConfigError, match=rf"--out {name}: a file of the exporter 'toy' ends in \.toy; type --out leaf\.toy"):
+            export(to="toy", out=name)
 
 
 def test_exported_files_unknown_classes_and_unwritable_folders_are_refused(trained, image_folder, monkeypatch):

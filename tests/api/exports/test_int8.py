@@ -9,7 +9,7 @@ import pytest
 
 from cnnkit.api.exports import int8 as room
 from cnnkit.api.exports.export import export
-from cnnkit.api.exports.int8 import Comparison, Int8Export, _notes, _reason, _refit, _spread
+from cnnkit.api.exports.int8 import Comparison, Int8Export, _notes, _reason, _refit
 from cnnkit.api.inference.predict import predict
 from cnnkit.errors import ConfigError
 from cnnkit.files import fingerprint
@@ -67,12 +67,6 @@ def test_a_loss_that_the_images_cannot_exclude_is_named(result):
 def test_weights_in_8_bits_are_named(result):
     (note,) = _notes(replace(result, weight_bits=8))
     assert note.startswith("its weights need 8 bits, so it may predict worse on processors without VNNI instructions")
-
-
-def test_images_are_evenly_spread():
-    records = list(range(10))
-    assert _spread(records, 4) == [0, 3, 6, 9]  # pyright: ignore[reportArgumentType]
-    assert _spread(records, 20) == records  # pyright: ignore[reportArgumentType]
 
 
 class Looks:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnkit.api.inference.samples import evaluated_split, other_samples, run_samples, run_source
+from cnnkit.api.inference.samples import evaluated_split, other_samples, run_samples, run_source, spread
+from cnnkit.data.source import Record
 from cnnkit.errors import DataError
 from cnnkit.run_dir import RunDir
 
@@ -113,6 +114,14 @@ def test_a_message_names_at_most_ten_classes(image_folder):
     many = [f"class {number}" for number in range(60)]
     with pytest.raises(DataError, match=r"the model has: class 0, .*, class 9 and 50 more; they share no class"):
         other_samples(data, None, many)
+
+
+def test_records_are_evenly_spread_from_the_first_to_the_last():
+    records = [Record(f"{number}.jpg", "ants") for number in range(10)]
+    assert spread(records, 4) == [records[number] for number in (0, 3, 6, 9)]
+    assert spread(records, 9) == [record for record in records if record.path != "5.jpg"]
+    assert spread(records, 20) == records
+    assert spread([], 4) == []
 
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"

@@ -38,6 +38,15 @@ def test_a_file_elsewhere_belongs_to_no_run(trained):
         assert find_target(file).run is None
 
 
+def test_a_model_is_named_after_its_run_or_its_file(trained, monkeypatch):
+    shutil.copy(trained.run / "best.safetensors", "leaf.safetensors")
+    Path("latest").symlink_to(trained.run)
+    assert [find_target(model).name for model in (trained.run, trained.run / "best.safetensors", "latest")] == ["001-custom-cnn"] * 3
+    assert find_target("leaf.safetensors").name == "leaf"
+    monkeypatch.chdir(trained.run)
+    assert [find_target(model).name for model in (".", "best.safetensors")] == ["001-custom-cnn"] * 2
+
+
 def test_a_run_without_a_finished_epoch_is_an_error_with_the_resume_command(trained):
     (trained.run / "best.safetensors").unlink()
     with pytest.raises(ModelFileError) as refused:

@@ -59,7 +59,8 @@ def test_a_changed_image_stops_a_streamed_training_that_resume_continues(image_f
     assert len(list(cnnkit.api.resume(run.path).epochs())) == 2
 
 
-def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small_config):
+def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small_config, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cnnkit", "tune", "--storage=postgresql://me:secret@host/db", "--storage", "a://b:secret@c"])
     made = prepare(small_config(image_folder(images=12), epochs=2))
     assert made.counts == {"train": 24, "val": 6, "test": 6}
     assert not list(Path("runs").iterdir())
@@ -68,6 +69,7 @@ def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small
     assert made.run is not None
     config = made.run.path / "config.json"
     assert [json.loads(config.read_text())[key] for key in ("status", "classes")] == ["running", ["ants", "bees", "wasps"]]
+    assert json.loads(config.read_text())["command"][2:] == ["--storage=postgresql://me:***@host/db", "--storage", "a://b:***@c"]
     assert made.run.split_file.read_bytes().decode() == made.dataset.split_text
     list(epochs)
     assert json.loads(config.read_text())["status"] == "finished"

@@ -20,6 +20,7 @@ from cnnkit.api.tuning import trial as trial_module
 from cnnkit.api.tuning.search import Search
 from cnnkit.api.tuning.space import Layers, read_space
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.source import Source
 from cnnkit.run_dir import RunDir, create
 from cnnkit.run_dir.record import RecordedTrial
 
@@ -35,10 +36,13 @@ class FakeTrainings:
     curve: Curve = lambda config, epoch: abs(float(config.optim.lr) - 0.01) + 1 / epoch
     began: list[TrainConfig] = field(default_factory=list[TrainConfig])
     resumed: list[Path] = field(default_factory=list[Path])
+    sources: list[Source | None] = field(default_factory=list["Source | None"])
     images: str = "abc"
 
-    def prepare(self, config: TrainConfig) -> FakeJob:
-        self.began.append(config)
+    def prepare(self, config: TrainConfig, *, source: Source | None = None, dry_run: bool = False) -> FakeJob:
+        self.sources.append(source)
+        if not dry_run:
+            self.began.append(config)
         return FakeJob(self, config)
 
     def resume(self, path: Path) -> FakeJob:
@@ -54,7 +58,6 @@ class FakeJob:
         self.world, self.config, self.optim = world, config, config.optim
         self.header = SimpleNamespace(training={"data": {"sha256": world.images}})
         self.state = SimpleNamespace(stopping=SimpleNamespace(exhausted=False))
-        self.runtime = SimpleNamespace(device=SimpleNamespace(type="cpu"))
         self.trial: RecordedTrial | None = None
         self.command, self.status_if_left = (), "stopped"
         self.run: RunDir | None = None
@@ -92,6 +95,7 @@ def trainings(monkeypatch, make_record, make_row) -> FakeTrainings:
     """The trainings of a search, which take no time."""
     world = FakeTrainings(make_record, make_row)
     monkeypatch.setattr(trial_module, "prepare", world.prepare)
+    monkeypatch.setattr("cnnkit.api.tuning.tune.prepare", world.prepare)
     monkeypatch.setattr(trial_module, "resume", world.resume)
     return world
 

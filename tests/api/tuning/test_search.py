@@ -34,7 +34,7 @@ def test_every_trial_is_a_run_and_the_first_one_is_the_recipe(trainings, open_se
     assert len({config.run.seed for config in trainings.began}) == 1
     assert statuses() == ["finished"] * 4
     assert [each.event for each in news[:5]] == ["begun", "epoch", "epoch", "epoch", "ended"]
-    best = search.best()
+    best = news[-1].best
     assert best is not None
     assert best.value == min(trial.value or math.inf for trial in trials)
     assert list(open_search().news()) == [], "the same command again has nothing to do"

@@ -65,13 +65,6 @@ def test_a_new_trial_is_a_run_that_names_its_search(trainings, make_record):
     assert (opened.note, trainings.resumed) == ("", [])
 
 
-def test_a_password_does_not_reach_the_record(trainings, make_record, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["cnnkit", "tune", "--storage", "postgresql://me:secret@host/db"])
-    opened = open_run(claim(), make_record().config, TRIAL, Path("runs"))
-    assert opened.job is not None
-    assert opened.job.command[-1] == "postgresql://me:***@host/db"
-
-
 def test_the_run_of_a_dead_worker_is_found_by_its_record(trainings, make_record):
     config = make_record().config
     begun = open_run(claim(), config, TRIAL, Path("runs")).run

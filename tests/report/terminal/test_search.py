@@ -1,38 +1,34 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cnnkit.report.terminal.console import EscapingConsole
 from cnnkit.report.terminal.search import MAX_ROWS, SearchTable, param_text, trial_table
-from cnnkit.tuning.trials import StoredTrial
+from cnnkit.tuning.trials import SearchNews, StoredTrial
 
 
 def trial(number: int, state: Any = "complete", value: float | None = 0.5, **fields: Any):
     return StoredTrial(number, state, value=value, params={"lr": 0.00123456, "norm": "batch"}, **fields)
 
 
-def news(event, trials, number=None, **fields):
-    found = SimpleNamespace(event=event, trials=tuple(trials), number=number, epoch=None, epochs=None, note="", trial=None)
-    found.trial = trials[number - 1] if number else None
-    vars(found).update(fields)
-    return found
+def news(event: Any, trials: list[StoredTrial], number: int | None = None, **fields: Any) -> SearchNews:
+    return SearchNews(event, tuple(trials), number, **fields)
 
 
 @pytest.fixture
 def shown():
     """Return a function that shows news and returns the printed text; on a terminal if `terminal`."""
 
-    def show(*steps, terminal=False, maximize=False):
+    def show(*steps, terminal=False):
         stream = io.StringIO()
         console = EscapingConsole(
             file=stream, width=120, force_terminal=terminal, force_interactive=terminal, color_system=None, legacy_windows=False
         )
         console._environ = {"TERM": "xterm"} if terminal else {}
-        with SearchTable(console, ["lr", "norm"], metric="val_loss", maximize=maximize, total=3) as table:
+        with SearchTable(console, ["lr", "norm"], metric="val_loss", total=3) as table:
             for step in steps:
                 table.show(step)
         return stream.getvalue()
@@ -52,7 +48,7 @@ def test_a_pipe_gets_a_line_for_each_ended_trial(shown):
 
 def test_the_best_trial_is_marked_in_the_direction_of_the_metric(shown):
     trials = [trial(1, value=0.5), trial(2, value=0.9)]
-    assert "(best)" in shown(news("ended", trials, 2), maximize=True)
+    assert "(best)" in shown(news("ended", trials, 2, maximize=True))
     assert "(best)" not in shown(news("ended", trials, 2))
 
 
