@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SIGNATURE = "serving_default"  # the name that TensorFlow gives a model's only signature
 METADATA, LABELS = "cnnkit.json", "labels.txt"  # members of the zip behind the model
 MAX_METADATA_BYTES = 2**26  # as much as the process of a session may send
-MAX_THREADS = 4  # more make a batch of one image slower
+MAX_THREADS = 4  # chosen: a phone has about as many fast cores
 DTYPES = {np.dtype("uint8"): "tensor(uint8)", np.dtype("float32"): "tensor(float)"}  # as `Interface` names them
 CONVERTER = "litert_torch"
 HALF = "half"  # an argument of the conversion
