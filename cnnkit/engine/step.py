@@ -40,7 +40,7 @@ class Step:
         self._optimizer = optimizer
         self._clip_grad = config.clip_grad
         self._runtime = runtime
-        self._class_weights = class_weights
+        self._class_weights = None if class_weights is None else class_weights.to(runtime.device)
         self._criterion = make_criterion(loss, class_weights, config.label_smoothing, runtime.device)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         if scaler_state:

@@ -157,7 +157,8 @@ def _choose_tier(
 def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...]) -> TrialBatch:
     """Return the first batch of the training on the device that `config` names."""
     device = choose_device(config.run.device)
-    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed, extra=extra).train
+    balance, seed = config.data.balance, config.run.seed
+    train = make_batches(images, device, batch_size=batch_size, balance=balance, seed=seed, extra=extra, keep_on_gpu=False).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps, train.images)
 
