@@ -32,4 +32,5 @@ onnx_exporter = Exporter(
     half=True,
     opsets=OPSETS,
     script=infer_script,
+    devices=("cpu", "cuda"),
 )

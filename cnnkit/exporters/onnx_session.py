@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError
 from cnnkit.exporters.protocol import CANVAS, FLOAT, IMAGES, LOGITS, OUTPUTS, PROBABILITIES
-from cnnkit.exporters.session_process import Batch, Interface, open_session
+from cnnkit.exporters.session_process import CPU_PROVIDER, Batch, Interface, open_session
 from cnnkit.files import parse_json
 from cnnkit.metrics.temperature import softmax
 from cnnkit.model.canvas import make_canvases, normalise, scales
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 MAX_BATCH_SIZE = 64  # images in one run of the session
 MAX_BATCH_PIXELS = 16_000_000  # of all images in one run: 200 MB, as the graph holds them as float32 RGB
 MAX_CANVAS_PIXELS = 2**15  # of all canvases in one run; more take memory and no less time: see docs/benchmarks/LOG.md, "Prediction alone"
+CUDA_PROVIDER = "CUDAExecutionProvider"  # of the package onnxruntime-gpu
 ERROR_SEVERITY = 3  # of onnxruntime's log: its warnings are about the graph and do not help a user
 
 
@@ -49,20 +52,27 @@ class _Kinds:
 
 
 class OnnxClassifier:
-    """An ONNX file that ``cnnkit export --onnx`` wrote, run on the CPU.
+    """An ONNX file that ``cnnkit export --onnx`` wrote, run on `device`: cpu, cuda, or auto.
+
+    auto is a GPU if onnxruntime can use one, else the CPU. `provider` names the part of onnxruntime that computes, and `note` is a
+    sentence on it if a GPU was tried.
 
     A file whose input is `canvas` or `float` gets canvases, which the same arithmetic makes as for a model file.
 
-    Raises `ModelFileError` if the file is missing, not an ONNX file, or written by another program.
+    Raises `ModelFileError` if the file is missing, not an ONNX file, or written by another program, and `ConfigError` for a device that
+    onnxruntime cannot use.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise ModelFileError(f"{self.path}: no such file; write one with: cnnkit export --onnx")
         import_module("onnxruntime")  # once for the processes of all sessions, which are forked from this one
-        self._session = open_session(self.path, partial(_make_session, self.path))
+        on_gpu = _takes_gpu(device)
+        self._session = open_session(self.path, partial(_make_session, self.path, on_gpu=on_gpu), on_gpu=on_gpu)
         found = self._session.interface
+        self.provider = found.provider
+        self.note = _provider_note(self.path, device, self.provider) if on_gpu else ""
         self._kinds = _read_kinds(found.metadata)
         self._classes = _read_classes(self.path, found, self._kinds)
         self.rules, self.preprocessing = _read_rules(self.path, found.metadata, len(self._classes))
@@ -94,7 +104,7 @@ class OnnxClassifier:
         size, edge = canvases.shape[-1], self._edge or canvases.shape[-1]
         inside = slice((edge - size) // 2, (edge + size) // 2)
         result = np.empty((len(canvases), len(self.classes)), np.float32)
-        count = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2))
+        count = max(1, min(MAX_BATCH_SIZE, MAX_CANVAS_PIXELS // edge**2)) if self.provider == CPU_PROVIDER else MAX_BATCH_SIZE
         for start in range(0, len(canvases), count):
             part = canvases[start : start + count]
             if self._kinds.input == IMAGES:
@@ -140,13 +150,41 @@ def _batches_of_one_size(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]
     return batches
 
 
-def _make_session(path: Path) -> onnxruntime.InferenceSession:
+def _takes_gpu(device: str) -> bool:
+    """Return whether a session for `device` tries the GPU; raises `ConfigError` for cuda if onnxruntime has no part for it."""
+    if device == "cpu":
+        return False
+    import onnxruntime
+
+    if CUDA_PROVIDER in onnxruntime.get_available_providers():
+        return True
+    if device == "cuda":
+        raise ConfigError(
+            f"--device cuda: onnxruntime {onnxruntime.__version__} here has no {CUDA_PROVIDER}; "
+            "type: pip install --force-reinstall --no-deps onnxruntime-gpu; or leave out --device"
+        )
+    return False
+
+
+def _provider_note(path: Path, device: str, provider: str) -> str:
+    """Return a sentence on the provider of a session that tried the GPU; raises `ConfigError` if the GPU was asked for and not taken."""
+    if provider == CUDA_PROVIDER:
+        return f"{path} runs on the GPU, by the {CUDA_PROVIDER} of onnxruntime"
+    failed = f"the {CUDA_PROVIDER} of onnxruntime cannot start: it needs a GPU, and CUDA and cuDNN of its version"
+    if device == "cuda":
+        raise ConfigError(f"--device cuda: {failed}; leave out --device to run {path} on the CPU")
+    return f"{path} runs on the CPU, because {failed}"
+
+
+def _make_session(path: Path, *, on_gpu: bool = False) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERROR_SEVERITY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores to the decoding
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    gpu = [(CUDA_PROVIDER, {"use_tf32": "0"})] if on_gpu else []  # true fp32, as a network of torch
+    with redirect_stdout(sys.stderr):  # onnxruntime prints there if the GPU fails
+        return onnxruntime.InferenceSession(path, options, providers=[*gpu, CPU_PROVIDER])
 
 
 def _read_kinds(metadata: Mapping[str, str]) -> _Kinds:

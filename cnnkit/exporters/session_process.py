@@ -17,8 +17,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, Protocol
@@ -33,12 +32,14 @@ from cnnkit.files import parse_json
 MAX_MEMORY_BYTES = 2**33
 # Chosen: two photos of 12 megapixels take a second with resnet18, see docs/benchmarks/LOG.md, "Prediction alone with drafts".
 MAX_SECONDS = 20.0
+MAX_GPU_START_SECONDS = 60.0  # chosen: loading CUDA and cuDNN, and the choice of kernels for the first image; not measured yet
 MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine that gets busy
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
 SIZE_BYTES = 8
 STANDARD_STREAMS = 3  # the files 0, 1 and 2 of a process
 DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
+CPU_PROVIDER = "CPUExecutionProvider"
 SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
 
 Batch = NDArray[np.uint8 | np.float32]
@@ -46,11 +47,12 @@ Batch = NDArray[np.uint8 | np.float32]
 
 @dataclass(frozen=True)
 class Interface:
-    """The inputs and outputs of a session as (name, type, shape), and the metadata of its file."""
+    """The inputs and outputs of a session as (name, type, shape), the metadata of its file, and the provider that computes."""
 
     inputs: tuple[tuple[str, str, list[int | str | None]], ...]
     outputs: tuple[tuple[str, str, list[int | str | None]], ...]
     metadata: Mapping[str, str]
+    provider: str = CPU_PROVIDER
 
 
 class Session(Protocol):
@@ -64,6 +66,10 @@ class Session(Protocol):
         """Return the inputs, each with its `name`."""
         ...
 
+    def get_providers(self) -> Sequence[str]:
+        """Return the names of the providers, the one that computes first."""
+        ...
+
     def get_outputs(self) -> Sequence[Any]:
         """Return the outputs, each with its `name`."""
         ...
@@ -74,7 +80,7 @@ def describe(session: Any) -> Interface:
     inputs, outputs = (
         tuple((node.name, node.type, list(node.shape)) for node in nodes) for nodes in (session.get_inputs(), session.get_outputs())
     )
-    return Interface(inputs, outputs, dict(session.get_modelmeta().custom_metadata_map))
+    return Interface(inputs, outputs, dict(session.get_modelmeta().custom_metadata_map), session.get_providers()[0])
 
 
 class SessionProcess:
@@ -83,8 +89,9 @@ class SessionProcess:
     Raises `ModelFileError`, here and in `run`, for an error of the session and if it exceeds its memory or its time.
     """
 
-    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
+    def __init__(self, path: Path, make: Callable[[], Any], *, on_gpu: bool = False) -> None:
         self._path = path
+        self._start_seconds = MAX_GPU_START_SECONDS if on_gpu else MAX_SECONDS
         self._lock = Lock()
         self._pace: float | None = None  # seconds of an image, of the slowest run
         to_child, self._write = os.pipe()
@@ -93,13 +100,14 @@ class SessionProcess:
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses onnxruntime alone
             pid = os.fork()
         if not pid:
-            _serve(make, to_child, to_parent)
+            _serve(make, to_child, to_parent, None if on_gpu else _memory_limit())
         os.close(to_child)
         os.close(to_parent)
         _enlarge(self._write, self._read)
         self._end = weakref.finalize(self, _end, pid, self._write, self._read)
-        found, _ = self._receive(MAX_SECONDS, "to open")
-        self.interface = Interface(tuple(map(tuple, found["inputs"])), tuple(map(tuple, found["outputs"])), found["metadata"])
+        found, _ = self._receive(self._start_seconds, "to open")
+        inputs, outputs = (tuple(map(tuple, found[name])) for name in ("inputs", "outputs"))
+        self.interface = Interface(inputs, outputs, found["metadata"], found["provider"])
 
     def run(self, images: Batch) -> NDArray[np.float32]:
         """Return the output ``probabilities`` or ``logits`` (N, K) for a batch of the one input."""
@@ -116,7 +124,7 @@ class SessionProcess:
             _send(self._write, {"shape": images.shape, "dtype": images.dtype.name}, np.ascontiguousarray(images).data)
         except OSError:
             self._fail("its process has ended")
-        limit = MAX_SECONDS + MAX_SLOWDOWN * (self._pace or 0) * len(images)
+        limit = (MAX_SECONDS if self._pace else self._start_seconds) + MAX_SLOWDOWN * (self._pace or 0) * len(images)
         header, body = self._receive(limit, f"for {len(images)} image{'s' * (len(images) != 1)}")
         self._pace = max(self._pace or 0, (time.monotonic() - began) / len(images))
         return np.frombuffer(body, np.float32).reshape(header["shape"])
@@ -146,7 +154,8 @@ class SessionProcess:
 class SessionHere:
     """The session that `make` opens, in this process and without limits, where a process cannot be forked safely."""
 
-    def __init__(self, path: Path, make: Callable[[], Any]) -> None:
+    def __init__(self, path: Path, make: Callable[[], Any], *, on_gpu: bool = False) -> None:
+        del on_gpu  # nothing is limited here
         self._path = path
         try:
             self._session = make()
@@ -159,14 +168,24 @@ class SessionHere:
         return _scores(self._session, images)
 
 
-def open_session(path: Path, make: Callable[[], Any]) -> SessionProcess | SessionHere:
-    """Open the session of `path` by `make`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened."""
-    return (SessionProcess if sys.platform == "linux" else SessionHere)(path, make)
+def open_session(path: Path, make: Callable[[], Any], *, on_gpu: bool = False) -> SessionProcess | SessionHere:
+    """Open the session of `path` by `make`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened.
+
+    A process that computes on a GPU has no limit on memory, because CUDA takes far more addresses than it uses, and more time to start.
+    """
+    return (SessionProcess if sys.platform == "linux" else SessionHere)(path, make, on_gpu=on_gpu)
 
 
 def unreadable(path: Path, reason: str) -> str:
     """Return the message for a file that onnxruntime cannot open for `reason`."""
-    return f"{path}: not an ONNX file that onnxruntime {version('onnxruntime')} can read ({reason}); write one with: cnnkit export --onnx"
+    return f"{path}: not an ONNX file that onnxruntime {_onnxruntime_version()} can read ({reason}); write one with: cnnkit export --onnx"
+
+
+def _onnxruntime_version() -> str:
+    """Return the version of the installed package: onnxruntime, or onnxruntime-gpu, which has the same module."""
+    import onnxruntime
+
+    return onnxruntime.__version__
 
 
 def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
@@ -175,17 +194,21 @@ def _scores(session: Session, images: Batch) -> NDArray[np.float32]:
     return np.asarray(session.run([output], {session.get_inputs()[0].name: images})[0], np.float32)
 
 
-def _serve(make: Callable[[], Any], read: int, write: int) -> NoReturn:
-    """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
+def _serve(make: Callable[[], Any], read: int, write: int, memory: int | None) -> NoReturn:
+    """Open the session within `memory` bytes, None for no limit, and run it for each message until the other side closes.
+
+    This function never returns, as this is a copy of the program.
+    """
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
             signal.signal(number, signal.SIG_IGN)
         _close_others(read, write)
-        limit_memory(_memory_limit())
+        if memory is not None:
+            limit_memory(memory)
         try:
             session = make()
             found = describe(session)
-            _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
+            _send(write, asdict(found))
             while True:
                 header, body = _receive(read, None)
                 result = _scores(session, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))
