@@ -25,7 +25,7 @@ from cnnkit.data.sources.folder import check_outside
 from cnnkit.doctor.few_images import few_images_note
 from cnnkit.engine.fit import initial_state
 from cnnkit.engine.lr_range import MIN_RATE
-from cnnkit.engine.runtime import choose_device
+from cnnkit.engine.runtime import choose_device, start_gpu
 from cnnkit.files import check_writable
 from cnnkit.model.file import ModelHeader
 from cnnkit.run_dir import runs_folder
@@ -59,7 +59,7 @@ def prepare(
     """
     followers = Followers.named(config.run.log)
     if runtime is None:
-        choose_device(config.run.device)  # refuse a missing device before reading images
+        start_gpu(choose_device(config.run.device))  # refuse a missing device before reading images
         check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
     if not dry_run:
         check_writable(config.run.out or runs_folder())
