@@ -7,7 +7,7 @@ bin := .venv/bin
 workers := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-photos test test-all test-lowest lint fix docs clean
+.PHONY: help demo demo-photos test test-all test-gpu test-lowest lint fix docs clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,10 @@ test:  ## Run the tests, without the slow ones
 test-all:  ## Run every test
 	@.ci/venv test
 	$(bin)/python -m pytest $(workers)
+
+test-gpu:  ## Run the tests that need a CUDA GPU, one after the other
+	@.ci/venv test
+	$(bin)/python -m pytest -m gpu
 
 test-lowest:  ## Install the lowest versions that pyproject.toml allows, and run them (7 GB, Python 3.11)
 	@.ci/venv dev

@@ -38,6 +38,7 @@ OLD_RUN = Path(__file__).parent / "run_dir" / "format1"
 # Read by torch and the hub's client when they are first imported, in this process or in one a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"  # the same sums, in the same order, on every machine; each worker of pytest-xdist has one core
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not take the cores from those that work
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # of the caller: None is all of them
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests use no GPU: its sums have another order, and not every worker finds room on it
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -57,6 +58,28 @@ def pytest_xdist_auto_num_workers() -> int | None:
         return None
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show the GPUs to a run of ``-m gpu``, whose tests need one; torch reads the variable when it is first imported."""
+    if config.option.markexpr != "gpu":
+        return
+    if VISIBLE_GPUS is None:
+        del os.environ["CUDA_VISIBLE_DEVICES"]
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE_GPUS
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs a GPU where none is, or where the GPUs are hidden."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        pytest.skip("the GPUs are hidden from the other tests; type: make test-gpu")
+    import torch  # takes a second, which the other tests need not spend
+
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA GPU")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ WITHOUT_MODULE = {
     "docs/": "the pages beside the code",
     "exporters/test_rules_in_onnx.py": "rules pass from the model file through the exported file to the predictions",
     "faults/": "saves and files of all rooms under faults of the machine",
+    "gpu/": "commands of all rooms on a GPU",
     "hostile/": "files and packages that mean harm, given to the commands",
     "report/page/test_contrast.py": "the colours of the templates",
     "report/page/test_in_browser.py": "whole pages in a browser",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,19 @@ from torch import Tensor
 
 from cnnkit.data.augment.augment import MIXING_DRAWS, AugmentationStrength, augment, draw_numbers
 from cnnkit.data.augment.extra import ExtraAugmentation
-from cnnkit.data.augment.mixing import mix
+from cnnkit.data.augment.mixing import draw_mixture, mix
 from cnnkit.data.augment.randomness import permutation
+from cnnkit.data.epoch_plan import EpochPlan, PlansAhead
+from cnnkit.data.resident import ResidentCanvases
+from cnnkit.data.staging import one_ahead, to_device
 from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.scan import Scan
 from cnnkit.data.store.store import canvas_file
 from cnnkit.data.store.stream import Canvases, gather, in_batches
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
+
+MAX_DRAWN_SAMPLES = 2**16  # of an epoch whose random numbers are drawn at a time: in 64 bits they take 12 MB
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ class Batches:
     Without an `augmentation`, as in evaluation, samples come unchanged and in order. If `balanced`, every class is drawn equally
     often: images of rare classes repeat, and each repetition is augmented differently. An augmentation that mixes images needs the
     number of `classes`. `extra` are the augmentations of other packages.
+
+    All images and random numbers are the same with `resident`, the canvases in the memory of the device, and with `ahead`, by which a
+    thread gathers the next batch and copies do not wait for the device.
     """
 
     canvases: Canvases
@@ -45,6 +54,8 @@ class Batches:
     balanced: bool = False
     classes: int = 0
     extra: tuple[ExtraAugmentation, ...] = ()
+    resident: ResidentCanvases | None = None
+    ahead: bool = False
 
     @property
     def images(self) -> int:
@@ -65,19 +76,53 @@ class Batches:
         Images are normalised float32 (n, C, S, S). Labels are int64 (n,), or, when images are mixed, the probabilities of the
         classes, float32 (n, K).
         """
+        for images, plan in self._canvases(number, first):
+            labels = plan.labels
+            if self.augmentation is not None and plan.draws is not None:
+                images = augment(images, plan.draws, self.augmentation, self.extra)  # noqa: PLW2901
+                if plan.mixture is not None:
+                    images, labels = mix(images, labels, plan.mixture, self.classes)  # noqa: PLW2901
+            yield self.preprocess.normalise(images), labels
+
+    def _canvases(self, number: int, first: int) -> Iterator[tuple[Tensor, EpochPlan]]:
+        """Yield the canvases (n, C, S, S) and the plan of each batch from the index `first`, both on the device."""
+        if self.resident is not None:
+            whole = self._plans.take(number)
+            sizes = [len(part) for part in np.array_split(whole.rows, self.steps)]
+            yield from self.resident.batches(whole.part(sum(sizes[:first]), len(whole.rows)), sizes[first:])
+            return
         order, keys = self._order(number)
         parts = np.array_split(np.arange(len(order)), self.steps)[first:]
-        for part, canvases in zip(parts, gather(self.canvases, (self.rows[order[part]] for part in parts)), strict=True):
-            chosen = order[part]
-            images = torch.from_numpy(canvases).to(self.device)
-            labels = torch.from_numpy(self.labels[chosen]).to(self.device)
-            if self.augmentation is not None:
-                draws = draw_numbers(self.seed, number, keys[part], self.extra)
-                images = augment(images, torch.from_numpy(draws).to(self.device), self.augmentation, self.extra)
-                if self.augmentation.mixes:
-                    mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
-                    images, labels = mix(images, labels, draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, classes=self.classes)
-            yield self.preprocess.normalise(images), labels
+        canvases = gather(self.canvases, (self.rows[order[part]] for part in parts))
+        batches = (
+            (torch.from_numpy(block), self._plan(number, order[part], keys[part])) for part, block in zip(parts, canvases, strict=True)
+        )
+        for block, plan in one_ahead(batches) if self.ahead else batches:
+            yield to_device(block, self.device), plan.to(self.device)
+
+    @cached_property
+    def _plans(self) -> PlansAhead:
+        return PlansAhead(lambda number: self._plan(number, *self._order(number)))
+
+    def _plan(self, number: int, samples: NDArray[np.int64], keys: NDArray[np.int64]) -> EpochPlan:
+        """Return the plan of `samples` in epoch `number`, whose random numbers have the `keys`."""
+        draws = mixture = None
+        if self.augmentation is not None:
+            draws = self._draw(number, keys)
+            if self.augmentation.mixes:
+                height, width = self.canvases.shape[2:]
+                mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
+                mixture = draw_mixture(draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, height=height, width=width)
+        return EpochPlan(
+            self.rows[samples], torch.from_numpy(self.labels[samples]), None if draws is None else torch.from_numpy(draws), mixture
+        )
+
+    def _draw(self, number: int, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the random numbers of the samples `keys`, drawn in parts if they are many."""
+        if len(keys) <= MAX_DRAWN_SAMPLES:
+            return draw_numbers(self.seed, number, keys, self.extra)
+        parts = np.array_split(keys, -(-len(keys) // MAX_DRAWN_SAMPLES))
+        return np.concatenate([draw_numbers(self.seed, number, part, self.extra) for part in parts])
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the order of the samples in an epoch, and for each the key of its random numbers."""

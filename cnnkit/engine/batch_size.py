@@ -62,7 +62,7 @@ def choose_batch_size(  # noqa: PLR0913 (values flow, not namespaces)
     with own_random_state(runtime.device, seed=0):
         trial = _Trial(copy.deepcopy(model).train(), config, runtime, image_shape, classes, custom)
         if is_cuda:
-            return find_largest(lambda size: _gpu_bytes(trial, size), bound, _free_gpu_bytes(runtime.device))
+            return find_largest(lambda size: _gpu_bytes(trial, size), bound, free_gpu_bytes(runtime.device))
         fitting = _power_of_two(MAX_MEMORY_SHARE * free / trial.bytes_per_image())
         if fitting < MIN_BATCH_SIZE:
             raise _nothing_fits()
@@ -179,7 +179,7 @@ def _gpu_bytes(trial: _Trial, size: int) -> int:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _free_gpu_bytes(device: torch.device) -> int:
+def free_gpu_bytes(device: torch.device) -> int:
     """Return the free bytes of the GPU, including the unused bytes that torch has reserved."""
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 

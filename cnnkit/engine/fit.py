@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,7 @@ class TrainingState:
     start: TrainingFigures | None = None
     part: EpochPart | None = None  # of `epoch`, only in a checkpoint and after its load; None if `epoch` has ended
     parts: int = 1  # of each batch in a step, because a whole batch does not fit into memory
+    scaler: dict[str, Any] = field(default_factory=dict[str, Any])  # of the loss in fp16, as `Step.scaler_state` returns it
     result: EpochResult | None = None  # of the latest epoch; a resume adds it to the history if the row was not written
     validation: Validation | None = None  # of the latest epoch, if it was evaluated; not part of a resume
 
@@ -146,7 +148,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     package. `head` names the parameters that train during ``config.freeze_epochs``; the others are frozen then. `checkpoint` saves the
     state inside long epochs. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
     """
-    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss)
+    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, state.scaler)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
     while state.start or state.part or not (progress.is_finished(state.epoch) or state.stopping.exhausted):
@@ -168,7 +170,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
         metrics = validation_metrics(state.validation)
         score = metrics[state.stopping.monitor]
         is_best = score is not None and state.stopping.update(state.epoch, score)
-        state.spent = progress.spent
+        state.spent, state.scaler = progress.spent, step.scaler_state()
         state.result = EpochResult(
             epoch=state.epoch,
             step=state.step,
@@ -219,7 +221,7 @@ def _train_epoch(  # noqa: PLR0913 (as of `fit`)
             break
         if checkpoint is not None and clock() - saved >= checkpoint.interval and sums.batches < batches.steps:
             _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
-            state.spent = progress.spent
+            state.spent, state.scaler = progress.spent, step.scaler_state()
             state.part = EpochPart(sums.batches, sums.tensors(), get_random_state(runtime.device), clock() - start)
             checkpoint.save()
             state.part, saved = None, clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # torch's defaults for AdamW
 MAX_ONE_THREAD_NUMEL = 2**20  # numbers in a matrix; the largest of fast-cnn with width 64 has 590,000
 NORM_EPSILON = 1e-7  # prevents a division by zero
 
+# Operations on lists of tensors, which a GPU does in one launch; torch.optim uses the same functions.
+foreach_add, foreach_add_ = torch._foreach_add, torch._foreach_add_  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+foreach_mul, foreach_mul_ = torch._foreach_mul, torch._foreach_mul_  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+foreach_div, foreach_sqrt = torch._foreach_div, torch._foreach_sqrt  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+foreach_lerp_ = torch._foreach_lerp_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
 
 class Muon(torch.optim.Optimizer):
     """Muon for groups with ``muon=True``, AdamW for the others.
@@ -45,23 +52,20 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter that has a gradient."""
         loss = closure() if closure else None
         for group in self.param_groups:
-            for parameter in group["params"]:
-                gradient = parameter.grad
-                if gradient is None:
-                    continue
-                if group["muon"]:
-                    self._muon(parameter, gradient, group["lr"])
-                else:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(self._adam(parameter, gradient), alpha=-group["lr"])
+            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not group["muon"]:
+                self._adam(learning, group["lr"], group["weight_decay"])
+            elif learning and learning[0].device.type == "cpu":
+                for parameter in learning:
+                    self._muon(parameter, group["lr"])
+            else:
+                for alike in _by_shape(learning):
+                    self._muon_together(alike, group["lr"])
         return loss
 
-    def _muon(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
-        state = self.state[parameter]
-        if "momentum" not in state:
-            size = parameter.norm()
-            orthogonal_size = min(parameter.flatten(1).shape) ** 0.5  # for a matrix that starts at zero
-            state.update(momentum=torch.zeros_like(parameter), size=size if size > 0 else torch.full_like(size, orthogonal_size))
+    def _muon(self, parameter: Tensor, lr: float) -> None:
+        """Update a matrix on a CPU."""
+        gradient, state = _gradient(parameter), self._muon_state(parameter)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         nesterov = gradient.lerp(state["momentum"], MOMENTUM)
         with _one_thread_if_small(nesterov):
@@ -69,15 +73,97 @@ class Muon(torch.optim.Optimizer):
         parameter.sub_(step * (lr * STEP_SIZE_FACTOR * state["size"] / (step.norm() + NORM_EPSILON)))
         parameter.mul_(state["size"] / (parameter.norm() + NORM_EPSILON))
 
-    def _adam(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+    def _muon_together(self, parameters: list[Tensor], lr: float) -> None:
+        """Update matrices of one shape on a GPU, with products of all of them: a small product alone leaves most of a GPU idle."""
+        states = [self._muon_state(parameter) for parameter in parameters]
+        gradients = [_gradient(parameter) for parameter in parameters]
+        momenta = [state["momentum"] for state in states]
+        foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        nesterov = _stacked(gradients).lerp(_stacked(momenta), MOMENTUM)
+        sizes = torch.stack([state["size"] for state in states])[:, None, None]
+        step = orthogonalise_all(nesterov, _product_type(nesterov.device))
+        step *= lr * STEP_SIZE_FACTOR * sizes / (_sizes(step) + NORM_EPSILON)
+        weights = _stacked(parameters) - step
+        weights *= sizes / (_sizes(weights) + NORM_EPSILON)
+        for parameter, weight in zip(parameters, weights, strict=True):
+            parameter.copy_(weight.view_as(parameter))
+
+    def _muon_state(self, parameter: Tensor) -> dict[str, Any]:
+        """Return the momentum of a matrix and the size that it keeps."""
+        state = self.state[parameter]
+        if "momentum" not in state:
+            size = parameter.norm()
+            orthogonal_size = min(parameter.flatten(1).shape) ** 0.5  # for a matrix that starts at zero
+            state.update(momentum=torch.zeros_like(parameter), size=torch.where(size > 0, size, orthogonal_size))
+        return state
+
+    def _adam(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Update `parameters` as AdamW does, in few calls for all of them."""
+        if not parameters:
+            return
+        states = [self._adam_state(parameter) for parameter in parameters]
+        gradients = [_gradient(parameter) for parameter in parameters]
+        means, squares = [state["mean"] for state in states], [state["square"] for state in states]
+        foreach_mul_(parameters, 1 - lr * weight_decay)
+        foreach_lerp_(means, gradients, 1 - ADAM_BETAS[0])
+        foreach_lerp_(squares, foreach_mul(gradients, gradients), 1 - ADAM_BETAS[1])
+        updates = foreach_div(means, [1 - ADAM_BETAS[0] ** state["step"] for state in states])
+        roots = foreach_sqrt(foreach_div(squares, [1 - ADAM_BETAS[1] ** state["step"] for state in states]))
+        foreach_add_(parameters, foreach_div(updates, foreach_add(roots, ADAM_EPSILON)), alpha=-lr)
+
+    def _adam_state(self, parameter: Tensor) -> dict[str, Any]:
+        """Return the state of a parameter of AdamW, one step further."""
         state = self.state[parameter]
         if "step" not in state:
             state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
         state["step"] += 1
-        state["mean"].lerp_(gradient, 1 - ADAM_BETAS[0])
-        state["square"].lerp_(gradient.square(), 1 - ADAM_BETAS[1])
-        mean = state["mean"] / (1 - ADAM_BETAS[0] ** state["step"])
-        return mean / ((state["square"] / (1 - ADAM_BETAS[1] ** state["step"])).sqrt() + ADAM_EPSILON)
+        return state
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None  # noqa: S101 (the caller has chosen those with a gradient)
+    return parameter.grad
+
+
+def _by_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Return `parameters` in lists of equal shape as matrices."""
+    found: dict[tuple[int, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        found.setdefault(tuple(parameter.flatten(1).shape), []).append(parameter)
+    return list(found.values())
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    """Return filters or matrices of one shape as matrices (B, R, C)."""
+    return torch.stack([value.flatten(1) for value in values])
+
+
+def _sizes(matrices: Tensor) -> Tensor:
+    """Return the size (B, 1, 1) of each of the matrices (B, R, C)."""
+    return matrices.norm(dim=(1, 2), keepdim=True)
+
+
+@cache
+def _product_type(device: torch.device) -> torch.dtype:
+    """Return the type of the products of matrices on a GPU: bf16 where it is native, as in the published Muon."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def orthogonalise_all(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the matrices (B, R, C) as `orthogonalise` does, with products in `dtype`.
+
+    Each iteration multiplies the large matrix. The products of Gram matrices in `orthogonalise` lose small singular values in bf16:
+    see docs/benchmarks/LOG.md, "Muon in bf16".
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices / (_sizes(matrices) + NORM_EPSILON)).to(dtype)
+    x = x.mT if tall else x
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

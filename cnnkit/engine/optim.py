@@ -32,11 +32,18 @@ def build_optimizer(model: nn.Module, config: OptimConfig, build: BuildOptimizer
         return build(groups, config.lr)
     if config.optimizer == "muon":
         return eager(Muon)(_split_hidden_matrices(model, groups), lr=config.lr)
+    fused = True if _suits_fused_kernels(model) else None
     if config.optimizer == "sgd":
-        return eager(torch.optim.SGD)(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True)
+        return eager(torch.optim.SGD)(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
     if config.optimizer == "adam":
-        return eager(torch.optim.Adam)(groups, lr=config.lr)
-    return eager(torch.optim.AdamW)(groups, lr=config.lr)
+        return eager(torch.optim.Adam)(groups, lr=config.lr, fused=fused)
+    return eager(torch.optim.AdamW)(groups, lr=config.lr, fused=fused)
+
+
+def _suits_fused_kernels(model: nn.Module) -> bool:
+    """Return whether one launch of a GPU can update all parameters, by the rules of torch: floating-point numbers on a CUDA GPU."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return bool(learning) and all(parameter.device.type == "cuda" and parameter.is_floating_point() for parameter in learning)
 
 
 def learning_rate(step: int, progress: TrainingProgress, config: OptimConfig) -> float:

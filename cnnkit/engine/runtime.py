@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
+from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -90,6 +91,23 @@ def keep_freed_memory() -> None:
 def usable_devices() -> dict[str, bool]:
     """Return the known devices, the fastest first, each with True if torch can use it here."""
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+
+
+def start_gpu(device: torch.device) -> Thread | None:
+    """Let a thread start a CUDA GPU, which takes seconds, while the caller reads images; None for another device.
+
+    An error of the GPU is left to the caller, who meets it at the first tensor.
+    """
+    if device.type != "cuda":
+        return None
+
+    def start() -> None:
+        with suppress(RuntimeError):
+            torch.zeros(1, device=device)
+
+    thread = Thread(target=start, daemon=True)
+    thread.start()
+    return thread
 
 
 def choose_device(name: str) -> torch.device:

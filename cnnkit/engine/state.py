@@ -44,6 +44,7 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "spent": state.spent,
         "part": vars(state.part) if state.part else None,
         "parts": state.parts,
+        "scaler": state.scaler,
         "result": asdict(state.result) if state.result else None,
     }
     with whole_file(state_file(folder), folder / PREVIOUS_NAME) as part, part.open("wb") as file:
@@ -102,7 +103,7 @@ def _restore(saved: Any, path: Path, model: nn.Module, state: TrainingState) -> 
         state.epoch, state.step, state.spent = saved["epoch"], saved["step"], saved.get("spent", 0.0)
         part = saved.get("part")
         state.part = EpochPart(**part) if part else None
-        state.parts = saved.get("parts", 1)
+        state.parts, state.scaler = saved.get("parts", 1), saved.get("scaler", {})
         result = saved.get("result")
         state.result = EpochResult(**result) if result else None
     except (RuntimeError, KeyError, TypeError, ValueError) as error:

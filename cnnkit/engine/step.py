@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +33,18 @@ class Step:
         runtime: Runtime,
         class_weights: Tensor | None,
         loss: LossTerms | None = None,
+        scaler_state: dict[str, Any] | None = None,
     ) -> None:
         self._model = model
         self._network = runtime.compile(model)
         self._optimizer = optimizer
         self._clip_grad = config.clip_grad
         self._runtime = runtime
-        self._class_weights = class_weights
+        self._class_weights = None if class_weights is None else class_weights.to(runtime.device)
         self._criterion = make_criterion(loss, class_weights, config.label_smoothing, runtime.device)
         self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+        if scaler_state:
+            self._scaler.load_state_dict(scaler_state)
         self._replicas = Replicas(model, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 
     def gradients(self, group: Sequence[tuple[Tensor, Tensor]], parts: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -63,6 +67,10 @@ class Step:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_grad)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Return the scale of the loss in fp16 and its history, for a resume; it is empty in every other precision."""
+        return self._scaler.state_dict()
 
     def _backward(self, images: Tensor, labels: Tensor, share: float, batches: int) -> tuple[Tensor, Tensor]:
         """Add `share` / `batches` of the gradients of the mean loss; return this share of the loss, and the logits, both detached."""

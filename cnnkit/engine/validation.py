@@ -32,14 +32,14 @@ def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_class
     """Return the score of `model` in eval mode on one pass over `batches`: sums over all images, then one division."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
-    kept = _LogitBuffer(num_classes)
+    kept = _LogitBuffer(num_classes, runtime.device)
     with torch.inference_mode():
         for images, labels in batches.epoch(0):
             logits = model(runtime.to_memory_format(images)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
             kept.add(logits, labels)
-    table = confusion_counts(kept.labels, kept.predicted, num_classes)
-    return Validation(loss.item() / len(kept.labels), table, kept.logits, kept.labels)
+    logits, labels = kept.arrays()
+    return Validation(loss.item() / len(labels), confusion_counts(labels, logits.argmax(1), num_classes), logits, labels)
 
 
 def validation_of(logits: Tensor, labels: Tensor, num_classes: int) -> Validation:
@@ -50,31 +50,33 @@ def validation_of(logits: Tensor, labels: Tensor, num_classes: int) -> Validatio
 
 
 class _LogitBuffer:
-    """A growing buffer of logits (n, K) and labels (n,); many small arrays instead would fragment the heap."""
+    """A growing buffer of logits (n, K) and labels (n,) on a device; many small tensors instead would fragment the memory.
 
-    def __init__(self, num_classes: int) -> None:
+    The host reads it once, at the end, so that adding a batch does not wait for a GPU.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
         self._images = 0
-        self._logits = np.empty((0, num_classes), np.float32)
-        self._labels = np.empty(0, np.int64)
+        self._logits = torch.empty((0, num_classes), device=device)
+        self._labels = torch.empty(0, dtype=torch.int64, device=device)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         end = self._images + len(labels)
         if end > len(self._labels):
             capacity = max(end, 2 * len(self._labels))
-            self._logits = np.resize(self._logits, (capacity, self._logits.shape[1]))
-            self._labels = np.resize(self._labels, capacity)
-        self._logits[self._images : end] = logits.cpu().numpy()
-        self._labels[self._images : end] = labels.cpu().numpy()
+            self._logits = _grown(self._logits, capacity)
+            self._labels = _grown(self._labels, capacity)
+        self._logits[self._images : end] = logits
+        self._labels[self._images : end] = labels
         self._images = end
 
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        return self._logits[: self._images]
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the logits and the labels on the host."""
+        return self._logits[: self._images].cpu().numpy(), self._labels[: self._images].cpu().numpy()
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels[: self._images]
 
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        return self.logits.argmax(1)
+def _grown(values: Tensor, capacity: int) -> Tensor:
+    """Return a tensor of `capacity` rows that begins with `values`."""
+    grown = values.new_empty((capacity, *values.shape[1:]))
+    grown[: len(values)] = values
+    return grown

@@ -26,15 +26,15 @@ SUM_TOLERANCE = 1e-2  # of the probabilities of an image, which some formats sto
 def open_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
     """Open a model file or an exported file; the suffix names the exporter, so the exporter onnx opens ``.onnx``.
 
-    The network of a model file runs on `device`.
+    The file runs on `device`; an exported file also takes auto, a GPU if the exporter can use one.
 
-    Raises `ModelFileError` if the file is missing or does not fit its suffix, `PluginError` if the architecture or the exporter is not
-    installed or does not work.
+    Raises `ConfigError` for a device that an exported file cannot use, `ModelFileError` if the file is missing or does not fit its suffix,
+    `PluginError` if the architecture or the exporter is not installed or does not work.
     """
     file = Path(path)
     name = _exporter_name(file)
     if name is not None:
-        return load_exporter(name).open(file)
+        return load_exporter(name).open_file(file, str(device))
     from cnnkit.model.file import load_model  # loads torch, which an exported file does not need
     from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -81,8 +81,8 @@ def load_exporter(name: str) -> Exporter:
         if not path.is_file():
             raise PluginError(f"exporter {name!r} of {entry.origin} wrote no file {path}")
 
-    def opened(path: Path) -> Classifier:
-        return FencedClassifier(fenced(entry, f"cannot open {path}", found.open)(path), entry)
+    def opened(path: Path, *device: str) -> Classifier:
+        return FencedClassifier(fenced(entry, f"cannot open {path}", found.open)(path, *device), entry)
 
     script = found.script and fenced(entry, "writes no script", found.script)
     return replace(found, name=entry.name, write=write, open=opened, script=script)

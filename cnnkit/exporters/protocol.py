@@ -59,14 +59,15 @@ class Exporter:
 
     The remaining fields are the choices that the format offers, the default first: kinds of input and output, whether it can compute in
     16 bits, and versions of its operators. An exporter that changes any of them gets the choice: ``write(model, path, options)``.
-    `batch` is the fixed number of images of one run of the file; 0 stands for any number. `script(preprocessing, options, ...)`, if given,
+    `batch` is the fixed number of images of one run of the file; 0 stands for any number. A format that runs on other `devices` than the
+    CPU is opened as ``open(path, device)``, where `device` is one of them or auto. `script(preprocessing, options, ...)`, if given,
     returns the text of the script ``infer.py`` beside the file, as `cnnkit.exporters.infer_script` does.
     """
 
     name: str
     summary: str
     write: Callable[..., object]
-    open: Callable[[Path], Classifier]
+    open: Callable[..., Classifier]
     suffix: str = ""
     inputs: tuple[str, ...] = (IMAGES,)
     outputs: tuple[str, ...] = (PROBABILITIES,)
@@ -74,6 +75,7 @@ class Exporter:
     opsets: tuple[int, ...] = ()
     batch: int = 0
     script: Callable[..., str] | None = None
+    devices: tuple[str, ...] = ("cpu",)
 
     def __post_init__(self) -> None:
         if not self.suffix:
@@ -108,6 +110,12 @@ class Exporter:
             raise ConfigError(f"--opset {opset}: the exporter {self.name!r} writes {versions}; leave out --opset")
         default = self.opsets[0] if self.opsets else 0
         return ExportOptions(input or self.inputs[0], output or self.outputs[0], half, default if opset is None else opset)
+
+    def open_file(self, path: Path, device: str) -> Classifier:
+        """Open `path` on `device`: one of `devices`, or auto. Raises `ConfigError` for another one."""
+        if device not in {"auto", *self.devices}:
+            raise ConfigError(f"--device {device}: {path} is an exported file, which runs on {' or '.join(self.devices)}")
+        return self.open(path, device) if len(self.devices) > 1 else self.open(path)
 
     def write_file(self, model: Model, path: Path, options: ExportOptions) -> None:
         """Write `model` to `path` with `options`, which an exporter without choices does not get."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnkit.errors import ModelFileError
 from cnnkit.exporters.protocol import FLOAT, IMAGES, INPUTS, LOGITS, OUTPUTS, PROBABILITIES, input_shape
-from cnnkit.exporters.session_process import Batch, Interface, Runtime, open_session
+from cnnkit.exporters.session_process import CPU_PROVIDER, Batch, Interface, Runtime, open_session
 from cnnkit.files import parse_json
 from cnnkit.metrics.temperature import softmax
 from cnnkit.model.canvas import make_canvases, normalise, scales
@@ -36,7 +36,7 @@ class _Kinds:
 
 
 class SessionClassifier:
-    """A file of cnnkit that `runtime` runs on the CPU, such as the ONNX file of ``cnnkit export --onnx``.
+    """A file of cnnkit that `runtime` runs, such as the ONNX file of ``cnnkit export --onnx``; `provider` names the part that computes.
 
     A file whose input is `canvas` or `float` gets canvases, which the same arithmetic makes as for a model file.
 
@@ -45,11 +45,12 @@ class SessionClassifier:
 
     def __init__(self, path: str | Path, runtime: Runtime) -> None:
         self.path = Path(path)
-        self._runtime = runtime
+        self.runtime = runtime
         if not self.path.is_file():
             raise ModelFileError(f"{self.path}: no such file; write one with: {runtime.command}")
         self._session = open_session(self.path, runtime)
         found = self._session.interface
+        self.provider = found.provider
         self._kinds = _read_kinds(found.metadata)
         self._classes = self._read_classes(found)
         self.rules, self.preprocessing = _read_rules(self.path, found.metadata, len(self._classes))
@@ -78,7 +79,7 @@ class SessionClassifier:
 
     def batch_of(self, size: int) -> int:
         """Return the largest number of canvases of `size` px that one run of the session takes."""
-        return max_canvases(self._edge or size)
+        return max_canvases(self._edge or size) if self.provider == CPU_PROVIDER else MAX_BATCH_SIZE
 
     def predict_canvases(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map canvases, uint8 (N, C, S, S), to probabilities (N, K) float32; only if `canvas_spec` is not None."""
@@ -107,7 +108,7 @@ class SessionClassifier:
         found = self._session.run(images)
         if found.shape != (len(images), len(self._classes)) or not np.isfinite(found).all():
             wanted = f"{self._kinds.output} of {len(self._classes)} classes"
-            raise ModelFileError(f"{self.path}: its graph gives no {wanted}; write another with: {self._runtime.command}")
+            raise ModelFileError(f"{self.path}: its graph gives no {wanted}; write another with: {self.runtime.command}")
         return softmax(found, self.rules.temperature).astype(np.float32) if self._kinds.output == LOGITS else found
 
     def _read_classes(self, found: Interface) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ class SessionClassifier:
 
     def _foreign(self, problem: str) -> ModelFileError:
         return ModelFileError(
-            f"{self.path}: {self._runtime.file} that cnnkit export did not write: {problem}; write one with: {self._runtime.command}"
+            f"{self.path}: {self.runtime.file} that cnnkit export did not write: {problem}; write one with: {self.runtime.command}"
         )
 
 

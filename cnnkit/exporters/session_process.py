@@ -17,9 +17,9 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, Protocol
@@ -34,12 +34,14 @@ from cnnkit.files import parse_json
 MAX_MEMORY_BYTES = 2**33
 # Chosen: two photos of 12 megapixels take a second with resnet18, see docs/benchmarks/LOG.md, "Prediction alone with drafts".
 MAX_SECONDS = 20.0
+MAX_GPU_START_SECONDS = 60.0  # chosen: loading CUDA and cuDNN, and the choice of kernels for the first image; not measured yet
 MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine that gets busy
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
 SIZE_BYTES = 8
 STANDARD_STREAMS = 3  # the files 0, 1 and 2 of a process
 DTYPES: dict[str, type[np.uint8 | np.float32]] = {"uint8": np.uint8, "float32": np.float32}  # of a batch, by the name in a message
+CPU_PROVIDER = "CPUExecutionProvider"
 SCORES = ("probabilities", "logits")  # the outputs of which a session returns the first that it has
 
 Batch = NDArray[np.uint8 | np.float32]
@@ -47,11 +49,12 @@ Batch = NDArray[np.uint8 | np.float32]
 
 @dataclass(frozen=True)
 class Interface:
-    """The inputs and outputs of a session as (name, type, shape), and the metadata of its file."""
+    """The inputs and outputs of a session as (name, type, shape), the metadata of its file, and the provider that computes."""
 
     inputs: tuple[tuple[str, str, list[int | str | None]], ...]
     outputs: tuple[tuple[str, str, list[int | str | None]], ...]
     metadata: Mapping[str, str]
+    provider: str = CPU_PROVIDER
 
 
 class Session(Protocol):
@@ -63,6 +66,10 @@ class Session(Protocol):
 
     def get_inputs(self) -> Sequence[Any]:
         """Return the inputs, each with its `name`, `type` and `shape`."""
+        ...
+
+    def get_providers(self) -> Sequence[str]:
+        """Return the names of the providers, the one that computes first."""
         ...
 
     def get_outputs(self) -> Sequence[Any]:
@@ -79,7 +86,7 @@ class Runtime:
     """A program that runs exported files.
 
     `package` is the one to install, `module` its name in Python. `file` names its files in words, such as "an ONNX file", and `command`
-    writes one. `make` opens the session of a file, after the import of the module.
+    writes one. `make` opens the session of a file, after the import of the module; with `on_gpu` it tries a GPU first.
     """
 
     package: str
@@ -87,6 +94,7 @@ class Runtime:
     file: str
     command: str
     make: Callable[[Path], Session]
+    on_gpu: bool = False
 
 
 def describe(session: Session) -> Interface:
@@ -94,7 +102,7 @@ def describe(session: Session) -> Interface:
     inputs, outputs = (
         tuple((node.name, node.type, list(node.shape)) for node in nodes) for nodes in (session.get_inputs(), session.get_outputs())
     )
-    return Interface(inputs, outputs, dict(session.get_modelmeta().custom_metadata_map))
+    return Interface(inputs, outputs, dict(session.get_modelmeta().custom_metadata_map), session.get_providers()[0])
 
 
 class SessionProcess:
@@ -106,6 +114,7 @@ class SessionProcess:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self._path = path
         self._runtime = runtime
+        self._start_seconds = MAX_GPU_START_SECONDS if runtime.on_gpu else MAX_SECONDS
         self._lock = Lock()
         self._pace: float | None = None  # seconds of an image, of the slowest run
         to_child, self._write = os.pipe()
@@ -119,8 +128,9 @@ class SessionProcess:
         os.close(to_parent)
         _enlarge(self._write, self._read)
         self._end = weakref.finalize(self, _end, pid, self._write, self._read)
-        found, _ = self._receive(MAX_SECONDS, "to open")
-        self.interface = Interface(tuple(map(tuple, found["inputs"])), tuple(map(tuple, found["outputs"])), found["metadata"])
+        found, _ = self._receive(self._start_seconds, "to open")
+        inputs, outputs = (tuple(map(tuple, found[name])) for name in ("inputs", "outputs"))
+        self.interface = Interface(inputs, outputs, found["metadata"], found["provider"])
 
     def run(self, images: Batch) -> NDArray[np.float32]:
         """Return the output ``probabilities`` or ``logits`` (N, K) for a batch of the one input."""
@@ -137,7 +147,7 @@ class SessionProcess:
             _send(self._write, {"shape": images.shape, "dtype": images.dtype.name}, np.ascontiguousarray(images).data)
         except OSError:
             self._fail("its process has ended")
-        limit = MAX_SECONDS + MAX_SLOWDOWN * (self._pace or 0) * len(images)
+        limit = (MAX_SECONDS if self._pace else self._start_seconds) + MAX_SLOWDOWN * (self._pace or 0) * len(images)
         header, body = self._receive(limit, f"for {len(images)} image{'s' * (len(images) != 1)}")
         self._pace = max(self._pace or 0, (time.monotonic() - began) / len(images))
         return np.frombuffer(body, np.float32).reshape(header["shape"])
@@ -180,15 +190,26 @@ class SessionHere:
 
 
 def open_session(path: Path, runtime: Runtime) -> SessionProcess | SessionHere:
-    """Open the session of `path` by `runtime`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened."""
+    """Open the session of `path` by `runtime`, in a process of its own on Linux; raises `ModelFileError` if it cannot be opened.
+
+    A process that computes on a GPU has no limit on memory, because CUDA takes far more addresses than it uses, and more time to start.
+    """
     import_module(runtime.module)  # once for the processes of all sessions, which are forked from this one
     return (SessionProcess if sys.platform == "linux" else SessionHere)(path, runtime)
 
 
 def unreadable(path: Path, runtime: Runtime, reason: str) -> str:
     """Return the message for a file that `runtime` cannot open for `reason`."""
-    known = f"{runtime.package} {version(runtime.package)}"
+    known = f"{runtime.package} {_version(runtime)}"
     return f"{path}: not {runtime.file} that {known} can read ({reason}); write one with: {runtime.command}"
+
+
+def _version(runtime: Runtime) -> str:
+    """Return the version of the installed package, or of another one with the same module, such as onnxruntime-gpu."""
+    try:
+        return version(runtime.package)
+    except PackageNotFoundError:
+        return str(import_module(runtime.module).__version__)
 
 
 def _scores(session: Session, interface: Interface, images: Batch) -> NDArray[np.float32]:
@@ -198,16 +219,20 @@ def _scores(session: Session, interface: Interface, images: Batch) -> NDArray[np
 
 
 def _serve(path: Path, runtime: Runtime, read: int, write: int) -> NoReturn:
-    """Open the session and run it for each message until the other side closes; never return, as this is a copy of the program."""
+    """Open the session within its memory and run it for each message until the other side closes.
+
+    This function never returns, as this is a copy of the program.
+    """
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # they end the program, whose end ends this process; a server works off its queue
             signal.signal(number, signal.SIG_IGN)
         _close_others(read, write)
-        limit_memory(_memory_limit())
+        if not runtime.on_gpu:
+            limit_memory(_memory_limit())
         try:
             session = runtime.make(path)
             found = describe(session)
-            _send(write, {"inputs": found.inputs, "outputs": found.outputs, "metadata": found.metadata})
+            _send(write, asdict(found))
             while True:
                 header, body = _receive(read, None)
                 result = _scores(session, found, np.frombuffer(body, DTYPES[header["dtype"]]).reshape(header["shape"]))

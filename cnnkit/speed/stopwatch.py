@@ -28,6 +28,11 @@ def cpu_seconds() -> float:
     return total
 
 
+def process_age() -> float:
+    """Return the seconds since this process started, of which the start of Python and the imports are the first."""
+    return time.time() - psutil.Process().create_time()
+
+
 def machine_seconds() -> float:
     """Return the CPU-seconds of all programs since the machine started."""
     times = psutil.cpu_times()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePath
 from typing import Any
 
@@ -88,7 +88,8 @@ class TrainingSpeed:
     """The speed of a training, stage by stage (`stages` has the keys `TRAINING_STAGES`).
 
     `cache` is the storage of the canvases (disk, ram, none), `canvas_bytes` their size. `interpolates` tells whether the augmentation
-    computes new pixels instead of moving them. `spare_gpu` names an unused GPU of this machine.
+    computes new pixels instead of moving them. `spare_gpu` names an unused GPU of this machine. `start_seconds` are those before the
+    first step, by the keys `imports`, `gpu` (only with one), `images` and `network`.
     """
 
     arch: str
@@ -104,6 +105,7 @@ class TrainingSpeed:
     stages: Mapping[str, StageSpeed]
     trials: tuple[Trial, ...] = ()
     spare_gpu: str = ""
+    start_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def efficiency(self) -> float:
@@ -125,9 +127,10 @@ class TrainingSpeed:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in {"stages", "trials"}}
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"stages", "trials", "start_seconds"}}
         return {
             **own,
+            "start_seconds": dict(self.start_seconds),
             "efficiency": self.efficiency,
             "data_wait_share": self.data_wait_share,
             "stages": {name: self.stages[name].to_dict() for name in self.stages},

@@ -29,7 +29,7 @@ from cnnkit import CnnkitError
 from cnnkit.exporters.infer_script import RuntimeLines, infer_script
 from cnnkit.exporters.protocol import CANVAS, FLOAT, LOGITS, PROBABILITIES, Exporter, ExportOptions
 from cnnkit.exporters.session_classifier import SessionClassifier
-from cnnkit.exporters.session_process import Batch, Runtime
+from cnnkit.exporters.session_process import CPU_PROVIDER, Batch, Runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,6 +86,10 @@ class LitertSession:
     def get_outputs(self) -> Sequence[_Node]:
         """Return the outputs."""
         return self._nodes("get_output_details")
+
+    def get_providers(self) -> Sequence[str]:
+        """Return the one provider, under the name that onnxruntime gives a CPU."""
+        return (CPU_PROVIDER,)
 
     def get_modelmeta(self) -> _Facts:
         """Return the metadata; a file of another program is taken for one of canvases, which cnnkit then refuses."""

@@ -180,7 +180,7 @@ def test_a_step_on_a_gpu_is_measured_and_its_memory_released(monkeypatch: pytest
     assert module._gpu_bytes(noise, 16) == 600
     assert model.seen == [16, 16]
     assert calls[-2:] == ["empty_cache", "reset_peak_memory_stats"]
-    assert module._free_gpu_bytes(torch.device("cuda")) == 1000 + 300 - 100
+    assert module.free_gpu_bytes(torch.device("cuda")) == 1000 + 300 - 100
 
 
 # --- by the data ------------------------------------------------------------------------------------------------------

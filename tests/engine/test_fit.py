@@ -20,7 +20,8 @@ from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingFigures, Training
 from cnnkit.engine.optim import learning_rate
 from cnnkit.engine.progress import EpochProgress
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.validation import validate
+from cnnkit.engine.step import Step
+from cnnkit.engine.validation import _LogitBuffer, validate
 from cnnkit.errors import TrainingStoppedError
 
 K, SIZE = 4, 8
@@ -209,6 +210,22 @@ def test_validate_keeps_the_logits_in_the_order_of_the_batches(fixed) -> None:
         np.testing.assert_allclose(found.logits, model(fixed.images).numpy(), rtol=0, atol=1e-6)
     assert found.labels.tolist() == fixed.labels.tolist()
     assert found.logits.dtype == np.float32
+
+
+def test_validation_reads_the_logits_once_at_the_end() -> None:
+    """Tensors on `meta` have no values, so a read of them fails, as it would wait for a GPU."""
+    kept = _LogitBuffer(K, torch.device("meta"))
+    for size in (3, 5, 9):
+        kept.add(torch.zeros((size, K), device="meta"), torch.zeros(size, dtype=torch.int64, device="meta"))
+    with pytest.raises(NotImplementedError):
+        kept.arrays()
+
+
+def test_class_weights_go_to_the_device_of_the_step() -> None:
+    model, config = network().to("meta"), OptimConfig()
+    step = Step(model, torch.optim.SGD(model.parameters()), config, Runtime(torch.device("meta")), torch.ones(K))
+    assert step._class_weights is not None
+    assert step._class_weights.device.type == "meta"
 
 
 def test_validation_changes_nothing_in_the_model(fixed) -> None:

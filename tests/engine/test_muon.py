@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine import muon as module
-from cnnkit.engine.muon import STEP_SIZE_FACTOR, Muon, orthogonalise
+from cnnkit.engine.muon import STEP_SIZE_FACTOR, Muon, orthogonalise, orthogonalise_all
 from cnnkit.engine.optim import build_optimizer
 
 
@@ -20,6 +21,69 @@ def test_the_singular_values_come_near_one_and_the_directions_stay(shape: tuple[
     values = inside.diagonal()
     assert bool(((values > 0.6) & (values < 1.25)).all())
     torch.testing.assert_close(inside, torch.diag(values), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 144), (2, 144, 16)])
+def test_matrices_together_come_near_those_alone(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    alone = torch.stack([orthogonalise(matrix) for matrix in matrices])
+    torch.testing.assert_close(orthogonalise_all(matrices, torch.float32), alone, atol=1e-4, rtol=0)
+    rounded = orthogonalise_all(matrices, torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    assert float((rounded - alone).norm() / alone.norm()) < 0.06
+
+
+def test_products_in_bf16_keep_small_singular_values() -> None:
+    """Products of Gram matrices lose them: they turn a step by more than a right angle here."""
+    left, _, right = torch.linalg.svd(torch.randn((64, 216), generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    matrix = left @ torch.diag(torch.logspace(0, -2.5, 64)) @ right
+
+    def cosine(step: torch.Tensor) -> float:
+        return float((step * (left @ right)).sum() / step.norm() / 8)  # 8 is the size of an orthogonal matrix of 64 rows
+
+    assert cosine(orthogonalise(matrix)) > 0.97
+    assert cosine(orthogonalise_all(matrix[None], torch.bfloat16)[0]) > 0.97
+
+
+def test_a_gpu_updates_equal_shapes_together_as_a_cpu_does_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(8, 4, 3, 3), (16, 8), (8, 36), (8, 4, 3, 3), (4, 4, 1, 1)]
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=generator) for shape in shapes]
+    starts[3] = torch.zeros(shapes[3])  # a matrix that starts at zero
+    alone, together = ([nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    together[0].data = together[0].data.to(memory_format=torch.channels_last)
+    by_shape: list[int] = []
+
+    def step_together(self: Muon, parameters: list[torch.Tensor], lr: float, original: Any = Muon._muon_together) -> None:
+        by_shape.append(len(parameters))
+        original(self, parameters, lr)
+
+    monkeypatch.setattr(Muon, "_muon_together", step_together)
+    optimizers = [Muon([{"params": parameters, "muon": True}], lr=0.01) for parameters in (alone, together)]
+    for _ in range(3):
+        gradients = [torch.randn(shape, generator=generator) for shape in shapes]
+        for parameters in (alone, together):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+        optimizers[0].step()
+        with torch.no_grad():
+            for alike in module._by_shape(list(together)):
+                optimizers[1]._muon_together(alike, 0.01)
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+    assert by_shape == [3, 1, 1] * 3  # filters (8, 4, 3, 3) and the matrix (8, 36) have one shape
+    assert together[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_step_does_not_wait_for_a_gpu() -> None:
+    """Tensors on `meta` have no values, so a read of them fails, as it would wait for a GPU."""
+    matrix, vector = (nn.Parameter(torch.ones(shape, device="meta")) for shape in ((4, 3, 2, 2), (4,)))
+    optimizer = Muon([{"params": [matrix], "muon": True}, {"params": [vector], "muon": False}], lr=0.01)
+    for _ in range(2):
+        matrix.grad, vector.grad = torch.ones_like(matrix), torch.ones_like(vector)
+        optimizer.step()
+    assert set(optimizer.state[matrix]) == {"momentum", "size"}
+    assert optimizer.state[vector]["step"] == 2
 
 
 def test_small_matrices_use_one_thread_and_restore_the_number(monkeypatch: pytest.MonkeyPatch) -> None:

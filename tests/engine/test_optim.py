@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnkit.config.settings import OptimConfig
+from cnnkit.engine import optim as module
 from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from cnnkit.engine.progress import EpochProgress
 
@@ -48,6 +49,31 @@ def test_the_name_chooses_the_optimizer(name: Any, kind: type, options: dict[str
         assert group["lr"] == 0.5
         assert {key: group[key] for key in options} == options
         assert group["decoupled_weight_decay"] is (name == "adamw") if "decoupled_weight_decay" in group else name == "sgd"
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_cuda_gpu_gets_fused_kernels_with_the_same_update(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OptimConfig(optimizer=name, lr=0.01, weight_decay=0.1)
+    models = [network(), network()]
+    models[1].load_state_dict(models[0].state_dict())
+    plain = build_optimizer(models[0], config)
+    monkeypatch.setattr(module, "_suits_fused_kernels", lambda _: True)
+    fused = build_optimizer(models[1], config)
+    assert {group["fused"] for group in plain.param_groups} == {None}
+    assert {group["fused"] for group in fused.param_groups} == {True}
+    for seed in range(3):
+        for model, optimizer in zip(models, (plain, fused), strict=True):
+            torch.manual_seed(seed)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_fused_kernels_are_for_floating_point_numbers_on_a_cuda_gpu() -> None:
+    for model in (network(), network().to("meta"), nn.Flatten()):
+        assert not module._suits_fused_kernels(model)
 
 
 def test_weight_decay_shrinks_matrices_and_leaves_vectors() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from cnnkit.engine.runtime import Runtime, choose_device
+from cnnkit.engine.runtime import Runtime, choose_device, start_gpu
 from cnnkit.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -29,6 +30,21 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
     assert choose_device("cpu").type == "cpu"
+
+
+def test_a_thread_starts_a_gpu_and_leaves_its_errors_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def zeros(count: int, *, device: torch.device) -> None:
+        asked.append((device.type, threading.current_thread() is threading.main_thread()))
+        raise RuntimeError("no CUDA-capable device is detected")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    assert start_gpu(CPU) is None
+    thread = start_gpu(torch.device("cuda"))
+    assert thread is not None
+    thread.join(10)
+    assert asked == [("cuda", False)]
 
 
 def test_no_test_finds_a_gpu_even_where_there_is_one() -> None:

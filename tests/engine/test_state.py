@@ -102,6 +102,34 @@ def test_a_resume_inside_an_epoch_ends_bit_by_bit_as_without_a_stop(
         assert torch.equal(one, other)
 
 
+def test_a_resume_keeps_the_scale_of_fp16(fixed, tmp_path: Path) -> None:
+    runtime, config = Runtime(torch.device("cpu"), "fp16"), OptimConfig(epochs=3, lr=0.01)
+    scaler = {"scale": 4.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3, "_growth_tracker": 0}
+
+    def run(model: nn.Module, state: TrainingState) -> list[float]:
+        scales: list[float] = []
+        for result in fit(model, fixed, fixed, config, runtime, state, num_classes=4):
+            save_state(tmp_path / f"epoch-{result.epoch}", model, state)
+            scales.append(state.scaler["scale"])
+        return scales
+
+    straight, resumed = begin(config), begin(config, seed=9)
+    straight[1].scaler = scaler
+    assert run(*straight) == [8.0, 16.0, 64.0]  # it doubles after every third of four steps an epoch
+    load_state(tmp_path / "epoch-1", *resumed)
+    assert resumed[1].scaler == scaler | {"scale": 8.0, "_growth_tracker": 1}
+    assert run(*resumed) == [16.0, 64.0]
+    for one, other in zip(straight[0].state_dict().values(), resumed[0].state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_other_precisions_have_no_scale(fixed, tmp_path: Path) -> None:
+    model, state = begin(OptimConfig(epochs=1))
+    list(fit(model, fixed, fixed, OptimConfig(epochs=1), PLAIN, state, num_classes=4))
+    save_state(tmp_path, model, state)
+    assert torch.load(tmp_path / FILE_NAME, weights_only=True)["scaler"] == state.scaler == {}
+
+
 def test_a_resume_restores_the_patience(fixed, tmp_path: Path) -> None:
     config = OptimConfig(epochs=9)
     model, state = begin(config)

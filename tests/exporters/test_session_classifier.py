@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.exporters import onnx as exporter
 from cnnkit.exporters import session_classifier
 from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.exporters.onnx_graph import write_onnx
@@ -177,3 +179,71 @@ def test_the_error_for_a_foreign_file_names_the_problem(tmp_path, capfd, setting
     message = refusal(foreign(tmp_path / "m.onnx", **settings), capfd)
     assert f"an ONNX file that cnnkit export did not write: {problem}" in message
     assert message.endswith("; write one with: cnnkit export --onnx")
+
+
+class OnGpu:
+    """The session of a file, which says that the provider `name` computes."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+        self._session, self._name = session, name
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return [self._name, "CPUExecutionProvider"]
+
+
+def with_gpu(monkeypatch: pytest.MonkeyPatch, took: str = "CUDAExecutionProvider") -> None:
+    """Let onnxruntime offer its provider for CUDA, and sessions say that `took` computes."""
+    make = exporter._make_session
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(exporter, "_make_session", lambda path, *, on_gpu: OnGpu(make(path), took if on_gpu else "CPUExecutionProvider"))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_of_onnxruntime_is_taken_and_named(exported, monkeypatch, device):
+    expected = OnnxClassifier(exported).probabilities(sample_photos(4))
+    with_gpu(monkeypatch)
+    classifier = OnnxClassifier(exported, device)
+    assert classifier.provider == "CUDAExecutionProvider"
+    assert classifier.note == f"{exported} runs on the GPU, by the CUDAExecutionProvider of onnxruntime"
+    np.testing.assert_array_equal(classifier.probabilities(sample_photos(4)), expected)
+    on_cpu = OnnxClassifier(exported, "cpu")
+    assert (on_cpu.provider, on_cpu.note) == ("CPUExecutionProvider", "")
+
+
+def test_a_gpu_that_does_not_start_leaves_the_cpu_on_auto_and_is_an_error_on_cuda(exported, monkeypatch):
+    with_gpu(monkeypatch, took="CPUExecutionProvider")
+    classifier = OnnxClassifier(exported, "auto")
+    reason = "the CUDAExecutionProvider of onnxruntime cannot start: it needs a GPU, and CUDA and cuDNN of its version"
+    assert classifier.note == f"{exported} runs on the CPU, because {reason}"
+    with pytest.raises(ConfigError) as refused:
+        OnnxClassifier(exported, "cuda")
+    assert str(refused.value) == f"--device cuda: {reason}; leave out --device to run {exported} on the CPU"
+
+
+def test_a_gpu_computes_in_true_fp32(exported, monkeypatch):
+    made: list[object] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, providers: made.append(providers))
+    for on_gpu in (False, True):
+        exporter._make_session(exported, on_gpu=on_gpu)
+    assert made == [["CPUExecutionProvider"], [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]]
+
+
+def test_a_gpu_gets_many_canvases_at_a_time(exported, monkeypatch):
+    canvases = np.zeros((70, 3, 16, 16), np.uint8)
+    monkeypatch.setattr(session_classifier, "MAX_CANVAS_PIXELS", 2 * 16 * 16)
+    sizes: dict[str, list[int]] = {}
+    with_gpu(monkeypatch)
+    for device in ("cpu", "cuda"):
+        classifier = OnnxClassifier(exported, device)
+        run = classifier._run
+        monkeypatch.setattr(
+            classifier, "_run", lambda batch, run=run, device=device: sizes.setdefault(device, []).append(len(batch)) or run(batch)
+        )
+        spec = classifier.canvas_spec
+        assert spec is not None
+        classifier.predict_canvases(np.resize(canvases, (70, 3, spec.image_size, spec.image_size)))
+    assert max(sizes["cpu"]) <= 2
+    assert sizes["cuda"] == [64, 6]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnkit.exporters import session_process
 from cnnkit.exporters.session_process import Runtime, SessionProcess
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="sessions run in this process")
@@ -29,6 +30,9 @@ class MeanSession:
 
     def get_outputs(self) -> list[Node]:
         return [Node("probabilities", "tensor(float)", (1, 2))]
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
 
     def get_modelmeta(self) -> Any:
         return type("Meta", (), {"custom_metadata_map": {"classes": "[]"}})
@@ -50,3 +54,17 @@ def test_a_pipe_of_the_program_ends_while_a_session_is_open() -> None:
         assert session.run(images).tolist() == (2 * images).tolist()
     finally:
         os.close(reading)
+
+
+def test_a_session_on_a_gpu_has_no_limit_of_memory_and_more_time_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit(size: int) -> None:
+        Path("limited").write_text(str(size), "utf-8")
+
+    monkeypatch.setattr(session_process, "limit_memory", limit)
+    for on_gpu in (True, False):
+        runtime = Runtime("mean", "mean", "a file", "cnnkit export", lambda _: MeanSession(), on_gpu)
+        session = SessionProcess(Path("model.onnx"), runtime)
+        assert Path("limited").exists() is not on_gpu
+        expected = session_process.MAX_GPU_START_SECONDS if on_gpu else session_process.MAX_SECONDS
+        assert session._start_seconds == expected
+        assert session.interface.provider == "CPUExecutionProvider"

@@ -17,6 +17,7 @@ from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.evaluation.measured_images import MeasuredImages, images_of, measured_images
 from cnnkit.api.evaluation.ood import OodEvaluation, OodImages, evaluate_ood, ood_files, without_own_images
 from cnnkit.api.extensions.metrics import measure_metrics, named_metrics
+from cnnkit.api.inference.device import device_notes
 from cnnkit.api.inference.samples import Samples, spelled
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import ModelName, Target
@@ -123,7 +124,7 @@ def _measure(
         labels=labels,
         probabilities=probabilities,
         bad=predictions.bad,
-        notes=(*predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
+        notes=(*device_notes(classifier), *predictions.notes, *split_notes, *rule_notes, *evaluation_warnings(report)),
         folder=None,
         selective=selective_report(labels, probabilities, rules.abstention, rules.label_sets, units),
         effect=temperature_effect(labels, probabilities, stored.temperature, stored.calibration, report=report, units=units),

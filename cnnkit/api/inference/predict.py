@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.api.inference.device import open_on_device
+from cnnkit.api.inference.device import device_notes, open_on_device
 from cnnkit.api.inference.drift import DriftWatch, check_fingerprint
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import Shard, prepared_batches
@@ -136,7 +136,7 @@ def predict(
     classifier = open_on_device(target, device)
     if watch is not None:
         check_fingerprint(classifier, target.path)
-    return Predictions(classifier, chosen, watch, notes)
+    return Predictions(classifier, chosen, watch, (*device_notes(classifier), *notes))
 
 
 def find_inputs(given: Sequence[Input]) -> tuple[list[Input], tuple[str, ...]]:

@@ -14,16 +14,18 @@ from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.target import Target
 from cnnkit.api.speed.model import LabelledRecords, measure_model
 from cnnkit.api.speed.training import TrainingBench
-from cnnkit.api.training.images import open_training_source
+from cnnkit.api.training.images import load_images, open_training_source
+from cnnkit.api.training.network import draw_up
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.source import VAL, Record, Source, open_source
+from cnnkit.engine.runtime import choose_device, start_gpu
 from cnnkit.errors import CnnkitError, ConfigError
 from cnnkit.exporters.opening import is_exported
 from cnnkit.model.file import save_model
 from cnnkit.run_dir import RunDir
-from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms, cores
+from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms, cores, process_age
 from cnnkit.speed.values import Benchmark, ModelSpeed, TrainingSpeed
 
 UNTRAINED_FILE = "untrained.safetensors"
@@ -77,10 +79,21 @@ class Bench:
 
     def _training(self, config: TrainConfig, *, predict: bool) -> tuple[TrainingSpeed, ModelSpeed | None, tuple[str, ...]]:
         """Return the speed of the training, with `predict` that of its untrained network on val, and the notes of the preparation."""
+        start = {"imports": process_age()}
+        began = self.meter.wall()
+        if gpu := start_gpu(choose_device(config.run.device)):
+            self.tell("starting the GPU")
+            gpu.join()
+            start["gpu"] = self.meter.wall() - began
         self.tell("reading images")
+        began = self.meter.wall()
         source = open_training_source(config.data)
-        job = prepare(config, source=source, progress=self._progress, dry_run=True)
-        speed = TrainingBench(job, source, self.seconds, self.meter, self.tell).measure()
+        dataset = load_images(config, draw_up(config.model), source=source, progress=self._progress).dataset
+        start["images"] = self.meter.wall() - began
+        began = self.meter.wall()
+        job = prepare(config, source=source, dataset=dataset, progress=self._progress, dry_run=True)
+        start["network"] = self.meter.wall() - began
+        speed = replace(TrainingBench(job, source, self.seconds, self.meter, self.tell).measure(), start_seconds=start)
         if not predict:
             return speed, None, job.notes
         paths = {sample.path for sample in job.dataset.of(VAL)}

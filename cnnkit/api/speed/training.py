@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.data.augment.augment import augment, draw_numbers
 from cnnkit.data.augment.randomness import permutation
+from cnnkit.data.epoch_plan import EpochPlan
 from cnnkit.data.source import TRAIN, Record, Source
+from cnnkit.data.staging import to_device
 from cnnkit.data.store.pool import DecodingPool
 from cnnkit.data.store.store import StoredRows
 from cnnkit.data.store.stream import Canvases, StreamedCanvases, gather
@@ -178,8 +180,12 @@ class TrainingBench:
         def gathered() -> Iterator[Tensor]:
             for number in count():
                 order = rows[permutation(batches.seed, number, len(rows))]
+                if batches.resident is not None:
+                    plan = EpochPlan(order, torch.from_numpy(order), None, None)
+                    yield from (part for part, _ in batches.resident.batches(plan, [len(part) for part in np.array_split(order, parts)]))
+                    continue
                 for part in gather(canvases, np.array_split(order, parts)):
-                    yield torch.from_numpy(part).to(device)
+                    yield to_device(torch.from_numpy(part), device)
 
         images = next(gathered())
         keys = np.arange(len(images))

@@ -25,7 +25,7 @@ from cnnkit.data.sources.folder import check_outside
 from cnnkit.doctor.few_images import few_images_note
 from cnnkit.engine.fit import initial_state
 from cnnkit.engine.lr_range import MIN_RATE
-from cnnkit.engine.runtime import choose_device
+from cnnkit.engine.runtime import choose_device, start_gpu
 from cnnkit.files import check_writable
 from cnnkit.model.file import ModelHeader
 from cnnkit.run_dir import runs_folder
@@ -59,7 +59,7 @@ def prepare(
     """
     followers = Followers.named(config.run.log)
     if runtime is None:
-        choose_device(config.run.device)  # refuse a missing device before reading images
+        start_gpu(choose_device(config.run.device))  # refuse a missing device before reading images
         check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
     if not dry_run:
         check_writable(config.run.out or runs_folder())
@@ -157,7 +157,8 @@ def _choose_tier(
 def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...]) -> TrialBatch:
     """Return the first batch of the training on the device that `config` names."""
     device = choose_device(config.run.device)
-    train = make_batches(images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed, extra=extra).train
+    balance, seed = config.data.balance, config.run.seed
+    train = make_batches(images, device, batch_size=batch_size, balance=balance, seed=seed, extra=extra, keep_on_gpu=False).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps, train.images)
 

@@ -23,6 +23,7 @@ from cnnkit.data.augment.erasing import erase
 from cnnkit.data.augment.extra import ExtraAugmentation, apply_extra, extra_numbers
 from cnnkit.data.augment.rand_augment import MAX_OPERATIONS, rand_augment
 from cnnkit.data.augment.randomness import uniform
+from cnnkit.data.augment.sampling_grid import sampling_grid
 
 # The columns of an image's random numbers. A new column goes to the end, so that the meaning of the others stays.
 GEOMETRY_DRAWS = slice(0, 6)  # flip h, flip v, rotate, zoom, shift x, shift y
@@ -193,20 +194,5 @@ def _affine(images: Tensor, draws: Tensor, augmentation: AugmentationStrength) -
         [torch.stack([cos * flip_x, -sin * flip_y, move_x], 1), torch.stack([sin * flip_x, cos * flip_y, move_y], 1)],
         1,
     )
-    grid = _grid(theta, *images.shape[2:])
+    grid = sampling_grid(theta, *images.shape[2:])
     return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """Return the grid (N, H, W, 2) of `torch.nn.functional.affine_grid`, without a matrix product per point.
-
-    The sum of a row term and a column term is faster: see docs/benchmarks/LOG.md, "Grid of rotation and zoom".
-    """
-    rows = _centres(height, theta) * theta[:, :, 1, None] + theta[:, :, 2, None]
-    columns = _centres(width, theta) * theta[:, :, 0, None]
-    return (rows[:, :, :, None] + columns[:, :, None, :]).permute(0, 2, 3, 1)
-
-
-def _centres(size: int, like: Tensor) -> Tensor:
-    """Return the centres (size,) of `size` pixels on a line from -1 to 1."""
-    return (2 * torch.arange(size, dtype=like.dtype, device=like.device) + 1) / size - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -15,6 +15,7 @@ from cnnkit.report.terminal.console import escaped
 from cnnkit.speed.advice import size_text, verdict
 from cnnkit.speed.values import Benchmark, Memory, ModelSpeed, StageSpeed, TrainingSpeed
 
+START_TEXTS = {"imports": "imports", "gpu": "starting the GPU", "images": "reading images", "network": "network and probe"}
 STAGE_TEXTS = {
     "load": "reading, decoding and resizing files",
     "gather": "taking rows from the store",
@@ -40,6 +41,7 @@ def benchmark_summary(benchmark: Benchmark) -> RenderableType:
     training = benchmark.training
     if training:
         parts += ["", Text(_efficiency(training))]
+        parts += [Text(_start(training.start_seconds))] if training.start_seconds else []
     if benchmark.models:
         parts += ["", _latencies(benchmark.models)]
     if any(model.file for model in benchmark.models):
@@ -85,6 +87,12 @@ def _efficiency(training: TrainingSpeed) -> str:
         f"training reaches {100 * training.efficiency:.0f} % of its steps' speed "
         f"and waits for data {100 * training.data_wait_share:.1f} % of the time"
     )
+
+
+def _start(seconds: Mapping[str, float]) -> str:
+    """Return the seconds before the first step, by their cause."""
+    known = ", ".join(f"{START_TEXTS[name]} {took:.1f} s" for name, took in seconds.items())
+    return f"before the first step: {known}"
 
 
 def _latencies(models: tuple[ModelSpeed, ...]) -> Table:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 import cnnkit
-from cnnkit.api.inference.device import open_on_device
-from cnnkit.api.inference.target import find_target
+from cnnkit.api.inference.device import device_notes, open_on_device
+from cnnkit.api.inference.target import Target, find_target
 from cnnkit.engine import runtime
 from cnnkit.errors import ConfigError
+from cnnkit.exporters.onnx import OnnxClassifier
 from cnnkit.model.torch_classifier import TorchClassifier
 
 
@@ -45,8 +48,35 @@ def test_an_unusable_device_is_refused_with_the_usable_ones(trained, monkeypatch
         cnnkit.evaluate(trained.run, device="tpu")
 
 
-def test_an_exported_file_runs_on_the_cpu(trained, trained_export, meta):
+def test_an_exported_file_runs_on_the_cpu_unless_onnxruntime_has_a_gpu(trained, trained_export, meta):
     target = find_target(trained_export)
-    assert open_on_device(target, "auto").classes == open_on_device(target, "cpu").classes
-    with pytest.raises(ConfigError, match=rf"--device cuda: {trained_export} is an exported file, which runs on .*--model {trained.run}$"):
+    for device in ("auto", "cpu"):
+        found = open_on_device(target, device)
+        assert isinstance(found, OnnxClassifier)
+        assert (found.provider, device_notes(found)) == ("CPUExecutionProvider", ())
+    with pytest.raises(ConfigError) as refused:
         open_on_device(target, "cuda")
+    assert re.fullmatch(
+        r"--device cuda: onnxruntime \S+ here has no CUDAExecutionProvider; type: pip install --force-reinstall --no-deps onnxruntime-gpu; "
+        rf"or leave out --device; to run the original model: --model {trained.run}",
+        str(refused.value),
+    )
+    with pytest.raises(
+        ConfigError, match=rf"--device mps: {trained_export} is an exported file, which runs on cpu or cuda; .*{trained.run}$"
+    ):
+        open_on_device(target, "mps")
+
+
+def test_predict_and_eval_say_which_part_of_onnxruntime_they_took(cli, trained, trained_export, monkeypatch):
+    def faked(target: Target, device: str) -> object:
+        found = open_on_device(target, "cpu")
+        found.note = f"{target.path} runs on the GPU, asked for {device}"  # pyright: ignore[reportAttributeAccessIssue]
+        return found
+
+    monkeypatch.setattr("cnnkit.api.inference.predict.open_on_device", faked)
+    monkeypatch.setattr("cnnkit.api.inference.trained_model.open_on_device", faked)
+    for command in (("predict", trained.data / "ants"), ("eval",)):
+        done = cli(*command, "--model", trained_export)
+        assert done.code == 0, done.err
+        assert "runs on the GPU, asked for auto" in " ".join(done.err.split())
+        assert "GPU" not in done.out

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnkit.api.inference.target import find_target
+from cnnkit.api.speed import benchmark as module
 from cnnkit.api.speed.benchmark import Bench, _offline_config
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
@@ -28,10 +29,27 @@ def test_data_alone_measures_a_training_and_its_untrained_network():
     found = SHORT.training(config())
     assert found.training is not None
     assert found.training.arch == "custom-cnn"
+    assert tuple(found.training.start_seconds) == ("imports", "images", "network")  # a CPU need not be started
+    assert min(found.training.start_seconds.values()) > 0
     (model,) = found.models
     assert (model.format, model.file, model.images) == ("torch", "", "digits")
     assert not Path("runs").exists()
     assert any("no mirroring" in note for note in found.notes)
+
+
+def test_the_start_of_a_gpu_is_timed_alone(monkeypatch):
+    joined: list[str] = []
+
+    class Started:
+        def join(self) -> None:
+            joined.append("gpu")
+
+    monkeypatch.setattr(module, "start_gpu", lambda _: Started())
+    found = SHORT.training(config()).training
+    assert found is not None
+    assert joined == ["gpu"]
+    assert tuple(found.start_seconds) == ("imports", "gpu", "images", "network")
+    assert found.to_dict()["start_seconds"] == found.start_seconds
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnkit.api.training import batches as module
 from cnnkit.api.training.batches import TrainingBatches, make_batches
 from cnnkit.api.training.images import TrainingImages, load_images, open_training_source
 from cnnkit.api.training.network import draw_up
@@ -81,3 +82,24 @@ def test_class_weights_are_inverse_shares_of_the_training_images(image_folder, l
     assert weights.tolist() == pytest.approx(counts.sum() / (2 * counts))
     assert not batches(images, balance="weights").train.balanced
     assert batches(images, balance="sampler").class_weights is None
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_gpu_gets_the_canvases_of_train_and_val_if_they_fit_and_else_batches_made_ahead(image_folder, loaded, monkeypatch, keep):
+    images, asked = loaded(image_folder(images=12)), []
+
+    def refuse(canvases: object, rows: np.ndarray, device: torch.device, free: int) -> None:
+        asked.append((canvases is images.canvases, sorted(rows.tolist()), device.type, free))
+
+    monkeypatch.setattr(module, "make_resident", refuse)
+    monkeypatch.setattr(module, "free_gpu_bytes", lambda _: 12345)
+    monkeypatch.setattr(module.Preprocess, "to", lambda self, _: self)  # no tensor goes to a GPU that is not there
+    made = make_batches(images, torch.device("cuda"), batch_size=16, balance="none", seed=3, keep_on_gpu=keep)
+    rows = sorted([*made.train.rows.tolist(), *made.val.rows.tolist()])
+    assert asked == ([(True, rows, "cuda", 12345)] if keep else [])
+    assert all(each.ahead and each.resident is None for each in (made.train, made.val, made.plain))
+
+
+def test_the_cpu_reads_the_store_batch_by_batch(image_folder, loaded):
+    made = batches(loaded(image_folder(images=12)))
+    assert not any(each.ahead or each.resident for each in (made.train, made.val, made.plain))

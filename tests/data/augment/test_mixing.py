@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnkit.data.augment.augment import MIXING_DRAWS, NUM_DRAWS, AugmentationStrength
-from cnnkit.data.augment.mixing import beta, mix
+from cnnkit.data.augment.mixing import beta, draw_mixture, mix
 from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.batches import Batches
 from cnnkit.model.preprocess import Preprocess
@@ -37,7 +37,8 @@ def numbers(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def mixed(count: int, mixup: float, cutmix: float, size: int = SIZE) -> tuple[Tensor, Tensor]:
     images, labels = batch(count, size)
-    return mix(images, labels, numbers(count), mixup=mixup, cutmix=cutmix, classes=CLASSES)
+    mixture = draw_mixture(numbers(count), mixup=mixup, cutmix=cutmix, height=size, width=size)
+    return mix(images, labels, mixture, CLASSES)
 
 
 def own_share(images: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def test_the_cut_equals_the_papers_code(drawn: float, across: float, down: float
     """Compare with the authors' ``rand_bbox``: root of the share, uniform centre, clipped; the remaining pixels set the label."""
     images, labels = batch(2, 11)
     draws = np.tile(np.array([0, drawn, across, down], np.float32), (2, 1))
-    got, targets = mix(images, labels, draws, mixup=0, cutmix=1.0, classes=CLASSES)
+    got, targets = mix(images, labels, draw_mixture(draws, mixup=0, cutmix=1.0, height=11, width=11), CLASSES)
     length = int(11 * np.sqrt(1 - drawn))  # Beta(1, 1) is uniform
     x, y = int(across * 11), int(down * 11)
     left, right = np.clip([x - length // 2, x - length // 2 + length], 0, 11)

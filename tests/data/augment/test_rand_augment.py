@@ -10,11 +10,20 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandAugment
 
+from cnnkit.data.augment import rand_augment as module
 from cnnkit.data.augment.rand_augment import rand_augment
 from cnnkit.model.preprocessing import PAD_LEVEL
 
 NUMBERS = 28  # fourteen operations, each with two signs
 SIZE = 24
+
+
+@pytest.fixture(params=["members", "all"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with the computation of a CPU, and with that of a GPU."""
+    if request.param == "all":
+        monkeypatch.setattr(module, "_change_members", module._change_all)
+    return request.param
 
 
 def smooth(count: int, channels: int = 3, size: int = SIZE) -> Tensor:
@@ -46,8 +55,13 @@ def of_torchvision(image: Tensor, magnitude: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("magnitude", [0, 9, 14, 30])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_cases_equal_torchvisions_with_equal_frequency(magnitude: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = smooth(1, channels)
+@pytest.mark.parametrize("picture", ["smooth", "noise"])
+@pytest.mark.usefixtures("way")
+def test_the_cases_equal_torchvisions_with_equal_frequency(
+    magnitude: int, channels: int, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = torch.randint(256, (1, channels, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image = smooth(1, channels) if picture == "smooth" else noise
     got = every_case(image.expand(NUMBERS, -1, -1, -1), magnitude)
     assert got.dtype == torch.uint8
     for number, (result, expected) in enumerate(zip(got, of_torchvision(image[0], magnitude, monkeypatch), strict=True)):
@@ -63,6 +77,7 @@ def test_all_but_identity_changes_a_picture() -> None:
     assert len({got.numpy().tobytes() for got in every_case(images, 20)}) == 23
 
 
+@pytest.mark.usefixtures("way")
 def test_the_variation_of_an_image_does_not_depend_on_its_batch() -> None:
     images, draws = smooth(200), torch.rand((200, 4), generator=torch.Generator().manual_seed(0))
     together = rand_augment(images, draws, 3, 12)
@@ -70,6 +85,23 @@ def test_the_variation_of_an_image_does_not_depend_on_its_batch() -> None:
     alone = torch.cat([rand_augment(images[row : row + 1], draws[row : row + 1], 3, 12) for row in range(20)])
     assert torch.equal(together, backwards)
     assert torch.equal(together[:20], alone)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [2, 3, 24, 33])
+def test_a_gpu_computes_the_bits_of_the_cpu(channels: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, draws = smooth(100, channels, size), torch.rand((100, 4), generator=torch.Generator().manual_seed(3))
+    members = rand_augment(images, draws, 3, 17)
+    monkeypatch.setattr(module, "_change_members", module._change_all)
+    assert torch.equal(rand_augment(images, draws, 3, 17), members)
+
+
+def test_a_gpu_need_not_wait_for_the_draws() -> None:
+    """Tensors on `meta` have no values, so a shape that depends on them is an error."""
+    images, draws = smooth(5).to("meta"), torch.rand((5, 4)).to("meta")
+    assert rand_augment(images, draws, 2, 9).shape == images.shape
+    with pytest.raises(NotImplementedError):
+        module._change_members(images, torch.zeros(5, dtype=torch.int64, device="meta"), module._tables(9, SIZE, images.device))
 
 
 def test_operations_follow_one_another() -> None:

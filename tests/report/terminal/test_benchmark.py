@@ -128,3 +128,10 @@ def test_the_memory_of_an_untrained_model_is_not_shown():
 )
 def test_three_digits(value, text):
     assert three_digits(value) == text
+
+
+def test_the_seconds_before_the_first_step_are_named() -> None:
+    start = {"imports": 2.04, "gpu": 3.1, "images": 0.5, "network": 1.26}
+    text = plain(Benchmark(MACHINE, 2.0, replace(TRAINING, start_seconds=start), (), 0.0, ()), width=120)
+    assert "before the first step: imports 2.0 s, starting the GPU 3.1 s, reading images 0.5 s, network and probe 1.3 s" in text
+    assert "before the first step" not in plain(Benchmark(MACHINE, 2.0, TRAINING, (), 0.0, ()))

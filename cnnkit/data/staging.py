@@ -1,0 +1,36 @@
+"""Copies of host memory to a GPU that overlap with its work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class _End(Enum):
+    END = 0
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values`, a tensor of the host, on `device`; the copy to a CUDA GPU does not wait for the work of the GPU.
+
+    That needs memory that the system cannot move, which torch keeps until the copy has ended. On the CPU it is the same tensor.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return (values if values.is_pinned() else values.pin_memory()).to(device, non_blocking=True)
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield `items`, each made by a thread while the caller works with the item before it."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, _End.END)
+        while (item := coming.result()) is not _End.END:
+            coming = thread.submit(next, items, _End.END)
+            yield item
