@@ -31,7 +31,8 @@ class Batches:
     `canvases` is the store, uint8 (M, C, S, S). `rows` (N,) are the rows of the samples in it, `labels` (N,) their classes.
     Without an `augmentation`, as in evaluation, samples come unchanged and in order. If `balanced`, every class is drawn equally
     often: images of rare classes repeat, and each repetition is augmented differently. An augmentation that mixes images needs the
-    number of `classes`. `extra` are the augmentations of other packages.
+    number of `classes`. `extra` are the augmentations of other packages. With several `parts`, only the part number `part` of each batch
+    of an epoch is made; the parts of a batch differ by at most one image.
     """
 
     canvases: Canvases
@@ -45,6 +46,8 @@ class Batches:
     balanced: bool = False
     classes: int = 0
     extra: tuple[ExtraAugmentation, ...] = ()
+    part: int = 0
+    parts: int = 1
 
     @property
     def images(self) -> int:
@@ -66,7 +69,7 @@ class Batches:
         classes, float32 (n, K).
         """
         order, keys = self._order(number)
-        parts = np.array_split(np.arange(len(order)), self.steps)[first:]
+        parts = [self._own_part(batch) for batch in np.array_split(np.arange(len(order)), self.steps)[first:]]
         for part, canvases in zip(parts, gather(self.canvases, (self.rows[order[part]] for part in parts)), strict=True):
             chosen = order[part]
             images = torch.from_numpy(canvases).to(self.device)
@@ -77,7 +80,18 @@ class Batches:
                 if self.augmentation.mixes:
                     mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
                     images, labels = mix(images, labels, draws[:, MIXING_DRAWS], mixup=mixup, cutmix=cutmix, classes=self.classes)
+                    images, labels = images[self._neighbours :], labels[self._neighbours :]
             yield self.preprocess.normalise(images), labels
+
+    @property
+    def _neighbours(self) -> int:
+        """The number of images before a part that it needs but does not yield: each image is mixed with the one before it."""
+        return int(self.parts > 1 and self.augmentation is not None and self.augmentation.mixes)
+
+    def _own_part(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the part of the positions `batch` (n,) that is made here, after its neighbour in the whole batch."""
+        own = np.array_split(batch, self.parts)[self.part]
+        return np.concatenate([batch[(own[:1] - batch[0] - 1) % len(batch)], own]) if self._neighbours else own
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the order of the samples in an epoch, and for each the key of its random numbers."""

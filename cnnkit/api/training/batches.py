@@ -11,6 +11,7 @@ from cnnkit.api.training.images import TrainingImages
 from cnnkit.data.augment.extra import ExtraAugmentation
 from cnnkit.data.batches import Batches, class_weights
 from cnnkit.data.source import TRAIN, VAL
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import inference_batch
 
@@ -19,6 +20,7 @@ from cnnkit.model.torch_classifier import inference_batch
 class TrainingBatches:
     """Augmented batches of train, batches of val, and batches of train without augmentation, in order (`plain`).
 
+    With several ranks, `train` yields the part of this rank; the others are whole.
     `class_weights` (K,) weigh the loss; None: every image has weight 1.
     """
 
@@ -29,7 +31,14 @@ class TrainingBatches:
 
 
 def make_batches(
-    images: TrainingImages, device: torch.device, *, batch_size: int, balance: str, seed: int, extra: tuple[ExtraAugmentation, ...] = ()
+    images: TrainingImages,
+    device: torch.device,
+    *,
+    batch_size: int,
+    balance: str,
+    seed: int,
+    extra: tuple[ExtraAugmentation, ...] = (),
+    ranks: Ranks = ONE,
 ) -> TrainingBatches:
     """Return the batches of `images` on `device`, shuffled and augmented by `seed`, also by the `extra` augmentations of packages.
 
@@ -48,5 +57,7 @@ def make_batches(
         balanced=balance == "sampler",
         classes=len(images.classes),
         extra=extra,
+        part=ranks.rank,
+        parts=ranks.world,
     )
     return TrainingBatches(train, val, plain, class_weights(labels, images.classes) if balance == "weights" else None)
