@@ -60,7 +60,6 @@ def start_ranks(devices: str | None, device: str) -> None:
         return
     from cnnkit.engine.launcher import REPORT_VARIABLE, Devices, launch
     from cnnkit.engine.rank_environment import rank_environment
-    from cnnkit.engine.runtime import choose_device
 
     if REPORT_VARIABLE in os.environ:  # this process is a rank that `launch` has started
         return
@@ -71,7 +70,7 @@ def start_ranks(devices: str | None, device: str) -> None:
             "which torchrun or srun has started; leave --devices out"
         )
     wanted = Devices.parse(devices)
-    wanted.check(choose_device(device).type)
+    wanted.check(device)
     if wanted.count == 1 and not wanted.gpus:
         return
     end = launch(sys.argv[1:], wanted)

@@ -36,12 +36,13 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         MASTER_ADDR=environment.address,
         MASTER_PORT=str(environment.port),
     )
-    prefix = f"cnnkit/{environment.restarts}"
+    prefix = f"cnnkit/{environment.restarts}"  # torchrun may keep the store, with the notices and the addresses of an earlier attempt
     try:
         store, _, _ = next(distributed.rendezvous("env://", environment.rank, environment.world, timeout=START_TIMEOUT))
         own = distributed.TCPStore(environment.address, environment.port, is_master=False, wait_for_workers=False, timeout=START_TIMEOUT)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, store=store, rank=environment.rank, world_size=environment.world, timeout=TIMEOUT)
+        group = distributed.PrefixStore(f"{prefix}/group", store)
+        distributed.init_process_group(backend, store=group, rank=environment.rank, world_size=environment.world, timeout=TIMEOUT)
     except RuntimeError as error:
         where = f"{environment.address}:{environment.port}"
         reason = str(error).strip().partition("\n")[0]

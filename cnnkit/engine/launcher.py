@@ -43,18 +43,23 @@ class Devices:
             raise ConfigError(f"--devices {text}: a training needs at least one rank; for the GPU with number 0 alone type --devices 0,")
         return cls(numbers[0], kind)
 
+    def __str__(self) -> str:
+        return ",".join(map(str, self.gpus)) or f"{self.kind}{':' if self.kind else ''}{self.count}"
+
     def check(self, device: str) -> None:
-        """Raise `ConfigError` unless `device`, the device of the training, can have these ranks here."""
+        """Raise `ConfigError` unless `device`, the device of the training, can have these ranks here; auto is the fastest one here."""
         import torch
 
-        if device == "mps" and self.count > 1:
-            raise ConfigError(f"--devices {self.count}: a Mac has one GPU; leave it out, or type --devices cpu:{self.count}")
-        if device != "cuda":
-            return
-        found = torch.cuda.device_count()
-        if self.count > found or any(gpu >= found for gpu in self.gpus):
-            wanted = ",".join(map(str, self.gpus)) or str(self.count)
-            raise ConfigError(f"--devices {wanted}: this machine has {found} GPUs, numbered from 0; type --devices {found}")
+        from cnnkit.engine.runtime import choose_device, usable_devices
+
+        found = torch.cuda.device_count() if usable_devices()["cuda"] else 0
+        if device == "cuda" and not found:
+            raise ConfigError(f"--devices {self}: torch finds no CUDA GPU here; for ranks on the CPU type --devices cpu:{self.count}")
+        kind = choose_device(device).type
+        if kind == "mps" and self.count > 1:
+            raise ConfigError(f"--devices {self}: a Mac has one GPU; leave it out, or type --devices cpu:{self.count}")
+        if kind == "cuda" and (self.count > found or any(gpu >= found for gpu in self.gpus)):
+            raise ConfigError(f"--devices {self}: this machine has {found} GPUs, numbered from 0; type --devices {found}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the ranks and this process say what happens
+    logging.disable(logging.ERROR)  # torch's launcher: the ranks and this process say what happens
     with TemporaryDirectory(prefix="cnnkit-ranks-") as folder:
         report = Path(folder) / "report"
         os.environ.update(_environment(devices, report))
@@ -95,6 +100,8 @@ def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
             return LaunchEnd(128 + int(stop.sigval))
         except ChildFailedError as error:
             return sum_up(error.failures, int(report.read_text("ascii")) if report.exists() else None)
+        finally:
+            logging.disable(logging.NOTSET)
     return LaunchEnd(0)
 
 
