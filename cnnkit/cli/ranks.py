@@ -99,14 +99,16 @@ def joined(device: str | None) -> Generator[Ranks]:
     from cnnkit.engine.runtime import choose_device, usable_devices
 
     ranks, watch = join(environment, choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu")))
+    failed = True
     try:
         yield ranks
         ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
-    except BaseException as error:
+        failed = False
+    except BaseException as error:  # noqa: BLE001 (raised again, or ended with its exit code)
         ignore_termination()
         _end(ranks, error)
     finally:
-        leave(watch)
+        leave(watch, ranks, failed=failed)
 
 
 def screen_of(ranks: Ranks) -> Console:
@@ -122,12 +124,12 @@ def _end(ranks: Ranks, error: BaseException) -> NoReturn:
     assert board is not None  # noqa: S101 (there are several ranks)
     if isinstance(error, RankLostError) and error.reported:
         raise typer.Exit(code) from None
-    first = Failure(ranks.rank, code)
-    with suppress(RuntimeError):  # the process that holds the notices has ended
+    first = Failure(min(ranks.rank, 1), code)  # where the process that holds the notices has ended, rank 1 speaks
+    with suppress(RuntimeError):
         end = time.monotonic() + (0.0 if ranks.is_first else FIRST_RANK_SECONDS)
         while (known := board.failure()) is None and time.monotonic() < end:
             time.sleep(FIRST_RANK_SECONDS / 20)
-        first = known or board.claim(first)
+        first = known or board.claim(Failure(ranks.rank, code))
     if first.rank != ranks.rank:
         raise typer.Exit(first.code) from None
     if code in INTERRUPTIONS:

@@ -20,9 +20,9 @@ from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
 from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, describe_fault, is_fault, listed
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from cnnkit.api.training.job import TrainingJob
     from cnnkit.config.settings import OptimSettings, TrainConfig
@@ -83,9 +83,7 @@ def command(
             console.print_json({"arch": job.header.arch, "classes": job.header.classes, "images": job.counts, "notes": job.notes})
 
 
-def _prepare(
-    settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool
-) -> TrainingJob:
+def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool) -> TrainingJob:
     """Prepare the training, or continue the run of an earlier attempt of the same launch; describe it."""
     from cnnkit.api.training.prepare import prepare
     from cnnkit.engine.rank_environment import is_restarted

@@ -167,7 +167,9 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             frozen = state.epoch <= config.freeze_epochs
             _set_train_mode(model, state.optimizer, head if frozen else None, freeze_norm=frozen or config.freeze_norm)
             seeds = _StepSeeds(seed, ranks)
-            trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock, seeds, part=part, checkpoint=checkpoint)
+            trained = _train_epoch(
+                model, batches, config, runtime, state, step, progress, clock, seeds=seeds, part=part, checkpoint=checkpoint
+            )
         clock.tick()
         train_end = clock()
         state.validation = None  # frees its memory before the next evaluation
@@ -203,8 +205,8 @@ def _train_epoch(  # noqa: PLR0913 (as of `fit`)
     step: Step,
     progress: TrainingProgress,
     clock: SharedClock,
-    seeds: _StepSeeds,
     *,
+    seeds: _StepSeeds,
     part: EpochPart | None,
     checkpoint: Checkpoint | None,
 ) -> TrainingFigures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 from datetime import timedelta
 
 import torch
@@ -16,6 +17,7 @@ from cnnkit.errors import ConfigError, RankLostError
 
 START_TIMEOUT = timedelta(minutes=10)  # for the other ranks to start: a queue may start them one by one
 WATCH_SECONDS = 1.0  # between two looks at the failures
+NOTICE_SECONDS = 2.0  # for the other ranks to read the notice of a failure
 GRACE_SECONDS = 20.0  # for a rank to end by itself after the failure of another: it may be writing a file
 
 
@@ -60,11 +62,13 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
     return ranks, watch
 
 
-def leave(watch: Watch) -> None:
-    """End the watch and the connection."""
+def leave(watch: Watch, ranks: Ranks, *, failed: bool = False) -> None:
+    """End the watch and the connection; if this rank has `failed` and holds the notices, give the others the time to read the cause."""
     watch.stop()
     if distributed.is_initialized():
-        distributed.destroy_process_group()
+        distributed.destroy_process_group()  # the ranks that wait for this one notice it
+    if failed and ranks.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        time.sleep(NOTICE_SECONDS)
 
 
 class Watch(threading.Thread):

@@ -127,7 +127,10 @@ def _environment(devices: Devices, report: Path) -> dict[str, str]:
     """Return the environment variables of the ranks."""
     from cnnkit.engine.joining import usable_cores
 
-    found = {REPORT_VARIABLE: str(report), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // devices.count)))}
+    found = {
+        REPORT_VARIABLE: str(report),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // devices.count))),
+    }
     if sys.platform == "linux":
         found["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     if devices.gpus:

@@ -43,7 +43,7 @@ def rank_environment(environ: Mapping[str, str] = os.environ) -> RankEnvironment
         else:
             return None
     except ValueError as error:
-        raise ConfigError(f"the environment variables of the ranks are no numbers ({error}); start the ranks with torchrun or srun") from None
+        raise ConfigError(f"a variable of the ranks is no number ({error}); start the ranks with torchrun or srun") from None
     if not 0 <= found.rank < found.world or not 0 <= found.local < found.local_world:
         raise ConfigError(
             f"the environment names rank {found.rank} of {found.world} (RANK, WORLD_SIZE; SLURM_PROCID, SLURM_NTASKS), "

@@ -211,7 +211,7 @@ class Ranks:
             time.sleep(SURVIVOR_SECONDS)
             ended = [rank for rank in range(self.world) if not board.is_posted(f"cnnkit/survivor/{rank}")]
         except RuntimeError:  # the process that holds the store has ended
-            return RankLostError(f"rank 0 or the program that started the ranks has ended ({reason})")
+            return RankLostError("rank 0 or the program that started the ranks ended without a word: killed, or its memory was full")
         if not ended:
             return RankLostError(f"the connection between the ranks broke ({reason})")
         names = ", ".join(map(str, ended))
