@@ -394,6 +394,9 @@ def fork_ranks(world: int, work: Callable[[Ranks], object], *, local_world: int 
 
     The result of a rank that ended otherwise is its exit code. `local_world` ranks are on one pretended machine, by default all.
     """
+    from cnnkit.data.store.pool import stop_server
+
+    stop_server()  # a forked process could not use it
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
