@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import torch
 from torch import distributed
+from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]  # documented names
 
 from cnnkit.engine.rank_environment import RankEnvironment
 from cnnkit.engine.ranks import TIMEOUT, Board, Failure, Ranks
@@ -40,10 +41,10 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
     )
     prefix = f"cnnkit/{environment.restarts}"  # torchrun may keep the store, with the notices and the addresses of an earlier attempt
     try:
-        store, _, _ = next(distributed.rendezvous("env://", environment.rank, environment.world, timeout=START_TIMEOUT))
-        own = distributed.TCPStore(environment.address, environment.port, is_master=False, wait_for_workers=False, timeout=START_TIMEOUT)
+        store, _, _ = next(rendezvous("env://", environment.rank, environment.world, timeout=START_TIMEOUT))
+        own = TCPStore(environment.address, environment.port, is_master=False, wait_for_workers=False, timeout=START_TIMEOUT)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        group = distributed.PrefixStore(f"{prefix}/group", store)
+        group = PrefixStore(f"{prefix}/group", store)
         distributed.init_process_group(backend, store=group, rank=environment.rank, world_size=environment.world, timeout=TIMEOUT)
     except RuntimeError as error:
         where = f"{environment.address}:{environment.port}"
@@ -55,9 +56,9 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         local=environment.local,
         local_world=environment.local_world,
         machine=f"{platform.node()}-{environment.rank - environment.local}",
-        board=Board(distributed.PrefixStore(prefix, store)),
+        board=Board(PrefixStore(prefix, store)),
     )
-    watch = Watch(Board(distributed.PrefixStore(prefix, own)), environment.rank)
+    watch = Watch(Board(PrefixStore(prefix, own)), environment.rank)
     watch.start()
     return ranks, watch
 

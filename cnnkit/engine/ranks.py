@@ -37,10 +37,10 @@ SURVIVOR_SECONDS = 2.0  # to wait for the notices of the ranks that still run
 class Store(Protocol):
     """The part of torch's stores that the ranks use: keys and values that all of them see."""
 
-    def set(self, key: str, value: str) -> None: ...  # noqa: D102
-    def get(self, key: str) -> bytes: ...  # noqa: D102
-    def check(self, keys: list[str]) -> bool: ...  # noqa: D102
-    def compare_set(self, key: str, expected: str, desired: str) -> bytes: ...  # noqa: D102
+    def set(self, key: str, value: str, /) -> None: ...  # noqa: D102
+    def get(self, key: str, /) -> bytes: ...  # noqa: D102
+    def check(self, keys: list[str], /) -> bool: ...  # noqa: D102
+    def compare_set(self, key: str, expected: str, desired: str, /) -> bytes: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

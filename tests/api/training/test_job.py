@@ -149,6 +149,7 @@ def scores(epoch: EpochResult) -> tuple[object, ...]:
     return epoch.epoch, epoch.step, epoch.lr, epoch.train_accuracy, epoch.val_accuracy, epoch.val_macro_f1, epoch.is_best
 
 
+@pytest.mark.slow
 def test_two_three_and_four_ranks_train_as_one_process(many_images, small_config, run_ranks):
     flags = {"set": NETWORK, "batch_size": 96, "epochs": 1, "image_size": 16, "accumulate": 2, "mixup": 0.2, "clip_grad": 1.0}
     config = small_config(many_images, **flags, balance="weights", ema=0.9)
