@@ -33,12 +33,7 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         _choose_gpu(environment)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_cores() // environment.local_world))
-    os.environ.update(
-        RANK=str(environment.rank),
-        WORLD_SIZE=str(environment.world),
-        MASTER_ADDR=environment.address,
-        MASTER_PORT=str(environment.port),
-    )
+    os.environ.update(MASTER_ADDR=environment.address, MASTER_PORT=str(environment.port))
     prefix = f"cnnkit/{environment.restarts}"  # torchrun may keep the store, with the notices and the addresses of an earlier attempt
     try:
         store, _, _ = next(rendezvous("env://", environment.rank, environment.world, timeout=START_TIMEOUT))
