@@ -53,6 +53,7 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",
     "cnnkit *--device cuda*": "needs a GPU",
+    "cnnkit *--devices *": "starts several processes; tests/cli/test_ranks.py does so",
     "cnnkit serve*": "serves until it is stopped; tests/cli/test_serve.py does so",
     "curl *": "speaks to a server that runs",
     "tritonserver *": "needs the server of NVIDIA",

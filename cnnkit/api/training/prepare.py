@@ -36,6 +36,8 @@ from cnnkit.run_dir.record import RecordedExtension
 from cnnkit.trackers.following import Followers
 
 if TYPE_CHECKING:
+    import torch
+
     from cnnkit.config.tiers import Tier
     from cnnkit.data.dataset import Dataset
     from cnnkit.data.source import Source
@@ -72,10 +74,7 @@ def prepare(
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     custom = stages.extensions.custom(len(images.classes), runtime.device)
     batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN), custom=custom)
-    batches = make_batches(
-        images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed, extra=stages.extra, ranks=ranks
-    )
-    _check_parts(batches.train, batch_size, ranks)
+    batches = _batches(config, images, runtime.device, batch_size, stages.extra, ranks)
     fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
     start = ranks.agreed(lambda: start_from_images(module, network.report, batches, len(images.classes), fit))
     share_weights(ranks, module)
@@ -86,8 +85,7 @@ def prepare(
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress, custom=custom)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
-    found = (*stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
-    notes = (_runs_folder_note(config), *found, _few_images_note(config, images))
+    notes = (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
@@ -101,7 +99,7 @@ def prepare(
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in (*notes, _few_images_note(config, images)) if note),
         followers=followers,
         custom=custom,
         extensions=tuple(RecordedExtension.model_validate(each.facts()) for each in stages.extensions),
@@ -121,6 +119,21 @@ def _check_places(config: TrainConfig, ranks: Ranks, *, given: Runtime | None, d
         )
     if not dry_run and ranks.is_first:
         check_writable(config.run.out or runs_folder())
+
+
+def _batches(
+    config: TrainConfig,
+    images: TrainingImages,
+    device: torch.device,
+    batch_size: int,
+    extra: tuple[ExtraAugmentation, ...],
+    ranks: Ranks,
+) -> TrainingBatches:
+    """Return the batches of the training on `device`; raises `ConfigError` if a part of a batch is too small for a rank."""
+    seed, balance = config.run.seed, config.data.balance
+    batches = make_batches(images, device, batch_size=batch_size, balance=balance, seed=seed, extra=extra, ranks=ranks)
+    _check_parts(batches.train, batch_size, ranks)
+    return batches
 
 
 def _check_parts(train: Batches, batch_size: int, ranks: Ranks) -> None:
@@ -221,11 +234,7 @@ def _trial_batch(
     config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...], ranks: Ranks
 ) -> TrialBatch:
     """Return the first batch of the training, or the part of rank 0 in it, on the device that `config` names."""
-    device = choose_device(config.run.device)
-    train = make_batches(
-        images, device, batch_size=batch_size, balance=config.data.balance, seed=config.run.seed, extra=extra, ranks=ranks
-    ).train
-    _check_parts(train, batch_size, ranks)
+    train = _batches(config, images, choose_device(config.run.device), batch_size, extra, ranks).train
     first, _ = next(train.epoch(1))
     return TrialBatch(first, train.images // train.steps // ranks.world, train.images)
 
