@@ -61,6 +61,15 @@ class TrainingStoppedError(CnnkitError):
     exit_code = 3
 
 
+class RankLostError(TrainingStoppedError):
+    """A training that ended because of another rank: `exit_code` is that of the other rank, which may have `reported` the cause."""
+
+    def __init__(self, message: str, *, code: int = TrainingStoppedError.exit_code, reported: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = code
+        self.reported = reported
+
+
 class ServerStoppedError(CnnkitError):
     """A server whose model cannot be run any more."""
 

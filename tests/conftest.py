@@ -9,17 +9,22 @@ import colorsys
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
+import pickle
 import select
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -30,6 +35,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
+    from cnnkit.engine.ranks import Ranks
     from cnnkit.run_dir import HistoryRow, RunRecord, StoredMetrics
 
 # A run of the oldest format: its documents have no key `format`. Every later cnnkit must read them, so they are never written anew.
@@ -527,3 +533,73 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def run_ranks() -> Callable[..., list[Any]]:
+    """Return `fork_ranks`: ``run_ranks(2, lambda ranks: ranks.totals([1]))`` is [[2.0], [2.0]]."""
+    return fork_ranks
+
+
+RANKS_LIMIT = 120  # seconds for all ranks of a test
+
+
+def fork_ranks(world: int, work: Callable[[Ranks], object], *, local_world: int | None = None) -> list[Any]:
+    """Return the results of ``work(ranks)`` on `world` ranks of the CPU, in order; an exception of a rank is its result.
+
+    The result of a rank that ended otherwise is its exit code. `local_world` ranks are on one pretended machine, by default all.
+    """
+    from cnnkit.data.store.pool import stop_server
+
+    stop_server()  # a forked process could not use it
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads in a forked process
+        files = [Path(folder) / str(rank) for rank in range(world)]
+        processes = [
+            context.Process(target=_run_rank, args=(rank, world, local_world or world, port, work, files[rank])) for rank in range(world)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(RANKS_LIMIT)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        return [
+            pickle.loads(file.read_bytes())  # noqa: S301 (of the test)
+            if file.exists()
+            else process.exitcode
+            for file, process in zip(files, processes, strict=True)
+        ]
+
+
+def _run_rank(rank: int, world: int, local_world: int, port: int, work: Callable[[Ranks], object], file: Path) -> None:
+    import torch
+
+    from cnnkit.engine.joining import join, leave
+    from cnnkit.engine.rank_environment import RankEnvironment
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    try:
+        environment = RankEnvironment(rank, world, rank % local_world, local_world, "127.0.0.1", port)
+        ranks, watch = join(environment, torch.device("cpu"))
+        try:
+            result = work(ranks)
+        except Exception as error:  # noqa: BLE001 (the test looks at it)
+            traceback.print_exc()
+            result = error
+        part = file.with_suffix(".part")
+        part.write_bytes(pickle.dumps(result))
+        part.rename(file)
+        if not isinstance(result, Exception):
+            ranks.totals([0.0])
+        leave(watch, ranks)
+    except BaseException:  # noqa: BLE001 (a forked process must not return into pytest)
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -58,6 +58,8 @@ LIGHT = {
     "metrics": Room(rooms="errors", packages="numpy sklearn", packages_inside="scipy"),
     "speed": Room(rooms="errors", packages="psutil"),
     "report.terminal.console": Room(packages="rich"),
+    # the ranks of a training as the environment tells them, and their start; torch is loaded by the start
+    "engine.rank_environment": Room(rooms="errors"),
 }
 HEAVY = {
     "speed.stopwatch": Room(rooms="speed", packages="psutil torch"),
@@ -81,7 +83,7 @@ HEAVY = {
     ),
     # what is wrong with the images, by what data knows of them; no torch either
     "doctor": Room(rooms="errors config registry metrics data", packages="numpy", packages_inside="sklearn"),
-    "engine": Room(rooms="errors files config metrics", packages="numpy torch", packages_inside="timm"),
+    "engine": Room(rooms="errors files config metrics engine.rank_environment", packages="numpy torch", packages_inside="timm"),
     "trackers": Room(rooms="errors registry", packages_inside="torch tensorboard mlflow wandb"),  # who else is told of a training
     "exporters": Room(
         rooms="errors files registry metrics model model.preprocessing model.canvas",
@@ -98,7 +100,8 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture extension extension.results extension.contract config registry run_dir metrics speed "
-        "speed.stopwatch model model.facts model.preprocessing model.canvas testing data doctor engine trackers explain exporters tuning",
+        "speed.stopwatch model model.facts model.preprocessing model.canvas testing data doctor engine engine.rank_environment trackers "
+        "explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
@@ -114,7 +117,8 @@ FACE = {
     "cli": Room(
         rooms="errors files architecture config registry run_dir report.terminal.console",
         packages="typer rich pydantic",
-        rooms_inside="report model data tuning api serve",  # data: the cache is looked at without torch
+        # data: the cache is looked at without torch; engine: the command line starts and joins the ranks of a training
+        rooms_inside="report model data tuning engine engine.rank_environment api serve",
         packages_inside="pyarrow",
         rooms_as_types="doctor metrics speed",
     ),

@@ -17,6 +17,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.interruption import exit_code, interruption_of
+from cnnkit.cli.ranks import check_command
 from cnnkit.cli.usage import fault_message, is_refusal, print_usage_error
 from cnnkit.errors import CnnkitError, is_fault
 
@@ -106,6 +107,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     try:
         words = [argument for argument in arguments if argument != "--debug"]
         only = next((word for word in words[:1] if any(word in names for names in COMMANDS.values())), None)
+        check_command(only)
         code: Any = build_app(only)(words, prog_name="cnnkit", standalone_mode=False)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # click and rich end with 1 when the reader of stdout has gone

@@ -11,18 +11,24 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.interruption import exit_code, interruptible
 from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
+from cnnkit.cli.ranks import INTERRUPTIONS, DevicesOption, device_for, joined, screen_of, start_ranks
 from cnnkit.cli.setting_flags import with_config_options
 from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
-from cnnkit.errors import ModelFileError, TrainingStoppedError, describe_fault, is_fault, listed
+from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, describe_fault, is_fault, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from cnnkit.api.training.job import TrainingJob
-    from cnnkit.config.settings import OptimSettings
+    from cnnkit.config.settings import OptimSettings, TrainConfig
+    from cnnkit.data.dataset import Dataset
+    from cnnkit.data.source import Source
+    from cnnkit.engine.ranks import Ranks
     from cnnkit.run_dir import RunDir
 
 Flag = typer.Option
@@ -38,6 +44,7 @@ def command(
         bool,
         Flag("--dry-run", help="Check data and settings, build the model and describe the training. Writes no run.", rich_help_panel="Run"),
     ] = False,
+    devices: DevicesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a classifier on a folder of images and keep the best model in a run directory.
@@ -47,31 +54,56 @@ def command(
     cnnkit train --data ./images --budget 10m
     cnnkit train --data ./images --arch timm/resnet18 --weights pretrained
     """
+    typed = command_line(given, recipe, config)
     settings = resolve(by_section(given), recipe=recipe, file=config)
+    settings = settings.model_copy(
+        update={"run": settings.run.model_copy(update={"device": device_for(devices, settings.run.device)})} if devices else {}
+    )
     if print_config:
         if json:
             console.print_json(settings.model_dump(mode="json"))
         else:
             results().write(to_toml(settings, ascii_only=not console.is_utf8(results())))
         return
+    start_ranks(devices, settings.run.device)
     from cnnkit.data.prefetch import prefetch
+    from cnnkit.engine.rank_environment import rank_count
 
-    found = prefetch(settings.data, settings.run.seed)
-    from cnnkit.api.training.prepare import prepare  # loads torch, so the flags are checked first
-
-    screen = console.err()
-    source, dataset = found() or (None, None)
-    with console.progress(screen, "images") as update:
-        job = prepare(settings, source=source, dataset=dataset, progress=update, dry_run=dry_run)
-    describe(screen, job)
-    if dry_run:
+    found = prefetch(settings.data, settings.run.seed) if rank_count() == 1 else lambda: None
+    with joined(settings.run.device) as ranks:  # loads torch, so the flags are checked first
+        job = _prepare(settings, ranks, found, dry_run=dry_run)
+        screen = screen_of(ranks)
+        if not dry_run:
+            run_job(job, screen, json=json)
+            return
         untested = "; --lr auto: no range test was made" if settings.optim.lr == "auto" else ""
-        typed = command_line(given, recipe, config)
-        console.say_end(screen, f"dry run: nothing was trained{untested}", f"cnnkit train{typed}")
-        if json:
+        wanted = f" --devices {devices}" if devices else ""
+        console.say_end(screen, f"dry run: nothing was trained{untested}", f"cnnkit train{typed}{wanted}")
+        if json and ranks.is_first:
             console.print_json({"arch": job.header.arch, "classes": job.header.classes, "images": job.counts, "notes": job.notes})
-        return
-    run_job(job, screen, json=json)
+
+
+def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool) -> TrainingJob:
+    """Prepare the training, or continue the run of an earlier attempt of the same launch; describe it."""
+    from cnnkit.api.training.prepare import prepare
+    from cnnkit.engine.rank_environment import is_restarted
+
+    screen = screen_of(ranks)
+    if is_restarted() and not dry_run:
+        from cnnkit.api.training.resume import find_restarted, resume
+
+        restarted = ranks.agreed(lambda: find_restarted(settings.run.out))
+        if restarted is not None:
+            with console.progress(screen, "reading images") as update:
+                job = resume(restarted.path, progress=update, ranks=ranks)
+            console.say(screen, f"started again by torchrun or SLURM: continuing {restarted.path} {job.state.position}")
+            describe(screen, job)
+            return job
+    source, dataset = prefetched() or (None, None)
+    with console.progress(screen, "images") as update:
+        job = prepare(settings, source=source, dataset=dataset, progress=update, dry_run=dry_run, ranks=ranks)
+    describe(screen, job)
+    return job
 
 
 def describe(screen: Console, job: TrainingJob) -> None:
@@ -85,12 +117,18 @@ def describe(screen: Console, job: TrainingJob) -> None:
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {_loss(optim)}{optim.optimizer}, "
         f"lr {optim.lr if optim.lr == 'auto' else f'{optim.lr:g}'}, "
-        f"batches of {optim.batch_size}{_start(optim)}; best epoch by {job.config.stop.monitor}",
+        f"batches of {optim.batch_size}{_parts(job)}{_start(optim)}; best epoch by {job.config.stop.monitor}",
     }
     for name, text in lines.items():
         console.say_labelled(screen, name, text)
     console.say_notes(screen, job.notes)
     console.say_skipped(screen, job.dataset.bad, "config.json")
+
+
+def _parts(job: TrainingJob) -> str:
+    """Return the number of images of a batch on each rank, if there are several."""
+    world = job.ranks.world
+    return f" ({-(-job.optim.batch_size // world)} on each of {world} ranks)" if world > 1 else ""
 
 
 def _length(optim: OptimSettings) -> str:
@@ -112,7 +150,10 @@ def _start(optim: OptimSettings) -> str:
 
 
 def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
-    """Train `job` as `train_job` does, and print the result."""
+    """Train `job` as `train_job` does, and print the result on rank 0."""
+    if not job.ranks.is_first:
+        train_job(job, screen)
+        return
     from cnnkit.model.file import read_header
     from cnnkit.report.terminal.calibration import calibration_line
 
@@ -184,11 +225,16 @@ def _train(job: TrainingJob, run: RunDir, screen: Console) -> None:
                 shown = len(job.notes)
     except KeyboardInterrupt as stop:
         _interrupted(job, screen, exit_code(stop))
+    except RankLostError as error:
+        if error.exit_code in INTERRUPTIONS:
+            _interrupted(job, screen, error.exit_code)
+        raise
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
         console.say_notes(screen, job.followers.notes)
-        _plot(run, screen)
+        if job.ranks.is_first:
+            _plot(run, screen)
 
 
 def _plot(run: RunDir, screen: Console) -> None:

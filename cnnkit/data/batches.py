@@ -37,7 +37,8 @@ class Batches:
     `canvases` is the store, uint8 (M, C, S, S). `rows` (N,) are the rows of the samples in it, `labels` (N,) their classes.
     Without an `augmentation`, as in evaluation, samples come unchanged and in order. If `balanced`, every class is drawn equally
     often: images of rare classes repeat, and each repetition is augmented differently. An augmentation that mixes images needs the
-    number of `classes`. `extra` are the augmentations of other packages.
+    number of `classes`. `extra` are the augmentations of other packages. With several `parts`, only the part number `part` of each batch
+    of an epoch is made; the parts of a batch differ by at most one image.
 
     All images and random numbers are the same with `resident`, the canvases in the memory of the device, and with `ahead`, by which a
     thread gathers the next batch and copies do not wait for the device.
@@ -56,6 +57,8 @@ class Batches:
     extra: tuple[ExtraAugmentation, ...] = ()
     resident: ResidentCanvases | None = None
     ahead: bool = False
+    part: int = 0
+    parts: int = 1
 
     @property
     def images(self) -> int:
@@ -82,17 +85,18 @@ class Batches:
                 images = augment(images, plan.draws, self.augmentation, self.extra)  # noqa: PLW2901
                 if plan.mixture is not None:
                     images, labels = mix(images, labels, plan.mixture, self.classes)  # noqa: PLW2901
+                    images, labels = images[self._neighbours :], labels[self._neighbours :]  # noqa: PLW2901
             yield self.preprocess.normalise(images), labels
 
     def _canvases(self, number: int, first: int) -> Iterator[tuple[Tensor, EpochPlan]]:
         """Yield the canvases (n, C, S, S) and the plan of each batch from the index `first`, both on the device."""
         if self.resident is not None:
             whole = self._plans.take(number)
-            sizes = [len(part) for part in np.array_split(whole.rows, self.steps)]
+            sizes = [len(part) for part in self._parts(len(self.rows) if self.augmentation is None else self.images)]
             yield from self.resident.batches(whole.part(sum(sizes[:first]), len(whole.rows)), sizes[first:])
             return
         order, keys = self._order(number)
-        parts = np.array_split(np.arange(len(order)), self.steps)[first:]
+        parts = self._parts(len(order))[first:]
         canvases = gather(self.canvases, (self.rows[order[part]] for part in parts))
         batches = (
             (torch.from_numpy(block), self._plan(number, order[part], keys[part])) for part, block in zip(parts, canvases, strict=True)
@@ -102,7 +106,13 @@ class Batches:
 
     @cached_property
     def _plans(self) -> PlansAhead:
-        return PlansAhead(lambda number: self._plan(number, *self._order(number)))
+        return PlansAhead(self._whole_plan)
+
+    def _whole_plan(self, number: int) -> EpochPlan:
+        """Return the plan of all batches of epoch `number`, one after the other."""
+        order, keys = self._order(number)
+        own = np.concatenate(self._parts(len(order)))
+        return self._plan(number, order[own], keys[own])
 
     def _plan(self, number: int, samples: NDArray[np.int64], keys: NDArray[np.int64]) -> EpochPlan:
         """Return the plan of `samples` in epoch `number`, whose random numbers have the `keys`."""
@@ -123,6 +133,20 @@ class Batches:
             return draw_numbers(self.seed, number, keys, self.extra)
         parts = np.array_split(keys, -(-len(keys) // MAX_DRAWN_SAMPLES))
         return np.concatenate([draw_numbers(self.seed, number, part, self.extra) for part in parts])
+
+    @property
+    def _neighbours(self) -> int:
+        """The number of images before a part that it needs but does not yield: each image is mixed with the one before it."""
+        return int(self.parts > 1 and self.augmentation is not None and self.augmentation.mixes)
+
+    def _parts(self, images: int) -> list[NDArray[np.int64]]:
+        """Return the positions, among the `images` of an epoch, that are made here for each batch."""
+        return [self._own_part(batch) for batch in np.array_split(np.arange(images), self.steps)]
+
+    def _own_part(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the part of the positions `batch` (n,) that is made here, after its neighbour in the whole batch."""
+        own = np.array_split(batch, self.parts)[self.part]
+        return np.concatenate([batch[(own[:1] - batch[0] - 1) % len(batch)], own]) if self._neighbours else own
 
     def _order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the order of the samples in an epoch, and for each the key of its random numbers."""

@@ -71,6 +71,11 @@ class Dataset:
         object.__setattr__(other, "store", store)
         return other
 
+    def without_samples(self) -> Dataset:
+        """Return the dataset without the facts of its images, which take most of its memory; the canvases stay."""
+        store = replace(self.store, facts=(), thumbnails=self.store.thumbnails[:0], looks=self.store.looks[:0])
+        return replace(self, samples=(), bad=(), store=store, copies=NO_COPIES)
+
     def of(self, split: str) -> list[Sample]:
         """Return the samples of one split, in the order of the source."""
         return [sample for sample in self.samples if sample.split == split]

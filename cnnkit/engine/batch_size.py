@@ -48,16 +48,19 @@ def choose_batch_size(  # noqa: PLR0913 (values flow, not namespaces)
     free: int,
     custom: Custom = BUILT_IN,
     clock: Callable[[], float] = time.perf_counter,
+    ranks: int = 1,
 ) -> BatchSize:
     """Return the batch size for training `model` on `images` images of `image_shape` (C, H, W), a power of two.
 
     On a CUDA GPU it is the largest batch whose step fits into `MAX_MEMORY_SHARE` of the free memory. On a CPU larger
     batches soon stop being faster, so it is the smallest that is about as fast as the fastest. `free` is the free memory
     of the CPU in bytes. `max_batch_size` is the upper bound of both. ``config.batch_size`` and ``config.lr`` are not used.
-    `model` and the random state do not change. Raises `ConfigError` if not even `MIN_BATCH_SIZE` images fit.
+    `model` and the random state do not change. With several `ranks`, the size is that of the part of one rank; the images of all ranks
+    stay below the bound for one process. Raises `ConfigError` if not even `MIN_BATCH_SIZE` images fit.
     """
     is_cuda = runtime.device.type == "cuda"
-    bound = max_batch_size(images, config.accumulate, MAX_BATCH_SIZE if is_cuda else MAX_CPU_BATCH_SIZE)
+    whole = max_batch_size(images, config.accumulate, MAX_BATCH_SIZE if is_cuda else MAX_CPU_BATCH_SIZE)
+    bound = whole if ranks == 1 else replace(whole, images=max(MIN_BATCH_SIZE, _power_of_two(whole.images / ranks)))
     runtime = replace(runtime, compiled=False)  # compiling for every size would take minutes
     with own_random_state(runtime.device, seed=0):
         trial = _Trial(copy.deepcopy(model).train(), config, runtime, image_shape, classes, custom)

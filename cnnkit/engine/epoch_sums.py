@@ -37,12 +37,12 @@ class EpochSums:
             self._correct += part.sums["correct"].to(device)
             self.images = int(part.sums["sizes"].sum())
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch by its mean `loss`, its `logits` (n, K) and the class indices `labels` (n,)."""
+    def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
+        """Add a batch of `images` by its mean `loss` and its number of `correct` predictions."""
         self._losses[self.batches] = loss
-        self._sizes[self.batches] = len(labels)
-        self._correct += (logits.argmax(1) == labels).sum()
-        self.images += len(labels)
+        self._sizes[self.batches] = images
+        self._correct += correct
+        self.images += images
         self.batches += 1
 
     @property

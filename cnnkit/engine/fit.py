@@ -21,8 +21,9 @@ from cnnkit.engine.optim import build_optimizer, learning_rate, set_learning_rat
 from cnnkit.engine.progress import Clock, TrainingProgress, choose_progress
 from cnnkit.engine.progressive import resize
 from cnnkit.engine.random_state import get_random_state, set_random_state
+from cnnkit.engine.ranks import ONE, Ranks, SharedClock, step_seed
 from cnnkit.engine.runtime import Runtime
-from cnnkit.engine.step import Step, keep_norm_statistics
+from cnnkit.engine.step import Step, Weights, keep_norm_statistics
 from cnnkit.engine.validation import Validation, validate
 from cnnkit.errors import TrainingStoppedError, is_out_of_memory
 from cnnkit.metrics.scores import accuracy, macro_f1
@@ -140,17 +141,22 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     head: frozenset[str] = frozenset(),
     checkpoint: Checkpoint | None = None,
     clock: Clock = time.perf_counter,
+    ranks: Ranks = ONE,
 ) -> Iterator[EpochResult]:
     """Train `model` from the step that `state` has reached; yield an `EpochResult` after every epoch.
 
     A fitted last layer (``state.start``) is validated first, as epoch 0. Training ends after ``config.epochs``, after ``config.budget``
     seconds, or when early stopping loses patience. The end of a time budget cuts the last epoch short. `custom` has the loss of another
     package. `head` names the parameters that train during ``config.freeze_epochs``; the others are frozen then. `checkpoint` saves the
-    state inside long epochs. Raises `TrainingStoppedError`, which names the step, if the loss is not finite.
+    state inside long epochs. With several `ranks`, each calls this function with its part of the batches, and all yield the same results;
+    the predictions in ``state.validation`` are whole on rank 0 only. Raises `TrainingStoppedError`, which names the step, if the loss is
+    not finite.
     """
-    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, state.scaler)
+    clock = SharedClock(ranks, clock)
+    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, state.scaler, ranks=ranks)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
-    progress = choose_progress(config, steps_per_epoch, validation=val_batches.steps, spent=state.spent, clock=clock)
+    val_steps = ranks.agreed(lambda: val_batches.steps)  # the parts of the ranks may differ
+    progress = choose_progress(config, steps_per_epoch, validation=val_steps, spent=state.spent, clock=clock)
     while state.start or state.part or not (progress.is_finished(state.epoch) or state.stopping.exhausted):
         trained, state.start = state.start, None
         if trained is None:
@@ -162,11 +168,15 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
                 set_random_state(runtime.device, part.random)
             frozen = state.epoch <= config.freeze_epochs
             _set_train_mode(model, state.optimizer, head if frozen else None, freeze_norm=frozen or config.freeze_norm)
-            trained = _train_epoch(model, batches, config, runtime, state, step, progress, clock, part=part, checkpoint=checkpoint)
+            seeds = _StepSeeds(seed, ranks)
+            trained = _train_epoch(
+                model, batches, config, runtime, state, step, progress, clock, seeds=seeds, part=part, checkpoint=checkpoint
+            )
+        clock.tick()
         train_end = clock()
         state.validation = None  # frees its memory before the next evaluation
         if should_evaluate := progress.should_evaluate():
-            state.validation = validate(state.network_to_keep(model), val_batches, runtime, num_classes)
+            state.validation = validate(state.network_to_keep(model), val_batches, runtime, num_classes, ranks)
         metrics = validation_metrics(state.validation)
         score = metrics[state.stopping.monitor]
         is_best = score is not None and state.stopping.update(state.epoch, score)
@@ -183,6 +193,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             is_best=is_best,
         )
         yield state.result
+        clock.tick()
         if should_evaluate:  # only here, because the caller saves the model before it asks for the next epoch
             progress.record_evaluation(clock() - train_end)
 
@@ -195,8 +206,9 @@ def _train_epoch(  # noqa: PLR0913 (as of `fit`)
     state: TrainingState,
     step: Step,
     progress: TrainingProgress,
-    clock: Clock,
+    clock: SharedClock,
     *,
+    seeds: _StepSeeds,
     part: EpochPart | None,
     checkpoint: Checkpoint | None,
 ) -> TrainingFigures:
@@ -206,11 +218,13 @@ def _train_epoch(  # noqa: PLR0913 (as of `fit`)
     first_step = state.step + 1 - math.ceil(sums.batches / config.accumulate)
     saved = clock()
     for group in _group_batches(batches.epoch(state.epoch, sums.batches), config.accumulate):
+        weights = step.weigh(group, clock)
         lr = learning_rate(state.step, progress, config)
         set_learning_rate(state.optimizer, lr)
         resized = list(resize(group, config.start_size, progress.decay_progress(state.step)))
-        for loss, logits, labels in _fitting_gradients(step, resized, state):
-            sums.add(loss, logits, class_indices(labels))
+        seeds.set(state)
+        for total in step.join(_fitting_gradients(step, resized, state, weights), weights):
+            sums.add(*total)
         state.step += 1
         if runtime.device.type == "cpu":  # on a GPU this check would wait for the step; there it comes once per epoch, below
             _stop_if_diverged(sums.losses[-len(group) :], config.accumulate, state, state.step, lr)
@@ -226,11 +240,12 @@ def _train_epoch(  # noqa: PLR0913 (as of `fit`)
             checkpoint.save()
             state.part, saved = None, clock()
     _stop_if_diverged(sums.losses, config.accumulate, state, first_step, lr)
+    clock.tick()
     loss, accuracy = sums.means()
     return TrainingFigures(loss, accuracy, sums.images, clock() - start, lr)
 
 
-def _fitting_gradients(step: Step, group: list[Batch], state: TrainingState) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _fitting_gradients(step: Step, group: list[Batch], state: TrainingState, weights: Weights) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Compute the gradients of a group of batches; return the loss, the logits and the labels of each.
 
     If the memory is full, each batch is divided into twice the parts, whose gradients add up to those of the batch. So the step keeps
@@ -238,7 +253,7 @@ def _fitting_gradients(step: Step, group: list[Batch], state: TrainingState) -> 
     """
     while True:
         try:
-            return list(step.gradients(group, state.parts))
+            return list(step.gradients(group, state.parts, weights.shares))
         except (RuntimeError, MemoryError) as error:
             largest = max(len(labels) for _, labels in group)
             if not is_out_of_memory(error) or largest < 2 * state.parts * MIN_PART_IMAGES:
@@ -251,11 +266,6 @@ def validation_metrics(validation: Validation | None) -> dict[str, float | None]
     if validation is None:
         return dict.fromkeys(("val_loss", "val_accuracy", "val_macro_f1"))
     return {"val_loss": validation.loss, "val_accuracy": accuracy(validation.table), "val_macro_f1": macro_f1(validation.table)}
-
-
-def class_indices(labels: Tensor) -> Tensor:
-    """Return the class index of each image (n,); mixed images have probabilities (n, K), of which the largest counts."""
-    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def _stop_if_diverged(losses: Tensor, accumulate: int, state: TrainingState, first_step: int, lr: float) -> None:
@@ -293,6 +303,19 @@ def _group_batches(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]
             group = []
     if group:
         yield group
+
+
+@dataclass(frozen=True)
+class _StepSeeds:
+    """The seeds of torch for the steps of one of several ranks, whose dropout must differ; one process has a seed for the epoch."""
+
+    seed: int
+    ranks: Ranks
+
+    def set(self, state: TrainingState) -> None:
+        """Seed torch for the step after `state`."""
+        if self.ranks.several:
+            torch.manual_seed(step_seed(self.seed, state.epoch, state.step, self.ranks.rank))
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig
@@ -17,6 +18,7 @@ from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.optim import build_optimizer, set_learning_rate
 from cnnkit.engine.random_state import own_random_state
+from cnnkit.engine.ranks import ONE, Ranks, step_seed
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step, keep_norm_statistics
 
@@ -65,13 +67,15 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     custom: Custom = BUILT_IN,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ONE,
 ) -> RangeTest:
     """Train a copy of `model` for up to `steps` updates (at least `MIN_STEPS`), at rates that grow from `low` to `high`.
 
     Each rate is a constant factor above the previous one. The copy trains as in `fit`, on the batches of epochs 1, 2 and so
     on. It uses `runtime`, and the optimizer, label smoothing, accumulation and gradient limit of `config`. It does not use
     ``config.lr``, the schedule and frozen epochs. The test ends early if the training diverges (`DIVERGENCE_FACTOR`) or the loss
-    is not finite. `model` and the random state do not change. `progress(done, total)` is called after every update.
+    is not finite. `model` and the random state do not change. `progress(done, total)` is called after every update. Several `ranks` test
+    together, each with its part of the batches.
 
     The test is Smith's (arXiv:1506.01186, section 3.3), with fastai's exponential growth of the rate.
     """
@@ -81,8 +85,10 @@ def range_test(  # noqa: PLR0913 (values flow, not namespaces)
     diverged_at = None
     with (
         own_random_state(runtime.device, seed),
-        closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights, custom)) as walk,
+        closing(_losses(copy.deepcopy(model), batches, config, runtime, rates, class_weights, custom, ranks)) as walk,
     ):
+        if ranks.several:
+            torch.manual_seed(step_seed(seed, 0, 0, ranks.rank))
         for rate, loss in zip(rates, walk, strict=True):
             losses.append(loss)
             if _diverged(losses, span):
@@ -152,18 +158,20 @@ def _losses(
     rates: Sequence[float],
     class_weights: Tensor | None,
     custom: Custom,
+    ranks: Ranks,
 ) -> Generator[float]:
     """Make one update with each of `rates`; yield the loss before each update."""
     model.train()
     if config.freeze_norm:
         keep_norm_statistics(model)
     optimizer = build_optimizer(model, config.model_copy(update={"lr": rates[0]}), custom.optimizer)
-    step = Step(model, optimizer, config, runtime, class_weights, custom.loss)
+    step = Step(model, optimizer, config, runtime, class_weights, custom.loss, ranks=ranks)
     with closing(_endless(batches)) as stream:
         for rate in rates:
             set_learning_rate(optimizer, rate)
             group = list(islice(stream, config.accumulate))
-            yield sum(float(loss) for loss, _, _ in step.gradients(group)) / len(group)
+            weights = step.weigh(group)
+            yield sum(float(total.loss) for total in step.join(list(step.gradients(group, shares=weights.shares)), weights)) / len(group)
             step.update()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,6 +15,7 @@ from torch import nn
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.epoch_sums import EpochPart
 from cnnkit.engine.fit import EpochResult, TrainingState
+from cnnkit.engine.ranks import Ranks
 from cnnkit.errors import DamagedFileError, ModelFileError
 from cnnkit.files import check_file, whole_file
 from cnnkit.files.whole import make_folder
@@ -31,10 +34,9 @@ def has_state(folder: Path) -> bool:
     return state_file(folder).exists() or (folder / PREVIOUS_NAME).exists()
 
 
-def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
-    """Write `state` and the weights of `model` into `folder`; the older file is kept under `PREVIOUS_NAME`."""
-    make_folder(folder)
-    whole = {
+def _content(model: nn.Module, state: TrainingState) -> dict[str, Any]:
+    """Return the content of a state file."""
+    return {
         "model": model.state_dict(),
         "average": state.average.module.state_dict() if state.average is not None else None,
         "optimizer": state.optimizer.state_dict(),
@@ -47,6 +49,12 @@ def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
         "scaler": state.scaler,
         "result": asdict(state.result) if state.result else None,
     }
+
+
+def save_state(folder: Path, model: nn.Module, state: TrainingState) -> None:
+    """Write `state` and the weights of `model` into `folder`; the older file is kept under `PREVIOUS_NAME`."""
+    make_folder(folder)
+    whole = _content(model, state)
     with whole_file(state_file(folder), folder / PREVIOUS_NAME) as part, part.open("wb") as file:
         try:
             torch.save(whole, file)
@@ -74,6 +82,32 @@ def load_state(folder: Path, model: nn.Module, state: TrainingState) -> str:
         return f"{newest.name} is damaged or missing, so the training continues {state.position}, the state in {previous}"
     _restore(saved, newest, model, state)
     return ""
+
+
+def share_state(ranks: Ranks, model: nn.Module, state: TrainingState) -> None:
+    """Give all ranks the weights of `model` and the `state` of rank 0, the only one that reads files of the run."""
+    if ranks.several:
+        shared = ranks.share(_packed(_content(model, state)) if ranks.is_first else b"")
+        if not ranks.is_first:
+            _restore(_unpacked(shared), Path(f"the state of rank 0 on rank {ranks.rank}"), model, state)
+
+
+def share_weights(ranks: Ranks, model: nn.Module) -> None:
+    """Give all ranks the weights of `model` on rank 0."""
+    if ranks.several:
+        shared = ranks.share(_packed(model.state_dict()) if ranks.is_first else b"")
+        if not ranks.is_first:
+            model.load_state_dict(_unpacked(shared))
+
+
+def _packed(content: Mapping[str, Any]) -> bytes:
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _unpacked(data: bytes) -> dict[str, Any]:
+    return torch.load(BytesIO(data), weights_only=True, map_location="cpu")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnnkit.config.settings import OptimConfig
 from cnnkit.engine.criterion import make_criterion
 from cnnkit.engine.custom import LossTerms
+from cnnkit.engine.ranks import ONE, Ranks, SharedClock
 from cnnkit.engine.replicas import Replicas
 from cnnkit.engine.runtime import Runtime
 
@@ -22,8 +23,31 @@ def keep_norm_statistics(model: nn.Module) -> None:
             module.eval()
 
 
+class Weights(NamedTuple):
+    """The share of this rank in the mean loss of each batch of a step, and the number of images of each batch on all ranks."""
+
+    shares: list[float]
+    images: list[int]
+
+
+class BatchTotal(NamedTuple):
+    """A batch of a step on all ranks: the mean `loss`, the number of `correct` predictions and the number of `images`."""
+
+    loss: Tensor
+    correct: Tensor
+    images: int
+
+
+def class_indices(labels: Tensor) -> Tensor:
+    """Return the class index of each image (n,); mixed images have probabilities (n, K), of which the largest counts."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
+
+
 class Step:
-    """One optimizer update: the gradients of one or more batches, then the change of the weights."""
+    """One optimizer update: the gradients of one or more batches, then the change of the weights.
+
+    With several `ranks`, each of them has a part of every batch. `weigh` comes before `gradients`, and `join` after them.
+    """
 
     def __init__(
         self,
@@ -34,8 +58,11 @@ class Step:
         class_weights: Tensor | None,
         loss: LossTerms | None = None,
         scaler_state: dict[str, Any] | None = None,
+        ranks: Ranks = ONE,
     ) -> None:
         self._model = model
+        self._ranks = ranks
+        self._statistics: list[Tensor] = []  # before the step
         self._network = runtime.compile(model)
         self._optimizer = optimizer
         self._clip_grad = config.clip_grad
@@ -47,18 +74,48 @@ class Step:
             self._scaler.load_state_dict(scaler_state)
         self._replicas = Replicas(model, runtime.replicas, runtime.threads) if runtime.replicas > 1 else None
 
-    def gradients(self, group: Sequence[tuple[Tensor, Tensor]], parts: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def weigh(self, group: Sequence[tuple[Tensor, Tensor]], clock: SharedClock | None = None) -> Weights:
+        """Return the weights of this rank's parts of a group of batches; with several ranks, agree on a reading of `clock` too."""
+        sizes = [len(labels) for _, labels in group]
+        if not self._ranks.several:
+            return Weights([1.0] * len(group), sizes)
+        own = [self._total_weight(labels) for _, labels in group]
+        reading = clock.own_reading() if clock is not None else 0.0
+        agreed, *totals = self._ranks.totals([reading, *sizes, *own])
+        if clock is not None:
+            clock.set(agreed)
+        self._statistics = [buffer.clone() for buffer in self._float_buffers()]
+        images, weights = totals[: len(group)], totals[len(group) :]
+        return Weights([mine / total for mine, total in zip(own, weights, strict=True)], [int(number) for number in images])
+
+    def gradients(
+        self, group: Sequence[tuple[Tensor, Tensor]], parts: int = 1, shares: Sequence[float] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Compute the gradients of the mean loss of a group of batches; yield each batch's loss, logits (n, K) and labels, detached.
 
-        Each batch passes the network in `parts` parts, which need less memory; the sum of their gradients is that of the batch.
+        Each batch passes the network in `parts` parts, which need less memory; the sum of their gradients is that of the batch. `shares`
+        are those of this rank in the mean losses; the loss is then this share of it.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        for images, labels in group:
+        for (images, labels), share in zip(group, shares or [1.0] * len(group), strict=True):
             if parts == 1:
-                loss, logits = self._backward(images, labels, 1.0, len(group))
+                loss, logits = self._backward(images, labels, share, len(group))
             else:
-                loss, logits = self._backward_in_parts(images, labels, min(parts, len(labels)), len(group))
+                loss, logits = self._backward_in_parts(images, labels, min(parts, len(labels)), share, len(group))
             yield loss, logits, labels
+
+    def join(self, done: Sequence[tuple[Tensor, Tensor, Tensor]], weights: Weights) -> list[BatchTotal]:
+        """Add up the gradients of all ranks, average the statistics of batch normalisation, and return the batches of the step.
+
+        `done` is the result of `gradients` on this rank.
+        """
+        losses = [loss for loss, _, _ in done]
+        correct = [(logits.argmax(1) == class_indices(labels)).sum() for _, logits, labels in done]
+        if self._ranks.several:
+            scores = torch.stack([*losses, *(count.to(losses[0]) for count in correct)])
+            self._sum_over_ranks(scores)
+            losses, correct = list(scores[: len(done)]), [count.long() for count in scores[len(done) :]]
+        return [BatchTotal(*batch) for batch in zip(losses, correct, weights.images, strict=True)]
 
     def update(self) -> None:
         """Update the weights by the gradients, which ``config.clip_grad`` limits."""
@@ -81,11 +138,36 @@ class Step:
         self._scaler.scale(loss / batches).backward()
         return loss.detach(), logits.detach()
 
-    def _backward_in_parts(self, images: Tensor, labels: Tensor, parts: int, batches: int) -> tuple[Tensor, Tensor]:
-        """Add 1 / `batches` of the gradients of a batch, part by part; return the mean loss and the logits."""
+    @torch.no_grad()
+    def _sum_over_ranks(self, scores: Tensor) -> None:
+        """Replace gradients and `scores` by their sums over the ranks, and each statistic by the mean of its changes on the ranks.
+
+        A parameter that no rank has used keeps no gradient.
+        """
+        learning = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        unused = [parameter for parameter in learning if parameter.grad is None]
+        uses = torch.tensor([float(parameter.grad is not None) for parameter in learning], device=scores.device)
+        for parameter in unused:
+            parameter.grad = torch.zeros_like(parameter)
+        changes = [(now - before).nan_to_num(nan=0.0) for now, before in zip(self._float_buffers(), self._statistics, strict=True)]
+        self._ranks.sum([*(parameter.grad for parameter in learning if parameter.grad is not None), uses, *changes, scores])
+        for buffer, before, change in zip(self._float_buffers(), self._statistics, changes, strict=True):
+            buffer.copy_(before + change / self._ranks.world)
+        if unused:  # only now, since the numbers would wait for the device
+            counts = dict(zip(map(id, learning), uses.tolist(), strict=True))
+            for parameter in unused:
+                if not counts[id(parameter)]:
+                    parameter.grad = None
+
+    def _float_buffers(self) -> list[Tensor]:
+        """Return the buffers that may be statistics; they are read at every step, since a module may replace a buffer's tensor."""
+        return [buffer for buffer in self._model.buffers() if buffer.is_floating_point()]
+
+    def _backward_in_parts(self, images: Tensor, labels: Tensor, parts: int, share: float, batches: int) -> tuple[Tensor, Tensor]:
+        """Add `share` / `batches` of the gradients of a batch, part by part; return this share of the mean loss, and the logits."""
         total_weight = self._total_weight(labels)
         done = [
-            self._backward(part, own, self._total_weight(own) / total_weight, batches)
+            self._backward(part, own, share * (self._total_weight(own) / total_weight), batches)
             for part, own in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
         ]
         losses, logits = zip(*done, strict=True)
@@ -114,4 +196,4 @@ class Step:
         """Return the divisor of the mean loss of these images: their number, or the sum of their class weights."""
         if self._class_weights is None or labels.ndim > 1:
             return len(labels)
-        return float(self._class_weights[labels].sum())
+        return float(self._class_weights[labels.to(self._class_weights.device)].sum())

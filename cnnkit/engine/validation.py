@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnkit.engine.batch_source import BatchSource
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime
 from cnnkit.metrics.counts import confusion_counts
 
@@ -19,7 +20,8 @@ from cnnkit.metrics.counts import confusion_counts
 class Validation:
     """The score of a model on a split: mean loss in nats, confusion counts (K, K), and the logits and labels behind them.
 
-    `logits` (N, K) float32 and `labels` (N,) are in the order of the batches.
+    `logits` (N, K) float32 and `labels` (N,) are in the order of the batches. With several ranks they are whole on rank 0; another rank
+    has those of its own part.
     """
 
     loss: float
@@ -28,18 +30,26 @@ class Validation:
     labels: NDArray[np.int64]
 
 
-def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int) -> Validation:
-    """Return the score of `model` in eval mode on one pass over `batches`: sums over all images, then one division."""
+def validate(model: nn.Module, batches: BatchSource, runtime: Runtime, num_classes: int, ranks: Ranks = ONE) -> Validation:
+    """Return the score of `model` in eval mode on one pass over `batches`: sums over all images of all ranks, then one division."""
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu" if runtime.device.type == "mps" else runtime.device)
     kept = _LogitBuffer(num_classes, runtime.device)
     with torch.inference_mode():
         for images, labels in batches.epoch(0):
+            if not len(labels):  # there are fewer images than ranks
+                continue
             logits = model(runtime.to_memory_format(images)).float()
             loss += functional.cross_entropy(logits, labels, reduction="sum").to(loss)
             kept.add(logits, labels)
     logits, labels = kept.arrays()
-    return Validation(loss.item() / len(labels), confusion_counts(labels, logits.argmax(1), num_classes), logits, labels)
+    table = confusion_counts(labels, logits.argmax(1), num_classes)
+    if not ranks.several:
+        return Validation(loss.item() / len(labels), table, logits, labels)
+    counts, totals = torch.from_numpy(table), torch.tensor([loss.item(), len(labels)], dtype=torch.float64)
+    ranks.sum([counts, totals])
+    total, images = totals.tolist()
+    return Validation(total / images, counts.numpy(), ranks.joined(logits), ranks.joined(labels))
 
 
 def validation_of(logits: Tensor, labels: Tensor, num_classes: int) -> Validation:

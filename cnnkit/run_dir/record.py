@@ -123,7 +123,7 @@ class RunRecord(Document):
 
     `command` is the command line; `classes` are in the order of their index. `unreadable` images were left out; `notes` were
     shown to the user. `trial` is the trial of a search, None for any other training. `extensions` are the values of other packages, beside
-    the architecture.
+    the architecture. `ranks` is the number of processes that trained together, and `launch` names their launch by torchrun or SLURM.
     """
 
     status: Status
@@ -141,3 +141,5 @@ class RunRecord(Document):
     result: RecordedResult
     trial: RecordedTrial | None = None
     extensions: tuple[RecordedExtension, ...] = ()
+    ranks: Annotated[Count, Field(ge=1)] = 1
+    launch: Text = ""

@@ -55,6 +55,7 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit *--device cuda*": "needs a GPU",
     "cnnkit export --to litert": "needs the plugin cnnkit-litert, whose tests run it",
     "cnnkit *model.tflite*": "needs the plugin cnnkit-litert, whose tests run it",
+    "cnnkit *--devices *": "starts several processes; tests/cli/test_ranks.py does so",
     "cnnkit serve*": "serves until it is stopped; tests/cli/test_serve.py does so",
     "curl *": "speaks to a server that runs",
     "tritonserver *": "needs the server of NVIDIA",

@@ -25,6 +25,7 @@ ROOMS = sorted(
 TOLERANCE = 0.15  # of a line count on the page, at least `SLACK` lines: a small edit needs no edit of the page
 SLACK = 15
 OTHER_PROGRAMS = {
+    "--max-restarts",
     "--data-binary",
     "--logdir",
     "--torch-backend",

@@ -50,12 +50,15 @@ def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch)
     )
 
 
-def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batch: ProbeBatch) -> tuple[Tier | None, str]:
-    """Return the larger tier that the budget allows at the speed of `module`, None if none fits; with a note, empty without tiers."""
+def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batch: ProbeBatch, ranks: int = 1) -> tuple[Tier | None, str]:
+    """Return the larger tier that the budget allows at the speed of `module`, None if none fits; with a note, empty without tiers.
+
+    The speed is that of one rank times the number of `ranks`.
+    """
     if not config.larger:
         return None, ""
     speed = cached_speed(batch.folder, module, runtime, image_shape=batch.shape, batch_size=batch.size)
-    return choose_tier(config.larger, config.optim.budget, speed, " ".join([config.model.arch, *config.model.set]))
+    return choose_tier(config.larger, config.optim.budget, ranks * speed, " ".join([config.model.arch, *config.model.set]))
 
 
 def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:

@@ -14,6 +14,7 @@ from cnnkit.data.store.scan import Progress, free_memory
 from cnnkit.engine.batch_size import choose_batch_size, max_batch_size
 from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.lr_range import MIN_RATE, range_test
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime
 from cnnkit.errors import ConfigError
 
@@ -25,13 +26,15 @@ DEFAULTS = OptimConfig()  # their values replace auto in messages
 class AutoSettings:
     """Search for the values of the ``auto`` settings among `requested`; `notes` name the values found.
 
-    Every method raises `ConfigError` if the trials take more than `MAX_BUDGET_SHARE` of a time budget.
+    Several `ranks` use the values that rank 0 finds. Every method raises `ConfigError` if the trials take more than `MAX_BUDGET_SHARE` of
+    a time budget.
     """
 
-    def __init__(self, requested: OptimSettings, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, requested: OptimSettings, clock: Callable[[], float] = time.perf_counter, ranks: Ranks = ONE) -> None:
         self.notes: list[str] = []
         self._requested = requested
         self._clock = clock
+        self._ranks = ranks
         self._seconds = 0.0
         self._head_seconds = 0.0
 
@@ -47,7 +50,12 @@ class AutoSettings:
         """Return the batch size; if it is auto, find one for `model` and the number of training `images`, of `image_shape` (C, H, W)."""
         if self._requested.batch_size != "auto":
             return self._requested.batch_size
-        start = self._clock()
+        return self._ranks.agreed(lambda: self._search_batch_size(model, runtime, image_shape, classes, images, custom))
+
+    def _search_batch_size(
+        self, model: nn.Module, runtime: Runtime, image_shape: tuple[int, int, int], classes: int, images: int, custom: Custom
+    ) -> int:
+        start, ranks = self._clock(), self._ranks.world
         found = choose_batch_size(
             model,
             self._requested.settled(batch_size=self.presumed_batch_size(images), lr=MIN_RATE),
@@ -58,10 +66,13 @@ class AutoSettings:
             free=free_memory(),
             custom=custom,
             clock=self._clock,
+            ranks=ranks,
         )
         self._spend(self._clock() - start, "--batch-size", f"{DEFAULTS.batch_size}")
-        self.notes.append(f"--batch-size auto: batches of {found.images} ({found.reason})")
-        return found.images
+        size = found.images * ranks
+        each = f", {found.images} on each of {ranks} ranks" if ranks > 1 else ""
+        self.notes.append(f"--batch-size auto: batches of {size}{each} ({found.reason})")
+        return size
 
     def lr(
         self,
@@ -90,12 +101,23 @@ class AutoSettings:
         def spend_step(done: int, total: int) -> None:
             nonlocal last
             last, before = self._clock(), last
-            self._spend(last - before, "--lr", default)
+            if self._ranks.is_first:  # whose clock decides
+                self._spend(last - before, "--lr", default)
             if report is not None:
                 report(done, total)
 
         config = self._requested.settled(batch_size=batches.batch_size, lr=MIN_RATE)
-        test = range_test(model, batches, config, runtime, class_weights=class_weights, custom=custom, seed=seed, progress=spend_step)
+        test = range_test(
+            model,
+            batches,
+            config,
+            runtime,
+            class_weights=class_weights,
+            custom=custom,
+            seed=seed,
+            progress=spend_step,
+            ranks=self._ranks,
+        )
         if test.suggestion is None:
             raise ConfigError(f"--lr auto: {test.no_suggestion_reason}; give a rate, such as --lr {default}; cnnkit lr-find plots the test")
         self.notes.append(f"--lr auto: a range test over {len(test.rates)} steps suggests {test.suggestion:g}")
@@ -103,6 +125,9 @@ class AutoSettings:
 
     def settings(self, *, batch_size: int, lr: float | Literal["auto"]) -> OptimSettings:
         """Return the settings with the values found and the time budget that the trials left."""
+        return self._ranks.agreed(lambda: self._settings(batch_size, lr))
+
+    def _settings(self, batch_size: int, lr: float | Literal["auto"]) -> OptimSettings:
         budget = self._requested.budget
         if budget and self._seconds:
             self.notes.append(f"--budget {budget:g}s: the trials for auto took {self._seconds:.1f} s of it")

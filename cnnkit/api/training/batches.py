@@ -14,6 +14,7 @@ from cnnkit.data.batches import Batches, class_weights
 from cnnkit.data.resident import make_resident
 from cnnkit.data.source import TRAIN, VAL
 from cnnkit.engine.batch_size import free_gpu_bytes
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.torch_classifier import inference_batch
 
@@ -22,6 +23,7 @@ from cnnkit.model.torch_classifier import inference_batch
 class TrainingBatches:
     """Augmented batches of train, batches of val, and batches of train without augmentation, in order (`plain`).
 
+    With several ranks, `train` yields the part of this rank; the others are whole.
     `class_weights` (K,) weigh the loss; None: every image has weight 1.
     """
 
@@ -40,6 +42,7 @@ def make_batches(
     seed: int,
     extra: tuple[ExtraAugmentation, ...] = (),
     keep_on_gpu: bool = True,
+    ranks: Ranks = ONE,
 ) -> TrainingBatches:
     """Return the batches of `images` on `device`, shuffled and augmented by `seed`, also by the `extra` augmentations of packages.
 
@@ -63,5 +66,7 @@ def make_batches(
         balanced=balance == "sampler",
         classes=len(images.classes),
         extra=extra,
+        part=ranks.rank,
+        parts=ranks.world,
     )
     return TrainingBatches(train, val, plain, class_weights(labels, images.classes) if balance == "weights" else None)

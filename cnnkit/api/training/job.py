@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from cnnkit.data.source import SPLITS
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
+from cnnkit.engine.rank_environment import rank_environment
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
-from cnnkit.errors import CnnkitError, TrainingStoppedError, describe_fault, hide_passwords, is_fault, is_out_of_memory
+from cnnkit.errors import CnnkitError, RankLostError, TrainingStoppedError, describe_fault, hide_passwords, is_fault, is_out_of_memory
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
@@ -49,7 +51,8 @@ class TrainingJob:
 
     `config` holds numbers instead of ``auto``, and `optim` is its section for the engine. In a dry run ``config.optim.lr`` may still be
     auto; ``optim.lr`` is then the first rate of a range test. A resumed job keeps `command` and the names in `config` as they were
-    typed, has the `earlier_notes` of its run, and its images may have a new `location`.
+    typed, has the `earlier_notes` of its run, and its images may have a new `location`. With several `ranks`, each has a job, and only
+    that of rank 0 writes files; the job of another rank has no samples in its `dataset`.
     """
 
     config: TrainConfig
@@ -75,6 +78,7 @@ class TrainingJob:
     earlier_notes: tuple[str, ...] = ()
     trial: RecordedTrial | None = None  # of a search
     status_if_left: Status = "stopped"  # of a run whose caller leaves the loop over its epochs; a search prunes
+    ranks: Ranks = ONE
 
     @property
     def counts(self) -> dict[str, int]:
@@ -86,6 +90,10 @@ class TrainingJob:
 
         Raises `CnnkitError` if a file cannot be written.
         """
+        self.run = self.ranks.agreed(self._create_run)
+        return self.run
+
+    def _create_run(self) -> RunDir:
         with refused_faults():
             self.run = create(self.config.run.out or runs_folder(), self.config.model.arch)
             try:
@@ -108,7 +116,7 @@ class TrainingJob:
         loop = fit(
             self.model,
             watch(self.batches),
-            self.val_batches,
+            self._own_val_batches(),
             self.optim,
             self.runtime,
             self.state,
@@ -118,7 +126,12 @@ class TrainingJob:
             custom=self.custom,
             head=self.head,
             checkpoint=self._checkpoint(run),
+            ranks=self.ranks,
         )
+        if not self.ranks.is_first:
+            with stopping_faults(run):
+                yield from loop
+            return
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
         val_units = Units.of([unit_of[row] for row in self.val_batches.rows.tolist()])
@@ -148,10 +161,20 @@ class TrainingJob:
         finally:
             self._end(run, status)
 
+    def _own_val_batches(self) -> Batches:
+        """Return the batches of val that this rank validates; one process validates all of them."""
+        val = self.val_batches
+        return replace(val, rows=self.ranks.part(val.rows), labels=self.ranks.part(val.labels)) if self.ranks.several else val
+
     def _checkpoint(self, run: RunDir) -> Checkpoint | None:
         """Return the function that saves the state inside an epoch, as often as the settings say; None for never."""
         interval = self.config.run.save_every
-        return Checkpoint(lambda: save_state(run.last, self.model, self.state), interval) if interval else None
+
+        def save() -> None:
+            if self.ranks.is_first:
+                save_state(run.last, self.model, self.state)
+
+        return Checkpoint(save, interval) if interval else None
 
     def _save_best(self, run: RunDir, epoch: EpochResult, fingerprints: Fingerprints, val_units: Units) -> None:
         """Write the model of the best `epoch`; its header has the temperature, the fingerprint of the validation images and the proof."""
@@ -220,8 +243,16 @@ class TrainingJob:
                 result=self.result,
                 trial=self.trial,
                 extensions=self.extensions,
+                ranks=self.ranks.world,
+                launch=launch_name(),
             )
         )
+
+
+def launch_name() -> str:
+    """Return the name of the launch of this process by torchrun or SLURM, which its restarts share; an empty text without one."""
+    environment = rank_environment()
+    return environment.launch if environment else ""
 
 
 def _location(data: str) -> str:
@@ -246,6 +277,10 @@ def stopping_faults(run: RunDir) -> Generator[None]:
     """Raise `TrainingStoppedError` for a fault or an unusable file in the body, which trains: the message says how to continue."""
     try:
         yield
+    except RankLostError as error:
+        if not error.reported:
+            raise RankLostError(f"{error}\n{_way_on(error, run)}", code=error.exit_code) from error
+        raise
     except TrainingStoppedError:
         raise
     except Exception as error:
@@ -259,6 +294,8 @@ def _way_on(error: Exception, run: RunDir) -> str:
     """Return the kept files and the command that continues the training."""
     command = f"cnnkit resume {shlex.quote(str(run.path))}"
     repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
+    if isinstance(error, RankLostError):
+        repair = "if the memory was full, use fewer ranks or a smaller --batch-size"
     if has_state(run.last):
         return f"the epochs up to the last saved state are kept; {repair}, then type: {command}"
     return f"no epoch was saved yet; {repair}, then start again with the same settings: {command}"

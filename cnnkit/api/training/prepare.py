@@ -19,13 +19,16 @@ from cnnkit.api.training.network import Network, TrialBatch, build_network, chec
 from cnnkit.config.recipe import with_tier
 from cnnkit.config.settings import OptimConfig, OptimSettings, TrainConfig
 from cnnkit.data.augment.extra import ExtraAugmentation
-from cnnkit.data.batches import class_weights
+from cnnkit.data.batches import Batches, class_weights
 from cnnkit.data.source import TRAIN
 from cnnkit.data.sources.folder import check_outside
 from cnnkit.doctor.few_images import few_images_note
-from cnnkit.engine.fit import initial_state
+from cnnkit.engine.fit import MIN_PART_IMAGES, initial_state
 from cnnkit.engine.lr_range import MIN_RATE
+from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import choose_device, start_gpu
+from cnnkit.engine.state import share_weights
+from cnnkit.errors import ConfigError, DataError
 from cnnkit.files import check_writable
 from cnnkit.model.file import ModelHeader
 from cnnkit.run_dir import runs_folder
@@ -33,6 +36,9 @@ from cnnkit.run_dir.record import RecordedExtension
 from cnnkit.trackers.following import Followers
 
 if TYPE_CHECKING:
+    import torch
+
+    from cnnkit.config.tiers import Tier
     from cnnkit.data.dataset import Dataset
     from cnnkit.data.source import Source
     from cnnkit.data.store.scan import Progress
@@ -49,30 +55,29 @@ def prepare(
     runtime: Runtime | None = None,
     dry_run: bool = False,
     fit_head: bool | None = None,
+    ranks: Ranks = ONE,
 ) -> TrainingJob:
     """Check the settings, decode the data, build the network and choose the arithmetic; return a job that is ready to start.
 
     `source` replaces the source that `config` names. `dataset` holds the images of that source from another job, perhaps thinned, or
     from `cnnkit.data.prefetch`. `progress(done, total)` follows the scan. `runtime` replaces the probe (a resumed run). A dry run
     searches no learning rate and writes nothing. `fit_head` says whether a new last layer is fitted; by default a dry run fits none.
-    Raises `CnnkitError` for settings or data that would fail or give no valid training.
+    Several `ranks` prepare together: rank 0 makes every choice. Raises `CnnkitError` for settings or data that would fail or give no
+    valid training.
     """
-    followers = Followers.named(config.run.log)
-    if runtime is None:
-        start_gpu(choose_device(config.run.device))  # refuse a missing device before reading images
-        check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
-    if not dry_run:
-        check_writable(config.run.out or runs_folder())
-    stages = _choose_tier(config, source, dataset, runtime, progress)
+    followers = Followers.named(config.run.log if ranks.is_first else ())
+    _check_places(config, ranks, given=runtime, dry_run=dry_run)
+    stages = _choose_tier(config, source, dataset, runtime, progress, ranks)
     config, images, network, runtime = stages.config, stages.images, stages.network, stages.runtime
-    seed, auto = config.run.seed, AutoSettings(config.optim)
+    seed, auto = config.run.seed, AutoSettings(config.optim, ranks=ranks)
     module = runtime.prepare(network.module)
     check_start_size(module, config.model.arch, images.preprocessing, len(images.classes), config.optim.start_size)
     custom = stages.extensions.custom(len(images.classes), runtime.device)
     batch_size = auto.batch_size(module, runtime, images.shape, classes=len(images.classes), images=images.count(TRAIN), custom=custom)
-    batches = make_batches(images, runtime.device, batch_size=batch_size, balance=config.data.balance, seed=seed, extra=stages.extra)
+    batches = _batches(config, images, runtime.device, batch_size, stages.extra, ranks)
     fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
-    start = start_from_images(module, network.report, batches, len(images.classes), fit)
+    start = ranks.agreed(lambda: start_from_images(module, network.report, batches, len(images.classes), fit))
+    share_weights(ranks, module)
     auto.spend_on_head(start.figures.seconds if start.figures else 0.0)
     header = _header(config, images, network, stages.extensions)
     lr = config.optim.lr
@@ -80,12 +85,11 @@ def prepare(
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress, custom=custom)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
-    found = (*stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
-    notes = (_runs_folder_note(config), *found, _few_images_note(config, images))
+    notes = (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
     return TrainingJob(
         config=config.model_copy(update={"optim": settings, "larger": ()}),
         optim=optim,
-        dataset=images.dataset,
+        dataset=images.dataset if ranks.is_first else images.dataset.without_samples(),
         model=module,
         header=header,
         runtime=runtime,
@@ -95,11 +99,54 @@ def prepare(
         augmentation=images.augmentation,
         weights=batches.class_weights,
         head=network.head,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in (*notes, _few_images_note(config, images)) if note),
         followers=followers,
         custom=custom,
         extensions=tuple(RecordedExtension.model_validate(each.facts()) for each in stages.extensions),
+        ranks=ranks,
     )
+
+
+def _check_places(config: TrainConfig, ranks: Ranks, *, given: Runtime | None, dry_run: bool) -> None:
+    """Refuse a missing device, a storage that ranks cannot share, and a folder of runs that cannot be used, before reading images."""
+    if given is None:
+        start_gpu(choose_device(config.run.device))
+        check_outside(config.run.out or Path(), config.data.data if config.run.out else "")
+    if ranks.local_world > 1 and config.data.cache in {"ram", "none"}:
+        raise ConfigError(
+            f"--cache {config.data.cache}: each of the {ranks.local_world} ranks on this machine would decode all images; "
+            "use --cache disk, which they share"
+        )
+    if not dry_run and ranks.is_first:
+        check_writable(config.run.out or runs_folder())
+
+
+def _batches(
+    config: TrainConfig,
+    images: TrainingImages,
+    device: torch.device,
+    batch_size: int,
+    extra: tuple[ExtraAugmentation, ...],
+    ranks: Ranks,
+    *,
+    keep_on_gpu: bool = True,
+) -> TrainingBatches:
+    """Return the batches of the training on `device`; raises `ConfigError` if a part of a batch is too small for a rank."""
+    seed, balance = config.run.seed, config.data.balance
+    batches = make_batches(
+        images, device, batch_size=batch_size, balance=balance, seed=seed, extra=extra, keep_on_gpu=keep_on_gpu, ranks=ranks
+    )
+    _check_parts(batches.train, batch_size, ranks)
+    return batches
+
+
+def _check_parts(train: Batches, batch_size: int, ranks: Ranks) -> None:
+    """Raise `ConfigError` if a batch leaves a rank with fewer than `MIN_PART_IMAGES` images."""
+    if ranks.several and train.images // train.steps // ranks.world < MIN_PART_IMAGES:
+        raise ConfigError(
+            f"--batch-size (={batch_size}): the {train.images} training images have batches of {train.images // train.steps}, "
+            f"of which each of {ranks.world} ranks needs at least {MIN_PART_IMAGES}; use fewer ranks or a larger --batch-size"
+        )
 
 
 def _runs_folder_note(config: TrainConfig) -> str:
@@ -130,23 +177,25 @@ class _Stages(NamedTuple):
 
 
 def _choose_tier(
-    config: TrainConfig, source: Source | None, dataset: Dataset | None, given: Runtime | None, progress: Progress | None
+    config: TrainConfig, source: Source | None, dataset: Dataset | None, given: Runtime | None, progress: Progress | None, ranks: Ranks
 ) -> _Stages:
     """Repeat the stages images, network and arithmetic until no larger tier fits the budget."""
-    source = source or open_training_source(config.data)
     notes: list[str] = []
     while True:
-        blueprint, extensions = draw_up(config.model), load_training_extensions(config)
-        extra = extra_augmentations(extensions.augmentations, config.model.channels)
-        images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
+        with ranks.machine_first():  # it downloads and decodes what the other ranks of its machine then find
+            source = source or open_training_source(config.data)
+            blueprint, extensions = draw_up(config.model), load_training_extensions(config)
+            extra = extra_augmentations(extensions.augmentations, config.model.channels)
+            images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)
+            _check_storage(images, ranks)
+        _check_same_images(images, ranks)
         network = build_network(config, blueprint, images.classes, images.preprocessing, mirrors="h" in images.augmentation.flip)
         batch_size = AutoSettings(config.optim).presumed_batch_size(images.count(TRAIN))
-        if given is None:
-            trial = _trial_batch(config, images, batch_size, extra)
+        if given is None and ranks.is_first:
+            trial = _trial_batch(config, images, batch_size, extra, ranks)
             check_batch(config, blueprint, network, images.preprocessing, len(images.classes), trial)
-        probe = ProbeBatch(images.shape, batch_size, images.dataset.store.folder)
-        runtime = given or choose_arithmetic(config, network.module, probe)
-        tier, note = choose_larger(config, network.module, runtime, probe)
+        probe = ProbeBatch(images.shape, -(-batch_size // ranks.world), images.dataset.store.folder)
+        runtime, tier, note = _agreed_arithmetic(config, network, given, probe, ranks)
         notes.append(note)
         if tier is None:
             return _Stages(config, images, network, runtime, extensions, extra, notes)
@@ -154,13 +203,44 @@ def _choose_tier(
         dataset = images.dataset if tier.keeps_canvases else None
 
 
-def _trial_batch(config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...]) -> TrialBatch:
-    """Return the first batch of the training on the device that `config` names."""
-    device = choose_device(config.run.device)
-    balance, seed = config.data.balance, config.run.seed
-    train = make_batches(images, device, batch_size=batch_size, balance=balance, seed=seed, extra=extra, keep_on_gpu=False).train
+def _agreed_arithmetic(
+    config: TrainConfig, network: Network, given: Runtime | None, probe: ProbeBatch, ranks: Ranks
+) -> tuple[Runtime, Tier | None, str]:
+    """Return the runtime of all ranks, the larger tier that the budget allows, and a note; rank 0 measures alone."""
+
+    def choose() -> tuple[Runtime, Tier | None, str]:
+        runtime = given or choose_arithmetic(config, network.module, probe)
+        return runtime, *choose_larger(config, network.module, runtime, probe, ranks.world)
+
+    return ranks.agreed(choose)
+
+
+def _check_storage(images: TrainingImages, ranks: Ranks) -> None:
+    """Raise `ConfigError` if the decoded images are not on the disk, where the other ranks of this machine find them."""
+    if ranks.local_world > 1 and images.dataset.store.folder is None:
+        raise ConfigError(
+            f"the decoded images of {images.source.name} are not in the cache on the disk, which the {ranks.local_world} ranks on this "
+            "machine share; free some space there, or point CNNKIT_CACHE to another disk"
+        )
+
+
+def _check_same_images(images: TrainingImages, ranks: Ranks) -> None:
+    """Raise `DataError` if this rank has other images than rank 0, as on a machine with another copy of the data."""
+    found = images.dataset.fingerprint if ranks.several else ""
+    if ranks.agreed(lambda: found) != found:
+        raise DataError(
+            f"{images.source.name}: rank {ranks.rank} on {ranks.machine} finds other images, labels or splits there than rank 0; "
+            "give all machines the same data"
+        )
+
+
+def _trial_batch(
+    config: TrainConfig, images: TrainingImages, batch_size: int, extra: tuple[ExtraAugmentation, ...], ranks: Ranks
+) -> TrialBatch:
+    """Return the first batch of the training, or the part of rank 0 in it, on the device that `config` names."""
+    train = _batches(config, images, choose_device(config.run.device), batch_size, extra, ranks, keep_on_gpu=False).train
     first, _ = next(train.epoch(1))
-    return TrialBatch(first, train.images // train.steps, train.images)
+    return TrialBatch(first, train.images // train.steps // ranks.world, train.images)
 
 
 def _head_fit(

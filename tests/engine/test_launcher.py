@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnnkit.engine.launcher import Devices, LaunchEnd, _environment, sum_up
+from cnnkit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [
+        ("4", Devices(4)),
+        ("cpu:2", Devices(2, "cpu")),
+        ("cuda:2", Devices(2, "cuda")),
+        ("0,1", Devices(2, "cuda", (0, 1))),
+        ("2,", Devices(1, "cuda", (2,))),
+    ],
+)
+def test_the_forms_of_devices(text, devices):
+    assert Devices.parse(text) == devices
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "--devices x: expected a number of ranks such as 4, numbers of GPUs such as 0,1, or ranks on the CPU such as cpu:2"),
+        ("cpu:", "--devices cpu:: expected a number of ranks"),
+        ("tpu:2", "--devices tpu:2: expected a number of ranks"),
+        ("0", "--devices 0: a training needs at least one rank"),
+        ("1,1", "--devices 1,1: numbers with commas are different GPUs"),
+        ("cpu:0,1", "--devices cpu:0,1: numbers with commas are different GPUs, such as 0,1; for ranks on the CPU type cpu:2"),
+    ],
+)
+def test_other_forms_are_refused(text, message):
+    with pytest.raises(ConfigError) as caught:
+        Devices.parse(text)
+    assert str(caught.value).startswith(message)
+
+
+def test_ranks_on_missing_gpus_are_refused(monkeypatch):
+    with pytest.raises(ConfigError, match=r"--devices 0,1: torch finds no CUDA GPU here; for ranks on the CPU type --devices cpu:2"):
+        Devices.parse("0,1").check("cuda")
+    Devices.parse("8").check("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    Devices.parse("2").check("auto")
+    with pytest.raises(ConfigError, match=r"--devices 1,2: this machine has 2 GPUs, numbered from 0; type --devices 2"):
+        Devices.parse("1,2").check("cuda")
+
+
+def failure(code: int, pid: int = 7, at: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(exitcode=code, pid=pid, timestamp=at)
+
+
+def test_the_end_of_a_launch_is_the_exit_code_of_the_rank_that_reported():
+    assert sum_up({0: failure(-15), 1: failure(2)}, reported=2) == LaunchEnd(2)
+
+
+def test_a_killed_rank_is_the_cause():
+    end = sum_up({0: failure(143), 1: failure(-9, pid=77), 2: failure(-15)}, reported=None)
+    assert end.code == 3
+    assert end.cause.startswith("rank 1 (process 77) was ended by SIGKILL, as the system does when the memory is full; ")
+    assert end.cause.endswith("type: cnnkit resume")
+
+
+def test_ranks_that_were_interrupted_give_their_exit_code():
+    assert sum_up({0: failure(143), 1: failure(143)}, reported=None) == LaunchEnd(143)
+    assert sum_up({0: failure(-15)}, reported=None) == LaunchEnd(3, "the ranks were ended from outside")
+
+
+def test_the_ranks_share_the_cores_and_see_their_gpus(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    found = _environment(Devices.parse("0,2"), tmp_path / "report")
+    assert found["CUDA_VISIBLE_DEVICES"] == "4,7"
+    assert int(found["OMP_NUM_THREADS"]) >= 1
+    assert found["CNNKIT_RANKS_REPORT"] == str(tmp_path / "report")
