@@ -100,8 +100,8 @@ HEAVY = {
     # the composition: prints nothing; the pictures it leaves in the run directory are drawn by report
     "api": Room(
         rooms="errors files architecture extension extension.results extension.contract config registry run_dir metrics speed "
-        "speed.stopwatch model model.facts model.preprocessing model.canvas testing data doctor engine engine.rank_environment trackers explain "
-        "exporters tuning",
+        "speed.stopwatch model model.facts model.preprocessing model.canvas testing data doctor engine engine.rank_environment trackers "
+        "explain exporters tuning",
         packages="numpy torch",
         rooms_inside="report",
     ),
