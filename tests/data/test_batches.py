@@ -243,3 +243,16 @@ def test_an_epoch_that_starts_at_a_later_batch_gives_the_same_batches() -> None:
     for (images, labels), (others, other_labels) in zip(rest, whole[2:], strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.4}, {"mixup": 0.4, "cutmix": 1.0}], ids=["plain", "mixup", "both"])
+def test_the_parts_of_a_batch_are_those_of_the_whole_batch(parts: int, mixing: dict[str, float]) -> None:
+    """Each image of a part is mixed with the image before it in the whole batch, which may belong to another part."""
+    whole = make([index % 3 for index in range(23)], 8, replace(ALL, **mixing), classes=3)
+    divided = [replace(whole, part=part, parts=parts).epoch(2, 1) for part in range(parts)]
+    for (images, labels), *pieces in zip(whole.epoch(2, 1), *divided, strict=True):
+        sizes = [len(own) for own, _ in pieces]
+        assert max(sizes) - min(sizes) <= 1
+        assert torch.equal(torch.cat([own for _, own in pieces]), labels)
+        assert torch.allclose(torch.cat([own for own, _ in pieces]), images, atol=1e-4)

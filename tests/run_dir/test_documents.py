@@ -81,7 +81,7 @@ def test_a_document_of_the_oldest_format_is_read_and_keeps_its_keys_and_values(r
         document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
         document["config"]["optim"] |= {"freeze_norm": False, "loss": "cross-entropy"}
         document["config"]["augment"]["augment_with"] = []
-        document |= {"trial": None, "extensions": []}
+        document |= {"trial": None, "extensions": [], "ranks": 1, "launch": ""}
         document["config"]["run"]["save_every"] = 0.0
         document["config"]["model"]["draft"] = False
         document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING
@@ -278,7 +278,7 @@ def test_names_that_are_not_utf_8_are_kept(run: RunDir) -> None:
     document["config"]["data"] |= {"min_images": 0, "exclude": []}  # LATER_SETTINGS
     document["config"]["optim"] |= {"freeze_norm": False, "loss": "cross-entropy"}
     document["config"]["augment"]["augment_with"] = []
-    document |= {"trial": None, "extensions": []}
+    document |= {"trial": None, "extensions": [], "ranks": 1, "launch": ""}
     document["config"]["run"]["save_every"] = 0.0
     document["config"]["model"]["draft"] = False
     document["preprocessing"]["draft_side"] = None  # LATER_PREPROCESSING

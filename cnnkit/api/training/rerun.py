@@ -12,7 +12,7 @@ from cnnkit.api.training.resume import check_versions, prepare_recorded, run_at
 from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ModelFileError
 from cnnkit.files import fingerprint
-from cnnkit.run_dir import HistoryRow, RunDir, find_run, runs_folder
+from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, find_run, runs_folder
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 ROUNDING = 1e-6  # relative difference of two figures that are the same but for the order of a sum
@@ -85,8 +85,16 @@ def rerun(run: str | Path, *, data: str | None = None, progress: Progress | None
     folder = directory.path.absolute().parent
     out = None if folder.resolve() == runs_folder().resolve() else folder
     job.config = job.config.model_copy(update={"run": job.config.run.model_copy(update={"out": out})})
-    job.notes = (*filter(None, [check_versions(record, "")]), *job.notes)
+    job.notes = (*filter(None, [check_versions(record, ""), _ranks_note(record)]), *job.notes)
     return job
+
+
+def _ranks_note(record: RunRecord) -> str:
+    """Return a note if several ranks trained the run, whose repetition is one process; else an empty text."""
+    if record.ranks == 1:
+        return ""
+    differs = "dropout and the statistics of batch normalisation differ, and sums are rounded in another way"
+    return f"{record.ranks} ranks trained the run, and one process repeats it: {differs}"
 
 
 def compare_repetition(first: RunDir, again: RunDir) -> Repetition:

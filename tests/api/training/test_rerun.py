@@ -88,3 +88,9 @@ def test_a_run_that_is_not_finished_or_has_other_images_is_refused(first, copy):
     first.write_record(record.model_copy(update={"data": record.data.model_copy(update={"location": "/gone/images"})}))
     with pytest.raises(DataError, match=r"if the images have moved, name their folder: cnnkit rerun .* --data FOLDER"):
         rerun(first.path)
+
+
+def test_the_repetition_of_several_ranks_by_one_process_has_a_note(copy):
+    assert not any("ranks" in note for note in rerun(copy.path).notes)
+    copy.write_record(copy.read_record().model_copy(update={"ranks": 4}))
+    assert any(note.startswith("4 ranks trained the run, and one process repeats it: dropout") for note in rerun(copy.path).notes)
