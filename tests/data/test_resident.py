@@ -77,7 +77,9 @@ def test_batches_are_bit_equal_to_those_of_the_cpu(change: Callable[[Batches], B
 
 @pytest.mark.parametrize("change", [resident, lambda batches: replace(batches, ahead=True)], ids=["resident", "ahead"])
 @pytest.mark.parametrize(
-    "settings", [{"balanced": True}, {"extra": EXTRA}, {"balanced": True, "extra": EXTRA, "part": 1, "parts": 3}], ids=str
+    "settings",
+    [{"balanced": True}, {"extra": EXTRA}, {"balanced": True, "extra": EXTRA, "part": 1, "parts": 3}],
+    ids=["balanced", "extra", "part"],
 )
 def test_the_sampler_augmentations_of_packages_and_parts_are_bit_equal(
     change: Callable[[Batches], Batches], settings: dict[str, Any]
