@@ -153,7 +153,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     not finite.
     """
     clock = SharedClock(ranks, clock)
-    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, state.scaler, ranks=ranks)
+    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, scaler_state=state.scaler, ranks=ranks)
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     val_steps = ranks.agreed(lambda: val_batches.steps)  # the parts of the ranks may differ
     progress = choose_progress(config, steps_per_epoch, validation=val_steps, spent=state.spent, clock=clock)

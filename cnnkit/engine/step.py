@@ -57,6 +57,7 @@ class Step:
         runtime: Runtime,
         class_weights: Tensor | None,
         loss: LossTerms | None = None,
+        *,
         scaler_state: dict[str, Any] | None = None,
         ranks: Ranks = ONE,
     ) -> None:

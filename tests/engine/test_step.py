@@ -31,7 +31,7 @@ def step_on(ranks, images: Tensor, labels: Tensor):
     """Make one step of a rank with its part of the images."""
     torch.manual_seed(0)
     model = Branches()
-    step = Step(model, torch.optim.SGD(model.parameters(), lr=0.1), OptimConfig(clip_grad=0.5), CPU, torch.tensor([1.0, 3.0]), None, ranks)
+    step = Step(model, torch.optim.SGD(model.parameters(), lr=0.1), OptimConfig(clip_grad=0.5), CPU, torch.tensor([1.0, 3.0]), ranks=ranks)
     own = torch.arange(len(images)).tensor_split(ranks.world)[ranks.rank]
     group = [(images[own], labels[own])]
     weights = step.weigh(group)
