@@ -18,7 +18,7 @@ from cnnkit.errors import DataError, PluginError
 INSTALLED = registry.find(registry.SOURCES)
 
 
-@pytest.mark.parametrize("kind", ["archive", "csv", "digits", "folder", "hf", "torchvision"])
+@pytest.mark.parametrize("kind", ["archive", "csv", "digits", "folder", "hf", "parquet", "shards", "torchvision"])
 def test_built_in_kinds_are_entry_points_and_load_without_their_packages(kind: str) -> None:
     found, entry = registry.load(registry.SOURCES, kind)
     assert isinstance(found, SourceKind)
@@ -43,7 +43,7 @@ def test_a_file_with_the_suffix_of_an_archive_is_an_archive(tmp_path: Path, name
     ("data", "message"),
     [
         ("", "--data is missing: name a folder of class folders, such as --data ./images, or try --data digits"),
-        ("gone", "--data gone: no such file or folder, and no source .*: archive, csv, digits, folder, hf, torchvision"),
+        ("gone", "--data gone: no such file or folder, and no source .*: archive, csv, digits, folder, hf, parquet, shards, torchvision"),
         ("digit", "did you mean 'digits'"),
         ("./gone", "--data gone: no such folder"),
         ("./gone.zip", r"--data gone\.zip: no such file; expected a \.zip"),

@@ -12,7 +12,7 @@ from cnnkit.data.source import Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, natural_key, own_folder, own_folders, read_layout, suffix_of
 from cnnkit.errors import ConfigError, DataError
 
-TABLES = {".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".txt", ".feather"}  # formats that may list images
+TABLES = {".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".txt", ".feather"}  # formats that may list images
 
 
 class FolderSource:

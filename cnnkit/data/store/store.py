@@ -20,7 +20,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cnnkit.data.source import Source
+from cnnkit.data.source import Source, located
 from cnnkit.data.store import journal
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, Facts
 from cnnkit.errors import DataError
@@ -204,7 +204,7 @@ def _map(file: Path, rows: int, shape: Sequence[int]) -> NDArray[np.uint8]:
 
 def find_store(source: str) -> Store | None:
     """Return the store of a source, of which `source` is the name that the user gave; None if it has none."""
-    return next(stores_of(location(source)), None)
+    return next(stores_of(located(source)), None)
 
 
 def stores_of(origin: str) -> Iterator[Store]:
@@ -216,11 +216,6 @@ def stores_of(origin: str) -> Iterator[Store]:
         store = open_store(folder)
         if store is not None:
             yield store
-
-
-def location(source: str) -> str:
-    """Return the resolved path of a source that is a file or folder, else its name."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def origin_hash(origin: str) -> str:

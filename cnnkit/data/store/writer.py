@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from cnnkit.data.source import located
 from cnnkit.data.store import journal
 from cnnkit.data.store.facts import Facts
 from cnnkit.data.store.locks import exclusive, is_in_use
@@ -34,7 +35,6 @@ from cnnkit.data.store.store import (
     canvas_shape,
     generation,
     generations,
-    location,
     open_store,
     origin_hash,
     row_nbytes,
@@ -205,7 +205,7 @@ def open_writer(source: str, present: Collection[str]) -> Generator[tuple[StoreW
     Another process that writes the store is waited for. A store is made if there is none. If most rows are of images that were changed
     or are not among the paths `present`, a new store replaces it, which has only the other rows. Raises `OSError`.
     """
-    origin = location(source)
+    origin = located(source)
     lock = stores_folder() / f"{origin_hash(origin)}.lock"
     with exclusive(lock, _watch(origin)) as obtained:
         if not obtained:
