@@ -224,7 +224,8 @@ def _kind_and_name(data: str, known: Mapping[str, object]) -> tuple[str, str]:
     if path.is_dir():
         return "folder", data
     if names_files(data, known) and not path.exists():
-        return ("parquet" if data.lower().endswith(PARQUET) else "shards"), data
+        plain = data.partition("?")[0] if "://" in data else data  # the query of an address
+        return ("parquet" if plain.lower().endswith(PARQUET) else "shards"), data
     if path.exists() or "/" in data.partition(":")[0]:
         return _kind_of_file(path.name.lower()), data
     kind, _, name = data.partition(":")

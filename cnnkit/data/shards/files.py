@@ -15,6 +15,7 @@ import numpy as np
 from cnnkit.data.columns import PathIndex, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.pattern import expand
+from cnnkit.data.shards.remote import RemoteSpans
 from cnnkit.data.source import Record
 from cnnkit.data.sources.spans import FileSpans, SpanFile, Spans
 from cnnkit.errors import DataError, listed
@@ -22,7 +23,7 @@ from cnnkit.errors import DataError, listed
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 THREADS = 8  # that open or list files at a time
-LOCAL_BUFFER = 16_384  # bytes: a header of a tar and the small members behind it
+BUFFER_BYTES = 16_384  # of a file on this machine: a header of a tar and the small members behind it
 MAX_SMALL_BYTES = 10_000_000
 MAX_NAMED = 3  # missing files in an error
 
@@ -36,7 +37,7 @@ class ShardFile(NamedTuple):
 
     def open(self) -> BinaryIO:
         """Return the bytes as an open file."""
-        return cast("BinaryIO", io.BufferedReader(SpanFile(self.spans), LOCAL_BUFFER))
+        return cast("BinaryIO", io.BufferedReader(SpanFile(self.spans), getattr(self.spans, "buffer_bytes", BUFFER_BYTES)))
 
 
 def open_files(pattern: str, data: str) -> list[ShardFile]:
@@ -103,7 +104,7 @@ def read_small(path: str) -> bytes | None:
 def _open(path: str) -> Spans | None:
     """Return the bytes of one file; None if there is no such file."""
     try:
-        return FileSpans(Path(path))
+        return RemoteSpans(path) if "://" in path else FileSpans(Path(path))
     except FileNotFoundError:
         return None
     except OSError as error:

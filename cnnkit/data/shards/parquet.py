@@ -20,6 +20,7 @@ import numpy as np
 from cnnkit.data.columns import Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.files import RowFinder, ShardFile, in_threads, open_files
+from cnnkit.data.shards.remote import UnreachableError
 from cnnkit.data.shards.webdataset import joined, shard_splits
 from cnnkit.data.source import PARQUET, Record, Request, SourceKind, one_form
 from cnnkit.data.sources.archive import plain_name
@@ -86,6 +87,8 @@ class _Part:
         try:
             with self._lock, _errors(self.file.path):
                 return _unpacked(self._reader.read_row_group(group, [self.layout.data], use_threads=False).column(0))
+        except UnreachableError:
+            raise
         except DataError as error:
             raise UndecodableError(str(error)) from None
 

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cnnkit.data.shards.remote import matching
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.errors import DataError
 
 MAX_FILES = 1_000_000  # that a pattern may name; a wrong number of digits would else fill the memory
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_GLOB = re.compile(r"[*?\[]")
+_GLOB, _REMOTE_GLOB = re.compile(r"[*?\[]"), re.compile(r"\*")  # a ? begins the query of an address
 
 
 def expand(pattern: str) -> list[str]:
@@ -23,7 +24,7 @@ def expand(pattern: str) -> list[str]:
     """
     found: list[str] = []
     for name in _without_braces(pattern, pattern):
-        found += _matches(name, pattern) if _GLOB.search(name) else [name]
+        found += _matches(name, pattern) if (_REMOTE_GLOB if "://" in name else _GLOB).search(name) else [name]
         if len(found) > MAX_FILES:
             raise DataError(f"--data {pattern}: names more than {MAX_FILES:,} files; name fewer and larger ones")
     return list(dict.fromkeys(found))
@@ -52,7 +53,13 @@ def _choices(inside: str, pattern: str) -> Iterator[str]:
 
 
 def _matches(name: str, pattern: str) -> list[str]:
-    found = natural_order([path for path in glob.glob(name, recursive=True) if Path(path).is_file()])  # noqa: PTH207 (it may be absolute)
+    if "://" in name:
+        found = natural_order(matching(name))
+        advice = "correct the address"
+    else:
+        paths = glob.glob(name, recursive=True)  # noqa: PTH207 (the pattern may be absolute)
+        found = natural_order([path for path in paths if Path(path).is_file()])
+        advice = f"list the folder with: ls {Path(name).parent}"
     if not found:
-        raise DataError(f"--data {pattern}: no file fits {name}; list the folder with: ls {Path(name).parent}")
+        raise DataError(f"--data {pattern}: no file fits {name}; {advice}")
     return found

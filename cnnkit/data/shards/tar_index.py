@@ -26,7 +26,7 @@ from cnnkit.data.source import one_form
 from cnnkit.data.sources.archive import plain_name
 from cnnkit.data.sources.layout import is_litter
 from cnnkit.data.sources.tarred import Member, list_members
-from cnnkit.data.store.store import cache_folder
+from cnnkit.data.store.cache import index_folder
 from cnnkit.errors import DataError
 from cnnkit.files import whole_file
 
@@ -62,11 +62,6 @@ def shard_index(shard: ShardFile) -> TarIndex:
     with suppress(OSError):  # a full disk only costs another listing
         _write(index, shard, file)
     return index
-
-
-def index_folder() -> Path:
-    """Return the folder of all indexes."""
-    return cache_folder() / "indexes"
 
 
 def _identity(shard: ShardFile) -> str:

@@ -84,9 +84,10 @@ def named_labels(labels: Codes, path: str, data: str) -> Codes:
     """Return `labels` with names in place of numbers if a file of `CLASS_FILES` lies near the shard `path`."""
     if not all(name is not None and name.isascii() and name.isdecimal() for name in labels.names):
         return labels
-    folder = PurePosixPath(path).parent
-    for file in (above / name for above in (folder, folder.parent) for name in CLASS_FILES):
-        names = _class_names(str(file))
+    folder = path.rpartition("/")[0] or "."
+    above = folder.rpartition("/")[0] or "."
+    for file in (f"{each}/{name}" for each in dict.fromkeys((folder, above)) if not each.endswith(":/") for name in CLASS_FILES):
+        names = _class_names(file)
         if names is None:
             continue
         beyond = [number for number in labels.names if number is not None and int(number) >= len(names)]

@@ -7,7 +7,8 @@ import pytest
 
 from cnnkit.data.shards import tar_index
 from cnnkit.data.shards.files import open_files
-from cnnkit.data.shards.tar_index import TarIndex, index_folder, shard_index
+from cnnkit.data.shards.tar_index import TarIndex, shard_index
+from cnnkit.data.store.cache import index_folder
 from cnnkit.errors import DataError
 
 
