@@ -6,8 +6,9 @@ A record object takes hundreds of bytes; a row of the columns takes its path and
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Generic, Self, TypeVar, cast, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from cnnkit.data.source import Record
 
 Row = TypeVar("Row")
 Rows = NDArray[np.int64]
+COMPARED_BYTES = 2**24  # at a time
 BLOCK_ROWS = 4096  # rows that an iteration makes objects of at a time
 
 
@@ -31,6 +33,10 @@ class Columns(Sequence[Row], Generic[Row]):
         """Return the objects of the rows from `start` to `stop`."""
         raise NotImplementedError
 
+    def one(self, row: int) -> Row:
+        """Return the object of one row."""
+        return next(iter(self.block(row, row + 1)))
+
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
@@ -42,7 +48,7 @@ class Columns(Sequence[Row], Generic[Row]):
         row = index + len(self) if index < 0 else index
         if not 0 <= row < len(self):
             raise IndexError(index)
-        return next(iter(self.block(row, row + 1)))
+        return self.one(row)
 
     def __iter__(self) -> Iterator[Row]:
         return chain.from_iterable(self.block(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))
@@ -71,10 +77,13 @@ class Texts(Columns[str]):
         """Return the columns of `texts`."""
         if isinstance(texts, Texts):
             return texts
-        stored = [text.encode("utf-8", "surrogateescape") for text in texts]
-        bounds = np.zeros(len(stored) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)), out=bounds[1:])
-        return cls(np.frombuffer(b"".join(stored), np.uint8), bounds)
+        blob = bytearray()
+        sizes = array("q")
+        remaining = iter(texts)
+        while block := [text.encode("utf-8", "surrogateescape") for text in islice(remaining, BLOCK_ROWS)]:
+            blob += b"".join(block)
+            sizes.extend(map(len, block))
+        return cls(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))]))
 
     @classmethod
     def join(cls, parts: Sequence[Texts]) -> Texts:
@@ -90,6 +99,13 @@ class Texts(Columns[str]):
         """Return a view of the `rows` (n,)."""
         return Texts(self.blob, self.bounds, rows if self.rows is None else self.rows[rows])
 
+    def equals(self, other: Texts) -> bool:
+        """Return True if `other` has the same texts and neither is a view, without a look at each text."""
+        if self.rows is not None or other.rows is not None or not np.array_equal(self.bounds, other.bounds):
+            return False
+        parts = range(0, int(self.bounds[-1]), COMPARED_BYTES)
+        return all(np.array_equal(self.blob[part : part + COMPARED_BYTES], other.blob[part : part + COMPARED_BYTES]) for part in parts)
+
     def stored(self, start: int, stop: int) -> list[bytes]:
         """Return the bytes of the texts from `start` to `stop`."""
         if self.rows is None:
@@ -104,6 +120,11 @@ class Texts(Columns[str]):
     def block(self, start: int, stop: int) -> list[str]:
         """Return the texts from `start` to `stop`."""
         return [text.decode("utf-8", "surrogateescape") for text in self.stored(start, stop)]
+
+    def one(self, row: int) -> str:
+        """Return one text."""
+        place = row if self.rows is None else int(self.rows[row])
+        return self.blob[self.bounds[place] : self.bounds[place + 1]].tobytes().decode("utf-8", "surrogateescape")
 
     def all_stored(self) -> Iterator[bytes]:
         """Yield the bytes of every text."""
@@ -139,6 +160,10 @@ class Codes(Columns[str | None]):
         """Return the values from `start` to `stop`."""
         return [self.names[code] for code in self.codes[start:stop].tolist()]
 
+    def one(self, row: int) -> str | None:
+        """Return one value."""
+        return self.names[self.codes[row]]
+
     def present(self) -> list[str | None]:
         """Return the names that a row has."""
         used = np.bincount(self.codes, minlength=len(self.names)) if len(self.codes) else []
@@ -158,7 +183,7 @@ class RecordColumns(Columns[Record]):
         """Return the columns of `records`."""
         if isinstance(records, RecordColumns):
             return records
-        paths, labels, splits, groups = zip(*records, strict=True) or ((), (), (), ())
+        paths, labels, splits, groups = list(zip(*records, strict=True)) or [(), (), (), ()]
         return cls(Texts.of(paths), Codes.of(labels), Codes.of(splits), Codes.of(groups))
 
     def __len__(self) -> int:
@@ -172,6 +197,10 @@ class RecordColumns(Columns[Record]):
         """Return the records from `start` to `stop`."""
         return map(Record._make, zip(*(column.block(start, stop) for column in self._columns()), strict=True))
 
+    def one(self, row: int) -> Record:
+        """Return one record."""
+        return Record(self.paths.one(row), self.labels.one(row) or "", self.splits.one(row), self.groups.one(row))
+
     def _columns(self) -> tuple[Texts, Codes, Codes, Codes]:
         return self.paths, self.labels, self.splits, self.groups
 
@@ -181,6 +210,7 @@ class PathIndex:
 
     def __init__(self, paths: Texts) -> None:
         self._paths = paths
+        # The rows are found by 32 bits of a checksum, and then told apart by their paths.
         hashes = np.fromiter(map(zlib.crc32, paths.all_stored()), np.uint32, len(paths))
         self._rows = np.argsort(hashes, kind="stable").astype(np.uint32)
         self._hashes = hashes[self._rows]

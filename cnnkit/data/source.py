@@ -194,6 +194,12 @@ def empty_classes(source: Source) -> Mapping[str, int]:
     return getattr(source, "empty_classes", {})
 
 
+def stamps_of(source: Source, records: Sequence[Record]) -> Iterable[str]:
+    """Return the stamp of every record; a source with a method `stamp_all` gives them at once."""
+    every = getattr(source, "stamp_all", None)
+    return map(source.stamp, records) if every is None else every(records)
+
+
 def one_form(name: str) -> str:
     """Return `name` in Unicode's composed form (NFC); macOS and some archivers write the decomposed form of the same name."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)

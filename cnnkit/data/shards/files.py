@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from cnnkit.data.columns import PathIndex, Texts
+from cnnkit.data.columns import PathIndex, Rows, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.pattern import expand
 from cnnkit.data.shards.remote import RemoteSpans
@@ -68,6 +68,13 @@ class RowFinder:
         except KeyError:
             raise UndecodableError(f"no such image in {self._name}") from None
         return row, int(np.searchsorted(self._ends, row, "right"))
+
+    def find_all(self, paths: Texts) -> tuple[Rows, Rows]:
+        """Return the row of every image (N,) and the number of its file; a part of the records of the source is found at once."""
+        rows = paths.rows if paths.blob is self._paths.blob else None
+        if rows is None:
+            rows = np.arange(len(paths)) if paths is self._paths else np.array([self._index.row(path) for path in paths], np.int64)
+        return rows, np.searchsorted(self._ends, rows, "right")
 
     @property
     def is_unique(self) -> bool:

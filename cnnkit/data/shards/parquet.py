@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnkit.data.columns import Codes, RecordColumns, Rows, Texts
+from cnnkit.data.columns import BLOCK_ROWS, Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.files import RowFinder, ShardFile, in_threads, open_files
 from cnnkit.data.shards.remote import UnreachableError
@@ -163,6 +163,14 @@ class ParquetSource:
         """Return the row of one image, and size and time of its file."""
         row, number = self._finder.find(record)
         return f"{self._rows[row]}:{self._parts[number].file.spans.stamp}"
+
+    def stamp_all(self, records: Sequence[Record]) -> Iterator[str]:
+        """Yield the stamp of every record."""
+        rows, numbers = self._finder.find_all(RecordColumns.of(records).paths)
+        stamps = [part.file.spans.stamp for part in self._parts]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            columns = (values.tolist() for values in (self._rows[rows[start : start + BLOCK_ROWS]], numbers[start : start + BLOCK_ROWS]))
+            yield from (f"{row}:{stamps[number]}" for row, number in zip(*columns, strict=True))
 
     def _images(self, number: int, group: int) -> Any:
         """Return the images of a row group of file `number`, which stay in memory for the next read."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from cnnkit.data.columns import Codes, RecordColumns, Texts
+from cnnkit.data.columns import BLOCK_ROWS, Codes, RecordColumns, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.files import RowFinder, in_threads, open_files, read_small
 from cnnkit.data.shards.tar_index import TarIndex, shard_index
@@ -70,6 +70,15 @@ class ShardSource:
         """Return offset and size of one image, and size and time of its shard: a tar holds no checksums."""
         row, file = self._finder.find(record)
         return f"{self._starts[row]}:{self._sizes[row]}:{self._files[file].spans.stamp}"
+
+    def stamp_all(self, records: Sequence[Record]) -> Iterator[str]:
+        """Yield the stamp of every record."""
+        rows, files = self._finder.find_all(RecordColumns.of(records).paths)
+        stamps = [file.spans.stamp for file in self._files]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            part = rows[start : start + BLOCK_ROWS]
+            columns = (values.tolist() for values in (self._starts[part], self._sizes[part], files[start : start + BLOCK_ROWS]))
+            yield from (f"{first}:{size}:{stamps[file]}" for first, size, file in zip(*columns, strict=True))
 
 
 def joined(parts: Sequence[Codes]) -> Codes:

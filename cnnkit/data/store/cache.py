@@ -53,7 +53,7 @@ def stores() -> list[StoreInfo]:
     for folder in _folders():
         try:
             (head, *entries), _ = journal.read(folder / JOURNAL_FILE)
-            source, images = str(head["source"]), sum(len(entry["path"]) for entry in entries)
+            source, images = str(head["source"]), int(entries[-1]["stop"]) if entries else 0
         except (OSError, ValueError, KeyError, TypeError):
             source, images = "", 0
         with suppress(OSError):  # another process may remove it

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block
 from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import KeyColumns
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
-from cnnkit.data.store.store import COPY_ROWS, LOOK_SHAPE, THUMBNAIL_SHAPE, Key, Rows, Store, canvas_file, canvas_shape, open_rows
+from cnnkit.data.store.store import COPY_ROWS, LOOK_SHAPE, THUMBNAIL_SHAPE, Rows, Store, canvas_file, canvas_shape, open_rows
 from cnnkit.data.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -43,17 +44,17 @@ class StoreTarget:
     The canvases of known unreadable images are black, so they count as made at once.
     """
 
-    def __init__(self, writer: StoreWriter, store: Store, rows: Rows, keys: Sequence[Key], geometry: Preprocessing | None) -> None:
+    def __init__(self, writer: StoreWriter, store: Store, rows: Rows, keys: KeyColumns, geometry: Preprocessing | None) -> None:
         self._writer, self._rows, self._keys, self._geometry = writer, rows, keys, geometry
         if geometry is not None:
             lacking = rows[lacking_places(store, rows, geometry)]
-            bad = np.array([row for row in lacking.tolist() if store.facts[row].error], np.int64)
+            bad = lacking[~store.facts.take(lacking).readable]
             if len(bad):
                 writer.fill(bad, geometry, None)
 
     def append(self, places: Rows, block: Block, geometries: Geometries) -> None:
         """Write new rows."""
-        keys = [self._keys[place] for place in places.tolist()]
+        keys = list(self._keys.take(places))
         canvases = dict(zip(geometries, block.canvases, strict=True))
         self._writer.append(keys, block.facts, block.thumbnails, block.looks, canvases)
         self._writer.commit_in_time()
@@ -96,8 +97,8 @@ class MemoryTarget:
         for start in range(0, len(known), COPY_ROWS):
             places = known[start : start + COPY_ROWS]
             self.thumbnails[places], self.looks[places] = thumbnails[rows[places]], looks[rows[places]]
-            for place in places.tolist():
-                self.facts[place] = store.facts[rows[place]]
+            for place, item in zip(places.tolist(), store.facts.take(rows[places]), strict=True):
+                self.facts[place] = item
         if geometry is None:
             return
         made = known[store.has_canvases(rows[known], geometry)]
@@ -131,13 +132,13 @@ class Missing:
         new, lacking = np.flatnonzero(rows < 0), np.empty(0, np.int64)
         if store is not None and self.geometry is not None and self.geometry in geometries:
             lacking = lacking_places(store, rows, self.geometry)
-            lacking = lacking[[not store.facts[row].error for row in rows[lacking].tolist()]] if len(lacking) else lacking
+            lacking = lacking[store.facts.take(rows[lacking]).readable]
         total = len(new) + len(lacking)
         done = len(rows) - total
         changed: list[int] = []
         for places, block in self._blocks(lacking, geometries[:1], measured=False):
             assert store is not None  # noqa: S101 (only images of a store lack nothing but a canvas)
-            known = [store.facts[row].sha256 for row in rows[places].tolist()]
+            known = store.facts.take(rows[places]).hashes
             same = np.array([item.sha256 == content for item, content in zip(block.facts, known, strict=True)])
             target.fill(places[same], block.canvases[0][same])
             changed += places[~same].tolist()

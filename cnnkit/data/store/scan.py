@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.cache import keep_limit
-from cnnkit.data.store.facts import Facts, content_hash
+from cnnkit.data.store.facts import content_hash
 from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget
+from cnnkit.data.store.index import FactColumns, KeyColumns
 from cnnkit.data.store.locks import hold
 from cnnkit.data.store.store import (
     LOOK_SHAPE,
     LOOKS_FILE,
     THUMBNAIL_SHAPE,
     THUMBNAILS_FILE,
-    Key,
     Mapped,
     Rows,
     Store,
@@ -67,7 +67,7 @@ class Scan:
     for the first N in order. `kept` names the files of canvases that have all of them.
     """
 
-    facts: tuple[Facts, ...]
+    facts: FactColumns
     thumbnails: NDArray[np.uint8]
     looks: Mapped
     canvases: Canvases | None
@@ -79,12 +79,15 @@ class Scan:
     @property
     def bad(self) -> list[int]:
         """The rows of unreadable images; their canvases are black and must not be used."""
-        return [row for row, item in enumerate(self.facts) if item.error]
+        return np.flatnonzero(~self.facts.readable).tolist()
 
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256, in hex, of the contents in order: the key of results that are cached in the store."""
-        return hashlib.sha256("\n".join(item.sha256 for item in self.facts).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for index, content in enumerate(self.facts.hashes):
+            digest.update((f"\n{content}" if index else content).encode())
+        return digest.hexdigest()
 
     @property
     def storage(self) -> str:
@@ -150,7 +153,7 @@ def _found(store: Store, rows: Rows, geometry: Preprocessing | None) -> Scan | N
     if (rows < 0).any() or (geometry and not store.has_canvases(rows, geometry).all()):
         return None
     index = None if (rows == np.arange(len(rows))).all() else rows
-    facts = store.facts[: len(rows)] if index is None else tuple(store.facts[row] for row in rows.tolist())
+    facts = store.facts if index is None and len(rows) == len(store.facts) else store.facts.take(rows)
     kept = frozenset(name for name, filled in store.filled.items() if filled[rows].all())
     with suppress(OSError):
         os.utime(store.folder)  # the time of the last use
@@ -187,7 +190,7 @@ def find_contents(source: Source, records: Sequence[Record], progress: Progress 
 
     found = find_scan(source, records)
     if found is not None:
-        return [item.sha256 for item in found.facts]
+        return list(found.facts.hashes)
     contents: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for each in threads.map(content, records):
@@ -212,7 +215,7 @@ class _Task:
     missing: Missing
     source: Source
     records: Sequence[Record]
-    keys: Sequence[Key]
+    keys: KeyColumns
     geometry: Preprocessing | None
 
     def to_store(self, also: Sequence[Preprocessing]) -> Scan | None:
@@ -240,7 +243,7 @@ class _Task:
         geometry = self.geometry if with_canvases else None
         memory = MemoryTarget(store, rows, geometry)
         self.missing.decode(memory, store, rows, (geometry,) if geometry else ())
-        facts = tuple(memory.facts)
+        facts = FactColumns.of(memory.facts)
         canvases: Canvases | None = memory.canvases
         if self.geometry and canvases is None:
             canvases = StreamedCanvases(self.source, self.records, facts, self.geometry, self.missing.workers)

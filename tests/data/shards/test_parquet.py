@@ -52,6 +52,7 @@ def test_the_layout_of_the_hub_is_read_in_any_order(write: Write, jpeg) -> None:
     assert source.records == [Record(f"{row}.jpg", ("cat", "dog")[row % 2]) for row in range(6)]
     with ThreadPoolExecutor(3) as threads:
         assert list(threads.map(source.read, reversed(source.records))) == [jpeg(row) for row in reversed(range(6))]
+    assert list(source.stamp_all(source.records[::-1])) == [source.stamp(record) for record in source.records][::-1]
     assert len({source.stamp(record) for record in source.records}) == 6
     with pytest.raises(UndecodableError, match="no such image in parquet:"):
         source.read(Record("9.jpg", "cat"))

@@ -109,6 +109,15 @@ def test_captions_are_no_labels(write_tar, tmp_path: Path) -> None:
         open_source(f"{tmp_path}/*.tar")
 
 
+def test_all_stamps_at_once_are_those_of_each_record(shards: Shards) -> None:
+    source = open_source(shards(3))
+    assert isinstance(source, ShardSource)
+    expected = [source.stamp(record) for record in source.records]
+    assert list(source.stamp_all(source.records)) == expected
+    assert list(source.stamp_all(source.records[2:9:3])) == expected[2:9:3]
+    assert list(source.stamp_all(list(source.records)[::-1])) == expected[::-1]
+
+
 def test_a_changed_shard_has_new_stamps(shards: Shards) -> None:
     pattern = shards(2)
     source = open_source(pattern)
