@@ -87,13 +87,19 @@ def limit() -> int:
 
     Raises `ConfigError` if the variable is not a size.
     """
+    given = given_limit()
+    return default_limit() if given is None else given
+
+
+def given_limit() -> int | None:
+    """Return the limit that the user has set, in bytes; None for the default. Raises `ConfigError` if the variable is not a size."""
     given = os.environ.get(LIMIT_VARIABLE)
     if given:
         return parse_size(given, LIMIT_VARIABLE)
     try:
         return int(read_json(cache_folder() / SETTINGS_FILE)["limit"])
     except (OSError, ValueError, KeyError, TypeError):
-        return default_limit()
+        return None
 
 
 def default_limit() -> int:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.cache import keep_limit
+from cnnkit.data.store.cache import given_limit, keep_limit, limit
 from cnnkit.data.store.facts import content_hash
-from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget
+from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget, say_to
 from cnnkit.data.store.index import FactColumns, KeyColumns
 from cnnkit.data.store.locks import hold
 from cnnkit.data.store.store import (
@@ -57,6 +57,7 @@ MAX_DISK_SHARE = 0.9  # of the free disk that a scan may take
 MAX_MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
 USUAL_SHARE = 0.5  # of the rows of a store: canvases that more rows have are made for new images too
 Cache = Literal["auto", "ram", "disk", "none"]
+STORAGES = {"ram": "kept in memory", "none": "decoded again in every epoch"}  # in words
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Scan:
     def storage(self) -> str:
         """The storage of the canvases, in words."""
         if self.canvases is None or isinstance(self.canvases, StreamedCanvases):
-            return "decoded again in every epoch"
+            return STORAGES["none"]
         size = f"{self.canvases.nbytes / 1e6:,.0f} MB decoded"
         if self.folder is None:
             return f"{size}, in memory"
@@ -123,11 +124,14 @@ def scan(
         if cache != "ram" or found.canvases is None or isinstance(found.canvases, StreamedCanvases):
             return found
         return replace(found, canvases=np.array(found.canvases[:]))
-    task = _Task(Missing(source, records, geometry, workers, progress), source, records, keys, geometry)
     canvas = row_nbytes(canvas_shape(1, geometry)) if geometry else 0
     has_canvas = store.has_canvases(rows, geometry) & (rows >= 0) if store and geometry else np.zeros(len(rows), np.bool_)
     on_disk = facts_nbytes(int((rows < 0).sum())) + canvas * int((~has_canvas).sum())
     storage = _choose_storage(cache, on_disk, canvas * len(rows))
+    if cache == "auto" and storage != "disk" and _is_beyond_limit(on_disk):
+        say_to(progress, f"{_limit_sentence(on_disk)}, so they are {STORAGES[storage]}")
+    added = on_disk if storage == "disk" else 0
+    task = _Task(Missing(source, records, geometry, workers, progress, added), source, records, keys, geometry)
     if storage == "disk":
         with _disk_errors(on_disk):
             made = task.to_store(also)
@@ -259,7 +263,7 @@ def _geometries(geometry: Preprocessing | None, also: Sequence[Preprocessing], s
 
 
 def _choose_storage(cache: Cache, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
-    """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space."""
+    """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space and the user's limit."""
     if cache == "ram":
         free = free_memory()
         if in_memory > MAX_MEMORY_SHARE * free:
@@ -267,9 +271,27 @@ def _choose_storage(cache: Cache, on_disk: int, in_memory: int) -> Literal["disk
                 f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
                 f"use --cache disk, or --cache none to decode them again in every epoch"
             )
+    if cache == "disk" and _is_beyond_limit(on_disk):
+        raise DataError(f"--cache disk: {_limit_sentence(on_disk)}, or use --cache none to decode them again in every epoch")
     if cache != "auto":
         return cache
-    return "disk" if _has_room(stores_folder(), on_disk) else _choose_memory(in_memory)
+    fits = not _is_beyond_limit(on_disk) and _has_room(stores_folder(), on_disk)
+    return "disk" if fits else _choose_memory(in_memory)
+
+
+def _is_beyond_limit(size: int) -> bool:
+    """Return True if `size` bytes are more than the limit that the user has set for the cache; the default only removes old stores."""
+    most = given_limit()
+    return most is not None and size > most
+
+
+def _limit_sentence(size: int) -> str:
+    """Return the beginning of a sentence on `size` bytes that are beyond the limit of the cache."""
+    needed = -(-size * 11 // 10_000_000)  # MB, with a tenth for what comes next
+    return (
+        f"the decoded images take {size / 1e6:,.0f} MB, more than the limit of the cache, {limit() / 1e6:,.0f} MB "
+        f"(raise it with: cnnkit cache --limit {needed}MB)"
+    )
 
 
 def _choose_memory(size: int) -> Literal["ram", "none"]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -605,3 +606,46 @@ def test_facts_and_canvases_do_not_depend_on_the_drafts_of_an_earlier_scan(image
         streamed = StreamedCanvases(source, source.records, known.facts, geometry, workers=1)
         np.testing.assert_array_equal(next(streamed.batches([np.arange(2)])), expected)
     assert [(item.width, item.height) for item in known.facts] == [(800, 720)] * 2
+
+
+class Told:
+    """A progress that keeps the sentences it is given."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, *_: int) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_long_decoding_is_announced_once_with_images_hours_and_bytes(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "SAMPLE_SECONDS", 0.0)
+    told = Told()
+    look(noise_source(30), progress=told)
+    assert told.said == []
+    monkeypatch.setattr(filling, "LONG_SECONDS", 0.0)
+    look(noise_source(30, name="long"), progress=told)
+    (said,) = told.said
+    pattern = (
+        r"decoding 30 images takes about 0\.0 hours on this machine \([\d,]+ images/s\), and 0\.0 GB in the cache; "
+        r"an interrupted command goes on where it stopped"
+    )
+    assert re.fullmatch(pattern, said)
+    look(noise_source(30, name="nowhere"), progress=lambda *_: None)
+
+
+def test_a_limit_of_the_user_is_kept_before_decoding(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "0.1MB")
+    with pytest.raises(
+        DataError, match=r"--cache disk: the decoded images take 0 MB, more than the limit of the cache, 0 MB \(raise it with: "
+    ):
+        look(noise_source(30), cache="disk")
+    told = Told()
+    found = look(noise_source(30), progress=told)
+    assert found.folder is None
+    assert told.said[0].endswith("MB), so they are kept in memory")
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "100MB")
+    assert look(noise_source(30), cache="disk").folder is not None
