@@ -18,8 +18,12 @@ from cnnkit.data.source import Record
 
 Row = TypeVar("Row")
 Rows = NDArray[np.int64]
-COMPARED_BYTES = 2**24  # at a time
 BLOCK_ROWS = 4096  # rows that an iteration makes objects of at a time
+
+
+def encoded(text: str) -> bytes:
+    """Return `text` as columns store it; bytes that are no UTF-8 are kept (PEP 383)."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 class Columns(Sequence[Row], Generic[Row]):
@@ -80,7 +84,7 @@ class Texts(Columns[str]):
         blob = bytearray()
         sizes = array("q")
         remaining = iter(texts)
-        while block := [text.encode("utf-8", "surrogateescape") for text in islice(remaining, BLOCK_ROWS)]:
+        while block := [encoded(text) for text in islice(remaining, BLOCK_ROWS)]:
             blob += b"".join(block)
             sizes.extend(map(len, block))
         return cls(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))]))
@@ -98,13 +102,6 @@ class Texts(Columns[str]):
     def take(self, rows: Rows) -> Texts:
         """Return a view of the `rows` (n,)."""
         return Texts(self.blob, self.bounds, rows if self.rows is None else self.rows[rows])
-
-    def equals(self, other: Texts) -> bool:
-        """Return True if `other` has the same texts and neither is a view, without a look at each text."""
-        if self.rows is not None or other.rows is not None or not np.array_equal(self.bounds, other.bounds):
-            return False
-        parts = range(0, int(self.bounds[-1]), COMPARED_BYTES)
-        return all(np.array_equal(self.blob[part : part + COMPARED_BYTES], other.blob[part : part + COMPARED_BYTES]) for part in parts)
 
     def stored(self, start: int, stop: int) -> list[bytes]:
         """Return the bytes of the texts from `start` to `stop`."""
@@ -217,7 +214,7 @@ class PathIndex:
 
     def row(self, path: str) -> int:
         """Return the row of `path`; raises `KeyError` if there is none."""
-        stored = path.encode("utf-8", "surrogateescape")
+        stored = encoded(path)
         wanted = np.uint32(zlib.crc32(stored))
         first, last = self._hashes.searchsorted(wanted), self._hashes.searchsorted(wanted, "right")
         for row in self._rows[first:last].tolist():

@@ -43,14 +43,6 @@ def test_an_iteration_goes_over_the_borders_of_blocks() -> None:
     assert Texts.join([columns, Texts.of(["x"]), columns]) == [*texts, "x", *texts]
 
 
-def test_equal_texts_are_seen_without_a_look_at_each() -> None:
-    one = Texts.of(["ab", "c"])
-    assert one.equals(Texts.of(["ab", "c"]))
-    assert not one.equals(Texts.of(["a", "bc"]))
-    assert not one.equals(Texts.of(["ab", "d"]))
-    assert not one.equals(one[:2])  # a view may be anything
-
-
 def test_codes_are_as_small_as_their_names_allow() -> None:
     assert Codes.of(["a", None, "a"]).codes.dtype == np.uint8
     many = Codes.of(map(str, range(300)))

@@ -41,6 +41,7 @@ from cnnkit.data.store.store import (
     canvas_shape,
     facts_nbytes,
     find_store,
+    holds_in_order,
     keys_of,
     open_rows,
     row_nbytes,
@@ -116,9 +117,8 @@ def scan(
     An image that must be decoded gets the canvases of the geometries `also` in the store too, for a later command.
     `progress(done, total)` is called during decoding. Raises `DataError` if the canvases do not fit into the storage `cache`.
     """
-    keys = keys_of(source, records)
     store = find_store(source.name)
-    rows = store.rows_of(keys) if store else np.full(len(keys), -1, np.int64)
+    rows = _rows(store, source, records)
     found = _found(store, rows, geometry) if store else None
     if found is not None:
         if cache != "ram" or found.canvases is None or isinstance(found.canvases, StreamedCanvases):
@@ -131,7 +131,7 @@ def scan(
     if cache == "auto" and storage != "disk" and _is_beyond_limit(on_disk):
         say_to(progress, f"{_limit_sentence(on_disk)}, so they are {STORAGES[storage]}")
     added = on_disk if storage == "disk" else 0
-    task = _Task(Missing(source, records, geometry, workers, progress, added), source, records, keys, geometry)
+    task = _Task(Missing(source, records, geometry, workers, progress, added), source, records, keys_of(source, records), geometry)
     if storage == "disk":
         with _disk_errors(on_disk):
             made = task.to_store(also)
@@ -149,7 +149,14 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     store = find_store(source.name)
     if store is None:
         return None
-    return _found(store, store.rows_of(keys_of(source, records)), geometry)
+    return _found(store, _rows(store, source, records), geometry)
+
+
+def _rows(store: Store | None, source: Source, records: Sequence[Record]) -> Rows:
+    """Return the row of each of `records` (N,) in `store`, -1 for an image that it does not have."""
+    if store is None:
+        return np.full(len(records), -1, np.int64)
+    return np.arange(len(records)) if holds_in_order(store, source, records) else store.rows_of(keys_of(source, records))
 
 
 def _found(store: Store, rows: Rows, geometry: Preprocessing | None) -> Scan | None:

@@ -20,10 +20,11 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from cnnkit.data.columns import RecordColumns, encoded
 from cnnkit.data.source import Record, Source, located, stamps_of
 from cnnkit.data.store import journal
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE
-from cnnkit.data.store.index import ROW, FactColumns, KeyColumns, Words, mapped_texts, read_index
+from cnnkit.data.store.index import ROW, SEPARATOR, FactColumns, KeyColumns, Words, mapped_texts, read_index
 from cnnkit.errors import DataError
 from cnnkit.model.preprocessing import Preprocessing
 
@@ -238,8 +239,21 @@ def generation(folder: Path) -> int:
 
 def keys_of(source: Source, records: Sequence[Record]) -> KeyColumns:
     """Return the path and the stamp of every record."""
-    paths = (record.path for record in records)
+    paths = RecordColumns.of(records).paths
     return KeyColumns.of(zip(paths, stamps_of(source, records), strict=True))
+
+
+def holds_in_order(store: Store, source: Source, records: Sequence[Record]) -> bool:
+    """Return True if the rows of `store` are `records` in their present state and order, as in a store that one scan has made.
+
+    Their keys are compared one by one, since those of millions of images would fill the memory.
+    """
+    stored = store.keys.texts
+    if len(records) != len(stored):
+        return False
+    paths = RecordColumns.of(records).paths
+    keys = map(SEPARATOR.join, zip(paths, stamps_of(source, records), strict=True))
+    return all(encoded(key) == text for key, text in zip(keys, stored.all_stored(), strict=True))
 
 
 def facts_nbytes(images: int) -> int:
