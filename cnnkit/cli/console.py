@@ -113,8 +113,23 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str
         say_labelled(console, "", line)
 
 
+class ProgressUpdate:
+    """The update of a progress bar, ``update(done, total)``; `say` prints a sentence above the bar, also without a terminal."""
+
+    def __init__(self, console: Console, show: Callable[[int, int], None]) -> None:
+        self._console, self._show = console, show
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` images are done."""
+        self._show(done, total)
+
+    def say(self, text: str) -> None:
+        """Print a note."""
+        say_notes(self._console, [text])
+
+
 @contextmanager
-def progress(console: Console, title: str) -> Generator[Callable[[int, int], None]]:
+def progress(console: Console, title: str) -> Generator[ProgressUpdate]:
     """Show a progress bar with images/s on a terminal while the body runs; yields ``update(done, total)``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -132,7 +147,7 @@ def progress(console: Console, title: str) -> Generator[Callable[[int, int], Non
             speed = bar.tasks[0].speed
             bar.update(task, completed=done, total=total, visible=True, rate=f"{speed:,.0f} images/s" if speed else "")
 
-        yield update
+        yield ProgressUpdate(console, update)
 
 
 @contextmanager

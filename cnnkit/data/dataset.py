@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.config.settings import DataConfig
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.image import UndecodableError, image_size
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
@@ -26,7 +27,7 @@ from cnnkit.data.split import duplicates
 from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.quotas import hash_position
-from cnnkit.data.split.split import Sample, assign_splits
+from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.cached_results import remove_oldest
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
@@ -47,7 +48,7 @@ class Dataset:
     `bad` holds the path and the reason of every unreadable image. `copies` are pairs of rows of the store.
     """
 
-    samples: tuple[Sample, ...]
+    samples: SampleColumns
     classes: tuple[str, ...]
     store: Scan
     bad: tuple[tuple[str, str], ...]
@@ -62,8 +63,11 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of all paths, labels, splits and contents, in hex."""
-        text = "".join(f"{sample.path}\0{sample.label}\0{sample.split}\0{sample.sha256}\n" for sample in self.samples)
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            text = f"{sample.path}\0{sample.label}\0{sample.split}\0{sample.sha256}\n"
+            digest.update(text.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def stored_in(self, store: Scan) -> Dataset:
         """Return the dataset with its images in another `store`; cached properties are kept, since they do not depend on it."""
@@ -73,19 +77,23 @@ class Dataset:
 
     def without_samples(self) -> Dataset:
         """Return the dataset without the facts of its images, which take most of its memory; the canvases stay."""
-        store = replace(self.store, facts=(), thumbnails=self.store.thumbnails[:0], looks=self.store.looks[:0])
-        return replace(self, samples=(), bad=(), store=store, copies=NO_COPIES)
+        none = np.empty(0, np.int64)
+        store = replace(self.store, facts=self.store.facts.take(none), thumbnails=self.store.thumbnails[:0], looks=self.store.looks[:0])
+        return replace(self, samples=self.samples.take(none), bad=(), store=store, copies=NO_COPIES)
 
-    def of(self, split: str) -> list[Sample]:
+    def of(self, split: str) -> SampleColumns:
         """Return the samples of one split, in the order of the source."""
-        return [sample for sample in self.samples if sample.split == split]
+        splits = self.samples.splits
+        codes = [code for code, name in enumerate(splits.names) if name == split]
+        return self.samples.take(np.flatnonzero(np.isin(splits.codes, codes)))
 
     def arrays(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows in the store and the class indices of one split, both int64 (N,)."""
         index = {name: position for position, name in enumerate(self.classes)}
         chosen = self.of(split)
-        rows = np.array([sample.row for sample in chosen], dtype=np.int64)
-        return rows, np.array([index[sample.label] for sample in chosen], dtype=np.int64)
+        labels = chosen.records.labels
+        numbers = np.array([index.get(name or "", -1) for name in labels.names], np.int64)
+        return chosen.rows, numbers[labels.codes]
 
     def thinned(self, share: float, seed: int) -> Dataset:
         """Return the dataset with only a `share`, in (0, 1], of every class in train, at least one image; val and test stay whole.
@@ -98,7 +106,8 @@ class Dataset:
         for name in self.classes:
             members = sorted((s.row for s in self.samples if s.row in keys and s.label == name), key=keys.__getitem__)
             kept.update(members[: math.ceil(share * len(members) - ROUNDING_TOLERANCE)])
-        return replace(self, samples=tuple(sample for sample in self.samples if sample.row in kept or sample.split != TRAIN))
+        rows = [row for row, sample in enumerate(self.samples) if sample.row in kept or sample.split != TRAIN]
+        return replace(self, samples=self.samples.take(np.array(rows, np.int64)))
 
 
 def _thinning_key(sample: Sample, seed: int) -> tuple[float, str]:
@@ -106,12 +115,13 @@ def _thinning_key(sample: Sample, seed: int) -> tuple[float, str]:
     return hash_position(seed, sample.unit), sample.path
 
 
-def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record], tuple[str, ...]]:
+def select_classes(source: Source, classes: Sequence[str]) -> tuple[RecordColumns, tuple[str, ...]]:
     """Return the records of `classes` (all classes if empty) and these classes in natural order.
 
     Raises `DataError` if a class is unknown or fewer than two classes are left.
     """
-    present = natural_order(list({record.label for record in source.records}))
+    records = RecordColumns.of(source.records)
+    present = natural_order([name for name in records.labels.present() if name is not None])
     for name in classes:
         if name not in present:
             raise DataError(f"--classes {name}: no such class in {source.name}{closest(name, present)} It has: {listed(present)}")
@@ -122,8 +132,10 @@ def select_classes(source: Source, classes: Sequence[str]) -> tuple[list[Record]
         empty = empty_classes(source)
         folders = f"; the class folders without an image are {listed(map(repr, empty))}" if empty else ""
         raise DataError(f"{source.name} has one class, {chosen[0]!r}; a classifier needs at least two{_nested_classes(source)}{folders}")
-    kept = set(chosen)
-    return [record for record in source.records if record.label in kept], tuple(chosen)
+    if len(chosen) == len(present):
+        return records, tuple(chosen)
+    codes = [code for code, name in enumerate(records.labels.names) if name in chosen]
+    return records.take(np.flatnonzero(np.isin(records.labels.codes, codes))), tuple(chosen)
 
 
 def _nested_classes(source: Source) -> str:
@@ -201,7 +213,7 @@ def check_class_text(source: Source, classes: Sequence[str]) -> None:
             )
 
 
-def _select_records(source: Source, config: DataConfig) -> tuple[list[Record], tuple[str, ...]]:
+def _select_records(source: Source, config: DataConfig) -> tuple[RecordColumns, tuple[str, ...]]:
     """Return the records and classes that `config` selects; the records have groups."""
     records, classes = select_classes(source, config.classes)
     check_class_text(source, classes)
@@ -210,28 +222,22 @@ def _select_records(source: Source, config: DataConfig) -> tuple[list[Record], t
     return records, classes
 
 
-def _split_dataset(
-    source: Source, records: Sequence[Record], classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int
-) -> Dataset:
+def _split_dataset(source: Source, records: RecordColumns, classes: tuple[str, ...], store: Scan, config: DataConfig, seed: int) -> Dataset:
     """Leave out the records that are unreadable in `store`, and assign every other record to a split."""
+    is_good = store.facts.readable
     bad = tuple((records[row].path, store.facts[row].error) for row in store.bad)
     if bad and config.on_bad == "fail":
         files = listed((f"{path}: {reason}" for path, reason in bad), separator="\n  ")
         raise DataError(f"{source.name}: {len(bad)} of {len(records)} images cannot be read (--on-bad fail):\n  {files}")
-    good = np.array([row for row, item in enumerate(store.facts) if not item.error], np.int64)
+    good = np.flatnonzero(is_good)
     _check_classes_left(source, records, store, good, classes)
-    kept = [records[row] for row in good]
-    hashes = [store.facts[row].sha256 for row in good]
+    kept, hashes = records.take(good), store.facts.hashes.take(good)
     pins, pin_notes = read_pins(config.split_file, kept, hashes) if config.split_file else (None, ())
     copies = near_copies(store)
     kept_copies = copies.among(good, len(records))
     assigned = assign_splits(kept, hashes, config.split, seed, near=kept_copies.pairs, pinned=pins, min_images=config.min_images)
     classes = large_classes(classes, assigned.left_out, config.min_images)
-    samples = tuple(
-        Sample(record.path, record.label, split, content, int(row), unit, record.group)
-        for record, split, content, row, unit in zip(kept, assigned.splits, hashes, good, assigned.units, strict=True)
-        if split
-    )
+    samples = SampleColumns(kept, assigned.splits, hashes, good, assigned.units).with_split()
     notes = (*source.notes, *pin_notes, *assigned.notes, *kept_copies.crowd_note(assigned.splits), *check_splits(samples, classes))
     return Dataset(samples, classes, store, bad, notes, copies)
 
@@ -266,17 +272,17 @@ def near_copies(store: Scan) -> Copies:
     return copies
 
 
-def _check_split_flag(records: Sequence[Record], config: DataConfig) -> None:
-    fixed = {record.split for record in records}
+def _check_split_flag(records: RecordColumns, config: DataConfig) -> None:
+    fixed = set(records.splits.present())
     if config.split != DataConfig().split and {"train", "val"} <= fixed:
         have = ", ".join(split for split in SPLITS if split in fixed)
         raise DataError(f"--split: the data itself has the splits {have}, so there is nothing to split; leave --split out")
 
 
-def _check_classes_left(source: Source, records: Sequence[Record], store: Scan, good: NDArray[np.int64], classes: Sequence[str]) -> None:
-    left = Counter(records[row].label for row in good)
+def _check_classes_left(source: Source, records: RecordColumns, store: Scan, good: NDArray[np.int64], classes: Sequence[str]) -> None:
+    left = set(records.labels.take(good).present())
     for name in classes:
-        if not left[name]:
+        if name not in left:
             row = next(row for row in store.bad if records[row].label == name)
             raise DataError(
                 f"{source.name}: class {name!r} has no readable image, such as {records[row].path}: {store.facts[row].error}; "
@@ -284,9 +290,12 @@ def _check_classes_left(source: Source, records: Sequence[Record], store: Scan, 
             )
 
 
-def check_splits(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+def check_splits(samples: SampleColumns, classes: Sequence[str]) -> list[str]:
     """Return notes on classes without images in val or test; raises `DataError` if a class has none in train."""
-    counts = Counter((sample.split, sample.label) for sample in samples)
+    labels, splits = samples.records.labels, samples.splits
+    pairs, numbers = np.unique(splits.codes.astype(np.int64) * len(labels.names) + labels.codes, return_counts=True)
+    codes = [divmod(pair, len(labels.names)) for pair in pairs.tolist()]
+    counts = Counter({(splits.names[split], labels.names[label]): n for (split, label), n in zip(codes, numbers.tolist(), strict=True)})
     notes = []
     for split in SPLITS:
         if not any(counts[split, name] for name in classes):

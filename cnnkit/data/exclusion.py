@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from cnnkit.data.source import Record, Source, StoredImage, empty_classes, one_form
+from cnnkit.data.source import Record, Source, StoredImage, empty_classes, one_form, stamps_of
 from cnnkit.errors import DataError, listed
 
 
@@ -31,6 +31,9 @@ class _PartialSource:
 
     def stamp(self, record: Record) -> str:
         return self.whole.stamp(record)
+
+    def stamp_all(self, records: Sequence[Record]) -> Iterable[str]:
+        return stamps_of(self.whole, records)
 
 
 def leave_out(source: Source, exclude: Sequence[str]) -> Source:

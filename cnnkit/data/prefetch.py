@@ -11,22 +11,21 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.dataset import Dataset, find_dataset
 from cnnkit.data.source import Source
 from cnnkit.data.sources.folder import FolderSource
 
 SourceAndDataset = tuple[Source, Dataset]
-Row = TypeVar("Row", bound=tuple[Any, ...])
 DERIVED_PROPERTIES = ("split_text", "fingerprint")  # cached properties of a dataset that a training needs
 NO_PICTURES = np.empty(0, np.uint8)
 
@@ -75,24 +74,7 @@ def _send(config: DataConfig, seed: int, connection: Connection) -> None:
         source = FolderSource(Path(config.data))
         dataset = find_dataset(source, config, seed)
         if dataset is not None:
-            source.records = _ColumnPickle(source.records)
-            store = replace(dataset.store, facts=_ColumnPickle(dataset.store.facts), thumbnails=NO_PICTURES, looks=NO_PICTURES)
-            connection.send((source, replace(dataset, samples=_ColumnPickle(dataset.samples), store=store)))
+            source.records = RecordColumns.of(source.records)  # columns are pickled as arrays
+            store = replace(dataset.store, thumbnails=NO_PICTURES, looks=NO_PICTURES)
+            connection.send((source, replace(dataset, store=store)))
             connection.send({name: getattr(dataset, name) for name in DERIVED_PROPERTIES})  # computed while the receiver unpickles
-
-
-class _ColumnPickle(tuple[Row, ...]):
-    """Named tuples of one type, pickled by columns and unpickled as a tuple.
-
-    For 60,000 rows pickling is 5 times as fast, unpickling twice as fast.
-    """
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return the type of the tuples and their columns."""
-        return (_rows, (type(self[0]), list(zip(*self, strict=True)))) if self else (tuple, ())
-
-
-def _rows(kind: type[NamedTuple], columns: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
-    return tuple(map(kind._make, zip(*columns, strict=True)))

@@ -6,8 +6,10 @@ sources are entry points of the group ``cnnkit.sources``, both of cnnkit and of 
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,6 +33,10 @@ ALIASES = {
 MAX_RECORDS = 100_000_000  # of a source of another package: records without end would fill the memory
 RGB = 3  # channels
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+
+PARQUET = ".parquet"
+KINDS_OF_FILES = ("shards", "parquet")
+_FILES = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|.*(\{[^{}]+\}|[*?])")
 
 
 class Record(NamedTuple):
@@ -97,7 +103,7 @@ class SourceKind:
 
 
 def open_source(data: str, *, download: bool = False, group_by: str = "") -> Source:
-    """Open the source `data`: a folder, CSV or archive that exists, else ``KIND`` or ``KIND:NAME`` of an installed kind.
+    """Open the source `data`: a folder or file that exists, a pattern or address of files, else ``KIND`` or ``KIND:NAME``.
 
     `group_by` is a column of a table of images. Raises `DataError` if the source does not exist or cannot be used, `PluginError`
     if its package does not work.
@@ -189,9 +195,31 @@ def empty_classes(source: Source) -> Mapping[str, int]:
     return getattr(source, "empty_classes", {})
 
 
+def stamps_of(source: Source, records: Sequence[Record]) -> Iterable[str]:
+    """Return the stamp of every record; a source with a method `stamp_all` gives them at once."""
+    every = getattr(source, "stamp_all", None)
+    return map(source.stamp, records) if every is None else every(records)
+
+
 def one_form(name: str) -> str:
     """Return `name` in Unicode's composed form (NFC); macOS and some archivers write the decomposed form of the same name."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def names_files(data: str, kinds: Container[str] = ()) -> bool:
+    """Return True if `data` is an address such as ``s3://…``, or a pattern with braces, ``*`` or ``?``, and begins with none of `kinds`."""
+    kind, colon, _ = data.partition(":")
+    return not (colon and kind in kinds) and _FILES.match(data) is not None
+
+
+def located(data: str) -> str:
+    """Return the value `data` of ``--data`` with an absolute path, so that it means the same in any folder; a name of no file is kept."""
+    kind, _, name = data.partition(":")
+    if kind in KINDS_OF_FILES and name:
+        return f"{kind}:{located(name)}"
+    if Path(data).exists():
+        return str(Path(data).resolve())
+    return os.path.abspath(data) if ":" not in data and names_files(data) else data  # noqa: PTH100 (a pattern is no path)
 
 
 def _kind_and_name(data: str, known: Mapping[str, object]) -> tuple[str, str]:
@@ -202,13 +230,19 @@ def _kind_and_name(data: str, known: Mapping[str, object]) -> tuple[str, str]:
     path = Path(data)
     if path.is_dir():
         return "folder", data
-    lower = path.name.lower()
+    if names_files(data, known) and not path.exists():
+        plain = data.partition("?")[0] if "://" in data else data  # the query of an address
+        return ("parquet" if plain.lower().endswith(PARQUET) else "shards"), data
     if path.exists() or "/" in data.partition(":")[0]:
-        if lower.endswith(ARCHIVES):
-            return "archive", data
-        return ("csv" if lower.endswith((".csv", ".tsv")) else "folder"), data
+        return _kind_of_file(path.name.lower()), data
     kind, _, name = data.partition(":")
     if kind in known:
         return kind, name
     inner, _, rest = name.partition(":")
     return (f"{kind}:{inner}", rest) if inner in known else ("", "")
+
+
+def _kind_of_file(name: str) -> str:
+    """Return the kind of the source in a file of this name."""
+    kinds = {ARCHIVES: "archive", (".csv", ".tsv"): "csv", (PARQUET,): "parquet"}
+    return next((kind for suffixes, kind in kinds.items() if name.endswith(suffixes)), "folder")

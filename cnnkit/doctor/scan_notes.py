@@ -24,18 +24,18 @@ def scan_notes(source: Source, dataset: Dataset, classes: Sequence[str] = ()) ->
     With `classes`, the selection of ``--classes``, no class folder that the selection leaves out is mentioned.
     """
     empty = {} if classes else empty_classes(source)
-    groups = "\0".join(sample.group or "" for sample in dataset.samples)
+    groups = "\0".join(group or "" for group in dataset.samples.records.groups)
     key = (NOTES_VERSION, dataset.fingerprint, hashlib.sha256(groups.encode("utf-8", "surrogateescape")).hexdigest(), sorted(empty.items()))
 
     def compute() -> dict[str, list[str]]:
-        rows = np.array([sample.row for sample in dataset.samples], np.int64)
+        rows = dataset.samples.rows
         evidence = Evidence(
             [Record(sample.path, sample.label, None, sample.group) for sample in dataset.samples],
-            [dataset.store.facts[row] for row in rows],
+            list(dataset.store.facts.take(rows)),
             dataset.store.thumbnails[rows],
             dataset.copies.among(rows, len(dataset.store.facts)),
             empty_classes=empty,
-            splits=[sample.split for sample in dataset.samples],
+            splits=list(dataset.samples.splits),
         )
         return {"notes": [finding.message for finding in examine_for_training(evidence)]}
 

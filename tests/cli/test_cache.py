@@ -17,7 +17,7 @@ def filled(tmp_path: Path) -> Path:
     whole, left = stores / "aaaa-0001", stores / "cccc-dddd"
     for folder in (whole, left):
         folder.mkdir(parents=True)
-    lines = [{"source": "pictures/[red]"}, {"path": ["a", "b", "c"]}]
+    lines = [{"source": "pictures/[red]"}, {"start": 0, "stop": 3}]
     (whole / "journal.jsonl").write_bytes(b"".join(map(encode, lines)))
     (whole / "thumbnails.u8").write_bytes(bytes(range(250)) * 4000)
     (left / "thumbnails.npy").write_bytes(bytes(50))

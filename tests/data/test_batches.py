@@ -19,6 +19,7 @@ from cnnkit.data.batches import Batches, channel_statistics, class_weights, norm
 from cnnkit.data.image import read_image
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import FactColumns
 from cnnkit.data.store.scan import Scan, scan
 from cnnkit.data.store.stream import gather
 from cnnkit.model.preprocess import Preprocess
@@ -203,7 +204,7 @@ def test_channel_statistics_equal_mean_and_std_of_numpy() -> None:
 def test_a_store_caches_the_statistics_by_rows(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 4, 4), np.uint8)
     rows, plain = np.arange(6), Preprocessing(image_size=4, mean=(0.0,) * 3, std=(1.0,) * 3)
-    facts = tuple(Facts(sha256=str(row)) for row in range(8))
+    facts = FactColumns.of(Facts(sha256=f"{row:064x}") for row in range(8))
     store = Scan(facts, images, images, images, tmp_path, reused=True)
     black = replace(store, canvases=np.zeros_like(images))
     first = normalised_by(store, plain, rows)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -12,8 +11,8 @@ import pytest
 
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
-from cnnkit.data.prefetch import _ColumnPickle, prefetch
-from cnnkit.data.source import Record, open_source
+from cnnkit.data.prefetch import prefetch
+from cnnkit.data.source import open_source
 
 # A new process has not imported torch; this process has.
 LOOK = """
@@ -25,7 +24,7 @@ os.register_at_fork(before=lambda: forks.append(1))
 found = prefetch(DataConfig(**json.loads(sys.argv[1])), seed=3)
 started = len(forks)
 result = found()
-told = result and [result[0].name, result[1].samples, result[1].notes, {name: vars(result[1])[name] for name in DERIVED_PROPERTIES}]
+told = result and [result[0].name, [*result[1].samples], result[1].notes, {name: vars(result[1])[name] for name in DERIVED_PROPERTIES}]
 print(json.dumps([started, told, "torch" in sys.modules]))
 """
 
@@ -71,19 +70,3 @@ def test_no_process_is_started_after_the_import_of_torch(image_folder) -> None:
     root: Path = image_folder()
     load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
     assert prefetch(DataConfig(data=str(root)), 3)() is None
-
-
-def test_rows_survive_pickling():
-    records = (Record("a/1.jpg", "a", "train"), Record("b/2.jpg", "b", group="g"))
-    rows = _ColumnPickle(records)
-    assert rows == records
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        arrived = pickle.loads(pickle.dumps(rows, protocol))  # noqa: S301 (our own)
-        assert (type(arrived), arrived) == (tuple, records)
-        assert all(isinstance(record, Record) for record in arrived)
-    assert pickle.loads(pickle.dumps(_ColumnPickle())) == ()  # noqa: S301
-
-
-def test_pickled_columns_are_smaller_than_pickled_rows():
-    records = tuple(Record(f"a/{number}.jpg", "a") for number in range(1000))
-    assert len(pickle.dumps(_ColumnPickle(records))) < 0.9 * len(pickle.dumps(records))

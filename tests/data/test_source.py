@@ -18,7 +18,7 @@ from cnnkit.errors import DataError, PluginError
 INSTALLED = registry.find(registry.SOURCES)
 
 
-@pytest.mark.parametrize("kind", ["archive", "csv", "digits", "folder", "hf", "torchvision"])
+@pytest.mark.parametrize("kind", ["archive", "csv", "digits", "folder", "hf", "parquet", "shards", "torchvision"])
 def test_built_in_kinds_are_entry_points_and_load_without_their_packages(kind: str) -> None:
     found, entry = registry.load(registry.SOURCES, kind)
     assert isinstance(found, SourceKind)

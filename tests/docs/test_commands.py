@@ -49,6 +49,8 @@ NOT_RUN = {  # by pattern of a whole line; * stands for any text
     "cnnkit archs show tinynet*": "needs the package that its page makes",
     "cnnkit train --arch tinynet*": "needs the package that its page makes",
     "cnnkit train *shapes:200*": "needs the package that its page makes",
+    "cnnkit train *shards/{*": "names shards that are not here; tests/data/shards reads some",
+    "cnnkit train *s3://*": "reads a bucket; tests/data/shards/test_remote.py reads a server on this machine",
     "cnnkit archs show NAME *": "NAME stands for an architecture",
     "cnnkit *--weights pretrained*": "fetches weights from a hub or from a plugin; .ci/run trains with those of cnnkit-lite",
     "cnnkit *--weights lite0.safetensors*": "needs weights of ImageNet in a file",

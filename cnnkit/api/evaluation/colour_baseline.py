@@ -72,9 +72,9 @@ def colour_baseline(
 def _find_thumbnails(samples: Samples, predictions: SplitPredictions) -> _Thumbnails | None:
     """Return the thumbnails of the scan behind `predictions`, else those of a stored scan; None without a scan."""
     if predictions.seen is not None:
-        return _index(predictions.scope, predictions.seen.thumbnails, [bool(facts.error) for facts in predictions.seen.facts])
+        return _index(predictions.scope, predictions.seen.thumbnails, (~predictions.seen.facts.readable).tolist())
     found = find_scan(samples.source, samples.scope)
-    return _index(samples.scope, found.thumbnails, [bool(facts.error) for facts in found.facts]) if found else None
+    return _index(samples.scope, found.thumbnails, (~found.facts.readable).tolist()) if found else None
 
 
 def _decode_thumbnails(source: Source, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:

@@ -23,4 +23,4 @@ def units_of(samples: Samples, predictions: SplitPredictions) -> list[str]:
         row_of = {record.path: row for row, record in enumerate(predictions.scope)}
         rows = np.array([row_of[record.path] for record in predictions.records], np.int64)
         near = near_copies(predictions.seen).among(rows, len(predictions.scope)).pairs
-    return name_units(predictions.records, predictions.contents, near)
+    return list(name_units(predictions.records, predictions.contents, near))

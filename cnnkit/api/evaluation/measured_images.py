@@ -111,7 +111,8 @@ class _DataOfRun:
         row_of = {record.path: row for row, record in enumerate(self.scope)}
         geometry = classifier.model.header.preprocessing if isinstance(classifier, TorchClassifier) else None
         found = scan(self.source, self.scope, geometry, progress=progress)
-        rows = [row_of[record.path] for record in samples.records if not found.facts[row_of[record.path]].error]
+        is_readable = found.facts.readable
+        rows = [row for record in samples.records if is_readable[row := row_of[record.path]]]
         origins, by, notes = look_up(self.run, found, rows)
         lookup = Lookup(self.run.name, len(rows), tuple(origins.values()), by, include_trained, notes)
         samples = Samples(self.source, samples.split, samples.records, self.scope, {}, majority_class=self._majority_class)

@@ -71,7 +71,7 @@ def without_own_images(
         return OodImages(tuple(files), notes=(f"--ood: {unknown}",))
     source = ArraysSource([str(file) for file in files], ["unknown"] * len(files))
     found = scan(source, source.records, cache="ram", progress=progress)
-    readable = [row for row, item in enumerate(found.facts) if not item.error]
+    readable = np.flatnonzero(found.facts.readable).tolist()
     origins, by, limits = look_up(run, found, readable, SPLITS)
     lookup = Lookup(run.name, len(readable), tuple(origins.values()), by, include_trained, limits)
     notes = tuple(f"--ood: {note}" for note in limits)

@@ -96,18 +96,18 @@ def look_up(
     conveyor, the images are merely alike.
     """
     known = run.by_content(splits)
-    facts = found.facts
-    origins = {row: Origin(known[facts[row].sha256].split) for row in rows if facts[row].sha256 in known}
+    content = dict(zip(rows, found.facts.hashes.take(np.array(rows, np.int64)), strict=True))  # empty for an unreadable image
+    origins = {row: Origin(known[content[row]].split) for row in rows if content[row] in known}
     own = run.by_content()
-    rest = [row for row in rows if not facts[row].error and facts[row].sha256 not in own]
+    rest = [row for row in rows if content[row] and content[row] not in own]
     if not rest or not known:
         return origins, (BY_CONTENT, BY_NEAR_COPIES), ()
     pictures = _pictures(known, (found, *stores_of(run.location)))
     if not pictures.facts:
         return origins, (BY_CONTENT,), ("near copies were not looked up: the decoded images of the run are no longer in the cache",)
-    first = {facts[row].sha256: row for row in rest}
+    first = {content[row]: row for row in rest}
     near, alike = _near_copies(found, list(first.values()), pictures, known)
-    origins |= {row: Origin(known[near[facts[row].sha256]].split, near=True) for row in rest if facts[row].sha256 in near}
+    origins |= {row: Origin(known[near[content[row]]].split, near=True) for row in rest if content[row] in near}
     notes = []
     if len(pictures.facts) < len(known):
         notes.append(
@@ -123,7 +123,7 @@ def _pictures(wanted: Collection[str], scans: Iterable[Scan | Store]) -> Measure
     missing = set(wanted)
     blocks = [measure([])]
     for scan in scans:
-        rows = {item.sha256: row for row, item in enumerate(scan.facts) if item.sha256 in missing}
+        rows = {content: row for row, content in enumerate(scan.facts.hashes) if content in missing}
         blocks.append(_chosen(scan, list(rows.values())))
         missing -= rows.keys()
         if not missing:

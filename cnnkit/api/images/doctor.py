@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
-from cnnkit.data.source import TRAIN, Record, empty_classes, open_source
+from cnnkit.data.source import TRAIN, empty_classes, open_source
 from cnnkit.data.split.duplicates import Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
@@ -60,8 +61,8 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     copies = near_copies(found)
     splits = _splits(records, found, copies)
     evidence = Evidence(
-        records,
-        found.facts,
+        list(records),
+        list(found.facts),
         found.thumbnails,
         copies,
         geometry.image_size if geometry else None,
@@ -86,17 +87,17 @@ def _few_images_note(data: str, evidence: Evidence) -> str:
     return few_images_note(data, images=images, classes=len(evidence.classes), image_size=side)
 
 
-def _splits(records: Sequence[Record], found: Scan, copies: Copies) -> list[str | None]:
+def _splits(records: RecordColumns, found: Scan, copies: Copies) -> list[str | None]:
     """Return the split of every image in a training with the default shares, None for an unreadable image.
 
     The list is empty if the images cannot be split.
     """
-    good = np.array([row for row, facts in enumerate(found.facts) if not facts.error], np.int64)
-    hashes = [found.facts[row].sha256 for row in good]
+    good = np.flatnonzero(found.facts.readable)
+    hashes = found.facts.hashes.take(good)
     splits: list[str | None] = [None] * len(records)
     try:
         near = copies.among(good, len(records)).pairs
-        assigned = assign_splits([records[row] for row in good], hashes, DataConfig().split, 0, near=near)
+        assigned = assign_splits(records.take(good), hashes, DataConfig().split, 0, near=near)
     except DataError:  # the findings small-class and unreadable name the reason
         return []
     for row, split in zip(good, assigned.splits, strict=True):

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import check_class_text, check_splits, large_classes, load_dataset, select_classes
 from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
-from cnnkit.data.split.split import Sample, assign_splits
+from cnnkit.data.split.split import SampleColumns, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.store.index import HASH_BYTES, HashColumns
 from cnnkit.data.store.scan import Progress
 from cnnkit.doctor.scan_notes import name_notes, scan_notes
 from cnnkit.files import check_writable, write_text
@@ -25,14 +28,14 @@ from cnnkit.files import check_writable, write_text
 class Division:
     """A split: the `samples`, their `counts` by class and split, the unreadable images with their errors, notes, and the file."""
 
-    samples: tuple[Sample, ...]
+    samples: SampleColumns
     counts: dict[str, dict[str, int]]
     bad: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     path: Path
 
     def __repr__(self) -> str:
-        total = Counter(sample.split for sample in self.samples)
+        total = Counter(self.samples.splits)
         numbers = ", ".join(f"{total[split]:,} {split}" for split in SPLITS)
         return f"Division({str(self.path)!r}, {len(self.counts)} classes: {numbers}, {len(self.bad)} unreadable)"
 
@@ -66,21 +69,17 @@ def divide(
     return Division(samples, table, bad, notes, path)
 
 
-def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...], tuple[str, ...]]:
+def _by_path(source: Source, config: DataConfig, seed: int) -> tuple[SampleColumns, tuple[str, ...], tuple[str, ...]]:
     """Return the samples, classes and notes of a split by the hashes of paths instead of contents."""
     records, classes = select_classes(source, config.classes)
     check_class_text(source, classes)
     records = assign_groups(records, config.group_by)
-    paths = [record.path for record in records]
     pins, pin_notes = read_pins(config.split_file, records, [""] * len(records)) if config.split_file else (None, ())
-    keys = [hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest() for path in paths]
+    keys = HashColumns.of(hashlib.sha256(path).digest() for path in records.paths.all_stored())
     assigned = assign_splits(records, keys, config.split, seed, pinned=pins, min_images=config.min_images)
     classes = large_classes(classes, assigned.left_out, config.min_images)
-    samples = tuple(
-        Sample(record.path, record.label, split, "", row, unit)
-        for row, (record, split, unit) in enumerate(zip(records, assigned.splits, assigned.units, strict=True))
-        if split
-    )
+    none = HashColumns.of([bytes(HASH_BYTES)]).take(np.zeros(len(records), np.int64))  # contents are not known
+    samples = SampleColumns(records, assigned.splits, none, np.arange(len(records)), assigned.units).with_split()
     warning = "no image was opened, so copies may be in several splits, and unreadable files are counted"
     names = name_notes(source, records, config.classes)
     return samples, classes, (*source.notes, warning, *pin_notes, *assigned.notes, *names, *check_splits(samples, classes))

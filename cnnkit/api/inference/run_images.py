@@ -72,7 +72,8 @@ def find_canvases(source: Source, scope: Sequence[Record], paths: Sequence[str],
         records = [record for record in scope if record.path in wanted]
         found = scan(source, records, geometry, cache="ram")
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
-    rows = {record.path: row for row, record in enumerate(records) if not found.facts[row].error}
+    is_readable = found.facts.readable
+    rows = {record.path: row for row, record in enumerate(records) if is_readable[row]}
     return ImageCanvases(rows, found.canvases, found.reused)
 
 

@@ -88,10 +88,11 @@ def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progres
     assert found.canvases is not None  # noqa: S101 (a geometry was given)
     wanted = {record.path for record in samples.records}
     chosen = [row for row, record in enumerate(scope) if record.path in wanted]
-    bad = tuple((scope[row].path, found.facts[row].error) for row in chosen if found.facts[row].error)
-    rows = np.array([row for row in chosen if not found.facts[row].error], dtype=np.int64)
+    is_readable = found.facts.readable
+    bad = tuple((scope[row].path, found.facts[row].error) for row in chosen if not is_readable[row])
+    rows = np.array([row for row in chosen if is_readable[row]], dtype=np.int64)
     blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, in_batches(rows))]
     records = [scope[row] for row in rows]
-    contents = [found.facts[row].sha256 for row in rows]
+    contents = list(found.facts.hashes.take(rows))
     changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
     return SplitPredictions(records, np.concatenate(blocks), contents, bad, changed, scope, found)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.augment.augment import AugmentationStrength
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
-from cnnkit.data.source import SPLITS
+from cnnkit.data.source import SPLITS, located
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.fit import Checkpoint, EpochResult, TrainingState, fit
@@ -237,7 +236,7 @@ class TrainingJob:
                 augmentation=RecordedAugmentation.model_validate(asdict(self.augmentation)),
                 runtime=RecordedRuntime.model_validate(self.runtime.facts()),
                 versions=header.versions,
-                data=RecordedData(location=_location(self.location or self.config.data.data), **header.training["data"]),
+                data=RecordedData(location=located(self.location or self.config.data.data), **header.training["data"]),
                 unreadable=tuple(UnreadableImage(path=path, error=error) for path, error in self.dataset.bad),
                 notes=tuple(dict.fromkeys((*self.earlier_notes, *self.notes, *self.followers.notes))),
                 result=self.result,
@@ -253,11 +252,6 @@ def launch_name() -> str:
     """Return the name of the launch of this process by torchrun or SLURM, which its restarts share; an empty text without one."""
     environment = rank_environment()
     return environment.launch if environment else ""
-
-
-def _location(data: str) -> str:
-    """Return the absolute path of `data`, so that a resume finds it from any working directory; a name of no file is kept."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.image import SUFFIXES, read_file
 from cnnkit.data.source import Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, natural_key, own_folder, own_folders, read_layout, suffix_of
 from cnnkit.errors import ConfigError, DataError
 
-TABLES = {".parquet", ".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".txt", ".feather"}  # formats that may list images
+TABLES = {".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".txt", ".feather"}  # formats that may list images
 
 
 class FolderSource:
@@ -30,7 +31,7 @@ class FolderSource:
         self._root = str(root)
         layout = read_layout(files_below(self._root), self.name)
         layout.check(self.name)
-        self.records = tuple(layout.records)
+        self.records = RecordColumns.of(layout.records)
         self.empty_classes = layout.empty_classes
         self.notes = layout.notes()
 
@@ -41,6 +42,10 @@ class FolderSource:
     def stamp(self, record: Record) -> str:
         """Return size and modification time of one file."""
         return file_stamp(f"{self._root}/{record.path}")
+
+    def stamp_all(self, records: Sequence[Record]) -> Iterator[str]:
+        """Yield the stamp of every record."""
+        return (file_stamp(f"{self._root}/{path}") for path in RecordColumns.of(records).paths)
 
 
 def file_stamp(path: str) -> str:

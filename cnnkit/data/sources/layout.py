@@ -27,6 +27,7 @@ OWN_NAMES = tuple(frozenset[str]().union(*OWN_FILES))
 # Words beside train, val and test in the names of split folders of well-known downloads: training_set, test-images, val2017, fold_1.
 SPLIT_FILLERS = frozenset({"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "split", "folder"})
 OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv", "pred", "prediction", "unlabeled", "unlabelled"})
+SPLIT_WORDS = OTHER_SPLITS | ALIASES.keys()
 _NUMBER = re.compile(r"(\d+)")
 NaturalKey = tuple[list[str | tuple[int, str]], str]
 
@@ -36,7 +37,7 @@ class Layout:
     """The records of some files, the number of loose images, and the number of other files by suffix.
 
     `empty_classes` holds the class folders without an image, with their number of other files. `own` counts the images in folders of
-    cnnkit by folder. `remarks` say how names of folders were understood.
+    cnnkit by folder. `remarks` say how names of folders were understood. `beside` counts files outside of folders that are no images.
     """
 
     records: tuple[Record, ...]
@@ -45,6 +46,7 @@ class Layout:
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
     own: Counter[str] = field(default_factory=Counter[str])
     remarks: tuple[str, ...] = ()
+    beside: Counter[str] = field(default_factory=Counter[str])
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the files that were left out."""
@@ -68,15 +70,25 @@ class Layout:
                 f"--data {name}: all images are {where} that cnnkit wrote, so they are no data; name the folder of your images; "
                 f"cnnkit info RUN shows the data of a run"
             )
-        found = ""
+        raise DataError(
+            f"--data {name}: no images found in class folders; expected files such as {name}/CLASS/photo.jpg{self._advice(name)}"
+        )
+
+    def _advice(self, name: str) -> str:
+        """Return the way out for files without class folders."""
+        tars, parquets = self.beside[".tar"], self.beside[".parquet"]
+        if name.lower().endswith(".tar") and (self.beside[".cls"] or self.beside[".json"]):
+            return f"; its images lie beside their labels, as in WebDataset: type --data shards:{name}"
         if self.loose:
-            found = (
+            return (
                 f"; there are {self.loose} images outside of class folders: move each into a folder named after its class; "
                 f"if {name} is itself one class, name the folder above it"
             )
-        elif not self.other:
-            found = "; it is empty"
-        raise DataError(f"--data {name}: no images found in class folders; expected files such as {name}/CLASS/photo.jpg{found}")
+        if parquets:
+            return f"; it holds {parquets:,} parquet files: type --data parquet:{name}"
+        if tars:
+            return f"; it holds {tars:,} tars: if they are shards, type --data '{name}/*.tar', else name one of them"
+        return "" if self.other else "; it is empty"
 
 
 def read_layout(paths: Iterable[str], name: str) -> Layout:
@@ -90,6 +102,7 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
     loose = 0
     own: Counter[str] = Counter()
     other: Counter[str] = Counter()
+    beside: Counter[str] = Counter()
     images: list[tuple[str, list[str]]] = []
     without: list[list[str]] = []  # the parts of paths that are no images
     for path in every:
@@ -101,6 +114,7 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
         parts = path.split("/", 2)
         if len(parts) == 1:
             loose += suffix in SUFFIXES
+            beside[suffix] += suffix not in SUFFIXES
         elif suffix in SUFFIXES:
             images.append((path, parts))
         else:
@@ -111,14 +125,14 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
         _refuse_copy(images, name)
         records = _in_order([(one_form(parts[0]), None, path) for path, parts in images])
         empty = _empty(records, [(one_form(parts[0]), parts[-1]) for parts in without if len(parts) > 1])
-        return Layout(records, loose, +other, empty, +own)
+        return Layout(records, loose, +other, empty, +own, beside=+beside)
     doubled = _doubled_folders(images)
     remarks += [f"the folder {folder!r} inside {top!r} does not count as a class" for top, folder in doubled.items()]
     placed = [(_inside_split(parts, doubled), splits[parts[0]], path) for path, parts in images]
     records = _in_order([(one_form(names[0]), split, path) for names, split, path in placed if len(names) > 1])
     others = [_inside_split(parts, doubled) for parts in without if parts[0] in splits]
     empty = _empty(records, [(one_form(names[0]), names[1]) for names in others if len(names) > 1])
-    return Layout(records, loose + len(images) - len(records), +other, empty, +own, tuple(remarks))
+    return Layout(records, loose + len(images) - len(records), +other, empty, +own, tuple(remarks), +beside)
 
 
 def _inside_split(parts: Sequence[str], doubled: Mapping[str, str]) -> Sequence[str]:
@@ -200,7 +214,7 @@ def read_split(name: str, common: frozenset[str] = frozenset()) -> str | None:
     The result is an empty text for a name that reads as a split but as none of train, val and test, such as ``fold1``. The words
     `common` to all folders do not count: ``seg_train`` and ``seg_test`` are train and test.
     """
-    words = _words(name)
+    words = folder_words(name)
     meant = [word for word in words if word not in SPLIT_FILLERS and word not in common]
     if not words or any(word not in ALIASES and word not in OTHER_SPLITS for word in meant):
         return None
@@ -210,7 +224,7 @@ def read_split(name: str, common: frozenset[str] = frozenset()) -> str | None:
     return found.pop() if len(found) == 1 else ""
 
 
-def _words(name: str) -> list[str]:
+def folder_words(name: str) -> list[str]:
     """Return the words of the name of a folder, without digits."""
     return [_split_word(word) for word in re.findall(r"[^\W\d_]+", name.lower())]
 
@@ -236,7 +250,7 @@ def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[s
     exact = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
     common = frozenset[str]()
     if len(folders) > 1:
-        common = frozenset.intersection(*(frozenset(_words(folder)) for folder in folders)) - ALIASES.keys() - OTHER_SPLITS
+        common = frozenset.intersection(*(frozenset(folder_words(folder)) for folder in folders)) - SPLIT_WORDS
     read = {folder: exact[folder] or read_split(folder, common) for folder in exact}
     if TRAIN not in exact.values() and (not read or None in read.values()):
         return {}, []

@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
+import io
 import os
 import weakref
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from cnnkit.data.image import UndecodableError
+
+
+class Spans(Protocol):
+    """The bytes of a file of `size` bytes; `stamp` changes when the file may have changed."""
+
+    size: int
+    stamp: str
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return `size` bytes from offset `start`; raises `UndecodableError` if there are fewer or the file has changed."""
+        ...
+
+
+class SpanFile(io.RawIOBase):
+    """The bytes of `spans` as an open file; a failed read raises `OSError`."""
+
+    def __init__(self, spans: Spans) -> None:
+        super().__init__()
+        self._spans, self._position = spans, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position of the next read, and return it."""
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._spans.size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position of the next read."""
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] (the interpreter gives no other buffer)
+        """Fill `buffer` as far as the file goes, and return the number of bytes."""
+        size = max(0, min(len(buffer), self._spans.size - self._position))
+        if size:
+            try:
+                buffer[:size] = self._spans.read(self._position, size)
+            except UndecodableError as error:
+                raise OSError(0, str(error)) from None
+        self._position += size
+        return size
 
 
 class FileSpans:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import unicodedata
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.csv_file import NO_COLUMN, CsvFile, open_csv
 from cnnkit.data.image import UndecodableError, read_file
 from cnnkit.data.source import ALIASES, SPLITS, Record, Request, SourceKind, one_form
@@ -31,7 +31,7 @@ class TableSource:
         with open_csv(path, self.name) as file:
             table = _Table(file, self._folder, group_by)
             table.read()
-        self.records: Sequence[Record] = tuple(table.records)
+        self.records = RecordColumns.of(table.records)
         self.notes = table.notes()
 
     def read(self, record: Record) -> bytes:

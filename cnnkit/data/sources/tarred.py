@@ -30,7 +30,7 @@ _MAX_DISK_SHARE = 0.9  # of the free disk that a temporary file may fill
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
     """One file in the tar: its name, offset and size in bytes, and its time of modification in seconds."""
 
     name: str
@@ -51,11 +51,11 @@ class TarMembers:
             packed.seek(0)
             if unpack is None:
                 self._spans = file
-                self._members, self.folders, self.left_out = _list(packed, path)
+                self._members, self.folders, self.left_out = list_members(packed, path)
             else:
                 plain = _unpacked(unpack(packed), path, file.size)
                 self._spans = OpenSpans(plain)
-                self._members, self.folders, self.left_out = _list(plain, path)
+                self._members, self.folders, self.left_out = list_members(plain, path)
                 self.notes = (f"every command unpacks {path.name} again; a .zip or an uncompressed .tar starts sooner",)
         self.names: Sequence[str] = [member.name for member in self._members]
 
@@ -73,9 +73,12 @@ class TarMembers:
         return f"{member.start}:{member.size}:{member.mtime}:{self._stamp}"
 
 
-def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], list[str], Counter[str]]:
-    """Return the files, the names of folders, and the number of other members by reason."""
-    members: list[_Member] = []
+def list_members(file: BinaryIO, path: Path | str) -> tuple[list[Member], list[str], Counter[str]]:
+    """Return the files, the names of folders, and the number of other members by reason, of the uncompressed tar `file`.
+
+    Raises a `DataError` that names `path` if the tar is damaged.
+    """
+    members: list[Member] = []
     folders: list[str] = []
     left_out: Counter[str] = Counter()
     try:
@@ -84,7 +87,7 @@ def _list(file: BinaryIO, path: Path) -> tuple[list[_Member], list[str], Counter
                 if info.size < 0:  # it would lead back to the same header
                     raise tarfile.ReadError(f"{info.name!r} has a size below zero")
                 if info.isreg() and not info.issparse():
-                    members.append(_Member(info.name, info.offset_data, info.size, info.mtime))
+                    members.append(Member(info.name, info.offset_data, info.size, info.mtime))
                 elif info.isdir():
                     folders.append(info.name)
                 else:
@@ -156,5 +159,6 @@ def _copy(stream: IO[bytes], file: BinaryIO, limit: int, room: int) -> None:
     file.seek(0)
 
 
-def _damaged(path: Path, reason: str) -> DataError:
+def _damaged(path: Path | str, reason: str) -> DataError:
+    """Return the error for a damaged tar."""
     return DataError(f"{path}: damaged, or no tar: {reason}; test it with: tar -tf {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnnkit.data.csv_file import NO_COLUMN, open_csv
@@ -14,9 +14,9 @@ from cnnkit.files import csv_text
 COLUMNS = ("path", "label", "split", "sha256", "unit")
 
 
-def split_rows(samples: Sequence[Sample]) -> list[dict[str, str]]:
-    """Return the rows of split.csv."""
-    return [{"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256, "unit": s.unit} for s in samples]
+def split_rows(samples: Sequence[Sample]) -> Iterator[dict[str, str]]:
+    """Yield the rows of split.csv."""
+    return ({"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256, "unit": s.unit} for s in samples)
 
 
 def split_text(samples: Sequence[Sample]) -> str:

@@ -19,6 +19,7 @@ from cnnkit.files import read_json, write_json
 SETTINGS_FILE = "settings.json"
 LIMIT_VARIABLE = "CNNKIT_CACHE_LIMIT"
 DEFAULT_LIMIT_SHARE = 0.25  # of the disk that holds the cache
+BLOCKS_NAME, INDEXES_NAME = "(bytes of addresses)", "(indexes of shards)"
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
@@ -33,17 +34,33 @@ class StoreInfo:
     used: float
 
 
+def blocks_folder() -> Path:
+    """Return the folder of the bytes of files at addresses."""
+    return cache_folder() / "blocks"
+
+
+def index_folder() -> Path:
+    """Return the folder of the indexes of shards."""
+    return cache_folder() / "indexes"
+
+
 def stores() -> list[StoreInfo]:
-    """Return all stores, last used first; a folder of another version of cnnkit, or one that was never finished, has no images."""
+    """Return all stores, last used first; a folder of another version of cnnkit, or one that was never finished, has no images.
+
+    The bytes of addresses and the indexes of shards are listed as a store each.
+    """
     found: list[StoreInfo] = []
     for folder in _folders():
         try:
             (head, *entries), _ = journal.read(folder / JOURNAL_FILE)
-            source, images = str(head["source"]), sum(len(entry["path"]) for entry in entries)
+            source, images = str(head["source"]), int(entries[-1]["stop"]) if entries else 0
         except (OSError, ValueError, KeyError, TypeError):
             source, images = "", 0
         with suppress(OSError):  # another process may remove it
             found.append(StoreInfo(folder, source, images, _disk_usage(folder), folder.stat().st_mtime))
+    for folder, source in _extra_folders().items():
+        with suppress(OSError):
+            found.append(StoreInfo(folder, source, 0, _disk_usage(folder), folder.stat().st_mtime))
     return sorted(found, key=lambda info: -info.used)
 
 
@@ -59,6 +76,9 @@ def clear() -> tuple[list[Path], int]:
             freed += size
         else:
             stay.append(folder)
+    for folder in _extra_folders():
+        freed += _disk_usage(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return stay, freed
 
 
@@ -67,13 +87,19 @@ def limit() -> int:
 
     Raises `ConfigError` if the variable is not a size.
     """
+    given = given_limit()
+    return default_limit() if given is None else given
+
+
+def given_limit() -> int | None:
+    """Return the limit that the user has set, in bytes; None for the default. Raises `ConfigError` if the variable is not a size."""
     given = os.environ.get(LIMIT_VARIABLE)
     if given:
         return parse_size(given, LIMIT_VARIABLE)
     try:
         return int(read_json(cache_folder() / SETTINGS_FILE)["limit"])
     except (OSError, ValueError, KeyError, TypeError):
-        return default_limit()
+        return None
 
 
 def default_limit() -> int:
@@ -103,10 +129,14 @@ def parse_size(text: str, name: str) -> int:
 def keep_limit(used: Iterable[Path] = ()) -> list[StoreInfo]:
     """Remove the stores that were not used for the longest time until all stores together keep the limit; return those removed.
 
-    A store that a process uses stays, and so do the stores `used`.
+    A store that a process uses stays, and so do the stores `used`. The bytes of addresses go first: they can be fetched again.
     """
     found, removed = stores(), []
-    total, most, kept = sum(info.bytes for info in found), limit(), set(used)
+    total, most, kept = sum(info.bytes for info in found), limit(), {*used, *_extra_folders()}
+    freed = _remove_blocks(total - most)
+    if freed:
+        removed.append(StoreInfo(blocks_folder(), BLOCKS_NAME, 0, freed, 0.0))
+    total -= freed
     for info in reversed(found):
         if total <= most:
             break
@@ -114,6 +144,31 @@ def keep_limit(used: Iterable[Path] = ()) -> list[StoreInfo]:
             total -= info.bytes
             removed.append(info)
     return removed
+
+
+def keep_blocks_limit() -> None:
+    """Remove the bytes of addresses that were not used for the longest time until the cache keeps its limit; stores stay."""
+    _remove_blocks(sum(map(_disk_usage, [*_folders(), *_extra_folders()])) - limit())
+
+
+def _remove_blocks(excess: int) -> int:
+    """Remove the bytes of addresses that were not used for the longest time, at least `excess` bytes; return the freed bytes."""
+    if excess <= 0 or not blocks_folder().is_dir():
+        return 0
+    freed = 0
+    found = [(file.stat(), file) for file in blocks_folder().iterdir()]
+    for status, file in sorted(found, key=lambda each: each[0].st_mtime_ns):
+        if freed >= excess:
+            break
+        file.unlink(missing_ok=True)
+        freed += status.st_size
+    return freed
+
+
+def _extra_folders() -> dict[Path, str]:
+    """Return the folders of the cache that are no stores, with their names in its list."""
+    named = {blocks_folder(): BLOCKS_NAME, index_folder(): INDEXES_NAME}
+    return {folder: name for folder, name in named.items() if folder.is_dir() and any(folder.iterdir())}
 
 
 def _remove(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -13,16 +14,26 @@ from numpy.typing import NDArray
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block
 from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import KeyColumns
 from cnnkit.data.store.pool import FIRST_CHUNK_IMAGES, DecodingPool, stop_server
-from cnnkit.data.store.store import COPY_ROWS, LOOK_SHAPE, THUMBNAIL_SHAPE, Key, Rows, Store, canvas_file, canvas_shape, open_rows
+from cnnkit.data.store.store import COPY_ROWS, LOOK_SHAPE, THUMBNAIL_SHAPE, Rows, Store, canvas_file, canvas_shape, open_rows
 from cnnkit.data.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
 SERVER_STOP_IMAGES = 20_000  # after decoding this number of images the workers' server ends; its 2 s of a new start are then small
+SAMPLE_SECONDS = 10.0  # of decoding, after which the time of the rest is estimated
+LONG_SECONDS = 600.0  # of the rest, which is then announced
 Progress = Callable[[int, int], None]
 Geometries = Sequence["Preprocessing"]
+
+
+def say_to(progress: Progress | None, text: str) -> None:
+    """Give `progress` a sentence for the user, if it has a method `say`."""
+    say: Callable[[str], None] | None = getattr(progress, "say", None)
+    if say is not None:
+        say(text)
 
 
 class Target(Protocol):
@@ -43,17 +54,17 @@ class StoreTarget:
     The canvases of known unreadable images are black, so they count as made at once.
     """
 
-    def __init__(self, writer: StoreWriter, store: Store, rows: Rows, keys: Sequence[Key], geometry: Preprocessing | None) -> None:
+    def __init__(self, writer: StoreWriter, store: Store, rows: Rows, keys: KeyColumns, geometry: Preprocessing | None) -> None:
         self._writer, self._rows, self._keys, self._geometry = writer, rows, keys, geometry
         if geometry is not None:
             lacking = rows[lacking_places(store, rows, geometry)]
-            bad = np.array([row for row in lacking.tolist() if store.facts[row].error], np.int64)
+            bad = lacking[~store.facts.take(lacking).readable]
             if len(bad):
                 writer.fill(bad, geometry, None)
 
     def append(self, places: Rows, block: Block, geometries: Geometries) -> None:
         """Write new rows."""
-        keys = [self._keys[place] for place in places.tolist()]
+        keys = list(self._keys.take(places))
         canvases = dict(zip(geometries, block.canvases, strict=True))
         self._writer.append(keys, block.facts, block.thumbnails, block.looks, canvases)
         self._writer.commit_in_time()
@@ -96,8 +107,8 @@ class MemoryTarget:
         for start in range(0, len(known), COPY_ROWS):
             places = known[start : start + COPY_ROWS]
             self.thumbnails[places], self.looks[places] = thumbnails[rows[places]], looks[rows[places]]
-            for place in places.tolist():
-                self.facts[place] = store.facts[rows[place]]
+            for place, item in zip(places.tolist(), store.facts.take(rows[places]), strict=True):
+                self.facts[place] = item
         if geometry is None:
             return
         made = known[store.has_canvases(rows[known], geometry)]
@@ -115,13 +126,17 @@ def lacking_places(store: Store, rows: Rows, geometry: Preprocessing) -> Rows:
 
 @dataclass(frozen=True)
 class Missing:
-    """The images and the canvases of `geometry` of `records` that a store may lack."""
+    """The images and the canvases of `geometry` of `records` that a store may lack.
+
+    If `progress` has a method `say`, it gets an estimate of a long decoding, in which `nbytes` are the bytes that it adds to the cache.
+    """
 
     source: Source
     records: Sequence[Record]
     geometry: Preprocessing | None
     workers: int
     progress: Progress | None
+    nbytes: int = 0
 
     def decode(self, target: Target, store: Store | None, rows: Rows, geometries: Geometries) -> int:
         """Decode the images without a row in `rows` (N,), with canvases of `geometries`, and the other images without a canvas.
@@ -131,21 +146,24 @@ class Missing:
         new, lacking = np.flatnonzero(rows < 0), np.empty(0, np.int64)
         if store is not None and self.geometry is not None and self.geometry in geometries:
             lacking = lacking_places(store, rows, self.geometry)
-            lacking = lacking[[not store.facts[row].error for row in rows[lacking].tolist()]] if len(lacking) else lacking
+            lacking = lacking[store.facts.take(rows[lacking]).readable]
         total = len(new) + len(lacking)
-        done = len(rows) - total
+        done = known = len(rows) - total
+        announce = self._announcement(total)
         changed: list[int] = []
         for places, block in self._blocks(lacking, geometries[:1], measured=False):
             assert store is not None  # noqa: S101 (only images of a store lack nothing but a canvas)
-            known = [store.facts[row].sha256 for row in rows[places].tolist()]
-            same = np.array([item.sha256 == content for item, content in zip(block.facts, known, strict=True)])
+            contents = store.facts.take(rows[places]).hashes
+            same = np.array([item.sha256 == content for item, content in zip(block.facts, contents, strict=True)])
             target.fill(places[same], block.canvases[0][same])
             changed += places[~same].tolist()
             done += int(same.sum())
+            announce(done - known)
             self._tell(done, len(rows))
         for places, block in self._blocks(np.concatenate([new, np.array(changed, np.int64)]), geometries, measured=True):
             target.append(places, block, geometries)
             done += len(places)
+            announce(done - known)
             self._tell(done, len(rows))
         if self.geometry is not None and total >= SERVER_STOP_IMAGES:
             stop_server()
@@ -154,6 +172,27 @@ class Missing:
     def _tell(self, done: int, total: int) -> None:
         if self.progress:
             self.progress(done, total)
+
+    def _announcement(self, total: int) -> Callable[[int], None]:
+        """Return a function of the number of decoded images, which announces once that the rest of `total` images takes long."""
+        started, told = time.monotonic(), False
+
+        def announce(decoded: int) -> None:
+            nonlocal told
+            elapsed = time.monotonic() - started
+            if told or elapsed < SAMPLE_SECONDS or not decoded:
+                return
+            told = True
+            rest = elapsed / decoded * (total - decoded)
+            if rest >= LONG_SECONDS:
+                amount = f", and {self.nbytes / 1e9:,.1f} GB in the cache" if self.nbytes else ""
+                say_to(
+                    self.progress,
+                    f"decoding {total:,} images takes about {rest / 3600:,.1f} hours on this machine ({decoded / elapsed:,.0f} images/s)"
+                    f"{amount}; an interrupted command goes on where it stopped",
+                )
+
+        return announce
 
     def _blocks(self, places: Rows, geometries: Geometries, *, measured: bool) -> Iterator[tuple[Rows, Block]]:
         """Decode the records at `places`, and yield the blocks with their places."""

@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
-from cnnkit.data.store.cache import keep_limit
-from cnnkit.data.store.facts import Facts, content_hash
-from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget
+from cnnkit.data.store.cache import given_limit, keep_limit, limit
+from cnnkit.data.store.facts import content_hash
+from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget, say_to
+from cnnkit.data.store.index import FactColumns, KeyColumns
 from cnnkit.data.store.locks import hold
 from cnnkit.data.store.store import (
     LOOK_SHAPE,
     LOOKS_FILE,
     THUMBNAIL_SHAPE,
     THUMBNAILS_FILE,
-    Key,
     Mapped,
     Rows,
     Store,
@@ -41,6 +41,7 @@ from cnnkit.data.store.store import (
     canvas_shape,
     facts_nbytes,
     find_store,
+    holds_in_order,
     keys_of,
     open_rows,
     row_nbytes,
@@ -57,6 +58,7 @@ MAX_DISK_SHARE = 0.9  # of the free disk that a scan may take
 MAX_MEMORY_SHARE = 0.5  # of the free memory that canvases may take: the other half is for the training
 USUAL_SHARE = 0.5  # of the rows of a store: canvases that more rows have are made for new images too
 Cache = Literal["auto", "ram", "disk", "none"]
+STORAGES = {"ram": "kept in memory", "none": "decoded again in every epoch"}  # in words
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Scan:
     for the first N in order. `kept` names the files of canvases that have all of them.
     """
 
-    facts: tuple[Facts, ...]
+    facts: FactColumns
     thumbnails: NDArray[np.uint8]
     looks: Mapped
     canvases: Canvases | None
@@ -79,18 +81,21 @@ class Scan:
     @property
     def bad(self) -> list[int]:
         """The rows of unreadable images; their canvases are black and must not be used."""
-        return [row for row, item in enumerate(self.facts) if item.error]
+        return np.flatnonzero(~self.facts.readable).tolist()
 
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256, in hex, of the contents in order: the key of results that are cached in the store."""
-        return hashlib.sha256("\n".join(item.sha256 for item in self.facts).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for index, content in enumerate(self.facts.hashes):
+            digest.update((f"\n{content}" if index else content).encode())
+        return digest.hexdigest()
 
     @property
     def storage(self) -> str:
         """The storage of the canvases, in words."""
         if self.canvases is None or isinstance(self.canvases, StreamedCanvases):
-            return "decoded again in every epoch"
+            return STORAGES["none"]
         size = f"{self.canvases.nbytes / 1e6:,.0f} MB decoded"
         if self.folder is None:
             return f"{size}, in memory"
@@ -112,19 +117,21 @@ def scan(
     An image that must be decoded gets the canvases of the geometries `also` in the store too, for a later command.
     `progress(done, total)` is called during decoding. Raises `DataError` if the canvases do not fit into the storage `cache`.
     """
-    keys = keys_of(source, records)
     store = find_store(source.name)
-    rows = store.rows_of(keys) if store else np.full(len(keys), -1, np.int64)
+    rows = _rows(store, source, records)
     found = _found(store, rows, geometry) if store else None
     if found is not None:
         if cache != "ram" or found.canvases is None or isinstance(found.canvases, StreamedCanvases):
             return found
         return replace(found, canvases=np.array(found.canvases[:]))
-    task = _Task(Missing(source, records, geometry, workers, progress), source, records, keys, geometry)
     canvas = row_nbytes(canvas_shape(1, geometry)) if geometry else 0
     has_canvas = store.has_canvases(rows, geometry) & (rows >= 0) if store and geometry else np.zeros(len(rows), np.bool_)
     on_disk = facts_nbytes(int((rows < 0).sum())) + canvas * int((~has_canvas).sum())
     storage = _choose_storage(cache, on_disk, canvas * len(rows))
+    if cache == "auto" and storage != "disk" and _is_beyond_limit(on_disk):
+        say_to(progress, f"{_limit_sentence(on_disk)}, so they are {STORAGES[storage]}")
+    added = on_disk if storage == "disk" else 0
+    task = _Task(Missing(source, records, geometry, workers, progress, added), source, records, keys_of(source, records), geometry)
     if storage == "disk":
         with _disk_errors(on_disk):
             made = task.to_store(also)
@@ -142,7 +149,14 @@ def find_scan(source: Source, records: Sequence[Record], geometry: Preprocessing
     store = find_store(source.name)
     if store is None:
         return None
-    return _found(store, store.rows_of(keys_of(source, records)), geometry)
+    return _found(store, _rows(store, source, records), geometry)
+
+
+def _rows(store: Store | None, source: Source, records: Sequence[Record]) -> Rows:
+    """Return the row of each of `records` (N,) in `store`, -1 for an image that it does not have."""
+    if store is None:
+        return np.full(len(records), -1, np.int64)
+    return np.arange(len(records)) if holds_in_order(store, source, records) else store.rows_of(keys_of(source, records))
 
 
 def _found(store: Store, rows: Rows, geometry: Preprocessing | None) -> Scan | None:
@@ -150,7 +164,7 @@ def _found(store: Store, rows: Rows, geometry: Preprocessing | None) -> Scan | N
     if (rows < 0).any() or (geometry and not store.has_canvases(rows, geometry).all()):
         return None
     index = None if (rows == np.arange(len(rows))).all() else rows
-    facts = store.facts[: len(rows)] if index is None else tuple(store.facts[row] for row in rows.tolist())
+    facts = store.facts if index is None and len(rows) == len(store.facts) else store.facts.take(rows)
     kept = frozenset(name for name, filled in store.filled.items() if filled[rows].all())
     with suppress(OSError):
         os.utime(store.folder)  # the time of the last use
@@ -187,7 +201,7 @@ def find_contents(source: Source, records: Sequence[Record], progress: Progress 
 
     found = find_scan(source, records)
     if found is not None:
-        return [item.sha256 for item in found.facts]
+        return list(found.facts.hashes)
     contents: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for each in threads.map(content, records):
@@ -212,7 +226,7 @@ class _Task:
     missing: Missing
     source: Source
     records: Sequence[Record]
-    keys: Sequence[Key]
+    keys: KeyColumns
     geometry: Preprocessing | None
 
     def to_store(self, also: Sequence[Preprocessing]) -> Scan | None:
@@ -240,7 +254,7 @@ class _Task:
         geometry = self.geometry if with_canvases else None
         memory = MemoryTarget(store, rows, geometry)
         self.missing.decode(memory, store, rows, (geometry,) if geometry else ())
-        facts = tuple(memory.facts)
+        facts = FactColumns.of(memory.facts)
         canvases: Canvases | None = memory.canvases
         if self.geometry and canvases is None:
             canvases = StreamedCanvases(self.source, self.records, facts, self.geometry, self.missing.workers)
@@ -256,7 +270,7 @@ def _geometries(geometry: Preprocessing | None, also: Sequence[Preprocessing], s
 
 
 def _choose_storage(cache: Cache, on_disk: int, in_memory: int) -> Literal["disk", "ram", "none"]:
-    """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space."""
+    """Return the storage of canvases: `cache`, or for auto the disk, else memory, else none, by free space and the user's limit."""
     if cache == "ram":
         free = free_memory()
         if in_memory > MAX_MEMORY_SHARE * free:
@@ -264,9 +278,27 @@ def _choose_storage(cache: Cache, on_disk: int, in_memory: int) -> Literal["disk
                 f"--cache ram: the decoded images take {in_memory / 1e9:.1f} GB, more than half of the {free / 1e9:.1f} GB of free memory; "
                 f"use --cache disk, or --cache none to decode them again in every epoch"
             )
+    if cache == "disk" and _is_beyond_limit(on_disk):
+        raise DataError(f"--cache disk: {_limit_sentence(on_disk)}, or use --cache none to decode them again in every epoch")
     if cache != "auto":
         return cache
-    return "disk" if _has_room(stores_folder(), on_disk) else _choose_memory(in_memory)
+    fits = not _is_beyond_limit(on_disk) and _has_room(stores_folder(), on_disk)
+    return "disk" if fits else _choose_memory(in_memory)
+
+
+def _is_beyond_limit(size: int) -> bool:
+    """Return True if `size` bytes are more than the limit that the user has set for the cache; the default only removes old stores."""
+    most = given_limit()
+    return most is not None and size > most
+
+
+def _limit_sentence(size: int) -> str:
+    """Return the beginning of a sentence on `size` bytes that are beyond the limit of the cache."""
+    needed = -(-size * 11 // 10_000_000)  # MB, with a tenth for what comes next
+    return (
+        f"the decoded images take {size / 1e6:,.0f} MB, more than the limit of the cache, {limit() / 1e6:,.0f} MB "
+        f"(raise it with: cnnkit cache --limit {needed}MB)"
+    )
 
 
 def _choose_memory(size: int) -> Literal["ram", "none"]:

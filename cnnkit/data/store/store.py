@@ -2,9 +2,9 @@
 
 A store is a folder in the cache, outside the data, and belongs to one source. It only grows: an image has a row, and a new image or a
 changed one gets a new row at the end. The files of thumbnails, looks and canvases are plain rows of uint8, one file of canvases for
-each geometry. The journal holds path, size, modification time and facts of every row, and the rows that have canvases. A row counts
-only if a line of the journal names it, and that line is written after the pixels. So a scan that was killed is continued by the next
-one, and nothing that was written in part is believed.
+each geometry. The index (`cnnkit.data.store.index`) holds path, stamp and facts of every row, and the journal the rows that have
+canvases. A row counts only if a line of the journal covers it, and that line is written after the row. So a scan that was killed is
+continued by the next one, and nothing that was written in part is believed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cnnkit.data.source import Source
+from cnnkit.data.columns import RecordColumns, encoded
+from cnnkit.data.source import Record, Source, located, stamps_of
 from cnnkit.data.store import journal
-from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, Facts
+from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE
+from cnnkit.data.store.index import ROW, SEPARATOR, FactColumns, KeyColumns, Words, mapped_texts, read_index
 from cnnkit.errors import DataError
 from cnnkit.model.preprocessing import Preprocessing
 
-DECODER_VERSION = 5  # raise it when pixels or facts change, so that every store is made again
+DECODER_VERSION = 6  # raise it when pixels, facts or their files change, so that every store is made again
 JOURNAL_FILE, THUMBNAILS_FILE, LOOKS_FILE = "journal.jsonl", "thumbnails.u8", "looks.u8"
 THUMBNAIL_SHAPE, LOOK_SHAPE = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), (LOOK_SIZE, LOOK_SIZE)
+TEXT_BYTES = 100  # of path and stamp of an image, for an estimate
 COPY_ROWS = 4096  # rows of a store that are copied at a time
 GENERATION_DIGITS = 4  # of the number of a store in its name
-Key = tuple[str, str]  # path and stamp of an image
 Rows = NDArray[np.int64]
 
 
@@ -89,15 +91,14 @@ class Store:
 
     folder: Path
     source: str
-    keys: tuple[Key, ...]
-    facts: tuple[Facts, ...]
+    keys: KeyColumns
+    facts: FactColumns
     filled: Mapping[str, NDArray[np.bool_]]
     geometries: Mapping[str, Preprocessing]
 
-    def rows_of(self, keys: Sequence[Key]) -> Rows:
+    def rows_of(self, keys: KeyColumns) -> Rows:
         """Return the row of each key (N,), -1 for an image that the store does not have; of two rows of one key the newer one."""
-        row_of = {key: row for row, key in enumerate(self.keys)}
-        return np.array([row_of.get(key, -1) for key in keys], np.int64)
+        return self.keys.rows_of(keys)
 
     def has_canvases(self, rows: Rows, geometry: Preprocessing) -> NDArray[np.bool_]:
         """Return for each of `rows`, bool (N,), whether it has a canvas of `geometry`."""
@@ -135,7 +136,7 @@ def open_store(folder: Path) -> Store | None:
         (head, *entries), _ = journal.read(folder / JOURNAL_FILE)
         if head["decoder"] != DECODER_VERSION:
             return None
-        keys, facts = _read_rows(entries)
+        keys, facts = _read_rows(folder, entries)
         filled, geometries = _read_canvases(entries, len(keys))
         source = str(head["source"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
@@ -148,17 +149,17 @@ def open_store(folder: Path) -> Store | None:
     return Store(folder, source, keys, facts, filled, geometries)
 
 
-def _read_rows(entries: Sequence[journal.Entry]) -> tuple[tuple[Key, ...], tuple[Facts, ...]]:
-    keys: list[Key] = []
-    facts: list[Facts] = []
+def _read_rows(folder: Path, entries: Sequence[journal.Entry]) -> tuple[KeyColumns, FactColumns]:
+    words = Words()
+    parts: list[tuple[int, int, int]] = []
     for entry in entries:
-        if entry["start"] != len(keys):
+        if entry["start"] != (parts[-1][1] if parts else 0) or entry["stop"] < entry["start"]:
             raise ValueError
-        keys.extend(zip(entry["path"], entry["stamp"], strict=True))
-        facts.extend(map(Facts._make, zip(*(entry["facts"][name] for name in Facts._fields), strict=True)))
-        if len(facts) != len(keys):
-            raise ValueError
-    return tuple(keys), tuple(facts)
+        parts.append((entry["start"], entry["stop"], entry["checksum"]))
+        for word in entry["words"]:
+            words.number(word)
+    array, bounds = read_index(folder, parts)
+    return KeyColumns(mapped_texts(folder, bounds)), FactColumns(array, words.all)
 
 
 def _read_canvases(entries: Sequence[journal.Entry], count: int) -> tuple[dict[str, NDArray[np.bool_]], dict[str, Preprocessing]]:
@@ -204,7 +205,7 @@ def _map(file: Path, rows: int, shape: Sequence[int]) -> NDArray[np.uint8]:
 
 def find_store(source: str) -> Store | None:
     """Return the store of a source, of which `source` is the name that the user gave; None if it has none."""
-    return next(stores_of(location(source)), None)
+    return next(stores_of(located(source)), None)
 
 
 def stores_of(origin: str) -> Iterator[Store]:
@@ -216,11 +217,6 @@ def stores_of(origin: str) -> Iterator[Store]:
         store = open_store(folder)
         if store is not None:
             yield store
-
-
-def location(source: str) -> str:
-    """Return the resolved path of a source that is a file or folder, else its name."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def origin_hash(origin: str) -> str:
@@ -241,11 +237,25 @@ def generation(folder: Path) -> int:
     return int(number) if number.isascii() and number.isdecimal() and len(number) == GENERATION_DIGITS else 0
 
 
-def keys_of(source: Source, records: Sequence[Any]) -> tuple[Key, ...]:
+def keys_of(source: Source, records: Sequence[Record]) -> KeyColumns:
     """Return the path and the stamp of every record."""
-    return tuple((record.path, source.stamp(record)) for record in records)
+    paths = RecordColumns.of(records).paths
+    return KeyColumns.of(zip(paths, stamps_of(source, records), strict=True))
+
+
+def holds_in_order(store: Store, source: Source, records: Sequence[Record]) -> bool:
+    """Return True if the rows of `store` are `records` in their present state and order, as in a store that one scan has made.
+
+    Their keys are compared one by one, since those of millions of images would fill the memory.
+    """
+    stored = store.keys.texts
+    if len(records) != len(stored):
+        return False
+    paths = RecordColumns.of(records).paths
+    keys = map(SEPARATOR.join, zip(paths, stamps_of(source, records), strict=True))
+    return all(encoded(key) == text for key, text in zip(keys, stored.all_stored(), strict=True))
 
 
 def facts_nbytes(images: int) -> int:
-    """Return the approximate bytes of N `images` on the disk without canvases: 350 bytes of JSON per image, the thumbnail and the look."""
-    return images * (350 + row_nbytes(THUMBNAIL_SHAPE) + row_nbytes(LOOK_SHAPE))
+    """Return the approximate bytes of N `images` on the disk without canvases: index, thumbnail and look."""
+    return images * (ROW.itemsize + TEXT_BYTES + row_nbytes(THUMBNAIL_SHAPE) + row_nbytes(LOOK_SHAPE))

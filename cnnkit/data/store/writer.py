@@ -15,8 +15,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from cnnkit.data.source import located
 from cnnkit.data.store import journal
 from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import ROW, ROWS_FILE, TEXTS_FILE, Key, KeyColumns, Words, checksum, pack
 from cnnkit.data.store.locks import exclusive, is_in_use
 from cnnkit.data.store.store import (
     COPY_ROWS,
@@ -27,14 +29,12 @@ from cnnkit.data.store.store import (
     LOOKS_FILE,
     THUMBNAIL_SHAPE,
     THUMBNAILS_FILE,
-    Key,
     Rows,
     Store,
     canvas_file,
     canvas_shape,
     generation,
     generations,
-    location,
     open_store,
     origin_hash,
     row_nbytes,
@@ -91,11 +91,15 @@ class StoreWriter:
         self.folder, self._known = store.folder, set(store.geometries)
         self._size = len(store.keys)
         self._committed = self._size
+        self._words = Words(store.facts.words)
+        self._known_words = len(self._words.all)
+        self._text_size = int(store.keys.texts.bounds[-1])
         self._keys: list[Key] = []
         self._facts: list[Facts] = []
         self._filled: dict[str, list[Rows]] = {}
         self._geometries: list[Preprocessing] = []
         self._files: dict[str, RowFile] = {}
+        self._text_file: RowFile | None = None
         self._time = time.monotonic()
         _, size = journal.read(self.folder / JOURNAL_FILE)
         self._journal: IO[bytes] = (self.folder / JOURNAL_FILE).open("r+b", buffering=0)
@@ -142,25 +146,44 @@ class StoreWriter:
             return
         for file in self._files.values():
             file.finish(self._size)
-        columns = {name: [getattr(item, name) for item in self._facts] for name in Facts._fields}
+        found, text_size = self._write_index() if self._keys else (0, self._text_size)
         entry = {
             "start": self._committed,
-            "path": [path for path, _ in self._keys],
-            "stamp": [stamp for _, stamp in self._keys],
-            "facts": columns,
+            "stop": self._size,
+            "checksum": found,
+            "words": self._words.all[self._known_words :],
             "geometries": [geometry.model_dump(mode="json", exclude={"mean", "std"}) for geometry in self._geometries],
             "filled": {name: _ranges(np.concatenate(parts)) for name, parts in self._filled.items()},
         }
         _write_line(self._journal, self._journal_size, entry)
         self._journal_size = self._journal.tell()
-        self._committed = self._size
+        self._committed, self._known_words, self._text_size = self._size, len(self._words.all), text_size
         self._keys, self._facts, self._filled, self._geometries = [], [], {}, []
         self._time = time.monotonic()
+
+    def _write_index(self) -> tuple[int, int]:
+        """Write path, stamp and facts of the new rows, and return their checksum and the size of all texts."""
+        texts = KeyColumns.of(self._keys).texts
+        ends = texts.bounds[1:] + self._text_size
+        rows = pack(self._facts, ends, self._words)
+        stored = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), ROW.itemsize)
+        size = self._text_size + len(texts.blob)
+        self._file(ROWS_FILE, (ROW.itemsize,)).put(np.arange(self._committed, self._size), stored)
+        self._texts().put(np.arange(self._text_size, size), texts.blob)
+        self._file(ROWS_FILE, (ROW.itemsize,)).finish(self._size)
+        self._texts().finish(size)
+        return checksum(rows.tobytes(), texts.blob.tobytes()), size
 
     def _file(self, name: str, shape: Sequence[int]) -> RowFile:
         if name not in self._files:
             self._files[name] = RowFile(self.folder / name, shape, self._committed)
         return self._files[name]
+
+    def _texts(self) -> RowFile:
+        """Return the file of paths and stamps, each byte of which is a row."""
+        if self._text_file is None:
+            self._text_file = RowFile(self.folder / TEXTS_FILE, (), self._text_size)
+        return self._text_file
 
     def __enter__(self) -> Self:
         return self
@@ -174,6 +197,10 @@ class StoreWriter:
                 with suppress(OSError):
                     file.cut(self._committed)
                 file.close()
+            if self._text_file is not None:
+                with suppress(OSError):
+                    self._text_file.cut(self._text_size)
+                self._text_file.close()
             self._journal.close()
 
 
@@ -205,7 +232,7 @@ def open_writer(source: str, present: Collection[str]) -> Generator[tuple[StoreW
     Another process that writes the store is waited for. A store is made if there is none. If most rows are of images that were changed
     or are not among the paths `present`, a new store replaces it, which has only the other rows. Raises `OSError`.
     """
-    origin = location(source)
+    origin = located(source)
     lock = stores_folder() / f"{origin_hash(origin)}.lock"
     with exclusive(lock, _watch(origin)) as obtained:
         if not obtained:
@@ -262,7 +289,7 @@ def _renew(folder: Path, source: str, old: Store | None, present: Collection[str
     part.mkdir(parents=True)
     try:
         (part / JOURNAL_FILE).write_bytes(journal.encode({"decoder": DECODER_VERSION, "source": source}))
-        for name in (THUMBNAILS_FILE, LOOKS_FILE):
+        for name in (THUMBNAILS_FILE, LOOKS_FILE, ROWS_FILE, TEXTS_FILE):
             (part / name).touch()
         if old is not None:
             _copy(old, _live_rows(old, present), part)
@@ -284,7 +311,7 @@ def _copy(old: Store, live: Rows, part: Path) -> None:
         opened = {name: files.enter_context((old.folder / name).open("rb")) for name in old.filled}
         for start in range(0, len(live), COPY_ROWS):
             rows = live[start : start + COPY_ROWS]
-            writer.append([old.keys[row] for row in rows], [old.facts[row] for row in rows], thumbnails[rows], looks[rows], {})
+            writer.append(list(old.keys.take(rows)), list(old.facts.take(rows)), thumbnails[rows], looks[rows], {})
             for name, file in opened.items():
                 geometry, have = old.geometries[name], np.flatnonzero(old.filled[name][rows])
                 for place in have.tolist():  # one by one, since a row may have megabytes

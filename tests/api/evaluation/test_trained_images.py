@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cnnkit.api.evaluation import trained_images
 from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
 from cnnkit.data.store.facts import decode, measure
+from cnnkit.data.store.index import FactColumns
 from cnnkit.data.store.scan import Scan
 
 NO_STORE = "near copies were not looked up: the decoded images of the run are no longer in the cache"
@@ -25,15 +27,22 @@ def pictures(*seeds: int) -> NDArray[np.uint8]:
     return np.stack(drawn).astype(np.uint8)
 
 
+def content(seed: int) -> str:
+    """Return the hash of the content of the picture of a seed."""
+    return hashlib.sha256(str(seed).encode()).hexdigest()
+
+
 def scanned(*seeds: int, folder: Path | None = None) -> Scan:
     measured = measure([decode(picture) for picture in pictures(*seeds)])
-    facts = tuple(item._replace(sha256=str(seed)) for item, seed in zip(measured.facts, seeds, strict=True))
-    return Scan(facts, measured.thumbnails, measured.looks, None, folder, reused=True)
+    facts = [item._replace(sha256=content(seed)) for item, seed in zip(measured.facts, seeds, strict=True)]
+    return Scan(FactColumns.of(facts), measured.thumbnails, measured.looks, None, folder, reused=True)
 
 
 def run_of(*images: tuple[int, str, str, str]) -> RunImages:
     """Return a run of images, each a seed, a label, a split and a unit."""
-    return RunImages("001-a", "gone", tuple(RunImage(f"{seed}.jpg", label, split, str(seed), unit) for seed, label, split, unit in images))
+    return RunImages(
+        "001-a", "gone", tuple(RunImage(f"{seed}.jpg", label, split, content(seed), unit) for seed, label, split, unit in images)
+    )
 
 
 RUN = run_of((1, "a", "train", "u"), (2, "a", "val", "v"), (3, "b", "test", "w"), (4, "b", "train", "x"))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 import cnnkit
 import cnnkit.api
-from cnnkit.api.training.job import _location
 from cnnkit.api.training.prepare import prepare
 from cnnkit.data.batches import Batches
+from cnnkit.data.source import located
 from cnnkit.engine.fit import EpochResult
 from cnnkit.engine.ranks import ONE
 from cnnkit.engine.runtime import Runtime
@@ -104,8 +104,8 @@ def test_watch_wraps_the_training_batches_alone(image_folder, small_config):
 def test_the_recorded_path_of_the_data_is_absolute(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _location("images") == str((tmp_path / "images").resolve())
-    assert _location("digits") == "digits"
+    assert located("images") == str((tmp_path / "images").resolve())
+    assert located("digits") == "digits"
 
 
 NETWORK = ("width=8", "blocks=2", "dense=32", "dropout=0")

@@ -130,7 +130,7 @@ def test_threads_read_at_the_same_time(make: Make) -> None:
     files = {f"{label}/{number}.jpg": random.bytes(20_000) for label in "ab" for number in range(40)}
     source = ArchiveSource(make(files))
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(source.read, source.records * 3))
+        read = list(pool.map(source.read, list(source.records) * 3))
     assert read == [files[record.path] for record in source.records] * 3
 
 

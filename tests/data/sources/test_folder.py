@@ -221,7 +221,7 @@ def test_output_inside_the_data_is_refused_with_the_way_out(tmp_path: Path) -> N
         check_outside(Path(out), data)
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.XLSX", "a.txt"])
+@pytest.mark.parametrize("name", ["a.feather", "a.jsonl", "a.XLSX", "a.txt"])
 def test_a_table_in_another_format_is_refused_with_the_format_to_save(name: str) -> None:
     Path(name).touch()
     with pytest.raises(DataError, match=r"not a folder; .*; save the table as a CSV with the columns path,label$"):

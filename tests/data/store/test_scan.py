@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from cnnkit.data.sources.digits import DigitsSource
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import filling, journal, writer
 from cnnkit.data.store import store as storing
+from cnnkit.data.store.index import ROWS_FILE, TEXTS_FILE
 from cnnkit.data.store.scan import Scan, find_contents, scan
 from cnnkit.data.store.store import JOURNAL_FILE, LOOKS_FILE, THUMBNAILS_FILE, StoredRows, cache_folder, canvas_file
 from cnnkit.data.store.stream import StreamedCanvases
@@ -94,7 +96,7 @@ def test_the_store_is_in_the_cache_and_the_data_folder_stays_unchanged(folder: P
     assert found.folder.is_relative_to(Path(os.environ["CNNKIT_CACHE"]))
     assert contents() == before
     names = sorted(path.name for path in found.folder.iterdir())
-    assert names == sorted([canvas_file(GEOMETRY), "in-use", JOURNAL_FILE, LOOKS_FILE, THUMBNAILS_FILE])
+    assert names == sorted([canvas_file(GEOMETRY), "in-use", JOURNAL_FILE, LOOKS_FILE, THUMBNAILS_FILE, ROWS_FILE, TEXTS_FILE])
 
 
 def test_a_second_scan_reuses_the_store_and_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,13 +499,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated looks": lambda folder: _cut(folder / LOOKS_FILE),
     "no looks": lambda folder: (folder / LOOKS_FILE).unlink(),
     "torn line": lambda folder: _cut(folder / JOURNAL_FILE),
-    "changed line": lambda folder: (folder / JOURNAL_FILE).write_bytes((folder / JOURNAL_FILE).read_bytes().replace(b"a/0", b"a/9")),
+    "changed line": lambda folder: (folder / JOURNAL_FILE).write_bytes((folder / JOURNAL_FILE).read_bytes().replace(b"stop", b"stab")),
     "empty journal": lambda folder: (folder / JOURNAL_FILE).write_bytes(b""),
     "journal of nothing": lambda folder: (folder / JOURNAL_FILE).write_bytes(journal.encode({})),
     "journal of another decoder": lambda folder: _spoil(folder, lambda entries: entries[0].update(decoder=0)),
-    "journal without a column": lambda folder: _spoil(folder, lambda entries: entries[1]["facts"].pop("mean")),
-    "short column": lambda folder: _spoil(folder, lambda entries: entries[1]["facts"]["mean"].pop()),
-    "fewer paths": lambda folder: _spoil(folder, lambda entries: (entries[1]["path"].pop(), entries[1]["stamp"].pop())),
+    "journal without a column": lambda folder: _spoil(folder, lambda entries: entries[1].pop("words")),
+    "another checksum": lambda folder: _spoil(folder, lambda entries: entries[1].update(checksum=0)),
+    "truncated rows": lambda folder: _cut(folder / ROWS_FILE),
+    "changed rows": lambda folder: (folder / ROWS_FILE).write_bytes(bytes(len((folder / ROWS_FILE).read_bytes()))),
+    "no rows": lambda folder: (folder / ROWS_FILE).unlink(),
+    "truncated texts": lambda folder: _cut(folder / TEXTS_FILE),
+    "changed texts": lambda folder: (folder / TEXTS_FILE).write_bytes((folder / TEXTS_FILE).read_bytes().replace(b"a/0", b"a/9")),
     "missing line": lambda folder: _spoil(folder, lambda entries: entries[1].update(start=3)),
     "unknown canvases": lambda folder: _spoil(folder, lambda entries: entries[1]["filled"].update(other=[[0, 5]])),
     "journal that is no text": lambda folder: (folder / JOURNAL_FILE).write_bytes(b"\xff\xfe"),
@@ -514,12 +520,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_made_again(noise_source, damage: str) -> None:
     first = look(noise_source(5))
-    canvases = np.array(first.canvases)
+    canvases, facts = np.array(first.canvases), tuple(first.facts)
     assert first.folder is not None
     DAMAGES[damage](first.folder)
     second = look(noise_source(5))
     assert not second.reused
-    assert second.facts == first.facts
+    assert second.facts == facts
     np.testing.assert_array_equal(pixels(second), canvases)
     assert look(noise_source(5)).reused
 
@@ -600,3 +606,46 @@ def test_facts_and_canvases_do_not_depend_on_the_drafts_of_an_earlier_scan(image
         streamed = StreamedCanvases(source, source.records, known.facts, geometry, workers=1)
         np.testing.assert_array_equal(next(streamed.batches([np.arange(2)])), expected)
     assert [(item.width, item.height) for item in known.facts] == [(800, 720)] * 2
+
+
+class Told:
+    """A progress that keeps the sentences it is given."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, *_: int) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_long_decoding_is_announced_once_with_images_hours_and_bytes(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "SAMPLE_SECONDS", 0.0)
+    told = Told()
+    look(noise_source(30), progress=told)
+    assert told.said == []
+    monkeypatch.setattr(filling, "LONG_SECONDS", 0.0)
+    look(noise_source(30, name="long"), progress=told)
+    (said,) = told.said
+    pattern = (
+        r"decoding 30 images takes about 0\.0 hours on this machine \([\d,]+ images/s\), and 0\.0 GB in the cache; "
+        r"an interrupted command goes on where it stopped"
+    )
+    assert re.fullmatch(pattern, said)
+    look(noise_source(30, name="nowhere"), progress=lambda *_: None)
+
+
+def test_a_limit_of_the_user_is_kept_before_decoding(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "0.1MB")
+    with pytest.raises(
+        DataError, match=r"--cache disk: the decoded images take 0 MB, more than the limit of the cache, 0 MB \(raise it with: "
+    ):
+        look(noise_source(30), cache="disk")
+    told = Told()
+    found = look(noise_source(30), progress=told)
+    assert found.folder is None
+    assert told.said[0].endswith("MB), so they are kept in memory")
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "100MB")
+    assert look(noise_source(30), cache="disk").folder is not None

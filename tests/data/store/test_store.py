@@ -9,6 +9,7 @@ import pytest
 
 from cnnkit.data.source import open_source
 from cnnkit.data.store import cache, journal, store
+from cnnkit.data.store.index import ROW, ROWS_FILE, TEXTS_FILE
 from cnnkit.data.store.scan import scan
 from cnnkit.data.store.store import JOURNAL_FILE, StoredRows, cache_folder, open_rows
 
@@ -27,11 +28,14 @@ def test_the_cache_folder_is_the_systems_without_the_variable(monkeypatch: pytes
         assert cache_folder().is_absolute()
 
 
-def test_a_store_is_rows_of_bytes_and_json(noise_source, geometry) -> None:
+def test_a_store_is_rows_of_bytes_and_a_journal(noise_source, geometry) -> None:
     folder = made(noise_source(2), geometry)
     (head, entry), _ = journal.read(folder / JOURNAL_FILE)
     assert head == {"decoder": store.DECODER_VERSION, "source": "noise"}
-    assert (entry["path"], entry["stamp"], entry["facts"]["width"]) == (["a/0", "b/1"], ["1", "1"], [16, 16])
+    assert (entry["start"], entry["stop"], entry["words"]) == (0, 2, [])
+    rows = np.fromfile(folder / ROWS_FILE, ROW)
+    assert (rows["width"].tolist(), rows["end"].tolist()) == ([16, 16], [5, 10])
+    assert (folder / TEXTS_FILE).read_bytes() == b"a/0\x001b/1\x001"
     canvases = np.fromfile(folder / store.canvas_file(geometry), np.uint8).reshape(2, 3, 16, 16)
     np.testing.assert_array_equal(canvases[1].transpose(1, 2, 0), noise_source(2).image(1))
 

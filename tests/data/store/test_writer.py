@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cnnkit.data.store.writer import RowFile, StoreWriter, open_writer
 
 def append(target: StoreWriter, *keys: tuple[str, str], level: int = 7, canvases: Any = None) -> None:
     count = len(keys)
-    facts = [Facts(sha256=f"{path} {stamp}") for path, stamp in keys]
+    facts = [Facts(sha256=hashlib.sha256(f"{path} {stamp}".encode()).hexdigest()) for path, stamp in keys]
     thumbnails, looks = (np.full((count, *shape), level, np.uint8) for shape in (THUMBNAIL_SHAPE, LOOK_SHAPE))
     target.append(keys, facts, thumbnails, looks, canvases or {})
 

@@ -1,0 +1,229 @@
+"""Records of millions of images in a few arrays, which make the object of a record only when it is asked for.
+
+A record object takes hundreds of bytes; a row of the columns takes its path and some 16 bytes. docs/benchmarks/LOG.md has the figures.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, pairwise
+from typing import Generic, Self, TypeVar, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnkit.data.source import Record
+
+Row = TypeVar("Row")
+Rows = NDArray[np.int64]
+BLOCK_ROWS = 4096  # rows that an iteration makes objects of at a time
+
+
+def encoded(text: str) -> bytes:
+    """Return `text` as columns store it; bytes that are no UTF-8 are kept (PEP 383)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Columns(Sequence[Row], Generic[Row]):
+    """A sequence of N rows that are stored as arrays; a slice and `take` give a view without a copy of the texts."""
+
+    def take(self, rows: Rows) -> Self:
+        """Return the `rows` (n,), in their order."""
+        raise NotImplementedError
+
+    def block(self, start: int, stop: int) -> Iterable[Row]:
+        """Return the objects of the rows from `start` to `stop`."""
+        raise NotImplementedError
+
+    def one(self, row: int) -> Row:
+        """Return the object of one row."""
+        return next(iter(self.block(row, row + 1)))
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Row | Self:
+        """Return one row, or a view of a slice."""
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(index)
+        return self.one(row)
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(self.block(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for a sequence of the same rows."""
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        rows = cast("Sequence[object]", other)
+        return len(self) == len(rows) and all(one == another for one, another in zip(self, rows, strict=True))
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] (equal to a tuple, which has another hash)
+
+
+class Texts(Columns[str]):
+    """N texts as UTF-8 in one `blob`: text i is from `bounds[i]` to `bounds[i + 1]`, of a view from `bounds[rows[i]]`.
+
+    Bytes that are no UTF-8 are kept (PEP 383).
+    """
+
+    def __init__(self, blob: NDArray[np.uint8], bounds: Rows, rows: Rows | None = None) -> None:
+        self.blob, self.bounds, self.rows = blob, bounds, rows
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Texts:
+        """Return the columns of `texts`."""
+        if isinstance(texts, Texts):
+            return texts
+        blob = bytearray()
+        sizes = array("q")
+        remaining = iter(texts)
+        while block := [encoded(text) for text in islice(remaining, BLOCK_ROWS)]:
+            blob += b"".join(block)
+            sizes.extend(map(len, block))
+        return cls(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))]))
+
+    @classmethod
+    def join(cls, parts: Sequence[Texts]) -> Texts:
+        """Return the concatenation of columns that are no views."""
+        ends = np.cumsum([0, *(len(part.blob) for part in parts)])
+        bounds = [part.bounds[:-1] + end for part, end in zip(parts, ends, strict=False)]
+        return cls(np.concatenate([part.blob for part in parts]), np.concatenate([*bounds, ends[-1:]]))
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1 if self.rows is None else len(self.rows)
+
+    def take(self, rows: Rows) -> Texts:
+        """Return a view of the `rows` (n,)."""
+        return Texts(self.blob, self.bounds, rows if self.rows is None else self.rows[rows])
+
+    def stored(self, start: int, stop: int) -> list[bytes]:
+        """Return the bytes of the texts from `start` to `stop`."""
+        if self.rows is None:
+            bounds = self.bounds[start : stop + 1].tolist()
+            first = bounds[0]
+            blob = self.blob[first : bounds[-1]].tobytes()
+            return [blob[begin - first : end - first] for begin, end in pairwise(bounds)]
+        rows = self.rows[start:stop]
+        pairs = zip(self.bounds[rows].tolist(), self.bounds[rows + 1].tolist(), strict=True)
+        return [self.blob[begin:end].tobytes() for begin, end in pairs]
+
+    def block(self, start: int, stop: int) -> list[str]:
+        """Return the texts from `start` to `stop`."""
+        return [text.decode("utf-8", "surrogateescape") for text in self.stored(start, stop)]
+
+    def one(self, row: int) -> str:
+        """Return one text."""
+        place = row if self.rows is None else int(self.rows[row])
+        return self.blob[self.bounds[place] : self.bounds[place + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+    def all_stored(self) -> Iterator[bytes]:
+        """Yield the bytes of every text."""
+        return chain.from_iterable(self.stored(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))
+
+
+class Codes(Columns[str | None]):
+    """N values of a few different `names`, None among them: value i is `names[codes[i]]`."""
+
+    def __init__(self, codes: NDArray[np.integer], names: Sequence[str | None]) -> None:
+        self.codes, self.names = codes, tuple(names)
+
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> Codes:
+        """Return the columns of `values`, with the names in the order of their first value."""
+        index: dict[str | None, int] = {}
+        codes = np.fromiter((index.setdefault(value, len(index)) for value in values), np.int64)
+        return cls(codes.astype(np.min_scalar_type(max(len(index) - 1, 0))), tuple(index))
+
+    @classmethod
+    def constant(cls, value: str | None, number: int) -> Codes:
+        """Return `number` times the same value."""
+        return cls(np.zeros(number, np.uint8), (value,))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: Rows) -> Codes:
+        """Return the values of the `rows` (n,)."""
+        return Codes(self.codes[rows], self.names)
+
+    def block(self, start: int, stop: int) -> list[str | None]:
+        """Return the values from `start` to `stop`."""
+        return [self.names[code] for code in self.codes[start:stop].tolist()]
+
+    def one(self, row: int) -> str | None:
+        """Return one value."""
+        return self.names[self.codes[row]]
+
+    def present(self) -> list[str | None]:
+        """Return the names that a row has."""
+        used = np.bincount(self.codes, minlength=len(self.names)) if len(self.codes) else []
+        return [name for name, count in zip(self.names, used, strict=False) if count]
+
+
+class RecordColumns(Columns[Record]):
+    """Records in columns: their paths, labels, splits and groups."""
+
+    def __init__(self, paths: Texts, labels: Codes, splits: Codes | None = None, groups: Codes | None = None) -> None:
+        self.paths, self.labels = paths, labels
+        self.splits = splits or Codes.constant(None, len(paths))
+        self.groups = groups or Codes.constant(None, len(paths))
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> RecordColumns:
+        """Return the columns of `records`."""
+        if isinstance(records, RecordColumns):
+            return records
+        paths, labels, splits, groups = list(zip(*records, strict=True)) or [(), (), (), ()]
+        return cls(Texts.of(paths), Codes.of(labels), Codes.of(splits), Codes.of(groups))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Rows) -> RecordColumns:
+        """Return the records of the `rows` (n,)."""
+        return RecordColumns(self.paths.take(rows), self.labels.take(rows), self.splits.take(rows), self.groups.take(rows))
+
+    def block(self, start: int, stop: int) -> Iterator[Record]:
+        """Return the records from `start` to `stop`."""
+        return map(Record._make, zip(*(column.block(start, stop) for column in self._columns()), strict=True))
+
+    def one(self, row: int) -> Record:
+        """Return one record."""
+        return Record(self.paths.one(row), self.labels.one(row) or "", self.splits.one(row), self.groups.one(row))
+
+    def _columns(self) -> tuple[Texts, Codes, Codes, Codes]:
+        return self.paths, self.labels, self.splits, self.groups
+
+
+class PathIndex:
+    """The rows of `paths` by path: 8 bytes a row, where a dictionary takes 100."""
+
+    def __init__(self, paths: Texts) -> None:
+        self._paths = paths
+        # The rows are found by 32 bits of a checksum, and then told apart by their paths.
+        hashes = np.fromiter(map(zlib.crc32, paths.all_stored()), np.uint32, len(paths))
+        self._rows = np.argsort(hashes, kind="stable").astype(np.uint32)
+        self._hashes = hashes[self._rows]
+
+    def row(self, path: str) -> int:
+        """Return the row of `path`; raises `KeyError` if there is none."""
+        stored = encoded(path)
+        wanted = np.uint32(zlib.crc32(stored))
+        first, last = self._hashes.searchsorted(wanted), self._hashes.searchsorted(wanted, "right")
+        for row in self._rows[first:last].tolist():
+            if self._paths.stored(row, row + 1)[0] == stored:
+                return row
+        raise KeyError(path)
+
+    def has_repeats(self) -> bool:
+        """Return True if two rows have one path."""
+        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        rows = np.unique(self._rows[np.union1d(same, same + 1)]).tolist()
+        return len({self._paths.stored(row, row + 1)[0] for row in rows}) < len(rows)

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cnnkit.config.settings import DataConfig
+from cnnkit.data.dataset import load_dataset
+from cnnkit.data.image import UndecodableError
+from cnnkit.data.shards import remote
+from cnnkit.data.shards.remote import BLOCK_BYTES, RemoteSpans, UnreachableError, matching
+from cnnkit.data.source import open_source
+from cnnkit.data.store import cache
+from cnnkit.data.store.cache import blocks_folder
+from cnnkit.errors import DataError, MissingExtraError
+
+fsspec = pytest.importorskip("fsspec")
+
+
+class RangeServer(ThreadingHTTPServer):
+    """A server of `files` by path that counts the bytes it sends; it may serve no ranges, or answer with a `status`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.sent: list[tuple[int, int]] = []
+        self.has_ranges = True
+        self.failures = 0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._reply(with_body=False)
+
+    def do_GET(self) -> None:
+        self._reply(with_body=True)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002,ARG002 (of the base class)
+        return
+
+    def _reply(self, *, with_body: bool) -> None:
+        server = cast("RangeServer", self.server)
+        content = server.files.get(self.path.partition("?")[0])
+        if content is None or server.failures > 0:
+            server.failures -= 1
+            self.send_response(404 if content is None else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start, end = 0, len(content)
+        asked = self.headers.get("Range")
+        if asked and server.has_ranges:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(end - start))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{hash(content)}"')
+        self.end_headers()
+        if with_body:
+            server.sent.append((start, end))
+            self.wfile.write(content[start:end])
+
+
+@pytest.fixture
+def server() -> Iterator[RangeServer]:
+    pytest.importorskip("aiohttp")
+    with RangeServer() as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_memory_and_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    remote._recent.clear()
+    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[str, bytes], None]]:
+    """Return a function that puts a file into fsspec's file system in memory."""
+    system = fsspec.filesystem("memory")
+    yield system.pipe_file
+    system.rm("/", recursive=True)
+
+
+def serve_shards(server: RangeServer, pattern: str) -> str:
+    for file in Path(pattern).parent.glob("*.tar"):
+        server.files[f"/{file.name}"] = file.read_bytes()
+    return f"{server.address}/{pattern.rpartition('/')[2]}"
+
+
+def test_ranges_are_fetched_once_by_blocks(server: RangeServer) -> None:
+    content = bytes(range(256)) * (BLOCK_BYTES * 3 // 256) + b"tail"
+    server.files["/a.tar"] = content
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    assert spans.size == len(content)
+    assert spans.read(10, 5) == content[10:15]
+    assert server.sent == [(0, BLOCK_BYTES)]
+    assert spans.read(BLOCK_BYTES - 2, 2 * BLOCK_BYTES + 6) == content[BLOCK_BYTES - 2 :]
+    assert server.sent[1:] == [(BLOCK_BYTES, len(content))]
+    remote._recent.clear()
+    assert RemoteSpans(f"{server.address}/a.tar").read(5, BLOCK_BYTES) == content[5 : BLOCK_BYTES + 5]
+    assert len(server.sent) == 2
+    with pytest.raises(UndecodableError, match="the archive is truncated here"):
+        spans.read(len(content) - 1, 2)
+
+
+def test_a_damaged_block_is_fetched_again(server: RangeServer) -> None:
+    server.files["/a.tar"] = b"content"
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    spans.read(0, 7)
+    remote._recent.clear()
+    (block,) = blocks_folder().iterdir()
+    block.write_bytes(block.read_bytes()[:-1] + b"X")
+    assert spans.read(0, 7) == b"content"
+    assert len(server.sent) == 2
+
+
+def test_another_content_at_the_address_has_another_stamp(server: RangeServer) -> None:
+    server.files["/a.tar"] = b"content"
+    first = RemoteSpans(f"{server.address}/a.tar")
+    assert first.read(0, 7) == b"content"
+    server.files["/a.tar"] = b"CONTENT"
+    second = RemoteSpans(f"{server.address}/a.tar")
+    assert second.read(0, 7) == b"CONTENT"
+    assert first.stamp != second.stamp
+
+
+def test_the_cache_of_bytes_keeps_the_limit_of_the_cache(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "LIMIT_CHECK_BYTES", BLOCK_BYTES)
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "2.2MB")
+    server.files["/a.tar"] = bytes(6 * BLOCK_BYTES)
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    for number in range(6):
+        spans.read(number * BLOCK_BYTES, 8)
+        assert sum(file.stat().st_size for file in blocks_folder().iterdir()) <= 2_200_000
+    assert sorted(file.name[-1] for file in blocks_folder().iterdir()) == ["4", "5"]
+    (info,) = cache.stores()
+    assert (info.source, info.images) == ("(bytes of addresses)", 0)
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "1MB")
+    (removed,) = cache.keep_limit()
+    assert removed.bytes > 2 * BLOCK_BYTES
+    remote._recent.clear()
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "3MB")
+    spans.read(0, 8)
+    _, freed = cache.clear()
+    assert freed > 8
+    assert not blocks_folder().exists()
+
+
+def test_failures_are_tried_again_and_then_name_the_address(server: RangeServer) -> None:
+    server.files["/a.tar"] = b"content"
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    server.failures = 2
+    assert spans.read(0, 7) == b"content"
+    remote._recent.clear()
+    cache.clear()
+    server.failures = 100
+    with pytest.raises(UnreachableError, match=r"http://127.*a\.tar: cannot be read: 503.*; the same command goes on later"):
+        spans.read(0, 7)
+    with pytest.raises(UnreachableError, match=r"a\.tar: cannot be read: 503"):
+        RemoteSpans(f"{server.address}/a.tar")
+
+
+def test_a_server_without_ranges_is_refused(server: RangeServer) -> None:
+    server.files["/a.tar"] = bytes(BLOCK_BYTES + 5)
+    server.has_ranges = False
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    with pytest.raises(UnreachableError, match="the server does not serve parts of a file; download the file, and name it in --data"):
+        spans.read(0, 7)
+
+
+def test_missing_files_of_a_web_server_are_counted(server: RangeServer, shards: Callable[..., str]) -> None:
+    pattern = serve_shards(server, shards(2))
+    with pytest.raises(DataError, match=r"2 of 4 files are missing: http://.*/0002\.tar, http://.*/0003\.tar; correct the range"):
+        open_source(pattern.replace("0001}", "0003}"))
+    with pytest.raises(DataError, match=r"a web server lists no files; write their numbers as a range, such as \{0000"):
+        open_source(f"{server.address}/*.tar")
+
+
+def test_shards_of_a_web_server_are_those_of_the_folder(server: RangeServer, shards: Callable[..., str], geometry) -> None:
+    local = open_source(shards(3))
+    source = open_source(serve_shards(server, local.name))
+    assert source.records == local.records
+    assert [source.read(record) for record in source.records] == [local.read(record) for record in local.records]
+    datasets = [load_dataset(each, DataConfig(data=each.name, split=(0.5, 0.25, 0.25)), geometry, 0) for each in (local, source)]
+    assert datasets[0].fingerprint == datasets[1].fingerprint
+    sent = len(server.sent)
+    again = open_source(source.name)
+    assert [again.stamp(record) for record in again.records] == [source.stamp(record) for record in source.records]
+    assert len(server.sent) == sent  # the index and the bytes are in the cache
+    assert open_source(f"{source.name}?token=1").records == local.records
+
+
+def test_files_in_memory_are_listed_by_a_star_and_have_class_names(memory, shards: Callable[..., str]) -> None:
+    local = open_source(shards(2))
+    for file in Path(local.name).parent.glob("*.tar"):
+        memory(f"/bucket/s/{file.name}", file.read_bytes())
+    memory("/bucket/classes.txt", b"wolf\nape\n")
+    assert matching("memory://bucket/s/*.tar") == ["memory:///bucket/s/0000.tar", "memory:///bucket/s/0001.tar"]
+    source = open_source("memory://bucket/s/*.tar")
+    assert [record.label for record in source.records] == ["wolf", "ape"] * 4
+    assert source.read(source.records[-1]) == local.read(local.records[-1])
+    with pytest.raises(DataError, match=r"memory://bucket/s: a folder; name its files, such as memory://bucket/s/\*\.tar"):
+        open_source("memory://bucket/s")
+
+
+def test_parquet_files_are_read_at_an_address(memory, tmp_path: Path, jpeg) -> None:
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    table = arrow.table({"image": [jpeg(row) for row in range(4)], "label": ["a", "b"] * 2})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    memory("/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    for name in ("memory://a.parquet", "parquet:memory://a.parquet"):
+        source = open_source(name)
+        assert [source.read(record) for record in source.records] == [jpeg(row) for row in range(4)]
+
+
+def test_a_lost_network_ends_a_scan_and_makes_no_image_unreadable(memory, tmp_path: Path, jpeg, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    table = arrow.table({"image": [jpeg(row) for row in range(4)], "label": ["a", "b"] * 2})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    memory("/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    source = open_source("memory://a.parquet")
+    remote._recent.clear()
+    cache.clear()
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", lambda *_, **__: (_ for _ in ()).throw(TimeoutError("no route")))
+    with pytest.raises(UnreachableError, match=r"memory://a\.parquet: cannot be read: no route; the same command goes on later"):
+        source.read(source.records[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ftp://x/{0..1}.tar", r"--data ftp://x/0\.tar: unknown kind of address; allowed: http://, https://, s3://, .*, or a path"),
+        ("zip::memory://x.tar", "no such file or folder, and no source of that name"),
+        ("simplecache://x.tar", "unknown kind of address"),
+    ],
+)
+def test_other_kinds_of_addresses_are_refused(address: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_source(address)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "fsspec.core", None)
+        with pytest.raises(MissingExtraError, match=r"needs the package fsspec; type: pip install 'cnnkit\[remote\]'"):
+            open_source("memory://x.tar")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match=r"--data s3://x/a\.tar needs the package s3fs; type: pip install s3fs"):
+        open_source("s3://x/a.tar")
