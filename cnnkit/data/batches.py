@@ -19,7 +19,7 @@ from cnnkit.data.augment.mixing import draw_mixture, mix
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.epoch_plan import EpochPlan, PlansAhead
 from cnnkit.data.resident import ResidentCanvases
-from cnnkit.data.staging import one_ahead, to_device
+from cnnkit.data.staging import one_ahead, pinned, to_device
 from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.scan import Scan
 from cnnkit.data.store.store import canvas_file
@@ -99,7 +99,8 @@ class Batches:
         parts = self._parts(len(order))[first:]
         canvases = gather(self.canvases, (self.rows[order[part]] for part in parts))
         batches = (
-            (torch.from_numpy(block), self._plan(number, order[part], keys[part])) for part, block in zip(parts, canvases, strict=True)
+            (pinned(torch.from_numpy(block), self.device), self._plan(number, order[part], keys[part]))
+            for part, block in zip(parts, canvases, strict=True)
         )
         for block, plan in one_ahead(batches) if self.ahead else batches:
             yield to_device(block, self.device), plan.to(self.device)

@@ -22,9 +22,12 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
     That needs memory that the system cannot move, which torch keeps until the copy has ended. On the CPU it is the same tensor.
     """
-    if device.type != "cuda":
-        return values.to(device)
-    return (values if values.is_pinned() else values.pin_memory()).to(device, non_blocking=True)
+    return pinned(values, device).to(device, non_blocking=device.type == "cuda")
+
+
+def pinned(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values` in the memory from which a copy to `device` need not wait: a copy for a CUDA GPU, else the same tensor."""
+    return values.pin_memory() if device.type == "cuda" and not values.is_pinned() else values
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

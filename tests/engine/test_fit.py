@@ -221,6 +221,25 @@ def test_validation_reads_the_logits_once_at_the_end() -> None:
         kept.arrays()
 
 
+def test_no_step_of_an_epoch_waits_for_a_gpu(fixed) -> None:
+    """Tensors on `meta` have no values: the first read of them, which fails, comes at the end of the epoch."""
+    meta = torch.device("meta")
+    seen: list[int] = []
+
+    class OnMeta:
+        steps = fixed.steps
+
+        def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            for images, labels in fixed.epoch(number, first):
+                seen.append(len(labels))
+                yield images.to(meta), labels.to(meta)
+
+    model = network(dropout=0.5).to(meta)
+    with pytest.raises(NotImplementedError):
+        next(iter(training(model, OnMeta(), runtime=Runtime(meta), clip_grad=1.0, label_smoothing=0.1)))
+    assert seen == [4, 4, 4, 4]
+
+
 def test_class_weights_go_to_the_device_of_the_step() -> None:
     model, config = network().to("meta"), OptimConfig()
     step = Step(model, torch.optim.SGD(model.parameters()), config, Runtime(torch.device("meta")), torch.ones(K))
