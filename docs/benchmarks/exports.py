@@ -45,6 +45,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "half": {"input": "canvas", "half": True},
 }
 MAX_LOGIT = 50.0  # before the mean is subtracted: more would amplify the rounding of float32
+MAX_HIDING = 1e-2  # of the entries of a layer scale; timm starts those at 1e-6 to 1e-2
+MIN_VARIANCE_SHARE = 0.1  # of the mean variance of a layer
 CLASSES, PHOTOS, SEED = 10, 24, 0
 SPREAD, TEMPERATURE = 2.0, 1.7  # standard deviation of the logits over photographs and classes, after the temperature
 LIMIT_SECONDS = 900  # of one network and kind
@@ -110,6 +112,7 @@ def random_model(name: str, image_size: int) -> Any:
     preprocess = Preprocess(spec)
     with torch.no_grad():
         photographs = preprocess.normalise(preprocess.canvases(sample_photos(PHOTOS)))
+        _show_all_layers(module)
         _vary_statistics(module, photographs)
         logits = module(photographs).float()
     spread = float((logits - logits.mean(0)).std())  # over photographs: an offset of a class hides no fault
@@ -120,24 +123,38 @@ def random_model(name: str, image_size: int) -> Any:
     return Model(module, header, Path(f"{name.rpartition('/')[2]}.safetensors"))
 
 
+def _show_all_layers(module: Any) -> None:
+    """Give random values to parameters that start at zero or nearly so, such as a last layer or a layer scale: they hide other layers."""
+    for parameter in module.parameters():
+        largest = float(parameter.abs().max())
+        if parameter.ndim > 1 and not largest:
+            parameter.normal_(0, 0.02)
+        elif 0 < largest <= MAX_HIDING:
+            parameter.uniform_(0.1, 1)
+
+
 def _vary_statistics(module: Any, images: Any) -> None:
-    """Give each BatchNorm layer the statistics of `images`, moved at random, so that its outputs differ between images."""
+    """Give each BatchNorm layer the statistics of `images`, moved at random, so that its outputs differ between images.
+
+    A channel that hardly varies on the few images gets a larger variance, because a tiny one would amplify the rounding.
+    """
     from torch import nn
 
     norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
     norms = [layer for layer in norms if layer.running_mean is not None and layer.running_var is not None]
     for layer in norms:
         layer.momentum = 1.0  # the statistics of the one batch that follows
+        if layer.weight is not None:
+            layer.weight.uniform_(0.5, 1.5)
         layer.train()
     if norms:
         module(images)
     for layer in norms:
         layer.eval()
+        layer.running_var.clamp_(min=MIN_VARIANCE_SHARE * float(layer.running_var.mean()))
         deviation = layer.running_var.sqrt()
         layer.running_mean.add_(deviation * deviation.new_empty(deviation.shape).normal_(0, 0.2))
         layer.running_var.mul_(deviation.new_empty(deviation.shape).uniform_(0.5, 2))
-        if layer.weight is not None:
-            layer.weight.uniform_(0.5, 1.5)
 
 
 def _spread(model: Any, photos: list[Any]) -> float:
