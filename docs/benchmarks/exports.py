@@ -140,7 +140,7 @@ def _vary_statistics(module: Any, images: Any) -> None:
     """
     from torch import nn
 
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    norms: list[Any] = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
     norms = [layer for layer in norms if layer.running_mean is not None and layer.running_var is not None]
     for layer in norms:
         layer.momentum = 1.0  # the statistics of the one batch that follows
