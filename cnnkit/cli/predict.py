@@ -125,15 +125,16 @@ def _class_folders(root: Path, classes: tuple[str, ...], *, link: bool) -> Class
 @contextmanager
 def _told(folders: ClassFolders) -> Generator[None]:
     """Print on stderr the number of images in `folders` at the end of the body; after an error they stay."""
-    kind = ("link" if folders.link else "copy", "links" if folders.link else "copies")
+    one, several = ("link", "links") if folders.link else ("copy", "copies")
     try:
         yield
     except BaseException:
-        stay = f"{folders.added + folders.present} {kind[1]} in {folders.root} stay; the same command adds the others"
+        done = folders.added + folders.present
+        stay = f"{done} {one if done == 1 else several} in {folders.root} {'stays' if done == 1 else 'stay'}; the same command adds the others"
         console.say(console.err(), stay)
         raise
-    again = f", {folders.present} more were there already" if folders.present else ""
-    console.say(console.err(), f"{folders.added} {kind[folders.added != 1]} in {folders.root}{again}; the originals are unchanged")
+    again = f", {folders.present} more {'was' if folders.present == 1 else 'were'} there already" if folders.present else ""
+    console.say(console.err(), f"{folders.added} {one if folders.added == 1 else several} in {folders.root}{again}; the originals are unchanged")
 
 
 def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool) -> None:
