@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from cnnkit.cli.named_files import named_files
 from cnnkit.cli.options import JsonFlag, ModelOption
 from cnnkit.cli.row_file import SUFFIXES, Row, require_packages, row_file
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, shell_word
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -125,16 +124,20 @@ def _class_folders(root: Path, classes: tuple[str, ...], *, link: bool) -> Class
 @contextmanager
 def _told(folders: ClassFolders) -> Generator[None]:
     """Print on stderr the number of images in `folders` at the end of the body; after an error they stay."""
-    one, several = ("link", "links") if folders.link else ("copy", "copies")
+    kind = ("link", "links") if folders.link else ("copy", "copies")
+
+    def put(number: int) -> str:
+        return f"{number} {kind[number != 1]} in {folders.root}"
+
     try:
         yield
     except BaseException:
         done = folders.added + folders.present
-        stay = f"{done} {one if done == 1 else several} in {folders.root} {'stays' if done == 1 else 'stay'}; the same command adds the others"
-        console.say(console.err(), stay)
+        console.say(console.err(), f"{put(done)} {'stays' if done == 1 else 'stay'}; the same command adds the others")
         raise
-    again = f", {folders.present} more {'was' if folders.present == 1 else 'were'} there already" if folders.present else ""
-    console.say(console.err(), f"{folders.added} {one if folders.added == 1 else several} in {folders.root}{again}; the originals are unchanged")
+    verb = "was" if folders.present == 1 else "were"
+    again = f", {folders.present} more {verb} there already" if folders.present else ""
+    console.say(console.err(), f"{put(folders.added)}{again}; the originals are unchanged")
 
 
 def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool) -> None:
@@ -175,7 +178,7 @@ def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
         f", {counts.abstained} abstained" if counts.abstained else ""
     )
     plural = "row" if counts.rows == 1 else "rows"
-    following = f"cnnkit explain {shlex.quote(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
+    following = f"cnnkit explain {shell_word(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
     console.say_end(console.err(), f"{counts.rows} {plural}{f' in {out}' if out else ''}{text}", following)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state
-from cnnkit.errors import ConfigError, DataError, ModelFileError, listed
+from cnnkit.errors import ConfigError, DataError, ModelFileError, listed, shell_word
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest
 
@@ -55,7 +54,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     """Return the job of `directory` with its saved state, and remove the history after that state."""
     _refuse_finished(directory)  # another process may have finished it before the lock
     record, is_new = directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
-    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_word(str(directory.path))}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume")
     job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
     if is_new:
@@ -156,7 +155,7 @@ def _check_same_data(run: RunDir, job: TrainingJob) -> None:
         named = listed((f"{path} ({_change(recorded.get(path), current.get(path))})" for path in sorted(changed)), MAX_NAMED)
         raise DataError(
             f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began: {named}; "
-            f"restore them, or start a new run: cnnkit train --data {shlex.quote(job.config.data.data)}"
+            f"restore them, or start a new run: cnnkit train --data {shell_word(job.config.data.data)}"
         )
 
 
