@@ -214,7 +214,9 @@ class Study:
         return [trial for trial in found if self._requeue_dead(trial)]
 
     def importances(self) -> dict[str, float]:
-        """Return the share of each parameter in the differences between the complete trials; empty if they are too few."""
+        """Return the share of each parameter in the differences between the complete trials; empty if none differ."""
+        if len({trial.value for trial in self.trials() if trial.state == "complete"}) < 2:  # noqa: PLR2004 (a difference)
+            return {}
         with _quiet(), suppress(ValueError, RuntimeError, ZeroDivisionError):
             return dict(self._optuna.importance.get_param_importances(self._study))
         return {}

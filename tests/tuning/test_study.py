@@ -172,8 +172,9 @@ def test_workers_of_a_search_agree():
 def test_importances_need_complete_trials():
     study = open_study(trials=12)
     assert study.importances() == {}
-    for _ in range(8):
+    for number in range(8):
         claim: Any = study.ask(SearchSpace({"lr": Range(0.0, 1.0), "unused": Range(0.0, 1.0)}), "a", {})
+        assert study.importances() == {} or number > 1
         study.finish(claim, "complete", claim.stored.params["lr"] ** 2)
     found = study.importances()
     assert set(found) == {"lr", "unused"}
