@@ -7,9 +7,11 @@ it without a traceback. An error that is not a `CnnkitError` is a bug.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_BYTE = re.compile("[\udc80-\udcff]")  # a byte of a file name that is not UTF-8 (PEP 383)
 MAX_LISTED = 10  # names in a message: about two lines
 
 
@@ -137,3 +139,23 @@ def listed(names: Iterable[str], most: int = MAX_LISTED, separator: str = ", ") 
     if len(found) <= most:
         return text
     return f"{text}{separator if separator.isspace() else ' '}and {len(found) - most:,} more"
+
+
+def shell_word(text: str) -> str:
+    r"""Return `text` as one word to type in a shell: ``'my photo.jpg'``, or ``$'new\nline.jpg'`` if it holds unprintable characters."""
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_typed, text))}'"
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Return a command line of `words`, each as `shell_word` returns it."""
+    return " ".join(map(shell_word, words))
+
+
+def _typed(letter: str) -> str:
+    r"""Return `letter` between the quotes of ``$'...'``; the bytes of an unprintable one as ``\x0a``."""
+    if letter.isprintable():
+        return f"\\{letter}" if letter in "\\'" else letter
+    errors = "surrogateescape" if _BYTE.match(letter) else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", errors))

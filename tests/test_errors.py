@@ -1,10 +1,25 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import subprocess
 
 import pytest
 
-from cnnkit.errors import MAX_LISTED, closest, cut, describe_fault, hide_passwords, is_fault, is_out_of_memory, listed, shortened
+from cnnkit.errors import (
+    MAX_LISTED,
+    closest,
+    cut,
+    describe_fault,
+    hide_passwords,
+    is_fault,
+    is_out_of_memory,
+    listed,
+    shell_line,
+    shell_word,
+    shortened,
+)
 
 
 def test_a_long_list_is_cut_and_the_rest_is_counted():
@@ -78,3 +93,31 @@ def test_faults_of_the_machine_are_told_from_bugs(error, memory, said):
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), KeyError("out of memory"), ValueError("CUDA error")])
 def test_bugs_are_no_faults(error):
     assert not is_fault(error)
+
+
+SHELL_NAMES = [
+    "plain.jpg",
+    "my photo.jpg",
+    "it's.jpg",
+    "new\nline's\\.jpg",
+    "\x1b[31mred.jpg",
+    "byte\udce9a.jpg",
+    "next\x85.jpg",
+    "猫 😀.jpg",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", SHELL_NAMES)
+def test_a_word_of_a_shell_is_printable_and_means_the_name(name: str) -> None:
+    word = shell_word(name)
+    assert word.isprintable()
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    printed = subprocess.run([bash, "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert printed == os.fsencode(name)
+
+
+def test_a_command_line_quotes_each_word() -> None:
+    assert shell_line(["cnnkit", "predict", "a b.jpg", "c\nd.jpg"]) == r"cnnkit predict 'a b.jpg' $'c\x0ad.jpg'"

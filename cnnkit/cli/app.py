@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         with suppress(OSError):  # nobody reads stderr
-            console.say_labelled(console.err(), "error", fault_message(error), "bold red")
+            console.say_error(fault_message(error))
         return REFUSED if is_refusal(error) else STOPPED
     return code
 
@@ -118,7 +118,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     except CnnkitError as error:
         if debug:
             traceback.print_exc()
-        console.say_labelled(console.err(), "error", console.excerpt(str(error)), "bold red")
+        console.say_error(str(error))
         return error.exit_code
     return code if isinstance(code, int) else 0
 

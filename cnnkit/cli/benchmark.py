@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line, flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError, shell_word
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _benchmark_model(bench: Bench, model: Path | None, data: str | None) -> Benc
 
 
 def _model_flag(model: Path | None) -> str:
-    return "" if model is None else f" --model {shlex.quote(str(model))}"
+    return "" if model is None else f" --model {shell_word(str(model))}"
 
 
 def _refuse_training_flags(given: dict[str, Any], recipe: str | None, model: Path | None) -> None:

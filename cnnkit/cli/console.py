@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import shlex
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli.streams import results
-from cnnkit.errors import hide_passwords, listed
+from cnnkit.errors import hide_passwords, listed, shell_line
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
 
@@ -55,8 +54,8 @@ def is_utf8(stream: TextIO) -> bool:
 
 
 def say(console: Console, text: str) -> None:
-    """Print `text`, wrapped between words on a terminal and on one line in a pipe."""
-    console.print(text, soft_wrap=not console.is_terminal)
+    """Print `text`, wrapped between words on a terminal and on one line in a pipe; a line break of a name is escaped."""
+    console.print(_one_line(text), soft_wrap=not console.is_terminal)
 
 
 def excerpt(text: str) -> str:
@@ -72,6 +71,15 @@ def say_model(target: Target) -> None:
 
 def say_labelled(console: Console, label: str, text: str, style: str = "bold") -> None:
     """Print `text`, without passwords, in a column after a `label` of `LABEL_WIDTH` cells; in a pipe, print both on one line."""
+    _say_after(console, label, _one_line(text), style)
+
+
+def say_error(message: str) -> None:
+    """Print an error on stderr, whose `message` may have several lines."""
+    _say_after(err(), "error", excerpt(message), "bold red")
+
+
+def _say_after(console: Console, label: str, text: str, style: str) -> None:
     text = hide_passwords(text)
     head = Text(label.ljust(LABEL_WIDTH), style=style)
     if not console.is_terminal:
@@ -82,6 +90,10 @@ def say_labelled(console: Console, label: str, text: str, style: str = "bold") -
     grid.add_column(overflow="fold")
     grid.add_row(head, Text(text))
     console.print(grid)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", r"\n")
 
 
 def say_notes(console: Console, notes: Iterable[str]) -> None:
@@ -100,7 +112,7 @@ def say_end(console: Console, sentence: str, command: str) -> None:
 def named(target: Target, flag: str = "") -> str:
     """Return the run or, after a `flag`, the model of `target` for the next command; an empty text if cnnkit chose it."""
     path = target.run.path if target.run else target.path
-    return "" if target.chosen or not (flag or target.run) else f" {shlex.join(filter(None, [flag, str(path)]))}"
+    return "" if target.chosen or not (flag or target.run) else f" {shell_line(filter(None, [flag, str(path)]))}"
 
 
 def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:

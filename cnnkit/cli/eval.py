@@ -148,16 +148,19 @@ def _show(result: Evaluation, *, confusion: bool) -> None:
 
     shown = console.out()
     if result.heading:
-        console.say(shown, f"{result.heading}\n")
+        console.say(shown, result.heading)
+        shown.print()
     shown.print(
         metrics_table(result.report, result.scores), "", per_class_table(result.report), "", risk_coverage_table(result.selective), sep="\n"
     )
     if result.ood:
-        console.say(shown, f"\n{ood_sentence(result.ood.report, result.report.split)}")
+        shown.print()
+        console.say(shown, ood_sentence(result.ood.report, result.report.split))
     if confusion:
         shown.print()
         shown.print(confusion_table(result.report.confusion, result.report.classes, result.normalize))
-    console.say(shown, f"\n{effect_line(result.effect)}")
+    shown.print()
+    console.say(shown, effect_line(result.effect))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
     few = few_images_advice(result.target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, shell_word
 from cnnkit.registry import EXPORTERS, find, peek
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def _show(result: Export, shown: Console) -> None:
         shown,
         f"parity on {parity.n} images ({result.images}): top-1 agreement {100 * parity.top1_agreement:.2f} %, "
         f"largest difference of a probability {result.certificate.largest_difference:.1e}",
-        f"cnnkit eval --model {shlex.quote(str(result.path))}",
+        f"cnnkit eval --model {shell_word(str(result.path))}",
     )
 
 

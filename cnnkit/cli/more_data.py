@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, TrainingStoppedError
+from cnnkit.errors import ConfigError, TrainingStoppedError, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,9 +83,10 @@ def command(
 
     result = console.out()
     result.print(forecast_table(outlook))
-    console.say(result, f"\n{outlook.verdict}")
+    result.print()
+    console.say(result, outlook.verdict)
     console.say(result, "the forecast lets all classes grow in proportion; its band holds for images like these")
-    console.say_end(result, f"files {out}", f"cnnkit train --data {shlex.quote(settings.data.data)}")
+    console.say_end(result, f"files {out}", f"cnnkit train --data {shell_word(settings.data.data)}")
 
 
 def _describe(screen: Console, work: MoreData) -> None:

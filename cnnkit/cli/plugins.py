@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ from rich.text import Text
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, closest
+from cnnkit.errors import CheckFailedError, closest, shell_word
 from cnnkit.registry import ARCHITECTURES, GROUPS, noun, short_name
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def new_command(
     console.say_end(
         console.err(),
         f"{made.package} is a working plugin",
-        f"pip install -e {shlex.quote(str(made.folder))} && cnnkit plugins check {name}{flag}",
+        f"pip install -e {shell_word(str(made.folder))} && cnnkit plugins check {name}{flag}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from cnnkit.cli.named_files import named_files
 from cnnkit.cli.options import JsonFlag, ModelOption
 from cnnkit.cli.row_file import SUFFIXES, Row, require_packages, row_file
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, shell_word
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -125,15 +124,20 @@ def _class_folders(root: Path, classes: tuple[str, ...], *, link: bool) -> Class
 @contextmanager
 def _told(folders: ClassFolders) -> Generator[None]:
     """Print on stderr the number of images in `folders` at the end of the body; after an error they stay."""
-    kind = ("link" if folders.link else "copy", "links" if folders.link else "copies")
+    kind = ("link", "links") if folders.link else ("copy", "copies")
+
+    def put(number: int) -> str:
+        return f"{number} {kind[number != 1]} in {folders.root}"
+
     try:
         yield
     except BaseException:
-        stay = f"{folders.added + folders.present} {kind[1]} in {folders.root} stay; the same command adds the others"
-        console.say(console.err(), stay)
+        done = folders.added + folders.present
+        console.say(console.err(), f"{put(done)} {'stays' if done == 1 else 'stay'}; the same command adds the others")
         raise
-    again = f", {folders.present} more were there already" if folders.present else ""
-    console.say(console.err(), f"{folders.added} {kind[folders.added != 1]} in {folders.root}{again}; the originals are unchanged")
+    verb = "was" if folders.present == 1 else "were"
+    again = f", {folders.present} more {verb} there already" if folders.present else ""
+    console.say(console.err(), f"{put(folders.added)}{again}; the originals are unchanged")
 
 
 def _check(out: Path | None, top: int | None, *, probabilities: bool, json: bool) -> None:
@@ -174,7 +178,7 @@ def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
         f", {counts.abstained} abstained" if counts.abstained else ""
     )
     plural = "row" if counts.rows == 1 else "rows"
-    following = f"cnnkit explain {shlex.quote(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
+    following = f"cnnkit explain {shell_word(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
     console.say_end(console.err(), f"{counts.rows} {plural}{f' in {out}' if out else ''}{text}", following)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
 from cnnkit.cli.train import describe, train_job
-from cnnkit.errors import CheckFailedError
+from cnnkit.errors import CheckFailedError, shell_line
 
 if TYPE_CHECKING:
     from cnnkit.api.training.rerun import Difference
@@ -49,7 +48,7 @@ def command(
             console.say(result, _line(difference))
         if len(found.differences) > MAX_SHOWN:
             console.say(result, f"and {len(found.differences) - MAX_SHOWN} more figures")
-        console.say_end(result, found.verdict, f"cnnkit compare {shlex.join([str(first.path), str(again.path)])}")
+        console.say_end(result, found.verdict, f"cnnkit compare {shell_line([str(first.path), str(again.path)])}")
     if found.deterministic and not found.same_figures:
         raise CheckFailedError(
             f"{first.path} was trained with --deterministic, and {again.path} has other figures; "

@@ -11,6 +11,7 @@ from cnnkit.cli import console
 from cnnkit.cli.interruption import SIGNALS, exit_status
 from cnnkit.cli.options import JsonFlag
 from cnnkit.config.serving import DEFAULT_HOST, DEFAULT_PORT, ServeLimits
+from cnnkit.errors import shell_word
 
 LIMITS = ServeLimits()
 
@@ -65,7 +66,7 @@ def command(
         else:
             console.say(console.out(), address)
             console.say(console.err(), f"serving {served.name} with {len(served.classes)} classes; Ctrl-C stops the server")
-            console.say(console.err(), f"next: curl --data-binary @photo.jpg {address}/predict")
+            console.say(console.err(), f"next: curl --data-binary @photo.jpg {shell_word(f'{address}/predict')}")
         console.results().flush()
 
     limits = ServeLimits(queue=queue, megabytes=max_mb, megapixels=max_megapixels, seconds=timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from cnnkit.cli.options import DataArgument, JsonFlag
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
+from cnnkit.errors import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ def command(
     console.say_end(
         shown,
         f"{len(division.samples):,} images in {division.path}",
-        f"cnnkit train --data {shlex.quote(data)} --split-file {shlex.quote(str(division.path))}",
+        f"cnnkit train --data {shell_word(data)} --split-file {shell_word(str(division.path))}",
     )
 
 

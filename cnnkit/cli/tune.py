@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.search import DEFAULT_SAMPLER, DEFAULT_TRIALS, SAMPLERS, Sampler, budget_seconds, check_search
 from cnnkit.config.settings import SECTIONS
-from cnnkit.errors import CheckFailedError, TrainingStoppedError, listed
+from cnnkit.errors import CheckFailedError, TrainingStoppedError, listed, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,7 +201,7 @@ def _report(work: Search, layers: Layers, screen: Console, *, json: bool) -> Non
     if result.importances:
         console.say(shown, "importance  " + "  ".join(f"{name} {100 * share:.0f} %" for name, share in result.importances.items()))
     console.say(screen, "the best of many trials is better on val than on new images; test was not opened")
-    console.say_end(shown, f"files {work.folder}; run {best.run}", f"cnnkit eval --model {shlex.quote(best.run)}")
+    console.say_end(shown, f"files {work.folder}; run {best.run}", f"cnnkit eval --model {shell_word(best.run)}")
     console.say(screen, f"as a recipe: cnnkit train{_train_flags(layers, result)}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import typer
 
 from cnnkit.cli import console
-from cnnkit.errors import describe_fault, is_out_of_memory
+from cnnkit.errors import describe_fault, is_out_of_memory, shell_line
 
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".tflite")
 DATA_SUFFIXES = (".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz")
@@ -61,7 +60,7 @@ def print_usage_error(error: Any, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
         return int(error.exit_code)
-    console.say_labelled(console.err(), "error", error.format_message(), "bold red")
+    console.say_error(error.format_message())
     offered = offered_command(error, arguments)
     if offered:
         console.say_labelled(console.err(), "type", offered)
@@ -88,7 +87,7 @@ def offered_command(error: Any, arguments: Sequence[str]) -> str | None:
     if not unknown or unknown[1] not in arguments:
         return None
     meant = [SYNONYMS[unknown[1]]] if unknown[1] in SYNONYMS else _command_for(unknown[1])
-    return shlex.join(["cnnkit", *_replace_last(arguments, unknown[1], meant)]) if meant else None
+    return shell_line(["cnnkit", *_replace_last(arguments, unknown[1], meant)]) if meant else None
 
 
 def _command_for(word: str) -> list[str]:
@@ -114,7 +113,7 @@ def _with_flag(extra: str, params: Sequence[Any], arguments: Sequence[str]) -> s
         words = ["--data", extra]
     else:
         return None
-    return shlex.join(["cnnkit", *_replace_last(arguments, extra, words)])
+    return shell_line(["cnnkit", *_replace_last(arguments, extra, words)])
 
 
 def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) -> str | None:
@@ -124,7 +123,7 @@ def _without_flag(option: str, params: Sequence[Any], arguments: Sequence[str]) 
     if not any(param.param_type_name == "argument" for param in params):
         return None
     plain = [word.removeprefix(f"{option}=") for word in arguments if word != option]
-    return shlex.join(["cnnkit", *plain])
+    return shell_line(["cnnkit", *plain])
 
 
 def _is_model(word: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 from unicodedata import normalize
 
 from pydantic import BeforeValidator, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+from cnnkit.errors import shell_word
 
 
 def flag(field: str) -> str:
@@ -26,7 +27,7 @@ def command_line(given: dict[str, Any], recipe: str | None = None, config: Path 
         elif value is not None:
             for each in value if isinstance(value, list) else [value]:
                 typed_words += [typed, str(each)]
-    return "".join(f" {shlex.quote(word)}" for word in typed_words)
+    return "".join(f" {shell_word(word)}" for word in typed_words)
 
 
 def numbers(separator: str) -> BeforeValidator:

@@ -17,10 +17,13 @@ DEFAULT_TRIALS = 30  # a quarter of them is drawn at random, which leaves some t
 
 def check_search(name: str | None, trials: int, sampler: str) -> None:
     """Raise `ConfigError` for the name of a search that is no file name, fewer than one trial, or an unknown sampler."""
+    for flag, value in (("--name", name), ("--sampler", sampler)):
+        if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"`{flag}` (={value!r}) must be a text, got a value of type {type(value).__name__}")
     if name is not None and (not name or name.startswith(".") or not all(letter.isalnum() or letter in "-_." for letter in name)):
         raise ConfigError(f"`--name` (={name}) must have letters, digits, - and _ alone, such as --name lr-and-width")
-    if trials < 1:
-        raise ConfigError(f"`--trials` (={trials}) must be at least 1")
+    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"`--trials` (={trials}) must be a whole number of at least 1, such as {DEFAULT_TRIALS}")
     if sampler not in SAMPLERS:
         raise ConfigError(f"`--sampler` (={sampler}) must be one of {', '.join(SAMPLERS)}{closest(sampler, SAMPLERS)}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_text
 from cnnkit.data.store.cached_results import remove_oldest
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
-from cnnkit.errors import DataError, closest, listed
+from cnnkit.errors import DataError, closest, listed, shell_word
 from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def _nested_classes(source: Source) -> str:
     nested = natural_order(list({parts[1] for parts in deep if len(parts) > 1}))
     if len(nested) < 2:  # noqa: PLR2004 (a classifier needs two classes)
         return " class folders"
-    return f"; if its folders {listed(nested)} are the classes, type: --data {shlex.quote(f'{source.name}/{deep[0][0]}')}"
+    return f"; if its folders {listed(nested)} are the classes, type: --data {shell_word(f'{source.name}/{deep[0][0]}')}"
 
 
 def typical_side(source: Source, records: Sequence[Record]) -> int:
@@ -163,7 +162,7 @@ def typical_side(source: Source, records: Sequence[Record]) -> int:
     if not lengths:
         raise DataError(
             f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {first_error}; "
-            f"all reasons: cnnkit doctor {shlex.quote(source.name)}"
+            f"all reasons: cnnkit doctor {shell_word(source.name)}"
         )
     return int(np.median(lengths))
 

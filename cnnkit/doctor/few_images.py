@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
+from cnnkit.errors import shell_word
 from cnnkit.registry import ARCHITECTURES, find
 
 # Train images per class; a chosen limit, not a measured one. Pretrained weights help most with few images.
@@ -48,4 +48,4 @@ def few_images_note(data: str, *, images: int, classes: int, image_size: int) ->
 
 def command_of(start: PretrainedStart, data: str) -> str:
     """Return the command that trains on `data` from the weights of `start`."""
-    return f"cnnkit train --data {shlex.quote(data)} --arch {start.arch} --weights pretrained"
+    return f"cnnkit train --data {shell_word(data)} --arch {start.arch} --weights pretrained"

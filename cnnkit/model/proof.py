@@ -6,13 +6,13 @@ Weights fit any code that names its tensors alike, even if that code computes so
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
+from cnnkit.errors import shell_line
 from cnnkit.model.header import LIBRARIES, OWN_PACKAGE, PACKAGE, ModelHeader
 from cnnkit.model.preprocess import Preprocess
 from cnnkit.model.preprocessing import Preprocessing
@@ -100,4 +100,4 @@ def _named(header: ModelHeader, name: str) -> str:
 def _pip(header: ModelHeader, names: list[str]) -> str:
     """Return the command that installs the recorded versions of `names`; a version that is none is left out, as files may hold anything."""
     versions = [(name, header.versions.get(name, "").partition("+")[0]) for name in names]
-    return shlex.join(["pip", "install", *(f"{name}=={version}" if VERSION.fullmatch(version) else name for name, version in versions)])
+    return shell_line(["pip", "install", *(f"{name}=={version}" if VERSION.fullmatch(version) else name for name, version in versions)])

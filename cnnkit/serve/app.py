@@ -25,9 +25,11 @@ from cnnkit.serve.inference_protocol import LENGTH_HEADER, VERSION, describe_req
 from cnnkit.serve.metrics import CONTENT_TYPE, ServerMetrics
 from cnnkit.serve.model import ServedModel
 from cnnkit.serve.preparation import Preparation
-from cnnkit.serve.uploads import MAX_IMAGES, RequestError, read_uploads
+from cnnkit.serve.uploads import MAX_IMAGES, MAX_NAME_LENGTH, RequestError, read_uploads
 
 DEFAULT_TOP = 5  # classes of a prediction, the most probable first
+QUERY = {"top": "a whole number of at least 1, such as ?top=3", "probabilities": "true or false"}  # parameters of /predict
+NOT_ALLOWED = 405
 UNREADABLE = 422  # the status if no image of a request can be read
 PREDICT_BODY = {
     "required": True,
@@ -138,6 +140,9 @@ def _add_prediction(app: FastAPI, service: Service) -> None:
         probabilities: Annotated[bool, Query(description="Add the probability of every class.")] = False,  # noqa: FBT002 (a parameter of the address)
     ) -> Response:
         """Return one row per image, in the order sent, with the keys of `cnnkit predict --json`."""
+        unknown = sorted(set(request.query_params) - set(QUERY))
+        if unknown:
+            raise RequestError(400, f"?{unknown[0][:MAX_NAME_LENGTH]}: no such parameter; allowed: {', '.join(QUERY)}")
 
         async def respond(body: bytes) -> Response:
             uploads = read_uploads(request.headers.get("content-type", ""), body)
@@ -230,10 +235,14 @@ async def _refuse_slowly(_: Request, __: Exception) -> JSONResponse:
 async def _refuse_http(request: Request, error: Exception) -> JSONResponse:
     """Return the refusal of an unknown address or method."""
     code = error.status_code if isinstance(error, HTTPException | StarletteHTTPException) else 500
-    known = {404: "no such address; / is the page, /openapi.json lists the others", 405: f"{request.method} is not allowed here"}
+    if code == NOT_ALLOWED:
+        allowed = dict(getattr(error, "headers", None) or {}).get("Allow", "").replace("GET", "GET, HEAD")
+        return refusal(code, f"{request.method} is not allowed here; allowed: {allowed}", {"allow": allowed})
+    known = {404: "no such address; / is the page, /openapi.json lists the others"}
     return refusal(code, known.get(code, "the request cannot be served"))
 
 
 async def _refuse_query(_: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": ("request",), "msg": "not valid"}
-    return refusal(400, f"{first['loc'][-1]}: {first['msg']}")
+    name, given = str(first["loc"][-1]), str(first.get("input", ""))[:MAX_NAME_LENGTH]
+    return refusal(400, f"?{name}={given}: must be {QUERY[name]}" if name in QUERY else f"{name}: {first['msg']}")

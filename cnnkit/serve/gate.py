@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -33,10 +33,10 @@ HEADERS = {
 }
 
 
-def refusal(code: int, message: str) -> JSONResponse:
+def refusal(code: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the response of an error: the key ``error`` has a sentence, as in the Open Inference Protocol."""
-    headers = {"retry-after": str(RETRY_SECONDS)} if code == 503 else None  # noqa: PLR2004
-    return JSONResponse({"error": message}, code, headers)
+    retry = {"retry-after": str(RETRY_SECONDS)} if code == 503 else {}  # noqa: PLR2004
+    return JSONResponse({"error": message}, code, {**retry, **(headers or {})})
 
 
 async def refuse_slowly() -> JSONResponse:
@@ -104,6 +104,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server sends the headers alone
         began = time.monotonic()
         code = 500
 

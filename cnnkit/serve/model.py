@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnkit.api.inference.predict import Prediction, apply_rules
 from cnnkit.api.inference.target import ModelName, Target, find_target
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, shell_line
 from cnnkit.exporters.opening import is_exported, open_classifier
 from cnnkit.exporters.session_classifier import MAX_BATCH_PIXELS, SessionClassifier, max_canvases
 from cnnkit.files import check_file
@@ -24,11 +23,11 @@ def find_served(model: ModelName) -> Target:
     if is_exported(target.path):
         return target
     if target.run is None or target.path.suffix != target.run.best.suffix:  # a file of another format is no run
-        command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.path), "--out", "model.onnx"])
+        command = shell_line(["cnnkit", "export", "--onnx", "--model", str(target.path), "--out", "model.onnx"])
         raise ModelFileError(f"--model {target.path}: cnnkit serve takes an exported file; write one with: {command}")
     path = target.run.export / "model.onnx"
     if not path.is_file():
-        command = shlex.join(["cnnkit", "export", "--onnx", "--model", str(target.run.path)])
+        command = shell_line(["cnnkit", "export", "--onnx", "--model", str(target.run.path)])
         raise ModelFileError(f"{target.run.path}: the run has no export/model.onnx; write it with: {command}")
     check_file(path)
     return Target(path, target.run, target.chosen)

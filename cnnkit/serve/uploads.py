@@ -52,8 +52,13 @@ def read_json_body(body: bytes) -> Any:
     """Return the value of a JSON body; raises `RequestError` for any other body, and for more than `MAX_JSON_VALUES` values."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_JSON_VALUES:
         raise RequestError(413, f"the JSON body holds more than {MAX_JSON_VALUES:,} values; send tensors as binary data, images as files")
+    if not body:
+        raise RequestError(400, "the body is empty; send a JSON document")
     try:
         return parse_json(body.decode("utf-8"), finite=True)
+    except UnicodeDecodeError:
+        way = f"for an image file leave out the JSON type: {RAW_WAY}"
+        raise RequestError(400, f"the body is no JSON document, because it is not UTF-8; {way}") from None
     except ValueError as error:
         raise RequestError(400, f"the body is no JSON document: {error}") from None
 
@@ -104,7 +109,8 @@ def _form_uploads(boundary: str, body: bytes) -> list[Upload]:
                     found.append(Upload(b"".join(chunks), (segment.filename or "")[:MAX_NAME_LENGTH]))
     except MultipartError as error:
         _check_count(len(found) + isinstance(error, ParserLimitReached))
-        raise RequestError(400, f"the form cannot be read: {error}") from None
+        reason = "a name in it is not UTF-8" if any(isinstance(each, UnicodeError) for each in error.args) else str(error)
+        raise RequestError(400, f"the form cannot be read: {reason}") from None
     return found
 
 

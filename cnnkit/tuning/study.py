@@ -214,7 +214,9 @@ class Study:
         return [trial for trial in found if self._requeue_dead(trial)]
 
     def importances(self) -> dict[str, float]:
-        """Return the share of each parameter in the differences between the complete trials; empty if they are too few."""
+        """Return the share of each parameter in the differences between the complete trials; empty if none differ."""
+        if len({trial.value for trial in self.trials() if trial.state == "complete"}) < 2:  # noqa: PLR2004 (a difference)
+            return {}
         with _quiet(), suppress(ValueError, RuntimeError, ZeroDivisionError):
             return dict(self._optuna.importance.get_param_importances(self._study))
         return {}
@@ -274,6 +276,8 @@ class Study:
             ) from None
         except Exception as error:
             self.close()
+            if _is_damage(error):
+                raise self._damaged(error) from None
             raise ConfigError(
                 f"--storage {self.shown_storage}: cannot be opened: {_reason(error)}; check the URL and the server"
             ) from error
@@ -289,9 +293,9 @@ class Study:
                 "repair it, and type the command again to continue"
             ) from error
         except ValueError as error:
-            if "log format" not in str(error) and type(error).__name__ != "JSONDecodeError":
+            if not _is_damage(error):
                 raise
-            raise ModelFileError(f"{self.shown_storage}: the journal is damaged ({error}); restore it from a copy") from None
+            raise self._damaged(error) from None
         except Exception as error:
             if not type(error).__module__.startswith("sqlalchemy"):
                 raise
@@ -299,6 +303,11 @@ class Study:
                 f"the storage {self.shown_storage} failed: {_reason(error)}; the finished trials are kept; "
                 "type the command again to continue"
             ) from error
+
+    def _damaged(self, error: Exception) -> ModelFileError:
+        return ModelFileError(
+            f"{self.shown_storage}: the journal is damaged ({error}); restore it from a copy, or begin another search: --name NAME"
+        )
 
     def _open_journal(self, file: Path) -> Any:
         from optuna.storages import JournalStorage
@@ -417,6 +426,11 @@ def _difference(key: str, stored: object, given: object) -> str:
         return f"{key} in another order"
     name = names[0]
     return f"{name}={stored.get(name, '(not searched)')}, now {name}={given.get(name, '(not searched)')}"
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return True for the errors of Optuna about a line of a journal that is no entry."""
+    return isinstance(error, ValueError) and ("log format" in str(error) or type(error).__name__ == "JSONDecodeError")
 
 
 def _reason(error: BaseException) -> str:

@@ -335,3 +335,13 @@ def test_a_black_image_is_named_as_unlike_the_validation_images(cli, trained, tm
     PIL.Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
     result = cli("predict", tmp_path / "black.png", "-m", trained.run)
     assert "this image is unlike the validation images: " in " ".join(result.err.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_line_break_in_a_name_begins_no_line_and_the_next_command_names_the_file(cli, trained):
+    name = Path("new\nnext: line.jpg")
+    shutil.copy(trained.data / "ants/ants-000.jpg", name)
+    result = cli("predict", name, "--model", trained.run)
+    assert result.out.startswith(r"new\nnext: line.jpg  ")
+    assert result.out.count("\n") == 1
+    assert result.err.splitlines()[-1].startswith(r"next: cnnkit explain $'new\x0anext: line.jpg' --model ")

@@ -19,7 +19,11 @@ def test_the_settings_of_a_search_are_accepted(name):
         (("", 1, "tpe"), "`--name` (=) must have letters, digits, - and _ alone, such as --name lr-and-width"),
         ((".x", 1, "tpe"), "`--name` (=.x) must have"),
         (("a/b", 1, "tpe"), "`--name` (=a/b) must have"),
-        ((None, 0, "tpe"), "`--trials` (=0) must be at least 1"),
+        ((5, 1, "tpe"), "`--name` (=5) must be a text, got a value of type int"),
+        ((None, 0, "tpe"), "`--trials` (=0) must be a whole number of at least 1, such as 30"),
+        ((None, 1.5, "tpe"), "`--trials` (=1.5) must be a whole number of at least 1, such as 30"),
+        ((None, "3", "tpe"), "`--trials` (=3) must be a whole number"),
+        ((None, 1, 5), "`--sampler` (=5) must be a text, got a value of type int"),
         ((None, 1, "rand"), "`--sampler` (=rand) must be one of tpe, random; did you mean 'random'?"),
     ],
 )

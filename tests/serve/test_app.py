@@ -72,6 +72,9 @@ def test_a_request_without_a_readable_image_has_the_reason_and_status_422(client
     assert response.json()["predictions"][0]["error"].startswith("not an image in a supported format")
 
 
+NO_UTF8_FORM = b'--edge\r\nContent-Disposition: form-data; name="\xff"\r\n\r\nx\r\n--edge--\r\n'
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "code", "message"),
     [
@@ -84,9 +87,11 @@ def test_a_request_without_a_readable_image_has_the_reason_and_status_422(client
         ("application/json", b"[1]", 400, "the JSON body is no object"),
         ("application/json", b"{", 400, "the body is no JSON document"),
         ("application/json", b"[" * 100_000, 400, "nested too deeply"),
-        ("application/json", b'{"images": ["\xff"]}', 400, "the body is no JSON document"),
+        ("application/json", b'{"images": ["\xff"]}', 400, "not UTF-8; for an image file leave out the JSON type: curl"),
+        ("application/json", b"", 400, "the body is empty; send a JSON document"),
         ("multipart/form-data", b"--edge--", 400, "the form cannot be read: Empty boundary"),
         ("multipart/form-data; boundary=edge", b"--edge\r\n", 400, "the form cannot be read"),
+        ("multipart/form-data; boundary=edge", NO_UTF8_FORM, 400, "the form cannot be read: a name in it is not UTF-8"),
     ],
 )  # fmt: skip
 def test_a_body_that_holds_no_images_is_refused_with_the_reason(client, kind, body, code, message):
@@ -115,7 +120,9 @@ def test_a_document_of_many_values_is_refused_before_it_is_parsed(client, monkey
 
 
 def test_a_wrong_query_names_its_parameter(client):
-    assert error(client.predict(RED, "?top=0"), 400) == "top: Input should be greater than or equal to 1"
+    assert error(client.predict(RED, "?top=0"), 400) == "?top=0: must be a whole number of at least 1, such as ?top=3"
+    assert error(client.predict(RED, "?probabilities=perhaps"), 400) == "?probabilities=perhaps: must be true or false"
+    assert error(client.predict(RED, "?topk=3"), 400) == "?topk: no such parameter; allowed: top, probabilities"
     assert len(client.predict(RED, "?top=99").json()["predictions"][0]["top"]) == 3
 
 
@@ -133,7 +140,18 @@ def test_no_other_file_can_be_reached(client, path):
 
 
 def test_a_wrong_method_is_refused(client):
-    assert error(client.ask("GET", "/predict"), 405) == "GET is not allowed here"
+    response = client.ask("GET", "/predict")
+    assert error(response, 405) == "GET is not allowed here; allowed: POST"
+    assert response.headers["allow"] == "POST"
+    assert error(client.ask("DELETE", "/v2"), 405) == "DELETE is not allowed here; allowed: GET, HEAD"
+
+
+def test_head_has_the_headers_of_get_without_the_body(client):
+    for path in ("/", "/v2/health/ready"):
+        head, get = client.ask("HEAD", path), client.ask("GET", path)
+        assert (head.code, head.body) == (200, b"")
+        assert head.headers["content-length"] == str(len(get.body))
+        assert head.headers["content-security-policy"] == get.headers["content-security-policy"]
 
 
 def test_a_full_queue_gives_503_and_asks_for_patience(client, monkeypatch):

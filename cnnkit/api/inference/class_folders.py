@@ -7,6 +7,7 @@ import filecmp
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from cnnkit.files.whole import flush, temporary
 FLAG = "--move-by-class"
 ABSTAINED = "abstained"  # the folder of abstained images; a class of this name has the folder ``class abstained``
 MAX_NAME_BYTES = 200  # of a folder, below the 255 bytes that file systems allow
+MAX_FILE_NAME_BYTES = 255
 # Characters that separate folders or that Windows refuses, and control characters.
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names of devices on Windows
@@ -35,7 +37,8 @@ class ClassFolders:
         self.root = root
         self._folders = dict(zip(classes, folder_names(classes), strict=True))
         self.link = link
-        self._numbers: dict[Path, int] = {}  # the last one of each name, so that many images of one name need few looks
+        self._targets: dict[str, Path] = {}  # of each image that was given
+        self._numbers: defaultdict[Path, set[int]] = defaultdict(set)  # of the images of each name
         self.added = 0
         self.present = 0
 
@@ -44,18 +47,25 @@ class ClassFolders:
         if prediction.error:
             return None
         source = Path(prediction.path)
-        folder = self.root / (ABSTAINED if prediction.abstained else self._folders[prediction.label])
-        folder.mkdir(parents=True, exist_ok=True)
-        plain = folder / source.name
-        for number in count(self._numbers.get(plain, 0) + 1):
-            target = plain if number == 1 else plain.with_name(f"{plain.stem}-{number}{plain.suffix}")
-            self._numbers[plain] = number
-            if os.path.lexists(target):
-                if self._holds(target, source):
-                    self.present += 1
-                    return target
-            elif self._put(source, target):
-                self.added += 1
+        given = os.path.abspath(source)  # noqa: PTH100 (a link stays a link)
+        if given not in self._targets:
+            folder = self.root / (ABSTAINED if prediction.abstained else self._folders[prediction.label])
+            folder.mkdir(parents=True, exist_ok=True)
+            self._targets[given] = self._add(source, folder / source.name)
+        return self._targets[given]
+
+    def _add(self, source: Path, plain: Path) -> Path:
+        """Return `plain`, or this name with the first number that is free or holds `source` already."""
+        taken = self._numbers[plain]
+        for number in count(1):
+            if number in taken:
+                continue
+            target = plain if number == 1 else _numbered(plain, number)
+            present = os.path.lexists(target)
+            if self._holds(target, source) if present else self._put(source, target):
+                taken.add(number)
+                self.present += present
+                self.added += not present
                 return target
         raise AssertionError("numbers do not end")
 
@@ -75,6 +85,14 @@ class ClassFolders:
         except FileExistsError:
             return False
         return True
+
+
+def _numbered(plain: Path, number: int) -> Path:
+    """Return ``photo-2.jpg`` for ``photo.jpg`` and 2; a long name loses the end of its stem."""
+    stem, tail = plain.stem, f"-{number}{plain.suffix}"
+    while stem and len(os.fsencode(stem + tail)) > MAX_FILE_NAME_BYTES:
+        stem = stem[:-1]
+    return plain.with_name(stem + tail)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import Shard, prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
-from cnnkit.errors import DataError, listed
+from cnnkit.errors import DataError, listed, shell_word
 from cnnkit.files import class_columns
 from cnnkit.model.classifier import CanvasClassifier, Classifier, draft_side_of, rules_of
 from cnnkit.model.rules import Rules
@@ -170,7 +169,7 @@ def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...
         files += [path / name for name in images]
         if others:
             notes.append(
-                f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shlex.quote(str(path / others[0]))}"
+                f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shell_word(str(path / others[0]))}"
             )
     return files, tuple(notes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.sources.arrays import is_memory_name
 from cnnkit.data.sources.layout import natural_order
-from cnnkit.errors import DataError, closest, listed
+from cnnkit.errors import DataError, closest, listed, shell_word
 from cnnkit.run_dir import RunDir, RunRecord
 
 
@@ -139,7 +138,7 @@ def samples_of(source: Source, split: str | None, classes: Sequence[str], only: 
     if unknown:
         common = [name for name in labels if name in classes]
         remedy = (
-            f"both have: {listed(common)}; to evaluate these classes alone, add --classes {shlex.quote(','.join(common))}"
+            f"both have: {listed(common)}; to evaluate these classes alone, add --classes {shell_word(','.join(common))}"
             if common
             else "they share no class, so nothing can be measured; give the class folders the names of the model's classes"
         )

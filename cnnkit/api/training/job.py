@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -23,7 +22,16 @@ from cnnkit.engine.rank_environment import rank_environment
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.state import has_state, save_state
-from cnnkit.errors import CnnkitError, RankLostError, TrainingStoppedError, describe_fault, hide_passwords, is_fault, is_out_of_memory
+from cnnkit.errors import (
+    CnnkitError,
+    RankLostError,
+    TrainingStoppedError,
+    describe_fault,
+    hide_passwords,
+    is_fault,
+    is_out_of_memory,
+    shell_word,
+)
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
@@ -286,7 +294,7 @@ def stopping_faults(run: RunDir) -> Generator[None]:
 
 def _way_on(error: Exception, run: RunDir) -> str:
     """Return the kept files and the command that continues the training."""
-    command = f"cnnkit resume {shlex.quote(str(run.path))}"
+    command = f"cnnkit resume {shell_word(str(run.path))}"
     repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
     if isinstance(error, RankLostError):
         repair = "if the memory was full, use fewer ranks or a smaller --batch-size"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from cnnkit.engine.rank_environment import is_restarted
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
-from cnnkit.errors import ConfigError, DataError, ModelFileError, listed
+from cnnkit.errors import ConfigError, DataError, ModelFileError, listed, shell_word
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest, runs_folder, runs_in
 from cnnkit.run_dir.owner import read_owner, remove_lock
@@ -100,7 +99,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
         return directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
 
     record, is_new = ranks.agreed(read)
-    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shlex.quote(str(directory.path))}")
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_word(str(directory.path))}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume", ranks=ranks)
     job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
     note = ranks.agreed(lambda: _restart(directory, job) if is_new else _load(directory, job))
@@ -228,7 +227,7 @@ def _check_same_data(run: RunDir, job: TrainingJob) -> None:
         named = listed((f"{path} ({_change(recorded.get(path), current.get(path))})" for path in sorted(changed)), MAX_NAMED)
         raise DataError(
             f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began: {named}; "
-            f"restore them, or start a new run: cnnkit train --data {shlex.quote(job.config.data.data)}"
+            f"restore them, or start a new run: cnnkit train --data {shell_word(job.config.data.data)}"
         )
 
 

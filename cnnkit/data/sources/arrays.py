@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -20,8 +20,8 @@ from cnnkit.data.source import ALIASES, SPLITS, Record, StoredImage, one_form
 from cnnkit.data.sources.folder import file_stamp
 from cnnkit.errors import ConfigError, DataError, closest
 
-Images = NDArray[np.uint8] | Sequence[Any]
-Labels = NDArray[Any] | Sequence[str] | Sequence[int] | Sequence[bool]
+Images = NDArray[np.uint8] | Sequence[Any] | Iterator[Any]
+Labels = NDArray[Any] | Sequence[str] | Sequence[int] | Sequence[bool] | Iterator[Any]
 GRAY_CHANNELS, RGB_CHANNELS = 1, 3
 _NAME_START = "arrays-"
 _SHAPES = "uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
@@ -169,11 +169,13 @@ def memory_images(images: Images) -> list[MemoryImage]:
     """Return the items of `images`, as `ArraysSource` takes them; raise `DataError` for anything else."""
     if isinstance(images, str | bytes | os.PathLike):
         raise DataError("images: a single file; give a list of images, or a folder with data=")
-    if isinstance(images, Sequence):
+    if isinstance(images, Sequence | Iterator):
         return [memory_image(image, f"images[{index}]") for index, image in enumerate(images)]
     array = as_array(images, "images")
     if array.ndim == 1 and array.dtype.kind in "OUS":  # paths, or images of different sizes
         return memory_images(array.tolist())
+    if array.ndim == 0:
+        raise DataError(f"images: got a value of type {type(images).__name__}; expected a list of images, or an array (N, H, W, 3)")
     if array.ndim < 3:  # noqa: PLR2004 (N, H, W)
         raise DataError(f"images: shape {array.shape}; expected (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
     _check(array, array.shape[1:], "images")
@@ -246,11 +248,13 @@ def _hash(data: bytes | memoryview) -> str:
 
 
 def _names(labels: Labels, classes: Sequence[str] | None) -> list[str]:
-    if isinstance(labels, Sequence):  # not converted to an array, where a missing label would become the name 'nan'
-        given: Sequence[Any] = labels
+    if isinstance(labels, Sequence | Iterator):  # not converted to an array, where a missing label would become the name 'nan'
+        given: Iterable[Any] = labels
         values: list[Any] = [label.item() if hasattr(label, "item") else label for label in given]
     else:
         array = as_array(labels, "labels")
+        if array.ndim == 0:
+            raise DataError(f"labels: got a value of type {type(labels).__name__}; expected a list of names or numbers, one for each image")
         if array.ndim != 1:
             hint = "; for one-hot labels give labels.argmax(1)" if array.ndim == 2 else ""  # noqa: PLR2004 (N, K)
             raise DataError(f"labels: shape {array.shape}; expected (N,){hint}")

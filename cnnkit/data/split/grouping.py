@@ -10,6 +10,11 @@ from cnnkit.data.source import Record
 from cnnkit.errors import DataError
 
 
+def path_pattern(expression: str) -> re.Pattern[str]:
+    """Compile an `expression` for paths, whose ``.`` matches line breaks too: a file name may hold them."""
+    return re.compile(expression, re.DOTALL)
+
+
 def assign_groups(records: Sequence[Record], group_by: str) -> RecordColumns:
     r"""Return the records with the group that the regular expression `group_by` finds in each path: ``--group-by 'patient-(\d+)'``.
 
@@ -21,7 +26,7 @@ def assign_groups(records: Sequence[Record], group_by: str) -> RecordColumns:
         return columns
     flag = f"--group-by {group_by}"
     try:
-        pattern = re.compile(group_by)
+        pattern = path_pattern(group_by)
     except re.error as error:
         at = "" if error.pos is None else f" at position {error.pos}"
         raise DataError(f"{flag}: not a regular expression: {error.msg}{at}; the data has no column of that name either") from None

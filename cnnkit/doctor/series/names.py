@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit.data.split.duplicates import link_equal
+from cnnkit.data.split.grouping import path_pattern
 
 MIN_SHAPE_IMAGES = 30  # of names of one shape: fewer give no evidence
 MIN_SHAPE_SHARE = 0.02  # of all images, so that a data set has at most a handful of rules
@@ -24,7 +25,7 @@ _VERSION = (
     r"(?:[ _-]*\(\d+\)|[ _.-]+(?:[Cc]opy|[Aa]ug(?:mented)?|[Ff]lip(?:ped)?|[Hh]flip|[Vv]flip|[Rr]ot(?:ated)?|[Mm]irror(?:ed)?"
     r"|[Cc]rop(?:ped)?|[Nn]oise|[Bb]lur(?:red)?)(?:[ _-]?\d+)?|_(?:jpe?g|png)\.rf\.[0-9a-zA-Z]+)"
 )
-_VERSIONS = re.compile(rf"^(.*?[^/]){_VERSION}+\.\w+$")
+_VERSIONS = path_pattern(rf"^(.*?[^/]){_VERSION}+\.\w+$")
 _PIECE = re.compile(r"[\W_]+|[^\W_]+")
 _WORD_AND_NUMBER = re.compile(r"([^\W\d_]*)(\d*)")
 
@@ -83,7 +84,7 @@ def _literal(text: str) -> str:
 
 def _version_rule(paths: Sequence[str], skip: str) -> Rule | None:
     """Return the rule by which ``cat copy 2.jpg`` belongs to ``cat.jpg``."""
-    start = re.compile(f"^(?:{skip})?") if skip else re.compile("")
+    start = path_pattern(f"^(?:{skip})?") if skip else path_pattern("")
     bases = [found[1] if (found := _VERSIONS.match(path)) else None for path in paths]
     if sum(base is not None for base in bases) < MIN_SHAPE_IMAGES:
         return None
@@ -138,11 +139,11 @@ def _shape_rules(shape: tuple[str, ...], paths: Sequence[str], rows: NDArray[np.
     fields = [position for position, kind in enumerate(shape) if kind in _KIND_EXPRESSIONS]
     if not 0 < len(fields) <= MAX_FIELDS:
         return
-    whole = re.compile(r"(?:.*/)?" + "".join(f"({_KIND_EXPRESSIONS.get(kind) or re.escape(kind)})" for kind in shape) + r"\.\w+$")
+    whole = path_pattern(r"(?:.*/)?" + "".join(f"({_KIND_EXPRESSIONS.get(kind) or re.escape(kind)})" for kind in shape) + r"\.\w+$")
     matches = [whole.match(path) for path in paths]
     assert all(matches)  # noqa: S101 (the shape was read from these paths)
     texts = [_text(kind, {match[position + 1] for match in matches if match}) for position, kind in enumerate(shape)]
-    start = re.compile(f"^{skip}") if skip else re.compile("")
+    start = path_pattern(f"^{skip}") if skip else path_pattern("")
     scoped = [found.end() if (found := start.match(path)) else 0 for path in paths]
     seen: set[bytes] = set()
     for first in [-1, *fields]:  # -1: from the folder on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.split.candidates import describe
 from cnnkit.data.split.duplicates import link_equal
+from cnnkit.data.split.grouping import path_pattern
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.series.alike import MIN_SAMPLES, NO_WINS, Vectors, Wins, compare
@@ -89,7 +89,7 @@ def find_series(
     held = _distinct([best for rules in rules_of(paths[:judged], split_folders) if (best := _best(rules, labels, vectors))], judged)
     if held:
         pattern = group_by([one.rule for one in held], split_folders)
-        expression = re.compile(pattern)
+        expression = path_pattern(pattern)
         names = [found[1] if (found := expression.search(path)) else path for path in paths]
         return Series(_numbered(names), pattern, max(held, key=lambda one: len(one.rule.rows)).wins)
     bursts = _bursts(taken, labels)

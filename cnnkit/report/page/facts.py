@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from cnnkit.errors import listed
+from cnnkit.errors import listed, shell_line
 from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.report.page.curves import Course
 from cnnkit.report.page.metrics import ClassRow
@@ -41,7 +40,7 @@ class ModelFacts:
 
 def command_line(record: RunRecord) -> str:
     """Return the command of the run, with the name of the program instead of its path."""
-    return shlex.join([PurePath(record.command[0]).name, *record.command[1:]]) if record.command else ""
+    return shell_line([PurePath(record.command[0]).name, *record.command[1:]]) if record.command else ""
 
 
 def started_by_command(record: RunRecord) -> bool:

@@ -62,6 +62,35 @@ def test_a_repeated_command_adds_what_is_missing(photos, link):
     assert files_of(Path("sorted")) == {"ants/photo-2.jpg": "second", "ants/photo-3.jpg": "third", "ants/photo.jpg": "first"}
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_the_order_of_a_repeated_command_does_not_matter(photos, link):
+    for given in ("abc", "cba", "bca"):
+        folders = ClassFolders(Path("sorted"), ["ants", "other"], link=link)
+        for name in given:
+            folders.add(predicted(photos / name / "photo.jpg"))
+    assert (folders.added, folders.present) == (0, 3)
+    assert files_of(Path("sorted")) == {"ants/photo-2.jpg": "second", "ants/photo-3.jpg": "third", "ants/photo.jpg": "first"}
+
+
+def test_an_image_that_is_given_twice_is_added_once(photos):
+    folders = ClassFolders(Path("sorted"), ["ants", "other"])
+    targets = {folders.add(predicted(path)) for path in (photos / "a/photo.jpg", photos.absolute() / "b/../a/photo.jpg")}
+    assert targets == {Path("sorted/ants/photo.jpg")}
+    assert (folders.added, folders.present) == (1, 0)
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_second_image_of_the_longest_name_has_a_shorter_stem(photos, letter):
+    name = letter * (251 // len(letter.encode())) + ".jpg"
+    folders = ClassFolders(Path("sorted"), ["ants", "other"])
+    for folder in "ab":
+        folders.add(predicted((photos / folder / "photo.jpg").rename(photos / folder / name)))
+    first, second = sorted(Path("sorted/ants").iterdir(), key=lambda path: path.read_text())
+    assert first.name == name
+    assert second.name.endswith(f"{letter}-2.jpg")
+    assert len(second.name.encode()) <= 255
+
+
 def test_two_equal_images_of_one_name_are_both_there(photos):
     (photos / "b/photo.jpg").write_text("first")
     folders = ClassFolders(Path("sorted"), ["ants", "other"])

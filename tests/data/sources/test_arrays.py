@@ -18,6 +18,7 @@ from cnnkit.errors import ConfigError, DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
 LABELS = ["ants", "bees", "ants", "bees"]
+NUMBER: Any = 5
 
 
 def pixels(source: ArraysSource) -> list[np.ndarray[Any, Any]]:
@@ -53,6 +54,13 @@ def test_images_of_all_kinds_give_the_same_pixels(images: Any) -> None:
 @pytest.mark.parametrize("images", [RGB[..., 0], RGB[..., :1], list(RGB[..., 0]), [Image.fromarray(image[..., 0]) for image in RGB]])
 def test_gray_images_get_three_equal_channels(images: Any) -> None:
     np.testing.assert_array_equal(pixels(ArraysSource(images, LABELS)), np.repeat(RGB[..., :1], 3, axis=3))
+
+
+def test_generators_of_images_and_labels_are_read() -> None:
+    images = np.arange(4 * 36, dtype=np.uint8).reshape(4, 6, 6)
+    source, listed = ArraysSource(iter(images), iter(LABELS)), ArraysSource(images, LABELS)
+    assert source.records == listed.records
+    assert source.name == listed.name
 
 
 def test_images_may_differ_in_size_and_kind(tmp_path: Path) -> None:
@@ -141,6 +149,11 @@ NAN: Any = np.full((4, 2, 2), np.nan)
         (lambda: ArraysSource(np.zeros((4, 6), np.uint8), LABELS), r"images: shape \(4, 6\); expected \(N, H, W\)"),
         (lambda: ArraysSource(np.zeros((4, 0, 5), np.uint8), LABELS), r"shape \(4, 0, 5\) has no pixels"),
         (lambda: ArraysSource([], []), "images: empty; expected at least one image"),
+        (lambda: ArraysSource(NUMBER, LABELS), "images: got a value of type int; expected a list of images, or an array"),
+        (
+            lambda: ArraysSource(np.zeros((4, 6, 6), np.uint8), 5),
+            "labels: got a value of type int; expected a list of names or numbers, one for each image",
+        ),
         (lambda: ArraysSource("images", LABELS), "images: a single file; give a list of images, or a folder with data="),
         (lambda: ArraysSource([None], [0]), r"images\[0\]: object; expected uint8"),
         (lambda: ArraysSource(["a.jpg", "b.jpg", "a.jpg"], [0, 1, 0]), r"images: 'a\.jpg' is listed 2 times; list each file once"),

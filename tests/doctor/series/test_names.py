@@ -38,6 +38,7 @@ KINDS = {
     "versions": [f"c/cat{number}{end}.jpg" for number in range(20) for end in ("", " copy 10", " (2)", "_aug_1")],
     "a folder of a patient": [f"c/patient {patient}/scan {number}.tif" for patient in range(10) for number in range(5)],
     "odd letters": [f"c/it's [{clip}] 100%+{frame}.jpg" for clip in range(10) for frame in range(6)],
+    "line breaks in names": [f"new\nline/clip{clip}\nframe{frame}.jpg" for clip in range(10) for frame in range(6)],
     "letters of any language": [f"c/été{clip}-кадр{frame}.jpeg" for clip in range(10) for frame in range(6)],
 }
 
