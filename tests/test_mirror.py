@@ -9,6 +9,7 @@ import cnnkit
 PACKAGE, TESTS = Path(cnnkit.__file__).parent, Path(__file__).parent
 # Test files without a module of their own, with the reason; a folder stands for its files.
 WITHOUT_MODULE = {
+    "api/training/test_shards.py": "trainings on shards and parquet files, equal to that on the folder",
     "architectures/test_builtin_architectures.py": "all built-in architectures keep one contract",
     "cli/test_damaged_runs.py": "all commands that read a run, on damaged ones",
     "data/test_selection.py": "data/dataset.py before any image is decoded; its own file for its size",

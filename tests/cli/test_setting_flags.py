@@ -14,7 +14,7 @@ from cnnkit.config.parsing import flag
 from cnnkit.config.recipe import recipe_names
 from cnnkit.config.settings import SECTIONS
 
-OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--json", "--help", "--help-all"}
+OWN = {"--recipe", "--config", "--print-config", "--dry-run", "--devices", "--json", "--help", "--help-all"}
 
 
 def parameters() -> dict[str, Any]:
@@ -113,4 +113,6 @@ def test_the_doctor_has_no_use_for_a_device_without_a_network(cli, image_folder)
 def test_an_exported_file_takes_no_gpu(cli, trained_export, image_folder):
     done = cli("predict", image_folder(), "--model", trained_export, "--device", "cuda")
     assert done.code == 2
-    assert "is an exported file, which runs on the CPU; leave out --device" in " ".join(done.err.split())
+    message = " ".join(done.err.split())
+    assert "here has no CUDAExecutionProvider; type: pip install --force-reinstall --no-deps onnxruntime-gpu; or leave out" in message
+    assert "to run the original model: --model" in message

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,7 +249,7 @@ def _hash(data: bytes | memoryview) -> str:
 
 def _names(labels: Labels, classes: Sequence[str] | None) -> list[str]:
     if isinstance(labels, Sequence | Iterator):  # not converted to an array, where a missing label would become the name 'nan'
-        given: Iterable[Any] = labels
+        given = cast("Iterable[Any]", labels)
         values: list[Any] = [label.item() if hasattr(label, "item") else label for label in given]
     else:
         array = as_array(labels, "labels")

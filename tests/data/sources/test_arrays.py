@@ -151,7 +151,7 @@ NAN: Any = np.full((4, 2, 2), np.nan)
         (lambda: ArraysSource([], []), "images: empty; expected at least one image"),
         (lambda: ArraysSource(NUMBER, LABELS), "images: got a value of type int; expected a list of images, or an array"),
         (
-            lambda: ArraysSource(np.zeros((4, 6, 6), np.uint8), 5),
+            lambda: ArraysSource(np.zeros((4, 6, 6), np.uint8), NUMBER),
             "labels: got a value of type int; expected a list of names or numbers, one for each image",
         ),
         (lambda: ArraysSource("images", LABELS), "images: a single file; give a list of images, or a folder with data="),
