@@ -126,8 +126,9 @@ def command(
     counts = job.counts
     console.say_labelled(screen, "data", f"{settings.data.data}: {counts['train']:,} training images, measured on {counts['val']:,} of val")
     console.say_notes(screen, job.notes)
-    del job
     try:
+        work.agree_on_images(job)  # also if no trial is left
+        del job
         _describe(screen, work)
         _run(work, screen, seconds, trials)
         _report(work, layers, screen, json=json)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.tuning.space import Layers, baseline
 from cnnkit.api.tuning.trial import TrialFailedError, finish, open_run, train
 from cnnkit.config.search import DEFAULT_SAMPLER, Sampler
@@ -100,6 +101,10 @@ class Search:
             yield SearchNews("waiting", tuple(trials), maximize=self.study.options.maximize)
             time.sleep(POLL_SECONDS)
 
+    def agree_on_images(self, job: TrainingJob) -> None:
+        """Compare the images of `job` with those of the first trial; raises `DataError` if they differ."""
+        self.study.agree_on_images(job.header.training["data"]["sha256"])
+
     def config_of(self, trial: StoredTrial) -> TrainConfig:
         """Return the settings of a trial, as its run has them or, without the run, as its parameters give them."""
         options = self.space.options_of(str(trial.params.get("arch", self.config.model.arch)))
@@ -115,7 +120,7 @@ class Search:
                 opened = open_run(claim, self._settings(claim), trial, self.runs, self._source)
                 job = opened.job
                 if job is not None:
-                    self.study.agree_on_images(job.header.training["data"]["sha256"])
+                    self.agree_on_images(job)
                 self.study.note_run(claim, opened.run.path)
                 yield self._now("begun" if claim.is_new else "resumed", claim.number, note=opened.note)
                 if job is not None:

@@ -52,9 +52,11 @@ def tune(  # noqa: PLR0913 - one argument per flag of the command
     layers = Layers(given, recipe)
     space, config = read_space(layers, words=search), layers.config()
     import_optuna()
-    prepare(config, source=source, dry_run=True)  # what every trial would refuse is refused here
+    job = prepare(config, source=source, dry_run=True)  # what every trial would refuse is refused here
     work = Search(layers, space, name or default_name(config), trials=trials, storage=storage, sampler=sampler, prune=prune, source=source)
     try:
+        work.agree_on_images(job)  # also if no trial is left
+        del job
         _run(work, seconds, trials, show=show)
         return write_results(work)
     finally:

@@ -11,7 +11,7 @@ import pytest
 import cnnkit
 from cnnkit.api.tuning.results import MAX_ROWS, SearchResult
 from cnnkit.cli.app import main
-from cnnkit.errors import CnnkitError, ConfigError, MissingExtraError, TrainingStoppedError
+from cnnkit.errors import CnnkitError, ConfigError, DataError, MissingExtraError, TrainingStoppedError
 from cnnkit.run_dir import runs_in
 from cnnkit.tuning.trials import StoredTrial
 
@@ -110,10 +110,17 @@ def test_images_in_memory_reach_every_trial(trainings):
     assert [source.name[:7] for source in trainings.sources] == ["arrays-"] * 3
 
 
+def test_an_ended_search_is_not_taken_for_one_on_other_images(trainings):
+    search(trials=1, name="mine")
+    trainings.images = "other"
+    with pytest.raises(DataError, match=r"the search 'mine' was begun with other images or another split; .* another search: --name NAME"):
+        search(trials=1, name="mine")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"trials": 0}, r"`--trials` \(=0\) must be at least 1"),
+        ({"trials": 0}, r"`--trials` \(=0\) must be a whole number of at least 1, such as 30"),
         ({"budget": "soon"}, r"`--budget` \(=soon\) must be a time such as 90s, 30m or 2h"),
         ({"name": "../x"}, r"`--name` \(=\.\./x\) must have letters"),
         ({"sampler": "tpee"}, r"`--sampler` \(=tpee\) must be one of tpe, random; did you mean 'tpe'"),
