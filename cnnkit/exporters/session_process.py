@@ -35,6 +35,7 @@ MAX_MEMORY_BYTES = 2**33
 # Chosen: two photos of 12 megapixels take a second with resnet18, see docs/benchmarks/LOG.md, "Prediction alone with drafts".
 MAX_SECONDS = 20.0
 MAX_GPU_START_SECONDS = 60.0  # chosen: loading CUDA and cuDNN, and the choice of kernels for the first image; not measured yet
+MIN_OPENED_BYTES = 10_000_000  # of a file, each second: chosen, as 500 MB took more than 20 s on a busy machine
 MAX_SLOWDOWN = 10  # of an image against the slowest one before it, on a machine that gets busy
 MAX_HEADER_BYTES = 2**26  # of a message: the metadata of a file, which name its classes
 PIPE_BYTES = 2**20  # of a buffer of the system
@@ -114,7 +115,7 @@ class SessionProcess:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self._path = path
         self._runtime = runtime
-        self._start_seconds = MAX_GPU_START_SECONDS if runtime.on_gpu else MAX_SECONDS
+        self._start_seconds = (MAX_GPU_START_SECONDS if runtime.on_gpu else MAX_SECONDS) + path.stat().st_size / MIN_OPENED_BYTES
         self._lock = Lock()
         self._pace: float | None = None  # seconds of an image, of the slowest run
         to_child, self._write = os.pipe()
