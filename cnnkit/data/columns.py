@@ -6,6 +6,7 @@ A record object takes hundreds of bytes; a row of the columns takes its path and
 from __future__ import annotations
 
 import zlib
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
@@ -29,13 +30,13 @@ def encoded(text: str) -> bytes:
 class Columns(Sequence[Row], Generic[Row]):
     """A sequence of N rows that are stored as arrays; a slice and `take` give a view without a copy of the texts."""
 
+    @abstractmethod
     def take(self, rows: Rows) -> Self:
         """Return the `rows` (n,), in their order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def block(self, start: int, stop: int) -> Iterable[Row]:
         """Return the objects of the rows from `start` to `stop`."""
-        raise NotImplementedError
 
     def one(self, row: int) -> Row:
         """Return the object of one row."""
@@ -140,6 +141,14 @@ class Codes(Columns[str | None]):
         index: dict[str | None, int] = {}
         codes = np.fromiter((index.setdefault(value, len(index)) for value in values), np.int64)
         return cls(codes.astype(np.min_scalar_type(max(len(index) - 1, 0))), tuple(index))
+
+    @classmethod
+    def join(cls, parts: Sequence[Codes]) -> Codes:
+        """Return the values of `parts`, one after the other."""
+        names = list(dict.fromkeys(name for part in parts for name in part.names))
+        number = {name: code for code, name in enumerate(names)}
+        codes = [np.array([number[name] for name in part.names], np.int64)[part.codes] for part in parts if len(part)]
+        return cls(np.concatenate(codes).astype(np.min_scalar_type(len(names))), names)
 
     @classmethod
     def constant(cls, value: str | None, number: int) -> Codes:

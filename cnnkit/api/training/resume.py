@@ -102,7 +102,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_word(str(directory.path))}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume", ranks=ranks)
     job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
-    note = ranks.agreed(lambda: _restart(directory, job) if is_new else _load(directory, job))
+    note = ranks.agreed(lambda: _restart(directory) if is_new else _load(directory, job))
     if not is_new:
         share_state(ranks, job.model, job.state)
     job.run = directory
@@ -110,9 +110,8 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
     return job
 
 
-def _restart(directory: RunDir, job: TrainingJob) -> str:
+def _restart(directory: RunDir) -> str:
     """Remove the history of a run without a saved state; return a note."""
-    del job
     directory.clear_history()
     return "no epoch was saved, so the training starts again from its beginning"
 

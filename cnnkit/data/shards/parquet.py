@@ -21,7 +21,7 @@ from cnnkit.data.columns import BLOCK_ROWS, Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards.files import RowFinder, ShardFile, in_threads, open_files
 from cnnkit.data.shards.remote import UnreachableError
-from cnnkit.data.shards.webdataset import joined, shard_splits
+from cnnkit.data.shards.webdataset import shard_splits
 from cnnkit.data.source import PARQUET, Record, Request, SourceKind, one_form
 from cnnkit.data.sources.archive import plain_name
 from cnnkit.data.sources.bounds import refusal_reason
@@ -139,8 +139,8 @@ class ParquetSource:
         self._lock = Lock()
         splits, split_note = shard_splits([part.file.name for part in self._parts], counts, self.name)
         paths, self._finder = self._paths(counts)
-        groups = joined([part.groups for part in self._parts if part.groups is not None]) if self._parts[0].groups is not None else None
-        self.records = RecordColumns(paths, joined([part.labels for part in self._parts]), splits, groups)
+        groups = Codes.join([part.groups for part in self._parts if part.groups is not None]) if self._parts[0].groups is not None else None
+        self.records = RecordColumns(paths, Codes.join([part.labels for part in self._parts]), splits, groups)
         without = sum(part.size for part in self._parts) - sum(counts)
         self.notes: Sequence[str] = (
             *((split_note,) if split_note else ()),

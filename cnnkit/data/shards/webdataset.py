@@ -44,7 +44,7 @@ class ShardSource:
                 f"or KEY.json with a field label; a .tar of class folders is named alone"
             )
         _refuse_captions(indexes, pattern)
-        labels = joined([index.labels for index in indexes])
+        labels = Codes.join([index.labels for index in indexes])
         splits, split_note = shard_splits([file.name for file in self._files], counts, pattern)
         paths = Texts.join([index.paths for index in indexes])
         self._finder = RowFinder(paths, counts, self.name)
@@ -79,14 +79,6 @@ class ShardSource:
             part = rows[start : start + BLOCK_ROWS]
             columns = (values.tolist() for values in (self._starts[part], self._sizes[part], files[start : start + BLOCK_ROWS]))
             yield from (f"{first}:{size}:{stamps[file]}" for first, size, file in zip(*columns, strict=True))
-
-
-def joined(parts: Sequence[Codes]) -> Codes:
-    """Return the concatenation of `parts`."""
-    names = list(dict.fromkeys(name for part in parts for name in part.names))
-    number = {name: code for code, name in enumerate(names)}
-    codes = [np.array([number[name] for name in part.names], np.int64)[part.codes] for part in parts if len(part)]
-    return Codes(np.concatenate(codes).astype(np.min_scalar_type(len(names))), names)
 
 
 def named_labels(labels: Codes, path: str, data: str) -> Codes:
