@@ -14,7 +14,7 @@ from rich.text import Text
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, closest, shell_word
+from cnnkit.errors import CheckFailedError, closest, counted, shell_word
 from cnnkit.registry import ARCHITECTURES, GROUPS, noun, short_name
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def list_command(
     console.out().print(_list_table(found))
     troubled = [plugin for plugin in found if plugin.state != "loads"]
     packages = {plugin.package for plugin in found}
-    sentence = f"{len(found)} plugins of {len(packages)} {'package' if len(packages) == 1 else 'packages'}"
+    sentence = f"{counted(len(found), 'plugin')} of {counted(len(packages), 'package')}"
     after = f"check {troubled[0].name} --group {troubled[0].group}" if troubled else "new NAME"
     console.say_end(console.err(), f"{sentence}, {len(troubled)} not usable by name" if troubled else sentence, f"cnnkit plugins {after}")
 
