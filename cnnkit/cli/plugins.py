@@ -119,9 +119,7 @@ def new_command(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the plugin, such as tinynet: lower-case letters, digits and hyphens.")
     ],
-    group: Annotated[
-        str, typer.Option(metavar="GROUP", parser=_group, help="Group of plugins: architectures, sources or trackers.")
-    ] = "architectures",
+    group: Annotated[str, typer.Option(metavar="GROUP", parser=_group, help="Group of plugins: any but exporters.")] = "architectures",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder in which the folder cnnkit-NAME is made.")] = Path(),
     json: JsonFlag = False,
 ) -> None:
