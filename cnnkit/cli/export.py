@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api.exports.export import Export
-    from cnnkit.api.exports.int8 import Int8Export
+    from cnnkit.api.exports.int8_result import Int8Export
 
 ONNX = "onnx"
 

@@ -26,7 +26,7 @@ from cnnkit.files import check_writable
 from cnnkit.model.file import Model, load_model
 
 if TYPE_CHECKING:
-    from cnnkit.api.exports.int8 import Int8Export
+    from cnnkit.api.exports.int8_result import Int8Export
 
 PARITY_IMAGES = 256  # the number of images in the parity check, spread over the split
 DEFAULT_EXPORTER = "onnx"
