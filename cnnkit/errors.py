@@ -158,6 +158,12 @@ def shell_word(text: str) -> str:
     return f"$'{''.join(map(_typed, text))}'"
 
 
+def shell_path(path: object) -> str:
+    """Return a path as one word to type in a shell; ``./-dash.jpg`` where the name begins with a hyphen, as it would be a flag."""
+    text = str(path)
+    return shell_word(f"./{text}" if text.startswith("-") else text)
+
+
 def shell_line(words: Iterable[str]) -> str:
     """Return a command line of `words`, each as `shell_word` returns it."""
     return " ".join(map(shell_word, words))

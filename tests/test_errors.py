@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from cnnkit.errors import (
     is_out_of_memory,
     listed,
     shell_line,
+    shell_path,
     shell_word,
     shortened,
     verb,
@@ -124,6 +126,11 @@ def test_a_word_of_a_shell_is_printable_and_means_the_name(name: str) -> None:
         pytest.skip("needs bash")
     printed = subprocess.run([bash, "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
     assert printed == os.fsencode(name)
+
+
+def test_a_path_is_no_flag() -> None:
+    assert [shell_path(path) for path in (Path("-dash.jpg"), "a b", "/-x", "x-")] == ["./-dash.jpg", "'a b'", "/-x", "x-"]
+    assert shell_path("-new\n.jpg") == "$'./-new\\x0a.jpg'"
 
 
 def test_a_command_line_quotes_each_word() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, shell_path
 
 STANDARD_INPUT = "-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -50,4 +50,4 @@ def _matches(word: str) -> list[Path]:
 def _refuse_url(word: str) -> None:
     if _URL.match(word):
         name = PurePosixPath(word.partition("?")[0]).name or "photo.jpg"
-        raise DataError(f"{word}: a URL, and cnnkit reads only files; download it first, then type: cnnkit predict {name}")
+        raise DataError(f"{word}: a URL, and cnnkit reads only files; download it first, then type: cnnkit predict {shell_path(name)}")

@@ -16,7 +16,7 @@ from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
-from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, counted, describe_fault, is_fault, listed, shell_word
+from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, counted, describe_fault, is_fault, listed, shell_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         f"val_loss {best.val_loss:.4f}, val_accuracy {100 * best.val_accuracy:.1f} %",
     )
     console.say(result, calibration_line(header.temperature, header.calibration))
-    model_flag = "" if job.config.run.out is None else f" --model {shell_word(str(run.path))}"
+    model_flag = "" if job.config.run.out is None else f" --model {shell_path(run.path)}"
     console.say_end(result, f"run directory {run.path}", f"cnnkit eval --confusion{model_flag}")
 
 
@@ -261,5 +261,5 @@ def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
         sentence = f"stopped; the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
     else:
         sentence = f"stopped; no epoch had a finite {stopping.monitor}, so no model is kept"
-    console.say_end(screen, sentence, f"cnnkit resume {shell_word(str(run.path))}")
+    console.say_end(screen, sentence, f"cnnkit resume {shell_path(run.path)}")
     raise typer.Exit(code)

@@ -12,7 +12,7 @@ from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, l
 from cnnkit.api.inference.target import Target
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.store.scan import Progress, find_contents, scan
-from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, shell_word, verb
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, shell_path, verb
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.run_dir import RunDir
@@ -186,7 +186,7 @@ class _DataOfRun:
         return [(record.path, record.label, content) for record, content in pairs if record.path in chosen]
 
     def _nothing_left(self, lookup: Lookup) -> str:
-        run = shell_word(str(self.folder.path))
+        run = shell_path(self.folder.path)
         return (
             f"{self.source.name}: {lookup.sentence()}, so no image is left to measure; name images that the model has not seen, "
             f"evaluate the split of the run itself: cnnkit eval --model {run}, or add --include-trained"

@@ -17,7 +17,7 @@ from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import Shard, prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
-from cnnkit.errors import DataError, counted, listed, shell_word
+from cnnkit.errors import DataError, counted, listed, shell_path
 from cnnkit.files import class_columns
 from cnnkit.model.classifier import CanvasClassifier, Classifier, draft_side_of, rules_of
 from cnnkit.model.rules import Rules
@@ -168,9 +168,7 @@ def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...
             raise DataError(f"{path}: no images in this folder; expected files such as photo.jpg{';' if others else ''}{_others(others)}")
         files += [path / name for name in images]
         if others:
-            notes.append(
-                f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shell_word(str(path / others[0]))}"
-            )
+            notes.append(f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shell_path(path / others[0])}")
     return files, tuple(notes)
 
 

@@ -30,7 +30,7 @@ from cnnkit.errors import (
     hide_passwords,
     is_fault,
     is_out_of_memory,
-    shell_word,
+    shell_path,
 )
 from cnnkit.files import write_text
 from cnnkit.metrics.units import Units
@@ -294,7 +294,7 @@ def stopping_faults(run: RunDir) -> Generator[None]:
 
 def _way_on(error: Exception, run: RunDir) -> str:
     """Return the kept files and the command that continues the training."""
-    command = f"cnnkit resume {shell_word(str(run.path))}"
+    command = f"cnnkit resume {shell_path(run.path)}"
     repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
     if isinstance(error, RankLostError):
         repair = "if the memory was full, use fewer ranks or a smaller --batch-size"

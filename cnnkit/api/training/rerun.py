@@ -10,7 +10,7 @@ from typing import Any
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.resume import check_versions, prepare_recorded, run_at
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ModelFileError, counted
+from cnnkit.errors import ModelFileError, counted, shell_path
 from cnnkit.files import fingerprint
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, find_run, runs_folder
 
@@ -80,7 +80,8 @@ def rerun(run: str | Path, *, data: str | None = None, progress: Progress | None
     directory = run_at(find_run(run))
     record = directory.read_record()
     if record.status != "finished":
-        raise ModelFileError(f"{directory.path}: this run is not finished; finish it before it is repeated: cnnkit resume {directory.path}")
+        way_on = f"cnnkit resume {shell_path(directory.path)}"
+        raise ModelFileError(f"{directory.path}: this run is not finished; finish it before it is repeated: {way_on}")
     job = prepare_recorded(directory, record, data, progress, fit_head=True, command="rerun")
     folder = directory.path.absolute().parent
     out = None if folder.resolve() == runs_folder().resolve() else folder

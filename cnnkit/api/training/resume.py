@@ -18,7 +18,7 @@ from cnnkit.engine.rank_environment import is_restarted
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
-from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, listed, shell_word, verb
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, listed, shell_path, shell_word, verb
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest, runs_folder, runs_in
 from cnnkit.run_dir.owner import read_owner, remove_lock
@@ -99,7 +99,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
         return directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
 
     record, is_new = ranks.agreed(read)
-    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_word(str(directory.path))}")
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_path(directory.path)}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume", ranks=ranks)
     job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
     note = ranks.agreed(lambda: _restart(directory) if is_new else _load(directory, job))
