@@ -55,7 +55,18 @@ class Record(NamedTuple):
 StoredImage = bytes | NDArray[np.uint8]
 
 
-class Source(Protocol):
+class Reader(Protocol):
+    """The part of a source that reads its images."""
+
+    def read(self, record: Record) -> StoredImage:
+        """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
+
+        Several threads call this at the same time. Raises `UndecodableError` with the reason.
+        """
+        ...
+
+
+class Source(Reader, Protocol):
     """A source of images, as the rest of cnnkit uses it."""
 
     @property
@@ -71,13 +82,6 @@ class Source(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """Notes for the user on the search for images, such as the number of files left out."""
-        ...
-
-    def read(self, record: Record) -> StoredImage:
-        """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
-
-        Several threads call this at the same time. Raises `UndecodableError` with the reason.
-        """
         ...
 
     def stamp(self, record: Record) -> str:
