@@ -262,7 +262,7 @@ def near_copies(store: Scan) -> Copies:
             return Copies(found["pairs"], found["same"], found["alike"], found["crowded"], total)
     # Maps of their own are released after the search. The 292 MB of 60,000 images would else count as memory while the dataset lives.
     mapped = reopen_scan(store) or store
-    copies = duplicates.find_copies(mapped.thumbnails, mapped.looks[:], store.facts)
+    copies = duplicates.find_copies(mapped.thumbnails, mapped.looks, store.facts)
     if store.folder is not None and file is not None:
         with suppress(OSError):  # a full disk only costs another search
             with whole_file(file) as part, part.open("wb") as opened:

@@ -24,6 +24,8 @@ from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Candidates, Floats, R
 from cnnkit.data.split.comparison import Pictures, compare, decide, sample_crowded
 from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
 from cnnkit.data.store.facts import Facts, Measured
+from cnnkit.data.store.index import FactColumns
+from cnnkit.data.store.store import Mapped
 
 METHOD_VERSION = 2  # raise it when the results of `find_copies` change, so that cached results are not used
 
@@ -43,7 +45,12 @@ BATCH_ROWS = 1024  # rows at a time
 
 def exact_groups(facts: Sequence[Facts]) -> list[list[int]]:
     """Return the rows of each content that occurs more than once, sorted by first row, without unreadable images."""
-    return [rows for rows in _contents(facts).values() if len(rows) > 1]
+    columns = FactColumns.of(facts)
+    first = columns.hashes.first_rows()
+    readable = np.flatnonzero(columns.readable)
+    order = readable[np.argsort(first[readable], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(first[order])) + 1)
+    return [rows.tolist() for rows in groups if len(rows) > 1]
 
 
 @dataclass(frozen=True)
@@ -100,20 +107,21 @@ class Copies:
 NO_COPIES = Copies(np.empty((0, 2), np.int64), np.empty(0, np.bool_), np.empty((0, 2), np.int64), np.empty(0, np.bool_), 0.0)
 
 
-def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: Sequence[Facts]) -> Copies:
+def find_copies(thumbnails: Mapped, looks: Mapped, facts: Sequence[Facts]) -> Copies:
     """Return the copies and look-alikes among N images.
 
     `thumbnails` are uint8 (N, T, T, 3), `looks` uint8 (N, L, L), as `measure` makes them. The search takes only the first image of each
     content, and leaves out images that are unreadable or show nothing (`MIN_EDGE_LEVELS`). Linking is repeated, each time with the
     clusters of the previous round as one picture each, until nothing changes. It is deterministic.
     """
-    rows = np.array([same[0] for same in _contents(facts).values()], np.int64)
+    columns = FactColumns.of(facts)
+    rows = np.flatnonzero(columns.readable & (columns.hashes.first_rows() == np.arange(len(columns))))
     parts = [_describe(thumbnails[rows[top : top + BATCH_ROWS]]) for top in range(0, len(rows), BATCH_ROWS)]
     vectors = np.concatenate([np.empty((0, NUM_COEFFICIENTS), np.float32), *parts])
     rows, vectors = rows[shown := vectors.any(axis=1)], vectors[shown]
     if len(rows) < 2:  # noqa: PLR2004 (a pair)
         return NO_COPIES
-    sides = np.array([min(facts[row].width, facts[row].height) for row in rows.tolist()])
+    sides = np.minimum(columns.column("width"), columns.column("height"))[rows].astype(np.int64)
     pictures = Pictures(thumbnails, looks, rows, sides, canonical(vectors))
     crowd = _crowd(vectors, pictures, None)
     compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
@@ -191,15 +199,6 @@ def clusters(count: int, pairs: Rows) -> Rows:
         while (first != first[first]).any():
             first = first[first]
     return first
-
-
-def _contents(facts: Sequence[Facts]) -> dict[str, list[int]]:
-    """Return the rows of every readable content by its hash."""
-    rows: dict[str, list[int]] = {}
-    for row, item in enumerate(facts):
-        if not item.error:
-            rows.setdefault(item.sha256, []).append(row)
-    return rows
 
 
 def _describe(thumbnails: NDArray[np.uint8]) -> Floats:

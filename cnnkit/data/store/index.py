@@ -68,6 +68,27 @@ class HashColumns(Columns[str]):
         """Return the hashes from `start` to `stop`."""
         return [content.hex() if any(content) else "" for content in self.stored[start:stop].tolist()]
 
+    def starts(self) -> NDArray[np.uint64]:
+        """Return the first 64 bits of each hash as a number, so that their order is that of the hashes."""
+        return np.ascontiguousarray(self.stored).view(">u8").reshape(-1, HASH_BYTES // 8)[:, 0].astype(np.uint64)
+
+    def first_rows(self) -> Rows:
+        """Return for each row (N,) the first row of the same content; every unreadable image is a content of its own."""
+        starts = self.starts()
+        order = np.argsort(starts, kind="stable")
+        alike = starts[order[1:]] == starts[order[:-1]]
+        same = alike.copy()
+        same[alike] = self.stored[order[1:][alike]] == self.stored[order[:-1][alike]]
+        if (alike & ~same).any():  # two contents of one start, or unreadable images beside a content that starts with zeros
+            order = np.lexsort(np.ascontiguousarray(self.stored).view("<u8").reshape(-1, HASH_BYTES // 8).T)
+            same = self.stored[order[1:]] == self.stored[order[:-1]]
+        new = np.concatenate([np.ones(min(1, len(order)), np.bool_), ~same])
+        first = np.empty(len(order), np.int64)
+        first[order] = order[new][np.cumsum(new) - 1]
+        unreadable = self.stored == np.zeros(1, self.stored.dtype)[0]
+        first[unreadable] = np.flatnonzero(unreadable)
+        return first
+
 
 class FactColumns(Columns[Facts]):
     """The facts of N images: rows of `ROW` and the `words` that they number; the `rows` of a view."""
