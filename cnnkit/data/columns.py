@@ -124,6 +124,15 @@ class Texts(Columns[str]):
         place = row if self.rows is None else int(self.rows[row])
         return self.blob[self.bounds[place] : self.bounds[place + 1]].tobytes().decode("utf-8", "surrogateescape")
 
+    def compact(self) -> Texts:
+        """Return the texts without those that a view leaves out, in their order."""
+        if self.rows is None:
+            return self
+        sizes, blob = np.diff(self.bounds)[self.rows], bytearray()
+        for start in range(0, len(self), BLOCK_ROWS):
+            blob += b"".join(self.stored(start, min(start + BLOCK_ROWS, len(self))))
+        return Texts(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(sizes)]))
+
     def all_stored(self) -> Iterator[bytes]:
         """Yield the bytes of every text."""
         return chain.from_iterable(self.stored(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cnnkit.data.columns import RecordColumns
+from cnnkit.data.columns import RecordColumns, Texts
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import TRAIN, Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, own_folder, own_folders, read_layout, read_split, suffix_of
@@ -73,7 +73,8 @@ class ArchiveSource:
         empty = (f"{plain[len(wrapper) :]}/" for name in self._members.folders if (plain := plain_name(name)) and _is_below(plain, wrapper))
         layout = read_layout([*(_inside(name, wrapper, written) for name in self._index), *empty], self.name)
         layout.check(self.name)
-        self.records = RecordColumns.of(record._replace(path=wrapper + record.path) for record in layout.records)
+        found = layout.records
+        self.records = RecordColumns(Texts.of(wrapper + path for path in found.paths), found.labels, found.splits)
         self.empty_classes = layout.empty_classes
         self.notes = (
             *((f"the folder {wrapper[:-1]!r} around the class folders does not count as a class",) if wrapper else ()),
