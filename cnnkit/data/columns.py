@@ -9,6 +9,7 @@ import zlib
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, islice, pairwise
 from typing import Generic, Self, TypeVar, cast, overload
 
@@ -225,23 +226,42 @@ class PathIndex:
 
     def __init__(self, paths: Texts) -> None:
         self._paths = paths
-        # The rows are found by 32 bits of a checksum, and then told apart by their paths.
-        hashes = np.fromiter(map(zlib.crc32, paths.all_stored()), np.uint32, len(paths))
-        self._rows = np.argsort(hashes, kind="stable").astype(np.uint32)
-        self._hashes = hashes[self._rows]
 
     def row(self, path: str) -> int:
-        """Return the row of `path`; raises `KeyError` if there is none."""
+        """Return the row of `path`, the first one of several; raises `KeyError` if there is none."""
+        rows, hashes = self._sorted
         stored = encoded(path)
         wanted = np.uint32(zlib.crc32(stored))
-        first, last = self._hashes.searchsorted(wanted), self._hashes.searchsorted(wanted, "right")
-        for row in self._rows[first:last].tolist():
+        first, last = hashes.searchsorted(wanted), hashes.searchsorted(wanted, "right")
+        for row in rows[first:last].tolist():
             if self._paths.stored(row, row + 1)[0] == stored:
                 return row
         raise KeyError(path)
 
+    def rows(self, paths: Texts) -> Rows:
+        """Return the row of each path (n,); those of the indexed texts themselves and of a view of them are found at once."""
+        if paths is self._paths:
+            return np.arange(len(paths))
+        if paths.blob is self._paths.blob and paths.rows is not None and self._paths.rows is None:
+            return paths.rows
+        return np.array([self.row(path) for path in paths], np.int64)
+
+    def repeats(self) -> dict[int, int]:
+        """Return, for each row whose path an earlier row has, the first such row."""
+        rows, hashes = self._sorted
+        same = np.flatnonzero(hashes[1:] == hashes[:-1])
+        alike = np.unique(rows[np.union1d(same, same + 1)]).tolist()
+        first: dict[bytes, int] = {}
+        found = {row: first.setdefault(self._paths.stored(row, row + 1)[0], row) for row in alike}
+        return {row: earlier for row, earlier in found.items() if row != earlier}
+
     def has_repeats(self) -> bool:
         """Return True if two rows have one path."""
-        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        rows = np.unique(self._rows[np.union1d(same, same + 1)]).tolist()
-        return len({self._paths.stored(row, row + 1)[0] for row in rows}) < len(rows)
+        return bool(self.repeats())
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """The rows by 32 bits of a checksum, and these checksums, by which rows are found before their paths tell them apart."""
+        hashes = np.fromiter(map(zlib.crc32, self._paths.all_stored()), np.uint32, len(self._paths))
+        rows = np.argsort(hashes, kind="stable").astype(np.uint32)
+        return rows, hashes[rows]

@@ -42,6 +42,7 @@ class Layout:
 
     `empty_classes` holds the class folders without an image, with their number of other files. `own` counts the images in folders of
     cnnkit by folder. `remarks` say how names of folders were understood. `beside` counts files outside of folders that are no images.
+    `rows` (N,) are the rows of the records among the files.
     """
 
     records: RecordColumns
@@ -51,6 +52,7 @@ class Layout:
     own: Counter[str] = field(default_factory=Counter[str])
     remarks: tuple[str, ...] = ()
     beside: Counter[str] = field(default_factory=Counter[str])
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the files that were left out."""
@@ -127,14 +129,15 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
         _refuse_copy(images, name)
     doubled = _doubled_folders(images) if splits else {}
     remarks += [f"the folder {folder!r} inside {top!r} does not count as a class" for top, folder in doubled.items()]
-    records = _in_order(images, splits, doubled)
+    records, rows = _in_order(images, splits, doubled)
     known = records.labels.present()
     empty: Counter[str] = Counter()  # the files of folders that are no class
     for path in others:
         folder, rest = _class_and_rest(path, splits, doubled)
         if rest is not None and folder not in known:
             empty[folder] += bool(rest) and not rest.endswith("/")
-    return Layout(records, loose + len(images) - len(records), +other, dict(empty), +own, tuple(remarks), +beside)
+    outside = loose + len(images) - len(records)
+    return Layout(records, outside, +other, dict(empty), +own, tuple(remarks), +beside, np.frombuffer(found, np.int64)[rows])
 
 
 def _class_and_rest(path: str, splits: Mapping[str, str], doubled: Mapping[str, str]) -> tuple[str, str | None]:
@@ -286,8 +289,11 @@ def _doubled_folders(images: Texts) -> dict[str, str]:
     return {top: folder for top, found in inner.items() if len(found) == 1 and (folder := next(iter(found))).lower() == top.lower()}
 
 
-def _in_order(images: Texts, splits: Mapping[str, str], doubled: Mapping[str, str]) -> RecordColumns:
-    """Return the records of the paths in class folders, sorted by the folders of split and class, then by path in natural order."""
+def _in_order(images: Texts, splits: Mapping[str, str], doubled: Mapping[str, str]) -> tuple[RecordColumns, Rows]:
+    """Return the records of the paths in class folders, and their rows among `images`.
+
+    They are sorted by the folders of split and class, then by path in natural order.
+    """
     number: dict[str, int] = {}  # of each folder
     meant: dict[str, tuple[str, str | None]] = {}  # class and split of each folder
     numbers = array("q")
@@ -307,7 +313,7 @@ def _in_order(images: Texts, splits: Mapping[str, str], doubled: Mapping[str, st
     rows = np.concatenate([np.empty(0, np.int64), *(part[_natural_ranks(images.take(part))] for part in members)])
     places = np.repeat(np.arange(len(folders)), list(map(len, members)))
     labels, drawn = (Codes.of(meant[folder][part] for folder in folders).take(places) for part in (0, 1))
-    return RecordColumns(images.take(rows).compact(), labels, drawn)
+    return RecordColumns(images.take(rows).compact(), labels, drawn), rows
 
 
 def _natural_ranks(paths: Texts) -> Rows:
