@@ -141,6 +141,16 @@ def listed(names: Iterable[str], most: int = MAX_LISTED, separator: str = ", ") 
     return f"{text}{separator if separator.isspace() else ' '}and {len(found) - most:,} more"
 
 
+def counted(count: int, noun: str = "image", plural: str = "") -> str:
+    """Return ``1 image`` or ``1,797 images``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def verb(count: int, singular: str, plural: str) -> str:
+    """Return the form that agrees with `count`."""
+    return singular if count == 1 else plural
+
+
 def shell_word(text: str) -> str:
     r"""Return `text` as one word to type in a shell: ``'my photo.jpg'``, or ``$'new\nline.jpg'`` if it holds unprintable characters."""
     if text.isprintable():

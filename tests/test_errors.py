@@ -10,6 +10,7 @@ import pytest
 from cnnkit.errors import (
     MAX_LISTED,
     closest,
+    counted,
     cut,
     describe_fault,
     hide_passwords,
@@ -19,7 +20,13 @@ from cnnkit.errors import (
     shell_line,
     shell_word,
     shortened,
+    verb,
 )
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert (counted(1), counted(1797), counted(2, "class", "classes")) == ("1 image", "1,797 images", "2 classes")
+    assert (verb(1, "is", "are"), verb(0, "is", "are")) == ("is", "are")
 
 
 def test_a_long_list_is_cut_and_the_rest_is_counted():

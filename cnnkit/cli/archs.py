@@ -19,7 +19,7 @@ from cnnkit.architecture import Architecture, Family, options, parse_options
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, PluginError, closest
+from cnnkit.errors import CheckFailedError, PluginError, closest, counted
 from cnnkit.registry import ARCHITECTURES, Entry, find, load, load_architecture, load_problem, peek, standing
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def list_command(
         console.say_end(console.err(), f"{len(rows)} architectures match {pattern!r}", f"cnnkit archs show {rows[0].name}")
     else:
         console.out().print(_table(rows))
-        number = f"{len(rows)} {'architecture or family' if len(rows) == 1 else 'architectures and families'}"
+        number = counted(len(rows), "architecture or family", "architectures and families")
         console.say_end(console.err(), number, "cnnkit archs show custom-cnn")
     broken = [row.name for row in rows if row.problem]
     if check and broken:

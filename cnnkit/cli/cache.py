@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
+from cnnkit.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def command(
         removed = _total([info for info in found if info.path not in stay])
         console.say(shown, f"{folder}: removed {removed}" if len(found) > len(stay) else f"{folder}: no stores to remove")
         if stay:
-            console.say(shown, f"{len(stay)} {'store is' if len(stay) == 1 else 'stores are'} being written by another command and stay")
+            console.say(shown, f"{counted(len(stay), 'store is', 'stores are')} being written by another command and stay")
         return
     if freed:
         console.say(shown, f"removed {size(freed)}, to keep the limit")
@@ -76,7 +77,7 @@ def command(
 
 def _total(stores: Sequence[StoreInfo]) -> str:
     """Return the number of stores and their size in words."""
-    return f"{len(stores)} {'store' if len(stores) == 1 else 'stores'}, {size(sum(info.bytes for info in stores))}"
+    return f"{counted(len(stores), 'store')}, {size(sum(info.bytes for info in stores))}"
 
 
 def size(count: int) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli.streams import results
-from cnnkit.errors import hide_passwords, listed, shell_line
+from cnnkit.errors import counted, hide_passwords, listed, shell_line
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
 
@@ -119,7 +119,7 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str
     """Print the first unreadable images `bad`, pairs of path and reason; `full_list` names the file or command that lists all."""
     if not bad:
         return
-    say_labelled(console, "skipped", f"{len(bad)} unreadable {'image' if len(bad) == 1 else 'images'}:", "yellow")
+    say_labelled(console, "skipped", f"{counted(len(bad), 'unreadable image')}:", "yellow")
     names = listed((f"{path}: {reason}" for path, reason in bad), MAX_BAD_SHOWN, "\n")
     for line in (names + (f", in {full_list}" if len(bad) > MAX_BAD_SHOWN else "")).split("\n"):
         say_labelled(console, "", line)

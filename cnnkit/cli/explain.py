@@ -12,6 +12,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.cli.setting_flags import device_of, with_options
+from cnnkit.errors import counted
 from cnnkit.files import check_writable, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def command(
         console.print_json(document)
         return
     failed = sum(1 for row in rows if row["error"])
-    count = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+    count = counted(len(rows))
     known = [row for row in rows if row["true"] and not row["error"]]
     wrong = sum(row["true"] != row["predicted"] for row in known)
     summary = [f"{count} explained by {_method_text(explainer)}, in {folder}", f"{failed} with an error" if failed else ""]
@@ -157,7 +158,7 @@ def _write_sheet(kept: list[Explanation], files: int, path: Path) -> None:
     first = f", the first {len(kept)} of {files}" if len(kept) == MAX_SHEET_IMAGES < files else ""
     known, wrong = (sum(map(bool, values)) for values in ([one.true for one in kept], [one.wrong for one in kept]))
     marked = f"; red frame: {wrong} wrong of {known} with a known class" if known else ""
-    write_bytes(path, explanations_sheet(kept, title=f"{len(kept)} images and the evidence for a class{first}{marked}"))
+    write_bytes(path, explanations_sheet(kept, title=f"{counted(len(kept))} and the evidence for a class{first}{marked}"))
 
 
 def _stem(one: Explanation) -> str:

@@ -10,7 +10,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError, shell_word
+from cnnkit.errors import ConfigError, counted, shell_word
 from cnnkit.registry import EXPORTERS, find, peek
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _show(result: Export, shown: Console) -> None:
     parity = result.parity
     console.say_end(
         shown,
-        f"parity on {parity.n} images ({result.images}): top-1 agreement {100 * parity.top1_agreement:.2f} %, "
+        f"parity on {counted(parity.n)} ({result.images}): top-1 agreement {100 * parity.top1_agreement:.2f} %, "
         f"largest difference of a probability {result.certificate.largest_difference:.1e}",
         f"cnnkit eval --model {shell_word(str(result.path))}",
     )

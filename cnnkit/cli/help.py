@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnkit.cli.streams import results_alone
+from cnnkit.errors import ConfigError
 from cnnkit.registry import blame
 
 MAX_FLAGS = 24  # --help of a command with more flags shows the common flags; --help-all shows all flags
@@ -26,6 +27,16 @@ class HelpCommand(TyperCommand):
 
     A function may have `more_panels`, which returns further panels of rows, such as the installed exporters.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the typed words; raises `ConfigError` for an empty value of a flag, which is mostly an unset variable of the shell."""
+        given: dict[str, Any] = self.make_parser(ctx).parse_args(args=list(args))[0]
+        for param in self.get_params(ctx):
+            value = given.get(param.name or "")
+            if param.param_type_name == "option" and (value == "" or (isinstance(value, list) and "" in value)):
+                flag = max(param.opts, key=len)
+                raise ConfigError(f"{flag} '': the value is empty; give one, or leave out {flag}")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; prints of other packages go to stderr, and their errors name them."""

@@ -13,7 +13,7 @@ from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, TrainingStoppedError, shell_word
+from cnnkit.errors import ConfigError, TrainingStoppedError, counted, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,11 @@ def _describe(screen: Console, work: MoreData) -> None:
     """Print the data, the model, the planned trainings and the finished ones."""
     job = work.base
     optim, counts = job.optim, job.counts
-    length = f"{optim.budget / len(work.planned):.0f} s each" if optim.budget else f"as many updates as {optim.epochs} epochs of all images"
+    length = (
+        f"{optim.budget / len(work.planned):.0f} s each"
+        if optim.budget
+        else f"as many updates as {counted(optim.epochs, 'epoch')} of all images"
+    )
     console.say_labelled(
         screen, "data", f"{job.config.data.data}: {counts['train']:,} training images, measured on {counts['val']:,} of val"
     )
@@ -109,7 +113,7 @@ def _print_training(screen: Console, training: PartTraining, prefix: str = "") -
     console.say_labelled(
         screen,
         f"{100 * training.share:.3g} %",
-        f"{prefix}{sum(training.images):,} images, seed {training.seed}: best epoch {training.best_epoch} of {training.epochs}, "
+        f"{prefix}{counted(sum(training.images))}, seed {training.seed}: best epoch {training.best_epoch} of {training.epochs}, "
         f"val accuracy {100 * training.accuracy:.1f} %, {training.seconds:.0f} s",
     )
 

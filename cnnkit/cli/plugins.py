@@ -14,8 +14,20 @@ from rich.text import Text
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, closest, shell_word
-from cnnkit.registry import ARCHITECTURES, GROUPS, noun, short_name
+from cnnkit.errors import CheckFailedError, closest, counted, shell_word
+from cnnkit.registry import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    EXPORTERS,
+    GROUPS,
+    LOSSES,
+    METRICS,
+    OPTIMIZERS,
+    SOURCES,
+    TRACKERS,
+    noun,
+    short_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +80,7 @@ def list_command(
     console.out().print(_list_table(found))
     troubled = [plugin for plugin in found if plugin.state != "loads"]
     packages = {plugin.package for plugin in found}
-    sentence = f"{len(found)} plugins of {len(packages)} {'package' if len(packages) == 1 else 'packages'}"
+    sentence = f"{counted(len(found), 'plugin')} of {counted(len(packages), 'package')}"
     after = f"check {troubled[0].name} --group {troubled[0].group}" if troubled else "new NAME"
     console.say_end(console.err(), f"{sentence}, {len(troubled)} not usable by name" if troubled else sentence, f"cnnkit plugins {after}")
 
@@ -76,7 +88,10 @@ def list_command(
 @command.command("check", cls=HelpCommand, context_settings=CONTEXT)
 def check_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Plugin, such as tinynet, PACKAGE:NAME or FAMILY/MEMBER.")],
-    group: Annotated[str, typer.Option(metavar="GROUP", parser=_group, help=GROUP_HELP)] = "architectures",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", parser=_group, help=f"{GROUP_HELP} Default: the one that has the name.", show_default=False),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Check a plugin by the code that the commands use: build, train three steps, save, load, export. Exits with 1 if a check fails.
@@ -96,7 +111,7 @@ def check_command(
     if report.failed:
         raise CheckFailedError(f"{_label(report)}: {len(report.failed)} of {made} checks failed: {', '.join(report.failed)}")
     if not json:
-        console.say_end(console.err(), f"{_label(report)} passes all {made} checks", _next_use(name, group))
+        console.say_end(console.err(), f"{_label(report)} passes all {made} checks", _next_use(name, report.group))
 
 
 @command.command("new", cls=HelpCommand, context_settings=CONTEXT)
@@ -163,10 +178,15 @@ def _label(report: PluginReport) -> str:
 
 
 def _next_use(name: str, group: str) -> str:
-    """Return the command that uses the plugin `name`; a group without one of its own is listed."""
+    """Return the command that uses the plugin `name` of `group`."""
     uses = {
-        "architectures": f"cnnkit train --data ./images --arch {name}",
-        "sources": f"cnnkit train --data {name}",
-        "trackers": f"cnnkit train --data ./images --log {name}",
+        ARCHITECTURES: "train --data ./images --arch",
+        SOURCES: "train --data",
+        EXPORTERS: "export --to",
+        TRACKERS: "train --data ./images --log",
+        METRICS: "eval --metric",
+        LOSSES: "train --data ./images --loss",
+        OPTIMIZERS: "train --data ./images --optimizer",
+        AUGMENTATIONS: "train --data ./images --augment-with",
     }
-    return uses.get(short_name(group), "cnnkit plugins list")
+    return f"cnnkit {uses[group]} {name}"

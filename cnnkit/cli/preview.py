@@ -13,7 +13,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, counted
 from cnnkit.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
         console.print_json(_summary(shown, out))
         return
     count = len({row.label for row in shown.rows})
-    console.say(console.out(), f"{len(shown.rows)} images of {count} classes in {out}")
+    console.say(console.out(), f"{counted(len(shown.rows))} of {counted(count, 'class', 'classes')} in {out}")
     console.say_end(console.out(), shown.describe(), f"cnnkit train{command_line({'data': data, **given}, recipe)}")
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import shell_word
+from cnnkit.errors import counted, shell_word
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.runs import RunFacts
@@ -69,7 +69,7 @@ def command(
         console.say(console.err(), f"columns not shown: {', '.join(left_out)}; see them in a wider terminal, or with --json")
     console.say_end(
         console.err(),
-        f"{len(found)} {'run' if len(found) == 1 else 'runs'} under {runs_folder()}",
+        f"{counted(len(found), 'run')} under {runs_folder()}",
         f"cnnkit info {shell_word(str(found[0].path))}",
     )
 

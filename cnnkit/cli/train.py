@@ -16,7 +16,7 @@ from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
-from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, describe_fault, is_fault, listed, shell_word
+from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, counted, describe_fault, is_fault, listed, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def describe(screen: Console, job: TrainingJob) -> None:
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     splits = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
     lines = {
-        "data": f"{job.config.data.data}: {len(job.dataset.samples):,} images ({splits}); {store.storage}",
+        "data": f"{job.config.data.data}: {counted(len(job.dataset.samples))} ({splits}); {store.storage}",
         "classes": f"{len(job.header.classes)}: {listed(job.header.classes)}",
         "model": f"{job.header.arch}, {parameters:,} parameters, {job.header.preprocessing.image_size} px; {job.runtime.describe()}",
         "recipe": f"{job.config.recipe}: {_length(optim)}, {_loss(optim)}{optim.optimizer}, "
@@ -133,7 +133,7 @@ def _parts(job: TrainingJob) -> str:
 def _length(optim: OptimSettings) -> str:
     """Return the maximal length of the training: its epochs, or its time budget."""
     if not optim.budget:
-        return f"at most {optim.epochs} epochs"
+        return f"at most {counted(optim.epochs, 'epoch')}"
     minutes, seconds = divmod(round(optim.budget), 60)
     return f"{minutes} min {seconds} s" if minutes and seconds else (f"{minutes} min" if minutes else f"{seconds} s")
 
@@ -176,7 +176,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
             }
         )
         return
-    end = f"stopped early: no better {stopping.monitor} for {stopping.waited} epochs; " if stopping.exhausted else ""
+    end = f"stopped early: no better {stopping.monitor} for {counted(stopping.waited, 'epoch')}; " if stopping.exhausted else ""
     if job.config.optim.budget and not stopping.exhausted:
         passes = job.state.step * job.config.optim.accumulate / job.batches.steps
         end = (

@@ -14,7 +14,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.search import DEFAULT_SAMPLER, DEFAULT_TRIALS, SAMPLERS, Sampler, budget_seconds, check_search
 from cnnkit.config.settings import SECTIONS
-from cnnkit.errors import CheckFailedError, TrainingStoppedError, listed, shell_word
+from cnnkit.errors import CheckFailedError, TrainingStoppedError, counted, listed, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,7 +149,7 @@ def _describe(screen: Console, work: Search) -> None:
     known = work.study.trials()
     ended = f"; {len(known)} begun before" if known else ""
     console.say_labelled(screen, "space", "  ".join(f"{name}={text}" for name, text in work.space.to_dict().items()))
-    console.say_labelled(screen, "search", f"{work.name}: {work.study.options.trials} trials{ended}; best {work.monitor} on val")
+    console.say_labelled(screen, "search", f"{work.name}: {counted(work.study.options.trials, 'trial')}{ended}; best {work.monitor} on val")
     console.say_labelled(screen, "storage", work.study.shown_storage)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from cnnkit.data.source import Record, Source, StoredImage, empty_classes, one_form, stamps_of
-from cnnkit.errors import DataError, listed
+from cnnkit.errors import DataError, counted, listed
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,6 @@ def leave_out(source: Source, exclude: Sequence[str]) -> Source:
         raise DataError(f"--exclude {','.join(exclude)}: leaves no image of {source.name}; name the images that are no photographs alone")
     lost = sorted({record.label for record in source.records} - {record.label for record in kept})
     classes = f", among them all images of {listed(map(repr, lost))}" if lost else ""
-    note = f"{len(source.records) - len(kept):,} images were left out by --exclude{classes}"
+    left_out = counted(len(source.records) - len(kept), "image was", "images were")
+    note = f"{left_out} left out by --exclude{classes}"
     return _PartialSource(source, tuple(kept), (*source.notes, note))

@@ -13,7 +13,8 @@ from cnnkit.config.settings import DataConfig
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import enumerated, number, percent, verb
+from cnnkit.doctor.wording import enumerated, percent
+from cnnkit.errors import counted, verb
 from cnnkit.metrics.proportion import wilson
 
 IMBALANCE_NOTE_RATIO = 3.0  # of the largest to the smallest class; above it the large classes dominate the accuracy
@@ -62,7 +63,7 @@ def small_class(evidence: Evidence) -> Finding | None:
     worst = min(few, key=lambda name: few[name])
     interval = wilson(_TYPICAL_ACCURACY * few[worst], few[worst])
     message = (
-        f"{number(len(few), 'class', 'classes')} with fewer than {NOTE_TEST_IMAGES} images for the evaluation. {worst!r} has the fewest, "
+        f"{counted(len(few), 'class', 'classes')} with fewer than {NOTE_TEST_IMAGES} images for the evaluation. {worst!r} has the fewest, "
         f"{few[worst]}: its accuracy is known to within ±{100 * (interval.high - interval.low) / 2:.0f} percentage points. "
         f"Collect more, or leave it out with --classes."
     )
@@ -76,13 +77,13 @@ def empty_class(evidence: Evidence) -> Finding | None:
     empty = [name for name, files in evidence.empty_classes.items() if not files]
     named = enumerated(
         [
-            repr(name) + (f" (only {number(files, 'file')} of other kinds)" if files else "")
+            repr(name) + (f" (only {counted(files, 'file')} of other kinds)" if files else "")
             for name, files in evidence.empty_classes.items()
         ]
     )
     count = len(evidence.empty_classes)
     message = (
-        f"{number(count, 'class folder')} without an image: {named}. "
+        f"{counted(count, 'class folder')} without an image: {named}. "
         f"The training knows no such {verb(count, 'class', 'classes')}; add images, or delete the {verb(count, 'folder', 'folders')}."
     )
     return Finding("empty-class", Severity.WARNING if empty else Severity.NOTE, (), message)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import number
+from cnnkit.errors import counted
 
 MIN_PAIRS = 3  # of an image and its companion; fewer may be an accident
 MIN_PAIRED_SHARE = 0.8  # of the images of a pattern that must have a partner
@@ -67,7 +67,7 @@ def companion_finding(evidence: Evidence, found: Sequence[Companions]) -> Findin
     first, second = evidence.paths((image, companion))
     patterns = ",".join(part.pattern for part in found)
     message = (
-        f"{number(len(pairs), 'mask or annotation', 'masks or annotations')} beside the images, such as {second!r} beside {first!r}. "
+        f"{counted(len(pairs), 'mask or annotation', 'masks or annotations')} beside the images, such as {second!r} beside {first!r}. "
         f"Training takes each for an image of its class. Leave them out: --exclude '{patterns}'"
     )
     files = tuple(evidence.paths((image, companion)) for companion, image in sorted(pairs.items()))

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import enumerated, number, share, verb
+from cnnkit.doctor.wording import enumerated, share
+from cnnkit.errors import counted, verb
 
 WARNING_COPY_SHARE = 0.05  # of superfluous copies among all images; above it they bias the training
 
@@ -52,7 +53,7 @@ def near_conflict(evidence: Evidence) -> Finding | None:
     if not cases:
         return None
     message = (
-        f"{number(len(cases), 'set')} of images that are alike but for details, in different classes: {_class_pairs(evidence, cases)}. "
+        f"{counted(len(cases), 'set')} of images that are alike but for details, in different classes: {_class_pairs(evidence, cases)}. "
         f"The classes may differ in these details, or a label is wrong: look at the differences with --sheet."
     )
     return Finding("near-conflict", Severity.WARNING, tuple(evidence.paths(rows) for rows in cases), message)
@@ -70,9 +71,9 @@ def leak(evidence: Evidence) -> Finding | None:
         return None
     splits = Counter(" and ".join(_splits(evidence, rows)) for rows in [*cases, *groups])
     listed = enumerated([f"{pair} ({count:,})" for pair, count in splits.most_common()])
-    subjects = ([_sets(cases)] if cases else []) + ([f"{number(len(groups), 'group')} of images"] if groups else [])
+    subjects = ([_sets(cases)] if cases else []) + ([f"{counted(len(groups), 'group')} of images"] if groups else [])
     held_out = sum(evidence.records[int(row)].split not in {None, TRAIN} for rows in cases for row in rows)
-    harm = f"{number(held_out)} of val and test {verb(held_out, 'is', 'are')} affected, so the metrics are too good. " if cases else ""
+    harm = f"{counted(held_out)} of val and test {verb(held_out, 'is', 'are')} affected, so the metrics are too good. " if cases else ""
     message = (
         f"{' and '.join(subjects)} in more than one split: {listed}. {harm}"
         f"Keep them in one split only, or merge the split folders and let cnnkit split, which keeps them together."
@@ -84,7 +85,7 @@ def leak(evidence: Evidence) -> Finding | None:
 
 def _sets(cases: list[Rows]) -> str:
     pictures = sum(len(rows) for rows in cases)
-    return f"{number(pictures)} in {number(len(cases), 'set')} of copies"
+    return f"{counted(pictures)} in {counted(len(cases), 'set')} of copies"
 
 
 def _class_pairs(evidence: Evidence, cases: list[Rows]) -> str:

@@ -10,7 +10,8 @@ from cnnkit.data.sources.layout import suffix_of
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import enumerated, number, share
+from cnnkit.doctor.wording import enumerated, share
+from cnnkit.errors import counted
 
 # The formats of each suffix. Cameras write MPO, a JPEG with a second picture, as .jpg. HEIF is the container of AVIF.
 _PROMISED: dict[str, frozenset[str]] = {
@@ -38,7 +39,7 @@ def unreadable(evidence: Evidence) -> Finding | None:
     reasons = Counter(evidence.facts[row].error for row in rows)
     said = enumerated([f"{reason} ({count:,})" for reason, count in reasons.most_common()])
     message = (
-        f"{number(len(rows), 'file')} ({share(len(rows), len(evidence.facts))}) cannot be read: {said}. "
+        f"{counted(len(rows), 'file')} ({share(len(rows), len(evidence.facts))}) cannot be read: {said}. "
         f"Training leaves them out; repair or delete them, or let training refuse them with --on-bad fail."
     )
     return Finding("unreadable", Severity.ERROR, evidence.one_each(rows), message)
@@ -52,7 +53,7 @@ def wrong_extension(evidence: Evidence) -> Finding | None:
     kinds = Counter(f"{evidence.facts[row].format} named {suffix_of(evidence.records[row].path)}" for row in rows)
     said = enumerated([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
     message = (
-        f"{number(len(rows), 'file')} with the suffix of another format: {said}. "
+        f"{counted(len(rows), 'file')} with the suffix of another format: {said}. "
         f"cnnkit reads them by content; rename them, since other programs may go by the name."
     )
     return Finding("wrong-extension", Severity.NOTE, evidence.one_each(rows), message)
@@ -64,7 +65,7 @@ def exif_rotated(evidence: Evidence) -> Finding | None:
     if not rows:
         return None
     message = (
-        f"{number(len(rows))} ({share(len(rows), len(evidence.facts))}) stored rotated or mirrored, with an EXIF tag. "
+        f"{counted(len(rows))} ({share(len(rows), len(evidence.facts))}) stored rotated or mirrored, with an EXIF tag. "
         f"Training and prediction turn them upright; programs that ignore the tag do not."
     )
     return Finding("exif-rotated", Severity.NOTE, evidence.one_each(rows), message)
@@ -105,7 +106,7 @@ def odd_mode(evidence: Evidence) -> Finding | None:
         return None
     said = enumerated([f"{mode.name} ({count:,}: {mode.read})" for mode, count in kinds.most_common()], most=len(_MODES))
     message = (
-        f"{number(len(rows))} ({share(len(rows), len(evidence.facts))}) other than plain 8-bit RGB or gray: {said}. "
+        f"{counted(len(rows))} ({share(len(rows), len(evidence.facts))}) other than plain 8-bit RGB or gray: {said}. "
         f"Training and prediction read them by these rules; convert the files first if another rule is better."
     )
     return Finding("odd-mode", Severity.NOTE, evidence.one_each(rows), message)

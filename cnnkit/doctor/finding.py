@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cnnkit.errors import shortened
+from cnnkit.errors import counted, shortened
 
 
 class Severity(StrEnum):
@@ -81,7 +81,7 @@ class Health:
 
     def __repr__(self) -> str:
         found = ", ".join(shortened(dict.fromkeys(finding.id for finding in self.findings))) or "none"
-        return f"Health({self.images:,} images, {len(self.classes)} classes, findings: {found})"
+        return f"Health({counted(self.images)}, {len(self.classes)} classes, findings: {found})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``cnnkit doctor --json``."""

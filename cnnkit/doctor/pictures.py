@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
-from cnnkit.doctor.wording import enumerated, number, percent, share
+from cnnkit.doctor.wording import enumerated, percent, share
+from cnnkit.errors import counted
 
 Values = NDArray[np.float64]
 
@@ -122,7 +123,7 @@ def _shorter_sides(evidence: Evidence) -> Values:
 
 
 def _how_many(evidence: Evidence, found: Rows) -> str:
-    return f"{number(len(found))} ({share(len(found), len(evidence.records))})"
+    return f"{counted(len(found))} ({share(len(found), len(evidence.records))})"
 
 
 def _by_share(evidence: Evidence, found: Rows) -> Severity:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.folds import FOLDS, folds_of
-from cnnkit.doctor.wording import enumerated, number, share
+from cnnkit.doctor.wording import enumerated, share
+from cnnkit.errors import counted
 from cnnkit.metrics.label_quality import label_issues
 
 _MIN_SPREAD = 1e-6  # lower limit of a feature's standard deviation, against a division by zero
@@ -32,7 +33,7 @@ def suspects(
     pairs = Counter(f"{classes[int(labels[row])]!r} that looks like {classes[int(other)]!r}" for row, other in zip(rows, seen, strict=True))
     listed = enumerated([f"{pair} ({count:,})" for pair, count in pairs.most_common()])
     message = (
-        f"{number(len(rows))} ({share(len(rows), len(labels))}) with a label that looks wrong: {listed}. "
+        f"{counted(len(rows))} ({share(len(rows), len(labels))}) with a label that looks wrong: {listed}. "
         f"Training keeps them; look at them, the most certain first (--sheet FILE.png), and move images with a wrong label."
     )
     severity = Severity.WARNING if len(rows) > WARNING_SUSPECT_SHARE * len(labels) else Severity.NOTE

@@ -1,4 +1,4 @@
-"""Wording of the findings: counts with their nouns, shares, enumerations."""
+"""Wording of the findings: shares and enumerations."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from cnnkit.errors import shortened
 
 _MIN_SHOWN_SHARE = 0.001  # a smaller share is "below 0.1 %", not "0.0 %"
 _MAX_DECIMAL_SHARE = 0.1  # a smaller share gets a decimal
-
-
-def number(count: int, noun: str = "image", plural: str = "") -> str:
-    """Return ``1 image`` or ``1,797 images``."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def verb(count: int, singular: str, plural: str) -> str:
-    """Return the form that agrees with `count`."""
-    return singular if count == 1 else plural
 
 
 def share(part: float, whole: float) -> str:

@@ -16,7 +16,7 @@ from cnnkit.engine.optim import build_optimizer
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.runtime import Runtime
 from cnnkit.engine.step import Step
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, counted
 
 MIN_BATCH_SIZE = 2  # BatchNorm cannot learn from one image
 SMALL_BATCH_SIZE = 32  # per replica; the first size tried on a CPU, allowed for all data: up to 32 generalise best (arXiv:1804.07612)
@@ -85,7 +85,7 @@ def max_batch_size(images: int, accumulate: int, limit: int = MAX_BATCH_SIZE) ->
     allowed = _power_of_two(images / (MIN_STEPS_PER_EPOCH * accumulate))
     if allowed >= limit:
         return BatchSize(limit, "larger batches are not tried")
-    few = f"with {images:,} training images, larger batches leave fewer than {MIN_STEPS_PER_EPOCH} steps per epoch"
+    few = f"with {counted(images, 'training image')}, larger batches leave fewer than {MIN_STEPS_PER_EPOCH} steps per epoch"
     return BatchSize(max(SMALL_BATCH_SIZE, allowed), few)
 
 

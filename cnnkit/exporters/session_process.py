@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, counted
 from cnnkit.files import parse_json
 
 # Four copies of a photo of 100 megapixels in float32 are 4.8 GB, by its number of pixels; the weights of a file have at most 2 GiB.
@@ -149,7 +149,7 @@ class SessionProcess:
         except OSError:
             self._fail("its process has ended")
         limit = (MAX_SECONDS if self._pace else self._start_seconds) + MAX_SLOWDOWN * (self._pace or 0) * len(images)
-        header, body = self._receive(limit, f"for {len(images)} image{'s' * (len(images) != 1)}")
+        header, body = self._receive(limit, f"for {counted(len(images))}")
         self._pace = max(self._pace or 0, (time.monotonic() - began) / len(images))
         return np.frombuffer(body, np.float32).reshape(header["shape"])
 

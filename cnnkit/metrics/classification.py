@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, counted
 from cnnkit.metrics.baselines import MAJORITY_BASELINE, Baseline, baseline
 from cnnkit.metrics.calibration import ReliabilityBin, brier_scores, calibration_error, reliability_bins
 from cnnkit.metrics.class_scores import ClassScore, class_scores
@@ -71,7 +71,7 @@ class ClassificationReport:
     def summary(self) -> str:
         """The images and the main scores in a line: ``test: 20 images, 3 classes, accuracy 0.9000 (0.6990 to 0.9721), loss 0.3121``."""
         accuracy = f"accuracy {self.accuracy.value:.4f} ({self.accuracy.low:.4f} to {self.accuracy.high:.4f})"
-        return f"{self.split}: {self.n:,} images, {len(self.classes)} classes, {accuracy}, loss {self.loss.value:.4f}"
+        return f"{self.split}: {counted(self.n)}, {len(self.classes)} classes, {accuracy}, loss {self.loss.value:.4f}"
 
     def to_dict(self, *, confusion: bool = False) -> dict[str, Any]:
         """Return the object of metrics.json, strictly valid JSON; with `confusion` also the keys ``classes`` and ``confusion``."""

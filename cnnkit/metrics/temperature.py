@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnkit.errors import counted
 from cnnkit.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, calibration_error, fit_temperature
 from cnnkit.metrics.intervals import Estimate, bootstrap_mean
 from cnnkit.metrics.units import Units
@@ -83,8 +84,8 @@ def _chosen(logits: NDArray[Any], labels: NDArray[Any], split: str, units: Units
     """Return the temperature, and the reason if it stays 1."""
     n = len(labels)
     if units.count < MIN_IMAGES:
-        of_units = "" if units.are_single else f" of {units.count} unit{'s' * (units.count != 1)}"
-        return 1.0, f"{split} has {n} image{'s' * (n != 1)}{of_units}, and a temperature needs at least {MIN_IMAGES}"
+        of_units = "" if units.are_single else f" of {counted(units.count, 'unit')}"
+        return 1.0, f"{split} has {counted(n)}{of_units}, and a temperature needs at least {MIN_IMAGES}"
     temperature = fit_temperature(logits, labels)
     if temperature == MIN_TEMPERATURE:
         return 1.0, f"the model is right on all {n} images of {split}, and a temperature needs mistakes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnkit.errors import listed
+from cnnkit.errors import counted, listed
 from cnnkit.metrics.classification import ClassificationReport
 
 
@@ -26,7 +26,7 @@ def evaluation_warnings(report: ClassificationReport) -> list[str]:
         found.append(f"{report.split} has no image of the {plural} {_named(absent)}: the scores say nothing about {pronoun}")
     if len(predicted) == 1 and len(present) > 1:
         found.append(
-            f"the model predicts {predicted[0]!r} for all {report.n} images: it does not separate the classes; check in history.csv "
+            f"the model predicts {predicted[0]!r} for all {counted(report.n)}: it does not separate the classes; check in history.csv "
             f"whether the loss fell, and train longer or with another --lr"
         )
     return found

@@ -60,7 +60,8 @@ class Extension(Generic[V]):
         A fault of the machine, such as full memory, keeps its type: the training loop has its own way on.
         """
         try:
-            with fence(self.entry, f"fails with {self.shown_options}", remedy=f"check its options, or choose another {self.entry.kind}"):
+            options = "check its options, or " if self.options else ""
+            with fence(self.entry, f"fails{self._shown_options}", remedy=f"{options}choose another {self.entry.kind}"):
                 return function(*arguments, **keywords)
         except PluginError as error:
             if error.__cause__ is not None and is_fault(error.__cause__):
@@ -68,13 +69,13 @@ class Extension(Generic[V]):
             raise
 
     @property
-    def shown_options(self) -> str:
-        """The options as ``gamma=1.5, mode=hard``."""
-        return ", ".join(f"{name}={value}" for name, value in self.options.items()) or "no options"
+    def _shown_options(self) -> str:
+        """The options as `` with gamma=1.5, mode=hard``; an empty text if there are none."""
+        return f" with {', '.join(f'{name}={value}' for name, value in self.options.items())}" if self.options else ""
 
     def refuse(self, problem: str) -> PluginError:
         """Return the error that names the package, its version and a `problem` with the result of the function."""
-        return PluginError(f"{self.entry.described} with {self.shown_options}: {problem}")
+        return PluginError(f"{self.entry.described}{self._shown_options}: {problem}")
 
     def facts(self) -> dict[str, Any]:
         """Return the plain values for a record: kind, name, package, version and options."""

@@ -109,3 +109,12 @@ def test_a_usage_error_names_the_help(cli):
     assert "No such option: --modle" in result.err
     assert "cnnkit eval --help" in result.err
     assert result.out == ""
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_an_empty_value_of_a_flag_is_refused(cli, words):
+    taking = [max(param.opts, key=len) for param in commands()[words].params if param.param_type_name == "option" and not param.is_flag]
+    for flag in taking:
+        result = cli(*words.split(), flag, "")
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"error   {flag} '': the value is empty; give one, or leave out {flag}\n"

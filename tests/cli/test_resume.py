@@ -113,7 +113,7 @@ def test_a_run_with_changed_images_is_not_resumed(cli, image_folder, stop_after)
     (data / "ants" / "ants-000.jpg").unlink()
     result = cli("resume")
     assert result.code == 2
-    assert "have changed since the run began" in result.err
+    assert "has changed since the run began" in result.err
     assert "ants/ants-000.jpg" in result.err
 
 
@@ -151,7 +151,7 @@ def test_images_that_have_moved_are_named(cli, image_folder, stop_after):
     assert lost.code == 2
     assert "if the images have moved, name their folder: cnnkit resume runs/001-custom-cnn --data FOLDER" in " ".join(lost.err.split())
     (Path("moved") / "ants" / "ants-000.jpg").rename("kept.jpg")
-    assert "have changed since the run began: ants/ants-000.jpg (missing)" in cli("resume", "--data", "moved").err
+    assert "has changed since the run began: ants/ants-000.jpg (missing)" in cli("resume", "--data", "moved").err
     Path("kept.jpg").rename(Path("moved") / "ants" / "ants-000.jpg")
     assert cli("resume", "--data", "moved").code == 0
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "finished"

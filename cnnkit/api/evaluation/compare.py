@@ -29,7 +29,7 @@ from cnnkit.api.inference.target import Target, find_target
 from cnnkit.data.source import SPLITS, TEST, VAL
 from cnnkit.data.sources.folder import check_outside
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ConfigError, DataError, listed
+from cnnkit.errors import ConfigError, DataError, counted, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score
 from cnnkit.metrics.comparison_report import CHANGE_COLUMNS, Comparison, Contender
@@ -254,7 +254,7 @@ def _compare(models: Sequence[_NamedModel], inputs: _Inputs, folder: Path | None
         for model, entrant, each in zip(models, entrants, inputs.predictions, strict=True)
     )
     notes = [f"{model.name}: {note}" for model, each in zip(models, inputs.predictions, strict=True) for note in each.notes]
-    lost_notes = [f"left out: {len(lost)} unreadable image{'s' * (len(lost) != 1)}, such as {lost[0][0]}: {lost[0][1]}"] if lost else []
+    lost_notes = [f"left out: {counted(len(lost), 'unreadable image')}, such as {lost[0][0]}: {lost[0][1]}"] if lost else []
     return Comparison(
         split=inputs.split,
         data=inputs.data,

@@ -12,7 +12,7 @@ from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, l
 from cnnkit.api.inference.target import Target
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.store.scan import Progress, find_contents, scan
-from cnnkit.errors import ConfigError, DataError, ModelFileError, shell_word
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, shell_word, verb
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.run_dir import RunDir
@@ -161,9 +161,9 @@ class _DataOfRun:
         numbers = {name: len(by_split[name]) for name in SPLITS}
         others = [f"the model was trained on {numbers[TRAIN]:,} others"] if split != TRAIN else []
         missing = sum(image.split == split for image in self.run.images) - numbers[split]
-        others += [f"{missing:,} images of the split are missing"] if missing > 0 else []
+        others += [f"{counted(missing, 'image')} of the split {verb(missing, 'is', 'are')} missing"] if missing > 0 else []
         new = len(self.scope) - sum(numbers.values())
-        others += [f"{new:,} {'is' if new == 1 else 'are'} not of the run, and left out"] if new else []
+        others += [f"{new:,} {verb(new, 'is', 'are')} not of the run, and left out"] if new else []
         note = (
             f"{self.source.name} holds the images of {self.run.name}, so its {split} split is evaluated: "
             f"{len(records):,} of {len(self.scope):,} images; {'; '.join(others)}"

@@ -14,7 +14,7 @@ from cnnkit.api.evaluation.evaluation_files import COLUMNS, prediction_rows
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, counted
 from cnnkit.files import fingerprint, read_checked, restored
 from cnnkit.run_dir import RunDir, StoredMetrics
 
@@ -66,7 +66,7 @@ def load_or_evaluate(
         if known == {row["path"] for row in images if row["split"] == chosen}:
             return StoredEvaluation(folder, metrics, rows, fresh=False)
     result = evaluate(run.path if file.resolve() == run.best.resolve() else file, split=split, device=device, progress=progress)
-    opened = f", now opened {result.opened} time{'s' * (result.opened != 1)}" if result.opened else ""
+    opened = f", now opened {counted(result.opened, 'time')}" if result.opened else ""
     note = f"evaluated just now on {chosen}{opened}: the run had no evaluation of this model"
     rows = _read_rows(folder / "predictions.csv", classes)
     return StoredEvaluation(folder, result.to_metrics(), rows, fresh=True, notes=(note, *result.notes))

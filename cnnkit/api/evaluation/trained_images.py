@@ -16,7 +16,7 @@ from cnnkit.data.store.cached_results import cached_result
 from cnnkit.data.store.facts import Measured, measure
 from cnnkit.data.store.scan import Scan
 from cnnkit.data.store.store import Store, stores_of
-from cnnkit.errors import listed
+from cnnkit.errors import listed, verb
 
 BY_CONTENT, BY_NEAR_COPIES = "sha256", "near copies"
 ROLES = {TRAIN: "", VAL: ", which chose the epoch and fitted the temperature"}
@@ -75,7 +75,7 @@ class Lookup:
         """Return the numbers in words, such as ``3 of 20 images were used to train 001-custom-cnn: 3 are in its train split``."""
         counted = [(self.count(split), "", f"in its {split} split{role}") for split, role in ROLES.items()]
         counted += [(near, "a near copy " if near == 1 else "near copies ", f"of its {split} images") for split, near in self._near()]
-        parts = [f"{number:,} {'is' if number == 1 else 'are'} {kind}{text}" for number, kind, text in counted if number]
+        parts = [f"{number:,} {verb(number, 'is', 'are')} {kind}{text}" for number, kind, text in counted if number]
         return f"{len(self.origins):,} of {self.images:,} images were used to train {self.name}: {'; '.join(parts)}"
 
     def _near(self) -> list[tuple[str, int]]:

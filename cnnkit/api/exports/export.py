@@ -16,7 +16,7 @@ from cnnkit.data.image import UndecodableError, decode_image
 from cnnkit.data.source import VAL
 from cnnkit.data.store.facts import decode
 from cnnkit.engine.runtime import choose_device
-from cnnkit.errors import ConfigError, ModelFileError
+from cnnkit.errors import ConfigError, ModelFileError, counted
 from cnnkit.exporters.opening import load_exporter
 from cnnkit.exporters.parity import Certificate, Parity, export_checked, sample_photos
 from cnnkit.exporters.protocol import Exporter, ExportOptions
@@ -54,7 +54,7 @@ class Export:
     def __repr__(self) -> str:
         parity = self.parity
         difference = f"largest difference of a probability {parity.max_abs_probability_difference:.1e}"
-        return f"Export({str(self.path)!r}, parity on {parity.n} images: top-1 agreement {parity.top1_agreement:.4f}, {difference})"
+        return f"Export({str(self.path)!r}, parity on {counted(parity.n)}: top-1 agreement {parity.top1_agreement:.4f}, {difference})"
 
     @property
     def parity(self) -> Parity:

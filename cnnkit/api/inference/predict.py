@@ -17,7 +17,7 @@ from cnnkit.api.inference.inputs import Input, as_inputs, name_of
 from cnnkit.api.inference.prepared import Shard, prepared_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
-from cnnkit.errors import DataError, listed, shell_word
+from cnnkit.errors import DataError, counted, listed, shell_word
 from cnnkit.files import class_columns
 from cnnkit.model.classifier import CanvasClassifier, Classifier, draft_side_of, rules_of
 from cnnkit.model.rules import Rules
@@ -178,7 +178,7 @@ def _others(names: Sequence[str]) -> str:
     """Return the end of a sentence on files without the suffix of an image; an empty text if there are none."""
     if not names:
         return ""
-    subject = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    subject = counted(len(names), "file")
     return f" {subject} without the suffix of an image: {listed(names)}"
 
 

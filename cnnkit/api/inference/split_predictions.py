@@ -16,6 +16,7 @@ from cnnkit.data.source import Record
 from cnnkit.data.store.facts import decode
 from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
 from cnnkit.data.store.stream import BATCH_ROWS, gather, in_batches
+from cnnkit.errors import counted
 from cnnkit.model.classifier import Classifier, draft_side_of
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -43,7 +44,9 @@ class SplitPredictions:
     @property
     def notes(self) -> list[str]:
         """Sentences for the user about changed images."""
-        return [f"{len(self.changed)} images have changed since the training, such as {self.changed[0]}"] if self.changed else []
+        if not self.changed:
+            return []
+        return [f"{counted(len(self.changed), 'image has', 'images have')} changed since the training, such as {self.changed[0]}"]
 
 
 def predict_split(classifier: Classifier, samples: Samples, progress: Progress | None = None) -> SplitPredictions:

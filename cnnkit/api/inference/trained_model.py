@@ -11,7 +11,7 @@ from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.inputs import as_inputs
 from cnnkit.api.inference.predict import Prediction, find_inputs, predictions
 from cnnkit.api.inference.target import ModelName, Target, find_target
-from cnnkit.errors import DataError, ModelFileError, shortened
+from cnnkit.errors import DataError, ModelFileError, counted, shortened
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 
@@ -32,7 +32,7 @@ class PredictionList(list[Prediction]):
 
     def __repr__(self) -> str:
         ends = ", ...]" if len(self) > 1 else "]"
-        return f"{len(self)} predictions: [{self[0]!r}{ends}" if self else "[]"
+        return f"{counted(len(self), 'prediction')}: [{self[0]!r}{ends}" if self else "[]"
 
     def _repr_html_(self) -> str:
         from cnnkit.report.page.notebook import table_html

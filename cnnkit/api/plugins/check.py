@@ -7,17 +7,20 @@ from collections.abc import Callable
 from cnnkit.api.plugins import architecture_checks, group_checks
 from cnnkit.api.plugins.load_process import load_apart
 from cnnkit.api.plugins.plugin_report import CheckResult, PluginReport, shortened
-from cnnkit.registry import ARCHITECTURES, EXPORTERS, SOURCES, TRACKERS, Entry, choose, find, standing
+from cnnkit.errors import ConfigError, PluginError, closest
+from cnnkit.registry import ARCHITECTURES, EXPORTERS, GROUPS, SOURCES, TRACKERS, Entry, choose, find, short_name, standing
 
 GroupChecks = Callable[[PluginReport, Entry, str], None]
 
 
-def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
+def check_plugin(name: str, group: str | None = None) -> PluginReport:
     """Check the plugin `name` of `group` through the code that a command would use, and return a report with a row per check.
 
-    Raises `PluginError` if no package provides the name.
+    Without a `group`, the name tells it. Raises `PluginError` if no package provides the name, and `ConfigError` if several groups
+    have it.
     """
     family = name.partition("/")[0]
+    group = group or _group_of(family)
     rivals = find(group).get(family, [])
     place, why = standing(rivals[0], rivals) if rivals else ("own", "")
     if place == "taken":
@@ -37,6 +40,20 @@ def check_plugin(name: str, group: str = ARCHITECTURES) -> PluginReport:
         report.results.append(CheckResult("stdout", ok=not problem, problem=problem, remedy=remedy))
         CHECKS.get(group, group_checks.check_extension)(report, entry, name)
     return report
+
+
+def _group_of(name: str) -> str:
+    """Return the one group that has an entry `name`, with or without its package."""
+    package, _, plain = name.rpartition(":")
+    entries = [entry for group in GROUPS for named in find(group).values() for entry in named]
+    found = list(dict.fromkeys(entry.group for entry in entries if entry.name == plain and package in {"", entry.package}))
+    if len(found) > 1:
+        groups = " or ".join(f"--group {short_name(group)}" for group in found)
+        raise ConfigError(f"several groups of plugins have the name {name!r}; add {groups}")
+    if not found:
+        near = closest(plain, {entry.name for entry in entries})
+        raise PluginError(f"no plugin named {name!r} is installed{near} List the installed ones with: cnnkit plugins list")
+    return found[0]
 
 
 def _load_remedy(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.resume import check_versions, prepare_recorded, run_at
 from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, counted
 from cnnkit.files import fingerprint
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, find_run, runs_folder
 
@@ -50,11 +50,11 @@ class Repetition:
         first, again = self.epochs
         models = f"the model files {'are bit-equal' if self.same_model else 'differ'}"
         if self.same_figures:
-            return f"the repetition has the same figures in all {again} epochs, and {models}"
+            return f"the repetition has the same figures in all {counted(again, 'epoch')}, and {models}"
+        lengths = "" if first == again else f"the repetition has {counted(again, 'epoch')}, the first run {first}; "
         if not self.differences:
-            return f"the repetition has {again} epochs, the first run {first}; the figures of the common epochs are the same, and {models}"
+            return f"{lengths}the figures of the common epochs are the same, and {models}"
         epochs = len({difference.epoch for difference in self.differences})
-        lengths = "" if first == again else f"the repetition has {again} epochs, the first run {first}; "
         return f"{lengths}the figures differ in {epochs} of {min(first, again)} epochs, and {models}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cnnkit.engine.rank_environment import is_restarted
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
-from cnnkit.errors import ConfigError, DataError, ModelFileError, listed, shell_word
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, listed, shell_word, verb
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest, runs_folder, runs_in
 from cnnkit.run_dir.owner import read_owner, remove_lock
@@ -224,8 +224,9 @@ def _check_same_data(run: RunDir, job: TrainingJob) -> None:
     changed = [path for path in recorded.keys() | current.keys() if recorded.get(path) != current.get(path)]
     if changed:
         named = listed((f"{path} ({_change(recorded.get(path), current.get(path))})" for path in sorted(changed)), MAX_NAMED)
+        have = verb(len(changed), "has", "have")
         raise DataError(
-            f"{run.path}: {len(changed)} images of {job.config.data.data} have changed since the run began: {named}; "
+            f"{run.path}: {counted(len(changed))} of {job.config.data.data} {have} changed since the run began: {named}; "
             f"restore them, or start a new run: cnnkit train --data {shell_word(job.config.data.data)}"
         )
 

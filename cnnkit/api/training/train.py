@@ -15,7 +15,7 @@ from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
 from cnnkit.data.sources.arrays import Images, Labels, Table, source_in_memory
 from cnnkit.engine.fit import EpochResult
-from cnnkit.errors import ConfigError
+from cnnkit.errors import ConfigError, counted
 from cnnkit.run_dir import RunDir
 
 
@@ -35,7 +35,7 @@ class TrainingResult:
     def __repr__(self) -> str:
         best = self.best
         scores = f"val_loss {best.val_loss:.4f}, val_accuracy {best.val_accuracy:.4f}"
-        return f"TrainingResult({str(self.run.path)!r}, best of {len(self.epochs)} epochs: {best.epoch}, {scores})"
+        return f"TrainingResult({str(self.run.path)!r}, best of {counted(len(self.epochs), 'epoch')}: {best.epoch}, {scores})"
 
     def _repr_html_(self) -> str:
         from cnnkit.report.page.notebook import table_html

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnkit.api.tuning.search import Search
 from cnnkit.config.recipe import to_toml
+from cnnkit.errors import counted
 from cnnkit.files import write_csv, write_text
 from cnnkit.tuning.trials import SearchNews, StoredTrial, best_of, counts
 
@@ -39,7 +40,7 @@ class SearchResult:
         if best is None:
             return f"SearchResult({name!r}, no complete trial of {len(self.trials)})"
         found = f"{self.search.monitor} {best.value:.4f}, {params_text(best.params)}"
-        return f"SearchResult({name!r}, best of {len(self.trials)} trials: {best.number}, {found})"
+        return f"SearchResult({name!r}, best of {counted(len(self.trials), 'trial')}: {best.number}, {found})"
 
     def _repr_html_(self) -> str:
         from cnnkit.report.page.notebook import table_html

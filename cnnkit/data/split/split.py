@@ -18,7 +18,7 @@ from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record
 from cnnkit.data.split.quotas import NO_SPLIT, Splits, fill_quotas
 from cnnkit.data.split.units import NO_PAIRS, Units, name_units, units_per_class, units_per_label
 from cnnkit.data.store.index import HashColumns
-from cnnkit.errors import DataError, listed
+from cnnkit.errors import DataError, counted, listed
 
 MAX_NAMED = 50  # small classes in an error: the user decides about each of them
 
@@ -174,7 +174,8 @@ def _pinned_units(units: Units, pinned: Splits) -> tuple[Splits, list[str]]:
     is_pinned = pins.any(axis=1)
     held[is_pinned] = pins[is_pinned].argmax(axis=1)  # the first of equal ones, in the order of SPLITS
     torn = int(((pins > 0).sum(axis=1) > 1).sum())
-    note = f"--split-file has images of {torn:,} units (copies, or images of one group) in several splits; every image stays where it was"
+    divided = counted(torn, "unit")
+    note = f"--split-file has images of {divided} (copies, or images of one group) in several splits; every image stays where it was"
     return held, [note] if torn else []
 
 
@@ -209,13 +210,14 @@ def _leaving(left_out: Sequence[str], number: Mapping[str, int], min_images: int
 
 
 def _leaks(units: Units, splits: Splits) -> Iterable[str]:
-    """Yield notes on the number of images in val and test with a copy, or an image of their group, in train."""
+    """Yield notes on the number of images in val and test with a copy, or an image of the same group, in train."""
     is_trained = np.zeros(len(units.names), np.bool_)
     is_trained[units.ids[splits == SPLITS.index(TRAIN)]] = True
     for split in (VAL, TEST):
         leaking = int(is_trained[units.ids[splits == SPLITS.index(split)]].sum())
         if leaking:
+            have = counted(leaking, f"{split} image has", f"{split} images have")
             yield (
-                f"{leaking:,} {split} images have an exact or near copy, or an image of their group, in train: "
+                f"{have} an exact or near copy, or an image of the same group, in train: "
                 f"the metrics of {split} are too good, as the network may have memorised these images; cnnkit doctor lists them"
             )

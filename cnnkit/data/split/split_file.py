@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnkit.data.csv_file import NO_COLUMN, open_csv
 from cnnkit.data.source import ALIASES, SPLITS, Record, one_form
 from cnnkit.data.split.split import Sample
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, counted, verb
 from cnnkit.files import csv_text
 
 COLUMNS = ("path", "label", "split", "sha256", "unit")
@@ -54,9 +54,9 @@ def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> t
     new, gone = pins.count(None), sum(path not in found for path in by_path)
     notes = []
     if new:
-        notes.append(f"{new:,} images are not in {file}; they were assigned by --split")
+        notes.append(f"{counted(new, 'image is', 'images are')} not in {file}; they were assigned by --split")
     if gone:
-        notes.append(f"{gone:,} images of {file} are missing or renamed in the data")
+        notes.append(f"{counted(gone)} of {file} {verb(gone, 'is', 'are')} missing or renamed in the data")
     return pins, tuple(notes)
 
 

@@ -15,7 +15,8 @@ from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.series.alike import MIN_SAMPLES, NO_WINS, Vectors, Wins, compare
 from cnnkit.doctor.series.names import Rule, group_by, rules_of
-from cnnkit.doctor.wording import number, percent, verb
+from cnnkit.doctor.wording import percent
+from cnnkit.errors import counted, verb
 
 MIN_CLASS_SERIES = 3  # one each for train, val and test; fewer cannot be split
 MIN_COVERAGE = 0.2  # of the images of a rule that must stand in a series of at least two
@@ -60,11 +61,11 @@ def series(evidence: Evidence) -> Finding | None:
         return None
     largest = max(divided, key=len)
     example = " and ".join(repr(path) for path in evidence.paths([largest[0], largest[-1]]))
-    count = f"{number(len(divided), 'series', 'series')} {verb(len(divided), 'has', 'have')}"
+    count = f"{counted(len(divided), 'series', 'series')} {verb(len(divided), 'has', 'have')}"
     stand = f"{count} images in several splits, so metrics are too good. " if splits else ""
     remedy = f"--group-by '{found.pattern}'" if found.pattern else "name it in the column group of a CSV"
     message = (
-        f"{number(sum(map(len, members)))} in {number(len(members), 'series', 'series')} that belong together, such as {example}: "
+        f"{counted(sum(map(len, members)))} in {counted(len(members), 'series', 'series')} that belong together, such as {example}: "
         f"{percent(found.wins.value)} of them have a better match in their series than elsewhere in their class (50 % by chance). "
         f"{stand}{'Merge the split folders and keep' if folders else 'Keep'} each series in one split: {remedy}"
     )

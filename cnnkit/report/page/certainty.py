@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnkit.errors import counted
 from cnnkit.metrics.proportion import Estimate
 from cnnkit.report.page.chart import Axis, Chart, Line, chart
 from cnnkit.report.page.facts import ModelFacts
@@ -46,7 +47,7 @@ def reliability(metrics: StoredMetrics) -> Chart | None:
         Axis("accuracy, both axes stretched near 100 %" if confident else "accuracy", percent=True, low=low, high=1.0, stretched=confident),
         title="reliability",
         description=(
-            f"predictions in {len(bins)} group{'s' * (len(bins) != 1)} by confidence; "
+            f"predictions in {counted(len(bins), 'group')} by confidence; "
             f"the mean confidence is {100 * abs(gap):.1f} points {'above' if gap > 0 else 'below'} the accuracy"
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from cnnkit.errors import listed, shell_line
+from cnnkit.errors import counted, listed, shell_line
 from cnnkit.metrics.class_scores import MIN_CLASS_IMAGES
 from cnnkit.report.page.curves import Course
 from cnnkit.report.page.metrics import ClassRow
@@ -52,7 +52,7 @@ def about(record: RunRecord) -> str:
     """Return the architecture, the data and the number of its training images in one line."""
     data = PurePath(record.data.name)
     name = data.name if data.is_absolute() else record.data.name
-    return escaped(f"{record.arch.name}, trained on {record.data.images.train:,} images of {name}")
+    return escaped(f"{record.arch.name}, trained on {counted(record.data.images.train)} of {name}")
 
 
 def repeat_facts(record: RunRecord, epochs: Sequence[Course]) -> Facts:
@@ -132,7 +132,7 @@ def _measured_limits(metrics: StoredMetrics | None, classes: Sequence[ClassRow])
     if metrics.opened > 1:
         yield f"Test has been opened {metrics.opened} times. If its results led to a choice, its metrics are too good."
     if bad := metrics.unreadable:
-        yield f"{len(bad)} unreadable image{' was' if len(bad) == 1 else 's were'} left out, such as {escaped(bad[0].path)}."
+        yield f"{counted(len(bad), 'unreadable image was', 'unreadable images were')} left out, such as {escaped(bad[0].path)}."
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cnnkit.errors import counted
 from cnnkit.files import whole_file
 from cnnkit.metrics.comparison_report import Comparison
 from cnnkit.metrics.intervals import Estimate
@@ -50,7 +51,7 @@ def plot_differences(comparison: Comparison, path: Path) -> None:
     labels = dict(zip(names, plot_labels(names), strict=True))
     accuracy.set_yticks(range(len(pairs)), [f"{labels[pair.first]} → {labels[pair.second]}" for pair in pairs], family=families())
     accuracy.set_ylim(len(pairs) - 0.5, -0.5)
-    figure.suptitle(f"{comparison.split}, {len(comparison.paths):,} images: from the first to the second, 95 % intervals", fontsize=11)
+    figure.suptitle(f"{comparison.split}, {counted(len(comparison.paths))}: from the first to the second, 95 % intervals", fontsize=11)
     kinds = ((_BETTER, True, "better, p < 0.05"), (_WORSE, True, "worse, p < 0.05"), (_UNCLEAR, False, "not significant"))
     figure.legend(handles=[_key(*kind) for kind in kinds], loc="outside lower left", ncols=len(kinds), frameon=False, fontsize=8)
     with whole_file(path) as part, part.open("wb") as file:

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from cnnkit.errors import listed, shortened
+from cnnkit.errors import counted, listed, shortened
 from cnnkit.report.terminal.console import escaped
 from cnnkit.report.terminal.names import fit
 
@@ -41,8 +41,8 @@ def by_severity(findings: Sequence[Finding]) -> list[Finding]:
 def verdict(health: Health) -> str:
     """Return the health in one line: ``397 images, 2 classes: 1 error, 2 warnings, 3 notes``."""
     counts = [(sum(finding.severity == severity for finding in health.findings), severity) for severity in SEVERITIES]
-    found = ", ".join(_plural(count, severity) for count, severity in counts if count)
-    return f"{_plural(health.images, 'image')}, {_plural(len(health.classes), 'class', 'classes')}: {found or 'no findings'}"
+    found = ", ".join(counted(count, severity) for count, severity in counts if count)
+    return f"{counted(health.images, 'image')}, {counted(len(health.classes), 'class', 'classes')}: {found or 'no findings'}"
 
 
 def highest_severity(health: Health) -> str:
@@ -142,7 +142,3 @@ def _bar(share: float, *, ascii_only: bool) -> Text:
 def _short(name: str, width: int, *, ascii_only: bool) -> str:
     short = fit(name, width)
     return short.replace("…", "~") if ascii_only else short
-
-
-def _plural(count: int, word: str, words: str = "") -> str:
-    return f"{count:,} {word if count == 1 else words or word + 's'}"

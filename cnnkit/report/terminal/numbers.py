@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from cnnkit.errors import counted
 from cnnkit.metrics.comparison_verdict import signed
 from cnnkit.metrics.intervals import Estimate
 
@@ -12,8 +13,8 @@ UNDEFINED = "-"
 
 def images_text(n: int, units: int | None = None, split: str = "") -> str:
     """Return a number of images and, where they are fewer, of their units: ``201 test images of 53 units``."""
-    of_units = "" if units is None or units == n else f" of {units:,} unit{'s' * (units != 1)}"
-    return f"{n:,} {split}{' ' * bool(split)}image{'s' * (n != 1)}{of_units}"
+    of_units = "" if units is None or units == n else f" of {counted(units, 'unit')}"
+    return f"{counted(n, f'{split} image'.lstrip())}{of_units}"
 
 
 def percent(share: float) -> str:

@@ -7,13 +7,22 @@ from collections.abc import Callable
 import pytest
 
 from cnnkit.api.plugins.check import check_plugin
-from cnnkit.errors import PluginError
-from cnnkit.registry import TRACKERS
+from cnnkit.errors import ConfigError, PluginError
+from cnnkit.registry import METRICS, TRACKERS
 
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(PluginError, match="no tracker named 'wanb' is installed; did you mean 'wandb'"):
         check_plugin("wanb", TRACKERS)
+
+
+def test_a_name_tells_its_group_unless_several_have_it(install_package: Callable[..., None]) -> None:
+    install_package("acme", "wandb", "acme:net", "net = 3", group=METRICS)
+    assert check_plugin("acme:wandb").group == METRICS
+    with pytest.raises(ConfigError, match=r"several groups of plugins have the name 'wandb'; add --group trackers or --group metrics"):
+        check_plugin("wandb")
+    with pytest.raises(PluginError, match=r"no plugin named 'mlfow' is installed; did you mean 'mlflow'\? List the installed ones with: "):
+        check_plugin("mlfow")
 
 
 def test_a_name_of_two_packages_is_a_failure_with_both(install_package: Callable[..., None]) -> None:

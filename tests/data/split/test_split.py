@@ -256,7 +256,7 @@ def test_pins_of_copies_to_several_splits_hold_with_a_note() -> None:
     assigned = assign_splits(records, keys, SHARES, 0, pinned=["test", "val", "val", *[None] * 37])
     assert assigned.splits[:4] == ["test", "val", "val", "val"]
     assert assigned.notes[0] == (
-        "--split-file has images of 1 units (copies, or images of one group) in several splits; every image stays where it was"
+        "--split-file has images of 1 unit (copies, or images of one group) in several splits; every image stays where it was"
     )
 
 
@@ -280,7 +280,7 @@ def test_copies_across_fixed_splits_are_counted() -> None:
     keys = [one for _, part in parts for one in part]
     keys[7] = keys[0]
     assigned = assign_splits(records, keys, SHARES, 0, near=np.array([[1, 3], [1, 4]]))
-    assert [note.partition(" images")[0] for note in assigned.notes] == ["2 val", "1 test"]
+    assert [note.partition(" an exact")[0] for note in assigned.notes] == ["2 val images have", "1 test image has"]
     assert assigned.notes[0].endswith("cnnkit doctor lists them")
 
 

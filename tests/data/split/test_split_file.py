@@ -34,7 +34,7 @@ def test_images_are_found_by_path_and_other_images_are_free(file: Path) -> None:
 def test_a_renamed_image_is_found_by_its_content(file: Path) -> None:
     found, notes = pins(file, f"path,split,sha256\nold.jpg,val,{HASHES[2]}\na/1.jpg,train,\n")
     assert found == ["train", None, "val", None]
-    assert notes[1] == f"1 images of {file} are missing or renamed in the data"
+    assert notes[1] == f"1 image of {file} is missing or renamed in the data"
 
 
 def test_aliases_bom_and_names_of_any_bytes(file: Path) -> None:
