@@ -158,7 +158,7 @@ class Codes(Columns[str | None]):
         names = list(dict.fromkeys(name for part in parts for name in part.names))
         number = {name: code for code, name in enumerate(names)}
         codes = [np.array([number[name] for name in part.names], np.int64)[part.codes] for part in parts if len(part)]
-        return cls(np.concatenate(codes).astype(np.min_scalar_type(len(names))), names)
+        return cls(np.concatenate([np.empty(0, np.int64), *codes]).astype(np.min_scalar_type(max(len(names) - 1, 0))), names)
 
     @classmethod
     def constant(cls, value: str | None, number: int) -> Codes:
@@ -199,8 +199,13 @@ class RecordColumns(Columns[Record]):
         """Return the columns of `records`."""
         if isinstance(records, RecordColumns):
             return records
-        paths, labels, splits, groups = list(zip(*records, strict=True)) or [(), (), (), ()]
-        return cls(Texts.of(paths), Codes.of(labels), Codes.of(splits), Codes.of(groups))
+        remaining = iter(records)
+        paths, labels, splits, groups = [Texts.of(())], [Codes.of(())], [Codes.of(())], [Codes.of(())]
+        while block := list(islice(remaining, BLOCK_ROWS)):
+            for parts, values in zip((labels, splits, groups), list(zip(*block, strict=True))[1:], strict=True):
+                parts.append(Codes.of(values))
+            paths.append(Texts.of(record.path for record in block))
+        return cls(Texts.join(paths), Codes.join(labels), Codes.join(splits), Codes.join(groups))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -211,14 +216,12 @@ class RecordColumns(Columns[Record]):
 
     def block(self, start: int, stop: int) -> Iterator[Record]:
         """Return the records from `start` to `stop`."""
-        return map(Record._make, zip(*(column.block(start, stop) for column in self._columns()), strict=True))
+        codes = self.labels, self.splits, self.groups
+        return map(Record._make, zip(self.paths.block(start, stop), *(column.block(start, stop) for column in codes), strict=True))
 
     def one(self, row: int) -> Record:
         """Return one record."""
         return Record(self.paths.one(row), self.labels.one(row) or "", self.splits.one(row), self.groups.one(row))
-
-    def _columns(self) -> tuple[Texts, Codes, Codes, Codes]:
-        return self.paths, self.labels, self.splits, self.groups
 
 
 class PathIndex:
