@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice, pairwise
 from typing import Generic, Self, TypeVar, cast, overload
@@ -179,6 +179,10 @@ class Codes(Columns[str | None]):
     def one(self, row: int) -> str | None:
         """Return one value."""
         return self.names[self.codes[row]]
+
+    def isin(self, names: Container[str | None]) -> NDArray[np.bool_]:
+        """Return a mask (N,) of the values that are among `names`."""
+        return np.array([name in names for name in self.names], np.bool_)[self.codes] if len(self) else np.empty(0, np.bool_)
 
     def present(self) -> list[str | None]:
         """Return the names that a row has."""

@@ -183,9 +183,8 @@ class _Table:
                 )
 
     def _check_splits(self) -> None:
-        splits = self.records.splits
-        without = np.flatnonzero(np.array([split is None for split in splits.names])[splits.codes]).tolist()
-        if without and len(without) < len(self.records):
+        without = np.flatnonzero(self.records.splits.isin({None}))
+        if len(without) and len(without) < len(self.records):
             raise DataError(
                 f"{self._name}: {len(without):,} of {len(self.records):,} rows have no split, the first in line {self._lines[without[0]]}; "
                 f"fill in train, val or test in every row, or leave the column empty and let cnnkit split"

@@ -14,7 +14,8 @@ test and train. The search does not find crops of much more than a tenth at an e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,8 +186,18 @@ def near_pairs_between(given: Measured, known: Measured) -> tuple[Rows, Rows]:
 
 def link_equal(names: Iterable[Hashable | None]) -> Rows:
     """Return pairs (P, 2) that link every row to the first row of the same name; rows with the name None are not linked."""
-    first: dict[Hashable, int] = {}
-    return np.array([(first.setdefault(name, row), row) for row, name in enumerate(names) if name is not None], np.int64).reshape(-1, 2)
+    linked = array("q")
+
+    def hashes() -> Iterator[int]:
+        """Yield 64 bits of each name, since the names of millions of rows would fill the memory."""
+        for row, name in enumerate(names):
+            if name is not None:
+                linked.append(row)
+                yield hash(name)
+
+    _, first, number = np.unique(np.fromiter(hashes(), np.int64), return_index=True, return_inverse=True)
+    rows = np.array(linked, np.int64)
+    return np.stack([rows[first[number]], rows], axis=1)
 
 
 def clusters(count: int, pairs: Rows) -> Rows:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.columns import Columns, Rows, Texts
+from cnnkit.data.columns import Codes, Columns, Rows, Texts
 from cnnkit.data.store.facts import Facts
 
 Key = tuple[str, str]  # path and stamp of an image
@@ -130,6 +130,10 @@ class FactColumns(Columns[Facts]):
         """Return one column (N,) of `ROW`."""
         column = self.array[name]
         return np.ascontiguousarray(column) if self.rows is None else column[self.rows]
+
+    def codes(self, name: str) -> Codes:
+        """Return the words (N,) of the column `name`, one of ``error``, ``format`` and ``mode``."""
+        return Codes(self.column(name), self.words)
 
     @property
     def readable(self) -> NDArray[np.bool_]:
