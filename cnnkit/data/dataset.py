@@ -27,7 +27,7 @@ from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
-from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.split.split_file import read_pins, split_csv
 from cnnkit.data.store.cached_results import remove_oldest
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.errors import DataError, closest, listed, shell_word
@@ -55,9 +55,9 @@ class Dataset:
     copies: Copies = field(default=NO_COPIES, compare=False, repr=False)
 
     @cached_property
-    def split_text(self) -> str:
+    def split_csv(self) -> bytes:
         """The content of split.csv."""
-        return split_text(self.samples)
+        return split_csv(self.samples)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from cnnkit.data.csv_file import NO_COLUMN, open_csv
 from cnnkit.data.source import ALIASES, SPLITS, Record, one_form
 from cnnkit.data.split.split import Sample
 from cnnkit.errors import DataError, counted, verb
-from cnnkit.files import csv_text
+from cnnkit.files import csv_parts, utf8
 
 COLUMNS = ("path", "label", "split", "sha256", "unit")
 
@@ -19,9 +20,11 @@ def split_rows(samples: Sequence[Sample]) -> Iterator[dict[str, str]]:
     return ({"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256, "unit": s.unit} for s in samples)
 
 
-def split_text(samples: Sequence[Sample]) -> str:
+def split_csv(samples: Sequence[Sample]) -> bytes:
     """Return the content of split.csv."""
-    return csv_text(COLUMNS, split_rows(samples))
+    file = BytesIO()
+    file.writelines(map(utf8, csv_parts(COLUMNS, split_rows(samples))))
+    return file.getvalue()
 
 
 def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[list[str | None], tuple[str, ...]]:
