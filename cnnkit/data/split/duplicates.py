@@ -21,7 +21,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Candidates, Floats, Rows, canonical, describe, near_neighbours
+from cnnkit.data.split.candidates import (
+    NUM_COEFFICIENTS,
+    Candidates,
+    Floats,
+    Rows,
+    Versions,
+    canonical,
+    describe,
+    near_neighbours,
+    originals,
+)
 from cnnkit.data.split.comparison import Pictures, compare, decide, sample_crowded
 from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
 from cnnkit.data.store.facts import Facts, Measured
@@ -117,15 +127,13 @@ def find_copies(thumbnails: Mapped, looks: Mapped, facts: Sequence[Facts]) -> Co
     """
     columns = FactColumns.of(facts)
     rows = np.flatnonzero(columns.readable & (columns.hashes.first_rows() == np.arange(len(columns))))
-    parts = [_describe(thumbnails[rows[top : top + BATCH_ROWS]]) for top in range(0, len(rows), BATCH_ROWS)]
-    vectors = np.concatenate([np.empty((0, NUM_COEFFICIENTS), np.float32), *parts])
-    rows, vectors = rows[shown := vectors.any(axis=1)], vectors[shown]
+    rows, pose = _poses(thumbnails, rows)
     if len(rows) < 2:  # noqa: PLR2004 (a pair)
         return NO_COPIES
     sides = np.minimum(columns.column("width"), columns.column("height"))[rows].astype(np.int64)
-    pictures = Pictures(thumbnails, looks, rows, sides, canonical(vectors))
-    crowd = _crowd(vectors, pictures, None)
-    compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
+    pictures = Pictures(thumbnails, looks, rows, sides, pose)
+    crowd = _crowd(pictures, None)
+    compared = compare(pictures, near_neighbours(pose, _limits(crowd)))
     decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), None)
     ids = np.arange(len(rows))
     for turn in range(MAX_ROUNDS):
@@ -134,11 +142,11 @@ def find_copies(thumbnails: Mapped, looks: Mapped, facts: Sequence[Facts]) -> Co
             break
         ids = found
         if len(rows) <= SAMPLE_SIZE or (turn == 0 and len(rows) <= MANY_IMAGES):
-            known, crowd = crowd, _crowd(vectors, pictures, ids)
-            compared = compared.joined(compare(pictures, _more_candidates(vectors, _limits(crowd), _limits(known), ids)))
+            known, crowd = crowd, _crowd(pictures, ids)
+            compared = compared.joined(compare(pictures, _more_candidates(pose, _limits(crowd), _limits(known), ids)))
         else:  # later rounds hardly change the crowd of a sample, so the proposals stay
             asked = np.unique(compared.pairs)
-            crowd[asked] = crowd_cosines(pictures.pose.vectors, ids, asked)
+            crowd[asked] = crowd_cosines(pose.vectors, ids, asked)
         decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), ids)
     pairs = compared.pairs
     sampled, total = sample_crowded(pictures, ids)
@@ -148,22 +156,22 @@ def find_copies(thumbnails: Mapped, looks: Mapped, facts: Sequence[Facts]) -> Co
     return Copies(rows[pairs[decision.linked]], decision.same[decision.linked], rows[alike], marked, max(total, float(len(crowded))))
 
 
-def _more_candidates(vectors: Floats, limits: Floats, known: Floats, cluster_ids: Rows) -> Candidates:
+def _more_candidates(pose: Versions, limits: Floats, known: Floats, cluster_ids: Rows) -> Candidates:
     """Return the candidates of the rows whose `limits` (N,) fell below the `known` limits, since copies were part of their crowd.
 
     Their partners are rows of this kind, and rows of clusters.
     """
     changed = limits < known - MIN_LIMIT_CHANGE
     rows = np.flatnonzero(changed | (np.bincount(cluster_ids)[cluster_ids] > 1))
-    pairs, symmetries = near_neighbours(vectors[rows], limits[rows])
+    pairs, symmetries = near_neighbours(pose.part(rows), limits[rows])
     kept = changed[rows[pairs]].any(axis=1)
     return Candidates(rows[pairs[kept]], symmetries[kept])
 
 
-def _crowd(vectors: Floats, pictures: Pictures, cluster_ids: Rows | None) -> Floats:
+def _crowd(pictures: Pictures, cluster_ids: Rows | None) -> Floats:
     """Return the cosine (N,) of each picture to its crowd, as it is or in canonical form; of many pictures in canonical form alone."""
     crowd = crowd_cosines(pictures.pose.vectors, cluster_ids)
-    return np.maximum(crowd, crowd_cosines(vectors, cluster_ids)) if len(vectors) <= SAMPLE_SIZE else crowd
+    return np.maximum(crowd, crowd_cosines(originals(pictures.pose), cluster_ids)) if len(crowd) <= SAMPLE_SIZE else crowd
 
 
 def _limits(crowd: Floats) -> Floats:
@@ -210,6 +218,21 @@ def clusters(count: int, pairs: Rows) -> Rows:
         while (first != first[first]).any():
             first = first[first]
     return first
+
+
+def _poses(thumbnails: Mapped, rows: Rows) -> tuple[Rows, Versions]:
+    """Return the `rows` of pictures that show something, and their descriptions in canonical form."""
+    vectors, symmetries = np.empty((len(rows), NUM_COEFFICIENTS), np.float32), np.empty(len(rows), np.int8)
+    kept, count = np.empty(len(rows), np.int64), 0
+    for top in range(0, len(rows), BATCH_ROWS):
+        part = rows[top : top + BATCH_ROWS]
+        described = _describe(thumbnails[part])
+        shown = described.any(axis=1)
+        pose = canonical(described[shown])
+        here = slice(count, count + len(pose.rows))
+        kept[here], vectors[here], symmetries[here] = part[shown], pose.vectors, pose.symmetries
+        count = here.stop
+    return kept[:count], Versions(np.arange(count), symmetries[:count], vectors[:count])
 
 
 def _describe(thumbnails: NDArray[np.uint8]) -> Floats:
