@@ -83,13 +83,11 @@ class Texts(Columns[str]):
         """Return the columns of `texts`."""
         if isinstance(texts, Texts):
             return texts
-        blob = bytearray()
-        sizes = array("q")
+        made = TextsBuilder()
         remaining = iter(texts)
-        while block := [encoded(text) for text in islice(remaining, BLOCK_ROWS)]:
-            blob += b"".join(block)
-            sizes.extend(map(len, block))
-        return cls(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))]))
+        while block := list(islice(remaining, BLOCK_ROWS)):
+            made.extend(block)
+        return made.build()
 
     @classmethod
     def join(cls, parts: Sequence[Texts]) -> Texts:
@@ -134,9 +132,45 @@ class Texts(Columns[str]):
             blob += b"".join(self.stored(start, min(start + BLOCK_ROWS, len(self))))
         return Texts(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(sizes)]))
 
+    def rows_of(self, texts: Texts) -> Rows:
+        """Return the row of each of `texts` (n,), -1 for a text that is not here; of two rows of one text the later one."""
+        hashes, wanted = self._hashes(), texts._hashes()
+        order = np.argsort(hashes, kind="stable")
+        found = np.searchsorted(hashes, wanted, "right", order) - 1
+        rows = order[found] if len(order) else np.full(len(texts), -1, np.int64)
+        return np.where((found >= 0) & (hashes[rows] == wanted), rows, -1) if len(order) else rows
+
+    def _hashes(self) -> Rows:
+        """Return 64 bits of each text; Python's hash has a secret, so nobody can make two texts of one hash."""
+        return np.fromiter(map(hash, self.all_stored()), np.int64, len(self))
+
     def all_stored(self) -> Iterator[bytes]:
         """Yield the bytes of every text."""
         return chain.from_iterable(self.stored(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))
+
+
+class TextsBuilder:
+    """Texts that come one by one."""
+
+    def __init__(self) -> None:
+        self._blob, self._sizes = bytearray(), array("q")
+
+    def append(self, text: str) -> None:
+        """Add one text."""
+        stored = encoded(text)
+        self._blob += stored
+        self._sizes.append(len(stored))
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Add several texts."""
+        stored = [encoded(text) for text in texts]
+        self._blob += b"".join(stored)
+        self._sizes.extend(map(len, stored))
+
+    def build(self) -> Texts:
+        """Return the columns of all texts; nothing can be added any more."""
+        bounds = np.concatenate([[0], np.cumsum(np.frombuffer(self._sizes, np.int64))])
+        return Texts(np.frombuffer(self._blob, np.uint8), bounds)
 
 
 class Codes(Columns[str | None]):
@@ -148,6 +182,8 @@ class Codes(Columns[str | None]):
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Codes:
         """Return the columns of `values`, with the names in the order of their first value."""
+        if isinstance(values, Codes):
+            return values
         index: dict[str | None, int] = {}
         codes = np.fromiter((index.setdefault(value, len(index)) for value in values), np.int64)
         return cls(codes.astype(np.min_scalar_type(max(len(index) - 1, 0))), tuple(index))

@@ -16,13 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
-from cnnkit.data.columns import BLOCK_ROWS, Columns, Rows, Texts
+from cnnkit.data.columns import Columns, Rows, Texts, TextsBuilder
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, refusal_reason
 from cnnkit.data.sources.spans import FileSpans, OpenSpans
@@ -53,15 +52,14 @@ class MemberColumns(Columns[Member]):
     @classmethod
     def of(cls, members: Iterable[Member]) -> MemberColumns:
         """Return the columns of `members`."""
+        names, times = TextsBuilder(), TextsBuilder()
         starts, sizes = array("q"), array("q")
-        names, times = [Texts.of(())], [Texts.of(())]
-        remaining = iter(members)
-        while block := list(islice(remaining, BLOCK_ROWS)):
-            names.append(Texts.of(member.name for member in block))
-            times.append(Texts.of(member.mtime for member in block))
-            starts.extend(member.start for member in block)
-            sizes.extend(member.size for member in block)
-        return cls(Texts.join(names), np.array(starts, np.int64), np.array(sizes, np.int64), Texts.join(times))
+        for member in members:
+            names.append(member.name)
+            times.append(member.mtime)
+            starts.append(member.start)
+            sizes.append(member.size)
+        return cls(names.build(), np.array(starts, np.int64), np.array(sizes, np.int64), times.build())
 
     def __len__(self) -> int:
         return len(self.starts)

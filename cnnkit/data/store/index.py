@@ -170,15 +170,7 @@ class KeyColumns(Columns[Key]):
 
     def rows_of(self, keys: KeyColumns) -> Rows:
         """Return the row of each of `keys` (n,), -1 for a key that is not here; of two rows of one key the later one."""
-        hashes, wanted = self._hashes(), keys._hashes()
-        order = np.argsort(hashes, kind="stable")
-        found = np.searchsorted(hashes, wanted, "right", order) - 1
-        rows = order[found] if len(order) else np.full(len(keys), -1, np.int64)
-        return np.where((found >= 0) & (hashes[rows] == wanted), rows, -1) if len(order) else rows
-
-    def _hashes(self) -> Rows:
-        """Return 64 bits of each key; Python's hash has a secret, so nobody can make two keys of one hash."""
-        return np.fromiter(map(hash, self.texts.all_stored()), np.int64, len(self))
+        return self.texts.rows_of(keys.texts)
 
 
 class Words:
