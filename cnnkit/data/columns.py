@@ -8,7 +8,8 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, islice, pairwise
 from typing import Generic, Self, TypeVar, cast, overload
 
@@ -82,13 +83,11 @@ class Texts(Columns[str]):
         """Return the columns of `texts`."""
         if isinstance(texts, Texts):
             return texts
-        blob = bytearray()
-        sizes = array("q")
+        made = TextsBuilder()
         remaining = iter(texts)
-        while block := [encoded(text) for text in islice(remaining, BLOCK_ROWS)]:
-            blob += b"".join(block)
-            sizes.extend(map(len, block))
-        return cls(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(np.frombuffer(sizes, np.int64))]))
+        while block := list(islice(remaining, BLOCK_ROWS)):
+            made.extend(block)
+        return made.build()
 
     @classmethod
     def join(cls, parts: Sequence[Texts]) -> Texts:
@@ -124,9 +123,54 @@ class Texts(Columns[str]):
         place = row if self.rows is None else int(self.rows[row])
         return self.blob[self.bounds[place] : self.bounds[place + 1]].tobytes().decode("utf-8", "surrogateescape")
 
+    def compact(self) -> Texts:
+        """Return the texts without those that a view leaves out, in their order."""
+        if self.rows is None:
+            return self
+        sizes, blob = np.diff(self.bounds)[self.rows], bytearray()
+        for start in range(0, len(self), BLOCK_ROWS):
+            blob += b"".join(self.stored(start, min(start + BLOCK_ROWS, len(self))))
+        return Texts(np.frombuffer(blob, np.uint8), np.concatenate([[0], np.cumsum(sizes)]))
+
+    def rows_of(self, texts: Texts) -> Rows:
+        """Return the row of each of `texts` (n,), -1 for a text that is not here; of two rows of one text the later one."""
+        hashes, wanted = self._hashes(), texts._hashes()
+        order = np.argsort(hashes, kind="stable")
+        found = np.searchsorted(hashes, wanted, "right", order) - 1
+        rows = order[found] if len(order) else np.full(len(texts), -1, np.int64)
+        return np.where((found >= 0) & (hashes[rows] == wanted), rows, -1) if len(order) else rows
+
+    def _hashes(self) -> Rows:
+        """Return 64 bits of each text; Python's hash has a secret, so nobody can make two texts of one hash."""
+        return np.fromiter(map(hash, self.all_stored()), np.int64, len(self))
+
     def all_stored(self) -> Iterator[bytes]:
         """Yield the bytes of every text."""
         return chain.from_iterable(self.stored(start, min(start + BLOCK_ROWS, len(self))) for start in range(0, len(self), BLOCK_ROWS))
+
+
+class TextsBuilder:
+    """Texts that come one by one."""
+
+    def __init__(self) -> None:
+        self._blob, self._sizes = bytearray(), array("q")
+
+    def append(self, text: str) -> None:
+        """Add one text."""
+        stored = encoded(text)
+        self._blob += stored
+        self._sizes.append(len(stored))
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Add several texts."""
+        stored = [encoded(text) for text in texts]
+        self._blob += b"".join(stored)
+        self._sizes.extend(map(len, stored))
+
+    def build(self) -> Texts:
+        """Return the columns of all texts; nothing can be added any more."""
+        bounds = np.concatenate([[0], np.cumsum(np.frombuffer(self._sizes, np.int64))])
+        return Texts(np.frombuffer(self._blob, np.uint8), bounds)
 
 
 class Codes(Columns[str | None]):
@@ -138,6 +182,8 @@ class Codes(Columns[str | None]):
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Codes:
         """Return the columns of `values`, with the names in the order of their first value."""
+        if isinstance(values, Codes):
+            return values
         index: dict[str | None, int] = {}
         codes = np.fromiter((index.setdefault(value, len(index)) for value in values), np.int64)
         return cls(codes.astype(np.min_scalar_type(max(len(index) - 1, 0))), tuple(index))
@@ -148,7 +194,7 @@ class Codes(Columns[str | None]):
         names = list(dict.fromkeys(name for part in parts for name in part.names))
         number = {name: code for code, name in enumerate(names)}
         codes = [np.array([number[name] for name in part.names], np.int64)[part.codes] for part in parts if len(part)]
-        return cls(np.concatenate(codes).astype(np.min_scalar_type(len(names))), names)
+        return cls(np.concatenate([np.empty(0, np.int64), *codes]).astype(np.min_scalar_type(max(len(names) - 1, 0))), names)
 
     @classmethod
     def constant(cls, value: str | None, number: int) -> Codes:
@@ -170,6 +216,10 @@ class Codes(Columns[str | None]):
         """Return one value."""
         return self.names[self.codes[row]]
 
+    def isin(self, names: Container[str | None]) -> NDArray[np.bool_]:
+        """Return a mask (N,) of the values that are among `names`."""
+        return np.array([name in names for name in self.names], np.bool_)[self.codes] if len(self) else np.empty(0, np.bool_)
+
     def present(self) -> list[str | None]:
         """Return the names that a row has."""
         used = np.bincount(self.codes, minlength=len(self.names)) if len(self.codes) else []
@@ -189,8 +239,13 @@ class RecordColumns(Columns[Record]):
         """Return the columns of `records`."""
         if isinstance(records, RecordColumns):
             return records
-        paths, labels, splits, groups = list(zip(*records, strict=True)) or [(), (), (), ()]
-        return cls(Texts.of(paths), Codes.of(labels), Codes.of(splits), Codes.of(groups))
+        remaining = iter(records)
+        paths, labels, splits, groups = [Texts.of(())], [Codes.of(())], [Codes.of(())], [Codes.of(())]
+        while block := list(islice(remaining, BLOCK_ROWS)):
+            for parts, values in zip((labels, splits, groups), list(zip(*block, strict=True))[1:], strict=True):
+                parts.append(Codes.of(values))
+            paths.append(Texts.of(record.path for record in block))
+        return cls(Texts.join(paths), Codes.join(labels), Codes.join(splits), Codes.join(groups))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -201,14 +256,12 @@ class RecordColumns(Columns[Record]):
 
     def block(self, start: int, stop: int) -> Iterator[Record]:
         """Return the records from `start` to `stop`."""
-        return map(Record._make, zip(*(column.block(start, stop) for column in self._columns()), strict=True))
+        codes = self.labels, self.splits, self.groups
+        return map(Record._make, zip(self.paths.block(start, stop), *(column.block(start, stop) for column in codes), strict=True))
 
     def one(self, row: int) -> Record:
         """Return one record."""
         return Record(self.paths.one(row), self.labels.one(row) or "", self.splits.one(row), self.groups.one(row))
-
-    def _columns(self) -> tuple[Texts, Codes, Codes, Codes]:
-        return self.paths, self.labels, self.splits, self.groups
 
 
 class PathIndex:
@@ -216,23 +269,42 @@ class PathIndex:
 
     def __init__(self, paths: Texts) -> None:
         self._paths = paths
-        # The rows are found by 32 bits of a checksum, and then told apart by their paths.
-        hashes = np.fromiter(map(zlib.crc32, paths.all_stored()), np.uint32, len(paths))
-        self._rows = np.argsort(hashes, kind="stable").astype(np.uint32)
-        self._hashes = hashes[self._rows]
 
     def row(self, path: str) -> int:
-        """Return the row of `path`; raises `KeyError` if there is none."""
+        """Return the row of `path`, the first one of several; raises `KeyError` if there is none."""
+        rows, hashes = self._sorted
         stored = encoded(path)
         wanted = np.uint32(zlib.crc32(stored))
-        first, last = self._hashes.searchsorted(wanted), self._hashes.searchsorted(wanted, "right")
-        for row in self._rows[first:last].tolist():
+        first, last = hashes.searchsorted(wanted), hashes.searchsorted(wanted, "right")
+        for row in rows[first:last].tolist():
             if self._paths.stored(row, row + 1)[0] == stored:
                 return row
         raise KeyError(path)
 
+    def rows(self, paths: Texts) -> Rows:
+        """Return the row of each path (n,); those of the indexed texts themselves and of a view of them are found at once."""
+        if paths is self._paths:
+            return np.arange(len(paths))
+        if paths.blob is self._paths.blob and paths.rows is not None and self._paths.rows is None:
+            return paths.rows
+        return np.array([self.row(path) for path in paths], np.int64)
+
+    def repeats(self) -> dict[int, int]:
+        """Return, for each row whose path an earlier row has, the first such row."""
+        rows, hashes = self._sorted
+        same = np.flatnonzero(hashes[1:] == hashes[:-1])
+        alike = np.unique(rows[np.union1d(same, same + 1)]).tolist()
+        first: dict[bytes, int] = {}
+        found = {row: first.setdefault(self._paths.stored(row, row + 1)[0], row) for row in alike}
+        return {row: earlier for row, earlier in found.items() if row != earlier}
+
     def has_repeats(self) -> bool:
         """Return True if two rows have one path."""
-        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        rows = np.unique(self._rows[np.union1d(same, same + 1)]).tolist()
-        return len({self._paths.stored(row, row + 1)[0] for row in rows}) < len(rows)
+        return bool(self.repeats())
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """The rows by 32 bits of a checksum, and these checksums, by which rows are found before their paths tell them apart."""
+        hashes = np.fromiter(map(zlib.crc32, self._paths.all_stored()), np.uint32, len(self._paths))
+        rows = np.argsort(hashes, kind="stable").astype(np.uint32)
+        return rows, hashes[rows]

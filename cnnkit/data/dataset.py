@@ -27,7 +27,7 @@ from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
-from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.split.split_file import read_pins, split_csv
 from cnnkit.data.store.cached_results import remove_oldest
 from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
 from cnnkit.errors import DataError, closest, listed, shell_path, shell_word
@@ -55,9 +55,9 @@ class Dataset:
     copies: Copies = field(default=NO_COPIES, compare=False, repr=False)
 
     @cached_property
-    def split_text(self) -> str:
+    def split_csv(self) -> bytes:
         """The content of split.csv."""
-        return split_text(self.samples)
+        return split_csv(self.samples)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -262,7 +262,7 @@ def near_copies(store: Scan) -> Copies:
             return Copies(found["pairs"], found["same"], found["alike"], found["crowded"], total)
     # Maps of their own are released after the search. The 292 MB of 60,000 images would else count as memory while the dataset lives.
     mapped = reopen_scan(store) or store
-    copies = duplicates.find_copies(mapped.thumbnails, mapped.looks[:], store.facts)
+    copies = duplicates.find_copies(mapped.thumbnails, mapped.looks, store.facts)
     if store.folder is not None and file is not None:
         with suppress(OSError):  # a full disk only costs another search
             with whole_file(file) as part, part.open("wb") as opened:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.source import Record, Source, StoredImage, empty_classes, one_form, stamps_of
 from cnnkit.errors import DataError, counted, listed
 
@@ -15,7 +18,7 @@ class _PartialSource:
     """A source without some of its images."""
 
     whole: Source
-    records: tuple[Record, ...]
+    records: RecordColumns
     notes: tuple[str, ...]
 
     @property
@@ -43,20 +46,21 @@ def leave_out(source: Source, exclude: Sequence[str]) -> Source:
     """
     if not exclude:
         return source
-    kept = list(source.records)
+    records = RecordColumns.of(source.records)
+    is_kept = np.ones(len(records), np.bool_)
     for pattern in exclude:
-        matched = [record for record in source.records if fnmatchcase(one_form(record.path), pattern)]
-        if not matched:
-            example = source.records[0].path if source.records else "none"
+        matched = np.fromiter((fnmatchcase(one_form(path), pattern) for path in records.paths), np.bool_, len(records))
+        if not matched.any():
+            example = records[0].path if records else "none"
             raise DataError(
                 f"--exclude {pattern}: no image of {source.name} has such a path, in which * stands for any text; the first is {example!r}"
             )
-        gone = set(matched)
-        kept = [record for record in kept if record not in gone]
+        is_kept &= ~matched
+    kept = records.take(np.flatnonzero(is_kept))
     if not kept:
         raise DataError(f"--exclude {','.join(exclude)}: leaves no image of {source.name}; name the images that are no photographs alone")
-    lost = sorted({record.label for record in source.records} - {record.label for record in kept})
+    lost = sorted(set(records.labels.present()) - set(kept.labels.present()), key=str)
     classes = f", among them all images of {listed(map(repr, lost))}" if lost else ""
-    left_out = counted(len(source.records) - len(kept), "image was", "images were")
+    left_out = counted(len(records) - len(kept), "image was", "images were")
     note = f"{left_out} left out by --exclude{classes}"
-    return _PartialSource(source, tuple(kept), (*source.notes, note))
+    return _PartialSource(source, kept, (*source.notes, note))

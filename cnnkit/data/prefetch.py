@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.columns import RecordColumns
 from cnnkit.data.dataset import Dataset, find_dataset
 from cnnkit.data.source import Source
 from cnnkit.data.sources.folder import FolderSource
 
 SourceAndDataset = tuple[Source, Dataset]
-DERIVED_PROPERTIES = ("split_text", "fingerprint")  # cached properties of a dataset that a training needs
+DERIVED_PROPERTIES = ("split_csv", "fingerprint")  # cached properties of a dataset that a training needs
+MAX_RECORDS = 1_000_000  # of which two processes hold a copy for a moment
 NO_PICTURES = np.empty(0, np.uint8)
 
 
@@ -72,9 +72,8 @@ def _send(config: DataConfig, seed: int, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this process silently; the parent process reports it
     with connection, suppress(Exception):  # the training meets the same error and reports it
         source = FolderSource(Path(config.data))
-        dataset = find_dataset(source, config, seed)
+        dataset = find_dataset(source, config, seed) if len(source.records) <= MAX_RECORDS else None
         if dataset is not None:
-            source.records = RecordColumns.of(source.records)  # columns are pickled as arrays
             store = replace(dataset.store, thumbnails=NO_PICTURES, looks=NO_PICTURES)
             connection.send((source, replace(dataset, store=store)))
             connection.send({name: getattr(dataset, name) for name in DERIVED_PROPERTIES})  # computed while the receiver unpickles

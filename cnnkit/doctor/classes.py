@@ -31,7 +31,7 @@ _LOOK_ALIKE_LETTERS = str.maketrans("асеорхуіјѕһԁԛԝкмтвнοα�
 
 def imbalance(evidence: Evidence) -> Finding | None:
     """Find classes of very different sizes among the readable training images, and recommend a ``--balance``."""
-    rows = [row for row in evidence.readable if evidence.records[int(row)].split in {None, TRAIN}]
+    rows = np.flatnonzero(evidence.facts.readable & evidence.records.splits.isin({None, TRAIN}))
     sizes = np.bincount(evidence.labels[rows], minlength=len(evidence.classes))
     present = np.flatnonzero(sizes)
     if len(present) < 2:  # noqa: PLR2004 (a ratio needs two classes)
@@ -95,9 +95,7 @@ def class_name_clash(evidence: Evidence) -> Finding | None:
     plurals = [names for names in _clashes(evidence.classes, lambda name: _singular(_skeleton(name))) if names not in alike]
     if not alike and not plurals:
         return None
-    first: dict[str, str] = {}
-    for record in evidence.records:
-        first.setdefault(record.label, record.path)
+    first = dict(zip(evidence.classes, evidence.paths(np.unique(evidence.labels, return_index=True)[1]), strict=True))
     clashes = [*alike, *plurals]
     named = enumerated([" and ".join(_spelled(names)) for names in clashes])
     kind = "differ only in case, separators or look-alike letters" if alike else "look like singular and plural"
@@ -108,9 +106,9 @@ def class_name_clash(evidence: Evidence) -> Finding | None:
 
 def _cannot_be_split(evidence: Evidence) -> str:
     """Return a message on classes that training would refuse or never see, or an empty text."""
-    sizes = {split: np.zeros(len(evidence.classes), np.int64) for split in (None, *SPLITS)}
-    for row in evidence.readable:
-        sizes[evidence.records[int(row)].split][evidence.labels[row]] += 1
+    readable, splits = evidence.facts.readable, evidence.records.splits
+    counts = {split: evidence.labels[readable & splits.isin({split})] for split in (None, *SPLITS)}
+    sizes = {split: np.bincount(labels, minlength=len(evidence.classes)) for split, labels in counts.items()}
     total = np.sum(list(sizes.values()), axis=0)
     if TRAIN in evidence.fixed_splits:
         unseen = [name for name, size, seen in zip(evidence.classes, total, sizes[TRAIN] + sizes[None], strict=True) if size and not seen]
@@ -132,10 +130,9 @@ def _cannot_be_split(evidence: Evidence) -> str:
 
 def _tested(evidence: Evidence) -> dict[str, int]:
     """Return the number of images of each class in the evaluation: in test, else in val, else in the test share of the default split."""
-    rows = [int(row) for row in evidence.readable]
     split = next((split for split in (TEST, VAL) if split in evidence.fixed_splits), None)
     portion = 1.0 if split else DataConfig().split[-1]
-    kept = [row for row in rows if split is None or evidence.records[row].split == split]
+    kept = evidence.facts.readable & (split is None or evidence.records.splits.isin({split}))
     sizes = np.bincount(evidence.labels[kept], minlength=len(evidence.classes))
     return {name: max(int(split is None), round(portion * int(size))) for name, size in zip(evidence.classes, sizes, strict=True)}
 

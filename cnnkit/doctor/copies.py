@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+import numpy as np
+
 from cnnkit.data.source import SPLITS, TRAIN
 from cnnkit.doctor.evidence import Evidence, Rows
 from cnnkit.doctor.finding import Finding, Severity
@@ -19,7 +21,8 @@ def duplicate(evidence: Evidence) -> Finding | None:
     if not cases:
         return None
     surplus = sum(len(rows) - 1 for rows in cases)
-    exact = sum(len({evidence.facts[int(row)].sha256 for row in rows}) == 1 for rows in cases)
+    content = evidence.facts.hashes.first_rows()
+    exact = sum(len(set(content[rows].tolist())) == 1 for rows in cases)
     repeated = any(len({int(evidence.same_of[row]) for row in rows}) < len(rows) for rows in cases)
     advice = (
         "Delete all but one image of each picture." if repeated else "They differ in crop, light or orientation, so each may be useful."
@@ -72,7 +75,8 @@ def leak(evidence: Evidence) -> Finding | None:
     splits = Counter(" and ".join(_splits(evidence, rows)) for rows in [*cases, *groups])
     listed = enumerated([f"{pair} ({count:,})" for pair, count in splits.most_common()])
     subjects = ([_sets(cases)] if cases else []) + ([f"{counted(len(groups), 'group')} of images"] if groups else [])
-    held_out = sum(evidence.records[int(row)].split not in {None, TRAIN} for rows in cases for row in rows)
+    is_held_out = ~evidence.records.splits.isin({None, TRAIN})
+    held_out = sum(int(is_held_out[rows].sum()) for rows in cases)
     harm = f"{counted(held_out)} of val and test {verb(held_out, 'is', 'are')} affected, so the metrics are too good. " if cases else ""
     message = (
         f"{' and '.join(subjects)} in more than one split: {listed}. {harm}"
@@ -95,19 +99,22 @@ def _class_pairs(evidence: Evidence, cases: list[Rows]) -> str:
 
 
 def _labels(evidence: Evidence, rows: Rows) -> set[str]:
-    return {evidence.records[int(row)].label for row in rows}
+    return {evidence.classes[label] for label in evidence.labels[rows].tolist()}
 
 
 def _splits(evidence: Evidence, rows: Rows | list[int]) -> list[str]:
     """Return the splits of `rows` in the source, train first."""
-    found = {evidence.records[int(row)].split for row in rows}
+    found = set(evidence.records.splits.take(np.asarray(rows)))
     return [split for split in SPLITS if split in found]
 
 
 def _divided_groups(evidence: Evidence) -> list[list[int]]:
     """Return the first row in each split of every group that is in several splits."""
-    first: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for row, record in enumerate(evidence.records):
-        if record.group is not None and record.split is not None:
-            first[record.group].setdefault(record.split, row)
-    return [sorted(by_split.values()) for by_split in first.values() if len(by_split) > 1]
+    groups, splits = evidence.records.groups, evidence.records.splits
+    rows = np.flatnonzero(~groups.isin({None}) & ~splits.isin({None}))
+    pairs = groups.codes[rows].astype(np.int64) * len(splits.names) + splits.codes[rows]
+    _, first = np.unique(pairs, return_index=True)
+    by_group: defaultdict[int, list[int]] = defaultdict(list)
+    for row in np.sort(rows[first]).tolist():
+        by_group[int(groups.codes[row])].append(row)
+    return [found for found in by_group.values() if len(found) > 1]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.source import Record
+from cnnkit.data.columns import Codes, RecordColumns
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split.duplicates import Copies, clusters, link_equal
-from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import FactColumns
+from cnnkit.data.store.store import Mapped, rows_of
 from cnnkit.doctor.finding import Files
 
 Rows = NDArray[np.intp]
@@ -23,27 +24,32 @@ Rows = NDArray[np.intp]
 class Evidence:
     """Facts of N images, including unreadable images, with one row per image.
 
-    `thumbnails` is uint8 (N, 16, 16, 3). `near` are near copies and look-alikes, without exact copies. `image_size` is the
+    `thumbnails` are uint8 (N, 16, 16, 3). `near` are near copies and look-alikes, without exact copies. `image_size` is the
     size in pixels of the network's input, or None if it is not known yet. `empty_classes` are class folders without an image, with
     their number of other files. `splits` holds the split of every image in a training, None for unreadable images; it is empty if
     the images cannot be split.
     """
 
-    records: Sequence[Record]
-    facts: Sequence[Facts]
-    thumbnails: NDArray[np.uint8]
+    records: RecordColumns
+    facts: FactColumns
+    thumbnails: Mapped
     near: Copies
     image_size: int | None = None
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
-    splits: Sequence[str | None] = ()
+    splits: Codes = field(default_factory=lambda: Codes.of(()))
 
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256, in hex, of everything that the findings depend on; the other facts and the thumbnails follow from the contents."""
-        images = [(*record, facts.sha256, facts.error) for record, facts in zip(self.records, self.facts, strict=True)]
         near = (self.near.pairs, self.near.same, self.near.alike, self.near.crowded)
-        rest = (self.near.crowded_total, self.image_size, sorted(self.empty_classes.items()), list(self.splits))
-        digest = hashlib.sha256(repr((images, [array.shape for array in near], rest)).encode("utf-8", "surrogateescape"))
+        rest = (self.near.crowded_total, self.image_size, sorted(self.empty_classes.items()))
+        digest = hashlib.sha256(repr(([array.shape for array in near], rest)).encode("utf-8", "surrogateescape"))
+        for record, content in zip(self.records, self.facts.hashes, strict=True):
+            digest.update(repr((*record, content)).encode("utf-8", "surrogateescape"))
+        for row in np.flatnonzero(~self.facts.readable).tolist():
+            digest.update(repr((row, self.facts[row].error)).encode("utf-8", "surrogateescape"))
+        for split in self.splits:
+            digest.update(repr(split).encode())
         for array in near:
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -51,18 +57,19 @@ class Evidence:
     @cached_property
     def readable(self) -> Rows:
         """The rows of readable images, ascending."""
-        return np.flatnonzero([not facts.error for facts in self.facts])
+        return np.flatnonzero(self.facts.readable)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes in natural order."""
-        return tuple(natural_order(sorted({record.label for record in self.records})))
+        return tuple(natural_order(sorted(label or "" for label in self.records.labels.present())))
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The class of every image, (N,), as an index of `classes`."""
         index = {name: position for position, name in enumerate(self.classes)}
-        return np.array([index[record.label] for record in self.records], np.int64)
+        labels = self.records.labels
+        return np.array([index.get(name or "", -1) for name in labels.names], np.int64)[labels.codes]
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -73,17 +80,17 @@ class Evidence:
     @cached_property
     def fixed_splits(self) -> frozenset[str]:
         """The splits of the source; empty if cnnkit splits."""
-        return frozenset(record.split for record in self.records if record.split)
+        return frozenset(split for split in self.records.splits.present() if split)
 
     @cached_property
     def copies(self) -> tuple[Rows, ...]:
         """Every set of at least two images that are exact or near copies of each other, directly or through other copies."""
-        return tuple(rows for rows in _grouped(self.copy_of) if len(rows) > 1)
+        return tuple(_grouped(self.copy_of))
 
     @cached_property
     def same_pictures(self) -> tuple[Rows, ...]:
         """Every set of at least two images of the same picture: the same content, or re-encoded or resized."""
-        return tuple(rows for rows in _grouped(self.same_of) if len(rows) > 1)
+        return tuple(_grouped(self.same_of))
 
     @cached_property
     def alike(self) -> tuple[Rows, ...]:
@@ -93,29 +100,29 @@ class Evidence:
     @cached_property
     def cluster_ids(self) -> NDArray[np.int64]:
         """The cluster of every image, (N,): copies and images of one group share a cluster, since they are not independent."""
-        groups = link_equal(record.group for record in self.records)
-        return clusters(len(self.records), np.concatenate([link_equal(self.copy_of.tolist()), groups]))
+        copies = np.stack([self.copy_of, np.arange(len(self.records))], axis=1)
+        return clusters(len(self.records), np.concatenate([copies, link_equal(self.records.groups)]))
 
     def only(self, rows: Rows) -> Evidence:
         """Return the evidence of the images `rows`, in ascending order, alone."""
         return replace(
             self,
-            records=[self.records[row] for row in rows],
-            facts=[self.facts[row] for row in rows],
-            thumbnails=self.thumbnails[rows],
+            records=self.records.take(rows),
+            facts=self.facts.take(rows),
+            thumbnails=rows_of(self.thumbnails, rows),
             near=self.near.among(rows, len(self.records)),
-            splits=[self.splits[row] for row in rows] if self.splits else (),
+            splits=self.splits.take(rows) if self.splits else self.splits,
         )
 
-    def of(self, read: Callable[[Facts], float]) -> NDArray[np.float64]:
-        """Return the fact that `read` takes from the facts of every image, float64 (N,)."""
-        return np.array([read(facts) for facts in self.facts], np.float64)
+    def of(self, name: str) -> NDArray[np.float64]:
+        """Return the number `name` of the facts of every image, float64 (N,)."""
+        return self.facts.column(name).astype(np.float64)
 
-    def paths(self, rows: Iterable[int] | Rows) -> tuple[str, ...]:
+    def paths(self, rows: Sequence[int] | Rows) -> tuple[str, ...]:
         """Return the paths of `rows`."""
-        return tuple(self.records[int(row)].path for row in rows)
+        return tuple(self.records.paths.take(np.asarray(rows, np.int64)))
 
-    def one_each(self, rows: Iterable[int] | Rows) -> Files:
+    def one_each(self, rows: Sequence[int] | Rows) -> Files:
         """Return one case for each of `rows`."""
         return tuple((path,) for path in self.paths(rows))
 
@@ -131,12 +138,13 @@ class Evidence:
 
     @cached_property
     def _exact(self) -> NDArray[np.int64]:
-        return link_equal(facts.sha256 or None for facts in self.facts)
+        return np.stack([self.facts.hashes.first_rows(), np.arange(len(self.facts))], axis=1)
 
 
 def _grouped(keys: NDArray[np.int64]) -> list[Rows]:
-    """Return the rows of each key, keys and rows ascending."""
-    if not len(keys):
+    """Return the rows of each key that at least two rows have, keys and rows ascending."""
+    repeated = np.flatnonzero(np.bincount(keys)[keys] > 1) if len(keys) else np.empty(0, np.int64)
+    if not len(repeated):
         return []
-    order = np.argsort(keys, kind="stable")
+    order = repeated[np.argsort(keys[repeated], kind="stable")]
     return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)

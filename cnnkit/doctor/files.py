@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from cnnkit.data.sources.layout import suffix_of
 from cnnkit.data.store.facts import Facts
 from cnnkit.doctor.evidence import Evidence
@@ -33,10 +35,10 @@ _PROMISED: dict[str, frozenset[str]] = {
 
 def unreadable(evidence: Evidence) -> Finding | None:
     """Find files that cannot be decoded, and count the reasons."""
-    rows = [row for row, facts in enumerate(evidence.facts) if facts.error]
-    if not rows:
+    rows = np.flatnonzero(~evidence.facts.readable)
+    if not len(rows):
         return None
-    reasons = Counter(evidence.facts[row].error for row in rows)
+    reasons = Counter(evidence.facts.take(rows).codes("error"))
     said = enumerated([f"{reason} ({count:,})" for reason, count in reasons.most_common()])
     message = (
         f"{counted(len(rows), 'file')} ({share(len(rows), len(evidence.facts))}) cannot be read: {said}. "
@@ -47,10 +49,11 @@ def unreadable(evidence: Evidence) -> Finding | None:
 
 def wrong_extension(evidence: Evidence) -> Finding | None:
     """Find files whose format differs from their suffix; a note, since the content decides."""
-    rows = [row for row, facts in enumerate(evidence.facts) if _misnamed(evidence.records[row].path, facts)]
+    formats = evidence.facts.codes("format")
+    rows = [row for row, (path, kind) in enumerate(zip(evidence.records.paths, formats, strict=True)) if _misnamed(path, kind)]
     if not rows:
         return None
-    kinds = Counter(f"{evidence.facts[row].format} named {suffix_of(evidence.records[row].path)}" for row in rows)
+    kinds = Counter(f"{formats[row]} named {suffix_of(path)}" for row, path in zip(rows, evidence.paths(rows), strict=True))
     said = enumerated([f"{kind} ({count:,})" for kind, count in kinds.most_common()])
     message = (
         f"{counted(len(rows), 'file')} with the suffix of another format: {said}. "
@@ -61,8 +64,8 @@ def wrong_extension(evidence: Evidence) -> Finding | None:
 
 def exif_rotated(evidence: Evidence) -> Finding | None:
     """Find images that are stored rotated or mirrored with an EXIF tag; a note, since cnnkit applies the tag."""
-    rows = [row for row, facts in enumerate(evidence.facts) if facts.orientation != 1]
-    if not rows:
+    rows = np.flatnonzero(evidence.facts.column("orientation") != 1)
+    if not len(rows):
         return None
     message = (
         f"{counted(len(rows))} ({share(len(rows), len(evidence.facts))}) stored rotated or mirrored, with an EXIF tag. "
@@ -96,13 +99,17 @@ _MODES = (
 def odd_mode(evidence: Evidence) -> Finding | None:
     """Find images that are not plain 8-bit gray or RGB; a note that tells how each kind is read."""
     kinds: Counter[_Mode] = Counter()
-    rows: list[int] = []
-    for row, facts in enumerate(evidence.facts):
-        found = [mode for mode in _MODES if mode.holds(facts)]
-        kinds.update(found)
-        if found:
-            rows.append(row)
-    if not rows:
+    stored = np.stack([evidence.facts.column(name) for name in ("mode", "format", "animated")])
+    _, first, way, counts = np.unique(stored, axis=1, return_index=True, return_inverse=True, return_counts=True)
+    is_odd = np.zeros(len(first), np.bool_)
+    for number in np.argsort(first).tolist():  # the ways of storing in the order of their first image
+        facts = evidence.facts[int(first[number])]
+        for mode in _MODES:
+            if mode.holds(facts):
+                kinds[mode] += int(counts[number])
+                is_odd[number] = True
+    rows = np.flatnonzero(is_odd[way])
+    if not len(rows):
         return None
     said = enumerated([f"{mode.name} ({count:,}: {mode.read})" for mode, count in kinds.most_common()], most=len(_MODES))
     message = (
@@ -112,6 +119,7 @@ def odd_mode(evidence: Evidence) -> Finding | None:
     return Finding("odd-mode", Severity.NOTE, evidence.one_each(rows), message)
 
 
-def _misnamed(path: str, facts: Facts) -> bool:
+def _misnamed(path: str, kind: str | None) -> bool:
+    """Return True if the suffix of `path` promises another format than `kind`."""
     promised = _PROMISED.get(suffix_of(path))
-    return bool(facts.format) and promised is not None and facts.format not in promised
+    return bool(kind) and promised is not None and kind not in promised

@@ -56,7 +56,7 @@ def tiny(evidence: Evidence) -> Finding | None:
 
 def constant(evidence: Evidence) -> Finding | None:
     """Find images without a picture: of one colour, nearly black or nearly white."""
-    mean, std = evidence.of(lambda facts: facts.mean), evidence.of(lambda facts: facts.std)
+    mean, std = evidence.of("mean"), evidence.of("std")
     readable = np.isin(np.arange(len(mean)), evidence.readable)
     black, white = readable & (mean < BLACK_LEVEL) & (std < MIN_DIM_STD), readable & (mean > WHITE_LEVEL) & (std < MIN_DIM_STD)
     one_colour = readable & (std < MIN_LUMA_STD) & ~black & ~white
@@ -75,7 +75,7 @@ def constant(evidence: Evidence) -> Finding | None:
 def blurred(evidence: Evidence) -> Finding | None:
     """Find images with less than `MIN_RELATIVE_SHARPNESS` of the median sharpness of their class and of all images."""
     lengths = _shorter_sides(evidence)
-    sharpness, std = evidence.of(lambda facts: facts.sharpness), evidence.of(lambda facts: facts.std)
+    sharpness, std = evidence.of("sharpness"), evidence.of("std")
     rows = np.flatnonzero((lengths >= MIN_SHARPNESS_PIXELS) & (std >= MIN_LUMA_STD))
     if not len(rows):
         return None
@@ -98,7 +98,7 @@ def blurred(evidence: Evidence) -> Finding | None:
 def odd_aspect(evidence: Evidence) -> Finding | None:
     """Find images that lose more than `MAX_CROP_LOSS` of their pixels in a centre crop, and recommend another ``--resize-mode``."""
     rows = evidence.readable
-    ratios = (evidence.of(lambda facts: facts.width)[rows] / evidence.of(lambda facts: facts.height)[rows]) if len(rows) else np.zeros(0)
+    ratios = (evidence.of("width")[rows] / evidence.of("height")[rows]) if len(rows) else np.zeros(0)
     lost = 1 - np.minimum(ratios, 1 / ratios)
     odd = lost > MAX_CROP_LOSS
     found = rows[odd]
@@ -119,7 +119,7 @@ def odd_aspect(evidence: Evidence) -> Finding | None:
 
 def _shorter_sides(evidence: Evidence) -> Values:
     """Return the length in pixels of the shorter side of every image, (N,)."""
-    return np.minimum(evidence.of(lambda facts: facts.width), evidence.of(lambda facts: facts.height))
+    return np.minimum(evidence.of("width"), evidence.of("height"))
 
 
 def _how_many(evidence: Evidence, found: Rows) -> str:

@@ -178,16 +178,16 @@ def _readable_of(evidence: Evidence, label: int) -> Rows:
 
 
 def _file_size(evidence: Evidence, rows: Rows) -> Features:
-    return np.log1p(np.array([[evidence.facts[row].bytes] for row in rows], np.float64))
+    return np.log1p(evidence.of("bytes")[rows][:, None])
 
 
 def _image_size(evidence: Evidence, rows: Rows) -> Features:
-    sizes = np.array([(evidence.facts[row].width, evidence.facts[row].height) for row in rows], np.float64)
+    sizes = np.column_stack([evidence.of("width")[rows], evidence.of("height")[rows]])
     return np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]])
 
 
 def _encoding(evidence: Evidence, rows: Rows) -> Features:
-    facts = [evidence.facts[row] for row in rows]
+    facts = list(evidence.facts.take(rows))
     kinds = [np.unique(values, return_inverse=True)[1] for values in ([item.format for item in facts], [item.mode for item in facts])]
     return np.column_stack([*kinds, [item.quality for item in facts], [item.orientation for item in facts]]).astype(np.float64)
 

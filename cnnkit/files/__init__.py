@@ -2,7 +2,7 @@
 
 from cnnkit.files.manifest import check_file, read_checked, remove_file, start_manifest
 from cnnkit.files.regular import open_regular, parse_json, read_json, read_regular
-from cnnkit.files.text import class_columns, csv_text, json_text, restored, utf8
+from cnnkit.files.text import class_columns, csv_parts, csv_text, json_text, restored, utf8
 from cnnkit.files.whole import check_writable, fingerprint, lock_file, locked
 from cnnkit.files.writing import whole_file, write_bytes, write_csv, write_json, write_text
 
@@ -10,6 +10,7 @@ __all__ = [
     "check_file",
     "check_writable",
     "class_columns",
+    "csv_parts",
     "csv_text",
     "fingerprint",
     "json_text",

@@ -6,19 +6,29 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
+CSV_ROWS = 4096  # of a piece of a table's text
 _ESCAPE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
     """Return `rows` as CSV (RFC 4180) under a header of `columns`; raises `ValueError` for a row with another column."""
+    return "".join(csv_parts(columns, rows))
+
+
+def csv_parts(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Yield the pieces of `csv_text`, `CSV_ROWS` rows at a time, since the text of millions of rows would fill the memory."""
+    names, remaining = list(columns), iter(rows)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    csv.DictWriter(text, names).writeheader()
+    yield text.getvalue()
+    while block := list(islice(remaining, CSV_ROWS)):
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, names).writerows(block)
+        yield text.getvalue()
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:

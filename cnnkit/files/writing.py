@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnkit.files.manifest import listed_replacement
-from cnnkit.files.text import csv_text, json_text, utf8
+from cnnkit.files.text import csv_parts, json_text, utf8
 from cnnkit.files.whole import flush, flush_folder, make_folder, temporary
 
 
@@ -58,4 +58,6 @@ def write_json(path: Path, value: object) -> None:
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as a complete CSV file under a header of `columns`."""
-    write_text(path, csv_text(columns, rows))
+    make_folder(path.parent)
+    with whole_file(path) as part, part.open("wb") as file:
+        file.writelines(map(utf8, csv_parts(columns, rows)))

@@ -23,10 +23,12 @@ import numpy as np
 from document import add_option, save, spread
 from PIL import Image, ImageEnhance
 
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.image import read_image
 from cnnkit.data.source import Source, open_source
 from cnnkit.data.split.duplicates import find_copies
 from cnnkit.data.store.decoding import decode_block, read_all
+from cnnkit.data.store.index import FactColumns
 from cnnkit.doctor.copies import leak
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.shortcut import FAMILIES, sample, shortcut
@@ -43,7 +45,8 @@ Change = Callable[[Image.Image, bool], bytes]  # an image, and whether it is of 
 def collect(source: Source) -> Evidence:
     """Decode every image of `source`."""
     block = decode_block(read_all(source, source.records))
-    return Evidence(source.records, block.facts, block.thumbnails, find_copies(block.thumbnails, block.looks, block.facts))
+    records, facts = RecordColumns.of(source.records), FactColumns.of(block.facts)
+    return Evidence(records, facts, block.thumbnails, find_copies(block.thumbnails, block.looks, facts))
 
 
 def mislabelled_digits() -> list[tuple[str, ...]]:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from document import add_option, save
+from numpy.typing import NDArray
 
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.columns import Codes, RecordColumns, Texts
@@ -81,8 +82,8 @@ def stamp(row: int) -> str:
     return f"{100_000 + row % 977}:1795806179018424516"
 
 
-def make_store(number: int) -> None:
-    """Write a store with the index of `number` images."""
+def make_store(number: int, sides: NDArray[np.int64] | None = None) -> Path:
+    """Write a store with the index of `number` images of 500 x 375 px, or square ones of `sides` (N,) px, and return its folder."""
     folder = stores_folder() / f"{origin_hash(SyntheticSource.name)}-0001"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -95,7 +96,8 @@ def make_store(number: int) -> None:
             block = np.zeros(stop - start, ROW)
             block["end"] = keys.bounds[1:] + end
             block["sha256"] = np.frombuffer(random.bytes(HASH_BYTES * len(block)), f"V{HASH_BYTES}")
-            block["width"], block["height"], block["format"], block["mode"] = 500, 375, 1, 2
+            block["width"], block["height"] = (500, 375) if sides is None else (sides[start:stop], sides[start:stop])
+            block["format"], block["mode"] = 1, 2
             end += len(keys.blob)
             stored = block.tobytes(), keys.blob.tobytes()
             rows.write(stored[0])
@@ -107,6 +109,7 @@ def make_store(number: int) -> None:
     for name, shape in ((THUMBNAILS_FILE, THUMBNAIL_SHAPE), (LOOKS_FILE, LOOK_SHAPE)):
         with (folder / name).open("wb") as file:
             file.truncate(number * row_nbytes(shape))
+    return folder
 
 
 def memory() -> float:
@@ -163,7 +166,7 @@ def main() -> None:
     add_option(parser)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(make_store(given.rows[0]) if given.one == "make" else run(given.rows[0])))
+        print(json.dumps(str(make_store(given.rows[0])) if given.one == "make" else run(given.rows[0])))
         return
     table: list[list[str]] = []
     cells, stored, number = [], 0, 1

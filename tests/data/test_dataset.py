@@ -55,11 +55,11 @@ def test_a_cached_scan_is_found_and_gets_its_canvases_later(image_folder) -> Non
 def test_derived_properties_are_computed_once_and_again_for_other_images(image_folder) -> None:
     dataset = load(image_folder({"ants": 20, "bees": 20}))
     again = dataset.stored_in(dataset.store)
-    assert (vars(again).get("split_text"), again) == (None, dataset)
-    assert dataset.split_text.splitlines()[0] == "path,label,split,sha256,unit"
-    assert dataset.stored_in(dataset.store).split_text is dataset.split_text
+    assert (vars(again).get("split_csv"), again) == (None, dataset)
+    assert dataset.split_csv.splitlines()[0] == b"path,label,split,sha256,unit"
+    assert dataset.stored_in(dataset.store).split_csv is dataset.split_csv
     fewer = dataset.thinned(0.5, 0)
-    assert len(fewer.split_text.splitlines()) == 1 + len(fewer.samples) < 1 + len(dataset.samples)
+    assert len(fewer.split_csv.splitlines()) == 1 + len(fewer.samples) < 1 + len(dataset.samples)
     assert fewer.fingerprint != dataset.fingerprint == again.fingerprint
 
 

@@ -25,7 +25,7 @@ found = prefetch(DataConfig(**json.loads(sys.argv[1])), seed=3)
 started = len(forks)
 result = found()
 told = result and [result[0].name, [*result[1].samples], result[1].notes, {name: vars(result[1])[name] for name in DERIVED_PROPERTIES}]
-print(json.dumps([started, told, "torch" in sys.modules]))
+print(json.dumps([started, told, "torch" in sys.modules], default=bytes.decode))
 """
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not fork cheaply")
@@ -45,8 +45,18 @@ def test_another_process_reads_the_cached_dataset(image_folder) -> None:
     dataset = load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
     started, result, imported_torch = look(data=str(root))
     assert (started, imported_torch) == (1, False)
-    derived = {"split_text": dataset.split_text, "fingerprint": dataset.fingerprint}
+    derived = {"split_csv": dataset.split_csv.decode(), "fingerprint": dataset.fingerprint}
     assert result == [str(root), [[*sample] for sample in dataset.samples], [*dataset.notes], derived]
+
+
+@forks
+def test_no_second_copy_of_many_records_is_made(image_folder) -> None:
+    root: Path = image_folder({"ants": 20, "bees": 20})
+    load_dataset(open_source(str(root)), DataConfig(data=str(root)), None, 3)
+    assert look(data=str(root))[1] is not None
+    limited = LOOK.replace("forks = []", "from cnnkit.data import prefetch as module\nmodule.MAX_RECORDS = 39\nforks = []")
+    ended = subprocess.run([sys.executable, "-c", limited, json.dumps({"data": str(root)})], check=True, capture_output=True, text=True)
+    assert json.loads(ended.stdout) == [1, None, False]
 
 
 @forks

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cnnkit.data.columns import RecordColumns
 from cnnkit.data.source import Record
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.split.duplicates import NO_COPIES, Copies
 from cnnkit.data.store.decoding import decode_block, read_all
 from cnnkit.data.store.facts import Facts
+from cnnkit.data.store.index import FactColumns
 from cnnkit.doctor.evidence import Evidence
 
 Image = tuple[Record, Facts]
@@ -30,7 +33,8 @@ def image() -> Callable[..., Image]:
         nonlocal made
         made += 1
         name = path or "/".join(filter(None, [split, label, f"{made:04d}.jpg"]))
-        return Record(name, label, split, group), PLAIN._replace(sha256=content or f"content-{made}", **facts)
+        digest = hashlib.sha256((content or f"content-{made}").encode()).hexdigest()
+        return Record(name, label, split, group), PLAIN._replace(sha256=digest, **facts)
 
     return make
 
@@ -49,7 +53,7 @@ def evidence() -> Callable[..., Evidence]:
         alike_pairs = np.array(alike, np.int64).reshape(-1, 2)
         shown = np.arange(len(pairs)) >= len(near)
         copies = Copies(pairs, shown, alike_pairs, np.zeros(len(alike_pairs), np.bool_), 0.0)
-        return Evidence(records, facts, pictures, copies, image_size)
+        return Evidence(RecordColumns.of(records), FactColumns.of(facts), pictures, copies, image_size)
 
     return make
 
@@ -61,6 +65,6 @@ def collect() -> Callable[[Path], Evidence]:
     def make(folder: Path) -> Evidence:
         source = FolderSource(folder)
         block = decode_block(read_all(source, source.records))
-        return Evidence(source.records, block.facts, block.thumbnails, NO_COPIES)
+        return Evidence(source.records, FactColumns.of(block.facts), block.thumbnails, NO_COPIES)
 
     return make

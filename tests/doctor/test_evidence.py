@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from cnnkit.data.columns import Codes
+
 
 def test_classes_and_counts_are_in_natural_order_and_count_unreadable_files_too(image, evidence) -> None:
     found = evidence([image("10"), image("2", error="the file is empty"), image("2")])
@@ -37,7 +39,7 @@ def test_clusters_hold_copies_and_images_of_one_group(image, evidence) -> None:
 
 
 def test_a_part_of_the_evidence_has_its_own_rows(image, evidence) -> None:
-    found = replace(evidence([image("a"), image("b"), image("a"), image("c")], near=[(0, 2), (1, 3), (2, 3)]), splits="abcd")
+    found = replace(evidence([image("a"), image("b"), image("a"), image("c")], near=[(0, 2), (1, 3), (2, 3)]), splits=Codes.of("abcd"))
     part = found.only(np.array([0, 2, 3]))
     assert [record.label for record in part.records] == ["a", "a", "c"]
     assert part.classes == ("a", "c")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnkit.data.columns import Codes, RecordColumns
+from cnnkit.data.store.index import FactColumns
 from cnnkit.doctor import examine as examining
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine
@@ -50,7 +52,7 @@ def test_shortcuts_are_checked_by_default(image, evidence) -> None:
 
 def test_no_images_have_no_findings(evidence, image) -> None:
     one = evidence([image()])
-    assert examine(Evidence((), (), one.thumbnails[:0], one.near)) == []
+    assert examine(Evidence(RecordColumns.of(()), FactColumns.of(()), one.thumbnails[:0], one.near)) == []
 
 
 def test_unreadable_files_alone_do_not_crash_a_check(image, evidence) -> None:
@@ -76,14 +78,14 @@ def test_findings_are_cached_until_the_images_change(image, evidence, tmp_path: 
     assert examine(replace(found), folder=tmp_path) == first
     assert runs == []
     changes = [
-        {"records": [*found.records[:-1], found.records[-1]._replace(label="a")]},
-        {"facts": [*found.facts[:-1], found.facts[-1]._replace(sha256="other")]},
-        {"facts": [*found.facts[:-1], found.facts[-1]._replace(error="the file is empty")]},
+        {"records": RecordColumns.of([*found.records[:-1], found.records[-1]._replace(label="a")])},
+        {"facts": FactColumns.of([*found.facts[:-1], found.facts[-1]._replace(sha256=32 * "0f")])},
+        {"facts": FactColumns.of([*found.facts[:-1], found.facts[-1]._replace(error="the file is empty")])},
         {"near": replace(found.near, pairs=np.array([(0, 2)]))},
         {"near": replace(found.near, same=np.array([True]))},
         {"image_size": 64},
         {"empty_classes": {"wasps": 3}},
-        {"splits": ["train"] * 60},
+        {"splits": Codes.constant("train", 60)},
     ]
     for change in changes:
         assert examine(replace(found, **change), folder=tmp_path) == []

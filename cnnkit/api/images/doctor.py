@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnkit.config.settings import DataConfig
-from cnnkit.data.columns import RecordColumns
+from cnnkit.data.columns import Codes, RecordColumns
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
@@ -61,8 +61,8 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     copies = near_copies(found)
     splits = _splits(records, found, copies)
     evidence = Evidence(
-        list(records),
-        list(found.facts),
+        records,
+        found.facts,
         found.thumbnails,
         copies,
         geometry.image_size if geometry else None,
@@ -79,30 +79,30 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
 
 def _few_images_note(data: str, evidence: Evidence) -> str:
     """Return the note on a training from scratch with the default splits and the image size that follows from the images."""
-    images = sum(split == TRAIN for split in evidence.splits)
+    images = int(evidence.splits.isin({TRAIN}).sum())
     if not images:
         return ""
-    facts = [evidence.facts[row] for row in evidence.readable]
-    side = int(np.median([min(each.width, each.height) for each in facts]))
+    sides = np.minimum(evidence.facts.column("width"), evidence.facts.column("height"))
+    side = int(np.median(sides[evidence.readable]))
     return few_images_note(data, images=images, classes=len(evidence.classes), image_size=side)
 
 
-def _splits(records: RecordColumns, found: Scan, copies: Copies) -> list[str | None]:
+def _splits(records: RecordColumns, found: Scan, copies: Copies) -> Codes:
     """Return the split of every image in a training with the default shares, None for an unreadable image.
 
-    The list is empty if the images cannot be split.
+    There are none if the images cannot be split.
     """
     good = np.flatnonzero(found.facts.readable)
     hashes = found.facts.hashes.take(good)
-    splits: list[str | None] = [None] * len(records)
     try:
         near = copies.among(good, len(records)).pairs
         assigned = assign_splits(records.take(good), hashes, DataConfig().split, 0, near=near)
     except DataError:  # the findings small-class and unreadable name the reason
-        return []
-    for row, split in zip(good, assigned.splits, strict=True):
-        splits[row] = split
-    return splits
+        return Codes.of(())
+    names = assigned.splits.names
+    codes = np.full(len(records), len(names))
+    codes[good] = assigned.splits.codes
+    return Codes(codes.astype(np.int8), (*names, None))
 
 
 def _classifier(model: ModelName, classes: Sequence[str], device: str) -> TorchClassifier:

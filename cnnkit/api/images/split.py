@@ -17,11 +17,11 @@ from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import SampleColumns, assign_splits
-from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.split.split_file import COLUMNS, read_pins, split_rows
 from cnnkit.data.store.index import HASH_BYTES, HashColumns
 from cnnkit.data.store.scan import Progress
 from cnnkit.doctor.scan_notes import name_notes, scan_notes
-from cnnkit.files import check_writable, write_text
+from cnnkit.files import check_writable, write_csv
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +63,7 @@ def divide(
         notes = (*dataset.notes, *scan_notes(source, dataset, config.classes))
     else:
         samples, classes, notes = _by_path(source, config, seed)
-    write_text(path, split_text(samples))
+    write_csv(path, COLUMNS, split_rows(samples))
     counts = Counter((sample.label, sample.split) for sample in samples)
     table = {name: {split: counts[name, split] for split in SPLITS} for name in classes}
     return Division(samples, table, bad, notes, path)

@@ -32,7 +32,7 @@ from cnnkit.errors import (
     is_out_of_memory,
     shell_path,
 )
-from cnnkit.files import write_text
+from cnnkit.files import write_bytes
 from cnnkit.metrics.units import Units
 from cnnkit.model.file import ModelHeader, save_model
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, Status, create, runs_folder
@@ -105,7 +105,7 @@ class TrainingJob:
             self.run = create(self.config.run.out or runs_folder(), self.config.model.arch)
             try:
                 self.run.take()
-                write_text(self.run.split_file, self.dataset.split_text)
+                write_bytes(self.run.split_file, self.dataset.split_csv)
                 self.record("running")
             except BaseException:
                 self.run.release()

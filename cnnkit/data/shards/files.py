@@ -71,9 +71,7 @@ class RowFinder:
 
     def find_all(self, paths: Texts) -> tuple[Rows, Rows]:
         """Return the row of every image (N,) and the number of its file; a part of the records of the source is found at once."""
-        rows = paths.rows if paths.blob is self._paths.blob else None
-        if rows is None:
-            rows = np.arange(len(paths)) if paths is self._paths else np.array([self._index.row(path) for path in paths], np.int64)
+        rows = self._index.rows(paths)
         return rows, np.searchsorted(self._ends, rows, "right")
 
     @property

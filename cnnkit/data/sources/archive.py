@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from cnnkit.data.columns import RecordColumns
+import numpy as np
+
+from cnnkit.data.columns import PathIndex, RecordColumns, Rows, Texts
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import TRAIN, Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, own_folder, own_folders, read_layout, read_split, suffix_of
@@ -20,7 +24,7 @@ class Members(Protocol):
     """The regular files in an archive."""
 
     @property
-    def names(self) -> Sequence[str]:
+    def names(self) -> Texts:
         """The names of the files, as stored; `read` and `stamp` take an index of this sequence."""
         ...
 
@@ -59,21 +63,15 @@ class ArchiveSource:
             raise DataError(f"--data {path}: no such file; expected a .zip or .tar of class folders")
         self.name = str(path)
         self._members = _open_members(path)
-        self._index: dict[str, int] = {}
-        left_out = Counter(self._members.left_out)
-        for index, name in enumerate(self._members.names):
-            plain = plain_name(name)
-            if plain is None:
-                left_out["with a path that leads out of the archive"] += 1
-            elif not any(map(is_litter, plain.split("/"))):
-                left_out["with a repeated name"] += plain in self._index
-                self._index[plain] = index  # unpacking would also keep the last file of a name
-        written = own_folders(self._index)
-        wrapper = wrapping_folder(name for name in self._index if not own_folder(name, written))
+        names, members, left_out = _plain_names(self._members)
+        written = own_folders(names)
+        wrapper = wrapping_folder(name for name in names if not own_folder(name, written))
         empty = (f"{plain[len(wrapper) :]}/" for name in self._members.folders if (plain := plain_name(name)) and _is_below(plain, wrapper))
-        layout = read_layout([*(_inside(name, wrapper, written) for name in self._index), *empty], self.name)
+        layout = read_layout(chain((_inside(name, wrapper, written) for name in names), empty), self.name)
         layout.check(self.name)
-        self.records = RecordColumns.of(record._replace(path=wrapper + record.path) for record in layout.records)
+        found = layout.records
+        self.records = RecordColumns(names.take(layout.rows).compact(), found.labels, found.splits)
+        self._index, self._of_record = PathIndex(self.records.paths), members[layout.rows]
         self.empty_classes = layout.empty_classes
         self.notes = (
             *((f"the folder {wrapper[:-1]!r} around the class folders does not count as a class",) if wrapper else ()),
@@ -84,11 +82,45 @@ class ArchiveSource:
 
     def read(self, record: Record) -> bytes:
         """Return the bytes of one member."""
-        return self._members.read(self._index[record.path])
+        return self._members.read(self._member(record))
 
     def stamp(self, record: Record) -> str:
         """Return the stamp of one member, from the facts that the archive states about it."""
-        return self._members.stamp(self._index[record.path])
+        return self._members.stamp(self._member(record))
+
+    def stamp_all(self, records: Sequence[Record]) -> Iterator[str]:
+        """Yield the stamp of every record."""
+        rows = self._index.rows(RecordColumns.of(records).paths)
+        return (self._members.stamp(member) for member in map(int, self._of_record[rows]))
+
+    def _member(self, record: Record) -> int:
+        return int(self._of_record[self._index.row(record.path)])
+
+
+def _plain_names(found: Members) -> tuple[Texts, Rows, Counter[str]]:
+    """Return the plain names of the members that may be images, their indices, and the number of other members by reason."""
+    left_out = Counter(found.left_out)
+    indices = array("q")
+
+    def plain_names() -> Iterator[str]:
+        for index, name in enumerate(found.names):
+            plain = plain_name(name)
+            if plain is None:
+                left_out["with a path that leads out of the archive"] += 1
+            elif not any(map(is_litter, plain.split("/"))):
+                indices.append(index)
+                yield plain
+
+    names = Texts.of(plain_names())
+    members = np.array(indices, np.int64)
+    repeats = PathIndex(names).repeats()
+    if not repeats:
+        return names, members, left_out
+    left_out["with a repeated name"] += len(repeats)
+    for row, earlier in repeats.items():
+        members[earlier] = members[row]  # unpacking would also keep the last file of a name
+    kept = np.setdiff1d(np.arange(len(names)), list(repeats))
+    return names.take(kept).compact(), members[kept], left_out
 
 
 def plain_name(name: str) -> str | None:
@@ -112,7 +144,7 @@ def _inside(name: str, wrapper: str, written: frozenset[str]) -> str:
 
 def wrapping_folder(names: Iterable[str]) -> str:
     """Return the common folders around all folders of images, with a ``/`` at the end, or an empty text."""
-    folders = [name.split("/")[:-1] for name in names if suffix_of(name) in SUFFIXES]
+    folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in names if suffix_of(name) in SUFFIXES} if folder]
     wrapper = ""
     for depth in range(max(map(len, folders), default=1) - 1):  # the innermost folder is a class
         tops = {folder[depth] for folder in folders if len(folder) > depth}

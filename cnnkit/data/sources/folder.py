@@ -31,7 +31,7 @@ class FolderSource:
         self._root = str(root)
         layout = read_layout(files_below(self._root), self.name)
         layout.check(self.name)
-        self.records = RecordColumns.of(layout.records)
+        self.records = layout.records
         self.empty_classes = layout.empty_classes
         self.notes = layout.notes()
 
@@ -104,20 +104,27 @@ def files_below(root: str) -> Iterator[str]:
 
 
 def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    names: list[str] = []
+    folders: set[str] = set()
     try:
         with os.scandir(folder) as entries:
-            inside = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
+            for entry in entries:
+                if not is_litter(entry.name):
+                    names.append(entry.name)
+                    if _is_folder(entry):
+                        folders.add(entry.name)
     except OSError as error:
         _refuse(error)
-    if not inside and prefix:
+    if not names and prefix:
         yield prefix
-    for entry in inside:
-        if not _is_folder(entry):
-            yield prefix + entry.name
+    for name in sorted(names):
+        if name not in folders:
+            yield prefix + name
             continue
-        identity = _identity(entry.path)
+        inside = os.path.join(folder, name)  # noqa: PTH118 (a million paths stay text)
+        identity = _identity(inside)
         if identity not in above:
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {identity})
+            yield from _walk(inside, f"{prefix}{name}/", above | {identity})
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

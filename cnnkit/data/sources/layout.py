@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from cnnkit.data.columns import Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import SUFFIXES
-from cnnkit.data.source import ALIASES, TRAIN, Record, one_form
+from cnnkit.data.source import ALIASES, TRAIN, one_form
 from cnnkit.errors import DataError, listed
 
 # Names of files and folders that systems and tools leave behind. Hidden names such as .ipynb_checkpoints and .DS_Store count as
@@ -29,7 +33,7 @@ SPLIT_FILLERS = frozenset({"set", "data", "dataset", "image", "images", "img", "
 OTHER_SPLITS = frozenset({"fold", "split", "holdout", "cv", "pred", "prediction", "unlabeled", "unlabelled"})
 SPLIT_WORDS = OTHER_SPLITS | ALIASES.keys()
 _NUMBER = re.compile(r"(\d+)")
-NaturalKey = tuple[list[str | tuple[int, str]], str]
+OUTSIDE = -1  # the number of the folder of an image in no class folder
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,17 @@ class Layout:
 
     `empty_classes` holds the class folders without an image, with their number of other files. `own` counts the images in folders of
     cnnkit by folder. `remarks` say how names of folders were understood. `beside` counts files outside of folders that are no images.
+    `rows` (N,) are the rows of the records among the files.
     """
 
-    records: tuple[Record, ...]
+    records: RecordColumns
     loose: int
     other: Counter[str]
     empty_classes: Mapping[str, int] = field(default_factory=dict[str, int])
     own: Counter[str] = field(default_factory=Counter[str])
     remarks: tuple[str, ...] = ()
     beside: Counter[str] = field(default_factory=Counter[str])
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the files that were left out."""
@@ -97,49 +103,58 @@ def read_layout(paths: Iterable[str], name: str) -> Layout:
     A path that ends with ``/`` is a folder without entries. Records are sorted by class name, then by path in natural order. `name` is
     the name of the source. Raises `DataError` if other folders of images stand beside split folders, or two folders mean the same split.
     """
-    every = list(paths)
+    every = Texts.of(paths)
     written = own_folders(every)
     loose = 0
     own: Counter[str] = Counter()
     other: Counter[str] = Counter()
     beside: Counter[str] = Counter()
-    images: list[tuple[str, list[str]]] = []
-    without: list[list[str]] = []  # the parts of paths that are no images
-    for path in every:
+    found, without = array("q"), array("q")  # the rows of images and of other files in folders
+    for row, path in enumerate(every):
         suffix = suffix_of(path)
         folder = own_folder(path, written)
         if folder:
             own[folder] += suffix in SUFFIXES
-            continue
-        parts = path.split("/", 2)
-        if len(parts) == 1:
+        elif "/" not in path:
             loose += suffix in SUFFIXES
             beside[suffix] += suffix not in SUFFIXES
         elif suffix in SUFFIXES:
-            images.append((path, parts))
+            found.append(row)
         else:
-            without.append(parts)
+            without.append(row)
             other[suffix] += not path.endswith("/")
-    splits, remarks = _split_folders({parts[0] for _, parts in images}, name)
+    images, others = (every.take(np.frombuffer(rows, np.int64)) for rows in (found, without))
+    splits, remarks = _split_folders({path.partition("/")[0] for path in images}, name)
     if not splits:
         _refuse_copy(images, name)
-        records = _in_order([(one_form(parts[0]), None, path) for path, parts in images])
-        empty = _empty(records, [(one_form(parts[0]), parts[-1]) for parts in without if len(parts) > 1])
-        return Layout(records, loose, +other, empty, +own, beside=+beside)
-    doubled = _doubled_folders(images)
+    doubled = _doubled_folders(images) if splits else {}
     remarks += [f"the folder {folder!r} inside {top!r} does not count as a class" for top, folder in doubled.items()]
-    placed = [(_inside_split(parts, doubled), splits[parts[0]], path) for path, parts in images]
-    records = _in_order([(one_form(names[0]), split, path) for names, split, path in placed if len(names) > 1])
-    others = [_inside_split(parts, doubled) for parts in without if parts[0] in splits]
-    empty = _empty(records, [(one_form(names[0]), names[1]) for names in others if len(names) > 1])
-    return Layout(records, loose + len(images) - len(records), +other, empty, +own, tuple(remarks), +beside)
+    records, rows = _in_order(images, splits, doubled)
+    known = records.labels.present()
+    empty: Counter[str] = Counter()  # the files of folders that are no class
+    for path in others:
+        folder, rest = _class_and_rest(path, splits, doubled)
+        if rest is not None and folder not in known:
+            empty[folder] += bool(rest) and not rest.endswith("/")
+    outside = loose + len(images) - len(records)
+    return Layout(records, outside, +other, dict(empty), +own, tuple(remarks), +beside, np.frombuffer(found, np.int64)[rows])
 
 
-def _inside_split(parts: Sequence[str], doubled: Mapping[str, str]) -> Sequence[str]:
-    """Return class folder and rest of the path with `parts` (split folder, next folder, rest); fewer for a path in no class folder."""
-    if parts[0] not in doubled:
-        return parts[1:]
-    return parts[2].split("/", 1) if len(parts) > 2 and parts[1] == doubled[parts[0]] else ()  # noqa: PLR2004 (as above)
+def _class_and_rest(path: str, splits: Mapping[str, str], doubled: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the class folder of `path` in Unicode's composed form, and the rest of the path; the rest is None outside of class folders.
+
+    `splits` are the split folders, if there are any, and `doubled` the folders between some of them and their class folders.
+    """
+    if splits:
+        top, _, path = path.partition("/")
+        if top not in splits:
+            return "", None
+        if top in doubled:
+            inner, _, path = path.partition("/")
+            if inner != doubled[top]:
+                return "", None
+    folder, slash, rest = path.partition("/")
+    return one_form(folder), rest if slash else None
 
 
 def suffix_of(path: str) -> str:
@@ -153,17 +168,16 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER_NAMES
 
 
-def natural_key(text: str) -> NaturalKey:
-    """Return a sort key for natural order: ``1, 2, 10`` and not ``1, 10, 2``."""
-    parts: list[str | tuple[int, str]] = [*_NUMBER.split(text)]  # text and numbers alternate: each is compared with its own type
-    parts[1::2] = map(_number_key, _NUMBER.findall(text))
-    return parts, text
+def natural_key(text: str) -> str:
+    r"""Return a sort key for natural order: ``1, 2, 10`` and not ``1, 10, 2``.
 
-
-def _number_key(digits: str) -> tuple[int, str]:
-    """Return a key that orders numbers by value; a conversion to int would refuse thousands of digits."""
-    plain = digits.lstrip("0")
-    return len(plain), plain
+    The key of ``a10.jpg`` is ``a\0`` ``\3`` ``10\0`` ``.jpg\0\0`` ``a10.jpg``. The character before a number is the length of the number,
+    so that numbers are ordered by value. The text itself is at the end, since ``1`` and ``01`` have one value.
+    """
+    parts = _NUMBER.split(text)  # text and numbers alternate
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    parts[1::2] = [chr(len(digits) + 1) + digits for digits in numbers]
+    return "\0".join((*parts, "", text))
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
@@ -192,13 +206,15 @@ def own_folder(path: str, written: frozenset[str]) -> str | None:
     return next((folder for folder in above if folder in written), None)
 
 
-def _refuse_copy(images: Sequence[tuple[str, list[str]]], name: str) -> None:
+def _refuse_copy(images: Texts, name: str) -> None:
     """Raise `DataError` for a class folder whose folders have the names of all other classes: a copy that unpacking left."""
     inner: defaultdict[str, set[str]] = defaultdict(set)
-    for _, parts in images:
-        if len(parts) > 2:  # noqa: PLR2004 (class, next folder, file)
-            inner[parts[0]].add(parts[1])
-    tops = {parts[0] for _, parts in images}
+    tops: set[str] = set()
+    for path in images:
+        top, *deeper = path.split("/", 2)
+        tops.add(top)
+        if len(deeper) > 1:  # next folder, file
+            inner[top].add(deeper[0])
     for top, nested in inner.items():
         others = tops - {top}
         if len(others) > 1 and others <= nested:
@@ -235,16 +251,6 @@ def _split_word(word: str) -> str:
     return next((rest for rest in short if rest in ALIASES), word)
 
 
-def _empty(records: Sequence[Record], others: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return the folders of `others` (folder, rest of the path) that are no class of `records`, with their number of files."""
-    known = {record.label for record in records}
-    files: Counter[str] = Counter()
-    for folder, rest in others:
-        if folder not in known:
-            files[folder] += bool(rest) and not rest.endswith("/")
-    return dict(files)
-
-
 def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[str]]:
     """Return the split of each top folder, with remarks; empty if the top folders are classes."""
     exact = {folder: ALIASES.get(folder.lower()) for folder in sorted(folders)}
@@ -274,23 +280,43 @@ def _split_folders(folders: set[str], name: str) -> tuple[dict[str, str], list[s
     return {folder: split for split, folder in taken.items()}, remarks
 
 
-def _doubled_folders(images: Sequence[tuple[str, list[str]]]) -> dict[str, str]:
+def _doubled_folders(images: Texts) -> dict[str, str]:
     """Return the folder between a split folder and its class folders where unpacking doubled it: ``test_set/test_set/cats``."""
     inner: defaultdict[str, set[str]] = defaultdict(set)
-    for path, parts in images:
-        deep = path.count("/") > 2  # noqa: PLR2004 (split, folder, class, file)
-        inner[parts[0]].add(parts[1] if deep else "")
+    for path in images:
+        top, below, *deeper = path.split("/", 3)
+        inner[top].add(below if len(deeper) > 1 else "")  # split, folder, class, file
     return {top: folder for top, found in inner.items() if len(found) == 1 and (folder := next(iter(found))).lower() == top.lower()}
 
 
-def _in_order(images: Sequence[tuple[str, str | None, str]]) -> tuple[Record, ...]:
-    """Return records of (class, split, path), sorted by the folders of split and class, then by path in natural order."""
-    by_folder: defaultdict[str, list[tuple[str, str | None, str]]] = defaultdict(list)
-    for image in images:
-        label, split, path = image
-        by_folder[label if split is None else f"{path[: path.index('/')]}/{label}"].append(image)
-    return tuple(
-        Record(path, label, split)
-        for folder in sorted(by_folder, key=lambda folder: folder.split("/"))
-        for label, split, path in sorted(by_folder[folder], key=lambda image: natural_key(image[2]))
-    )
+def _in_order(images: Texts, splits: Mapping[str, str], doubled: Mapping[str, str]) -> tuple[RecordColumns, Rows]:
+    """Return the records of the paths in class folders, and their rows among `images`.
+
+    They are sorted by the folders of split and class, then by path in natural order.
+    """
+    number: dict[str, int] = {}  # of each folder
+    meant: dict[str, tuple[str, str | None]] = {}  # class and split of each folder
+    numbers = array("q")
+    for path in images:
+        label, rest = _class_and_rest(path, splits, doubled)
+        top = path.partition("/")[0]
+        folder = f"{top}/{label}" if splits else label
+        if rest is None:
+            numbers.append(OUTSIDE)
+            continue
+        meant.setdefault(folder, (label, splits.get(top)))
+        numbers.append(number.setdefault(folder, len(number)))
+    by_folder = np.argsort(np.frombuffer(numbers, np.int64), kind="stable")
+    bounds = np.searchsorted(np.frombuffer(numbers, np.int64), np.arange(len(number) + 1), sorter=by_folder)
+    folders = sorted(number, key=lambda folder: folder.split("/"))
+    members = [by_folder[bounds[number[folder]] : bounds[number[folder] + 1]] for folder in folders]
+    rows = np.concatenate([np.empty(0, np.int64), *(part[_natural_ranks(images.take(part))] for part in members)])
+    places = np.repeat(np.arange(len(folders)), list(map(len, members)))
+    labels, drawn = (Codes.of(meant[folder][part] for folder in folders).take(places) for part in (0, 1))
+    return RecordColumns(images.take(rows).compact(), labels, drawn), rows
+
+
+def _natural_ranks(paths: Texts) -> Rows:
+    """Return the rows of `paths` in natural order."""
+    keys = list(map(natural_key, paths))
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from cnnkit.data.source import one_form
 
@@ -17,11 +19,28 @@ def same_files(base: str, paths: Sequence[str]) -> dict[int, int]:
     `paths` are relative to the folder `base`, or absolute. Spellings differ by ``..``, by links, and by case or Unicode form where the
     file system makes no difference. Only folders are listed, except for files whose names differ by case or form.
     """
-    folders: dict[str, Folder] = {}
-    links: dict[Folder, frozenset[str]] = {}
+    # Rows of one hash are looked at, since the names of a million files would fill the memory. It is stored in 64 bits.
+    hashes = np.fromiter((hash((folder, _folded(name))) for folder, name in _places(base, paths)), np.int64, len(paths))
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    rows = np.unique(order[np.union1d(same, same + 1)]).tolist()
     found: defaultdict[Folder, dict[str, int]] = defaultdict(dict)
     repeated: dict[int, int] = {}
-    for index, path in enumerate(paths):
+    for index, (folder, name) in zip(rows, _places(base, [paths[row] for row in rows]), strict=True):
+        names = found[folder]
+        first = names.setdefault(_folded(name), index)
+        if first != index and not _is_same(base, paths[first], paths[index]):
+            first = names.setdefault(f"/{name}", index)  # two files whose names differ by case or form; no name has a slash
+        if first != index:
+            repeated[index] = first
+    return repeated
+
+
+def _places(base: str, paths: Iterable[str]) -> Iterator[tuple[Folder, str]]:
+    """Yield the folder and the name of each file, those of its target for a link."""
+    folders: dict[str, Folder] = {}
+    links: dict[Folder, frozenset[str]] = {}
+    for path in paths:
         start = path.rfind("/") + 1
         parent, name = path[:start], path[start:]
         folder = folders.get(parent)
@@ -32,13 +51,12 @@ def same_files(base: str, paths: Sequence[str]) -> dict[int, int]:
         if name in links[folder]:
             target = os.path.realpath(os.path.join(base, path))  # noqa: PTH118
             folder, name = _identity(os.path.dirname(target)), os.path.basename(target)  # noqa: PTH119,PTH120
-        names = found[folder]
-        first = names.setdefault((name if name.isascii() else one_form(name)).casefold(), index)
-        if first != index and not _is_same(base, paths[first], path):
-            first = names.setdefault(f"/{name}", index)  # two files whose names differ by case or form; no name has a slash
-        if first != index:
-            repeated[index] = first
-    return repeated
+        yield folder, name
+
+
+def _folded(name: str) -> str:
+    """Return the name of a file without case, in the composed form of Unicode."""
+    return (name if name.isascii() else one_form(name)).casefold()
 
 
 def _identity(folder: str) -> Folder:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import unicodedata
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from cnnkit.data.columns import RecordColumns
 from cnnkit.data.csv_file import NO_COLUMN, CsvFile, open_csv
@@ -31,7 +34,7 @@ class TableSource:
         with open_csv(path, self.name) as file:
             table = _Table(file, self._folder, group_by)
             table.read()
-        self.records = RecordColumns.of(table.records)
+        self.records = table.records
         self.notes = table.notes()
 
     def read(self, record: Record) -> bytes:
@@ -93,17 +96,17 @@ class _Table:
         self._group_by = group_by
         self._lines = array("Q")
         self._repeated = 0
-        self.records: list[Record] = []
+        self.records = RecordColumns.of(())
 
     def read(self) -> None:
         """Read every row; a million take some seconds."""
         columns = self._columns()
-        self._read_rows(columns)
+        self.records = RecordColumns.of(self._rows(columns))
         if not self.records:
             raise DataError(f"{self._name}: there are no rows below the column names; add a row for each image")
         self._leave_out_repeated()
         self._check_splits()
-        if self._group_by and columns.group != NO_COLUMN and all(record.group is None for record in self.records):
+        if self._group_by and columns.group != NO_COLUMN and self.records.groups.present() == [None]:
             raise DataError(f"{self._name}: --group-by {self._group_by}: the column is empty in every row")
 
     def notes(self) -> tuple[str, ...]:
@@ -121,7 +124,8 @@ class _Table:
         wanted = self._group_by.strip().lower()
         return _Columns(path, label, split, file.column(wanted) if wanted else group)
 
-    def _read_rows(self, columns: _Columns) -> None:
+    def _rows(self, columns: _Columns) -> Iterator[Record]:
+        """Yield the record of every row, and note its line."""
         shared: dict[str, str] = {}  # a million rows hold the same few labels: keep each text once
         for cells in self._file.rows():
             path, label = cells[columns.path], cells[columns.label]
@@ -133,8 +137,8 @@ class _Table:
             split = self._split(cells[columns.split]) if columns.split != NO_COLUMN else None
             group = cells[columns.group] if columns.group != NO_COLUMN else ""
             group = group and (shared.get(group) or self._text(group, "group", shared))
-            self.records.append(Record(path, label, split, group or None))
             self._lines.append(self._file.line)
+            yield Record(path, label, split, group or None)
 
     def _text(self, cell: str, column: str, shared: dict[str, str]) -> str:
         """Return the name in `cell`, which `shared` keeps; raises `DataError` if it is not UTF-8."""
@@ -158,14 +162,14 @@ class _Table:
 
     def _leave_out_repeated(self) -> None:
         """Leave out rows of a file that an earlier row has, under any spelling; raises `DataError` if the two rows differ."""
-        repeated = same_files(self._folder, [record.path for record in self.records])
+        repeated = same_files(self._folder, self.records.paths)
         for row, earlier in repeated.items():
             self._check_repeat(row, earlier)
         if repeated:
-            kept = [row for row in range(len(self.records)) if row not in repeated]
+            kept = np.setdiff1d(np.arange(len(self.records)), list(repeated))
             self._repeated = len(repeated)
-            self.records = [self.records[row] for row in kept]
-            self._lines = array("Q", (self._lines[row] for row in kept))
+            self.records = self.records.take(kept)
+            self._lines = array("Q", (self._lines[row] for row in kept.tolist()))
 
     def _check_repeat(self, row: int, earlier: int) -> None:
         one, other = self.records[earlier], self.records[row]
@@ -179,8 +183,8 @@ class _Table:
                 )
 
     def _check_splits(self) -> None:
-        without = [row for row, record in enumerate(self.records) if record.split is None]
-        if without and len(without) < len(self.records):
+        without = np.flatnonzero(self.records.splits.isin({None}))
+        if len(without) and len(without) < len(self.records):
             raise DataError(
                 f"{self._name}: {len(without):,} of {len(self.records):,} rows have no split, the first in line {self._lines[without[0]]}; "
                 f"fill in train, val or test in every row, or leave the column empty and let cnnkit split"

@@ -11,13 +11,17 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+import numpy as np
+
+from cnnkit.data.columns import Columns, Rows, Texts, TextsBuilder
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.sources.bounds import MAX_BYTES, MAX_RATIO, MEGA, refusal_reason
 from cnnkit.data.sources.spans import FileSpans, OpenSpans
@@ -31,12 +35,43 @@ _MAX_DISK_SHARE = 0.9  # of the free disk that a temporary file may fill
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file in the tar: its name, offset and size in bytes, and its time of modification in seconds."""
+    """One file in the tar: its name, offset and size in bytes, and its time of modification in seconds, as a text."""
 
     name: str
     start: int
     size: int
-    mtime: float
+    mtime: str
+
+
+class MemberColumns(Columns[Member]):
+    """The files in a tar in columns."""
+
+    def __init__(self, names: Texts, starts: Rows, sizes: Rows, times: Texts) -> None:
+        self.names, self.starts, self.sizes, self.times = names, starts, sizes, times
+
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> MemberColumns:
+        """Return the columns of `members`."""
+        names, times = TextsBuilder(), TextsBuilder()
+        starts, sizes = array("q"), array("q")
+        for member in members:
+            names.append(member.name)
+            times.append(member.mtime)
+            starts.append(member.start)
+            sizes.append(member.size)
+        return cls(names.build(), np.array(starts, np.int64), np.array(sizes, np.int64), times.build())
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def take(self, rows: Rows) -> MemberColumns:
+        """Return the members of the `rows` (n,)."""
+        return MemberColumns(self.names.take(rows), self.starts[rows], self.sizes[rows], self.times.take(rows))
+
+    def block(self, start: int, stop: int) -> Iterator[Member]:
+        """Return the members from `start` to `stop`."""
+        numbers = self.starts[start:stop].tolist(), self.sizes[start:stop].tolist()
+        return map(Member, self.names.block(start, stop), *numbers, self.times.block(start, stop))
 
 
 class TarMembers:
@@ -57,11 +92,11 @@ class TarMembers:
                 self._spans = OpenSpans(plain)
                 self._members, self.folders, self.left_out = list_members(plain, path)
                 self.notes = (f"every command unpacks {path.name} again; a .zip or an uncompressed .tar starts sooner",)
-        self.names: Sequence[str] = [member.name for member in self._members]
+        self.names = self._members.names
 
     def read(self, index: int) -> bytes:
         """Return the bytes of one file."""
-        member = self._members[index]
+        member = self._members.one(index)
         reason = refusal_reason(member.size, member.size)
         if reason:
             raise UndecodableError(reason)
@@ -69,29 +104,33 @@ class TarMembers:
 
     def stamp(self, index: int) -> str:
         """Return offset, size and time of one file, and size and time of the archive: a tar holds no checksums of its files."""
-        member = self._members[index]
-        return f"{member.start}:{member.size}:{member.mtime}:{self._stamp}"
+        members = self._members
+        return f"{members.starts[index]}:{members.sizes[index]}:{members.times.one(index)}:{self._stamp}"
 
 
-def list_members(file: BinaryIO, path: Path | str) -> tuple[list[Member], list[str], Counter[str]]:
+def list_members(file: BinaryIO, path: Path | str) -> tuple[MemberColumns, list[str], Counter[str]]:
     """Return the files, the names of folders, and the number of other members by reason, of the uncompressed tar `file`.
 
     Raises a `DataError` that names `path` if the tar is damaged.
     """
-    members: list[Member] = []
     folders: list[str] = []
     left_out: Counter[str] = Counter()
+
+    def files(archive: tarfile.TarFile) -> Iterator[Member]:
+        while (info := archive.next()) is not None:
+            archive.members.clear()  # else tarfile keeps an object of each member
+            if info.size < 0:  # it would lead back to the same header
+                raise tarfile.ReadError(f"{info.name!r} has a size below zero")
+            if info.isreg() and not info.issparse():
+                yield Member(info.name, info.offset_data, info.size, str(info.mtime))
+            elif info.isdir():
+                folders.append(info.name)
+            else:
+                left_out["that are links, devices or sparse"] += 1
+
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
-            for info in archive:
-                if info.size < 0:  # it would lead back to the same header
-                    raise tarfile.ReadError(f"{info.name!r} has a size below zero")
-                if info.isreg() and not info.issparse():
-                    members.append(Member(info.name, info.offset_data, info.size, info.mtime))
-                elif info.isdir():
-                    folders.append(info.name)
-                else:
-                    left_out["that are links, devices or sparse"] += 1
+            members = MemberColumns.of(files(archive))
             file.seek(archive.offset)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _damaged(path, str(error)) from None

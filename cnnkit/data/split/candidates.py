@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.split.symmetry import NUM_SYMMETRIES, Symmetries, canonical_versions, frequency_moves, relative
+from cnnkit.data.split.symmetry import NUM_SYMMETRIES, Symmetries, canonical_versions, frequency_moves, inverse, relative
 from cnnkit.data.store.facts import LUMA_WEIGHTS, THUMBNAIL_SIZE
 
 Floats = NDArray[np.floating]  # float32 throughout
@@ -91,22 +91,55 @@ class Versions(NamedTuple):
 
 def canonical(vectors: Floats) -> Versions:
     """Return every description (N, 65) in canonical form, in which turned copies have nearly equal vectors."""
-    return _versions(vectors, None)
+    mask = canonical_versions(*_lowest(vectors), 0.0)
+    numbers = mask.argmax(axis=1).astype(np.int8)  # the first of several
+    return Versions(np.arange(len(vectors)), numbers, _moved(vectors, numbers))
 
 
-def near_neighbours(vectors: Floats, limits: Floats) -> Candidates:
-    """Return the pairs of unit vectors (N, 65) of `describe` with a cosine above the `limits` (N,) of both rows after some symmetry.
+def originals(pose: Versions) -> Floats:
+    """Return the descriptions (N, 65) whose canonical form is `pose`."""
+    return _moved(pose.vectors, inverse(pose.symmetries))
 
-    A row has at most `MAX_PARTNERS` pairs with later rows, the nearest. Up to `MAX_EXHAUSTIVE_ROWS` rows all pairs and all symmetries
-    are compared. Above, the comparison has only rows of one list, in canonical form and in the forms within `CANONICAL_MARGIN` of it.
+
+def near_neighbours(pose: Versions, limits: Floats) -> Candidates:
+    """Return the pairs of pictures with a cosine of their descriptions above the `limits` (N,) of both rows after some symmetry.
+
+    `pose` (N,) are the descriptions in canonical form. A row has at most `MAX_PARTNERS` pairs with later rows, the nearest. Up to
+    `MAX_EXHAUSTIVE_ROWS` rows all pairs and all symmetries are compared. Above, the comparison has only rows of one list, in canonical
+    form and in the forms within `CANONICAL_MARGIN` of it.
     """
-    columns = canonical(vectors)
-    if len(vectors) <= MAX_EXHAUSTIVE_ROWS:
-        found = [_search(_versions(vectors, ALL_SYMMETRIES), columns, limits)]
+    columns = Versions(np.arange(len(limits)), pose.symmetries, pose.vectors)
+    if len(limits) <= MAX_EXHAUSTIVE_ROWS:
+        queries = _Queries.within(columns, ALL_SYMMETRIES)
+        found = [_search(queries.part(np.arange(len(queries.rows))), columns, limits)]
     else:
-        queries = _versions(vectors, CANONICAL_MARGIN if len(vectors) <= MANY_ROWS else CANONICAL_MARGIN_OF_MANY)
+        queries = _Queries.within(columns, CANONICAL_MARGIN if len(limits) <= MANY_ROWS else CANONICAL_MARGIN_OF_MANY)
         found = [_search(queries.part(asked), columns.part(held), limits) for asked, held in _lists(queries, columns)]
     return _distinct(_Hits.join(found))
+
+
+class _Queries(NamedTuple):
+    """Versions of the rows of `pose`: rows and symmetries, whose vectors are made a part at a time, as all of them take much memory."""
+
+    pose: Versions
+    rows: Rows
+    symmetries: Symmetries
+
+    @classmethod
+    def within(cls, pose: Versions, margin: float) -> _Queries:
+        """Return the versions of every row within `margin` of the canonical form."""
+        mask = np.empty((len(pose.rows), NUM_SYMMETRIES), np.bool_)
+        for top in range(0, len(mask), _BLOCK_ROWS):
+            part = pose.part(np.arange(top, min(top + _BLOCK_ROWS, len(mask))))
+            mask[top : top + _BLOCK_ROWS] = canonical_versions(*_lowest(originals(part)), margin)
+        rows, numbers = np.nonzero(mask)
+        return cls(pose, rows, numbers.astype(np.int8))
+
+    def part(self, chosen: Rows) -> Versions:
+        """Return the `chosen` versions."""
+        rows, symmetries = self.rows[chosen], self.symmetries[chosen]
+        moves = relative(inverse(self.pose.symmetries[rows]), inverse(symmetries))
+        return Versions(rows, symmetries, _moved(self.pose.vectors[rows], moves))
 
 
 class _Hits(NamedTuple):
@@ -128,19 +161,19 @@ class _Hits(NamedTuple):
 _NO_HITS = _Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.float32))
 
 
-def _versions(vectors: Floats, margin: float | None) -> Versions:
-    """Return the versions of every row within `margin` of the canonical form; without a margin, exactly one of each row."""
+def _lowest(vectors: Floats) -> tuple[Floats, Floats]:
+    """Return the coefficients (N,) of the lowest frequency of the luma, down and to the right."""
+    return vectors[:, LUMA_FREQUENCIES - 1], vectors[:, 0]
+
+
+def _moved(vectors: Floats, symmetries: Symmetries) -> Floats:
+    """Return every description (N, 65) after its symmetry of `symmetries` (N,)."""
     indices, signs = frequency_moves(FREQUENCIES)
-    mask = canonical_versions(vectors[:, LUMA_FREQUENCIES - 1], vectors[:, 0], margin or 0.0)
-    if margin is None:
-        mask &= np.cumsum(mask, axis=1) == 1
-    rows, numbers = np.nonzero(mask)
-    numbers = numbers.astype(np.int8)
-    versions = np.empty((len(rows), vectors.shape[1]), np.float32)
+    moved = np.empty(vectors.shape, np.float32)
     for number in range(NUM_SYMMETRIES):
-        chosen = np.flatnonzero(numbers == number)
-        versions[chosen] = vectors[rows[chosen]][:, indices[number]] * signs[number]
-    return Versions(rows, numbers, versions)
+        chosen = np.flatnonzero(symmetries == number)
+        moved[chosen] = vectors[chosen][:, indices[number]] * signs[number]
+    return moved
 
 
 def _search(queries: Versions, columns: Versions, limits: Floats) -> _Hits:
@@ -204,22 +237,22 @@ def _distinct(hits: _Hits) -> Candidates:
     return Candidates(np.stack([hits.first, hits.second], axis=1), hits.symmetries)
 
 
-def _lists(queries: Versions, columns: Versions) -> Iterator[tuple[Rows, Rows]]:
+def _lists(queries: _Queries, columns: Versions) -> Iterator[tuple[Rows, Rows]]:
     """Yield the indices of the queries and of the columns of each list, ascending.
 
     Each row is in its nearest lists, so two near rows probably share a list.
     """
     centres = _centres(columns.vectors, max(1, len(columns.rows) // ROWS_PER_LIST))
     lists = min(len(centres), LISTS_PER_ROW if len(columns.rows) <= MANY_ROWS else LISTS_PER_ROW_OF_MANY)
-    asked, held = _members(queries.vectors, centres, lists), _members(columns.vectors, centres, lists)
+    asked, held = _members(queries, centres, lists), _members(columns, centres, lists)
     yield from zip(asked, held, strict=True)
 
 
-def _members(vectors: Floats, centres: Floats, lists: int) -> list[Rows]:
-    """Return the ascending rows of `vectors` in each list, each row in its nearest `lists`."""
-    nearest = np.empty((len(vectors), lists), np.int32)
-    for top in range(0, len(vectors), _BLOCK_ROWS):
-        similarity = vectors[top : top + _BLOCK_ROWS] @ centres.T
+def _members(versions: _Queries | Versions, centres: Floats, lists: int) -> list[Rows]:
+    """Return the ascending indices of the `versions` in each list, each in its nearest `lists`."""
+    nearest = np.empty((len(versions.rows), lists), np.int32)
+    for top in range(0, len(nearest), _BLOCK_ROWS):
+        similarity = versions.part(np.arange(top, min(top + _BLOCK_ROWS, len(nearest)))).vectors @ centres.T
         here = np.arange(len(similarity))
         for turn in range(lists):
             nearest[top + here, turn] = best = similarity.argmax(1)

@@ -12,6 +12,7 @@ from cnnkit.data.split.crowd import CROWD_RANK, crowd_members
 from cnnkit.data.split.symmetry import IDENTITY, Symmetries, relative
 from cnnkit.data.split.verify import FineStructure, align, compare_details
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE
+from cnnkit.data.store.store import Mapped
 
 # A copy is nearer than COPY_RATIO times the distance to the crowd. Ratios of 0.3, 0.35, 0.4 and 0.45 find 77, 85, 90 and 93 % of the
 # list. By eye, 1 in 50 of CIFAR-10's pairs from 0.2 to 0.3 is false. Up to 0.35 it is 1 in 11, up to 0.4 1 in 7 (56 pairs each).
@@ -40,8 +41,8 @@ MAX_SAME_DIFFERENCE, MAX_SAME_MOTION, MAX_SAME_GAIN, MAX_SAME_LEVELS = 0.1, 0.02
 class Pictures(NamedTuple):
     """Pictures (R,) of a search: `rows` of thumbnails and looks, the smaller `sides` of their images in px, and canonical descriptions."""
 
-    thumbnails: NDArray[np.uint8]
-    looks: NDArray[np.uint8]
+    thumbnails: Mapped
+    looks: Mapped
     rows: Rows
     sides: NDArray[np.int64]
     pose: Versions

@@ -14,16 +14,29 @@ test and train. The search does not find crops of much more than a tenth at an e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.split.candidates import NUM_COEFFICIENTS, Candidates, Floats, Rows, canonical, describe, near_neighbours
+from cnnkit.data.split.candidates import (
+    NUM_COEFFICIENTS,
+    Candidates,
+    Floats,
+    Rows,
+    Versions,
+    canonical,
+    describe,
+    near_neighbours,
+    originals,
+)
 from cnnkit.data.split.comparison import Pictures, compare, decide, sample_crowded
 from cnnkit.data.split.crowd import SAMPLE_SIZE, crowd_cosines
 from cnnkit.data.store.facts import Facts, Measured
+from cnnkit.data.store.index import FactColumns
+from cnnkit.data.store.store import Mapped
 
 METHOD_VERSION = 2  # raise it when the results of `find_copies` change, so that cached results are not used
 
@@ -43,7 +56,12 @@ BATCH_ROWS = 1024  # rows at a time
 
 def exact_groups(facts: Sequence[Facts]) -> list[list[int]]:
     """Return the rows of each content that occurs more than once, sorted by first row, without unreadable images."""
-    return [rows for rows in _contents(facts).values() if len(rows) > 1]
+    columns = FactColumns.of(facts)
+    first = columns.hashes.first_rows()
+    readable = np.flatnonzero(columns.readable)
+    order = readable[np.argsort(first[readable], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(first[order])) + 1)
+    return [rows.tolist() for rows in groups if len(rows) > 1]
 
 
 @dataclass(frozen=True)
@@ -100,23 +118,22 @@ class Copies:
 NO_COPIES = Copies(np.empty((0, 2), np.int64), np.empty(0, np.bool_), np.empty((0, 2), np.int64), np.empty(0, np.bool_), 0.0)
 
 
-def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: Sequence[Facts]) -> Copies:
+def find_copies(thumbnails: Mapped, looks: Mapped, facts: Sequence[Facts]) -> Copies:
     """Return the copies and look-alikes among N images.
 
     `thumbnails` are uint8 (N, T, T, 3), `looks` uint8 (N, L, L), as `measure` makes them. The search takes only the first image of each
     content, and leaves out images that are unreadable or show nothing (`MIN_EDGE_LEVELS`). Linking is repeated, each time with the
     clusters of the previous round as one picture each, until nothing changes. It is deterministic.
     """
-    rows = np.array([same[0] for same in _contents(facts).values()], np.int64)
-    parts = [_describe(thumbnails[rows[top : top + BATCH_ROWS]]) for top in range(0, len(rows), BATCH_ROWS)]
-    vectors = np.concatenate([np.empty((0, NUM_COEFFICIENTS), np.float32), *parts])
-    rows, vectors = rows[shown := vectors.any(axis=1)], vectors[shown]
+    columns = FactColumns.of(facts)
+    rows = np.flatnonzero(columns.readable & (columns.hashes.first_rows() == np.arange(len(columns))))
+    rows, pose = _poses(thumbnails, rows)
     if len(rows) < 2:  # noqa: PLR2004 (a pair)
         return NO_COPIES
-    sides = np.array([min(facts[row].width, facts[row].height) for row in rows.tolist()])
-    pictures = Pictures(thumbnails, looks, rows, sides, canonical(vectors))
-    crowd = _crowd(vectors, pictures, None)
-    compared = compare(pictures, near_neighbours(vectors, _limits(crowd)))
+    sides = np.minimum(columns.column("width"), columns.column("height"))[rows].astype(np.int64)
+    pictures = Pictures(thumbnails, looks, rows, sides, pose)
+    crowd = _crowd(pictures, None)
+    compared = compare(pictures, near_neighbours(pose, _limits(crowd)))
     decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), None)
     ids = np.arange(len(rows))
     for turn in range(MAX_ROUNDS):
@@ -125,11 +142,11 @@ def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: 
             break
         ids = found
         if len(rows) <= SAMPLE_SIZE or (turn == 0 and len(rows) <= MANY_IMAGES):
-            known, crowd = crowd, _crowd(vectors, pictures, ids)
-            compared = compared.joined(compare(pictures, _more_candidates(vectors, _limits(crowd), _limits(known), ids)))
+            known, crowd = crowd, _crowd(pictures, ids)
+            compared = compared.joined(compare(pictures, _more_candidates(pose, _limits(crowd), _limits(known), ids)))
         else:  # later rounds hardly change the crowd of a sample, so the proposals stay
             asked = np.unique(compared.pairs)
-            crowd[asked] = crowd_cosines(pictures.pose.vectors, ids, asked)
+            crowd[asked] = crowd_cosines(pose.vectors, ids, asked)
         decision = decide(pictures, compared, 1 - np.maximum(crowd, MIN_CROWD_COSINE), ids)
     pairs = compared.pairs
     sampled, total = sample_crowded(pictures, ids)
@@ -139,22 +156,22 @@ def find_copies(thumbnails: NDArray[np.uint8], looks: NDArray[np.uint8], facts: 
     return Copies(rows[pairs[decision.linked]], decision.same[decision.linked], rows[alike], marked, max(total, float(len(crowded))))
 
 
-def _more_candidates(vectors: Floats, limits: Floats, known: Floats, cluster_ids: Rows) -> Candidates:
+def _more_candidates(pose: Versions, limits: Floats, known: Floats, cluster_ids: Rows) -> Candidates:
     """Return the candidates of the rows whose `limits` (N,) fell below the `known` limits, since copies were part of their crowd.
 
     Their partners are rows of this kind, and rows of clusters.
     """
     changed = limits < known - MIN_LIMIT_CHANGE
     rows = np.flatnonzero(changed | (np.bincount(cluster_ids)[cluster_ids] > 1))
-    pairs, symmetries = near_neighbours(vectors[rows], limits[rows])
+    pairs, symmetries = near_neighbours(pose.part(rows), limits[rows])
     kept = changed[rows[pairs]].any(axis=1)
     return Candidates(rows[pairs[kept]], symmetries[kept])
 
 
-def _crowd(vectors: Floats, pictures: Pictures, cluster_ids: Rows | None) -> Floats:
+def _crowd(pictures: Pictures, cluster_ids: Rows | None) -> Floats:
     """Return the cosine (N,) of each picture to its crowd, as it is or in canonical form; of many pictures in canonical form alone."""
     crowd = crowd_cosines(pictures.pose.vectors, cluster_ids)
-    return np.maximum(crowd, crowd_cosines(vectors, cluster_ids)) if len(vectors) <= SAMPLE_SIZE else crowd
+    return np.maximum(crowd, crowd_cosines(originals(pictures.pose), cluster_ids)) if len(crowd) <= SAMPLE_SIZE else crowd
 
 
 def _limits(crowd: Floats) -> Floats:
@@ -177,8 +194,18 @@ def near_pairs_between(given: Measured, known: Measured) -> tuple[Rows, Rows]:
 
 def link_equal(names: Iterable[Hashable | None]) -> Rows:
     """Return pairs (P, 2) that link every row to the first row of the same name; rows with the name None are not linked."""
-    first: dict[Hashable, int] = {}
-    return np.array([(first.setdefault(name, row), row) for row, name in enumerate(names) if name is not None], np.int64).reshape(-1, 2)
+    linked = array("q")
+
+    def hashes() -> Iterator[int]:
+        """Yield 64 bits of each name, since the names of millions of rows would fill the memory."""
+        for row, name in enumerate(names):
+            if name is not None:
+                linked.append(row)
+                yield hash(name)
+
+    _, first, number = np.unique(np.fromiter(hashes(), np.int64), return_index=True, return_inverse=True)
+    rows = np.array(linked, np.int64)
+    return np.stack([rows[first[number]], rows], axis=1)
 
 
 def clusters(count: int, pairs: Rows) -> Rows:
@@ -193,13 +220,19 @@ def clusters(count: int, pairs: Rows) -> Rows:
     return first
 
 
-def _contents(facts: Sequence[Facts]) -> dict[str, list[int]]:
-    """Return the rows of every readable content by its hash."""
-    rows: dict[str, list[int]] = {}
-    for row, item in enumerate(facts):
-        if not item.error:
-            rows.setdefault(item.sha256, []).append(row)
-    return rows
+def _poses(thumbnails: Mapped, rows: Rows) -> tuple[Rows, Versions]:
+    """Return the `rows` of pictures that show something, and their descriptions in canonical form."""
+    vectors, symmetries = np.empty((len(rows), NUM_COEFFICIENTS), np.float32), np.empty(len(rows), np.int8)
+    kept, count = np.empty(len(rows), np.int64), 0
+    for top in range(0, len(rows), BATCH_ROWS):
+        part = rows[top : top + BATCH_ROWS]
+        described = _describe(thumbnails[part])
+        shown = described.any(axis=1)
+        pose = canonical(described[shown])
+        here = slice(count, count + len(pose.rows))
+        kept[here], vectors[here], symmetries[here] = part[shown], pose.vectors, pose.symmetries
+        count = here.stop
+    return kept[:count], Versions(np.arange(count), symmetries[:count], vectors[:count])
 
 
 def _describe(thumbnails: NDArray[np.uint8]) -> Floats:

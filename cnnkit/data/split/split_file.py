@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
+from cnnkit.data.columns import Codes, RecordColumns, Texts, TextsBuilder
 from cnnkit.data.csv_file import NO_COLUMN, open_csv
 from cnnkit.data.source import ALIASES, SPLITS, Record, one_form
 from cnnkit.data.split.split import Sample
 from cnnkit.errors import DataError, counted, verb
-from cnnkit.files import csv_text
+from cnnkit.files import csv_parts, utf8
 
 COLUMNS = ("path", "label", "split", "sha256", "unit")
 
@@ -19,45 +23,56 @@ def split_rows(samples: Sequence[Sample]) -> Iterator[dict[str, str]]:
     return ({"path": s.path, "label": s.label, "split": s.split, "sha256": s.sha256, "unit": s.unit} for s in samples)
 
 
-def split_text(samples: Sequence[Sample]) -> str:
+def split_csv(samples: Sequence[Sample]) -> bytes:
     """Return the content of split.csv."""
-    return csv_text(COLUMNS, split_rows(samples))
+    file = BytesIO()
+    file.writelines(map(utf8, csv_parts(COLUMNS, split_rows(samples))))
+    return file.getvalue()
 
 
-def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[list[str | None], tuple[str, ...]]:
+def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[Codes, tuple[str, ...]]:
     """Return the split of every record in `file`, None if it is not listed, and notes on images that are missing in either.
 
     A record is found by its path, else by its content (column sha256), so that a renamed image keeps its split. Raises `DataError` if
     `file` is no table of splits or contradicts a split of the source.
     """
-    by_path, by_content = _read(file)
-    pins: list[str | None] = []
-    found: set[str] = set()
-    for record, content in zip(records, hashes, strict=True):
-        path = one_form(record.path)
-        split = by_path.get(path)
-        found.add(path)
-        if split is None:
-            split = by_content.get(content)
-        if split and record.split and split != record.split:
-            raise DataError(
-                f"--split-file {file}: it puts {record.path} into {split}, but the data into {record.split}; "
-                f"leave --split-file out, or move the image"
-            )
-        pins.append(split)
-    if not any(pins):
-        example = next(iter(by_path), "none")
+    columns = RecordColumns.of(records)
+    paths, contents, splits = _read(file)
+    rows = paths.rows_of(Texts.of(map(one_form, columns.paths)))
+    number = len(np.unique(paths.rows_of(paths)))  # of different paths
+    gone = number - len(np.unique(rows[rows >= 0]))
+    sought = Texts.of(content for content, row in zip(hashes, rows, strict=True) if row < 0)
+    by_content = contents.rows_of(sought)
+    by_content[np.diff(sought.bounds) == 0] = -1  # contents that are not known
+    rows[rows < 0] = by_content
+    pins = Codes(np.append(splits.codes, len(splits.names))[rows], (*splits.names, None))
+    _check_fixed(file, columns, pins)
+    if pins.present() == [None]:
+        example = paths[0] if paths else "none"
         raise DataError(
-            f"--split-file {file}: none of its {len(by_path):,} paths is in the data, such as {example}; "
-            f"the data has paths such as {records[0].path}{_advice(example, records)}"
+            f"--split-file {file}: none of its {number:,} paths is in the data, such as {example}; "
+            f"the data has paths such as {columns[0].path}{_advice(example, columns)}"
         )
-    new, gone = pins.count(None), sum(path not in found for path in by_path)
+    new = int((rows < 0).sum())
     notes = []
     if new:
         notes.append(f"{counted(new, 'image is', 'images are')} not in {file}; they were assigned by --split")
     if gone:
         notes.append(f"{counted(gone)} of {file} {verb(gone, 'is', 'are')} missing or renamed in the data")
     return pins, tuple(notes)
+
+
+def _check_fixed(file: Path, records: RecordColumns, pins: Codes) -> None:
+    """Raise `DataError` for the first record that `file` puts into another split than the source."""
+    wrong = np.zeros(len(records), np.bool_)
+    for split in SPLITS:
+        wrong |= pins.isin({split}) & ~records.splits.isin({None, split})
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"--split-file {file}: it puts {records[row].path} into {pins[row]}, but the data into {records[row].split}; "
+            f"leave --split-file out, or move the image"
+        )
 
 
 def _advice(path: str, records: Sequence[Record]) -> str:
@@ -71,9 +86,10 @@ def _advice(path: str, records: Sequence[Record]) -> str:
     return ""
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:
-    by_path: dict[str, str] = {}
-    by_content: dict[str, str] = {}
+def _read(file: Path) -> tuple[Texts, Texts, Codes]:
+    """Return path, content and split of every row; the content is empty where the file has none."""
+    paths, contents = TextsBuilder(), TextsBuilder()
+    splits: list[str] = []  # of a few texts, which are shared
     with open_csv(file, f"--split-file {file}") as table:
         path, split, content = map(table.column, ("path", "split", "sha256"))
         missing = [name for name, index in (("path", path), ("split", split)) if index == NO_COLUMN]
@@ -86,7 +102,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:
             assigned = ALIASES.get(cells[split].strip().lower())
             if assigned is None:
                 raise DataError(f"{table.here}: {cells[split]!r} is no split; allowed: {', '.join(SPLITS)}")
-            by_path[one_form(cells[path])] = assigned
-            if content != NO_COLUMN and cells[content]:
-                by_content[cells[content]] = assigned
-    return by_path, by_content
+            paths.append(one_form(cells[path]))
+            contents.append(cells[content] if content != NO_COLUMN else "")
+            splits.append(assigned)
+    return paths.build(), contents.build(), Codes.of(splits)

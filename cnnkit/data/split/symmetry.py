@@ -34,6 +34,11 @@ def relative(first: Symmetries, second: Symmetries) -> Symmetries:
     return _relative_table()[first, second]
 
 
+def inverse(symmetries: Symmetries) -> Symmetries:
+    """Return the symmetry that undoes each of `symmetries`."""
+    return _relative_table()[IDENTITY, symmetries]
+
+
 @cache
 def frequency_moves(counts: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the indices (8, D) and signs (8, D) that turn descriptions of DCT coefficients as `turned` turns their pictures.

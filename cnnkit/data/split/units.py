@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnkit.data.columns import Codes, Columns, RecordColumns, Rows, Texts
 from cnnkit.data.source import Record
 from cnnkit.data.split.duplicates import clusters, link_equal
-from cnnkit.data.store.index import HASH_BYTES, HashColumns
+from cnnkit.data.store.index import HashColumns
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 MAX_NAME_LENGTH = 16  # of a unit without a group: 64 bits of the hash, so that two of a billion units have one name with p < 0.03
@@ -81,7 +81,7 @@ def name_units(records: Sequence[Record], keys: Sequence[str], near: NDArray[np.
     links = [near, _link_contents(keys), *([_link_groups(groups)] if groups.present() != [None] else [])]
     first = clusters(len(records), np.concatenate(links))
     if isinstance(keys, HashColumns) and groups.present() == [None]:
-        starts = _starts(keys)
+        starts = keys.starts()
         np.minimum.at(starts, first, starts.copy())  # the first row of a unit gets the smallest
         names, ids = np.unique(starts[first], return_inverse=True)
         return Units(ids, HashNames(names))
@@ -104,22 +104,13 @@ def units_per_label(labels: Codes, units: Units) -> Counter[str]:
     return Counter({label or "": count for label, count in zip(labels.names, counts.tolist(), strict=True) if count})
 
 
-def _starts(keys: HashColumns) -> NDArray[np.uint64]:
-    """Return the first 64 bits of each hash as a number, so that their order is that of the hashes."""
-    stored = np.ascontiguousarray(keys.stored)
-    return stored.view(np.dtype(">u8")).reshape(len(stored), HASH_BYTES // 8)[:, 0].astype(np.uint64)
-
-
 def _link_contents(keys: Sequence[str]) -> Rows:
     """Return pairs (P, 2) that link the rows of each content, of which `keys` (N,) are the hashes."""
     if not isinstance(keys, HashColumns):
         return link_equal(keys)
-    starts = _starts(keys)
-    order = np.argsort(starts, kind="stable")
-    same = np.flatnonzero(starts[order[1:]] == starts[order[:-1]])  # 64 bits: equal ones are looked at whole
-    one, other = order[same], order[same + 1]
-    equal = keys.stored[one] == keys.stored[other]
-    return np.stack([one[equal], other[equal]], axis=1)
+    first = keys.first_rows()
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    return np.stack([first[copies], copies], axis=1)
 
 
 def _link_groups(groups: Codes) -> Rows:

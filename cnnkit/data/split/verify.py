@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cnnkit.data.split.symmetry import Symmetries, turned
 from cnnkit.data.store.facts import LOOK_SIZE, LUMA_WEIGHTS, THUMBNAIL_SIZE
+from cnnkit.data.store.store import Mapped
 
 Floats = NDArray[np.floating]  # float32 throughout
 
@@ -56,7 +57,7 @@ class FineStructure(NamedTuple):
 _NO_DETAILS = FineStructure(*(np.empty(0, np.float32) for _ in range(3)))
 
 
-def align(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64], symmetries: Symmetries) -> Alignment:
+def align(thumbnails: Mapped, pairs: NDArray[np.int64], symmetries: Symmetries) -> Alignment:
     """Return the agreement of the edges of pairs (P, 2) of thumbnails after alignment: -1 to 1, 1 for equal pictures.
 
     `thumbnails` are uint8 (N, `THUMBNAIL_SIZE`, `THUMBNAIL_SIZE`, 3). The first of a pair is turned by its symmetry of `symmetries` (P,).
@@ -75,9 +76,7 @@ def align(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64], symmetries: S
     return Alignment(agreements, motions)
 
 
-def compare_details(
-    looks: NDArray[np.uint8], pairs: NDArray[np.int64], symmetries: Symmetries, motion: Floats, *, reduced: bool
-) -> FineStructure:
+def compare_details(looks: Mapped, pairs: NDArray[np.int64], symmetries: Symmetries, motion: Floats, *, reduced: bool) -> FineStructure:
     """Return the comparison of the details of pairs (P, 2) of looks, uint8 (N, `LOOK_SIZE`, `LOOK_SIZE`).
 
     `motion` (P, 4) is that of `align`, from which a finer alignment begins. The details are the structure between a pixel of the look and a

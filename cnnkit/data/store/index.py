@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.columns import Columns, Rows, Texts
+from cnnkit.data.columns import Codes, Columns, Rows, Texts
 from cnnkit.data.store.facts import Facts
 
 Key = tuple[str, str]  # path and stamp of an image
@@ -68,6 +68,27 @@ class HashColumns(Columns[str]):
         """Return the hashes from `start` to `stop`."""
         return [content.hex() if any(content) else "" for content in self.stored[start:stop].tolist()]
 
+    def starts(self) -> NDArray[np.uint64]:
+        """Return the first 64 bits of each hash as a number, so that their order is that of the hashes."""
+        return np.ascontiguousarray(self.stored).view(">u8").reshape(-1, HASH_BYTES // 8)[:, 0].astype(np.uint64)
+
+    def first_rows(self) -> Rows:
+        """Return for each row (N,) the first row of the same content; every unreadable image is a content of its own."""
+        starts = self.starts()
+        order = np.argsort(starts, kind="stable")
+        alike = starts[order[1:]] == starts[order[:-1]]
+        same = alike.copy()
+        same[alike] = self.stored[order[1:][alike]] == self.stored[order[:-1][alike]]
+        if (alike & ~same).any():  # two contents of one start, or unreadable images beside a content that starts with zeros
+            order = np.lexsort(np.ascontiguousarray(self.stored).view("<u8").reshape(-1, HASH_BYTES // 8).T)
+            same = self.stored[order[1:]] == self.stored[order[:-1]]
+        new = np.concatenate([np.ones(min(1, len(order)), np.bool_), ~same])
+        first = np.empty(len(order), np.int64)
+        first[order] = order[new][np.cumsum(new) - 1]
+        unreadable = self.stored == np.zeros(1, self.stored.dtype)[0]
+        first[unreadable] = np.flatnonzero(unreadable)
+        return first
+
 
 class FactColumns(Columns[Facts]):
     """The facts of N images: rows of `ROW` and the `words` that they number; the `rows` of a view."""
@@ -110,6 +131,10 @@ class FactColumns(Columns[Facts]):
         column = self.array[name]
         return np.ascontiguousarray(column) if self.rows is None else column[self.rows]
 
+    def codes(self, name: str) -> Codes:
+        """Return the words (N,) of the column `name`, one of ``error``, ``format`` and ``mode``."""
+        return Codes(self.column(name), self.words)
+
     @property
     def readable(self) -> NDArray[np.bool_]:
         """For every row (N,) whether its image could be read."""
@@ -145,15 +170,7 @@ class KeyColumns(Columns[Key]):
 
     def rows_of(self, keys: KeyColumns) -> Rows:
         """Return the row of each of `keys` (n,), -1 for a key that is not here; of two rows of one key the later one."""
-        hashes, wanted = self._hashes(), keys._hashes()
-        order = np.argsort(hashes, kind="stable")
-        found = np.searchsorted(hashes, wanted, "right", order) - 1
-        rows = order[found] if len(order) else np.full(len(keys), -1, np.int64)
-        return np.where((found >= 0) & (hashes[rows] == wanted), rows, -1) if len(order) else rows
-
-    def _hashes(self) -> Rows:
-        """Return 64 bits of each key; Python's hash has a secret, so nobody can make two keys of one hash."""
-        return np.fromiter(map(hash, self.texts.all_stored()), np.int64, len(self))
+        return self.texts.rows_of(keys.texts)
 
 
 class Words:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
@@ -70,7 +69,7 @@ class Scan:
     """
 
     facts: FactColumns
-    thumbnails: NDArray[np.uint8]
+    thumbnails: Mapped
     looks: Mapped
     canvases: Canvases | None
     folder: Path | None
@@ -182,8 +181,7 @@ def _opened(known: Scan, geometry: Preprocessing | None) -> Scan | None:
     looks = open_rows(known.folder, LOOKS_FILE, LOOK_SHAPE, known.rows, count)
     if thumbnails is None or looks is None:
         return None
-    # Thumbnails are small: 46 MB for 60,000 images.
-    opened = replace(known, thumbnails=thumbnails if isinstance(thumbnails, np.ndarray) else thumbnails[:], looks=looks)
+    opened = replace(known, thumbnails=thumbnails, looks=looks)
     if geometry is None:
         return opened
     canvases = open_rows(known.folder, canvas_file(geometry), canvas_shape(1, geometry)[1:], known.rows, count)

@@ -82,6 +82,11 @@ class StoredRows:
 Mapped = NDArray[np.uint8] | StoredRows
 
 
+def rows_of(mapped: Mapped, rows: Rows) -> StoredRows:
+    """Return the `rows` (n,) of `mapped` without a copy of their pixels."""
+    return StoredRows(mapped.array, mapped.index[rows]) if isinstance(mapped, StoredRows) else StoredRows(mapped, rows)
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """An open store: the source, `keys` and facts of every row, and by the name of a file of canvases the rows that it has, bool (M,).

@@ -45,18 +45,18 @@ class _Held:
 
 def series(evidence: Evidence) -> Finding | None:
     """Find images that belong together, such as frames of a video or pictures of a burst, and stand in several splits."""
-    if any(record.group is not None for record in evidence.records):
+    if not evidence.records.groups.isin({None}).all():
         return None
     rows = evidence.readable
-    paths = evidence.paths(rows)
-    taken = evidence.of(lambda facts: facts.taken)[rows]
+    paths = evidence.records.paths.take(rows)
+    taken = evidence.of("taken")[rows]
     folders = _split_folders(evidence)
-    found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows], taken, folders)
+    found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows[:MAX_JUDGED_ROWS]], taken, folders)
     if found is None:
         return None
-    members = [rows[part] for part in _parts(found.of_image) if len(part) > 1]
+    members = [rows[part] for part in _parts(found.of_image)]
     splits = evidence.splits
-    divided = [part for part in members if len({splits[int(row)] for row in part}) > 1] if splits else members
+    divided = [part for part in members if len(set(splits.codes[part].tolist())) > 1] if splits else members
     if not divided:
         return None
     largest = max(divided, key=len)
@@ -81,18 +81,18 @@ def find_series(
 ) -> Series | None:
     """Return the series of N images by their names, else by the times (N,) of their pictures in seconds (0: unknown).
 
-    If there are `split_folders`, every path begins with one of them.
+    `thumbnails` are those of the first `MAX_JUDGED_ROWS` images at least. If there are `split_folders`, every path begins with one of them.
     """
     if not len(paths):
         return None
     judged = min(len(paths), MAX_JUDGED_ROWS)
     vectors = np.concatenate([describe(thumbnails[top : min(top + BATCH_ROWS, judged)]) for top in range(0, judged, BATCH_ROWS)])
-    held = _distinct([best for rules in rules_of(paths[:judged], split_folders) if (best := _best(rules, labels, vectors))], judged)
+    held = _distinct([best for rules in rules_of(list(paths[:judged]), split_folders) if (best := _best(rules, labels, vectors))], judged)
     if held:
         pattern = group_by([one.rule for one in held], split_folders)
         expression = path_pattern(pattern)
-        names = [found[1] if (found := expression.search(path)) else path for path in paths]
-        return Series(_numbered(names), pattern, max(held, key=lambda one: len(one.rule.rows)).wins)
+        names = (found[1] if (found := expression.search(path)) else path for path in paths)
+        return Series(link_equal(names)[:, 0], pattern, max(held, key=lambda one: len(one.rule.rows)).wins)
     bursts = _bursts(taken, labels)
     wins = _evidence(bursts[:judged], np.arange(judged), labels, vectors)
     return Series(bursts, "", wins) if wins.certain else None
@@ -100,10 +100,13 @@ def find_series(
 
 def _split_folders(evidence: Evidence) -> tuple[str, ...]:
     """Return the folders around the class folders if every path begins with one, as in ``train/cats/1.jpg``."""
-    parts = [(*path.split("/", 2), record.label) for record in evidence.records if (path := record.path)]
-    if not all(len(names) > 3 and names[1] == names[-1] != names[0] for names in parts):  # noqa: PLR2004 (folder, class, rest, class)
-        return ()
-    return tuple(sorted({names[0] for names in parts}))
+    folders: set[str] = set()
+    for path, label in zip(evidence.records.paths, evidence.records.labels, strict=True):
+        folder, *inside = path.split("/", 2)
+        if len(inside) < 2 or not inside[0] == label != folder:  # noqa: PLR2004 (class, rest)
+            return ()
+        folders.add(folder)
+    return tuple(sorted(folders))
 
 
 def _best(rules: Sequence[Rule], labels: NDArray[np.int64], vectors: Vectors) -> _Held | None:
@@ -161,13 +164,8 @@ def _bursts(taken: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np
     return bursts
 
 
-def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    numbers = np.arange(len(names))
-    links = link_equal(names)
-    numbers[links[:, 1]] = links[:, 0]
-    return numbers
-
-
 def _parts(series: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    order = np.argsort(series, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(series[order])) + 1)
+    """Return the images of each series of at least two."""
+    repeated = np.flatnonzero(np.bincount(series)[series] > 1)
+    order = repeated[np.argsort(series[repeated], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(series[order])) + 1) if len(order) else []

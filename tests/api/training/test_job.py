@@ -78,7 +78,7 @@ def test_files_are_written_from_begin_on_and_hold_the_status(image_folder, small
     config = made.run.path / "config.json"
     assert [json.loads(config.read_text())[key] for key in ("status", "classes")] == ["running", ["ants", "bees", "wasps"]]
     assert json.loads(config.read_text())["command"][2:] == ["--storage=postgresql://me:***@host/db", "--storage", "a://b:***@c"]
-    assert made.run.split_file.read_bytes().decode() == made.dataset.split_text
+    assert made.run.split_file.read_bytes() == made.dataset.split_csv
     list(epochs)
     assert json.loads(config.read_text())["status"] == "finished"
     assert [row.epoch for row in made.run.read_history()] == [1, 2]

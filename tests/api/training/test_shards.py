@@ -53,7 +53,7 @@ def test_the_same_images_give_the_same_split_and_weights(
     folder = image_folder(images=12)
     packed = write(folder, tmp_path / "packed.parquet")
     one, other = (prepare(small_config(data, epochs=1, seed=7)) for data in (folder, packed))
-    assert one.dataset.split_text == other.dataset.split_text
+    assert one.dataset.split_csv == other.dataset.split_csv
     assert one.dataset.fingerprint == other.dataset.fingerprint
     expected, found = trained_weights(one), trained_weights(other)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())

@@ -193,4 +193,4 @@ def test_parquet_scans_and_splits_as_the_folder_of_the_same_images(image_folder,
     assert source.records == folder.records
     datasets = [load_dataset(each, DataConfig(data=each.name), geometry, 0) for each in (folder, source)]
     assert datasets[0].fingerprint == datasets[1].fingerprint
-    assert datasets[0].split_text == datasets[1].split_text
+    assert datasets[0].split_csv == datasets[1].split_csv

@@ -144,7 +144,7 @@ def test_shards_scan_and_split_as_the_folder_of_the_same_images(write_tar, image
     assert source.records == records
     datasets = [load_dataset(each, DataConfig(data=each.name), geometry, 0) for each in (folder, source)]
     assert datasets[0].fingerprint == datasets[1].fingerprint
-    assert datasets[0].split_text == datasets[1].split_text
+    assert datasets[0].split_csv == datasets[1].split_csv
     store = find_store(source.name)
     assert store is not None
     assert store.source == source.name

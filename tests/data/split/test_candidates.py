@@ -56,17 +56,17 @@ def test_search_finds_the_pairs_of_a_comparison_of_all(monkeypatch: pytest.Monke
     limits = np.random.default_rng(1).uniform(0.85, 0.99, 100).astype(np.float32)
     expected = by_hand(vectors, limits)
     assert len(expected) > 20
-    assert distinct(near_neighbours(vectors, limits)) == expected
+    assert distinct(near_neighbours(candidates.canonical(vectors), limits)) == expected
     monkeypatch.setattr(candidates, "_QUERY_ROWS", 16)  # blocks that do not divide the number of rows
     monkeypatch.setattr(candidates, "_BLOCK_COLUMNS", 24)
-    assert distinct(near_neighbours(vectors, limits)) == expected
+    assert distinct(near_neighbours(candidates.canonical(vectors), limits)) == expected
 
 
 @pytest.mark.parametrize("number", range(8))
 def test_a_turned_picture_is_found_with_its_symmetry(number: int) -> None:
     pictures = noise(20)
     view = turned(pictures[3:4], np.array([number], np.int8))
-    found = near_neighbours(describe(np.concatenate([pictures, view])), np.full(21, 0.95, np.float32))
+    found = near_neighbours(candidates.canonical(describe(np.concatenate([pictures, view]))), np.full(21, 0.95, np.float32))
     assert found.pairs.tolist() == [[3, 20]]
     assert found.symmetries.tolist() == [number]
 
@@ -74,7 +74,7 @@ def test_a_turned_picture_is_found_with_its_symmetry(number: int) -> None:
 def test_a_symmetric_picture_keeps_all_its_symmetries() -> None:
     picture = noise(1).astype(np.int16)
     symmetric = ((picture + picture[:, :, ::-1]) // 2).astype(np.uint8)
-    found = near_neighbours(describe(np.concatenate([symmetric, symmetric])), np.full(2, 0.99, np.float32))
+    found = near_neighbours(candidates.canonical(describe(np.concatenate([symmetric, symmetric]))), np.full(2, 0.99, np.float32))
     assert found.pairs.tolist() == [[0, 1], [0, 1]]
     assert found.symmetries.tolist() == [0, 2]
 
@@ -82,21 +82,21 @@ def test_a_symmetric_picture_keeps_all_its_symmetries() -> None:
 def test_a_row_keeps_its_nearest_partners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "MAX_PARTNERS", 3)
     monkeypatch.setattr(candidates, "SYMMETRY_MARGIN", 0.0)
-    found = near_neighbours(descriptions(80), np.full(80, 0.2, np.float32))
+    found = near_neighbours(candidates.canonical(descriptions(80)), np.full(80, 0.2, np.float32))
     assert np.bincount(found.pairs[:, 0]).max() == 3
     assert found.pairs.tolist() == sorted(found.pairs.tolist())
 
 
 def test_lists_hold_every_row_and_nearly_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, limits = descriptions(400), np.full(400, 0.98, np.float32)
-    exact = near_neighbours(vectors, limits)
+    exact = near_neighbours(candidates.canonical(vectors), limits)
     monkeypatch.setattr(candidates, "MAX_EXHAUSTIVE_ROWS", 100)
     monkeypatch.setattr(candidates, "ROWS_PER_LIST", 20)
     columns = candidates.canonical(vectors)
     lists = list(candidates._lists(columns, columns))
     assert len(lists) == 20
     assert np.bincount(np.concatenate([held for _, held in lists])).tolist() == [5] * 400
-    met = distinct(near_neighbours(vectors, limits))
+    met = distinct(near_neighbours(candidates.canonical(vectors), limits))
     assert {tuple(pair) for pair in met} <= {tuple(pair) for pair in distinct(exact)}
     assert len(met) > 0.95 * len(distinct(exact)) > 10
 

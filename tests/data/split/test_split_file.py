@@ -7,7 +7,7 @@ import pytest
 
 from cnnkit.data.source import Record
 from cnnkit.data.split.split import Sample
-from cnnkit.data.split.split_file import read_pins, split_text
+from cnnkit.data.split.split_file import read_pins, split_csv
 from cnnkit.errors import DataError
 
 RECORDS = [Record(f"a/{name}", "a") for name in ("1.jpg", "2.jpg", "3.jpg", "\udcff.jpg")]
@@ -97,7 +97,7 @@ def test_a_split_of_the_source_is_not_overruled(file: Path) -> None:
 
 def test_a_written_table_is_read_again(file: Path) -> None:
     samples = [Sample("a,b/1.jpg", "a,b", "test", "0" * 64, 0, "p1"), Sample('c"/2.jpg', 'c"', "train", "1" * 64, 1, "p2")]
-    file.write_text(split_text(samples), "utf-8", newline="")
+    file.write_bytes(split_csv(samples))
     records = [Record(sample.path, sample.label) for sample in samples]
     assert read_pins(file, records, ["", ""]) == (["test", "train"], ())
     assert read_pins(file, [Record("new", "x")], ["1" * 64])[0] == ["train"]
