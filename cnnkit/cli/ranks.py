@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from cnnkit.cli import console
-from cnnkit.cli.interruption import SIGNALS, exit_code, exit_status
+from cnnkit.cli.interruption import SIGNALS, exit_code, exit_status, interruptible
 from cnnkit.cli.usage import is_refusal
 from cnnkit.errors import CnnkitError, ConfigError, RankLostError, TrainingStoppedError, is_fault
 from cnnkit.report.terminal.console import EscapingConsole
@@ -101,7 +100,8 @@ def joined(device: str | None) -> Generator[Ranks]:
     ranks, watch = join(environment, choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu")))
     failed = True
     try:
-        yield ranks
+        with interruptible():  # also while the images are read, so that the other ranks learn of it
+            yield ranks
         ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
         failed = False
     except BaseException as error:  # noqa: BLE001 (raised again, or ended with its exit code)
@@ -134,11 +134,9 @@ def _end(ranks: Ranks, error: BaseException) -> NoReturn:
         raise typer.Exit(first.code) from None
     if code in INTERRUPTIONS:
         raise typer.Exit(code) from None
-    from cnnkit.engine.launcher import REPORT_VARIABLE
+    from cnnkit.engine.launcher import report
 
-    if report := os.environ.get(REPORT_VARIABLE):
-        with suppress(OSError):
-            Path(report).write_text(str(code), "ascii")
+    report("code", code)
     raise error
 
 

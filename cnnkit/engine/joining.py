@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
@@ -53,7 +54,7 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         machine=f"{platform.node()}-{environment.rank - environment.local}",
         board=Board(PrefixStore(prefix, store)),
     )
-    watch = Watch(Board(PrefixStore(prefix, own)), environment.rank)
+    watch = Watch(Board(PrefixStore(prefix, own)), ranks)
     watch.start()
     return ranks, watch
 
@@ -68,22 +69,25 @@ def leave(watch: Watch, ranks: Ranks, *, failed: bool = False) -> None:
 
 
 class Watch(threading.Thread):
-    """A thread that ends this process some seconds after another rank has failed.
+    """A thread that ends this process some seconds after another rank has failed, and answers a rank that asks who runs.
 
     A rank that waits for a GPU or decodes images would else notice nothing. The main thread usually ends first, by `RankLostError`.
     """
 
-    def __init__(self, board: Board, rank: int) -> None:
+    def __init__(self, board: Board, ranks: Ranks) -> None:
         super().__init__(name="cnnkit-ranks", daemon=True)
         self._board = board
-        self._rank = rank
+        self._ranks = ranks
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look for failures until `stop`."""
+        """Look for failures and questions until `stop`."""
+        answered = False
         while not self._ended.wait(WATCH_SECONDS):
+            with suppress(RuntimeError):
+                answered = answered or self._board.answer_roll(self._ranks.rank)
             failure = self._look()
-            if failure is not None and failure.rank != self._rank and not self._ended.wait(GRACE_SECONDS):
+            if failure is not None and failure.rank != self._ranks.rank and not self._ended.wait(GRACE_SECONDS):
                 os._exit(failure.code)
 
     def stop(self) -> None:
@@ -91,10 +95,14 @@ class Watch(threading.Thread):
         self._ended.set()
 
     def _look(self) -> Failure | None:
+        """Return the first failure, and keep it for the main thread."""
         try:
-            return self._board.failure()
+            failure = self._board.failure()
         except RuntimeError:  # the process that holds the store has ended
             return Failure(-1, RankLostError("").exit_code)
+        if failure is not None and self._ranks.board is not None:
+            self._ranks.board.seen = failure
+        return failure
 
 
 def usable_cores() -> int:
