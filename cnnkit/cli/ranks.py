@@ -89,9 +89,9 @@ def joined(device: str | None) -> Generator[Ranks]:
 
     environment = rank_environment()
     if environment is None or environment.world == 1:
-        from cnnkit.engine.ranks import ONE
+        from cnnkit.engine.ranks import Ranks
 
-        yield ONE
+        yield Ranks(is_restarted=environment is not None and environment.restarts > 0)
         return
     from cnnkit.engine.joining import join, leave
     from cnnkit.engine.ranks import ignore_termination

@@ -85,10 +85,9 @@ def command(
 def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool) -> TrainingJob:
     """Prepare the training, or continue the run of an earlier attempt of the same launch; describe it."""
     from cnnkit.api.training.prepare import prepare
-    from cnnkit.engine.rank_environment import is_restarted
 
     screen = screen_of(ranks)
-    if is_restarted() and not dry_run:
+    if ranks.is_restarted and not dry_run:
         from cnnkit.api.training.resume import find_restarted, resume
 
         restarted = ranks.agreed(lambda: find_restarted(settings.run.out))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import threading
 import time
+import uuid
 from contextlib import suppress
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch
 from torch import distributed
-from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]  # documented names
+from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]  # documented names
 
 from cnnkit.engine.rank_environment import RankEnvironment
-from cnnkit.engine.ranks import TIMEOUT, Board, Failure, Ranks
-from cnnkit.errors import ConfigError, RankLostError
+from cnnkit.engine.ranks import FIRST_WAIT, MAX_WAIT, TIMEOUT, Board, Failure, Ranks, Store
+from cnnkit.errors import ConfigError, RankLostError, listed
 
 START_TIMEOUT = timedelta(minutes=10)  # for the other ranks to start: a queue may start them one by one
 WATCH_SECONDS = 1.0  # between two looks at the failures
@@ -34,11 +37,14 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         _choose_gpu(environment)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_cores() // environment.local_world))
-    os.environ.update(MASTER_ADDR=environment.address, MASTER_PORT=str(environment.port))
-    prefix = f"cnnkit/{environment.restarts}"  # torchrun may keep the store, with the notices and the addresses of an earlier attempt
+    is_host = environment.rank == 0 and not _agent_holds_store()
     try:
-        store, _, _ = next(rendezvous("env://", environment.rank, environment.world, timeout=START_TIMEOUT))
-        own = TCPStore(environment.address, environment.port, is_master=False, wait_for_workers=False, timeout=START_TIMEOUT)
+        store, own = (
+            TCPStore(environment.address, environment.port, is_master=host, wait_for_workers=False, timeout=START_TIMEOUT)
+            for host in (is_host, False)
+        )
+        meeting = meet(store, environment)
+        prefix = f"cnnkit/{meeting.name}"  # torchrun may keep the store, with the notices and the addresses of an earlier attempt
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         group = PrefixStore(f"{prefix}/group", store)
         distributed.init_process_group(backend, store=group, rank=environment.rank, world_size=environment.world, timeout=TIMEOUT)
@@ -52,6 +58,7 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         local=environment.local,
         local_world=environment.local_world,
         machine=f"{platform.node()}-{environment.rank - environment.local}",
+        is_restarted=meeting.is_restarted,
         board=Board(PrefixStore(prefix, store)),
     )
     watch = Watch(Board(PrefixStore(prefix, own)), ranks)
@@ -59,12 +66,63 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
     return ranks, watch
 
 
+class Meeting(NamedTuple):
+    """The attempt of all ranks to train together: a `name` of its own, and whether the launch had an earlier attempt."""
+
+    name: str
+    is_restarted: bool
+
+
+def meet(store: Store, environment: RankEnvironment, timeout: timedelta = START_TIMEOUT) -> Meeting:
+    """Wait for all ranks of this attempt in `store`, which may hold the keys of earlier attempts.
+
+    Raises `RankLostError` if ranks are missing after the `timeout`. Rank 0 posts the name of the attempt and the others answer. It then lists the answers, by which a rank knows that the attempt is its
+    own. torchrun counts restarts by machine: where another machine caused the restart, it counts none.
+    """
+    own, end, wait = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds(), FIRST_WAIT
+    if environment.rank == 0:
+        attempts = store.add("cnnkit/attempts", 1)
+        store.set("cnnkit/attempt", own)
+        answers = {0: [own, environment.restarts]}
+        while len(answers) < environment.world:
+            absent = [rank for rank in range(environment.world) if rank not in answers]
+            answers |= {rank: json.loads(store.get(f"cnnkit/{own}/{rank}")) for rank in absent if store.check([f"cnnkit/{own}/{rank}"])}
+            wait = _pause(wait, end, f"ranks {listed(map(str, absent))} of {environment.world} have not started")
+        is_restarted = attempts > 1 or any(restarts for _, restarts in answers.values())
+        store.set(f"cnnkit/{own}/all", json.dumps([[name for name, _ in answers.values()], is_restarted]))
+        return Meeting(own, is_restarted)
+    answered = ""
+    while True:
+        name = store.get("cnnkit/attempt").decode() if store.check(["cnnkit/attempt"]) else ""
+        if name != answered:
+            store.set(f"cnnkit/{name}/{environment.rank}", json.dumps([own, environment.restarts]))
+            answered = name
+        if name and store.check([f"cnnkit/{name}/all"]):
+            names, is_restarted = json.loads(store.get(f"cnnkit/{name}/all"))
+            if own in names:
+                return Meeting(name, is_restarted)
+        wait = _pause(wait, end, "not all ranks have started")
+
+
+def _pause(wait: float, end: float, problem: str) -> float:
+    """Sleep `wait` seconds and return the next time to wait; raise `RankLostError` with the `problem` after the moment `end`."""
+    if time.monotonic() > end:
+        raise RankLostError(f"{problem}; start all of them within {START_TIMEOUT.total_seconds() / 60:g} minutes")
+    time.sleep(wait)
+    return min(2 * wait, MAX_WAIT)
+
+
+def _agent_holds_store() -> bool:
+    """Return whether torchrun holds the store of notices, and not rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def leave(watch: Watch, ranks: Ranks, *, failed: bool = False) -> None:
     """End the watch and the connection; if this rank has `failed` and holds the notices, give the others the time to read the cause."""
     watch.stop()
     if distributed.is_initialized():
         distributed.destroy_process_group()  # the ranks that wait for this one notice it
-    if failed and ranks.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if failed and ranks.is_first and not _agent_holds_store():
         time.sleep(NOTICE_SECONDS)
 
 

@@ -39,6 +39,7 @@ class Store(Protocol):
     def set(self, key: str, value: str, /) -> None: ...  # noqa: D102
     def get(self, key: str, /) -> bytes: ...  # noqa: D102
     def check(self, keys: list[str], /) -> bool: ...  # noqa: D102
+    def add(self, key: str, amount: int, /) -> int: ...  # noqa: D102
     def compare_set(self, key: str, expected: str, desired: str, /) -> bytes: ...  # noqa: D102
 
 
@@ -107,6 +108,7 @@ class Board:
 class Ranks:
     """The rank of this process: number `rank` of `world`, number `local` of `local_world` on its `machine`.
 
+    `is_restarted` says whether torchrun or SLURM has started the ranks again, after an earlier attempt of the same launch.
     Work for all ranks must be done by all of them in the same order. Every method raises `RankLostError` if another rank has ended.
     """
 
@@ -115,6 +117,7 @@ class Ranks:
     local: int = 0
     local_world: int = 1
     machine: str = ""
+    is_restarted: bool = False
     board: Board | None = field(default=None, compare=False, repr=False)
 
     @property
