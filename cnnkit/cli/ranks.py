@@ -97,7 +97,8 @@ def joined(device: str | None) -> Generator[Ranks]:
     from cnnkit.engine.ranks import ignore_termination
     from cnnkit.engine.runtime import choose_device, usable_devices
 
-    ranks, watch = join(environment, choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu")))
+    chosen = choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu"))
+    ranks, watch = join(environment, chosen, console.say_error)
     failed = True
     try:
         with interruptible():  # also while the images are read, so that the other ranks learn of it

@@ -8,6 +8,7 @@ import platform
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
@@ -26,10 +27,10 @@ NOTICE_SECONDS = 2.0  # for the other ranks to read the notice of a failure
 GRACE_SECONDS = 20.0  # for a rank to end by itself after the failure of another: it may be writing a file
 
 
-def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Watch]:
+def join(environment: RankEnvironment, device: torch.device, say: Callable[[str], None] = lambda _: None) -> tuple[Ranks, Watch]:
     """Connect this process with the other ranks, which all call this function; use its GPU and its share of the cores.
 
-    Raises `ConfigError` if `device` is none for several ranks, `RankLostError` if the other ranks do not come.
+    `say` takes the error of a rank whose main thread hangs. Raises `ConfigError` if `device` is none for several ranks, `RankLostError` if the other ranks do not come.
     """
     if device.type == "mps":
         raise ConfigError(f"--device mps: a Mac has one GPU, so {environment.world} ranks cannot use it; use --device cpu, or one process")
@@ -61,7 +62,7 @@ def join(environment: RankEnvironment, device: torch.device) -> tuple[Ranks, Wat
         is_restarted=meeting.is_restarted,
         board=Board(PrefixStore(prefix, store)),
     )
-    watch = Watch(Board(PrefixStore(prefix, own)), ranks)
+    watch = Watch(Board(PrefixStore(prefix, own)), ranks, say)
     watch.start()
     return ranks, watch
 
@@ -130,12 +131,14 @@ class Watch(threading.Thread):
     """A thread that ends this process some seconds after another rank has failed, and answers a rank that asks who runs.
 
     A rank that waits for a GPU or decodes images would else notice nothing. The main thread usually ends first, by `RankLostError`.
+    `say` takes the error if nobody can have reported one.
     """
 
-    def __init__(self, board: Board, ranks: Ranks) -> None:
+    def __init__(self, board: Board, ranks: Ranks, say: Callable[[str], None]) -> None:
         super().__init__(name="cnnkit-ranks", daemon=True)
         self._board = board
         self._ranks = ranks
+        self._say = say
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -146,6 +149,8 @@ class Watch(threading.Thread):
                 answered = answered or self._board.answer_roll(self._ranks.rank)
             failure = self._look()
             if failure is not None and failure.rank != self._ranks.rank and not self._ended.wait(GRACE_SECONDS):
+                if failure.rank < 0:
+                    self._say(f"rank {self._ranks.rank} of {self._ranks.world} has lost rank 0 and the program that started the ranks")
                 os._exit(failure.code)
 
     def stop(self) -> None:
