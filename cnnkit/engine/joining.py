@@ -30,7 +30,8 @@ GRACE_SECONDS = 20.0  # for a rank to end by itself after the failure of another
 def join(environment: RankEnvironment, device: torch.device, say: Callable[[str], None] = lambda _: None) -> tuple[Ranks, Watch]:
     """Connect this process with the other ranks, which all call this function; use its GPU and its share of the cores.
 
-    `say` takes the error of a rank whose main thread hangs. Raises `ConfigError` if `device` is none for several ranks, `RankLostError` if the other ranks do not come.
+    `say` takes the error of a rank whose main thread hangs. Raises `ConfigError` if `device` is none for several ranks, `RankLostError`
+    if the other ranks do not come.
     """
     if device.type == "mps":
         raise ConfigError(f"--device mps: a Mac has one GPU, so {environment.world} ranks cannot use it; use --device cpu, or one process")
@@ -77,8 +78,9 @@ class Meeting(NamedTuple):
 def meet(store: Store, environment: RankEnvironment, timeout: timedelta = START_TIMEOUT) -> Meeting:
     """Wait for all ranks of this attempt in `store`, which may hold the keys of earlier attempts.
 
-    Raises `RankLostError` if ranks are missing after the `timeout`. Rank 0 posts the name of the attempt and the others answer. It then lists the answers, by which a rank knows that the attempt is its
-    own. torchrun counts restarts by machine: where another machine caused the restart, it counts none.
+    Raises `RankLostError` if ranks are missing after the `timeout`. Rank 0 posts the name of the attempt and the others answer. It then
+    lists the answers, by which a rank knows that the attempt is its own. torchrun counts restarts by machine: where another machine
+    caused the restart, it counts none.
     """
     own, end, wait = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds(), FIRST_WAIT
     if environment.rank == 0:
