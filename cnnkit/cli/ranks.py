@@ -15,13 +15,13 @@ from rich.console import Console
 from cnnkit.cli import console
 from cnnkit.cli.interruption import SIGNALS, exit_code, exit_status, interruptible
 from cnnkit.cli.usage import is_refusal
-from cnnkit.errors import CnnkitError, ConfigError, RankLostError, TrainingStoppedError, is_fault
+from cnnkit.errors import CnnkitError, ConfigError, RankLostError, TrainingStoppedError, is_fault, listed
 from cnnkit.report.terminal.console import EscapingConsole
 
 if TYPE_CHECKING:
     from cnnkit.engine.ranks import Ranks
 
-COMMANDS = frozenset({"train", "resume"})  # that several ranks may run together
+COMMANDS = ("train", "resume", "rerun")  # that several ranks may run together
 FIRST_RANK_SECONDS = 1.0  # that the other ranks leave to rank 0 for the message of an error that all of them meet
 INTERRUPTIONS = frozenset(map(exit_status, SIGNALS))
 
@@ -40,7 +40,9 @@ def check_command(command: str | None) -> None:
     """Raise `ConfigError` if torchrun has started several ranks for a command that trains nothing together."""
     world = os.environ.get("WORLD_SIZE", "1")
     if command is not None and command not in COMMANDS and "TORCHELASTIC_RUN_ID" in os.environ and world != "1":
-        raise ConfigError(f"cnnkit {command}: torchrun has started {world} processes, and only train and resume share their work; use one")
+        raise ConfigError(
+            f"cnnkit {command}: torchrun has started {world} processes, which only share the work of {listed(COMMANDS)}; use one process"
+        )
 
 
 def device_for(devices: str | None, device: str) -> str:

@@ -100,7 +100,10 @@ def test_a_command_that_shares_no_work_is_refused_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     monkeypatch.setenv("WORLD_SIZE", "4")
     ranks.check_command("resume")
-    with pytest.raises(ConfigError, match=r"cnnkit eval: torchrun has started 4 processes, and only train and resume share their work"):
+    with pytest.raises(
+        ConfigError,
+        match=r"cnnkit eval: torchrun has started 4 processes, which only share the work of train, resume, rerun; use one process",
+    ):
         ranks.check_command("eval")
 
 
@@ -123,6 +126,9 @@ def test_two_ranks_print_once_and_write_one_run(start, image_folder, cli):
     assert (record["status"], record["ranks"], record["config"]["run"]["device"]) == ("finished", 2, "cpu")
     assert "--devices" in record["command"]
     assert cli("eval", "--split", "val").code == 0
+    code, out, err = start((*CNNKIT, "rerun", "runs/001-custom-cnn", "--devices", "cpu:2"), "repeated").end()
+    assert code == 0, err
+    assert "the repetition has the same figures in all 2 epochs, and the model files are bit-equal" in out
 
 
 @pytest.mark.slow
