@@ -105,7 +105,7 @@ def joined(device: str | None) -> Generator[Ranks]:
     try:
         with interruptible():  # also while the images are read, so that the other ranks learn of it
             yield ranks
-        ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
+            ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
         failed = False
     except BaseException as error:  # noqa: BLE001 (raised again, or ended with its exit code)
         ignore_termination()
