@@ -85,10 +85,9 @@ def command(
 def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool) -> TrainingJob:
     """Prepare the training, or continue the run of an earlier attempt of the same launch; describe it."""
     from cnnkit.api.training.prepare import prepare
-    from cnnkit.engine.rank_environment import is_restarted
 
     screen = screen_of(ranks)
-    if is_restarted() and not dry_run:
+    if ranks.is_restarted and not dry_run:
         from cnnkit.api.training.resume import find_restarted, resume
 
         restarted = ranks.agreed(lambda: find_restarted(settings.run.out))
@@ -201,6 +200,10 @@ def train_job(job: TrainingJob, screen: Console) -> RunDir:
     Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
     """
     run = job.run or job.begin()
+    if job.ranks.several and job.ranks.is_first:
+        from cnnkit.engine.launcher import report
+
+        report("run", run.path)
     with interruptible():
         _train(job, run, screen)
     stopping = job.state.stopping
@@ -223,11 +226,11 @@ def _train(job: TrainingJob, run: RunDir, screen: Console) -> None:
                 console.say_notes(screen, job.notes[shown:])
                 shown = len(job.notes)
     except KeyboardInterrupt as stop:
+        if lost := job.ranks.lost():  # after a failure, the launcher interrupts the other ranks
+            _rank_lost(job, screen, lost)
         _interrupted(job, screen, exit_code(stop))
     except RankLostError as error:
-        if error.exit_code in INTERRUPTIONS:
-            _interrupted(job, screen, error.exit_code)
-        raise
+        _rank_lost(job, screen, error)
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
@@ -249,6 +252,13 @@ def _plot(run: RunDir, screen: Console) -> None:
     except Exception as error:  # noqa: BLE001 (matplotlib raises many types, for a font or a cache that cannot be read)
         reason = describe_fault(error, run.path) if is_fault(error) else f"{type(error).__name__}: {error}"
         console.say_notes(screen, [f"curves.png was not drawn ({reason}); the training and its files are not affected"])
+
+
+def _rank_lost(job: TrainingJob, screen: Console, error: RankLostError) -> Never:
+    """End the training after another rank has ended: raise `error`, or as `_interrupted` does after an interruption of that rank."""
+    if error.exit_code in INTERRUPTIONS:
+        _interrupted(job, screen, error.exit_code)
+    raise error
 
 
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:

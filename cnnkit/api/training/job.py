@@ -138,6 +138,7 @@ class TrainingJob:
         if not self.ranks.is_first:
             with stopping_faults(run):
                 yield from loop
+                self.ranks.agreed(lambda: None)  # rank 0 has written its last file
             return
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
@@ -167,6 +168,7 @@ class TrainingJob:
             raise
         finally:
             self._end(run, status)
+        self.ranks.agreed(lambda: None)
 
     def _own_val_batches(self) -> Batches:
         """Return the batches of val that this rank validates; one process validates all of them."""

@@ -14,7 +14,6 @@ from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.split.split_file import split_rows
 from cnnkit.data.store.scan import Progress
-from cnnkit.engine.rank_environment import is_restarted
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
@@ -55,11 +54,11 @@ def resume(
 
 
 def find_restarted(out: Path | None) -> RunDir | None:
-    """Return the run of an earlier attempt of this launch, which torchrun or SLURM has restarted; None for a first attempt.
+    """Return the run of an earlier attempt of this launch, which torchrun or SLURM has restarted; None if it had made no run.
 
     `out` is the folder of the runs. The process that trained there has ended, also if another machine ran it, so its lock is removed.
     """
-    if not is_restarted():
+    if not launch_name():
         return None
     for path in runs_in(out or runs_folder()):
         run = RunDir(path)
