@@ -151,6 +151,11 @@ def verb(count: int, singular: str, plural: str) -> str:
     return singular if count == 1 else plural
 
 
+def left_out_note(count: int, noun: str, kind: str, plural: str = "") -> str:
+    """Return ``1 image without a label was left out``: a note on files that are not used, where `kind` says which ones."""
+    return f"{counted(count, noun, plural)} {kind} {verb(count, 'was', 'were')} left out"
+
+
 def shell_word(text: str) -> str:
     r"""Return `text` as one word to type in a shell: ``'my photo.jpg'``, or ``$'new\nline.jpg'`` if it holds unprintable characters."""
     if text.isprintable():

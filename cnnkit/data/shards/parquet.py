@@ -29,7 +29,7 @@ from cnnkit.data.sources.folder import files_below
 from cnnkit.data.sources.hub import LABEL_COLUMNS
 from cnnkit.data.sources.layout import natural_order, suffix_of
 from cnnkit.data.sources.spans import SpanFile
-from cnnkit.errors import DataError, MissingExtraError
+from cnnkit.errors import DataError, MissingExtraError, left_out_note
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")  # names that win over other columns of bytes, in this order
 MAX_CACHED_BYTES = 256_000_000  # of row groups in memory; the last one stays in any case
@@ -144,7 +144,7 @@ class ParquetSource:
         without = sum(part.size for part in self._parts) - sum(counts)
         self.notes: Sequence[str] = (
             *((split_note,) if split_note else ()),
-            *((f"{without:,} images without a label were left out",) if without else ()),
+            *((left_out_note(without, "image", "without a label"),) if without else ()),
         )
 
     def read(self, record: Record) -> bytes:

@@ -15,7 +15,7 @@ from cnnkit.data.shards.tar_index import TarIndex, shard_index
 from cnnkit.data.source import TRAIN, Record, Request, SourceKind, names_files, one_form
 from cnnkit.data.sources.bounds import refusal_reason
 from cnnkit.data.sources.layout import SPLIT_WORDS, folder_words, read_split
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, counted, left_out_note
 
 CLASS_FILES = ("classes.txt", "classnames.txt")  # one name a line, in the order of the numbers; beside the shards or one folder above
 MAX_CAPTION_SHARE = 0.5  # of different texts among the .txt members; more are captions
@@ -38,9 +38,9 @@ class ShardSource:
         counts = [len(index.starts) for index in indexes]
         left_out = sum((Counter(index.left_out) for index in indexes), Counter[str]())
         if not len(self._starts):
-            counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "no members"
+            seen = ", ".join(f"{counted(count, 'file')} {reason}" for reason, count in left_out.items()) or "no members"
             raise DataError(
-                f"--data {pattern}: no image with a label ({counted}); expected WebDataset's layout: KEY.jpg beside KEY.cls, "
+                f"--data {pattern}: no image with a label ({seen}); expected WebDataset's layout: KEY.jpg beside KEY.cls, "
                 f"or KEY.json with a field label; a .tar of class folders is named alone"
             )
         _refuse_captions(indexes, pattern)
@@ -54,7 +54,7 @@ class ShardSource:
         self.records = RecordColumns(paths, named_labels(labels, self._files[0].path, pattern), splits)
         self.notes: Sequence[str] = (
             *((split_note,) if split_note else ()),
-            *(f"{count:,} {reason} were left out" for reason, count in left_out.items()),
+            *(left_out_note(count, "file", reason) for reason, count in left_out.items()),
         )
 
     def read(self, record: Record) -> bytes:

@@ -126,7 +126,7 @@ def list_members(file: BinaryIO, path: Path | str) -> tuple[MemberColumns, list[
             elif info.isdir():
                 folders.append(info.name)
             else:
-                left_out["that are links, devices or sparse"] += 1
+                left_out["of the kinds link, device or sparse"] += 1
 
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
