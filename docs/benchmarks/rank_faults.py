@@ -62,8 +62,9 @@ class Case:
     action: str
     moment: tuple[str, str, int, float]
     resumed: int
-    codes: tuple[int, ...] = (3,)
+    code: int = 3
     cause: str = ""  # text that stderr must hold
+    launcher: tuple[str, ...] = ()  # signals to the launcher after the fault
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,16 @@ def other_faults() -> list[Case]:
         Case("NaN", 2, 1, "NaN", ("cnnkit.engine.step", "Step._backward", 30, 0.0), 1, cause="the loss became nan"),
         Case("disk full", 2, 0, "ENOSPC", save_file, 2, cause="No space left on device"),
         Case("disk full, 4 ranks", 4, 0, "ENOSPC", ("cnnkit.files.whole", "flush", 20, 0.0), 4, cause="No space left on device"),
-        Case("SIGTERM to a rank", 2, 1, "SIGTERM", step, 2, (143,), "cnnkit resume"),
-        Case("SIGHUP to a rank", 2, 1, "SIGHUP", step, 2, (129,), "cnnkit resume"),
-        Case("SIGINT to rank 0", 2, 0, "SIGINT", step, 2, (130,), "cnnkit resume"),
-        Case("SIGTERM at the start", 2, 1, "SIGTERM", ("cnnkit.engine.ranks", "Ranks.machine_first", 1, 0.2), 2, (143,)),
-        Case("SIGTERM to the launcher", 2, 0, "parent SIGTERM", step, 2, (143,), "cnnkit resume"),
-        Case("SIGHUP to the launcher", 2, 0, "parent SIGHUP", step, 2, (129,), "cnnkit resume"),
-        Case("two Ctrl-C", 2, 0, "parent SIGINT SIGINT", step, 2, (130,)),
-        Case("SIGKILL to the launcher", 2, 0, "parent SIGKILL", step, 2, (-9,)),
+        Case("SIGTERM to a rank", 2, 1, "SIGTERM", step, 2, 143, "cnnkit resume"),
+        Case("SIGHUP to a rank", 2, 1, "SIGHUP", step, 2, 129, "cnnkit resume"),
+        Case("SIGINT to rank 0", 2, 0, "SIGINT", step, 2, 130, "cnnkit resume"),
+        Case("SIGTERM at the start", 2, 1, "SIGTERM", ("cnnkit.engine.ranks", "Ranks.machine_first", 1, 0.2), 2, 143),
+        Case("SIGTERM to the launcher", 2, 0, "", step, 2, 143, "cnnkit resume", ("SIGTERM",)),
+        Case("SIGHUP to the launcher", 2, 0, "", step, 2, 129, "cnnkit resume", ("SIGHUP",)),
+        Case("two Ctrl-C", 2, 0, "", step, 2, 130, "", ("SIGINT", "SIGINT")),
+        Case("SIGKILL to the launcher", 2, 0, "", step, 2, -9, "", ("SIGKILL",)),
+        Case("stopped, then Ctrl-C", 2, 1, "SIGSTOP", step, 1, 130, "", ("SIGINT",)),
+        Case("stopped, then two Ctrl-C", 2, 1, "SIGSTOP", step, 1, 130, "", ("SIGINT", "SIGINT")),
     ]
 
 
@@ -116,8 +119,8 @@ def make_images(folder: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class{label}" / f"{number}.png")
 
 
-def run(words: Sequence[object], case: str, fault: dict[str, Any] | None = None) -> Ended:
-    """Run a command of cnnkit until all its processes have ended; `fault` is the one of the case."""
+def run(words: Sequence[object], case: str, fault: dict[str, Any] | None = None, launcher: Sequence[str] = ()) -> Ended:
+    """Run a command of cnnkit until all its processes have ended; after the `fault` send the signals to the `launcher`."""
     world = {**os.environ, MARKER: case, "CNNKIT_CACHE": "cache", "OMP_NUM_THREADS": "1"}
     if fault:
         world |= {"RANK_FAULT": json.dumps(fault), "PYTHONPATH": f"{HERE / 'faults'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -129,7 +132,7 @@ def run(words: Sequence[object], case: str, fault: dict[str, Any] | None = None)
         process.poll()
         if fault and not sent and Path(fault["mark"]).exists():
             began, sent = time.time(), True
-            for name in fault["action"].split()[1:]:
+            for name in launcher:
                 process.send_signal(signal.Signals[name])
                 time.sleep(0.3)
         time.sleep(0.05)
@@ -170,10 +173,10 @@ def examine(case: Case, base: Path) -> tuple[str, ...]:
     module, function, call, delay = case.moment
     fault = {"rank": case.rank, "module": module, "function": function, "call": call, "delay": delay, "action": case.action}
     train = ("train", "--data", base.parent / "images", *FLAGS, "--devices", f"cpu:{case.world}")
-    ended = run(train, base.name, {**fault, "mark": str(base / "mark")})
+    ended = run(train, base.name, {**fault, "mark": str(base / "mark")}, case.launcher)
     said = " ".join(ended.err.split())
     problems = [] if (base / "mark").exists() else ["the fault did not come"]
-    problems += [] if ended.code in case.codes else [f"exit code {ended.code}"]
+    problems += [] if ended.code == case.code else [f"exit code {ended.code}"]
     problems += [] if ended.seconds <= MAX_SECONDS else [f"{ended.seconds:.0f} s to the end"]
     problems += [] if case.cause in said else [f"stderr lacks {case.cause!r}"]
     problems += ["a traceback"] if "Traceback" in ended.err else []

@@ -2,8 +2,7 @@
 
 The variable RANK_FAULT is a JSON object: `rank`, the `module` and the `function` (``Class.method`` or a name) whose call number `call`
 starts the fault, `delay` in seconds, `action`, and `mark`, the file that gets the time. An action is a signal such as ``SIGKILL``,
-``ENOSPC``, ``NaN``, or ``parent`` with signals that `rank_faults.py` sends to the launcher. Python imports this module at its start.
-Without the variable it does nothing.
+``ENOSPC``, ``NaN``, or empty. Python imports this module at its start. Without the variable it does nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Fault:
         if self.action == "NaN":
             next(value for value in args if hasattr(value, "is_floating_point") and value.is_floating_point()).fill_(float("nan"))
             return args
-        if self.action.startswith("parent"):
+        if not self.action:
             return args
         number = signal.Signals[self.action]
         if self.delay:
