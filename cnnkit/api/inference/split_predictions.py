@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cnnkit.api.inference.samples import Samples
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import Record
 from cnnkit.data.store.facts import decode
-from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
+from cnnkit.data.store.scan import Scan, find_scan, scan
 from cnnkit.data.store.stream import BATCH_ROWS, gather, in_batches
 from cnnkit.model.classifier import Classifier, draft_side_of
 from cnnkit.model.torch_classifier import TorchClassifier
