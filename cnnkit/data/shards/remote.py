@@ -33,7 +33,7 @@ RECENT_BLOCKS = 32  # in memory: the images of a block are read one after anothe
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 8.0
 OPENING_SECONDS, READING_SECONDS = 4.0, 60.0
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 30.0  # of a server, after which a request has failed
-NOTE_SECONDS = 10.0  # between two notes on requests that are tried again
+NOTE_SECONDS = 60.0  # between two notes on requests that are tried again
 MIN_BYTES_PER_SECOND = 50_000  # of a range; a slower one has failed
 PACKAGES = {
     "http": "aiohttp",
@@ -190,12 +190,16 @@ def matching(pattern: str) -> list[str]:
     return [system.unstrip_protocol(found) for found in _Request(pattern).result(lambda: system.glob(path))]
 
 
+_failing: dict[str, tuple[float, float]] = {}  # the times of the first and the last failure of a server since its last success
+
+
 class _Request:
     """A request to the server of `address`, which is tried again for a while; `is_opened` says that an earlier request succeeded."""
 
     def __init__(self, address: str, progress: Progress | None = None, *, is_opened: bool = False) -> None:
         self._address, self._progress, self._is_opened = address, progress, is_opened
         self._is_web = address.lower().startswith("http")
+        self._server = "/".join(address.split("/", 3)[:3])
 
     def result(self, request: Callable[[], Result]) -> Result:
         """Return the result of `request`; raises `FileNotFoundError`, `DataError` without access, and `UnreachableError` in the end."""
@@ -203,7 +207,7 @@ class _Request:
         patience = READING_SECONDS if self._is_opened else OPENING_SECONDS
         while True:
             try:
-                return request()
+                found = request()
             except (ImportError, DataError):
                 raise
             except Exception as error:
@@ -213,11 +217,21 @@ class _Request:
                 if _is_denied(error):
                     way = WEB_LOGIN if self._is_web else "give the credentials as the package of the address expects them"
                     raise DataError(f"{self._address}: access is denied: {reason}; {way}") from None
-                if time.monotonic() - started + pause > patience:
+                if max(time.monotonic() - started, self._failing_seconds(patience)) + pause > patience:
                     raise self._failure(reason) from None
+            else:
+                _failing.pop(self._server, None)
+                return found
             _tell(self._progress, f"{self._address}: {reason}; trying again for up to {patience:.0f} s")
             time.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+    def _failing_seconds(self, patience: float) -> float:
+        """Return for how long all requests of this process to the server have failed; another thread may have begun to try."""
+        now = time.monotonic()
+        first, last = _failing.get(self._server, (now, now))
+        _failing[self._server] = (first if now - last < patience else now, now)
+        return now - _failing[self._server][0]
 
     def _failure(self, reason: str) -> UnreachableError:
         if self._is_opened:

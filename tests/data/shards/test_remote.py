@@ -110,6 +110,7 @@ def server() -> Iterator[RangeServer]:
 def no_memory_and_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     remote._recent.clear()
     monkeypatch.setattr(remote, "_last_note", float("-inf"))
+    monkeypatch.setattr(remote, "_failing", {})
     for name in ("FIRST_PAUSE_SECONDS", "OPENING_SECONDS", "READING_SECONDS"):
         monkeypatch.setattr(remote, name, 0.02)
 
@@ -237,6 +238,21 @@ def test_a_passing_fault_is_a_note(server: RangeServer, monkeypatch: pytest.Monk
     server.failures, server.fault = 2, fault
     assert spans.read(0, 7) == b"content"
     assert said.notes == [f"{server.address}/a.tar: {note}; trying again for up to 5 s"]
+
+
+def test_a_server_that_has_gone_is_tried_by_all_threads_together(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "READING_SECONDS", 0.4)
+    server.files |= {"/a.tar": b"content", "/b.tar": b"content"}
+    spans = [RemoteSpans(f"{server.address}/{name}.tar") for name in "ab"]
+    server.failures = 1000
+    with pytest.raises(ConnectionLostError):
+        spans[0].read(0, 7)
+    tried = server.requests
+    with pytest.raises(ConnectionLostError):
+        spans[1].read(0, 7)
+    assert server.requests - tried <= 2  # once, since the server has failed for long enough
+    server.failures = 0
+    assert spans[1].read(0, 7) == b"content"
 
 
 def test_an_address_that_was_read_and_fails_stops_a_command_in_the_middle(server: RangeServer) -> None:
