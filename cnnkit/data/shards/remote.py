@@ -316,7 +316,8 @@ def _keep_block(name: str, content: bytes) -> None:
         is_due = _unchecked_bytes >= LIMIT_CHECK_BYTES
         _unchecked_bytes = 0 if is_due else _unchecked_bytes
     if is_due:
-        keep_blocks_limit()
+        with suppress(OSError):  # another process may change the cache at the same time
+            keep_blocks_limit()
 
 
 def _remember(name: str, content: bytes) -> None:
