@@ -49,6 +49,7 @@ def command(
     if model is None and "device" in given:
         raise ConfigError("--device is for the network of --model, which finds wrong labels: add --model RUN, or leave it out")
     chosen = resolve(by_section({"data": data, **given})).data
+    data = chosen.data  # without passwords
     from cnnkit.api.images.doctor import examine
     from cnnkit.data.sources.folder import check_outside
 

@@ -89,7 +89,9 @@ def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple
     screen = screen_of(ranks)
     if ranks.is_restarted and not dry_run:
         from cnnkit.api.training.resume import find_restarted, resume
+        from cnnkit.data.shards.named_addresses import name_address
 
+        name_address(settings.data.data)  # this command names it, also on a machine that has not read it
         restarted = ranks.agreed(lambda: find_restarted(settings.run.out))
         if restarted is not None:
             with console.progress(screen, "reading images") as update:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.columns import RecordColumns
 from cnnkit.data.image import UndecodableError, image_size
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
@@ -29,7 +30,7 @@ from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_csv
 from cnnkit.data.store.cached_results import remove_oldest
-from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
+from cnnkit.data.store.scan import Scan, find_scan, reopen_scan, scan
 from cnnkit.errors import DataError, closest, listed, shell_path, shell_word
 from cnnkit.files import whole_file
 

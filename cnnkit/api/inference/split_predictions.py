@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.inputs import input_of
 from cnnkit.api.inference.prepared import predicted_batches
 from cnnkit.api.inference.samples import Samples
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import Record
 from cnnkit.data.staging import one_ahead, pinned
-from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
+from cnnkit.data.store.scan import Scan, find_scan, scan
 from cnnkit.data.store.stream import gather, in_batches
 from cnnkit.errors import counted
 from cnnkit.model.classifier import Classifier

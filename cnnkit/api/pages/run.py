@@ -16,8 +16,8 @@ from cnnkit.api.evaluation.stored_evaluation import StoredEvaluation, StoredPred
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import ImageCanvases, find_run_canvases, picture
 from cnnkit.api.inference.target import ModelName, Target, find_target
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TRAIN
-from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import CnnkitError, DataError, ModelFileError, shell_path
 from cnnkit.explain.gradcam import GradCam

@@ -14,6 +14,7 @@ from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.augment.augment import AugmentationStrength
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
+from cnnkit.data.shards.remote import ConnectionLostError
 from cnnkit.data.source import SPLITS, located
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.custom import BUILT_IN, Custom
@@ -291,6 +292,7 @@ def stopping_faults(run: RunDir) -> Generator[None]:
         if not (is_fault(error) or isinstance(error, CnnkitError)):
             raise
         fault = str(error) if isinstance(error, CnnkitError) else describe_fault(error, run.path)
+        fault = error.fault if isinstance(error, ConnectionLostError) else fault
         raise TrainingStoppedError(f"{fault}\n{_way_on(error, run)}") from error
 
 
@@ -298,6 +300,8 @@ def _way_on(error: Exception, run: RunDir) -> str:
     """Return the kept files and the command that continues the training."""
     command = f"cnnkit resume {shell_path(run.path)}"
     repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
+    if isinstance(error, ConnectionLostError):
+        repair = "wait until the address can be read"
     if isinstance(error, RankLostError):
         repair = "if the memory was full, use fewer ranks or a smaller --batch-size"
     if has_state(run.last):

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.resume import check_versions, prepare_recorded, run_at
-from cnnkit.data.store.scan import Progress
+from cnnkit.data.progress import Progress
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.errors import ModelFileError, counted, shell_path
 from cnnkit.files import fingerprint

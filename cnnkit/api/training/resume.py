@@ -11,9 +11,11 @@ from typing import Any
 from cnnkit.api.training.job import TrainingJob, launch_name, refused_faults
 from cnnkit.api.training.model_header import changed_versions
 from cnnkit.api.training.prepare import prepare
+from cnnkit.config.passwords import keep_passwords
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.progress import Progress
+from cnnkit.data.shards.named_addresses import check_named
 from cnnkit.data.split.split_file import split_rows
-from cnnkit.data.store.scan import Progress
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
@@ -129,9 +131,12 @@ def prepare_recorded(
 ) -> TrainingJob:
     """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`, of which `record` tells.
 
-    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``.
+    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``. Raises
+    `DataError` for a recorded address that the user has not named.
     """
     _check_device(run, record)
+    if data is None:
+        ranks.agreed(lambda: check_named(record.data.location, run.path))
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
     try:
         with _split_file(run, ranks) as split_file:
@@ -201,7 +206,7 @@ def recorded_config(run: RunDir, record: RunRecord, data: str | None = None, spl
     """Return the settings in the `record` of a run, with absolute paths of data and split file; `data` replaces the images' location."""
     config = record.config
     # The split.csv of the run holds the split, whatever --split-file, added images or a later method of splitting would say now.
-    paths: dict[str, Any] = {"data": data or record.data.location, "split_file": split_file or run.split_file}
+    paths: dict[str, Any] = {"data": keep_passwords(data) if data else record.data.location, "split_file": split_file or run.split_file}
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 
