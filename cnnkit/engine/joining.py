@@ -54,6 +54,7 @@ def join(environment: RankEnvironment, device: torch.device, say: Callable[[str]
         where = f"{environment.address}:{environment.port}"
         reason = str(error).strip().partition("\n")[0]
         raise RankLostError(f"rank {environment.rank} of {environment.world} finds no others at {where}: {reason}") from None
+    holder = "the program that started the ranks" if _agent_holds_store() else f"rank 0 of {environment.world}"
     ranks = Ranks(
         rank=environment.rank,
         world=environment.world,
@@ -61,9 +62,9 @@ def join(environment: RankEnvironment, device: torch.device, say: Callable[[str]
         local_world=environment.local_world,
         machine=f"{platform.node()}-{environment.rank - environment.local}",
         is_restarted=meeting.is_restarted,
-        board=Board(PrefixStore(prefix, store)),
+        board=Board(PrefixStore(prefix, store), holder),
     )
-    watch = Watch(Board(PrefixStore(prefix, own)), ranks, say)
+    watch = Watch(Board(PrefixStore(prefix, own), holder), ranks, say)
     watch.start()
     return ranks, watch
 
@@ -152,7 +153,7 @@ class Watch(threading.Thread):
             failure = self._look()
             if failure is not None and failure.rank != self._ranks.rank and not self._ended.wait(GRACE_SECONDS):
                 if failure.rank < 0:
-                    self._say(f"rank {self._ranks.rank} of {self._ranks.world} has lost rank 0 and the program that started the ranks")
+                    self._say(f"{self._board.holder} ended without a word, so rank {self._ranks.rank} ends, too")
                 os._exit(failure.code)
 
     def stop(self) -> None:

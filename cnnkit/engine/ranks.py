@@ -52,9 +52,13 @@ class Failure:
 
 
 class Board:
-    """The notices of the ranks in a store: values of rank 0, machines that are ready, and the first failure."""
+    """The notices of the ranks in a store: values of rank 0, machines that are ready, and the first failure.
 
-    def __init__(self, store: Store) -> None:
+    `holder` names the process that holds the store.
+    """
+
+    def __init__(self, store: Store, holder: str = "rank 0") -> None:
+        self.holder = holder
         self.seen: Failure | None = None  # the first failure, once it was read here or by the watch: the store may end before a rank looks
         self._store = store
         self._agreements = 0
@@ -240,7 +244,7 @@ class Ranks:
         except RuntimeError:  # the process that holds the store has ended
             if board.seen:
                 return lost_rank(board.seen)
-            return RankLostError("rank 0 or the program that started the ranks ended without a word: killed, or its memory was full")
+            return RankLostError(f"{board.holder} ended without a word: killed, or its memory was full")
         if not ended:
             return RankLostError(f"the connection between the ranks broke ({reason})")
         names = f"rank{'s' * (len(ended) > 1)} {', '.join(map(str, ended))} of {self.world}"
