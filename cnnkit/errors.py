@@ -78,10 +78,20 @@ class ServerStoppedError(CnnkitError):
     exit_code = 3
 
 
-# The password of a URL ends at the last @ of the word, because it may hold one. It may hold spaces if the URL begins the text, unless a
-# number follows, which is a port.
-_PASSWORD = re.compile(r"(^\S*://[^/\s:]*:)(?!\d+\s)[^@]*@(?:\S*@)?|(://[^/\s:]*:)\S*@")
-_QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&#\s]*", re.IGNORECASE)
+# The login of a web address has no slash and no question mark, so the rest of the address may hold an @. One without a colon is a token.
+_WEB_LOGIN = re.compile(r"(https?://)([^/?\s:@]*:)?[^/?\s]*@", re.IGNORECASE)
+# A password with a slash that its writer did not encode: no number of a port stands there.
+_SLASHED_LOGIN = re.compile(r"(https?://[^/\s:@]*:)(?!\d*(?:[/?#\s]|$)|\*{3}@)\S*@", re.IGNORECASE)
+# The password of another URL ends at the last @ of the word, because it may hold one. It may hold spaces if the URL begins the text,
+# unless a number follows, which is a port.
+_PASSWORD = re.compile(
+    r"(^\S*(?<!http)(?<!https)://[^/\s:]*:)(?!\d+\s)[^@]*@(?:\S*@)?|((?<!http)(?<!https)://[^/\s:]*:)\S*@", re.IGNORECASE
+)
+_QUERY_PASSWORD = re.compile(
+    r"([?&](?:(?:ssl)?passw(?:or)?d|sig|(?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|(?:access[_-]?|auth[_-]?)?token|api[_-]?key"
+    r"|secret|awsaccesskeyid|googleaccessid)=)[^&#\s'\"]*?(?=[:;,.)]*(?:[&#\s'\"]|$))",  # without the end of a sentence
+    re.IGNORECASE,
+)
 
 # Signs of a fault in the text of a `RuntimeError`: torch and Python have no types of their own for them.
 _MEMORY_SIGNS = ("DefaultCPUAllocator", "MPS backend out of memory", "std::bad_alloc")
@@ -118,7 +128,9 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 def hide_passwords(text: str) -> str:
     """Return `text`, a word of a command line or a message, with stars in place of the passwords in its URLs."""
-    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1\2***@", text))
+    for pattern, shown in ((_WEB_LOGIN, r"\1\2***@"), (_SLASHED_LOGIN, r"\1***@"), (_PASSWORD, r"\1\2***@"), (_QUERY_PASSWORD, r"\1***")):
+        text = pattern.sub(shown, text)
+    return text
 
 
 def cut(text: str, most: int) -> str:
@@ -151,11 +163,22 @@ def verb(count: int, singular: str, plural: str) -> str:
     return singular if count == 1 else plural
 
 
+def left_out_note(count: int, noun: str, kind: str, plural: str = "") -> str:
+    """Return ``1 image without a label was left out``: a note on files that are not used, where `kind` says which ones."""
+    return f"{counted(count, noun, plural)} {kind} {verb(count, 'was', 'were')} left out"
+
+
 def shell_word(text: str) -> str:
     r"""Return `text` as one word to type in a shell: ``'my photo.jpg'``, or ``$'new\nline.jpg'`` if it holds unprintable characters."""
     if text.isprintable():
         return shlex.quote(text)
     return f"$'{''.join(map(_typed, text))}'"
+
+
+def shell_path(path: object) -> str:
+    """Return a path as one word to type in a shell; ``./-dash.jpg`` where the name begins with a hyphen, as it would be a flag."""
+    text = str(path)
+    return shell_word(f"./{text}" if text.startswith("-") else text)
 
 
 def shell_line(words: Iterable[str]) -> str:

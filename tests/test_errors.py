@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from cnnkit.errors import (
     is_out_of_memory,
     listed,
     shell_line,
+    shell_path,
     shell_word,
     shortened,
     verb,
@@ -68,6 +70,14 @@ def test_a_long_text_is_cut_to_its_length():
         ("--data=/mnt/me@host/a:b", "--data=/mnt/me@host/a:b"),
         ("sqlite:///C:/me@host/x.db", "sqlite:///C:/me@host/x.db"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("http://me:se@cr:et@host:80/a@b.tar", "http://me:***@host:80/a@b.tar"),
+        ("read https://me:se/cret@host/a.tar again", "read https://me:***@host/a.tar again"),
+        ("https://token@host/a.tar", "https://***@host/a.tar"),
+        ("http://host:8080/a@b.tar", "http://host:8080/a@b.tar"),
+        ("http://host:8080?of=me@b", "http://host:8080?of=me@b"),
+        ("https://b/a.tar?X-Amz-Date=1&X-Amz-Signature=secret&part=1", "https://b/a.tar?X-Amz-Date=1&X-Amz-Signature=***&part=1"),
+        ("https://b/a.tar?sv=1&sig=secret", "https://b/a.tar?sv=1&sig=***"),
+        ("https://b/a.tar?access_token=secret#x", "https://b/a.tar?access_token=***#x"),
         ("--trials", "--trials"),
     ],
 )
@@ -124,6 +134,11 @@ def test_a_word_of_a_shell_is_printable_and_means_the_name(name: str) -> None:
         pytest.skip("needs bash")
     printed = subprocess.run([bash, "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
     assert printed == os.fsencode(name)
+
+
+def test_a_path_is_no_flag() -> None:
+    assert [shell_path(path) for path in (Path("-dash.jpg"), "a b", "/-x", "x-")] == ["./-dash.jpg", "'a b'", "/-x", "x-"]
+    assert shell_path("-new\n.jpg") == "$'./-new\\x0a.jpg'"
 
 
 def test_a_command_line_quotes_each_word() -> None:

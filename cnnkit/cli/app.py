@@ -19,7 +19,7 @@ from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.interruption import exit_code, interruption_of
 from cnnkit.cli.ranks import check_command
 from cnnkit.cli.usage import fault_message, is_refusal, print_usage_error
-from cnnkit.errors import CnnkitError, is_fault
+from cnnkit.errors import CnnkitError, hide_passwords, is_fault
 
 # The commands by panel, in the order of the help; each is the function `command` of cnnkit/cli/NAME.py.
 COMMANDS = {
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         if not is_fault(error):
             raise
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         with suppress(OSError):  # nobody reads stderr
             console.say_error(fault_message(error))
         return REFUSED if is_refusal(error) else STOPPED
@@ -117,10 +117,15 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         return print_usage_error(error, arguments)
     except CnnkitError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         console.say_error(str(error))
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _print_traceback() -> None:
+    """Print the traceback of the current error on stderr, without passwords."""
+    sys.stderr.write(hide_passwords(traceback.format_exc()))
 
 
 def entry() -> None:

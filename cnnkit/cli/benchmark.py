@@ -13,7 +13,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line, flag
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, ModelFileError, shell_word
+from cnnkit.errors import ConfigError, ModelFileError, shell_path
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _benchmark_model(bench: Bench, model: Path | None, data: str | None) -> Benc
 
 
 def _model_flag(model: Path | None) -> str:
-    return "" if model is None else f" --model {shell_word(str(model))}"
+    return "" if model is None else f" --model {shell_path(model)}"
 
 
 def _refuse_training_flags(given: dict[str, Any], recipe: str | None, model: Path | None) -> None:

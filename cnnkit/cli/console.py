@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnkit.cli.streams import results
-from cnnkit.errors import counted, hide_passwords, listed, shell_line
+from cnnkit.errors import counted, hide_passwords, listed, shell_path
 from cnnkit.files import json_text
 from cnnkit.report.terminal.console import EscapingConsole
 
@@ -54,8 +54,8 @@ def is_utf8(stream: TextIO) -> bool:
 
 
 def say(console: Console, text: str) -> None:
-    """Print `text`, wrapped between words on a terminal and on one line in a pipe; a line break of a name is escaped."""
-    console.print(_one_line(text), soft_wrap=not console.is_terminal)
+    """Print `text`, without passwords, wrapped between words on a terminal and on one line in a pipe; a line break is escaped."""
+    console.print(_one_line(hide_passwords(text)), soft_wrap=not console.is_terminal)
 
 
 def excerpt(text: str) -> str:
@@ -112,7 +112,7 @@ def say_end(console: Console, sentence: str, command: str) -> None:
 def named(target: Target, flag: str = "") -> str:
     """Return the run or, after a `flag`, the model of `target` for the next command; an empty text if cnnkit chose it."""
     path = target.run.path if target.run else target.path
-    return "" if target.chosen or not (flag or target.run) else f" {shell_line(filter(None, [flag, str(path)]))}"
+    return "" if target.chosen or not (flag or target.run) else f"{f' {flag}' * bool(flag)} {shell_path(path)}"
 
 
 def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:
@@ -126,14 +126,18 @@ def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str
 
 
 class ProgressUpdate:
-    """The update of a progress bar, ``update(done, total)``; `say` prints a sentence above the bar, also without a terminal."""
+    """The update of a progress bar, ``update(done, total)`` or `files`; `say` prints a sentence above the bar, also without a terminal."""
 
-    def __init__(self, console: Console, show: Callable[[int, int], None]) -> None:
+    def __init__(self, console: Console, show: Callable[[int, int, str], None]) -> None:
         self._console, self._show = console, show
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` images are done."""
-        self._show(done, total)
+        self._show(done, total, "images")
+
+    def files(self, done: int, total: int) -> None:
+        """Show that `done` of `total` files of images are listed."""
+        self._show(done, total, "files")
 
     def say(self, text: str) -> None:
         """Print a note."""
@@ -154,10 +158,15 @@ def progress(console: Console, title: str) -> Generator[ProgressUpdate]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or console.is_dumb_terminal) as bar:
         task = bar.add_task(title, total=None, rate="", visible=False)
+        shown = "images"
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, unit: str) -> None:
+            nonlocal shown
+            if unit != shown:
+                bar.reset(task, description=title if unit == "images" else f"listing {unit}", visible=True)
+                shown = unit
             speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, visible=True, rate=f"{speed:,.0f} images/s" if speed else "")
+            bar.update(task, completed=done, total=total, visible=True, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
         yield ProgressUpdate(console, update)
 

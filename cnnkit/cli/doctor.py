@@ -12,7 +12,7 @@ from cnnkit.cli.options import DataArgument, JsonFlag
 from cnnkit.cli.setting_flags import device_of, with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
-from cnnkit.errors import CheckFailedError, ConfigError, shell_word
+from cnnkit.errors import CheckFailedError, ConfigError, shell_path
 from cnnkit.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def command(
     if model is None and "device" in given:
         raise ConfigError("--device is for the network of --model, which finds wrong labels: add --model RUN, or leave it out")
     chosen = resolve(by_section({"data": data, **given})).data
+    data = chosen.data  # without passwords
     from cnnkit.api.images.doctor import examine
     from cnnkit.data.sources.folder import check_outside
 
@@ -89,7 +90,7 @@ def _say_end(health: Health, data: str, *, is_shown: bool) -> None:
     """Print the verdict on `health` again, below its details, and the next command: the pictures of the findings, or a training."""
     from cnnkit.report.terminal.health import verdict
 
-    screen, quoted = console.err(), shell_word(data)
+    screen, quoted = console.err(), shell_path(data)
     has_files = any(finding.files for finding in health.findings)
     if has_files:
         console.say(screen, f"list all files of a finding: cnnkit doctor {quoted} --json")

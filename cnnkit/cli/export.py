@@ -10,14 +10,14 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, TrainedModelOption
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError, counted, shell_word
+from cnnkit.errors import ConfigError, counted, shell_path
 from cnnkit.registry import EXPORTERS, find, peek
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnkit.api.exports.export import Export
-    from cnnkit.api.exports.int8 import Int8Export
+    from cnnkit.api.exports.int8_result import Int8Export
 
 ONNX = "onnx"
 
@@ -133,7 +133,7 @@ def _show(result: Export, shown: Console) -> None:
         shown,
         f"parity on {counted(parity.n)} ({result.images}): top-1 agreement {100 * parity.top1_agreement:.2f} %, "
         f"largest difference of a probability {result.certificate.largest_difference:.1e}",
-        f"cnnkit eval --model {shell_word(str(result.path))}",
+        f"cnnkit eval --model {shell_path(result.path)}",
     )
 
 

@@ -13,7 +13,7 @@ from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, shell_word
+from cnnkit.errors import ConfigError, shell_path
 from cnnkit.files import write_csv
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _describe(screen: Console, finding: LrFinding, data: str) -> None:
     console.say_labelled(screen, "model", f"{finding.arch}, {finding.parameters:,} parameters, {finding.image_size} px; {finding.runtime}")
     console.say_labelled(screen, "recipe", f"{optim.optimizer}, batches of {optim.batch_size}")
     console.say_notes(screen, finding.notes)
-    console.say_skipped(screen, finding.bad, f"`cnnkit doctor {shell_word(data)}`")
+    console.say_skipped(screen, finding.bad, f"`cnnkit doctor {shell_path(data)}`")
 
 
 def _write(finding: LrFinding, data: str, picture: Path, table: Path) -> None:
@@ -124,6 +124,6 @@ def _no_suggestion(finding: LrFinding, data: str, table: Path) -> str:
             "try --precision fp32, or other weights if you gave --weights"
         )
     return (
-        f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); check the labels: cnnkit doctor {shell_word(data)}; "
+        f"no learning rate to suggest: {test.no_suggestion_reason} (see {table}); check the labels: cnnkit doctor {shell_path(data)}; "
         "or try a larger --batch-size or more --steps"
     )

@@ -13,7 +13,7 @@ from cnnkit.cli.options import ConfigOption, JsonFlag, RecipeOption
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import SECTIONS, by_section
-from cnnkit.errors import ConfigError, TrainingStoppedError, counted, shell_word
+from cnnkit.errors import ConfigError, TrainingStoppedError, counted, shell_path, shell_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,7 +104,7 @@ def _describe(screen: Console, work: MoreData) -> None:
     console.say_labelled(screen, "model", f"{job.header.arch}, {job.header.preprocessing.image_size} px; {job.runtime.describe()}")
     console.say_labelled(screen, "plan", f"{len(work.planned)} trainings, {length}; {optim.optimizer}, batches of {optim.batch_size}")
     console.say_notes(screen, job.notes)
-    console.say_skipped(screen, job.dataset.bad, f"`cnnkit doctor {job.config.data.data}`")
+    console.say_skipped(screen, job.dataset.bad, f"`cnnkit doctor {shell_path(job.config.data.data)}`")
     for training in work.finished:
         _print_training(screen, training, "finished before: ")
 

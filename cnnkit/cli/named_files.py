@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, shell_path, shell_word
 
 STANDARD_INPUT = "-"
+PACKED_SUFFIXES = (".tar", ".parquet")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -50,4 +51,6 @@ def _matches(word: str) -> list[Path]:
 def _refuse_url(word: str) -> None:
     if _URL.match(word):
         name = PurePosixPath(word.partition("?")[0]).name or "photo.jpg"
-        raise DataError(f"{word}: a URL, and cnnkit reads only files; download it first, then type: cnnkit predict {name}")
+        if name.lower().endswith(PACKED_SUFFIXES):
+            raise DataError(f"{word}: shards or parquet files, of which labelled images are read: cnnkit eval --data {shell_word(word)}")
+        raise DataError(f"{word}: a URL, and cnnkit reads only files; download it first, then type: cnnkit predict {shell_path(name)}")

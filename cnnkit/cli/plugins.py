@@ -14,7 +14,7 @@ from rich.text import Text
 from cnnkit.cli import console
 from cnnkit.cli.help import CONTEXT, HelpCommand, HelpGroup
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import CheckFailedError, closest, counted, shell_word
+from cnnkit.errors import CheckFailedError, closest, counted, shell_path
 from cnnkit.registry import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -119,9 +119,7 @@ def new_command(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the plugin, such as tinynet: lower-case letters, digits and hyphens.")
     ],
-    group: Annotated[
-        str, typer.Option(metavar="GROUP", parser=_group, help="Group of plugins: architectures, sources or trackers.")
-    ] = "architectures",
+    group: Annotated[str, typer.Option(metavar="GROUP", parser=_group, help="Group of plugins: any but exporters.")] = "architectures",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder in which the folder cnnkit-NAME is made.")] = Path(),
     json: JsonFlag = False,
 ) -> None:
@@ -144,7 +142,7 @@ def new_command(
     console.say_end(
         console.err(),
         f"{made.package} is a working plugin",
-        f"pip install -e {shell_word(str(made.folder))} && cnnkit plugins check {name}{flag}",
+        f"pip install -e {shell_path(made.folder)} && cnnkit plugins check {name}{flag}",
     )
 
 

@@ -15,7 +15,7 @@ from cnnkit.cli.named_files import named_files
 from cnnkit.cli.options import JsonFlag, ModelOption
 from cnnkit.cli.row_file import SUFFIXES, Row, require_packages, row_file
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError, shell_word
+from cnnkit.errors import ConfigError, shell_path
 from cnnkit.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _say_end(counts: _Counts, out: Path | None, model_flag: str) -> None:
         f", {counts.abstained} abstained" if counts.abstained else ""
     )
     plural = "row" if counts.rows == 1 else "rows"
-    following = f"cnnkit explain {shell_word(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
+    following = f"cnnkit explain {shell_path(counts.readable[0])}{model_flag}" if counts.readable else "cnnkit predict photo.jpg"
     console.say_end(console.err(), f"{counts.rows} {plural}{f' in {out}' if out else ''}{text}", following)
 
 

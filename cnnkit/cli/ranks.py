@@ -7,22 +7,21 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from cnnkit.cli import console
-from cnnkit.cli.interruption import SIGNALS, exit_code, exit_status
+from cnnkit.cli.interruption import SIGNALS, exit_code, exit_status, interruptible
 from cnnkit.cli.usage import is_refusal
-from cnnkit.errors import CnnkitError, ConfigError, RankLostError, TrainingStoppedError, is_fault
+from cnnkit.errors import CnnkitError, ConfigError, RankLostError, TrainingStoppedError, is_fault, listed
 from cnnkit.report.terminal.console import EscapingConsole
 
 if TYPE_CHECKING:
     from cnnkit.engine.ranks import Ranks
 
-COMMANDS = frozenset({"train", "resume"})  # that several ranks may run together
+COMMANDS = ("train", "resume", "rerun")  # that several ranks may run together
 FIRST_RANK_SECONDS = 1.0  # that the other ranks leave to rank 0 for the message of an error that all of them meet
 INTERRUPTIONS = frozenset(map(exit_status, SIGNALS))
 
@@ -41,7 +40,9 @@ def check_command(command: str | None) -> None:
     """Raise `ConfigError` if torchrun has started several ranks for a command that trains nothing together."""
     world = os.environ.get("WORLD_SIZE", "1")
     if command is not None and command not in COMMANDS and "TORCHELASTIC_RUN_ID" in os.environ and world != "1":
-        raise ConfigError(f"cnnkit {command}: torchrun has started {world} processes, and only train and resume share their work; use one")
+        raise ConfigError(
+            f"cnnkit {command}: torchrun has started {world} processes, which only share the work of {listed(COMMANDS)}; use one process"
+        )
 
 
 def device_for(devices: str | None, device: str) -> str:
@@ -90,19 +91,21 @@ def joined(device: str | None) -> Generator[Ranks]:
 
     environment = rank_environment()
     if environment is None or environment.world == 1:
-        from cnnkit.engine.ranks import ONE
+        from cnnkit.engine.ranks import Ranks
 
-        yield ONE
+        yield Ranks(is_restarted=environment is not None and environment.restarts > 0)
         return
     from cnnkit.engine.joining import join, leave
     from cnnkit.engine.ranks import ignore_termination
     from cnnkit.engine.runtime import choose_device, usable_devices
 
-    ranks, watch = join(environment, choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu")))
+    chosen = choose_device(device or ("cuda" if usable_devices()["cuda"] else "cpu"))
+    ranks, watch = join(environment, chosen, console.say_error)
     failed = True
     try:
-        yield ranks
-        ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
+        with interruptible():  # also while the images are read, so that the other ranks learn of it
+            yield ranks
+            ranks.totals([0.0])  # every rank has ended its work, so that none takes the end of another for a failure
         failed = False
     except BaseException as error:  # noqa: BLE001 (raised again, or ended with its exit code)
         ignore_termination()
@@ -134,11 +137,9 @@ def _end(ranks: Ranks, error: BaseException) -> NoReturn:
         raise typer.Exit(first.code) from None
     if code in INTERRUPTIONS:
         raise typer.Exit(code) from None
-    from cnnkit.engine.launcher import REPORT_VARIABLE
+    from cnnkit.engine.launcher import report
 
-    if report := os.environ.get(REPORT_VARIABLE):
-        with suppress(OSError):
-            Path(report).write_text(str(code), "ascii")
+    report("code", code)
     raise error
 
 

@@ -10,7 +10,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag, SplitOption
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import ConfigError, shell_word
+from cnnkit.errors import ConfigError, shell_path
 
 
 @with_options("device")
@@ -64,7 +64,7 @@ def command(
     console.say_end(
         console.out(),
         f"page {written.path} ({written.bytes / 1e6:.1f} MB, {written.pictures} pictures, loads nothing)",
-        "cnnkit runs" if compare else f"cnnkit export --onnx{f' --model {shell_word(str(runs[0]))}' if runs else ''}",
+        "cnnkit runs" if compare else f"cnnkit export --onnx{f' --model {shell_path(runs[0])}' if runs else ''}",
     )
 
 

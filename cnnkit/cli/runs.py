@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
-from cnnkit.errors import counted, shell_word
+from cnnkit.errors import counted, shell_path
 
 if TYPE_CHECKING:
     from cnnkit.api.inference.runs import RunFacts
@@ -70,7 +70,7 @@ def command(
     console.say_end(
         console.err(),
         f"{counted(len(found), 'run')} under {runs_folder()}",
-        f"cnnkit info {shell_word(str(found[0].path))}",
+        f"cnnkit info {shell_path(found[0].path)}",
     )
 
 
@@ -98,8 +98,8 @@ def _hint(path: Path) -> str:
     from cnnkit.run_dir import RunDir
 
     if RunDir(path).is_run:
-        return f"; for this run type: cnnkit info {shell_word(str(path))}"
-    return f"; for the runs of this folder type: CNNKIT_RUNS={shell_word(str(path))} cnnkit runs" if path.is_dir() else ""
+        return f"; for this run type: cnnkit info {shell_path(path)}"
+    return f"; for the runs of this folder type: CNNKIT_RUNS={shell_path(path)} cnnkit runs" if path.is_dir() else ""
 
 
 def _fit_columns(rows: Sequence[RunFacts], shown: Console) -> tuple[Table, list[str]]:

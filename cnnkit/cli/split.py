@@ -16,7 +16,7 @@ from cnnkit.cli.options import DataArgument, JsonFlag
 from cnnkit.cli.setting_flags import with_options
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import by_section
-from cnnkit.errors import counted, shell_word
+from cnnkit.errors import counted, shell_path, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ def command(
     console.say_end(
         shown,
         f"{counted(len(division.samples))} in {division.path}",
-        f"cnnkit train --data {shell_word(data)} --split-file {shell_word(str(division.path))}",
+        f"cnnkit train --data {shell_word(data)} --split-file {shell_path(division.path)}",
     )
 
 

@@ -16,7 +16,7 @@ from cnnkit.cli.streams import results
 from cnnkit.config.parsing import command_line
 from cnnkit.config.recipe import resolve, to_toml
 from cnnkit.config.settings import BUILT_IN_LOSSES, START_SHARE, by_section
-from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, counted, describe_fault, is_fault, listed, shell_word
+from cnnkit.errors import ModelFileError, RankLostError, TrainingStoppedError, counted, describe_fault, is_fault, listed, shell_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,12 +85,13 @@ def command(
 def _prepare(settings: TrainConfig, ranks: Ranks, prefetched: Callable[[], tuple[Source, Dataset] | None], *, dry_run: bool) -> TrainingJob:
     """Prepare the training, or continue the run of an earlier attempt of the same launch; describe it."""
     from cnnkit.api.training.prepare import prepare
-    from cnnkit.engine.rank_environment import is_restarted
 
     screen = screen_of(ranks)
-    if is_restarted() and not dry_run:
+    if ranks.is_restarted and not dry_run:
         from cnnkit.api.training.resume import find_restarted, resume
+        from cnnkit.data.shards.named_addresses import name_address
 
+        name_address(settings.data.data)  # this command names it, also on a machine that has not read it
         restarted = ranks.agreed(lambda: find_restarted(settings.run.out))
         if restarted is not None:
             with console.progress(screen, "reading images") as update:
@@ -191,7 +192,7 @@ def run_job(job: TrainingJob, screen: Console, *, json: bool) -> None:
         f"val_loss {best.val_loss:.4f}, val_accuracy {100 * best.val_accuracy:.1f} %",
     )
     console.say(result, calibration_line(header.temperature, header.calibration))
-    model_flag = "" if job.config.run.out is None else f" --model {shell_word(str(run.path))}"
+    model_flag = "" if job.config.run.out is None else f" --model {shell_path(run.path)}"
     console.say_end(result, f"run directory {run.path}", f"cnnkit eval --confusion{model_flag}")
 
 
@@ -201,6 +202,10 @@ def train_job(job: TrainingJob, screen: Console) -> RunDir:
     Raises `TrainingStoppedError` if the training fails or no epoch has a finite monitored metric.
     """
     run = job.run or job.begin()
+    if job.ranks.several and job.ranks.is_first:
+        from cnnkit.engine.launcher import report
+
+        report("run", run.path)
     with interruptible():
         _train(job, run, screen)
     stopping = job.state.stopping
@@ -223,11 +228,11 @@ def _train(job: TrainingJob, run: RunDir, screen: Console) -> None:
                 console.say_notes(screen, job.notes[shown:])
                 shown = len(job.notes)
     except KeyboardInterrupt as stop:
+        if lost := job.ranks.lost():  # after a failure, the launcher interrupts the other ranks
+            _rank_lost(job, screen, lost)
         _interrupted(job, screen, exit_code(stop))
     except RankLostError as error:
-        if error.exit_code in INTERRUPTIONS:
-            _interrupted(job, screen, error.exit_code)
-        raise
+        _rank_lost(job, screen, error)
     except TrainingStoppedError as error:
         raise TrainingStoppedError(f"{error}\nrun directory: {run.path}") from None
     finally:
@@ -251,6 +256,13 @@ def _plot(run: RunDir, screen: Console) -> None:
         console.say_notes(screen, [f"curves.png was not drawn ({reason}); the training and its files are not affected"])
 
 
+def _rank_lost(job: TrainingJob, screen: Console, error: RankLostError) -> Never:
+    """End the training after another rank has ended: raise `error`, or as `_interrupted` does after an interruption of that rank."""
+    if error.exit_code in INTERRUPTIONS:
+        _interrupted(job, screen, error.exit_code)
+    raise error
+
+
 def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
     """Print the kept files and the command that continues the training; raise `typer.Exit` with the exit code."""
     stopping, run = job.state.stopping, job.run
@@ -261,5 +273,5 @@ def _interrupted(job: TrainingJob, screen: Console, code: int) -> Never:
         sentence = f"stopped; the best model so far, of epoch {stopping.best_epoch}, is kept in {run.best}"
     else:
         sentence = f"stopped; no epoch had a finite {stopping.monitor}, so no model is kept"
-    console.say_end(screen, sentence, f"cnnkit resume {shell_word(str(run.path))}")
+    console.say_end(screen, sentence, f"cnnkit resume {shell_path(run.path)}")
     raise typer.Exit(code)

@@ -112,7 +112,7 @@ def command(
     if print_space:
         _print_space(found, json=json)
         return
-    from cnnkit.tuning.study import import_optuna
+    from cnnkit.tuning.storage import import_optuna
 
     import_optuna()
     from cnnkit.api.training.prepare import prepare
@@ -133,7 +133,7 @@ def command(
         _run(work, screen, seconds, trials)
         _report(work, layers, screen, json=json)
     finally:
-        work.study.close()
+        work.study.storage.close()
 
 
 def _print_space(space: SearchSpace, *, json: bool) -> None:
@@ -150,7 +150,7 @@ def _describe(screen: Console, work: Search) -> None:
     ended = f"; {len(known)} begun before" if known else ""
     console.say_labelled(screen, "space", "  ".join(f"{name}={text}" for name, text in work.space.to_dict().items()))
     console.say_labelled(screen, "search", f"{work.name}: {counted(work.study.options.trials, 'trial')}{ended}; best {work.monitor} on val")
-    console.say_labelled(screen, "storage", work.study.shown_storage)
+    console.say_labelled(screen, "storage", work.study.storage.shown)
 
 
 def _run(work: Search, screen: Console, seconds: float, trials: int) -> None:
@@ -179,9 +179,9 @@ def _kept(work: Search) -> str:
     try:
         found = counts(work.study.trials())
     except TrainingStoppedError:  # the storage has gone
-        return f"the trials are in {work.study.shown_storage}"
+        return f"the trials are in {work.study.storage.shown}"
     shown = listed(f"{number} {state}" for state, number in found.items()) or "no trial"
-    return f"{shown}; {work.study.shown_storage} keeps them"
+    return f"{shown}; {work.study.storage.shown} keeps them"
 
 
 def _report(work: Search, layers: Layers, screen: Console, *, json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from cnnkit.config.parsing import Duration, Words, flag, number_or_auto, numbers
+from cnnkit.config.passwords import keep_passwords
 from cnnkit.config.tiers import Tier
 from cnnkit.errors import ConfigError, closest, cut
 
@@ -86,6 +87,11 @@ class DataConfig(Section):
     )
     workers: int = setting(0, "Processes that decode images. 0 starts one per core.", metavar="N", ge=0)
     on_bad: Literal["skip", "fail"] = setting("skip", "Unreadable images: skip names them and leaves them out, fail refuses the training.")
+
+    @field_validator("data")
+    @classmethod
+    def _hide_passwords(cls, data: str) -> str:
+        return keep_passwords(data)
 
     @model_validator(mode="after")
     def _check_shares(self) -> DataConfig:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from cnnkit.errors import DataError, shell_word
+from cnnkit.errors import DataError, shell_path
 from cnnkit.files import open_regular, restored
 
 DELIMITERS = ",;\t"  # spreadsheets write semicolons where the comma is the decimal sign
@@ -82,7 +82,7 @@ class CsvFile:
         """Raise a `DataError` with the line and the way out unless `value`, named `what`, is UTF-8."""
         if _SURROGATE.search(value):
             stored = value.encode("utf-8", "surrogateescape")
-            file, copy = (shell_word(str(path)) for path in (self._path, self._path.with_stem(f"{self._path.stem}-utf8")))
+            file, copy = (shell_path(path) for path in (self._path, self._path.with_stem(f"{self._path.stem}-utf8")))
             raise DataError(
                 f"{self.here}: the {what} {stored!r} is not UTF-8; in Windows-1252 it is {stored.decode('cp1252', 'replace')!r}. "
                 f"Save the file as 'CSV UTF-8', or type: iconv -f WINDOWS-1252 -t UTF-8 {file} > {copy}"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.columns import RecordColumns
 from cnnkit.data.image import UndecodableError, image_size
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TRAIN, Record, Source, empty_classes
 from cnnkit.data.sources.layout import natural_order
 from cnnkit.data.split import duplicates
@@ -29,8 +30,8 @@ from cnnkit.data.split.quotas import hash_position
 from cnnkit.data.split.split import Sample, SampleColumns, assign_splits
 from cnnkit.data.split.split_file import read_pins, split_csv
 from cnnkit.data.store.cached_results import remove_oldest
-from cnnkit.data.store.scan import Progress, Scan, find_scan, reopen_scan, scan
-from cnnkit.errors import DataError, closest, listed, shell_word
+from cnnkit.data.store.scan import Scan, find_scan, reopen_scan, scan
+from cnnkit.errors import DataError, closest, listed, shell_path, shell_word
 from cnnkit.files import whole_file
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def typical_side(source: Source, records: Sequence[Record]) -> int:
     if not lengths:
         raise DataError(
             f"{source.name}: none of the {len(records[::step])} images tried can be read, such as {first_error}; "
-            f"all reasons: cnnkit doctor {shell_word(source.name)}"
+            f"all reasons: cnnkit doctor {shell_path(source.name)}"
         )
     return int(np.median(lengths))
 

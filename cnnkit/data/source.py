@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnkit import registry
+from cnnkit.config.passwords import keep_passwords
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.errors import CnnkitError, DataError, PluginError, closest
 from cnnkit.registry import Entry, fence
 
@@ -55,7 +57,18 @@ class Record(NamedTuple):
 StoredImage = bytes | NDArray[np.uint8]
 
 
-class Source(Protocol):
+class Reader(Protocol):
+    """The part of a source that reads its images."""
+
+    def read(self, record: Record) -> StoredImage:
+        """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
+
+        Several threads call this at the same time. Raises `UndecodableError` with the reason.
+        """
+        ...
+
+
+class Source(Reader, Protocol):
     """A source of images, as the rest of cnnkit uses it."""
 
     @property
@@ -73,13 +86,6 @@ class Source(Protocol):
         """Notes for the user on the search for images, such as the number of files left out."""
         ...
 
-    def read(self, record: Record) -> StoredImage:
-        """Return one image: the bytes of its file, or its pixels as uint8 RGB (H, W, 3).
-
-        Several threads call this at the same time. Raises `UndecodableError` with the reason.
-        """
-        ...
-
     def stamp(self, record: Record) -> str:
         """Return a text that changes when the image may have changed. It should be cheap to compute."""
         ...
@@ -87,11 +93,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """The request of a user to a kind of source: ``--data KIND:name``, or a path."""
+    """The request of a user to a kind of source: ``--data KIND:name``, or a path. `progress` follows the search for images."""
 
     name: str
     download: bool = False
     group_by: str = ""
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +109,15 @@ class SourceKind:
     summary: str
 
 
-def open_source(data: str, *, download: bool = False, group_by: str = "") -> Source:
+def open_source(data: str, *, download: bool = False, group_by: str = "", progress: Progress | None = None) -> Source:
     """Open the source `data`: a folder or file that exists, a pattern or address of files, else ``KIND`` or ``KIND:NAME``.
 
-    `group_by` is a column of a table of images. Raises `DataError` if the source does not exist or cannot be used, `PluginError`
-    if its package does not work.
+    `group_by` is a column of a table of images. The name of the source shows no password of an address. Raises `DataError` if the source
+    does not exist or cannot be used, `PluginError` if its package does not work.
     """
     if not data:
         raise DataError("--data is missing: name a folder of class folders, such as --data ./images, or try --data digits")
+    data = keep_passwords(data)
     known = registry.find(registry.SOURCES)
     kind, name = _kind_and_name(data, known)
     if not kind:
@@ -123,7 +131,7 @@ def open_source(data: str, *, download: bool = False, group_by: str = "") -> Sou
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):
         raise PluginError(f"source {kind!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.data.source.SourceKind")
-    request = Request(name, download=download, group_by=group_by)
+    request = Request(name, download=download, group_by=group_by, progress=progress)
     if entry.is_builtin:
         return found.open(request)
     with fence(entry, f"cannot open {data!r}"):

@@ -8,14 +8,15 @@ import signal
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cnnkit.errors import ConfigError, TrainingStoppedError
+from cnnkit.errors import ConfigError, TrainingStoppedError, shell_word
 
-REPORT_VARIABLE = "CNNKIT_RANKS_REPORT"  # the file in which a rank notes the exit code of the failure that it has printed
+REPORT_VARIABLE = "CNNKIT_RANKS_REPORT"  # the folder of the files of a `Report`, by their names
 FORMS = "a number of ranks such as 4, numbers of GPUs such as 0,1, or ranks on the CPU such as cpu:2"
 
 
@@ -70,6 +71,27 @@ class LaunchEnd:
     cause: str = ""
 
 
+@dataclass(frozen=True)
+class Report:
+    """The notes of the ranks for their launcher: the exit `code` of the failure that a rank has printed, and the path of the `run`."""
+
+    code: int | None = None
+    run: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """Return the notes in `folder`."""
+        code, run = folder / "code", folder / "run"
+        return cls(int(code.read_text("ascii")) if code.exists() else None, run.read_text("utf-8") if run.exists() else "")
+
+
+def report(name: str, value: object) -> None:
+    """Note the field `name` of the `Report`, if `launch` has started this process."""
+    if folder := os.environ.get(REPORT_VARIABLE):
+        with suppress(OSError):
+            (Path(folder) / name).write_text(str(value), "utf-8")
+
+
 def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
     """Start the command ``cnnkit arguments...`` in one process for each rank, wait for all of them, and sum up their exit codes.
 
@@ -81,8 +103,7 @@ def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
 
     logging.disable(logging.ERROR)  # torch's launcher: the ranks and this process say what happens
     with TemporaryDirectory(prefix="cnnkit-ranks-") as folder:
-        report = Path(folder) / "report"
-        os.environ.update(_environment(devices, report))
+        os.environ.update(_environment(devices, Path(folder)))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -99,36 +120,44 @@ def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
         except SignalException as stop:
             return LaunchEnd(128 + int(stop.sigval))
         except ChildFailedError as error:
-            return sum_up(error.failures, int(report.read_text("ascii")) if report.exists() else None)
+            return sum_up(error.failures, Report.read(Path(folder)))
         finally:
             logging.disable(logging.NOTSET)
     return LaunchEnd(0)
 
 
-def sum_up(failures: Mapping[int, Any], reported: int | None) -> LaunchEnd:
-    """Return the end of a launch with the `failures` of ranks (torch's ``ProcessFailure``), one of which has `reported` its exit code.
+def sum_up(failures: Mapping[int, Any], noted: Report) -> LaunchEnd:
+    """Return the end of a launch with the `failures` of ranks (torch's ``ProcessFailure``) and the notes of the ranks.
 
-    Without a report, a rank that a signal ended is the cause. SIGTERM is none: the launcher itself ends the other ranks by it.
+    If no rank has noted an exit code, the first rank that a signal ended is the cause. A SIGTERM is the cause only if all ranks ended by
+    it, because the launcher itself ends the other ranks by it.
     """
-    if reported is not None:
-        return LaunchEnd(reported)
+    if noted.code is not None:
+        return LaunchEnd(noted.code)
     for rank, failure in sorted(failures.items(), key=lambda item: item[1].timestamp):
         number = -failure.exitcode
-        if number > 0 and number != signal.SIGTERM:
+        if number > 0 and (number != signal.SIGTERM or all(other.exitcode == -number for other in failures.values())):
             name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
             hint = ", as the system does when the memory is full" if name == "SIGKILL" else ""
-            cause = f"rank {rank} (process {failure.pid}) was ended by {name}{hint}; the saved epochs are kept; type: cnnkit resume"
-            return LaunchEnd(TrainingStoppedError.exit_code, cause)
+            cause = f"rank {rank} (process {failure.pid}) was ended by {name}{hint}; {_way_on(noted.run)}"
+            return LaunchEnd(128 + number if number == signal.SIGTERM else TrainingStoppedError.exit_code, cause)
     codes = [failure.exitcode for failure in failures.values() if failure.exitcode > 0]
     return LaunchEnd(codes[0] if codes else TrainingStoppedError.exit_code, "" if codes else "the ranks were ended from outside")
 
 
-def _environment(devices: Devices, report: Path) -> dict[str, str]:
+def _way_on(run: str) -> str:
+    """Return how to continue a training in the directory `run`, empty if it was not made."""
+    if not run:
+        return "no training had begun; type the command again"
+    return f"the saved epochs are kept; type: cnnkit resume {shell_word(run)}"
+
+
+def _environment(devices: Devices, folder: Path) -> dict[str, str]:
     """Return the environment variables of the ranks."""
     from cnnkit.engine.joining import usable_cores
 
     found = {
-        REPORT_VARIABLE: str(report),
+        REPORT_VARIABLE: str(folder),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // devices.count))),
     }
     if sys.platform == "linux":

@@ -58,12 +58,6 @@ def rank_count(environ: Mapping[str, str] = os.environ) -> int:
     return environment.world if environment else 1
 
 
-def is_restarted(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether torchrun or SLURM has started this process again, after an earlier attempt of the same launch."""
-    environment = rank_environment(environ)
-    return environment is not None and environment.restarts > 0 and bool(environment.launch)
-
-
 def _of_torch(environ: Mapping[str, str]) -> RankEnvironment:
     """Return the place that torchrun or PyTorchJob names; PyTorchJob starts one process per machine and names no local rank."""
     world = int(environ["WORLD_SIZE"])

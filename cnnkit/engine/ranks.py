@@ -30,8 +30,7 @@ Element = TypeVar("Element", bound=np.generic)
 MAX_BUCKET_NUMEL = 2**24  # numbers in one sum over the ranks: 64 MB of fp32, the memory that a sum needs beside the gradients
 TIMEOUT = timedelta(minutes=30)  # of a sum: the ranks may wait for rank 0, which saves the model and tells the trackers
 FIRST_WAIT, MAX_WAIT = 0.01, 0.5  # seconds between two looks at a notice
-CAUSE_SECONDS = 3.0  # to wait for the notice of the rank that failed, after the connection to it broke
-SURVIVOR_SECONDS = 2.0  # to wait for the notices of the ranks that still run
+CAUSE_SECONDS = 4.0  # to wait, after a connection broke, for the notice of the rank that failed and of those that still run
 
 
 class Store(Protocol):
@@ -40,6 +39,7 @@ class Store(Protocol):
     def set(self, key: str, value: str, /) -> None: ...  # noqa: D102
     def get(self, key: str, /) -> bytes: ...  # noqa: D102
     def check(self, keys: list[str], /) -> bool: ...  # noqa: D102
+    def add(self, key: str, amount: int, /) -> int: ...  # noqa: D102
     def compare_set(self, key: str, expected: str, desired: str, /) -> bytes: ...  # noqa: D102
 
 
@@ -55,6 +55,7 @@ class Board:
     """The notices of the ranks in a store: values of rank 0, machines that are ready, and the first failure."""
 
     def __init__(self, store: Store) -> None:
+        self.seen: Failure | None = None  # the first failure, once it was read here or by the watch: the store may end before a rank looks
         self._store = store
         self._agreements = 0
 
@@ -82,13 +83,32 @@ class Board:
 
     def failure(self) -> Failure | None:
         """Return the first failure, None without one."""
-        return Failure(**json.loads(self._store.get("cnnkit/failure"))) if self.is_posted("cnnkit/failure") else None
+        if self.seen is None and self.is_posted("cnnkit/failure"):
+            self.seen = Failure(**json.loads(self._store.get("cnnkit/failure")))
+        return self.seen
+
+    def call_roll(self, rank: int) -> None:
+        """Ask all ranks to answer that they run, because a connection broke; `rank` answers."""
+        self.post("cnnkit/roll")
+        self.post(f"cnnkit/running/{rank}")
+
+    def answer_roll(self, rank: int) -> bool:
+        """Answer for `rank` that it runs, and return True, if a rank has asked."""
+        if not self.is_posted("cnnkit/roll"):
+            return False
+        self.post(f"cnnkit/running/{rank}")
+        return True
+
+    def silent(self, world: int) -> list[int]:
+        """Return the ranks that have not answered."""
+        return [rank for rank in range(world) if not self.is_posted(f"cnnkit/running/{rank}")]
 
 
 @dataclass(frozen=True)
 class Ranks:
     """The rank of this process: number `rank` of `world`, number `local` of `local_world` on its `machine`.
 
+    `is_restarted` says whether torchrun or SLURM has started the ranks again, after an earlier attempt of the same launch.
     Work for all ranks must be done by all of them in the same order. Every method raises `RankLostError` if another rank has ended.
     """
 
@@ -97,6 +117,7 @@ class Ranks:
     local: int = 0
     local_world: int = 1
     machine: str = ""
+    is_restarted: bool = False
     board: Board | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -178,6 +199,13 @@ class Ranks:
             torch.distributed.broadcast(buffer, 0)
         return buffer.numpy().tobytes()
 
+    def lost(self) -> RankLostError | None:
+        """Return the error for another rank that has failed, None without one."""
+        with suppress(RuntimeError):  # the process that holds the store has ended
+            failure = self.board.failure() if self.board is not None else None
+            return lost_rank(failure) if failure is not None and failure.rank != self.rank else None
+        return None
+
     def _wait(self, board: Board, key: str) -> None:
         """Wait for the notice `key`; raises `RankLostError` if a rank fails before."""
         wait = FIRST_WAIT
@@ -202,20 +230,23 @@ class Ranks:
         """Return the error for a broken connection: the failure that another rank has reported, or the ranks that have ended."""
         reason = str(error).strip().partition("\n")[0]
         try:
+            board.call_roll(self.rank)
             end = time.monotonic() + CAUSE_SECONDS
             while time.monotonic() < end:
                 if failure := board.failure():
                     return lost_rank(failure)
                 time.sleep(FIRST_WAIT)
-            board.post(f"cnnkit/survivor/{self.rank}")
-            time.sleep(SURVIVOR_SECONDS)
-            ended = [rank for rank in range(self.world) if not board.is_posted(f"cnnkit/survivor/{rank}")]
+            ended = board.silent(self.world)
         except RuntimeError:  # the process that holds the store has ended
+            if board.seen:
+                return lost_rank(board.seen)
             return RankLostError("rank 0 or the program that started the ranks ended without a word: killed, or its memory was full")
         if not ended:
             return RankLostError(f"the connection between the ranks broke ({reason})")
-        names = ", ".join(map(str, ended))
-        return RankLostError(f"rank{'s' * (len(ended) > 1)} {names} of {self.world} ended without a word: killed, or its memory was full")
+        names = f"rank{'s' * (len(ended) > 1)} {', '.join(map(str, ended))} of {self.world}"
+        if is_timeout(error):
+            return RankLostError(f"{names} did not answer for {TIMEOUT.total_seconds() / 60:g} minutes: stopped, or without a connection")
+        return RankLostError(f"{names} ended without a word: killed, or its memory was full")
 
 
 ONE = Ranks()
@@ -265,6 +296,11 @@ def lost_rank(failure: Failure) -> RankLostError:
 def is_lost_connection(error: RuntimeError) -> bool:
     """Return whether `error` comes from the connection to another rank, and not from the work on this rank."""
     return isinstance(error, torch.distributed.DistError) or any(sign in str(error) for sign in ("gloo", "Connection", "Broken pipe"))
+
+
+def is_timeout(error: RuntimeError) -> bool:
+    """Return whether a lost connection did not break, but brought nothing for `TIMEOUT`."""
+    return "imed out" in str(error)
 
 
 def ignore_termination() -> None:

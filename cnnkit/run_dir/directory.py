@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnkit.errors import ModelFileError
+from cnnkit.errors import ModelFileError, shell_path
 from cnnkit.files import check_writable, fingerprint, locked, read_checked, read_json, restored, start_manifest, write_json
 from cnnkit.files.manifest import MANIFEST
 from cnnkit.run_dir import owner
@@ -101,7 +101,8 @@ class RunDir:
         """Return config.json; raises `ModelFileError` if this is no run directory or the file is damaged."""
         if not self.is_run:
             raise ModelFileError(f"{self.path}: not a run directory (it has no config.json); expected a folder that cnnkit train wrote")
-        other_way = f"; to predict without it: cnnkit predict --model {self.best}" if self.best.is_file() else ", or train again"
+        alone = f"; to predict without it: cnnkit predict --model {shell_path(self.best)}"
+        other_way = alone if self.best.is_file() else ", or train again"
         return read_document(self.record_file, RunRecord, f"restore the file from a copy{other_way}")
 
     def write_record(self, record: RunRecord) -> None:
@@ -158,7 +159,8 @@ class RunDir:
 
     @property
     def _history_remedy(self) -> str:
-        return f"restore the file from a copy; if only the last row is cut off, this command repairs it: cnnkit resume {self.path}"
+        repair = f"cnnkit resume {shell_path(self.path)}"
+        return f"restore the file from a copy; if only the last row is cut off, this command repairs it: {repair}"
 
     def read_metrics(self, folder: Path) -> StoredMetrics | None:
         """Return metrics.json in the `folder` of an evaluation of this run; None if the file does not exist.
@@ -316,11 +318,10 @@ def newest(*, finished: bool = True) -> RunDir:
             return run
         if run.best.is_file():
             unfinished = unfinished or path
-    hint = (
-        f"; {unfinished} has not finished: name it with --model {unfinished}, or continue it: cnnkit resume {unfinished}"
-        if unfinished
-        else ""
-    )
+    hint = ""
+    if unfinished:
+        word = shell_path(unfinished)
+        hint = f"; {unfinished} has not finished: name it with --model {word}, or continue it: cnnkit resume {word}"
     raise ModelFileError(f"no finished run under {folder}{hint}; train one: cnnkit train --data FOLDER, or name a model: --model FILE")
 
 

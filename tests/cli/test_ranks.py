@@ -19,6 +19,7 @@ from cnnkit.errors import ConfigError
 
 SMALL = ("--set", "width=4", "--set", "blocks=2", "--set", "dense=8", "--precision", "fp32", "--batch-size", "24", "--image-size", "16")
 CNNKIT = (sys.executable, "-m", "cnnkit")
+FAULTS = Path(__file__).resolve().parents[2] / "docs/benchmarks/faults"  # the folder with the module that makes faults
 LIMIT = 90  # seconds that a test waits for the ranks; they usually take a few
 
 
@@ -99,7 +100,10 @@ def test_a_command_that_shares_no_work_is_refused_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     monkeypatch.setenv("WORLD_SIZE", "4")
     ranks.check_command("resume")
-    with pytest.raises(ConfigError, match=r"cnnkit eval: torchrun has started 4 processes, and only train and resume share their work"):
+    with pytest.raises(
+        ConfigError,
+        match=r"cnnkit eval: torchrun has started 4 processes, which only share the work of train, resume, rerun; use one process",
+    ):
         ranks.check_command("eval")
 
 
@@ -122,6 +126,9 @@ def test_two_ranks_print_once_and_write_one_run(start, image_folder, cli):
     assert (record["status"], record["ranks"], record["config"]["run"]["device"]) == ("finished", 2, "cpu")
     assert "--devices" in record["command"]
     assert cli("eval", "--split", "val").code == 0
+    code, out, err = start((*CNNKIT, "rerun", "runs/001-custom-cnn", "--devices", "cpu:2"), "repeated").end()
+    assert code == 0, err
+    assert "the repetition has the same figures in all 2 epochs, and the model files are bit-equal" in out
 
 
 @pytest.mark.slow
@@ -162,6 +169,32 @@ def test_an_interruption_keeps_the_epochs(start, image_folder, number, code):
     assert err.count("next: cnnkit resume runs/001-custom-cnn") == 1
     assert "Traceback" not in err
     assert json.loads(Path("runs/001-custom-cnn/config.json").read_text())["status"] == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "function", "action", "code", "message"),
+    [
+        ("1 of 2", "cnnkit.engine.step Step._backward 4", "NaN", 3, "the loss became nan in epoch 2 at step 4"),
+        ("0 of 2", "cnnkit.files.whole flush 22", "ENOSPC", 3, "error runs/001-custom-cnn/"),
+        ("1 of 2", "cnnkit.engine.ranks Ranks.machine_first 1", "SIGTERM", 143, ""),
+        ("1 of 4", "cnnkit.engine.step Step.update 4", "SIGKILL", 3, "rank 1 of 4 ended without a word"),
+    ],
+)
+def test_after_a_fault_of_one_rank_all_end_with_its_message(start, image_folder, rank, function, action, code, message):
+    number, _, world = rank.split()
+    module, name, call = function.split()
+    fault = {"rank": int(number), "module": module, "function": name, "call": int(call), "delay": 0, "action": action}
+    fault["mark"] = str(Path("mark").absolute())
+    command = (*CNNKIT, "train", "--data", image_folder(images=24), "--devices", f"cpu:{world}", "--epochs", 40, "--patience", 0, *SMALL)
+    path = os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")])
+    ended, _, err = start(command, RANK_FAULT=json.dumps(fault), PYTHONPATH=path).end()
+    assert Path("mark").exists()
+    assert ended == code, err
+    assert message in " ".join(err.split())
+    assert err.count("error ") == (code == 3), err
+    assert "Traceback" not in err
+    assert "next:" not in err
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_another_seed_gives_another_split(image_folder) -> None:
 def test_notes_of_the_source_are_passed_on(image_folder) -> None:
     root: Path = image_folder(images=40)
     (root / "ants/labels.txt").touch()
-    assert load(root).notes == ("1 files that are no images were left out (1 .txt)",)
+    assert load(root).notes == ("1 file without an image was left out (1 .txt)",)
 
 
 def test_a_split_without_images_is_empty(image_folder) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from cnnkit.engine.launcher import Devices, LaunchEnd, _environment, sum_up
+from cnnkit.engine.launcher import REPORT_VARIABLE, Devices, LaunchEnd, Report, _environment, report, sum_up
 from cnnkit.errors import ConfigError
 
 
@@ -56,25 +57,42 @@ def failure(code: int, pid: int = 7, at: int = 0) -> SimpleNamespace:
 
 
 def test_the_end_of_a_launch_is_the_exit_code_of_the_rank_that_reported():
-    assert sum_up({0: failure(-15), 1: failure(2)}, reported=2) == LaunchEnd(2)
+    assert sum_up({0: failure(-15), 1: failure(2)}, Report(2)) == LaunchEnd(2)
 
 
 def test_a_killed_rank_is_the_cause():
-    end = sum_up({0: failure(143), 1: failure(-9, pid=77), 2: failure(-15)}, reported=None)
+    end = sum_up({0: failure(143), 1: failure(-9, pid=77), 2: failure(-15)}, Report(run="runs/001 a"))
     assert end.code == 3
     assert end.cause.startswith("rank 1 (process 77) was ended by SIGKILL, as the system does when the memory is full; ")
-    assert end.cause.endswith("type: cnnkit resume")
+    assert end.cause.endswith("the saved epochs are kept; type: cnnkit resume 'runs/001 a'")
+
+
+def test_a_rank_that_was_killed_before_the_training_leaves_nothing_to_resume():
+    end = sum_up({1: failure(-11)}, Report())
+    assert end == LaunchEnd(3, "rank 1 (process 7) was ended by SIGSEGV; no training had begun; type the command again")
+
+
+def test_the_launcher_reads_the_notes_of_the_ranks(tmp_path, monkeypatch):
+    monkeypatch.delenv(REPORT_VARIABLE, raising=False)
+    report("code", 3)
+    assert Report.read(tmp_path) == Report()
+    monkeypatch.setenv(REPORT_VARIABLE, str(tmp_path))
+    report("code", 3)
+    report("run", Path("runs/äöü"))
+    assert Report.read(tmp_path) == Report(3, "runs/äöü")
 
 
 def test_ranks_that_were_interrupted_give_their_exit_code():
-    assert sum_up({0: failure(143), 1: failure(143)}, reported=None) == LaunchEnd(143)
-    assert sum_up({0: failure(-15)}, reported=None) == LaunchEnd(3, "the ranks were ended from outside")
+    assert sum_up({0: failure(143), 1: failure(143)}, Report()) == LaunchEnd(143)
+    assert sum_up({0: failure(-15), 1: failure(-15)}, Report()) == LaunchEnd(
+        143, "rank 0 (process 7) was ended by SIGTERM; no training had begun; type the command again"
+    )
 
 
 def test_the_ranks_share_the_cores_and_see_their_gpus(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
-    found = _environment(Devices.parse("0,2"), tmp_path / "report")
+    found = _environment(Devices.parse("0,2"), tmp_path)
     assert found["CUDA_VISIBLE_DEVICES"] == "4,7"
     assert int(found["OMP_NUM_THREADS"]) >= 1
-    assert found["CNNKIT_RANKS_REPORT"] == str(tmp_path / "report")
+    assert found["CNNKIT_RANKS_REPORT"] == str(tmp_path)

@@ -5,7 +5,7 @@ import platform
 
 import pytest
 
-from cnnkit.engine.rank_environment import RankEnvironment, is_restarted, rank_count, rank_environment
+from cnnkit.engine.rank_environment import RankEnvironment, rank_count, rank_environment
 from cnnkit.errors import ConfigError
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "29500"}
@@ -24,13 +24,11 @@ SLURM = {
 def test_a_process_alone_has_no_place_among_ranks():
     assert rank_environment({}) is None
     assert rank_count({}) == 1
-    assert not is_restarted({})
 
 
 def test_torchrun_tells_rank_machine_and_launch():
     found = rank_environment({**TORCHRUN, "TORCHELASTIC_RUN_ID": "job7", "TORCHELASTIC_RESTART_COUNT": "2"})
     assert found == RankEnvironment(3, 4, 1, 2, "a", 29500, "torchelastic:job7", 2)
-    assert is_restarted({**TORCHRUN, "TORCHELASTIC_RUN_ID": "job7", "TORCHELASTIC_RESTART_COUNT": "2"})
 
 
 def test_a_launch_without_an_id_is_named_by_its_agent():
@@ -46,7 +44,9 @@ def test_a_pod_of_pytorchjob_has_one_rank():
 
 def test_srun_tells_rank_machine_and_the_address_of_rank_0():
     assert rank_environment(SLURM) == RankEnvironment(5, 6, 1, 2, "gpu003", 15_000 + 123_456 % 20_000, "slurm:123456.0", 0)
-    assert is_restarted({**SLURM, "SLURM_RESTART_COUNT": "1"})
+    restarted = rank_environment({**SLURM, "SLURM_RESTART_COUNT": "1"})
+    assert restarted is not None
+    assert restarted.restarts == 1
 
 
 def test_a_batch_script_of_slurm_is_one_process():

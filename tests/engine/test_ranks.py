@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from datetime import timedelta
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
+from cnnkit.engine import joining
 from cnnkit.engine import ranks as module
 from cnnkit.engine.ranks import ONE, Failure, SharedClock, step_seed
 from cnnkit.errors import RankLostError
@@ -78,21 +82,62 @@ def test_a_clock_of_one_process_moves_by_itself():
 
 
 def test_a_rank_that_dies_is_named_by_the_others(run_ranks, monkeypatch):
-    monkeypatch.setattr(module, "CAUSE_SECONDS", 0.3)
-    monkeypatch.setattr(module, "SURVIVOR_SECONDS", 1.0)
+    monkeypatch.setattr(module, "CAUSE_SECONDS", 3.0)
 
     def work(ranks):
         ranks.totals([1])
         if ranks.rank == 1:
             os._exit(9)
-        ranks.totals([1])
+        try:
+            ranks.totals([1])
+        except RankLostError as error:
+            if not error.reported:
+                ranks.board.claim(Failure(ranks.rank, error.exit_code))
+            if ranks.is_first:
+                torch.distributed.destroy_process_group()
+                time.sleep(3)  # it holds the notices
+            raise
 
-    first, died, last = run_ranks(3, work)
-    assert died == 9
-    for error in (first, last):
-        assert isinstance(error, RankLostError)
-        assert str(error).startswith("rank 1 of 3 ended without a word: killed")
-        assert (error.exit_code, error.reported) == (3, False)
+    found = run_ranks(4, work)
+    assert found.pop(1) == 9
+    assert all(isinstance(error, RankLostError) and error.exit_code == 3 for error in found)
+    named = [error for error in found if not error.reported]
+    assert named, "one of the neighbours of rank 1 in a sum"
+    for error in named:
+        assert str(error).startswith("rank 1 of 4 ended without a word: killed")
+    assert found[-1].reported, "no neighbour, whose connection breaks only when a neighbour has ended"
+
+
+def test_a_rank_that_stops_is_named_by_the_others(run_ranks, monkeypatch):
+    for name in (module, joining):
+        monkeypatch.setattr(name, "TIMEOUT", timedelta(seconds=3))
+    monkeypatch.setattr(module, "CAUSE_SECONDS", 2.0)
+
+    def work(ranks):
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        try:
+            ranks.totals([1])
+        finally:
+            (child,) = (each for each in psutil.Process(os.getppid()).children() if each.status() == psutil.STATUS_STOPPED)
+            child.kill()
+
+    error, killed = run_ranks(2, work)
+    assert killed == -signal.SIGKILL
+    assert str(error) == "rank 1 of 2 did not answer for 0.05 minutes: stopped, or without a connection"
+
+
+def test_a_rank_knows_of_the_failure_of_another(run_ranks):
+    def work(ranks):
+        before = ranks.lost()
+        ranks.totals([1])
+        if ranks.rank == 1:
+            ranks.board.claim(Failure(1, 130))
+        ranks.totals([1])
+        return before, ranks.lost() and ranks.lost().exit_code
+
+    assert run_ranks(2, work) == [(None, 130), (None, None)]
+    assert ONE.lost() is None
 
 
 @pytest.mark.parametrize("waiting", ["sum", "agreed"])

@@ -26,9 +26,9 @@ from cnnkit.api.evaluation.stored_evaluation import (
 )
 from cnnkit.api.inference.samples import unit_of_row
 from cnnkit.api.inference.target import Target, find_target
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TEST, VAL
 from cnnkit.data.sources.folder import check_outside
-from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ConfigError, DataError, counted, listed
 from cnnkit.files import check_writable, fingerprint, write_csv, write_json
 from cnnkit.metrics.comparison import Entrant, ModelPredictions, compare_pairs, score

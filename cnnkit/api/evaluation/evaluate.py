@@ -22,11 +22,11 @@ from cnnkit.api.inference.samples import Samples, spelled
 from cnnkit.api.inference.split_predictions import SplitPredictions, predict_split
 from cnnkit.api.inference.target import ModelName, Target
 from cnnkit.api.inference.trained_model import TrainedModel, load_model
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import TEST, VAL, Source
 from cnnkit.data.sources.arrays import Images as MemoryImages
 from cnnkit.data.sources.arrays import Labels, Table, source_in_memory
 from cnnkit.data.sources.folder import check_outside
-from cnnkit.data.store.scan import Progress
 from cnnkit.errors import ConfigError, DataError
 from cnnkit.files import check_writable
 from cnnkit.metrics.classification import TOP_K, ClassificationReport, classification_report

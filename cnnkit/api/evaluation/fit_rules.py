@@ -14,8 +14,8 @@ from cnnkit.api.inference.device import open_on_device
 from cnnkit.api.inference.samples import run_samples
 from cnnkit.api.inference.split_predictions import predict_split
 from cnnkit.api.inference.target import Target, find_target
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import VAL
-from cnnkit.data.store.scan import Progress
 from cnnkit.errors import CheckFailedError, ConfigError, DataError, ModelFileError
 from cnnkit.exporters.sidecars import SIDECAR_SUFFIXES
 from cnnkit.metrics.abstention import Shortfall, find_threshold
@@ -83,7 +83,7 @@ def _fit(target: Target, abstain_risk: Share | None, sets: Share | None, device:
     if target.run is None:
         raise ConfigError(f"{target.path} lies in no run directory, so its validation images are unknown; name the run: --model RUN")
     classifier = open_on_device(target, device)
-    samples = run_samples(target.run, VAL)
+    samples = run_samples(target.run, VAL, progress=progress)
     predictions = predict_split(classifier, samples, progress)
     if not predictions.records:
         path, reason = predictions.bad[0]

@@ -10,9 +10,10 @@ from cnnkit.api.evaluation.identity import Images
 from cnnkit.api.evaluation.trained_images import Lookup, Origin, RunImage, RunImages, look_up
 from cnnkit.api.inference.samples import Samples, check_only, evaluated_split, labelled, most_frequent, run_samples, samples_of
 from cnnkit.api.inference.target import Target
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
-from cnnkit.data.store.scan import Progress, find_contents, scan
-from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, shell_word, verb
+from cnnkit.data.store.scan import find_contents, scan
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, shell_path, verb
 from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 from cnnkit.run_dir import RunDir
@@ -57,9 +58,9 @@ def measured_images(
     if data is None:
         if target.run is None:
             raise ConfigError(f"{target.path} lies in no run directory, so its images are unknown; name labelled images with --data FOLDER")
-        samples = run_samples(target.run, split, only, own=own)
+        samples = run_samples(target.run, split, only, own=own, progress=progress)
         return MeasuredImages(samples, Images(samples.split, tuple(only)), target.run)
-    source = open_source(data) if isinstance(data, str) else data
+    source = open_source(data, progress=progress) if isinstance(data, str) else data
     run, unknown = images_of(target)
     if run is None or target.run is None:
         if include_trained:
@@ -186,7 +187,7 @@ class _DataOfRun:
         return [(record.path, record.label, content) for record, content in pairs if record.path in chosen]
 
     def _nothing_left(self, lookup: Lookup) -> str:
-        run = shell_word(str(self.folder.path))
+        run = shell_path(self.folder.path)
         return (
             f"{self.source.name}: {lookup.sentence()}, so no image is left to measure; name images that the model has not seen, "
             f"evaluate the split of the run itself: cnnkit eval --model {run}, or add --include-trained"

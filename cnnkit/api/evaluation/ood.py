@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cnnkit.api.evaluation.trained_images import Lookup, RunImages, look_up
 from cnnkit.api.inference.predict import Prediction, find_images, predictions
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS
 from cnnkit.data.sources.arrays import ArraysSource
-from cnnkit.data.store.scan import Progress, scan
+from cnnkit.data.store.scan import scan
 from cnnkit.errors import DataError
 from cnnkit.files import write_csv
 from cnnkit.metrics.abstention import Abstention

@@ -13,7 +13,7 @@ from cnnkit.api.evaluation.evaluation import Evaluation
 from cnnkit.api.evaluation.evaluation_files import COLUMNS, prediction_rows
 from cnnkit.api.evaluation.identity import Images, evaluation_folder
 from cnnkit.api.inference.samples import evaluated_split
-from cnnkit.data.store.scan import Progress
+from cnnkit.data.progress import Progress
 from cnnkit.errors import ModelFileError, counted
 from cnnkit.files import fingerprint, read_checked, restored
 from cnnkit.run_dir import RunDir, StoredMetrics

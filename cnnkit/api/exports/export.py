@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.inference.inputs import input_of
+from cnnkit.api.inference.prepared import decoded_images
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
 from cnnkit.api.inference.target import ModelName, Target, find_target
-from cnnkit.data.image import UndecodableError, decode_image
+from cnnkit.data.image import decode_image
 from cnnkit.data.source import VAL
-from cnnkit.data.store.facts import decode
 from cnnkit.engine.runtime import choose_device
 from cnnkit.errors import ConfigError, ModelFileError, counted
 from cnnkit.exporters.opening import load_exporter
@@ -26,7 +27,7 @@ from cnnkit.files import check_writable
 from cnnkit.model.file import Model, load_model
 
 if TYPE_CHECKING:
-    from cnnkit.api.exports.int8 import Int8Export
+    from cnnkit.api.exports.int8_result import Int8Export
 
 PARITY_IMAGES = 256  # the number of images in the parity check, spread over the split
 DEFAULT_EXPORTER = "onnx"
@@ -171,8 +172,5 @@ def _describe(path: Path, trained: Model, exporter: Exporter, options: ExportOpt
 
 def _decoded(samples: Samples, draft_side: int | None) -> Iterator[NDArray[np.uint8]]:
     """Yield up to `PARITY_IMAGES` images, evenly spread over `samples` and decoded with `draft_side`; unreadable images are left out."""
-    for record in spread(samples.records, PARITY_IMAGES):
-        try:
-            yield decode(samples.source.read(record), draft_side).image
-        except UndecodableError:
-            continue
+    given = [input_of(samples.source, record) for record in spread(samples.records, PARITY_IMAGES)]
+    return (image.pixels for image in decoded_images(given, draft_side) if image.pixels is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.exports.int8_result import Comparison, Int8Export, missing_gains, reason_against
 from cnnkit.api.inference.drift import take_fingerprint
 from cnnkit.api.inference.run_images import ImageCanvases, find_canvases
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples, spread
@@ -27,7 +28,7 @@ from cnnkit.exporters.sidecars import write_sidecars
 from cnnkit.files import write_bytes
 from cnnkit.metrics.abstention import Shortfall, find_threshold
 from cnnkit.metrics.conformal import fit_label_sets
-from cnnkit.metrics.paired import PairedTest, paired_test
+from cnnkit.metrics.paired import paired_test
 from cnnkit.metrics.temperature import calibrate, softmax
 from cnnkit.metrics.temperature_effect import log_probabilities
 from cnnkit.metrics.units import Units
@@ -45,88 +46,9 @@ CALIBRATION_IMAGES = 256  # for the ranges of the activations
 TIMED_IMAGES = 8  # in a batch
 # Of a probability in another batch. Integers are summed exactly, and a level of an activation may round the other way.
 BATCH_TOLERANCE = 2e-2
-FASTER = 0.95  # of the CPU time: less is no difference that a user would notice
 MIN_IMAGES = 2  # of --data: one for the ranges, one for the comparison
 
 Tell = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The predictions of the model and of the quantised file on the same `n` images of `split`.
-
-    `accuracies` are those of 32 bits and of int8, `test` compares them.
-    """
-
-    n: int
-    split: str
-    accuracies: tuple[float, float]
-    test: PairedTest
-    top1_agreement: float
-    max_abs_probability_difference: float
-    mean_abs_probability_difference: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the value for JSON."""
-        return {
-            "n": self.n,
-            "split": self.split,
-            "top1_agreement": self.top1_agreement,
-            "max_abs_probability_difference": self.max_abs_probability_difference,
-            "mean_abs_probability_difference": self.mean_abs_probability_difference,
-            "accuracy": {"fp32": self.accuracies[0], "int8": self.accuracies[1]},
-            "accuracy_difference": self.test.difference.to_dict(),
-            "p": self.test.p,
-            "counts": asdict(self.test.counts),
-        }
-
-
-@dataclass(frozen=True)
-class Int8Export:
-    """A quantised file beside the file in 32 bits; `path` is None if it was not kept, for the `reason`.
-
-    `sizes` in bytes and `cpu_ms` for one image are those of 32 bits and of int8, both on canvases. `weight_bits` are used of the 8 bits of
-    a weight. `notes` are the gains that it does not bring, and rules that were lost.
-    """
-
-    path: Path | None
-    reason: str
-    comparison: Comparison
-    calibration_images: int
-    weight_bits: int
-    sizes: tuple[int, int]
-    cpu_ms: tuple[float, float]
-    max_loss: float
-    header: ModelHeader
-    options: ExportOptions
-    notes: tuple[str, ...] = ()
-
-    @property
-    def is_smaller(self) -> bool:
-        """Whether the file takes fewer bytes."""
-        return self.sizes[1] < self.sizes[0]
-
-    @property
-    def is_faster(self) -> bool:
-        """Whether an image takes clearly less CPU time."""
-        return self.cpu_ms[1] < FASTER * self.cpu_ms[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of ``model-int8-parity.json``."""
-        pairs = {"bytes": self.sizes, "cpu_ms_per_image": self.cpu_ms}
-        return {
-            "kept": self.path is not None,
-            "reason": self.reason,
-            "path": None if self.path is None else str(self.path),
-            **self.comparison.to_dict(),
-            **{name: {"fp32": values[0], "int8": values[1]} for name, values in pairs.items()},
-            "max_loss": self.max_loss,
-            "calibration_images": self.calibration_images,
-            "weight_bits": self.weight_bits,
-            "temperature": self.header.temperature,
-            "threshold": self.header.abstention.threshold if self.header.abstention else None,
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +123,7 @@ def export_int8(
                 header=header,
                 options=options,
             )
-            result = replace(result, reason=_reason(result), notes=(*_notes(result), *lost))
+            result = replace(result, reason=reason_against(result), notes=(*missing_gains(result), *lost))
             if not result.reason:
                 return _keep(result, final, path)
             tell(f"{path.name} with weights in {bits} bits: {result.reason}")
@@ -308,32 +230,6 @@ class _OneByOne:
 
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         return np.concatenate([self.found.probabilities([image]) for image in images])
-
-
-def _reason(result: Int8Export) -> str:
-    """Return the reason not to keep the file; an empty text if it wins."""
-    found = result.comparison
-    loss = -found.test.difference.value
-    if loss > result.max_loss:
-        return f"it costs {100 * loss:.1f} % accuracy on {found.n} {found.split} images, and --max-loss allows {100 * result.max_loss:g} %"
-    if not (result.is_smaller or result.is_faster):
-        return "it is neither smaller nor faster than the file in 32 bits"
-    return ""
-
-
-def _notes(result: Int8Export) -> tuple[str, ...]:
-    """Return a sentence for each gain that the file does not bring, for a loss that the images cannot exclude, and for old processors."""
-    found: list[str] = []
-    if not result.is_smaller:
-        found.append(f"it is not smaller: {result.sizes[1]:,} bytes, {result.sizes[0]:,} in 32 bits")
-    if not result.is_faster:
-        found.append(f"it is not faster on this machine: {result.cpu_ms[1]:.2f} CPU-ms an image, {result.cpu_ms[0]:.2f} in 32 bits")
-    low = -result.comparison.test.difference.low
-    if low > result.max_loss:
-        found.append(f"{result.comparison.n} images cannot exclude a loss of {100 * low:.1f} %")
-    if result.weight_bits > SAFE_WEIGHT_BITS:
-        found.append("its weights need 8 bits, so it may predict worse on processors without VNNI instructions: run its infer.py there")
-    return tuple(found)
 
 
 def _keep(result: Int8Export, final: Path, path: Path) -> Int8Export:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnkit.config.passwords import keep_passwords
 from cnnkit.config.settings import DataConfig
 from cnnkit.data.columns import Codes, RecordColumns
 from cnnkit.data.dataset import near_copies, select_classes
 from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import TRAIN, empty_classes, open_source
 from cnnkit.data.split.duplicates import Copies
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import assign_splits
 from cnnkit.data.store.cached_results import cached_result
-from cnnkit.data.store.scan import Progress, Scan, scan
+from cnnkit.data.store.scan import Scan, scan
 from cnnkit.doctor.evidence import Evidence
 from cnnkit.doctor.examine import examine as run_checks
 from cnnkit.doctor.few_images import few_images_note
@@ -51,7 +53,8 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     With `model`, a run directory or model file with these classes, the findings include labels that look wrong; the network runs on
     `device`. Raises `DataError` if the data cannot be opened, `ModelFileError` if the model cannot be loaded or lacks a class.
     """
-    source = leave_out(open_source(str(data), download=download, group_by=group_by), exclude)
+    data = keep_passwords(str(data))
+    source = leave_out(open_source(data, download=download, group_by=group_by, progress=progress), exclude)
     records, names = select_classes(source, classes)
     records = assign_groups(records, group_by)
     classifier = _classifier(model, names, device) if model is not None else None
@@ -72,7 +75,7 @@ def examine(  # noqa: PLR0913 - one argument per flag of the command
     findings = run_checks(evidence, folder=found.folder)
     if classifier:
         findings += _suspects(classifier, evidence, found)
-    few = _few_images_note(str(data), evidence) if classifier is None else ""
+    few = _few_images_note(data, evidence) if classifier is None else ""
     notes = (*source.notes, *(copies.crowd_note(splits) if splits else ()), *([few] if few else []))
     return Health(len(records), evidence.counts, tuple(findings), notes)
 

@@ -19,9 +19,9 @@ from cnnkit.data.augment.randomness import uniform
 from cnnkit.data.dataset import select_classes, typical_side
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import TRAIN, Record, Source, open_source
 from cnnkit.data.store.facts import decode
-from cnnkit.data.store.scan import Progress
 from cnnkit.errors import DataError
 from cnnkit.model.canvas import make_canvas
 from cnnkit.model.preprocessing import Preprocessing
@@ -73,7 +73,7 @@ def preview(config: TrainConfig, *, images_per_class: int | None = None, variant
 
     Raises the same `CnnkitError` as `prepare` for these settings, and `DataError` if no image can be read.
     """
-    source = leave_out(open_source(config.data.data, download=config.data.download), config.data.exclude)
+    source = leave_out(open_source(config.data.data, download=config.data.download, progress=progress), config.data.exclude)
     records, classes = select_classes(source, config.data.classes)
     blueprint = draw_up(config.model)
     spec, size_note = choose_preprocessing(blueprint, config.model, typical_side(source, records))

@@ -14,12 +14,12 @@ from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import check_class_text, check_splits, large_classes, load_dataset, select_classes
 from cnnkit.data.default_geometry import default_geometries
 from cnnkit.data.exclusion import leave_out
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, Source, open_source
 from cnnkit.data.split.grouping import assign_groups
 from cnnkit.data.split.split import SampleColumns, assign_splits
 from cnnkit.data.split.split_file import COLUMNS, read_pins, split_rows
 from cnnkit.data.store.index import HASH_BYTES, HashColumns
-from cnnkit.data.store.scan import Progress
 from cnnkit.doctor.scan_notes import name_notes, scan_notes
 from cnnkit.files import check_writable, write_csv
 
@@ -55,7 +55,8 @@ def divide(
     """
     path = Path(out)
     check_writable(path.parent)
-    source = leave_out(open_source(config.data, download=config.download, group_by=config.group_by), config.exclude)
+    source = open_source(config.data, download=config.download, group_by=config.group_by, progress=progress)
+    source = leave_out(source, config.exclude)
     bad: tuple[tuple[str, str], ...] = ()
     if by == "content":
         dataset = load_dataset(source, config, None, seed, progress, also=default_geometries(source, source.records))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from cnnkit.api.inference.predict import find_images
+from cnnkit.api.inference.prepared import decoded_images
 from cnnkit.api.inference.samples import spelled
 from cnnkit.api.inference.target import ModelName, Target, find_target
-from cnnkit.data.image import read_image
 from cnnkit.engine.runtime import choose_device
-from cnnkit.errors import CnnkitError, ConfigError, DataError, ModelFileError, closest, listed
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError, closest, listed
 from cnnkit.explain.explanation import MAX_PHOTO_SIZE, Explanation, Pictures
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.explain.methods import Method, MethodName, open_method
@@ -55,13 +56,13 @@ class Explainer:
     def explain(self, files: Sequence[Path]) -> Iterator[Explanation]:
         """Yield one `Explanation` per file, in the order given."""
         classifier = TorchClassifier(self.model, device=None)
-        for start in range(0, len(files), BATCH_IMAGES):
-            read = {file: _read(file, self.model.header.preprocessing.draft_side) for file in files[start : start + BATCH_IMAGES]}
-            images = {file: image for file, image in read.items() if not isinstance(image, str)}
-            explained = dict(zip(images, self._explanations(classifier, list(images), list(images.values())), strict=True))
-            for file in files[start : start + BATCH_IMAGES]:
-                error = read[file]
-                yield Explanation(str(file), error) if isinstance(error, str) else explained[file]
+        images = decoded_images(files, self.model.header.preprocessing.draft_side)
+        waiting = iter(files)
+        while batch := list(zip(islice(waiting, BATCH_IMAGES), images, strict=False)):
+            readable = [(file, image.pixels) for file, image in batch if image.pixels is not None]
+            explained = iter(self._explanations(classifier, [file for file, _ in readable], [pixels for _, pixels in readable]))
+            for file, image in batch:
+                yield Explanation(str(file), image.error) if image.error else next(explained)
 
     def _explanations(self, classifier: TorchClassifier, files: list[Path], images: list[NDArray[np.uint8]]) -> list[Explanation]:
         canvases = Preprocess(self.model.header.preprocessing).canvases(images)
@@ -193,14 +194,6 @@ def _class_index(name: str | None, classes: Sequence[str]) -> int | None:
     if name not in classes:
         raise ConfigError(f"--class {name}: the model has no such class{closest(name, classes)} Its classes: {listed(classes)}")
     return classes.index(name)
-
-
-def _read(file: Path, draft_side: int | None) -> NDArray[np.uint8] | str:
-    """Return the decoded file as RGB (H, W, 3), or the reason why it cannot be read."""
-    try:
-        return read_image(file, draft_side)
-    except DataError as error:
-        return str(error).removeprefix(f"{file}: ")
 
 
 def _rgb(canvas: torch.Tensor) -> NDArray[np.uint8]:

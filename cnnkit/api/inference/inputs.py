@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from cnnkit.data.image import decode_image, read_image
+from cnnkit.data.image import read_file
+from cnnkit.data.source import Reader, Record, StoredImage
 from cnnkit.data.sources.arrays import GRAY_CHANNELS, RGB_CHANNELS, MemoryImage, as_array, is_encoded, is_table, memory_image, memory_images
 from cnnkit.errors import DataError
 
@@ -38,15 +39,14 @@ def as_inputs(images: Any) -> tuple[list[Input], bool]:
     raise DataError(f"images: {_given(images)}; expected {_ONE_KIND}, or a list of these")
 
 
-def read_input(given: Input, draft_side: int | None) -> NDArray[np.uint8]:
-    """Return the pixels, uint8 RGB (H, W, 3); a file is decoded with `draft_side`.
+def read_stored(given: Input) -> StoredImage:
+    """Return the bytes of a file, or the pixels of an image in memory; raises `UndecodableError` with the reason for an unreadable file."""
+    return read_file(str(given)) if isinstance(given, Path) else given.read()
 
-    Raises `DataError` with the reason for an unreadable file.
-    """
-    if isinstance(given, Path):
-        return read_image(given, draft_side)
-    stored = given.read()
-    return decode_image(stored, draft_side) if isinstance(stored, bytes) else stored
+
+def input_of(source: Reader, record: Record) -> MemoryImage:
+    """Return the image of `record`, which `source` reads when it is its turn."""
+    return MemoryImage(partial(source.read, record), "", record.path)
 
 
 def name_of(given: Input) -> str:

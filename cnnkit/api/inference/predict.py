@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cnnkit.api.inference.device import device_notes, open_on_device
 from cnnkit.api.inference.drift import DriftWatch, check_fingerprint
 from cnnkit.api.inference.inputs import Input, as_inputs, name_of
-from cnnkit.api.inference.prepared import Shard, prepared_batches
+from cnnkit.api.inference.prepared import Shard, predicted_batches
 from cnnkit.api.inference.target import ModelName, find_target
 from cnnkit.data.sources.folder import sorted_files
-from cnnkit.errors import DataError, counted, listed, shell_word
+from cnnkit.errors import DataError, counted, listed, shell_path
 from cnnkit.files import class_columns
-from cnnkit.model.classifier import CanvasClassifier, Classifier, draft_side_of, rules_of
+from cnnkit.model.classifier import Classifier, rules_of
 from cnnkit.model.rules import Rules
 
 LABEL_SET = "label_set"
@@ -168,9 +168,7 @@ def find_images(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...
             raise DataError(f"{path}: no images in this folder; expected files such as photo.jpg{';' if others else ''}{_others(others)}")
         files += [path / name for name in images]
         if others:
-            notes.append(
-                f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shell_word(str(path / others[0]))}"
-            )
+            notes.append(f"{path}: left out{_others(others)}; to try such a file, name it: cnnkit predict {shell_path(path / others[0])}")
     return files, tuple(notes)
 
 
@@ -186,16 +184,7 @@ def predictions(classifier: Classifier, files: Sequence[Input], watch: DriftWatc
     """Yield one `Prediction` per image, in order; the rules of the classifier's file decide abstention and label sets."""
     rules = rules_of(classifier)
     empty_set = () if rules.label_sets else None
-    on_canvases = classifier if isinstance(classifier, CanvasClassifier) and classifier.canvas_spec else None
-    for batch in prepared_batches(files, on_canvases.canvas_spec if on_canvases else None, draft_side_of(classifier)):
-        images = [image.pixels for image in batch if image.pixels is not None]
-        if not images:
-            probabilities = np.empty((0, len(classifier.classes)), np.float32)
-        elif on_canvases:
-            canvases = np.stack(images)
-            probabilities = watch.canvas_probabilities(on_canvases, canvases) if watch else on_canvases.predict_canvases(canvases)
-        else:
-            probabilities = watch.probabilities(classifier, images) if watch else classifier.probabilities(images)
+    for batch, probabilities in predicted_batches(classifier, files, watch):
         found = apply_rules(probabilities, classifier.classes, rules)
         for image in batch:
             path = name_of(image.given)

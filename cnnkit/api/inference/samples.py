@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnkit.config.passwords import HiddenPasswordError
 from cnnkit.data.exclusion import leave_out
+from cnnkit.data.progress import Progress
+from cnnkit.data.shards.named_addresses import check_named
+from cnnkit.data.shards.remote import UnreachableError
 from cnnkit.data.source import SPLITS, TEST, TRAIN, VAL, Record, Source, one_form, open_source
 from cnnkit.data.sources.arrays import is_memory_name
 from cnnkit.data.sources.layout import natural_order
@@ -41,7 +45,9 @@ def evaluated_split(rows: Iterable[Mapping[str, str]]) -> str:
     return TEST if any(row["split"] == TEST for row in rows) else VAL
 
 
-def run_samples(run: RunDir, split: str | None, only: Sequence[str] = (), *, own: Source | None = None) -> Samples:
+def run_samples(
+    run: RunDir, split: str | None, only: Sequence[str] = (), *, own: Source | None = None, progress: Progress | None = None
+) -> Samples:
     """Return the samples of `split` of the run's own data; None means test, or val if the run has no test images.
 
     `own` is the source of the run if it is in memory. `only` restricts the samples to those classes. Raises `DataError` if the split is
@@ -62,7 +68,7 @@ def run_samples(run: RunDir, split: str | None, only: Sequence[str] = (), *, own
     if not wanted:
         have = ", ".join(name for name in SPLITS if any(row["split"] == name for row in rows))
         raise DataError(f"--split {chosen}: {run.path} has no {chosen} images; it has {have}")
-    source, scope = run_source(run, recorded, own)
+    source, scope = run_source(run, recorded, own, progress)
     wanted = {one_form(path): row for path, row in wanted.items()}
     records = tuple(record for record in scope if one_form(record.path) in wanted)
     if len(records) < len(wanted):
@@ -95,11 +101,16 @@ def most_frequent(labels: Iterable[str]) -> str | None:
     return min(counts, key=lambda label: (-counts[label], label)) if counts else None
 
 
-def run_source(run: RunDir, record: RunRecord, own: Source | None = None) -> tuple[Source, tuple[Record, ...]]:
+def run_source(
+    run: RunDir, record: RunRecord, own: Source | None = None, progress: Progress | None = None
+) -> tuple[Source, tuple[Record, ...]]:
     """Return the source on which `run` trained, and its images of the run's classes: the images of the run's store.
 
-    `record` is the record of `run`, `own` its source if it is in memory. Raises `DataError` if the source is not found.
+    `record` is the record of `run`, `own` its source if it is in memory. Raises `DataError` if the source is not found, or if it is an
+    address that the user has not named.
     """
+    if own is None:
+        check_named(record.data.location, run.path)
     if own is None and is_memory_name(record.data.location):
         raise DataError(
             f"the images of {run.path} were given in memory, as {Path(record.data.location).name}; give them again: "
@@ -107,7 +118,9 @@ def run_source(run: RunDir, record: RunRecord, own: Source | None = None) -> tup
             f"or name labelled images with --data"
         )
     try:
-        source = leave_out(open_source(record.data.location) if own is None else own, record.config.data.exclude)
+        source = leave_out(open_source(record.data.location, progress=progress) if own is None else own, record.config.data.exclude)
+    except (UnreachableError, HiddenPasswordError):
+        raise
     except DataError as error:
         raise DataError(f"the images of {run.path} are not at their recorded location ({error}); name their folder with --data") from None
     classes = set(record.classes)

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnnkit.api.inference.inputs import input_of
+from cnnkit.api.inference.prepared import predicted_batches
 from cnnkit.api.inference.samples import Samples
-from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import Record
-from cnnkit.data.store.facts import decode
-from cnnkit.data.store.scan import Progress, Scan, find_scan, scan
-from cnnkit.data.store.stream import BATCH_ROWS, gather, in_batches
+from cnnkit.data.staging import one_ahead, pinned
+from cnnkit.data.store.scan import Scan, find_scan, scan
+from cnnkit.data.store.stream import gather, in_batches
 from cnnkit.errors import counted
-from cnnkit.model.classifier import Classifier, draft_side_of
+from cnnkit.model.classifier import Classifier
 from cnnkit.model.torch_classifier import TorchClassifier
 
 if TYPE_CHECKING:
@@ -55,28 +57,23 @@ def predict_split(classifier: Classifier, samples: Samples, progress: Progress |
         return _from_store(classifier, samples, progress)
     good: list[Record] = []
     bad: list[tuple[str, str]] = []
-    blocks: list[NDArray[np.float32]] = []
-    changed: list[str] = []
+    blocks = [np.empty((0, len(classifier.classes)), np.float32)]
     contents: list[str] = []
-    for start in range(0, len(samples.records), BATCH_ROWS):
-        images = []
-        for record in samples.records[start : start + BATCH_ROWS]:
-            try:
-                pixels = decode(samples.source.read(record), draft_side_of(classifier))
-            except UndecodableError as error:
-                bad.append((record.path, str(error)))
-                continue
-            images.append(pixels.image)
-            good.append(record)
-            contents.append(pixels.sha256)
-            if samples.hashes.get(record.path, pixels.sha256) != pixels.sha256:
-                changed.append(record.path)
-        if images:
-            blocks.append(classifier.probabilities(images))
+    remaining = iter(samples.records)
+    done = 0
+    for batch, probabilities in predicted_batches(classifier, [input_of(samples.source, record) for record in samples.records]):
+        for image, record in zip(batch, remaining, strict=False):
+            if image.error:
+                bad.append((record.path, image.error))
+            else:
+                good.append(record)
+                contents.append(image.sha256)
+        blocks.append(probabilities)
+        done += len(batch)
         if progress:
-            progress(min(start + BATCH_ROWS, len(samples.records)), len(samples.records))
-    probabilities = np.concatenate(blocks) if blocks else np.empty((0, len(classifier.classes)), np.float32)
-    return SplitPredictions(good, probabilities, contents, tuple(bad), changed)
+            progress(done, len(samples.records))
+    changed = _changed(samples, good, contents)
+    return SplitPredictions(good, np.concatenate(blocks), contents, tuple(bad), changed)
 
 
 def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progress | None) -> SplitPredictions:
@@ -94,8 +91,14 @@ def _from_store(classifier: TorchClassifier, samples: Samples, progress: Progres
     is_readable = found.facts.readable
     bad = tuple((scope[row].path, found.facts[row].error) for row in chosen if not is_readable[row])
     rows = np.array([row for row in chosen if is_readable[row]], dtype=np.int64)
-    blocks = [classifier.canvas_probabilities(torch.from_numpy(canvases)) for canvases in gather(found.canvases, in_batches(rows))]
+    canvases = (pinned(torch.from_numpy(block), classifier.device) for block in gather(found.canvases, in_batches(rows)))
+    blocks = [classifier.canvas_probabilities(block) for block in one_ahead(canvases)]
     records = [scope[row] for row in rows]
     contents = list(found.facts.hashes.take(rows))
-    changed = [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]
+    changed = _changed(samples, records, contents)
     return SplitPredictions(records, np.concatenate(blocks), contents, bad, changed, scope, found)
+
+
+def _changed(samples: Samples, records: Sequence[Record], contents: Sequence[str]) -> list[str]:
+    """Return the paths of those of `records` whose `contents` differ from those at the time of the split."""
+    return [r.path for r, content in zip(records, contents, strict=True) if samples.hashes.get(r.path, content) != content]

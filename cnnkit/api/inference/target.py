@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from cnnkit.errors import ModelFileError, closest
+from cnnkit.errors import ModelFileError, closest, shell_path
 from cnnkit.files import check_file
 from cnnkit.run_dir import RunDir, find_run, newest, runs_folder, runs_in
 
@@ -63,7 +63,7 @@ def find_target(model: ModelName) -> Target:
         if not run.best.is_file():
             run.read_record()  # raises a clearer error if the folder is no run directory
             raise ModelFileError(
-                f"{path}: the run has no best.safetensors, because it finished no epoch; continue it with: cnnkit resume {path}"
+                f"{path}: the run has no best.safetensors, because it finished no epoch; continue it with: cnnkit resume {shell_path(path)}"
             )
         return Target(run.best, run)
     if not path.is_file():

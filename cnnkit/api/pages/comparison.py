@@ -15,7 +15,7 @@ from cnnkit.api.evaluation.compare import compare
 from cnnkit.api.inference.run_images import find_run_canvases
 from cnnkit.api.inference.target import find_target
 from cnnkit.api.pages.run import PICTURE_SIZE
-from cnnkit.data.store.scan import Progress
+from cnnkit.data.progress import Progress
 from cnnkit.errors import CnnkitError, ConfigError
 from cnnkit.files import utf8, write_text
 from cnnkit.run_dir import RunDir

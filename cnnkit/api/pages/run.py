@@ -16,10 +16,10 @@ from cnnkit.api.evaluation.stored_evaluation import StoredEvaluation, StoredPred
 from cnnkit.api.images.doctor import examine
 from cnnkit.api.inference.run_images import ImageCanvases, find_run_canvases, picture
 from cnnkit.api.inference.target import ModelName, Target, find_target
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import SPLITS, TRAIN
-from cnnkit.data.store.scan import Progress
 from cnnkit.engine.runtime import choose_device
-from cnnkit.errors import CnnkitError, DataError, ModelFileError
+from cnnkit.errors import CnnkitError, DataError, ModelFileError, shell_path
 from cnnkit.explain.gradcam import GradCam
 from cnnkit.files import fingerprint, utf8, write_text
 from cnnkit.model.file import Model, load_model
@@ -263,7 +263,8 @@ def _health(record: RunRecord, images: ImageCanvases) -> tuple[Health | None, tu
     """Return the findings of the doctor, or a note if all images would have to be decoded again."""
     location = record.data.location
     if not images.stored:
-        return None, (f"without the doctor's findings: the cache does not hold the decoded images; see cnnkit doctor {location}",)
+        see = f"cnnkit doctor {shell_path(location)}"
+        return None, (f"without the doctor's findings: the cache does not hold the decoded images; see {see}",)
     return examine(location, classes=record.classes, group_by=record.config.data.group_by, exclude=record.config.data.exclude), ()
 
 

@@ -21,7 +21,11 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_NAME_LENGTH = 40
 PREFIX = "cnnkit-"
 SUFFIX = ".tmpl"  # of a template, so that no tool takes it for a file of cnnkit
-DEPENDENCIES = {"architectures": ("annotated-types", "cnnkit", "torch"), "sources": ("cnnkit", "numpy")}
+DEPENDENCIES = {
+    "architectures": ("annotated-types", "cnnkit", "torch"),
+    **dict.fromkeys(("sources", "metrics"), ("cnnkit", "numpy")),
+    **dict.fromkeys(("losses", "optimizers", "augmentations"), ("cnnkit", "torch")),
+}
 
 
 @dataclass(frozen=True)

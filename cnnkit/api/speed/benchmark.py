@@ -19,6 +19,7 @@ from cnnkit.api.training.network import draw_up
 from cnnkit.api.training.prepare import prepare
 from cnnkit.api.training.resume import recorded_config
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.shards.named_addresses import check_named
 from cnnkit.data.source import VAL, Record, Source, open_source
 from cnnkit.engine.runtime import choose_device, start_gpu
 from cnnkit.errors import CnnkitError, ConfigError
@@ -133,7 +134,9 @@ def _exported_files(run: RunDir) -> list[Path]:
 
 def _offline_config(run: RunDir, model: Path) -> TrainConfig:
     """Return the settings of `run` without downloads: the weights of `model` replace the initial weights of the run."""
-    config = recorded_config(run, run.read_record())
+    record = run.read_record()
+    check_named(record.data.location, run.path)
+    config = recorded_config(run, record)
     local_data = config.data.model_copy(update={"download": False})
     weights = {} if config.model.weights == "none" else {"weights": str(model)}
     return config.model_copy(update={"data": local_data, "model": config.model.model_copy(update=weights)})

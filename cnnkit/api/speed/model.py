@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.api.inference.inputs import input_of
+from cnnkit.api.inference.prepared import predicted_batches
 from cnnkit.api.inference.samples import spread
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import Record, Source
@@ -79,16 +80,12 @@ def _accuracy(classifier: Classifier, source: Source, labelled: LabelledRecords)
     """Return the accuracy on the readable images of a sample of `labelled`; None if no image can be read."""
     hits: list[bool] = []
     names: list[str] = []
-    waiting, draft_side = iter(labelled.sample), draft_side_of(classifier)
-    while batch := list(islice(waiting, BATCH_IMAGES)):
-        read: list[tuple[Record, NDArray[np.uint8]]] = []
-        for record in batch:
-            with suppress(UndecodableError):
-                read.append((record, decode(source.read(record), draft_side).image))
-        if read:
-            predicted = classifier.probabilities([image for _, image in read]).argmax(1)
-            hits += [classifier.classes[index] == record.label for index, (record, _) in zip(predicted, read, strict=True)]
-            names += [labelled.units.get(record.path, record.path) for record, _ in read]
+    sample = iter(labelled.sample)
+    given = [input_of(source, record) for record in labelled.sample]
+    for batch, probabilities in predicted_batches(classifier, given):
+        readable = [record for image, record in zip(batch, sample, strict=False) if not image.error]
+        hits += [classifier.classes[index] == record.label for index, record in zip(probabilities.argmax(1), readable, strict=True)]
+        names += [labelled.units.get(record.path, record.path) for record in readable]
     if not hits:
         return None
     found = proportion(np.array(hits), Units.of(names))

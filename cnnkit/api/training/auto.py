@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from cnnkit.config.settings import OptimConfig, OptimSettings
 from cnnkit.data.batches import Batches
-from cnnkit.data.store.scan import Progress, free_memory
+from cnnkit.data.progress import Progress
+from cnnkit.data.store.scan import free_memory
 from cnnkit.engine.batch_size import choose_batch_size, max_batch_size
 from cnnkit.engine.custom import BUILT_IN, Custom
 from cnnkit.engine.lr_range import MIN_RATE, range_test

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cnnkit.api.training.batches import TrainingBatches
 from cnnkit.data.augment.randomness import permutation
 from cnnkit.data.batches import Batches
-from cnnkit.data.store.scan import Progress
+from cnnkit.data.progress import Progress
 from cnnkit.engine.early_stopping import EarlyStopping
 from cnnkit.engine.fit import TrainingFigures
 from cnnkit.engine.logistic import LinearMap, regressions

@@ -10,8 +10,8 @@ from cnnkit.data.augment.augment import AugmentationStrength, resolve_augmentati
 from cnnkit.data.batches import normalised_by
 from cnnkit.data.dataset import Dataset, load_dataset, select_classes, typical_side, with_canvases
 from cnnkit.data.exclusion import leave_out
+from cnnkit.data.progress import Progress
 from cnnkit.data.source import TRAIN, VAL, Source, open_source
-from cnnkit.data.store.scan import Progress
 from cnnkit.data.store.stream import Canvases
 from cnnkit.doctor.scan_notes import scan_notes
 from cnnkit.engine.runtime import keep_freed_memory
@@ -51,9 +51,10 @@ class TrainingImages:
         return len(self.dataset.of(split))
 
 
-def open_training_source(config: DataConfig) -> Source:
+def open_training_source(config: DataConfig, progress: Progress | None = None) -> Source:
     """Open the source that ``--data`` names; raises `DataError` if there is none."""
-    return leave_out(open_source(config.data, download=config.download, group_by=config.group_by), config.exclude)
+    source = open_source(config.data, download=config.download, group_by=config.group_by, progress=progress)
+    return leave_out(source, config.exclude)
 
 
 def load_images(

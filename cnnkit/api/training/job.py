@@ -14,6 +14,7 @@ from cnnkit.config.settings import OptimConfig, TrainConfig
 from cnnkit.data.augment.augment import AugmentationStrength
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
+from cnnkit.data.shards.remote import ConnectionLostError
 from cnnkit.data.source import SPLITS, located
 from cnnkit.engine.batch_source import BatchSource
 from cnnkit.engine.custom import BUILT_IN, Custom
@@ -30,7 +31,7 @@ from cnnkit.errors import (
     hide_passwords,
     is_fault,
     is_out_of_memory,
-    shell_word,
+    shell_path,
 )
 from cnnkit.files import write_bytes
 from cnnkit.metrics.units import Units
@@ -138,6 +139,7 @@ class TrainingJob:
         if not self.ranks.is_first:
             with stopping_faults(run):
                 yield from loop
+                self.ranks.agreed(lambda: None)  # rank 0 has written its last file
             return
         fingerprints = Fingerprints(self.val_batches)
         unit_of = {sample.row: sample.unit for sample in self.dataset.samples}
@@ -167,6 +169,7 @@ class TrainingJob:
             raise
         finally:
             self._end(run, status)
+        self.ranks.agreed(lambda: None)
 
     def _own_val_batches(self) -> Batches:
         """Return the batches of val that this rank validates; one process validates all of them."""
@@ -289,13 +292,16 @@ def stopping_faults(run: RunDir) -> Generator[None]:
         if not (is_fault(error) or isinstance(error, CnnkitError)):
             raise
         fault = str(error) if isinstance(error, CnnkitError) else describe_fault(error, run.path)
+        fault = error.fault if isinstance(error, ConnectionLostError) else fault
         raise TrainingStoppedError(f"{fault}\n{_way_on(error, run)}") from error
 
 
 def _way_on(error: Exception, run: RunDir) -> str:
     """Return the kept files and the command that continues the training."""
-    command = f"cnnkit resume {shell_word(str(run.path))}"
+    command = f"cnnkit resume {shell_path(run.path)}"
     repair = "close other programs" if is_out_of_memory(error) else "repair it or free some space"
+    if isinstance(error, ConnectionLostError):
+        repair = "wait until the address can be read"
     if isinstance(error, RankLostError):
         repair = "if the memory was full, use fewer ranks or a smaller --batch-size"
     if has_state(run.last):

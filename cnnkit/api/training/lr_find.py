@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cnnkit.api.training.auto import in_images
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import OptimConfig, TrainConfig
-from cnnkit.data.store.scan import Progress
+from cnnkit.data.progress import Progress
 from cnnkit.engine.lr_range import DEFAULT_STEPS, MIN_STEPS, RangeTest, range_test
 from cnnkit.errors import ConfigError
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from cnnkit.api.training.images import open_training_source
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
 from cnnkit.config.settings import TrainConfig
 from cnnkit.data.batches import Batches
 from cnnkit.data.dataset import Dataset
-from cnnkit.data.exclusion import leave_out
-from cnnkit.data.source import TRAIN, Source, open_source
+from cnnkit.data.progress import Progress
+from cnnkit.data.source import TRAIN, Source
 from cnnkit.data.sources.folder import check_outside
-from cnnkit.data.store.scan import Progress
 from cnnkit.engine.validation import validate
 from cnnkit.errors import ConfigError, TrainingStoppedError
 from cnnkit.files import check_writable, read_json, write_csv, write_json
@@ -79,8 +79,7 @@ class MoreData:
         check_outside(out, config.data.data)
         check_writable(out)
         quiet = config.model_copy(update={"run": config.run.model_copy(update={"out": out, "log": ()})})
-        data = config.data
-        self._source: Source = leave_out(open_source(data.data, download=data.download, group_by=data.group_by), data.exclude)
+        self._source: Source = open_training_source(config.data, progress)
         self.base: TrainingJob = prepare(quiet, source=self._source, progress=progress)
         self._budget_share = 1 / (len(self.shares) * seeds)  # of one training
         self._key = self._hash_inputs()

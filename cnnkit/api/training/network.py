@@ -12,7 +12,7 @@ from cnnkit.architecture import Architecture, option_name, options, parse_option
 from cnnkit.data.default_geometry import scratch_preprocessing, scratch_size
 from cnnkit.engine.random_state import own_random_state
 from cnnkit.engine.trial import forward_failure, learning_failure
-from cnnkit.errors import CnnkitError, ConfigError, ModelFileError, shell_word
+from cnnkit.errors import CnnkitError, ConfigError, ModelFileError, shell_path
 from cnnkit.model.file import ModelHeader, read_header
 from cnnkit.model.head import head_layers, head_parameters
 from cnnkit.model.preprocessing import Preprocessing, draft_side_for
@@ -257,7 +257,7 @@ def _load_weights(
         path = Path(config.weights)
         run = RunDir(find_run(path))
         if run.is_run and not path.is_file():
-            raise ConfigError(f"--weights {path}: a run, and --weights takes a file; type: --weights {shell_word(str(run.best))}")
+            raise ConfigError(f"--weights {path}: a run, and --weights takes a file; type: --weights {shell_path(run.best)}")
         weights, header = read_weights(path), _header(path)
         return weights, header.preprocessing if header else own, header.classes if header else ()
     if published is None:

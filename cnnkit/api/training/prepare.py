@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from cnnkit.config.tiers import Tier
     from cnnkit.data.dataset import Dataset
+    from cnnkit.data.progress import Progress
     from cnnkit.data.source import Source
-    from cnnkit.data.store.scan import Progress
     from cnnkit.engine.runtime import Runtime
 
 
@@ -183,7 +183,7 @@ def _choose_tier(
     notes: list[str] = []
     while True:
         with ranks.machine_first():  # it downloads and decodes what the other ranks of its machine then find
-            source = source or open_training_source(config.data)
+            source = source or open_training_source(config.data, progress)
             blueprint, extensions = draw_up(config.model), load_training_extensions(config)
             extra = extra_augmentations(extensions.augmentations, config.model.channels)
             images = load_images(config, blueprint, source=source, dataset=dataset, progress=progress)

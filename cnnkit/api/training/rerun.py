@@ -9,8 +9,9 @@ from typing import Any
 
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.resume import check_versions, prepare_recorded, run_at
-from cnnkit.data.store.scan import Progress
-from cnnkit.errors import ModelFileError, counted
+from cnnkit.data.progress import Progress
+from cnnkit.engine.ranks import ONE, Ranks
+from cnnkit.errors import ModelFileError, counted, shell_path
 from cnnkit.files import fingerprint
 from cnnkit.run_dir import HistoryRow, RunDir, RunRecord, find_run, runs_folder
 
@@ -70,31 +71,39 @@ class Repetition:
         }
 
 
-def rerun(run: str | Path, *, data: str | None = None, progress: Progress | None = None) -> TrainingJob:
+def rerun(run: str | Path, *, data: str | None = None, progress: Progress | None = None, ranks: Ranks = ONE) -> TrainingJob:
     """Return a new training with the settings, the images, the seed and the arithmetic of a finished `run`.
 
     `data` is the location of the images, if they have moved. Other versions of the packages are a note, as a repetition may test them.
-    The new run directory stands beside that of `run`. Raises `ModelFileError` if the run is not finished or damaged, `ConfigError` if
-    this machine lacks its device, `DataError` if its images are not found or have changed.
+    The new run directory stands beside that of `run`. Several `ranks` repeat it together; rank 0 alone reads the run. Raises
+    `ModelFileError` if the run is not finished or damaged, `ConfigError` if this machine lacks its device, `DataError` if its images are
+    not found or have changed.
     """
-    directory = run_at(find_run(run))
-    record = directory.read_record()
-    if record.status != "finished":
-        raise ModelFileError(f"{directory.path}: this run is not finished; finish it before it is repeated: cnnkit resume {directory.path}")
-    job = prepare_recorded(directory, record, data, progress, fit_head=True, command="rerun")
+    directory, record = ranks.agreed(lambda: _finished(run_at(find_run(run))))
+    job = prepare_recorded(directory, record, data, progress, fit_head=True, command="rerun", ranks=ranks)
     folder = directory.path.absolute().parent
     out = None if folder.resolve() == runs_folder().resolve() else folder
     job.config = job.config.model_copy(update={"run": job.config.run.model_copy(update={"out": out})})
-    job.notes = (*filter(None, [check_versions(record, ""), _ranks_note(record)]), *job.notes)
+    job.notes = (*filter(None, [check_versions(record, ""), _ranks_note(record, ranks.world)]), *job.notes)
     return job
 
 
-def _ranks_note(record: RunRecord) -> str:
-    """Return a note if several ranks trained the run, whose repetition is one process; else an empty text."""
-    if record.ranks == 1:
+def _finished(run: RunDir) -> tuple[RunDir, RunRecord]:
+    """Return `run` and its record; raises `ModelFileError` if it is not finished."""
+    record = run.read_record()
+    if record.status != "finished":
+        way_on = f"cnnkit resume {shell_path(run.path)}"
+        raise ModelFileError(f"{run.path}: this run is not finished; finish it before it is repeated: {way_on}")
+    return run, record
+
+
+def _ranks_note(record: RunRecord, world: int) -> str:
+    """Return a note if another number of ranks than `world` trained the run; else an empty text."""
+    if record.ranks == world:
         return ""
     differs = "dropout and the statistics of batch normalisation differ, and sums are rounded in another way"
-    return f"{record.ranks} ranks trained the run, and one process repeats it: {differs}"
+    first = f"{record.ranks} ranks trained the run" if record.ranks > 1 else "one process trained the run"
+    return f"{first}, and {f'{world} ranks repeat' if world > 1 else 'one process repeats'} it: {differs}"
 
 
 def compare_repetition(first: RunDir, again: RunDir) -> Repetition:

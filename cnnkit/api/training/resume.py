@@ -11,14 +11,15 @@ from typing import Any
 from cnnkit.api.training.job import TrainingJob, launch_name, refused_faults
 from cnnkit.api.training.model_header import changed_versions
 from cnnkit.api.training.prepare import prepare
+from cnnkit.config.passwords import keep_passwords
 from cnnkit.config.settings import TrainConfig
+from cnnkit.data.progress import Progress
+from cnnkit.data.shards.named_addresses import check_named
 from cnnkit.data.split.split_file import split_rows
-from cnnkit.data.store.scan import Progress
-from cnnkit.engine.rank_environment import is_restarted
 from cnnkit.engine.ranks import ONE, Ranks
 from cnnkit.engine.runtime import Runtime, usable_devices
 from cnnkit.engine.state import has_state, load_state, share_state
-from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, listed, shell_word, verb
+from cnnkit.errors import ConfigError, DataError, ModelFileError, counted, listed, shell_path, shell_word, verb
 from cnnkit.model.file import read_header
 from cnnkit.run_dir import SPLIT_COLUMNS, HistoryRow, RunDir, RunRecord, find_run, newest, runs_folder, runs_in
 from cnnkit.run_dir.owner import read_owner, remove_lock
@@ -55,11 +56,11 @@ def resume(
 
 
 def find_restarted(out: Path | None) -> RunDir | None:
-    """Return the run of an earlier attempt of this launch, which torchrun or SLURM has restarted; None for a first attempt.
+    """Return the run of an earlier attempt of this launch, which torchrun or SLURM has restarted; None if it had made no run.
 
     `out` is the folder of the runs. The process that trained there has ended, also if another machine ran it, so its lock is removed.
     """
-    if not is_restarted():
+    if not launch_name():
         return None
     for path in runs_in(out or runs_folder()):
         run = RunDir(path)
@@ -99,7 +100,7 @@ def _prepare(directory: RunDir, data: str | None, progress: Progress | None, *, 
         return directory.read_record(), not has_state(directory.last) and len(directory.read_history()) <= 1
 
     record, is_new = ranks.agreed(read)
-    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_word(str(directory.path))}")
+    versions_note = check_versions(record, "" if accept_versions else f"cnnkit resume {shell_path(directory.path)}")
     job = prepare_recorded(directory, record, data, progress, fit_head=is_new, command="resume", ranks=ranks)
     job.command, job.earlier_notes, job.trial = record.command, record.notes, record.trial
     note = ranks.agreed(lambda: _restart(directory) if is_new else _load(directory, job))
@@ -130,9 +131,12 @@ def prepare_recorded(
 ) -> TrainingJob:
     """Return a new job with the settings, the images, the names, the device and the arithmetic of `run`, of which `record` tells.
 
-    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``.
+    `data` is the location of the images, if they have moved; a message on lost images names the `command` with its ``--data``. Raises
+    `DataError` for a recorded address that the user has not named.
     """
     _check_device(run, record)
+    if data is None:
+        ranks.agreed(lambda: check_named(record.data.location, run.path))
     runtime = Runtime.from_facts(record.runtime.model_dump(), "as recorded")
     try:
         with _split_file(run, ranks) as split_file:
@@ -202,7 +206,7 @@ def recorded_config(run: RunDir, record: RunRecord, data: str | None = None, spl
     """Return the settings in the `record` of a run, with absolute paths of data and split file; `data` replaces the images' location."""
     config = record.config
     # The split.csv of the run holds the split, whatever --split-file, added images or a later method of splitting would say now.
-    paths: dict[str, Any] = {"data": data or record.data.location, "split_file": split_file or run.split_file}
+    paths: dict[str, Any] = {"data": keep_passwords(data) if data else record.data.location, "split_file": split_file or run.split_file}
     return config.model_copy(update={"data": config.data.model_copy(update=paths)})
 
 

@@ -62,7 +62,7 @@ class SearchResult:
         search = self.search
         return {
             "name": search.name,
-            "storage": search.study.shown_storage,
+            "storage": search.study.storage.shown,
             "monitor": search.monitor,
             "space": search.space.to_dict(),
             "counts": counts(self.trials),

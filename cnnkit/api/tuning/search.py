@@ -74,7 +74,7 @@ class Search:
         try:
             self.id = self.study.agree(self._identity())
         except BaseException:
-            self.study.close()
+            self.study.storage.close()
             raise
         self._first = baseline(space, self.config)
 

@@ -15,7 +15,7 @@ from cnnkit.config.keywords import TrialSettings
 from cnnkit.config.search import DEFAULT_SAMPLER, DEFAULT_TRIALS, Sampler, budget_seconds, check_search
 from cnnkit.data.sources.arrays import Images, Labels, Table, source_in_memory
 from cnnkit.errors import ConfigError
-from cnnkit.tuning.study import import_optuna
+from cnnkit.tuning.storage import import_optuna
 
 
 def tune(  # noqa: PLR0913 - one argument per flag of the command
@@ -60,7 +60,7 @@ def tune(  # noqa: PLR0913 - one argument per flag of the command
         _run(work, seconds, trials, show=show)
         return write_results(work)
     finally:
-        work.study.close()
+        work.study.storage.close()
 
 
 def _run(work: Search, seconds: float, trials: int, *, show: bool | None) -> None:

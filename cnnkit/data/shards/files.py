@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import takewhile
@@ -12,8 +12,11 @@ from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from cnnkit.config.passwords import with_passwords
 from cnnkit.data.columns import PathIndex, Rows, Texts
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress, count_files
+from cnnkit.data.shards.named_addresses import name_address
 from cnnkit.data.shards.pattern import expand
 from cnnkit.data.shards.remote import RemoteSpans
 from cnnkit.data.source import Record
@@ -40,13 +43,15 @@ class ShardFile(NamedTuple):
         return cast("BinaryIO", io.BufferedReader(SpanFile(self.spans), getattr(self.spans, "buffer_bytes", BUFFER_BYTES)))
 
 
-def open_files(pattern: str, data: str) -> list[ShardFile]:
-    """Return the files that `pattern` names; `data` is the value of ``--data``.
+def open_files(pattern: str, data: str, progress: Progress | None = None) -> list[ShardFile]:
+    """Return the files that `pattern` names; `data` is the value of ``--data``. `progress` is told of a network that fails.
 
     Raises `DataError` if one is missing or cannot be opened.
     """
+    with_passwords(pattern)  # an error names the pattern rather than its first file
+    name_address(pattern)
     paths = expand(pattern)
-    opened = in_threads(_open, paths)
+    opened = in_threads(lambda path: _open(path, progress), paths)
     missing = [path for path, spans in zip(paths, opened, strict=True) if spans is None]
     if missing:
         number = "the file is" if len(paths) == 1 else f"{len(missing):,} of {len(paths):,} files are"
@@ -90,10 +95,14 @@ def shared_folder(paths: Sequence[str]) -> str:
     return "".join(f"{level[0]}/" for level in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
-def in_threads(function: Callable[[Given], Result], values: Iterable[Given]) -> list[Result]:
-    """Return `function` of each value, computed by several threads."""
+def in_threads(function: Callable[[Given], Result], values: Collection[Given], progress: Progress | None = None) -> list[Result]:
+    """Return `function` of each value, computed by several threads; `progress` counts the values as files."""
+    found: list[Result] = []
     with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(function, values))
+        for each in threads.map(function, values):
+            found.append(each)
+            count_files(progress, len(found), len(values))
+    return found
 
 
 def read_small(path: str) -> bytes | None:
@@ -106,10 +115,10 @@ def read_small(path: str) -> bytes | None:
     return spans.read(0, spans.size)
 
 
-def _open(path: str) -> Spans | None:
+def _open(path: str, progress: Progress | None = None) -> Spans | None:
     """Return the bytes of one file; None if there is no such file."""
     try:
-        return RemoteSpans(path) if "://" in path else FileSpans(Path(path))
+        return RemoteSpans(path, progress) if "://" in path else FileSpans(Path(path))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -19,6 +19,7 @@ import numpy as np
 
 from cnnkit.data.columns import BLOCK_ROWS, Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.data.shards.files import RowFinder, ShardFile, in_threads, open_files
 from cnnkit.data.shards.remote import UnreachableError
 from cnnkit.data.shards.webdataset import shard_splits
@@ -29,7 +30,7 @@ from cnnkit.data.sources.folder import files_below
 from cnnkit.data.sources.hub import LABEL_COLUMNS
 from cnnkit.data.sources.layout import natural_order, suffix_of
 from cnnkit.data.sources.spans import SpanFile
-from cnnkit.errors import DataError, MissingExtraError
+from cnnkit.errors import DataError, MissingExtraError, left_out_note
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")  # names that win over other columns of bytes, in this order
 MAX_CACHED_BYTES = 256_000_000  # of row groups in memory; the last one stays in any case
@@ -120,17 +121,18 @@ class _Part:
 class ParquetSource:
     """The images of the parquet file, folder of files or pattern `path`, in the order of the files.
 
-    `group_by` may name the column of groups. The path of an image is the one in the file if every image has a different one, else the
-    file and the row. Raises `DataError` for missing and damaged files and if no image has a label, `MissingExtraError` without pyarrow.
+    `group_by` may name the column of groups, and `progress` counts the files whose labels are read. The path of an image is the one in
+    the file if every image has a different one, else the file and the row. Raises `DataError` for missing and damaged files and if no
+    image has a label, `MissingExtraError` without pyarrow.
     """
 
-    def __init__(self, path: str, group_by: str = "") -> None:
+    def __init__(self, path: str, group_by: str = "", progress: Progress | None = None) -> None:
         self.name = f"parquet:{path}"
         try:
             _package("pyarrow.parquet")
         except ImportError:
             raise MissingExtraError(f"--data {self.name} needs the package pyarrow; type: pip install 'cnnkit[parquet]'") from None
-        self._parts = in_threads(lambda file: _Part(file, group_by), _files(path, self.name))
+        self._parts = in_threads(lambda file: _Part(file, group_by), _files(path, self.name, progress), progress)
         counts = [len(part.rows) for part in self._parts]
         if not sum(counts):
             raise DataError(f"--data {self.name}: no image has a label in the column {self._parts[0].layout.label!r}")
@@ -144,7 +146,7 @@ class ParquetSource:
         without = sum(part.size for part in self._parts) - sum(counts)
         self.notes: Sequence[str] = (
             *((split_note,) if split_note else ()),
-            *((f"{without:,} images without a label were left out",) if without else ()),
+            *((left_out_note(without, "image", "without a label"),) if without else ()),
         )
 
     def read(self, record: Record) -> bytes:
@@ -266,10 +268,10 @@ def _codes(column: Any, names: Sequence[str], path: str) -> Codes:
     return Codes(np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64), values)
 
 
-def _files(path: str, data: str) -> list[ShardFile]:
+def _files(path: str, data: str, progress: Progress | None) -> list[ShardFile]:
     """Return the parquet files of a folder, those that a pattern names, or the one file `path`."""
     if not Path(path).is_dir():
-        return open_files(path, data)
+        return open_files(path, data, progress)
     found = natural_order([name for name in files_below(path) if suffix_of(name) == PARQUET])
     if not found:
         raise DataError(f"--data {data}: the folder holds no .parquet file")
@@ -293,7 +295,7 @@ def _package(name: str) -> Any:
 def _open(request: Request) -> ParquetSource:
     if not request.name:
         raise DataError("--data parquet: name a file, a folder or a pattern, such as --data parquet:data/train.parquet")
-    return ParquetSource(request.name, request.group_by)
+    return ParquetSource(request.name, request.group_by, request.progress)
 
 
 parquet = SourceKind(open=_open, summary="parquet files with images and labels, in the layout of the Hub; needs the extra parquet")

@@ -14,7 +14,8 @@ from cnnkit.errors import DataError
 MAX_FILES = 1_000_000  # that a pattern may name; a wrong number of digits would else fill the memory
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_GLOB, _REMOTE_GLOB = re.compile(r"[*?\[]"), re.compile(r"\*")  # a ? begins the query of an address
+# In an address a ? begins the query, and three stars stand for a password.
+_GLOB, _REMOTE_GLOB = re.compile(r"[*?\[]"), re.compile(r"(?<!\*)\*{1,2}(?!\*)")
 
 
 def expand(pattern: str) -> list[str]:

@@ -30,7 +30,7 @@ from cnnkit.data.store.cache import index_folder
 from cnnkit.errors import DataError
 from cnnkit.files import whole_file
 
-INDEX_VERSION = 1  # raise it when the content of an index changes
+INDEX_VERSION = 2  # raise it when the content of an index changes
 LABEL_SUFFIXES = (".cls", ".json", ".txt")  # the first one that a key has counts
 LABEL_FIELDS = ("label", "cls", "class", "class_name", "target")  # of a JSON document, in this order
 MAX_LABEL_BYTES = 1_000_000  # of one member; a label has a few
@@ -110,7 +110,7 @@ def _list(shard: ShardFile) -> TarIndex:
         raise DataError(f"{shard.path}: cannot be read: {error.strerror or error}") from None
     kept = [key for key in images if written.get(key)]
     left_out += special
-    left_out["images without a label"] += len(images) - len(kept)
+    left_out["without a label"] += len(images) - len(kept)
     kinds = Counter(_split_name(labels[key].name)[1] for key in kept)
     return TarIndex(
         Texts.of(one_form(plain_name(images[key].name) or "") for key in kept),
@@ -130,10 +130,10 @@ def _samples(members: Sequence[Member]) -> tuple[dict[str, Member], dict[str, Me
     for member in members:
         key, suffix = _split_name(member.name)
         if plain_name(member.name) is None:
-            left_out["members with a path that leads out of the archive"] += 1
+            left_out["with a path that leads out of the archive"] += 1
         elif suffix in SUFFIXES and not any(map(is_litter, key.split("/"))):
             earlier = images.get(key)
-            left_out["images with a repeated key"] += earlier is not None
+            left_out["with a repeated key"] += earlier is not None
             if earlier is None or earlier.name == member.name:
                 images[key] = member  # unpacking would also keep the last file of a name
         elif suffix in LABEL_SUFFIXES and _rank(suffix) <= _rank(_split_name(labels[key].name)[1] if key in labels else ""):

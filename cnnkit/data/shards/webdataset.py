@@ -10,12 +10,13 @@ import numpy as np
 
 from cnnkit.data.columns import BLOCK_ROWS, Codes, RecordColumns, Texts
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress
 from cnnkit.data.shards.files import RowFinder, in_threads, open_files, read_small
 from cnnkit.data.shards.tar_index import TarIndex, shard_index
 from cnnkit.data.source import TRAIN, Record, Request, SourceKind, names_files, one_form
 from cnnkit.data.sources.bounds import refusal_reason
 from cnnkit.data.sources.layout import SPLIT_WORDS, folder_words, read_split
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, counted, left_out_note
 
 CLASS_FILES = ("classes.txt", "classnames.txt")  # one name a line, in the order of the numbers; beside the shards or one folder above
 MAX_CAPTION_SHARE = 0.5  # of different texts among the .txt members; more are captions
@@ -25,22 +26,23 @@ MIN_CAPTIONS = 20  # different texts that may be the names of classes
 class ShardSource:
     """The images of the tar shards that `pattern` names, in the order of the shards.
 
-    The path of an image is its name in the shard; if a name repeats, the name of the shard stands before all names. Raises `DataError`
+    `progress` counts the shards that are listed. The path of an image is its name in the shard; if a name repeats, the name of the shard
+    stands before all names. Raises `DataError`
     for missing and damaged shards, and if no image has a label.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, progress: Progress | None = None) -> None:
         self.name = pattern if names_files(pattern) else f"shards:{pattern}"
-        self._files = open_files(pattern, pattern)
-        indexes = in_threads(shard_index, self._files)
+        self._files = open_files(pattern, pattern, progress)
+        indexes = in_threads(shard_index, self._files, progress)
         self._starts = np.concatenate([index.starts for index in indexes])
         self._sizes = np.concatenate([index.sizes for index in indexes])
         counts = [len(index.starts) for index in indexes]
         left_out = sum((Counter(index.left_out) for index in indexes), Counter[str]())
         if not len(self._starts):
-            counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "no members"
+            seen = ", ".join(f"{counted(count, 'file')} {reason}" for reason, count in left_out.items()) or "no members"
             raise DataError(
-                f"--data {pattern}: no image with a label ({counted}); expected WebDataset's layout: KEY.jpg beside KEY.cls, "
+                f"--data {pattern}: no image with a label ({seen}); expected WebDataset's layout: KEY.jpg beside KEY.cls, "
                 f"or KEY.json with a field label; a .tar of class folders is named alone"
             )
         _refuse_captions(indexes, pattern)
@@ -54,7 +56,7 @@ class ShardSource:
         self.records = RecordColumns(paths, named_labels(labels, self._files[0].path, pattern), splits)
         self.notes: Sequence[str] = (
             *((split_note,) if split_note else ()),
-            *(f"{count:,} {reason} were left out" for reason, count in left_out.items()),
+            *(left_out_note(count, "file", reason) for reason, count in left_out.items()),
         )
 
     def read(self, record: Record) -> bytes:
@@ -148,7 +150,7 @@ def _refuse_captions(indexes: Sequence[TarIndex], data: str) -> None:
 def _open(request: Request) -> ShardSource:
     if not request.name:
         raise DataError("--data shards: name the tars, such as --data 'shards/{0000..1023}.tar'")
-    return ShardSource(request.name)
+    return ShardSource(request.name, request.progress)
 
 
 shards = SourceKind(open=_open, summary="tar shards in WebDataset's layout, such as 'shards/{0000..1023}.tar'")

@@ -17,7 +17,7 @@ from cnnkit.data.source import TRAIN, Record, Request, SourceKind
 from cnnkit.data.sources.layout import is_litter, own_folder, own_folders, read_layout, read_split, suffix_of
 from cnnkit.data.sources.tarred import TarMembers
 from cnnkit.data.sources.zipped import ZipMembers
-from cnnkit.errors import DataError
+from cnnkit.errors import DataError, left_out_note
 
 
 class Members(Protocol):
@@ -75,7 +75,7 @@ class ArchiveSource:
         self.empty_classes = layout.empty_classes
         self.notes = (
             *((f"the folder {wrapper[:-1]!r} around the class folders does not count as a class",) if wrapper else ()),
-            *(f"{count:,} members {reason} were left out" for reason, count in left_out.items() if count),
+            *(left_out_note(count, "member", reason) for reason, count in left_out.items() if count),
             *layout.notes(),
             *self._members.notes,
         )

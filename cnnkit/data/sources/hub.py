@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnkit.data.image import UndecodableError, read_file
 from cnnkit.data.source import ALIASES, Record, Request, SourceKind, one_form
-from cnnkit.errors import DataError, MissingExtraError
+from cnnkit.errors import DataError, MissingExtraError, left_out_note
 
 LABEL_COLUMNS = ("label", "labels", "class")  # names that win over other columns, in this order
 _NAME_TYPES = {"string", "large_string", "int64", "int32", "bool"}  # types of columns whose text can name a class
@@ -50,7 +50,7 @@ class HubSource:
         other = [column for column in features if column != label and _is_class(features[column])]
         self.notes: Sequence[str] = (
             *((f"labels come from the column {label!r}; other columns of classes: {', '.join(other)}",) if other else ()),
-            *(f"{count:,} images {reason} were left out" for reason, count in left_out.items() if count),
+            *(left_out_note(count, "image", reason) for reason, count in left_out.items() if count),
         )
 
     def read(self, record: Record) -> bytes:

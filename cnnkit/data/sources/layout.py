@@ -13,7 +13,7 @@ import numpy as np
 from cnnkit.data.columns import Codes, RecordColumns, Rows, Texts
 from cnnkit.data.image import SUFFIXES
 from cnnkit.data.source import ALIASES, TRAIN, one_form
-from cnnkit.errors import DataError, listed
+from cnnkit.errors import DataError, counted, left_out_note, listed, verb
 
 # Names of files and folders that systems and tools leave behind. Hidden names such as .ipynb_checkpoints and .DS_Store count as
 # litter too.
@@ -58,12 +58,12 @@ class Layout:
         """Return notes on the files that were left out."""
         notes = [*self.remarks]
         if self.loose:
-            notes.append(f"{self.loose:,} images outside of class folders were left out")
+            notes.append(left_out_note(self.loose, "image", "outside of class folders"))
         if self.own:
-            notes.append(f"{self.own.total():,} images in folders that cnnkit wrote were left out: {listed(self.own)}")
+            notes.append(f"{left_out_note(self.own.total(), 'image', 'in folders that cnnkit wrote')}: {listed(self.own)}")
         if self.other:
             kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.other.most_common(4))
-            notes.append(f"{self.other.total():,} files that are no images were left out ({kinds})")
+            notes.append(f"{left_out_note(self.other.total(), 'file', 'without an image')} ({kinds})")
         return tuple(notes)
 
     def check(self, name: str) -> None:
@@ -86,8 +86,9 @@ class Layout:
         if name.lower().endswith(".tar") and (self.beside[".cls"] or self.beside[".json"]):
             return f"; its images lie beside their labels, as in WebDataset: type --data shards:{name}"
         if self.loose:
+            are = f"there {verb(self.loose, 'is', 'are')} {counted(self.loose)}"
             return (
-                f"; there are {self.loose} images outside of class folders: move each into a folder named after its class; "
+                f"; {are} outside of class folders: move each into a folder named after its class; "
                 f"if {name} is itself one class, name the folder above it"
             )
         if parquets:

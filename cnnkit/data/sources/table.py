@@ -17,7 +17,7 @@ from cnnkit.data.image import UndecodableError, read_file
 from cnnkit.data.source import ALIASES, SPLITS, Record, Request, SourceKind, one_form
 from cnnkit.data.sources.folder import file_stamp
 from cnnkit.data.sources.same_file import same_files
-from cnnkit.errors import DataError, closest
+from cnnkit.errors import DataError, closest, left_out_note
 
 
 class TableSource:
@@ -110,7 +110,7 @@ class _Table:
             raise DataError(f"{self._name}: --group-by {self._group_by}: the column is empty in every row")
 
     def notes(self) -> tuple[str, ...]:
-        return (f"{self._repeated:,} rows that repeat another were left out",) if self._repeated else ()
+        return (left_out_note(self._repeated, "row", "with the content of another"),) if self._repeated else ()
 
     def _columns(self) -> _Columns:
         file = self._file

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
@@ -126,7 +126,7 @@ def list_members(file: BinaryIO, path: Path | str) -> tuple[MemberColumns, list[
             elif info.isdir():
                 folders.append(info.name)
             else:
-                left_out["that are links, devices or sparse"] += 1
+                left_out["of the kinds link, device or sparse"] += 1
 
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
@@ -200,4 +200,6 @@ def _copy(stream: IO[bytes], file: BinaryIO, limit: int, room: int) -> None:
 
 def _damaged(path: Path | str, reason: str) -> DataError:
     """Return the error for a damaged tar."""
-    return DataError(f"{path}: damaged, or no tar: {reason}; test it with: tar -tf {path}")
+    name = str(path)
+    way = f"download it, and test it with: tar -tf {PurePosixPath(name).name}" if "://" in name else f"test it with: tar -tf {name}"
+    return DataError(f"{name}: damaged, or no tar: {reason}; {way}")

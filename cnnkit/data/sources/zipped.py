@@ -47,7 +47,7 @@ class ZipMembers:
             [(info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type) for info in files], _MEMBER
         )
         self.folders = [_name(info) for info in members if info.is_dir()]
-        self.left_out = Counter({"that are links or devices": len(links)})
+        self.left_out = Counter({"of the kinds link or device": len(links)})
         self.notes: tuple[str, ...] = ()
         for info in files:
             if info.flag_bits & _ENCRYPTED_FLAG:

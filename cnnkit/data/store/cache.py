@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,11 +153,10 @@ def keep_blocks_limit() -> None:
 
 def _remove_blocks(excess: int) -> int:
     """Remove the bytes of addresses that were not used for the longest time, at least `excess` bytes; return the freed bytes."""
-    if excess <= 0 or not blocks_folder().is_dir():
+    if excess <= 0:
         return 0
     freed = 0
-    found = [(file.stat(), file) for file in blocks_folder().iterdir()]
-    for status, file in sorted(found, key=lambda each: each[0].st_mtime_ns):
+    for file, status in sorted(_statuses(blocks_folder()), key=lambda each: each[1].st_mtime_ns):
         if freed >= excess:
             break
         file.unlink(missing_ok=True)
@@ -168,7 +167,7 @@ def _remove_blocks(excess: int) -> int:
 def _extra_folders() -> dict[Path, str]:
     """Return the folders of the cache that are no stores, with their names in its list."""
     named = {blocks_folder(): BLOCKS_NAME, index_folder(): INDEXES_NAME}
-    return {folder: name for folder, name in named.items() if folder.is_dir() and any(folder.iterdir())}
+    return {folder: name for folder, name in named.items() if _files(folder)}
 
 
 def _remove(folder: Path) -> bool:
@@ -182,11 +181,25 @@ def _remove(folder: Path) -> bool:
 
 
 def _folders() -> list[Path]:
-    folder = stores_folder()
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return [path for path in _files(stores_folder()) if path.is_dir()]
 
 
 def _disk_usage(folder: Path) -> int:
     """Return the bytes that the files of `folder` take on the disk: canvases that were not made yet take none."""
-    sizes = (file.stat() for file in folder.iterdir())
+    sizes = (status for _, status in _statuses(folder))
     return sum(min(size.st_size, size.st_blocks * 512) if hasattr(size, "st_blocks") else size.st_size for size in sizes)
+
+
+def _statuses(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files of `folder` with their status, without those that another process removes meanwhile."""
+    for file in _files(folder):
+        with suppress(FileNotFoundError):
+            yield file, file.stat()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files and folders in `folder`; none if there is no such folder, or not any more."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

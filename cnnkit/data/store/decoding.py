@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cnnkit.data.image import UndecodableError, drafts_differ
-from cnnkit.data.source import Record, Source, StoredImage
+from cnnkit.data.source import Reader, Record, StoredImage
 from cnnkit.data.store.facts import LOOK_SIZE, THUMBNAIL_SIZE, DecodedImage, Facts, decode, measure
 from cnnkit.model.canvas import make_canvases
 from cnnkit.model.preprocessing import DRAFT_SIDE
@@ -20,6 +20,7 @@ from cnnkit.model.preprocessing import DRAFT_SIDE
 if TYPE_CHECKING:
     from cnnkit.model.preprocessing import Preprocessing
 
+MAX_DECODED_BYTES = 2**26  # of decoded images in memory: a chunk of small files may hold images of many megapixels
 ReadResult = StoredImage | str  # an image of a source, or the reason why it cannot be read
 
 
@@ -44,7 +45,7 @@ class Block(NamedTuple):
         return cls(facts, thumbnails, looks, tuple(map(np.concatenate, canvases)))
 
 
-def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
+def read_all(source: Reader, records: Sequence[Record]) -> list[ReadResult]:
     """Return the stored images of `records`, or the reason for an image that cannot be read."""
     found: list[ReadResult] = []
     for record in records:
@@ -56,13 +57,30 @@ def read_all(source: Source, records: Sequence[Record]) -> list[ReadResult]:
 
 
 def decode_block(stored: Sequence[ReadResult], geometries: Sequence[Preprocessing] = (), *, measured: bool = True) -> Block:
-    """Decode some images and make their canvases of each of `geometries`; unless `measured`, facts hold only SHA-256 and error."""
+    """Decode some images and make their canvases of each of `geometries`; unless `measured`, facts hold only SHA-256 and error.
+
+    At most `MAX_DECODED_BYTES` of decoded images, or one image, are in memory at a time.
+    """
+    parts: list[Block] = []
+    done = 0
+    while done < len(stored) or not parts:
+        parts.append(_decode_some(stored[done:], geometries, measured=measured))
+        done += len(parts[-1].facts)
+    return parts[0] if len(parts) == 1 else Block.join(parts)
+
+
+def _decode_some(stored: Sequence[ReadResult], geometries: Sequence[Preprocessing], *, measured: bool) -> Block:
+    """Return the block of the first images of `stored`, up to the one that exceeds `MAX_DECODED_BYTES`."""
     decoded: list[DecodedImage] = []
     rows: list[int] = []
     images: dict[int | None, list[NDArray[np.uint8]]] = {geometry.draft_side: [] for geometry in geometries}  # by draft side
     side = DRAFT_SIDE if measured else next(iter(images), DRAFT_SIDE)
-    facts = [Facts(error=item) if isinstance(item, str) else Facts() for item in stored]
+    facts: list[Facts] = []
+    held = 0
     for row, item in enumerate(stored):
+        if held >= MAX_DECODED_BYTES:
+            break
+        facts.append(Facts(error=item) if isinstance(item, str) else Facts())
         if isinstance(item, str):
             continue
         try:
@@ -70,11 +88,12 @@ def decode_block(stored: Sequence[ReadResult], geometries: Sequence[Preprocessin
             versions = [decode(item, each).image if drafts_differ(found.header, side, each) else found.image for each in images]
             decoded.append(found)
             rows.append(row)
+            held += found.image.nbytes + sum(version.nbytes for version in versions if version is not found.image)
             for kept, version in zip(images.values(), versions, strict=True):
                 kept.append(version)
         except UndecodableError as error:
             facts[row] = Facts(error=str(error), bytes=len(item) if isinstance(item, bytes) else 0)
-    pictured = len(stored) if measured else 0
+    pictured = len(facts) if measured else 0
     thumbnails = np.zeros((pictured, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
     looks = np.zeros((pictured, LOOK_SIZE, LOOK_SIZE), np.uint8)
     if measured:
@@ -83,7 +102,7 @@ def decode_block(stored: Sequence[ReadResult], geometries: Sequence[Preprocessin
         measurements = [Facts(sha256=item.sha256) for item in decoded]
     for row, item in zip(rows, measurements, strict=True):
         facts[row] = item
-    canvases = tuple(_canvases(images[each.draft_side], rows, len(stored), each) for each in geometries)
+    canvases = tuple(_canvases(images[each.draft_side], rows, len(facts), each) for each in geometries)
     return Block(facts, thumbnails, looks, canvases)
 
 

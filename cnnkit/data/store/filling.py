@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnkit.data.progress import Progress, say_to
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.decoding import Block
 from cnnkit.data.store.facts import Facts
@@ -25,15 +26,7 @@ if TYPE_CHECKING:
 SERVER_STOP_IMAGES = 20_000  # after decoding this number of images the workers' server ends; its 2 s of a new start are then small
 SAMPLE_SECONDS = 10.0  # of decoding, after which the time of the rest is estimated
 LONG_SECONDS = 600.0  # of the rest, which is then announced
-Progress = Callable[[int, int], None]
 Geometries = Sequence["Preprocessing"]
-
-
-def say_to(progress: Progress | None, text: str) -> None:
-    """Give `progress` a sentence for the user, if it has a method `say`."""
-    say: Callable[[str], None] | None = getattr(progress, "say", None)
-    if say is not None:
-        say(text)
 
 
 class Target(Protocol):

@@ -16,7 +16,7 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from cnnkit.data.source import Record, Source
+from cnnkit.data.source import Reader, Record
 from cnnkit.data.store.decoding import Block, ReadResult, decode_block, prepare_worker, read_all
 from cnnkit.data.store.fast_decoder import can_decode_faster
 
@@ -82,24 +82,27 @@ def failure_reason(error: Exception, timeout: float) -> str:
 class DecodingPool:
     """Workers that turn chunks of records into blocks, in order.
 
-    Files go to processes, with `timeout` seconds per file. Pixels of a source stay in threads of this process. Processes start with
-    the first file. `geometries` and `measured` are passed to `decode_block`. Use the pool in a ``with`` statement, or call `close`.
+    Files go to processes, with `timeout` seconds per file. Pixels of a source stay in threads of this process; without `processes`, files
+    do too, one by one. Processes start with the first file. `geometries` and `measured` are passed to `decode_block`. Use the pool in a
+    ``with`` statement, or call `close`.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Reader,
         geometries: Sequence[Preprocessing] = (),
         workers: int = 0,
         *,
         measured: bool = True,
         timeout: float = TIMEOUT_SECONDS,
+        processes: bool = True,
     ) -> None:
         self._source = source
         self._geometries = tuple(geometries)
         self._measured = measured
         self._timeout = timeout
         self._workers = workers or os.cpu_count() or 1
+        self._in_processes = processes
         self._threads = ThreadPoolExecutor(self._workers, "cnnkit-read")
         # Only photos that are decoded whole gain more from the fast decoder than the import of torch costs.
         with_torch = can_decode_faster() and any(geometry.draft_side is None for geometry in self._geometries)
@@ -110,16 +113,18 @@ class DecodingPool:
         """Yield blocks of images in the order of `records`; a few blocks are decoded ahead."""
         waiting: deque[Future[_PendingChunk]] = deque()
         remaining = iter(records)
-        length = FIRST_CHUNK_IMAGES
+        length = FIRST_CHUNK_IMAGES if self._in_processes else 1
+        ahead = CHUNKS_PER_WORKER * self._workers if self._in_processes else max(MAX_CHUNK_IMAGES, self._workers)
         try:
             while True:
-                while len(waiting) < CHUNKS_PER_WORKER * self._workers and (chunk := list(islice(remaining, length))):
+                while len(waiting) < ahead and (chunk := list(islice(remaining, length))):
                     waiting.append(self._threads.submit(self._start, chunk))
                 if not waiting:
                     return
                 started = waiting.popleft().result()
                 block = self._finish(started)
-                length = max(1, min(MAX_CHUNK_IMAGES, MAX_CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
+                if self._in_processes:
+                    length = max(1, min(MAX_CHUNK_IMAGES, MAX_CHUNK_BYTES * len(block.facts) // _weight(started.stored, block)))
                 yield block
         finally:
             for future in waiting:
@@ -139,7 +144,7 @@ class DecodingPool:
     def _start(self, records: Sequence[Record]) -> _PendingChunk:
         """Read a chunk and start its decoding; this runs in a thread."""
         stored = read_all(self._source, records)
-        if any(isinstance(item, bytes) for item in stored):
+        if self._in_processes and any(isinstance(item, bytes) for item in stored):
             return _PendingChunk(stored, self._submit(stored))
         done: Future[Block] = Future()
         done.set_result(decode_block(stored, self._geometries, measured=self._measured))

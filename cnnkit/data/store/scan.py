@@ -22,10 +22,11 @@ import numpy as np
 import psutil
 
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.progress import Progress, say_to
 from cnnkit.data.source import Record, Source
 from cnnkit.data.store.cache import given_limit, keep_limit, limit
 from cnnkit.data.store.facts import content_hash
-from cnnkit.data.store.filling import MemoryTarget, Missing, Progress, StoreTarget, say_to
+from cnnkit.data.store.filling import MemoryTarget, Missing, StoreTarget
 from cnnkit.data.store.index import FactColumns, KeyColumns
 from cnnkit.data.store.locks import hold
 from cnnkit.data.store.store import (

@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnkit.api.inference.inputs import as_inputs, name_of, read_input
+from cnnkit.api.inference.inputs import as_inputs, input_of, name_of, read_stored
+from cnnkit.data.source import Record
+from cnnkit.data.store.facts import decode
 from cnnkit.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
@@ -28,10 +30,10 @@ def test_one_image_in_any_form_has_the_same_pixels(image):
     inputs, is_single = as_inputs(image)
     assert is_single
     assert [name_of(each) for each in inputs] == [""]
-    np.testing.assert_array_equal(read_input(inputs[0], None), RGB[0])
+    np.testing.assert_array_equal(decode(read_stored(inputs[0])).image, RGB[0])
     listed, is_single = as_inputs([image])
     assert not is_single
-    np.testing.assert_array_equal(read_input(listed[0], None), RGB[0])
+    np.testing.assert_array_equal(decode(read_stored(listed[0])).image, RGB[0])
 
 
 def test_a_path_is_a_file(tmp_path):
@@ -42,7 +44,7 @@ def test_a_path_is_a_file(tmp_path):
         assert as_inputs([given]) == ([file], False)
     assert as_inputs(tmp_path.glob("*.png")) == ([file], False)
     assert name_of(file) == str(file)
-    np.testing.assert_array_equal(read_input(file, None), RGB[1])
+    np.testing.assert_array_equal(decode(read_stored(file)).image, RGB[1])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_a_path_is_a_file(tmp_path):
 def test_the_shape_tells_one_image_from_several(shape, count, is_single):
     inputs, single = as_inputs(np.zeros(shape, np.uint8))
     assert (len(inputs), single) == (count, is_single)
-    assert read_input(inputs[0], None).shape == (6, 5, 3)
+    assert decode(read_stored(inputs[0])).image.shape == (6, 5, 3)
 
 
 def test_a_column_of_paths_is_a_list():
@@ -90,4 +92,18 @@ def test_a_table_is_refused_with_the_name_of_a_column():
 def test_unreadable_bytes_are_an_error():
     inputs, _ = as_inputs(b"no image")
     with pytest.raises(DataError, match="not an image in a supported format"):
-        read_input(inputs[0], None)
+        decode(read_stored(inputs[0]))
+
+
+def test_an_image_of_a_source_is_read_when_it_is_its_turn():
+    read: list[str] = []
+
+    class Reader:
+        def read(self, record):
+            read.append(record.path)
+            return RGB[0]
+
+    given = input_of(Reader(), Record("ants/1.png", "ants"))
+    assert (name_of(given), read) == ("ants/1.png", [])
+    np.testing.assert_array_equal(read_stored(given), RGB[0])
+    assert read == ["ants/1.png"]

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnnkit.api.inference import prepared
 from cnnkit.api.inference.inputs import as_inputs
@@ -59,8 +59,8 @@ def test_the_batches_of_a_later_part_are_those_of_the_whole(monkeypatch, image_f
 def test_few_images_are_prepared_ahead_whatever_their_number(gray_images, monkeypatch, spec):
     files = gray_images(1) * 1000
     seen: list[Path] = []
-    read = prepared.read_input
-    monkeypatch.setattr(prepared, "read_input", lambda given, side: seen.append(given) or read(given, side))
+    read = prepared.read_stored
+    monkeypatch.setattr(prepared, "read_stored", lambda given: seen.append(given) or read(given))
     monkeypatch.setattr(prepared.os, "cpu_count", lambda: 2)
     batches = prepared_batches(files, spec, None)
     first = next(batches)
@@ -71,23 +71,39 @@ def test_few_images_are_prepared_ahead_whatever_their_number(gray_images, monkey
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnnkit-read")]
 
 
+def test_a_long_list_is_decoded_in_processes_to_the_same_canvases(gray_images, monkeypatch):
+    files = [*gray_images(*range(0, 200, 10)), Path("missing.png"), *as_inputs([np.zeros((5, 4, 3), np.uint8)])[0]]
+    (in_threads,) = prepared_batches(files, SPEC, None)
+    monkeypatch.setattr(prepared, "MIN_PROCESS_IMAGES", len(files))
+    modes: list[bool] = []
+    pool = prepared.DecodingPool
+    monkeypatch.setattr(prepared, "DecodingPool", lambda *args, **kwargs: modes.append(kwargs["processes"]) or pool(*args, **kwargs))
+    (in_processes,) = prepared_batches(files, SPEC, None)
+    assert modes == [True]
+    for one, other in zip(in_threads, in_processes, strict=True):
+        assert (one.given, one.error, one.sha256) == (other.given, other.error, other.sha256)
+        assert bool(one.error) == (one.pixels is None) == (len(one.sha256) == 0)
+        np.testing.assert_array_equal(one.pixels, other.pixels)  # pyright: ignore[reportArgumentType]
+    assert [image.error for image in in_processes if image.error] == ["No such file or directory"]
+
+
+def test_decoded_and_resized_images_have_the_hash_of_their_files(gray_images):
+    files = gray_images(3, 4)
+    expected = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    for spec in (SPEC, None):
+        (batch,) = prepared_batches(files, spec, None)
+        assert [image.sha256 for image in batch] == expected
+
+
 def test_one_image_starts_no_thread(gray_images, monkeypatch):
     monkeypatch.setattr(prepared, "ThreadPoolExecutor", None)
-    assert [len(batch) for batch in prepared_batches(gray_images(7), SPEC, None)] == [1]
-
-
-def test_images_in_memory_are_read_by_the_caller_alone(monkeypatch):
-    threads: list[str] = []
-    read = prepared.read_input
-    monkeypatch.setattr(prepared, "read_input", lambda given, side: threads.append(threading.current_thread().name) or read(given, side))
-    image = Image.new("RGB", (20, 16), (7, 7, 7))
-    (batch,) = prepared_batches(as_inputs([image, image])[0], SPEC, None)
-    assert len(batch) == 2
-    assert set(threads) == {threading.current_thread().name}
+    monkeypatch.setattr(prepared, "DecodingPool", None)
+    for spec in (SPEC, None):
+        assert [len(batch) for batch in prepared_batches(gray_images(7), spec, None)] == [1]
 
 
 def test_no_images_give_no_batch():
-    assert list(prepared_batches([], SPEC, None)) == []
+    assert list(prepared_batches([], SPEC, None)) == list(prepared_batches([], None, None)) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])

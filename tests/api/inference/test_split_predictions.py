@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnkit.api.inference import split_predictions as room
+from cnnkit.api.inference import prepared
 from cnnkit.api.inference.predict import predict, predictions
 from cnnkit.api.inference.samples import Samples, other_samples, run_samples
 from cnnkit.api.inference.split_predictions import predict_split
@@ -25,7 +25,7 @@ def samples(gray_images, tmp_path) -> Samples:
 
 
 def test_any_classifier_predicts_every_readable_image_in_batches(brightness, samples, monkeypatch):
-    monkeypatch.setattr(room, "BATCH_ROWS", 2)
+    monkeypatch.setattr(prepared, "MAX_BATCH_IMAGES", 2)
     seen: list[tuple[int, int]] = []
     classifier = brightness()
     found = predict_split(classifier, samples, lambda done, total: seen.append((done, total)))

@@ -90,6 +90,11 @@ def test_a_run_that_is_not_finished_or_has_other_images_is_refused(first, copy):
         rerun(first.path)
 
 
+def test_ranks_that_repeat_the_run_of_one_process_say_so(copy, run_ranks):
+    first, _ = run_ranks(2, lambda ranks: rerun(copy.path, ranks=ranks).notes)
+    assert any(note.startswith("one process trained the run, and 2 ranks repeat it: dropout") for note in first)
+
+
 def test_the_repetition_of_several_ranks_by_one_process_has_a_note(copy):
     assert not any("ranks" in note for note in rerun(copy.path).notes)
     copy.write_record(copy.read_record().model_copy(update={"ranks": 4}))

@@ -208,7 +208,7 @@ def kill_in_each_trial(trials: int, *words: str, storage: str | None = None) -> 
             worker.kill()
             worker.wait()
         if study is not None:
-            study.close()
+            study.storage.close()
     assert [worker.returncode for worker in workers] == [0, 0], Path("workers.log").read_text()
     return killed
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +15,7 @@ from cnnkit.config.settings import DataConfig
 from cnnkit.data.dataset import load_dataset
 from cnnkit.data.image import UndecodableError
 from cnnkit.data.shards import remote
-from cnnkit.data.shards.remote import BLOCK_BYTES, RemoteSpans, UnreachableError, matching
+from cnnkit.data.shards.remote import BLOCK_BYTES, ConnectionLostError, RemoteSpans, UnreachableError, matching
 from cnnkit.data.source import open_source
 from cnnkit.data.store import cache
 from cnnkit.data.store.cache import blocks_folder
@@ -23,7 +25,10 @@ fsspec = pytest.importorskip("fsspec")
 
 
 class RangeServer(ThreadingHTTPServer):
-    """A server of `files` by path that counts the bytes it sends; it may serve no ranges, or answer with a `status`."""
+    """A server of `files` by path that counts the bytes it sends.
+
+    It may serve no ranges, want a `login`, fail with a `status`, or give a range in a wrong way: `fault` is close, stall or truncate.
+    """
 
     daemon_threads = True
 
@@ -32,7 +37,9 @@ class RangeServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.sent: list[tuple[int, int]] = []
         self.has_ranges = True
-        self.failures = 0
+        self.failures, self.status, self.fault = 0, 503, ""
+        self.login = ""
+        self.requests = 0
 
     @property
     def address(self) -> str:
@@ -53,10 +60,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _reply(self, *, with_body: bool) -> None:
         server = cast("RangeServer", self.server)
+        server.requests += 1
         content = server.files.get(self.path.partition("?")[0])
-        if content is None or server.failures > 0:
-            server.failures -= 1
-            self.send_response(404 if content is None else 503)
+        is_denied = server.login and self.headers.get("Authorization") != f"Basic {base64.b64encode(server.login.encode()).decode()}"
+        is_failing = server.failures > 0 and (with_body or not server.fault)
+        server.failures -= is_failing
+        if content is None or is_denied or (is_failing and not server.fault):
+            self.send_response(404 if content is None else 401 if is_denied else server.status)
+            self.send_header("Location", self.path)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -69,13 +80,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         else:
             self.send_response(200)
+        fault = server.fault if is_failing else ""
+        end -= fault == "truncate"
         self.send_header("Content-Length", str(end - start))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{hash(content)}"')
         self.end_headers()
         if with_body:
             server.sent.append((start, end))
+            self.wfile.write(content[start : start if fault == "stall" else end - 1 if fault == "close" else end])
+        if fault == "stall":
+            time.sleep(0.6)
             self.wfile.write(content[start:end])
+        self.close_connection = fault == "close"
 
 
 @pytest.fixture
@@ -92,7 +109,10 @@ def server() -> Iterator[RangeServer]:
 @pytest.fixture(autouse=True)
 def no_memory_and_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     remote._recent.clear()
-    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(remote, "_last_note", float("-inf"))
+    monkeypatch.setattr(remote, "_failing", {})
+    for name in ("FIRST_PAUSE_SECONDS", "OPENING_SECONDS", "READING_SECONDS"):
+        monkeypatch.setattr(remote, name, 0.02)
 
 
 @pytest.fixture
@@ -168,18 +188,123 @@ def test_the_cache_of_bytes_keeps_the_limit_of_the_cache(server: RangeServer, mo
     assert not blocks_folder().exists()
 
 
-def test_failures_are_tried_again_and_then_name_the_address(server: RangeServer) -> None:
+def test_failures_are_tried_again_and_then_name_the_address(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files["/a.tar"] = b"content"
     spans = RemoteSpans(f"{server.address}/a.tar")
+    monkeypatch.setattr(remote, "READING_SECONDS", 5.0)
     server.failures = 2
     assert spans.read(0, 7) == b"content"
     remote._recent.clear()
     cache.clear()
     server.failures = 100
-    with pytest.raises(UnreachableError, match=r"http://127.*a\.tar: cannot be read: 503.*; the same command goes on later"):
+    with pytest.raises(UnreachableError, match=r"http://127.*a\.tar: cannot be read any more: 503 .*; the parts so far"):
         spans.read(0, 7)
     with pytest.raises(UnreachableError, match=r"a\.tar: cannot be read: 503"):
         RemoteSpans(f"{server.address}/a.tar")
+
+
+class Said:
+    """A progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.listed: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        raise AssertionError(done, total)
+
+    def say(self, text: str) -> None:
+        self.notes.append(text)
+
+    def files(self, done: int, total: int) -> None:
+        self.listed.append((done, total))
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        ("", "503 Service Unavailable"),
+        ("close", "the server closed the connection in the middle"),
+        ("truncate", "the server sent 6 of 7 bytes"),
+        ("stall", "the server does not answer in time"),
+    ],
+)
+def test_a_passing_fault_is_a_note(server: RangeServer, monkeypatch: pytest.MonkeyPatch, fault: str, note: str) -> None:
+    monkeypatch.setattr(remote, "READING_SECONDS", 5.0)
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.3)
+    server.files["/a.tar"] = b"content"
+    said = Said()
+    spans = RemoteSpans(f"{server.address}/a.tar", said)
+    server.failures, server.fault = 2, fault
+    assert spans.read(0, 7) == b"content"
+    assert said.notes == [f"{server.address}/a.tar: {note}; trying again for up to 5 s"]
+
+
+def test_a_server_that_has_gone_is_tried_by_all_threads_together(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "READING_SECONDS", 0.4)
+    server.files |= {"/a.tar": b"content", "/b.tar": b"content"}
+    spans = [RemoteSpans(f"{server.address}/{name}.tar") for name in "ab"]
+    server.failures = 1000
+    with pytest.raises(ConnectionLostError):
+        spans[0].read(0, 7)
+    tried = server.requests
+    with pytest.raises(ConnectionLostError):
+        spans[1].read(0, 7)
+    assert server.requests - tried <= 2  # once, since the server has failed for long enough
+    server.failures = 0
+    assert spans[1].read(0, 7) == b"content"
+
+
+def test_an_address_that_was_read_and_fails_stops_a_command_in_the_middle(server: RangeServer) -> None:
+    server.files["/a.tar"] = b"content"
+    spans = RemoteSpans(f"{server.address}/a.tar")
+    server.failures = 100
+    with pytest.raises(ConnectionLostError) as lost:
+        spans.read(0, 7)
+    with pytest.raises(UnreachableError, match="correct the address, or type the command again later") as refused:
+        RemoteSpans(f"{server.address}/a.tar")
+    assert (lost.value.exit_code, refused.value.exit_code) == (3, 2)
+    server.failures = 0
+    server.files.clear()
+    with pytest.raises(ConnectionLostError, match="the file has gone"):
+        spans.read(0, 7)
+
+
+def test_redirects_without_an_end_name_themselves(server: RangeServer) -> None:
+    server.files["/a.tar"] = b"content"
+    server.failures, server.status = 10_000, 302
+    with pytest.raises(UnreachableError, match=r"a\.tar: cannot be read: the server redirects without an end"):
+        RemoteSpans(f"{server.address}/a.tar")
+
+
+def test_a_login_is_in_the_address_or_in_netrc_and_is_never_shown(
+    server: RangeServer, shards: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = open_source(shards(2))
+    pattern = serve_shards(server, local.name)
+    server.login = "me:open sesame"
+    with pytest.raises(DataError, match=r"0000\.tar: access is denied: 401 Unauthorized; put the login into ~/\.netrc, or as NAME"):
+        open_source(pattern)
+    assert server.requests <= 4  # a refusal is not tried again
+    typed = pattern.replace("://", "://me:open%20sesame@")
+    source = open_source(f"{typed}?token=sesame")
+    assert source.records == local.records
+    assert source.name == f"{pattern.replace('://', '://me:***@')}?token=***"
+    load_dataset(source, DataConfig(data=typed), None, 0)
+    stored = [file for file in cache.cache_folder().rglob("*") if file.is_file()]
+    assert len(stored) > 5
+    assert not [file for file in stored if b"sesame" in file.read_bytes()]
+    netrc = tmp_path / "netrc"
+    netrc.write_text('machine 127.0.0.1 login me password "open sesame"', "ascii")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert open_source(pattern).records == local.records
+
+
+def test_the_listing_of_files_is_counted(server: RangeServer, shards: Callable[..., str]) -> None:
+    said = Said()
+    open_source(serve_shards(server, shards(3)), progress=said)
+    assert said.listed == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_server_without_ranges_is_refused(server: RangeServer) -> None:
@@ -244,7 +369,9 @@ def test_a_lost_network_ends_a_scan_and_makes_no_image_unreadable(memory, tmp_pa
     remote._recent.clear()
     cache.clear()
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", lambda *_, **__: (_ for _ in ()).throw(TimeoutError("no route")))
-    with pytest.raises(UnreachableError, match=r"memory://a\.parquet: cannot be read: no route; the same command goes on later"):
+    with pytest.raises(
+        UnreachableError, match=r"memory://a\.parquet: cannot be read any more: no route; the parts so far are in the cache"
+    ):
         source.read(source.records[0])
 
 

@@ -72,9 +72,9 @@ def test_samples_without_image_or_label_and_repeated_keys_are_counted(write_tar,
     found = index(write_tar(tmp_path / "0.tar", members))
     assert rows(found) == [("3.jpg", "1")]
     assert found.left_out == {
-        "images without a label": 1,
-        "images with a repeated key": 1,
-        "members with a path that leads out of the archive": 1,
+        "without a label": 1,
+        "with a repeated key": 1,
+        "with a path that leads out of the archive": 1,
     }
 
 

@@ -90,10 +90,10 @@ def test_names_of_shards_tell_the_split_only_with_train_among_several() -> None:
 def test_images_without_labels_are_left_out_with_a_note_and_none_with_a_label_is_an_error(write_tar, tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", {"1.jpg": b"", "1.cls": b"a", "2.jpg": b""})
     source = open_source(f"{tmp_path}/*.tar")
-    assert (len(source.records), source.notes) == (1, ("1 images without a label were left out",))
+    assert (len(source.records), source.notes) == (1, ("1 file without a label was left out",))
     write_tar(tmp_path / "0.tar", {"1.jpg": b"", "2.jpg": b""})
     with pytest.raises(
-        DataError, match=r"no image with a label \(2 images without a label\); expected WebDataset's layout: KEY\.jpg beside"
+        DataError, match=r"no image with a label \(2 files without a label\); expected WebDataset's layout: KEY\.jpg beside"
     ):
         open_source(f"{tmp_path}/*.tar")
 

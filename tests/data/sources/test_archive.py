@@ -100,8 +100,8 @@ def test_litter_loose_images_and_other_files_are_no_samples(make: Make) -> None:
     source = ArchiveSource(make({**FILES, **dict.fromkeys(litter, b""), "loose.jpg": b"", "ants/readme.txt": b""}))
     assert paths(source) == list(FILES)
     assert [note for note in source.notes if "unpacks" not in note] == [
-        "1 images outside of class folders were left out",
-        "1 files that are no images were left out (1 .txt)",
+        "1 image outside of class folders was left out",
+        "1 file without an image was left out (1 .txt)",
     ]
 
 
@@ -122,7 +122,7 @@ def test_members_of_one_name_count_once_and_the_last_one_is_read(make: Make) -> 
     source = ArchiveSource(path)
     assert paths(source) == list(FILES)
     assert source.read(source.records[0]) == b"newer"
-    assert "1 members with a repeated name were left out" in source.notes
+    assert "1 member with a repeated name was left out" in source.notes
 
 
 def test_threads_read_at_the_same_time(make: Make) -> None:
@@ -135,7 +135,7 @@ def test_threads_read_at_the_same_time(make: Make) -> None:
 
 
 def test_an_archive_without_class_folders_is_refused(make: Make) -> None:
-    with pytest.raises(DataError, match=r"images\..*: no images found in class folders; .*there are 1 images outside of class folders"):
+    with pytest.raises(DataError, match=r"images\..*: no images found in class folders; .*there is 1 image outside of class folders"):
         ArchiveSource(make({"1.jpg": b""}))
 
 
@@ -208,7 +208,7 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
         archive.addfile(member("bees", type=tarfile.DIRTYPE))
     source = ArchiveSource(tmp_path / "t.tar")
     assert paths(source) == ["ants/1.jpg"]
-    assert "4 members that are links, devices or sparse were left out" in source.notes
+    assert "4 members of the kinds link, device or sparse were left out" in source.notes
     link = zipfile.ZipInfo("ants/link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(write_zip(tmp_path / "t.zip", FILES), "a") as archive:
@@ -216,7 +216,7 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
         archive.mkdir("wasps")
     source = ArchiveSource(tmp_path / "t.zip")
     assert paths(source) == list(FILES)
-    assert "1 members that are links or devices were left out" in source.notes
+    assert "1 member of the kinds link or device was left out" in source.notes
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:

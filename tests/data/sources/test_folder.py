@@ -52,8 +52,8 @@ def test_hidden_files_and_litter_are_ignored_without_a_note(tmp_path: Path) -> N
 def test_left_out_files_are_noted(tmp_path: Path) -> None:
     touch(tmp_path / "d/ants/1.jpg", tmp_path / "d/ants/1.txt", tmp_path / "d/loose.jpg", tmp_path / "d/.hidden.jpg")
     assert FolderSource(tmp_path / "d").notes == (
-        "1 images outside of class folders were left out",
-        "1 files that are no images were left out (1 .txt)",
+        "1 image outside of class folders was left out",
+        "1 file without an image was left out (1 .txt)",
     )
 
 
@@ -207,7 +207,7 @@ def test_a_run_inside_the_data_is_no_class(image_folder) -> None:
     (run / "curves.png").write_bytes((root / "ants/ants-000.jpg").read_bytes())
     source = FolderSource(root)
     assert {record.label for record in source.records} == {"ants", "bees"}
-    assert source.notes == ("1 images in folders that cnnkit wrote were left out: runs/best so far",)
+    assert source.notes == ("1 image in folders that cnnkit wrote was left out: runs/best so far",)
 
 
 def test_output_inside_the_data_is_refused_with_the_way_out(tmp_path: Path) -> None:

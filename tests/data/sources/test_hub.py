@@ -144,7 +144,7 @@ def test_images_without_label_and_unknown_splits_are_left_out_with_a_note(datase
     }
     source = open_source("hf:pets")
     assert {record.split for record in source.records} == {"train"}
-    assert source.notes == ("1 images of the split 'extra' were left out", "2 images without a label were left out")
+    assert source.notes == ("1 image of the split 'extra' was left out", "2 images without a label were left out")
 
 
 @pytest.mark.parametrize(

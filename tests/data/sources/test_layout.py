@@ -167,8 +167,8 @@ def test_two_folders_for_one_split_are_refused() -> None:
 def test_left_out_files_are_counted() -> None:
     layout = read("ants/1.jpg", "ants/1.txt", "bees/1.txt", "bees/1.xml", "bees/README", "loose.jpg", "notes.txt")
     assert layout.notes() == (
-        "1 images outside of class folders were left out",
-        "4 files that are no images were left out (2 .txt, 1 .xml, 1 without suffix)",
+        "1 image outside of class folders was left out",
+        "4 files without an image were left out (2 .txt, 1 .xml, 1 without suffix)",
     )
 
 
@@ -222,7 +222,7 @@ def test_class_folders_without_an_image_are_counted_with_their_other_files() -> 
     layout = read("ants/1.jpg", "birds/", "wasps/a.txt", "wasps/deep/", "readme.txt", "ants/empty/")
     assert layout.empty_classes == {"birds": 0, "wasps": 1}
     assert layout.other == {".txt": 1}
-    assert layout.notes() == ("1 files that are no images were left out (1 .txt)",)
+    assert layout.notes() == ("1 file without an image was left out (1 .txt)",)
 
 
 def test_in_split_folders_only_a_class_without_any_image_is_empty() -> None:

@@ -69,7 +69,7 @@ def test_paths_are_relative_to_the_table_or_absolute(table: Write, tmp_path: Pat
         monkeypatch.chdir(where)
         source = TableSource(Path(name))
         assert [record.path for record in source.records] == ["1.jpg", "2.jpg", str(outside)]
-        assert source.notes == ("1 rows that repeat another were left out",)
+        assert source.notes == ("1 row with the content of another was left out",)
         assert [source.read(record) for record in source.records] == [b"one", b"two", b"outside"]
 
 
@@ -156,7 +156,7 @@ def test_a_missing_table_is_refused(tmp_path: Path) -> None:
 def test_repeated_rows_are_counted_once(table: Write) -> None:
     source = TableSource(table("path,label\n1.jpg,a\n1.jpg,a\n./1.jpg,a\n2.jpg,b\n"))
     assert [record.path for record in source.records] == ["1.jpg", "2.jpg"]
-    assert source.notes == ("2 rows that repeat another were left out",)
+    assert source.notes == ("2 rows with the content of another were left out",)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_one_file_under_two_spellings_counts_once_or_is_refused(table: Write, tm
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a" / "1.jpg")
     source = TableSource(table("path,label\na/1.jpg,x\na//1.jpg,x\na/./1.jpg,x\na/../a/1.jpg,x\nlink.jpg,x\n"))
     assert [record.path for record in source.records] == ["a/1.jpg"]
-    assert source.notes == ("4 rows that repeat another were left out",)
+    assert source.notes == ("4 rows with the content of another were left out",)
     with pytest.raises(DataError, match=r"line 3: 'a/1\.jpg' has the label 'y', but 'x' in line 2; keep one"):
         TableSource(table("path,label\na/1.jpg,x\na//1.jpg,y\n"))
     with pytest.raises(

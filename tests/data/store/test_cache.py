@@ -127,3 +127,17 @@ def test_a_store_in_use_stays_beyond_the_limit(image_folder, noise_source) -> No
         other.communicate("")
     assert [info.source for info in cache.keep_limit()] == ["images"]
     assert left() == ["noise"]
+
+
+def test_blocks_that_another_process_removes_meanwhile_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.blocks_folder().mkdir(parents=True)
+    for name in "abc":
+        (cache.blocks_folder() / name).write_bytes(bytes(100_000))
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([*listed(folder), folder / "gone"]))
+    monkeypatch.setenv("CNNKIT_CACHE_LIMIT", "250kB")
+    cache.keep_blocks_limit()
+    assert len(list(listed(cache.blocks_folder()))) == 2
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed(folder / "gone"))
+    cache.keep_blocks_limit()
+    assert cache.stores() == []

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnkit.data.image import UndecodableError
+from cnnkit.data.store import decoding
 from cnnkit.data.store import pool as pooling
 from cnnkit.data.store.decoding import Block, decode_block
 from cnnkit.data.store.facts import Facts
@@ -98,6 +99,19 @@ def test_a_file_that_hangs_or_crashes_the_decoder_does_not_affect_others(
     assert time.monotonic() - started < 50
 
 
+def test_without_processes_threads_decode_the_same_images_one_by_one(noise_source, geometry, monkeypatch) -> None:
+    source = noise_source(9, encoded=True, spoil=lambda index, file: b"no image" if index == 2 else file)
+    with DecodingPool(source, (geometry,), 2) as pool:
+        whole = Block.join(list(pool.blocks(source.records)))
+    monkeypatch.setattr(pooling.DecodingProcesses, "schedule", None)
+    with DecodingPool(source, (geometry,), 2, processes=False) as pool:
+        blocks = list(pool.blocks(source.records))
+    assert [len(block.facts) for block in blocks] == [1] * 9
+    joined = Block.join(blocks)
+    assert joined.facts == whole.facts
+    np.testing.assert_array_equal(joined.canvases[0], whole.canvases[0])
+
+
 def test_few_chunks_are_decoded_ahead(noise_source) -> None:
     seen: list[int] = []
     source = noise_source(100 * MAX_CHUNK_IMAGES, seen.append)
@@ -176,3 +190,20 @@ def test_joined_blocks_equal_one_block() -> None:
     np.testing.assert_array_equal(joined.thumbnails, whole.thumbnails)
     np.testing.assert_array_equal(joined.looks, whole.looks)
     assert whole.looks.shape == (3, 64, 64)
+
+
+def test_few_decoded_bytes_are_held_at_a_time(noise_source, geometry, monkeypatch) -> None:
+    source = noise_source(7, encoded=True, spoil=lambda index, file: b"no image" if index == 2 else file)
+    stored = decoding.read_all(source, source.records)
+    whole = decode_block(stored, (geometry,))
+    held: list[int] = []
+    make = decoding.make_canvases
+    monkeypatch.setattr(decoding, "make_canvases", lambda images, spec: held.append(len(images)) or make(images, spec))
+    monkeypatch.setattr(decoding, "MAX_DECODED_BYTES", 2 * source.image(0).nbytes)
+    parted = decode_block(stored, (geometry,))
+    assert held == [2, 2, 2]
+    assert parted.facts == whole.facts
+    for one, other in zip(
+        (whole.thumbnails, whole.looks, *whole.canvases), (parted.thumbnails, parted.looks, *parted.canvases), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
