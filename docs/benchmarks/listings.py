@@ -166,14 +166,8 @@ def main() -> None:
     worst = max(table, key=lambda cells: int(cells[3]))
     claim = f"No step between the files and a training takes more than {worst[3]} bytes an image at its peak."
     notes = ["The memory that a step leaves is in part free, and kept by the C library.", "`doctor` ran without its check of shortcuts."]
-    save(
-        given.json,
-        "Memory of listings",
-        claim,
-        ("step", "images", "CPU-s", "peak bytes an image", "bytes an image after"),
-        table,
-        notes=notes,
-    )
+    columns = ("step", "images", "CPU-s", "peak bytes an image", "bytes an image after")
+    save(given.json, "Memory of listings", claim, columns, table, notes=notes)
 
 
 if __name__ == "__main__":
