@@ -28,13 +28,13 @@ MAX_PARTNERS = 16  # nearest later rows that one row is paired with: enough to c
 MAX_EXHAUSTIVE_ROWS = 8000  # up to this number of rows, all pairs and symmetries are compared, in about a CPU-second
 # Distance from the canonical form, of the two lowest frequencies of unit vectors, up to which a row is also searched in another form. At
 # 0.06, 0.07 and 0.08 98.1, 98.6 and 98.9 % of CIFAR-10's copies meet, with 2.4, 2.7 and 2.9 forms of a row. The limits of many
-# rows are stricter, and so are the distances of their copies.
-CANONICAL_MARGIN, CANONICAL_MARGIN_OF_MANY, MANY_ROWS = 0.08, 0.03, 100_000
+# rows are stricter, and so are the distances of their copies: see docs/benchmarks/LOG.md, "Near copies of a million images".
+CANONICAL_MARGIN, CANONICAL_MARGIN_OF_MANY, MANY_ROWS = 0.08, 0.05, 100_000
 ALL_SYMMETRIES = 2.0  # no coordinate of a unit vector is farther from the canonical form
 SYMMETRY_MARGIN = 0.03  # of the cosine: the alignment decides between symmetries of one pair that are this near
 # Above it, each row belongs to its nearest lists, and only rows of one list are compared. Of all pairs above their limits 98 % meet in
 # five lists of CIFAR-10, see docs/benchmarks/LOG.md, "Lists of canonical forms".
-LISTS_PER_ROW, LISTS_PER_ROW_OF_MANY = 5, 3
+LISTS_PER_ROW, LISTS_PER_ROW_OF_MANY = 5, 4
 ROWS_PER_LIST = 250  # average length of a list if each row were in one list
 _BLOCK_ROWS, _QUERY_ROWS, _BLOCK_COLUMNS = 1024, 512, 4096  # 8 MB of similarities; smaller and larger blocks take up to twice as long
 

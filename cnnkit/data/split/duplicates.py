@@ -38,7 +38,7 @@ from cnnkit.data.store.facts import Facts, Measured
 from cnnkit.data.store.index import FactColumns
 from cnnkit.data.store.store import Mapped
 
-METHOD_VERSION = 2  # raise it when the results of `find_copies` change, so that cached results are not used
+METHOD_VERSION = 3  # raise it when the results of `find_copies` change, so that cached results are not used
 
 # Pairs whose descriptions are nearer than ALIGN_RATIO times the distance to the crowd are aligned: 15,468 pairs with 94 % of the list;
 # at 0.5, 6,719 pairs with 90 %. The number of pairs grows with the square of the images, so the ratio for many images is smaller.

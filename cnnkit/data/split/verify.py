@@ -118,8 +118,8 @@ def _band(pictures: Floats) -> Floats:
 
 def _halve(pictures: Floats) -> Floats:
     """Average pictures (P, S, S) over 2 x 2 pixels."""
-    half = pictures.shape[-1] // 2
-    return pictures.reshape(len(pictures), half, 2, half, 2).mean((2, 4))
+    lines = pictures[:, ::2] + pictures[:, 1::2]  # a `mean` over two axes takes twenty times as long
+    return (lines[:, :, ::2] + lines[:, :, 1::2]) * np.float32(0.25)
 
 
 def _units(size: int) -> Floats:
@@ -189,7 +189,12 @@ def _move(pictures: Floats, motion: Floats) -> Floats:
 def _weights(motion: Floats, size: int) -> Floats:
     """Return weights (P, S, S) that read a line of pixels at its moved positions."""
     positions = np.clip(_positions(motion, size), 0, size - 1)
-    return np.clip(1 - np.abs(positions[:, :, None] - np.arange(size, dtype=np.float32)), 0, None)
+    before = np.minimum(positions.astype(np.int64), size - 2)  # a position lies between this pixel and the next one
+    weights = np.zeros((*positions.shape, size), np.float32)
+    pair, line = np.ogrid[: len(positions), :size]
+    for pixel in (before, before + 1):
+        weights[pair, line, pixel] = np.clip(1 - np.abs(positions - pixel.astype(np.float32)), 0, None)
+    return weights
 
 
 def _inside_mask(motion: Floats, size: int) -> NDArray[np.bool_]:

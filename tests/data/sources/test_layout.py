@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -228,3 +229,13 @@ def test_class_folders_without_an_image_are_counted_with_their_other_files() -> 
 def test_in_split_folders_only_a_class_without_any_image_is_empty() -> None:
     layout = read("train/ants/1.jpg", "train/birds/", "val/birds/", "train/bees/1.jpg", "val/bees/", "notes/x.txt", "train/x.txt")
     assert layout.empty_classes == {"birds": 0}
+
+
+@given(st.lists(st.text("ab10é²\udcff.-", max_size=6), max_size=8))
+def test_sort_keys_order_texts_and_numbers_as_lists_of_both_do(names: list[str]) -> None:
+    def parts(name: str) -> tuple[list[object], str]:
+        found: list[object] = [*re.split(r"(\d+)", name)]
+        found[1::2] = [(len(plain), plain) for digits in found[1::2] if (plain := str(digits).lstrip("0")) is not None]
+        return found, name
+
+    assert natural_order(names) == sorted(names, key=parts)

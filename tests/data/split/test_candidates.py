@@ -105,4 +105,14 @@ def test_many_rows_are_in_fewer_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "MANY_ROWS", 100)
     monkeypatch.setattr(candidates, "ROWS_PER_LIST", 20)
     columns = candidates.canonical(descriptions(200))
-    assert np.bincount(np.concatenate([held for _, held in candidates._lists(columns, columns)])).tolist() == [3] * 200
+    assert np.bincount(np.concatenate([held for _, held in candidates._lists(columns, columns)])).tolist() == [4] * 200
+
+
+def test_descriptions_come_back_from_their_canonical_form() -> None:
+    vectors = descriptions(50)
+    pose = candidates.canonical(vectors)
+    np.testing.assert_array_equal(candidates.originals(pose), vectors)
+    queries = candidates._Queries.within(pose, 2.0)
+    every = queries.part(np.arange(len(queries.rows)))
+    np.testing.assert_array_equal(every.vectors, candidates._moved(vectors[every.rows], every.symmetries))
+    assert len(every.rows) == 8 * len(vectors)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from cnnkit.data.split import candidates, comparison, crowd, duplicates
-from cnnkit.data.split.duplicates import Copies, clusters, exact_groups, find_copies, near_pairs_between
+from cnnkit.data.split.duplicates import Copies, clusters, exact_groups, find_copies, link_equal, near_pairs_between
 from cnnkit.data.store.facts import Facts, decode, measure
+from cnnkit.data.store.store import StoredRows
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -277,3 +278,17 @@ def test_a_crop_is_found_among_many_other_versions_of_its_picture() -> None:
     crops = [encoded(pixels[6:-3, 6:-3]) for pixels in pictures[:10]]
     cluster_ids = clusters(140, found([*pictures, *versions, *crops]).pairs)
     assert cluster_ids[60:].tolist() == [*np.repeat(range(10), 7), *range(10)]
+
+
+def test_pictures_behind_an_index_are_compared_as_they_are(scenes: list[Pixels]) -> None:
+    measured = measure([decode(image) for image in [*scenes, encoded(scenes[3], 50)]])
+    direct = find_copies(measured.thumbnails, measured.looks, measured.facts)
+    order = np.random.default_rng(0).permutation(len(measured.facts))
+    stored = [StoredRows(pictures[np.argsort(order)], order) for pictures in (measured.thumbnails, measured.looks)]
+    again = find_copies(*stored, measured.facts)
+    assert again.pairs.tolist() == direct.pairs.tolist() == [[3, len(scenes)]]
+
+
+def test_links_leave_out_rows_without_a_name() -> None:
+    assert link_equal(["a", None, "b", "a", None]).tolist() == [[0, 0], [2, 2], [0, 3]]
+    assert link_equal([]).shape == link_equal([None]).shape == (0, 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnkit.data.split.candidates import FREQUENCIES, describe
-from cnnkit.data.split.symmetry import canonical_versions, frequency_moves, relative, turned
+from cnnkit.data.split.symmetry import canonical_versions, frequency_moves, inverse, relative, turned
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 
@@ -48,3 +48,11 @@ def test_one_symmetry_brings_a_picture_into_canonical_form_and_more_if_it_is_nea
     assert [np.flatnonzero(row).tolist() for row in exact] == [[6], [2], list(range(8))]
     assert [np.flatnonzero(row).tolist() for row in canonical_versions(down, right, 0.05)[:2]] == [[6], [2, 3]]
     assert canonical_versions(down, right, 2.0).all()
+
+
+def test_the_inverse_undoes_every_symmetry() -> None:
+    picture = np.arange(9).reshape(1, 3, 3)
+    numbers = np.arange(8, dtype=np.int8)
+    for number, back in zip(numbers, inverse(numbers), strict=True):
+        there = turned(picture, np.array([number]))
+        np.testing.assert_array_equal(turned(there, np.array([back])), picture)

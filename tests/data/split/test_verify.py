@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnkit.data.split import verify
 from cnnkit.data.split.symmetry import turned
 from cnnkit.data.split.verify import FineStructure, align, compare_details
 
@@ -162,3 +163,14 @@ def test_no_pair_of_pictures_stops_the_comparison(thumbnails: list[Picture], loo
         assert (np.abs(found.agreement) <= 1.001).all()
         assert np.isfinite(found.local_difference).all()
         assert np.isfinite(found.gain).all()
+
+
+def test_halved_looks_and_weights_equal_their_definitions() -> None:
+    random = np.random.default_rng(0)
+    looks = random.integers(0, 256, (5, 64, 64)).astype(np.float32)
+    np.testing.assert_array_equal(verify._halve(looks), looks.reshape(5, 32, 2, 32, 2).mean((2, 4)))
+    motion = random.normal(size=(40, 2)).astype(np.float32) * np.array([16, 0.3], np.float32)
+    positions = np.clip(verify._positions(motion, 16), 0, 15)
+    expected = np.clip(1 - np.abs(positions[:, :, None] - np.arange(16, dtype=np.float32)), 0, None)
+    np.testing.assert_array_equal(verify._weights(motion, 16), expected)
+    assert (positions == 15).any()

@@ -82,3 +82,17 @@ def test_an_index_is_mapped_and_checked(tmp_path: Path) -> None:
         read_index(tmp_path, [(0, 3, found)])
     empty, bounds = read_index(tmp_path, [])
     assert (len(empty), bounds.tolist(), len(mapped_texts(tmp_path, bounds))) == (0, [0], 0)
+
+
+def test_rows_of_one_content_have_its_first_row() -> None:
+    contents = ["ab" * 32, "", "cd" * 32, "ab" * 32, "", "cd" * 32, "ab" * 32]
+    columns = HashColumns.of(bytes.fromhex(content.ljust(64, "0")) for content in contents)
+    assert columns.first_rows().tolist() == [0, 1, 2, 0, 4, 2, 0]
+    assert HashColumns.of([]).first_rows().tolist() == []
+
+
+def test_contents_of_one_start_are_told_apart() -> None:
+    start = bytes(8)  # an unreadable image has it, too
+    ends = [1, 2, 1, 0, 2, 0]
+    columns = HashColumns.of(start + bytes(23) + bytes([end]) for end in ends)
+    assert columns.first_rows().tolist() == [0, 1, 0, 3, 1, 5]
