@@ -111,3 +111,9 @@ def test_faults_of_the_system_stop_a_command_with_a_message(cli, monkeypatch, fa
     assert message in result.err
     assert "Traceback" not in result.err
     assert "Traceback" in cli("archs", "--debug").err
+
+
+def test_a_traceback_has_no_password(cli) -> None:
+    result = cli("split", "https://me:se/cret@host/a.tar", "--debug")
+    assert (result.code, "Traceback" in result.err, "cret@" in result.err) == (2, True, False)
+    assert "https://me:***@host/a.tar" in result.err
