@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,9 +28,6 @@ import numpy as np
 from document import add_option, save
 from large_index import CLASSES, SHARES, SyntheticSource, make_store, measured, memory
 
-import cnnkit.data.sources.archive
-import cnnkit.data.sources.folder
-import cnnkit.data.sources.table  # noqa: F401 (imported before the first look at the memory)
 from cnnkit.data.columns import RecordColumns
 from cnnkit.data.exclusion import leave_out
 from cnnkit.data.source import open_source
@@ -48,6 +46,10 @@ Result = TypeVar("Result")
 Cells = list[tuple[str, float, float, float]]  # step, CPU seconds, peak and memory after it in bytes an image
 
 
+for module in ("archive", "folder", "table"):
+    import_module(f"cnnkit.data.sources.{module}")  # before the first look at the memory
+
+
 class Steps:
     """Steps of one process, measured one after the other."""
 
@@ -60,7 +62,8 @@ class Steps:
         found: list[list[float]] = []
         result = measured(step, found)
         seconds, peak, after = found[0]
-        self.cells.append((name, seconds, *((each - self._base) * 1e6 / self._number for each in (peak, after))))
+        scale = 1e6 / self._number
+        self.cells.append((name, seconds, (peak - self._base) * scale, (after - self._base) * scale))
         return result
 
 

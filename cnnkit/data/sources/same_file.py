@@ -23,7 +23,7 @@ def same_files(base: str, paths: Sequence[str]) -> dict[int, int]:
     hashes = np.fromiter((hash((folder, _folded(name))) for folder, name in _places(base, paths)), np.int64, len(paths))
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
-    rows = np.unique(order[np.union1d(same, same + 1)]).tolist()
+    rows: list[int] = np.unique(order[np.union1d(same, same + 1)]).tolist()
     found: defaultdict[Folder, dict[str, int]] = defaultdict(dict)
     repeated: dict[int, int] = {}
     for index, (folder, name) in zip(rows, _places(base, [paths[row] for row in rows]), strict=True):

@@ -118,7 +118,7 @@ def list_members(file: BinaryIO, path: Path | str) -> tuple[MemberColumns, list[
 
     def files(archive: tarfile.TarFile) -> Iterator[Member]:
         while (info := archive.next()) is not None:
-            archive.members.clear()  # else tarfile keeps an object of each member
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (tarfile keeps an object of each member)
             if info.size < 0:  # it would lead back to the same header
                 raise tarfile.ReadError(f"{info.name!r} has a size below zero")
             if info.isreg() and not info.issparse():

@@ -237,7 +237,7 @@ def _distinct(hits: _Hits) -> Candidates:
     return Candidates(np.stack([hits.first, hits.second], axis=1), hits.symmetries)
 
 
-def _lists(queries: _Queries, columns: Versions) -> Iterator[tuple[Rows, Rows]]:
+def _lists(queries: _Queries | Versions, columns: Versions) -> Iterator[tuple[Rows, Rows]]:
     """Yield the indices of the queries and of the columns of each list, ascending.
 
     Each row is in its nearest lists, so two near rows probably share a list.

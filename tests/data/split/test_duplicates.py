@@ -284,8 +284,8 @@ def test_pictures_behind_an_index_are_compared_as_they_are(scenes: list[Pixels])
     measured = measure([decode(image) for image in [*scenes, encoded(scenes[3], 50)]])
     direct = find_copies(measured.thumbnails, measured.looks, measured.facts)
     order = np.random.default_rng(0).permutation(len(measured.facts))
-    stored = [StoredRows(pictures[np.argsort(order)], order) for pictures in (measured.thumbnails, measured.looks)]
-    again = find_copies(*stored, measured.facts)
+    thumbnails, looks = (StoredRows(pictures[np.argsort(order)], order) for pictures in (measured.thumbnails, measured.looks))
+    again = find_copies(thumbnails, looks, measured.facts)
     assert again.pairs.tolist() == direct.pairs.tolist() == [[3, len(scenes)]]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnkit.data.columns import Codes
 from cnnkit.data.source import Record
 from cnnkit.data.split.split import Sample
 from cnnkit.data.split.split_file import read_pins, split_csv
@@ -14,7 +15,7 @@ RECORDS = [Record(f"a/{name}", "a") for name in ("1.jpg", "2.jpg", "3.jpg", "\ud
 HASHES = [hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest() for record in RECORDS]
 
 
-def pins(file: Path, text: str | bytes, records: list[Record] = RECORDS) -> tuple[list[str | None], tuple[str, ...]]:
+def pins(file: Path, text: str | bytes, records: list[Record] = RECORDS) -> tuple[Codes, tuple[str, ...]]:
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_pins(file, records, HASHES)
 
