@@ -15,6 +15,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import cache
 from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar
@@ -156,8 +157,7 @@ def file_system(address: str) -> tuple[Any, str]:
         fsspec: Any = import_module("fsspec.core")
     except ImportError:
         raise MissingExtraError(f"--data {address} needs the package fsspec; type: pip install 'cnnkit[remote]'") from None
-    for name in LOGGERS:
-        logging.getLogger(name).addHandler(logging.NullHandler())
+    _silence_loggers()
     full = with_passwords(address)
     try:
         return fsspec.url_to_fs(full, **(_web_options() if scheme.startswith("http") else {}))
@@ -169,6 +169,13 @@ def file_system(address: str) -> tuple[Any, str]:
         raise DataError(
             f"--data {address}: cannot be opened: {_reason(error)}; correct the address or the settings of its package"
         ) from None
+
+
+@cache
+def _silence_loggers() -> None:
+    """Keep the packages of addresses from printing failures, unless the user's program has set up their loggers."""
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _web_options() -> dict[str, Any]:
@@ -202,21 +209,20 @@ class _Request:
         self._server = "/".join(address.split("/", 3)[:3])
 
     def result(self, request: Callable[[], Result]) -> Result:
-        """Return the result of `request`; raises `FileNotFoundError`, `DataError` without access, and `UnreachableError` in the end."""
+        """Return the result of `request`; raises `FileNotFoundError`, and `UnreachableError` without access or in the end."""
         started, pause = time.monotonic(), FIRST_PAUSE_SECONDS
         patience = READING_SECONDS if self._is_opened else OPENING_SECONDS
         while True:
             try:
                 found = request()
-            except (ImportError, DataError):
+            except (ImportError, DataError, MemoryError):
                 raise
             except Exception as error:
                 if isinstance(error, FileNotFoundError) and self._is_absent(error):
                     raise
                 reason = _reason(error)
                 if _is_denied(error):
-                    way = WEB_LOGIN if self._is_web else "give the credentials as the package of the address expects them"
-                    raise DataError(f"{self._address}: access is denied: {reason}; {way}") from None
+                    raise self._refusal(reason) from None
                 if max(time.monotonic() - started, self._failing_seconds(patience)) + pause > patience:
                     raise self._failure(reason) from None
             else:
@@ -232,6 +238,12 @@ class _Request:
         first, last = _failing.get(self._server, (now, now))
         _failing[self._server] = (first if now - last < patience else now, now)
         return now - _failing[self._server][0]
+
+    def _refusal(self, reason: str) -> UnreachableError:
+        if self._is_opened:
+            return ConnectionLostError(self._address, f"access is denied: {reason}")
+        way = WEB_LOGIN if self._is_web else "give the credentials as the package of the address expects them"
+        return UnreachableError(f"{self._address}: access is denied: {reason}; {way}")
 
     def _failure(self, reason: str) -> UnreachableError:
         if self._is_opened:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import sys
 import threading
 import time
@@ -255,6 +256,15 @@ def test_a_server_that_has_gone_is_tried_by_all_threads_together(server: RangeSe
     assert spans[1].read(0, 7) == b"content"
 
 
+def test_the_packages_of_addresses_print_no_failure(server: RangeServer, capfd: pytest.CaptureFixture[str]) -> None:
+    server.files["/a.tar"] = b"content"
+    for _ in range(2):
+        RemoteSpans(f"{server.address}/a.tar")
+    logging.getLogger("fsspec.http").warning("a failure")
+    assert sum(isinstance(each, logging.NullHandler) for each in logging.getLogger("gcsfs").handlers) == 1
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_address_that_was_read_and_fails_stops_a_command_in_the_middle(server: RangeServer) -> None:
     server.files["/a.tar"] = b"content"
     spans = RemoteSpans(f"{server.address}/a.tar")
@@ -264,7 +274,10 @@ def test_an_address_that_was_read_and_fails_stops_a_command_in_the_middle(server
     with pytest.raises(UnreachableError, match="correct the address, or type the command again later") as refused:
         RemoteSpans(f"{server.address}/a.tar")
     assert (lost.value.exit_code, refused.value.exit_code) == (3, 2)
-    server.failures = 0
+    server.failures, server.login = 0, "me:secret"
+    with pytest.raises(ConnectionLostError, match="cannot be read any more: access is denied: 401 Unauthorized; the parts so far"):
+        spans.read(0, 7)
+    server.login = ""
     server.files.clear()
     with pytest.raises(ConnectionLostError, match="the file has gone"):
         spans.read(0, 7)
