@@ -132,11 +132,13 @@ def entry() -> None:
     """Run as the installed command, and end the process without the clean-up of the libraries.
 
     At exit, Python would free every object of torch and its CUDA libraries one by one, which takes time and memory. All other functions
-    registered with `atexit` run first.
+    registered with `atexit` run first. So does that of multiprocessing, which removes its semaphores, if it was imported even earlier.
     """
     code = 1  # the exit code of an unexpected error, whose traceback Python prints
 
     def leave() -> None:
+        if known := sys.modules.get("multiprocessing.util"):
+            known._exit_function()  # noqa: SLF001 (has no public name, and does its work once)
         with suppress(OSError, ValueError):  # a pipe without a reader, or a closed stream
             sys.stdout.flush()
             sys.stderr.flush()

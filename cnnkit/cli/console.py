@@ -163,7 +163,7 @@ def progress(console: Console, title: str) -> Generator[ProgressUpdate]:
         def update(done: int, total: int, unit: str) -> None:
             nonlocal shown
             if unit != shown:
-                bar.reset(task, description=title if unit == "images" else f"listing {unit}", visible=True)
+                bar.reset(task, total=total, completed=done, description=title if unit == "images" else f"listing {unit}")
                 shown = unit
             speed = bar.tasks[0].speed
             bar.update(task, completed=done, total=total, visible=True, rate=f"{speed:,.0f} {unit}/s" if speed else "")

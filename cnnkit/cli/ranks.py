@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnnkit.engine.ranks import Ranks
 
 COMMANDS = ("train", "resume", "rerun")  # that several ranks may run together
+LAUNCHER_VARIABLES = frozenset({"WORLD_SIZE", "SLURM_STEP_ID"})  # of torchrun and PyTorchJob, and of srun
 FIRST_RANK_SECONDS = 1.0  # that the other ranks leave to rank 0 for the message of an error that all of them meet
 INTERRUPTIONS = frozenset(map(exit_status, SIGNALS))
 
@@ -37,7 +38,12 @@ DevicesOption = Annotated[
 
 
 def check_command(command: str | None) -> None:
-    """Raise `ConfigError` if torchrun has started several ranks for a command that trains nothing together."""
+    """Raise `ConfigError` if torchrun has started several ranks for a command that trains nothing together; keep torch's stacks silent.
+
+    torch's C++ code prints a stack for each connection that breaks, if this is not set before torch is loaded. cnnkit names the rank.
+    """
+    if not LAUNCHER_VARIABLES.isdisjoint(os.environ):
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     world = os.environ.get("WORLD_SIZE", "1")
     if command is not None and command not in COMMANDS and "TORCHELASTIC_RUN_ID" in os.environ and world != "1":
         raise ConfigError(

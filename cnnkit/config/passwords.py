@@ -49,7 +49,7 @@ def with_passwords(address: str) -> str:
     def known(name: str) -> str:
         if (server, name) not in _passwords:
             raise HiddenPasswordError(
-                f"{address}: cnnkit keeps no password, and stars stand in its place; type the whole address again with --data; "
+                f"{address}: cnnkit keeps no password, so stars stand there; type the whole address again with --data; "
                 f"a login in ~/.netrc is found without typing it"
             )
         return _passwords[server, name]

@@ -209,7 +209,9 @@ class OptimSettings(Section):
         "auto", "Arithmetic of training. auto picks the fastest safe arithmetic by a short probe."
     )
     compile: bool = setting(
-        default=False, description="Compile the network by torch.compile, which takes half a minute or more before the first step."
+        default=False,
+        description="Compile the network by torch.compile, if a trial of at most 30 % of the training shows that this saves more time than "
+        "it takes. With --deterministic, compile it without a trial.",
     )
     accumulate: int = setting(1, "Number of batches whose gradients make one step. 1 makes a step after every batch.", metavar="N", ge=1)
     clip_grad: float = setting(0.0, "Largest norm of the gradient, such as 1. 0 sets no limit.", metavar="X", ge=0)

@@ -73,6 +73,19 @@ class Batches:
         """Number of batches per epoch. Their sizes differ by at most one image, so that no tiny batch upsets BatchNorm."""
         return max(1, -(-self.images // self.batch_size))
 
+    @property
+    def usual_size(self) -> int:
+        """The size of most batches that are made here."""
+        size, larger = divmod(self.images, self.steps)
+        whole = size + (2 * larger > self.steps)
+        return whole // self.parts + (self.part < whole % self.parts)
+
+    @property
+    def usual_share(self) -> float:
+        """The share of the batches of an epoch that have the usual size: at least a half."""
+        larger = self.images % self.steps
+        return max(larger, self.steps - larger) / self.steps
+
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) of epoch `number` on the device, from batch `first`; equal numbers give equal batches.
 

@@ -142,6 +142,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     checkpoint: Checkpoint | None = None,
     clock: Clock = time.perf_counter,
     ranks: Ranks = ONE,
+    compiled_shape: tuple[int, ...] | None = None,
 ) -> Iterator[EpochResult]:
     """Train `model` from the step that `state` has reached; yield an `EpochResult` after every epoch.
 
@@ -149,11 +150,22 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     seconds, or when early stopping loses patience. The end of a time budget cuts the last epoch short. `custom` has the loss of another
     package. `head` names the parameters that train during ``config.freeze_epochs``; the others are frozen then. `checkpoint` saves the
     state inside long epochs. With several `ranks`, each calls this function with its part of the batches, and all yield the same results;
-    the predictions in ``state.validation`` are whole on rank 0 only. Raises `TrainingStoppedError`, which names the step, if the loss is
+    the predictions in ``state.validation`` are whole on rank 0 only. `compiled_shape` is that
+    of `Step`. Raises `TrainingStoppedError`, which names the step, if the loss is
     not finite.
     """
     clock = SharedClock(ranks, clock)
-    step = Step(model, state.optimizer, config, runtime, class_weights, custom.loss, scaler_state=state.scaler, ranks=ranks)
+    step = Step(
+        model,
+        state.optimizer,
+        config,
+        runtime,
+        class_weights,
+        custom.loss,
+        scaler_state=state.scaler,
+        ranks=ranks,
+        compiled_shape=compiled_shape,
+    )
     steps_per_epoch = math.ceil(batches.steps / config.accumulate)
     val_steps = ranks.agreed(lambda: val_batches.steps)  # the parts of the ranks may differ
     progress = choose_progress(config, steps_per_epoch, validation=val_steps, spent=state.spent, clock=clock)
@@ -167,6 +179,7 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
             else:
                 set_random_state(runtime.device, part.random)
             frozen = state.epoch <= config.freeze_epochs
+            step.pause_compiled(paused=frozen)
             _set_train_mode(model, state.optimizer, head if frozen else None, freeze_norm=frozen or config.freeze_norm)
             seeds = _StepSeeds(seed, ranks)
             trained = _train_epoch(

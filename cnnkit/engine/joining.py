@@ -18,7 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]  # documented names
 
 from cnnkit.engine.rank_environment import RankEnvironment
-from cnnkit.engine.ranks import FIRST_WAIT, MAX_WAIT, TIMEOUT, Board, Failure, Ranks, Store
+from cnnkit.engine.ranks import FIRST_WAIT, MAX_WAIT, TIMEOUT, Board, Failure, Ranks, Store, reason_of
 from cnnkit.errors import ConfigError, RankLostError, listed
 
 START_TIMEOUT = timedelta(minutes=10)  # for the other ranks to start: a queue may start them one by one
@@ -52,8 +52,8 @@ def join(environment: RankEnvironment, device: torch.device, say: Callable[[str]
         distributed.init_process_group(backend, store=group, rank=environment.rank, world_size=environment.world, timeout=TIMEOUT)
     except RuntimeError as error:
         where = f"{environment.address}:{environment.port}"
-        reason = str(error).strip().partition("\n")[0]
-        raise RankLostError(f"rank {environment.rank} of {environment.world} finds no others at {where}: {reason}") from None
+        raise RankLostError(f"rank {environment.rank} of {environment.world} finds no others at {where}: {reason_of(error)}") from None
+    holder = "the program that started the ranks" if _agent_holds_store() else f"rank 0 of {environment.world}"
     ranks = Ranks(
         rank=environment.rank,
         world=environment.world,
@@ -61,9 +61,9 @@ def join(environment: RankEnvironment, device: torch.device, say: Callable[[str]
         local_world=environment.local_world,
         machine=f"{platform.node()}-{environment.rank - environment.local}",
         is_restarted=meeting.is_restarted,
-        board=Board(PrefixStore(prefix, store)),
+        board=Board(PrefixStore(prefix, store), holder),
     )
-    watch = Watch(Board(PrefixStore(prefix, own)), ranks, say)
+    watch = Watch(Board(PrefixStore(prefix, own), holder), ranks, say)
     watch.start()
     return ranks, watch
 
@@ -152,7 +152,7 @@ class Watch(threading.Thread):
             failure = self._look()
             if failure is not None and failure.rank != self._ranks.rank and not self._ended.wait(GRACE_SECONDS):
                 if failure.rank < 0:
-                    self._say(f"rank {self._ranks.rank} of {self._ranks.world} has lost rank 0 and the program that started the ranks")
+                    self._say(f"{self._board.holder} ended without a word, so rank {self._ranks.rank} ends, too")
                 os._exit(failure.code)
 
     def stop(self) -> None:

@@ -101,6 +101,7 @@ def launch(arguments: Sequence[str], devices: Devices) -> LaunchEnd:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    _keep_ignoring()
     logging.disable(logging.ERROR)  # torch's launcher: the ranks and this process say what happens
     with TemporaryDirectory(prefix="cnnkit-ranks-") as folder:
         os.environ.update(_environment(devices, Path(folder)))
@@ -150,6 +151,12 @@ def _way_on(run: str) -> str:
     if not run:
         return "no training had begun; type the command again"
     return f"the saved epochs are kept; type: cnnkit resume {shell_word(run)}"
+
+
+def _keep_ignoring() -> None:
+    """Block SIGHUP if the parent process has switched it off, as nohup does: torch's launcher would handle it again."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def _environment(devices: Devices, folder: Path) -> dict[str, str]:

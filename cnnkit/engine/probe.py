@@ -42,7 +42,6 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     image_shape: tuple[int, int, int],
     batch_size: int,
     deterministic: bool,
-    compiled: bool = False,
     freeze_norm: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     cache: ProbeCache = lambda _, probe: probe(),
@@ -52,22 +51,18 @@ def choose_runtime(  # noqa: PLR0913 (values flow, not namespaces)
     On a CUDA GPU, auto needs no probe: it is channels_last, in bf16 if that is native, else in fp32. On a CPU, the fastest
     precision and memory format competes with its own replicas, unless each replica would see fewer than
     `MIN_REPLICA_IMAGES` images, or `MIN_INDEPENDENT_IMAGES` with `freeze_norm`. `cache` may return an earlier result of the
-    probe. Raises `ConfigError` for fp16 without a CUDA GPU, and for `compiled` without a compiler.
+    probe. Raises `ConfigError` for fp16 without a CUDA GPU.
     """
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision fp16 needs a CUDA GPU; on {device.type} use auto, bf16 or fp32")
-    if compiled:
-        check_compiler(device)
     if deterministic and precision == "auto":
-        return Runtime(device, "fp32", channels_last=False, reason="--deterministic", compiled=compiled)
+        return Runtime(device, "fp32", channels_last=False, reason="--deterministic")
     if precision != "auto":
-        return Runtime(device, precision, channels_last=precision != "fp32", reason="--precision", compiled=compiled)
+        return Runtime(device, precision, channels_last=precision != "fp32", reason="--precision")
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         reason = "native on this GPU" if native else "no native bf16"
-        return Runtime(device, "bf16" if native else "fp32", channels_last=True, reason=reason, compiled=compiled)
-    if compiled:  # candidates run uncompiled: compilation takes far longer than the probe
-        return replace(_fastest_runtime(model, device, _probe_images(image_shape, batch_size), clock), compiled=True)
+        return Runtime(device, "bf16" if native else "fp32", channels_last=True, reason=reason)
 
     def probe() -> Runtime:
         images = _probe_images(image_shape, batch_size)

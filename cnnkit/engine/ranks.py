@@ -52,9 +52,13 @@ class Failure:
 
 
 class Board:
-    """The notices of the ranks in a store: values of rank 0, machines that are ready, and the first failure."""
+    """The notices of the ranks in a store: values of rank 0, machines that are ready, and the first failure.
 
-    def __init__(self, store: Store) -> None:
+    `holder` names the process that holds the store.
+    """
+
+    def __init__(self, store: Store, holder: str = "rank 0") -> None:
+        self.holder = holder
         self.seen: Failure | None = None  # the first failure, once it was read here or by the watch: the store may end before a rank looks
         self._store = store
         self._agreements = 0
@@ -228,7 +232,6 @@ class Ranks:
 
     def _find_cause(self, board: Board, error: RuntimeError) -> RankLostError:
         """Return the error for a broken connection: the failure that another rank has reported, or the ranks that have ended."""
-        reason = str(error).strip().partition("\n")[0]
         try:
             board.call_roll(self.rank)
             end = time.monotonic() + CAUSE_SECONDS
@@ -240,9 +243,9 @@ class Ranks:
         except RuntimeError:  # the process that holds the store has ended
             if board.seen:
                 return lost_rank(board.seen)
-            return RankLostError("rank 0 or the program that started the ranks ended without a word: killed, or its memory was full")
+            return RankLostError(f"{board.holder} ended without a word: killed, or its memory was full")
         if not ended:
-            return RankLostError(f"the connection between the ranks broke ({reason})")
+            return RankLostError(f"the connection between the ranks broke ({reason_of(error)})")
         names = f"rank{'s' * (len(ended) > 1)} {', '.join(map(str, ended))} of {self.world}"
         if is_timeout(error):
             return RankLostError(f"{names} did not answer for {TIMEOUT.total_seconds() / 60:g} minutes: stopped, or without a connection")
@@ -296,6 +299,11 @@ def lost_rank(failure: Failure) -> RankLostError:
 def is_lost_connection(error: RuntimeError) -> bool:
     """Return whether `error` comes from the connection to another rank, and not from the work on this rank."""
     return isinstance(error, torch.distributed.DistError) or any(sign in str(error) for sign in ("gloo", "Connection", "Broken pipe"))
+
+
+def reason_of(error: RuntimeError) -> str:
+    """Return the first line of `error`, or the one after the words by which NCCL introduces the cause."""
+    return str(error).rpartition("Last error:")[2].strip().partition("\n")[0]
 
 
 def is_timeout(error: RuntimeError) -> bool:

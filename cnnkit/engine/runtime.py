@@ -6,9 +6,9 @@ import ctypes
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -53,9 +53,13 @@ class Runtime:
         model.to(self.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
-    def compile(self, model: nn.Module) -> nn.Module:
-        """Return the network to call in place of `model`: `model` itself, or its compiled form with the same parameters."""
-        return cast("nn.Module", torch.compile(model)) if self.compiled else model
+    def with_compilation(self) -> Runtime:
+        """Return the runtime that compiles the network, of which it then has one replica."""
+        return replace(self, compiled=True, replicas=1, threads=1)
+
+    def with_reason(self, added: str) -> Runtime:
+        """Return the runtime with one more reason."""
+        return replace(self, reason=f"{self.reason}; {added}" if self.reason else added)
 
     def to_memory_format(self, images: Tensor) -> Tensor:
         """Return `images` (N, C, H, W) in the memory format."""

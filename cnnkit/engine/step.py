@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -43,13 +43,38 @@ def class_indices(labels: Tensor) -> Tensor:
     return labels if labels.ndim == 1 else labels.argmax(1)
 
 
+class CompiledNetwork:
+    """The network `model` compiled by torch.compile for batches of one shape; others pass it uncompiled, as they would compile it again.
+
+    `shape` (N, C, H, W) is by default that of the first batch. While `paused`, all batches pass the network uncompiled.
+    """
+
+    def __init__(self, model: nn.Module, mode: str, shape: tuple[int, ...] | None = None) -> None:
+        self._model = model
+        self._compiled: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False, mode=mode)
+        self._has_graphs = mode == "reduce-overhead"
+        self._shape = shape
+        self.paused = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits (n, K)."""
+        self._shape = self._shape or tuple(images.shape)
+        if self.paused or images.shape != self._shape:
+            return self._model(images)
+        if not self._has_graphs:
+            return self._compiled(images)
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(images).clone()  # the next call writes over its outputs
+
+
 class Step:
     """One optimizer update: the gradients of one or more batches, then the change of the weights.
 
-    With several `ranks`, each of them has a part of every batch. `weigh` comes before `gradients`, and `join` after them.
+    With several `ranks`, each of them has a part of every batch. `weigh` comes before `gradients`, and `join` after them. If `runtime`
+    compiles the network, it does so for batches (N, C, H, W) of `compiled_shape`, by default that of the first batch.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (values flow, not namespaces)
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
@@ -60,11 +85,14 @@ class Step:
         *,
         scaler_state: dict[str, Any] | None = None,
         ranks: Ranks = ONE,
+        compiled_shape: tuple[int, ...] | None = None,
     ) -> None:
         self._model = model
         self._ranks = ranks
         self._statistics: list[Tensor] = []  # before the step
-        self._network = runtime.compile(model)
+        # The graphs of a GPU keep their outputs until the next call, and the gradients of several batches need them for longer.
+        mode = "reduce-overhead" if runtime.device.type == "cuda" and config.accumulate == 1 else "default"
+        self._compiled = CompiledNetwork(model, mode, compiled_shape) if runtime.compiled else None
         self._optimizer = optimizer
         self._clip_grad = config.clip_grad
         self._runtime = runtime
@@ -126,6 +154,11 @@ class Step:
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
+    def pause_compiled(self, *, paused: bool) -> None:
+        """Compute with the uncompiled network while `paused`: frozen parameters would compile it once more."""
+        if self._compiled is not None:
+            self._compiled.paused = paused
+
     def scaler_state(self) -> dict[str, Any]:
         """Return the scale of the loss in fp16 and its history, for a resume; it is empty in every other precision."""
         return self._scaler.state_dict()
@@ -134,7 +167,7 @@ class Step:
         """Add `share` / `batches` of the gradients of the mean loss; return this share of the loss, and the logits, both detached."""
         if self._replicas is not None:
             return self._backward_on_replicas(self._replicas, images, labels, share, batches)
-        loss, logits = self._forward(self._network, images, labels)
+        loss, logits = self._forward(self._compiled or self._model, images, labels)
         loss = loss * share if share < 1 else loss
         self._scaler.scale(loss / batches).backward()
         return loss.detach(), logits.detach()
@@ -174,7 +207,7 @@ class Step:
         losses, logits = zip(*done, strict=True)
         return torch.stack(losses).sum(), torch.cat(logits)
 
-    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the logits."""
         with self._runtime.autocast():
             logits = network(self._runtime.to_memory_format(images))

@@ -111,3 +111,18 @@ def test_faults_of_the_system_stop_a_command_with_a_message(cli, monkeypatch, fa
     assert message in result.err
     assert "Traceback" not in result.err
     assert "Traceback" in cli("archs", "--debug").err
+
+
+def test_a_traceback_has_no_password(cli) -> None:
+    result = cli("split", "https://me:se/cret@host/a.tar", "--debug")
+    assert (result.code, "Traceback" in result.err, "cret@" in result.err) == (2, True, False)
+    assert "https://me:***@host/a.tar" in result.err
+
+
+def test_semaphores_are_removed_even_if_multiprocessing_was_imported_first():
+    script = (
+        "import multiprocessing.util, multiprocessing, sys; sys.argv = ['cnnkit', 'archs']; from cnnkit.cli.app import entry; "
+        "lock = multiprocessing.get_context('spawn').RLock(); entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "leaked" in done.stderr) == (0, False), done.stderr

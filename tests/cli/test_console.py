@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnkit.cli import console
+from cnnkit.report.terminal.console import EscapingConsole
 
 NAMES = ["\u732b", "caf\u00e9", "\udce9", "\U0001f408", "plain"]
 
@@ -98,3 +99,22 @@ def test_a_dry_run_names_the_training_and_the_weights(cli, image_folder) -> None
     assert f"next: cnnkit train --data {data} --set width=8 --epochs 1" in result.err
     assert f"cnnkit train --data {data} --arch " in " ".join(result.err.split())
     assert "under 500 a network learns more from ImageNet's weights" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(("with_images", "title"), [(False, "listing files"), (True, "reading images")])
+def test_the_bar_counts_files_and_then_images(with_images: bool, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    screen = EscapingConsole(file=stream, force_terminal=True, width=120)
+    with console.progress(screen, "reading images") as update:
+        update.files(1, 3)
+        if with_images:
+            update(20, 90)
+    last = stream.getvalue().rpartition(title)[2]
+    assert ("20/90" if with_images else "1/3") in last
+
+
+def test_a_note_has_no_password() -> None:
+    stream = io.StringIO()
+    console.say(EscapingConsole(file=stream, width=120), "next: cnnkit train --data 'https://me:secret@host/a.tar?sig=secret'")
+    assert stream.getvalue() == "next: cnnkit train --data 'https://me:***@host/a.tar?sig=***'\n"

@@ -107,6 +107,18 @@ def test_a_command_that_shares_no_work_is_refused_under_torchrun(monkeypatch):
         ranks.check_command("eval")
 
 
+def test_torch_prints_no_stack_for_a_lost_rank(monkeypatch):
+    name = "TORCH_CPP_LOG_LEVEL"
+    monkeypatch.setenv(name, "INFO")
+    ranks.check_command("train")
+    monkeypatch.delenv(name)
+    ranks.check_command("train")
+    assert name not in os.environ, "one process keeps torch's messages"
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    ranks.check_command("train")
+    assert os.environ[name] == "ERROR"
+
+
 def test_one_device_is_one_process(cli, image_folder):
     result = cli("train", "--data", image_folder(images=8), "--devices", "cpu:1", "--epochs", 1, *SMALL)
     assert result.code == 0, result.err

@@ -257,3 +257,13 @@ def test_the_parts_of_a_batch_are_those_of_the_whole_batch(parts: int, mixing: d
         assert max(sizes) - min(sizes) <= 1
         assert torch.equal(torch.cat([own for _, own in pieces]), labels)
         assert torch.allclose(torch.cat([own for own, _ in pieces]), images, atol=1e-4)
+
+
+@pytest.mark.parametrize(("images", "batch_size", "parts"), [(10, 4, 1), (11, 4, 1), (12, 4, 1), (3, 8, 1), (11, 5, 2), (23, 6, 3)])
+def test_the_usual_size_is_that_of_most_batches(images: int, batch_size: int, parts: int) -> None:
+    for part in range(parts):
+        batches = replace(make([0] * images, batch_size), part=part, parts=parts)
+        sizes = [len(labels) for _, labels in batches.epoch(0)]
+        share = sizes.count(batches.usual_size) / len(sizes)
+        assert share >= 0.5
+        assert share >= batches.usual_share

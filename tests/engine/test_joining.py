@@ -61,4 +61,4 @@ def test_a_rank_that_hangs_ends_after_the_end_of_the_others(run_ranks, monkeypat
         time.sleep(60)
 
     assert run_ranks(2, work) == [9, 3]
-    assert said.read_text() == "rank 1 of 2 has lost rank 0 and the program that started the ranks"
+    assert said.read_text() == "rank 0 of 2 ended without a word, so rank 1 ends, too"

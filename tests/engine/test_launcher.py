@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,3 +98,17 @@ def test_the_ranks_share_the_cores_and_see_their_gpus(tmp_path, monkeypatch):
     assert found["CUDA_VISIBLE_DEVICES"] == "4,7"
     assert int(found["OMP_NUM_THREADS"]) >= 1
     assert found["CNNKIT_RANKS_REPORT"] == str(tmp_path)
+
+
+def test_a_signal_that_nohup_has_switched_off_stays_off():
+    script = """if True:
+        import signal
+        from cnnkit.engine.launcher import _keep_ignoring
+        _keep_ignoring()
+        assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _keep_ignoring()
+        signal.signal(signal.SIGHUP, lambda *_: exit(7))  # as torch's launcher does
+        signal.raise_signal(signal.SIGHUP)
+    """
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -257,17 +257,9 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler, and none of .* is on the PATH; install one, or leave it out"):
-        probe(Watched(), compiled=True)
+        check_compiler(CPU)
     with pytest.raises(ConfigError, match="--compile supports cpu and cuda, not mps; leave it out"):
         check_compiler(torch.device("mps"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="--compile needs Triton on a GPU; type: pip install triton; or leave it out"):
         check_compiler(torch.device("cuda"))
-
-
-@pytest.mark.usefixtures("four_threads")
-def test_a_compiled_network_is_probed_uncompiled_and_without_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    fake_turns(monkeypatch, [1.0, 0.5, 1.0])
-    chosen = probe(Watched(), compiled=True, batch_size=64)
-    assert (chosen.compiled, chosen.channels_last, chosen.replicas) == (True, True, 1)

@@ -12,7 +12,7 @@ import torch
 
 from cnnkit.engine import joining
 from cnnkit.engine import ranks as module
-from cnnkit.engine.ranks import ONE, Failure, SharedClock, step_seed
+from cnnkit.engine.ranks import ONE, Failure, SharedClock, reason_of, step_seed
 from cnnkit.errors import RankLostError
 
 
@@ -172,3 +172,9 @@ def test_each_step_of_each_rank_has_its_own_seed():
     assert len(seeds) == 72
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert step_seed(1, 2, 3, 0) == step_seed(1, 2, 3, 0)
+
+
+def test_the_reason_of_a_lost_connection_is_one_line():
+    nccl = "NCCL error in: NCCLUtils.hpp:77, invalid usage\nncclInvalidUsage: ...\nLast error:\nDuplicate GPU detected: rank 1\n"
+    assert reason_of(RuntimeError(nccl)) == "Duplicate GPU detected: rank 1"
+    assert reason_of(RuntimeError("Connection closed by peer\nframe 0")) == "Connection closed by peer"

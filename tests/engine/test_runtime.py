@@ -82,8 +82,7 @@ def test_the_runtime_is_restored_from_its_facts() -> None:
     assert Runtime.from_facts(old, "as before") == Runtime(CPU, channels_last=True, reason="as before")
 
 
-def test_a_compiled_network_is_called_in_place_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = nn.Linear(3, 2)
-    monkeypatch.setattr(torch, "compile", lambda module: ("compiled", module))
-    assert Runtime(CPU).compile(model) is model
-    assert Runtime(CPU, compiled=True).compile(model) == ("compiled", model)
+def test_a_runtime_that_compiles_has_one_replica() -> None:
+    found = Runtime(CPU, "bf16", channels_last=True, reason="probed", replicas=2, threads=3).with_compilation().with_reason("compiled")
+    assert found == Runtime(CPU, "bf16", channels_last=True, reason="probed; compiled", compiled=True)
+    assert Runtime(CPU).with_reason("compiled").reason == "compiled"

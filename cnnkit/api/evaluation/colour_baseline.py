@@ -15,6 +15,7 @@ from cnnkit.data.image import UndecodableError
 from cnnkit.data.source import TRAIN, Record, Source
 from cnnkit.data.store.facts import THUMBNAIL_SIZE, decode, measure
 from cnnkit.data.store.scan import find_scan
+from cnnkit.data.store.store import Mapped
 from cnnkit.metrics.baselines import COLOUR_BASELINE, Baseline, baseline
 from cnnkit.metrics.colour import colour_predictions, spread_sample
 from cnnkit.metrics.units import Units
@@ -26,7 +27,7 @@ class _Thumbnails:
     """Thumbnails of the readable images, uint8 (N, T, T, 3), and the row of each image by its path."""
 
     rows: dict[str, int]
-    thumbnails: NDArray[np.uint8]
+    thumbnails: Mapped
 
     def select(self, records: Sequence[Record]) -> tuple[list[Record], NDArray[np.uint8]]:
         """Return the readable records among `records`, with their thumbnails."""
@@ -88,6 +89,6 @@ def _decode_thumbnails(source: Source, records: Sequence[Record]) -> tuple[list[
     return readable, np.concatenate(thumbnails) if thumbnails else np.empty((0, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
 
 
-def _index(records: Sequence[Record], thumbnails: NDArray[np.uint8], broken: Sequence[bool]) -> _Thumbnails:
+def _index(records: Sequence[Record], thumbnails: Mapped, broken: Sequence[bool]) -> _Thumbnails:
     rows = {record.path: row for row, (record, is_broken) in enumerate(zip(records, broken, strict=True)) if not is_broken}
     return _Thumbnails(rows, thumbnails)

@@ -228,10 +228,10 @@ class TrainingBench:
                 image_shape=shape,
                 batch_size=size,
                 deterministic=False,
-                compiled=job.runtime.compiled,
                 freeze_norm=config.optim.freeze_norm,
                 clock=self.meter.wall,
             )
+            best = best.with_compilation() if job.runtime.compiled else best
             if best.facts() != job.runtime.facts():
                 flag = "--precision auto"
                 yield Trial(flag, self._time_step(f"step with {flag}", best.prepare(copy.deepcopy(job.model)), best, size))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnkit.config.settings import TrainConfig
+from cnnkit.config.settings import START_SHARE, OptimConfig, TrainConfig
 from cnnkit.config.tiers import Tier, choose_tier
+from cnnkit.data.batches import Batches
 from cnnkit.data.store.cached_results import cached_result
-from cnnkit.engine.probe import ProbeCache, choose_runtime, speed_key, training_speed
+from cnnkit.engine.compiled import CompileTimes, Work, decide, time_compilation
+from cnnkit.engine.probe import ProbeCache, check_compiler, choose_runtime, speed_key, training_speed
 from cnnkit.engine.runtime import Runtime, choose_device
 from cnnkit.speed.stopwatch import MAX_BUSY_SHARE, Meter, OtherPrograms
 
@@ -35,8 +38,10 @@ class ProbeBatch:
 def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch) -> Runtime:
     """Return the runtime that `config` asks for; with precision auto, a probe on copies of `module` chooses it.
 
-    Raises `ConfigError` for a device or a precision that this machine does not support.
+    Raises `ConfigError` for a device or a precision that this machine does not support, or if it cannot compile a network that should be.
     """
+    if config.optim.compile:
+        check_compiler(choose_device(config.run.device))
     return choose_runtime(
         module,
         device=choose_device(config.run.device),
@@ -44,7 +49,6 @@ def choose_arithmetic(config: TrainConfig, module: nn.Module, batch: ProbeBatch)
         image_shape=batch.shape,
         batch_size=batch.size,
         deterministic=config.run.deterministic,
-        compiled=config.optim.compile,
         freeze_norm=config.optim.freeze_norm,
         cache=cached_probe(batch.folder),
     )
@@ -59,6 +63,35 @@ def choose_larger(config: TrainConfig, module: nn.Module, runtime: Runtime, batc
         return None, ""
     speed = cached_speed(batch.folder, module, runtime, image_shape=batch.shape, batch_size=batch.size)
     return choose_tier(config.larger, config.optim.budget, ranks * speed, " ".join([config.model.arch, *config.model.set]))
+
+
+def choose_compilation(
+    config: TrainConfig, settings: OptimConfig, module: nn.Module, runtime: Runtime, batches: Batches, folder: Path | None
+) -> tuple[Runtime, str, float]:
+    """Return `runtime`, compiled if that saves more time than it takes, with a note and the seconds that the trial took now.
+
+    `settings` are those of `config` with numbers for auto, `folder` that of the store, which keeps the times of a compilation that ended.
+    ``--deterministic`` compiles without a trial, whose result depends on the clock.
+    """
+    if config.run.deterministic:
+        return runtime.with_compilation(), "", 0.0
+    shape = (batches.usual_size, *batches.canvases.shape[1:])
+    frozen = settings.freeze_epochs / settings.epochs if not settings.budget else 0.0
+    share = batches.usual_share * max(0.0, 1 - frozen) * (1 - START_SHARE if settings.start_size else 1)
+    work = Work(batches.steps * settings.epochs, settings.budget, share)
+    others = OtherPrograms(Meter())
+    spent, ended = 0.0, False
+
+    def compute() -> dict[str, Any]:
+        nonlocal spent, ended
+        start = time.perf_counter()
+        times = time_compilation(module, settings, runtime, shape, work)
+        spent, ended = time.perf_counter() - start, times.compiled is not None
+        return asdict(times)
+
+    key = (_machine(), *speed_key(module), runtime.facts(), shape, settings.accumulate > 1, settings.freeze_norm)
+    cached = cached_result(folder, "compilation", key, compute, should_keep=lambda: ended and others.share() <= MAX_BUSY_SHARE)
+    return *decide(runtime, CompileTimes(**cached), work), spent
 
 
 def cached_probe(folder: Path | None, meter: Meter | None = None) -> ProbeCache:

@@ -38,6 +38,7 @@ class AutoSettings:
         self._ranks = ranks
         self._seconds = 0.0
         self._head_seconds = 0.0
+        self._compile_seconds = 0.0
 
     def presumed_batch_size(self, images: int) -> int:
         """Return the batch size before the search: the requested one, else the default, limited by the number of `images`."""
@@ -136,11 +137,18 @@ class AutoSettings:
         if budget and self._head_seconds:
             self.notes.append(f"--budget {self._requested.budget:g}s: the fit of the last layer took {self._head_seconds:.1f} s of it")
             budget = max(budget - self._head_seconds, MIN_BUDGET)
+        if budget and self._compile_seconds:
+            self.notes.append(f"--budget {self._requested.budget:g}s: the trial of --compile took {self._compile_seconds:.1f} s of it")
+            budget = max(budget - self._compile_seconds, MIN_BUDGET)
         return self._requested.model_copy(update={"batch_size": batch_size, "lr": lr, "budget": budget})
 
     def spend_on_head(self, seconds: float) -> None:
         """Take the `seconds` that the fit of the last layer took from a time budget."""
         self._head_seconds += seconds
+
+    def spend_on_compilation(self, seconds: float) -> None:
+        """Take the `seconds` that the trial of a compilation took from a time budget."""
+        self._compile_seconds += seconds
 
     def _spend(self, seconds: float, flag: str, default: str) -> None:
         """Add the `seconds` of a trial for `flag`; raise `ConfigError`, which proposes `default`, if they exceed the share of a budget."""

@@ -120,7 +120,7 @@ class TrainingJob:
         status and the run its lock off. Raises `TrainingStoppedError` as `fit` does, for a fault of the machine, and if an image changes
         during the training.
         """
-        run = self.run or self.begin()
+        run, spec = self.run or self.begin(), self.header.preprocessing
         loop = fit(
             self.model,
             watch(self.batches),
@@ -135,6 +135,7 @@ class TrainingJob:
             head=self.head,
             checkpoint=self._checkpoint(run),
             ranks=self.ranks,
+            compiled_shape=(self.batches.usual_size, spec.channels, spec.image_size, spec.image_size),
         )
         if not self.ranks.is_first:
             with stopping_faults(run):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cnnkit.api.extensions.augmentations import extra_augmentations
 from cnnkit.api.extensions.training import TrainingExtensions, load_training_extensions
-from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_larger
+from cnnkit.api.training.arithmetic import ProbeBatch, choose_arithmetic, choose_compilation, choose_larger
 from cnnkit.api.training.auto import AutoSettings
 from cnnkit.api.training.batches import TrainingBatches, make_batches
 from cnnkit.api.training.data_dependent_init import HeadFit, start_from_images
@@ -37,6 +37,7 @@ from cnnkit.trackers.following import Followers
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from cnnkit.config.tiers import Tier
     from cnnkit.data.dataset import Dataset
@@ -83,6 +84,7 @@ def prepare(
     lr = config.optim.lr
     if not dry_run:
         lr = auto.lr(module, batches.train, runtime, class_weights=batches.class_weights, seed=seed, progress=progress, custom=custom)
+    runtime = _compile_if_worth(stages, auto, module, batches.train, lr, dry_run=dry_run, ranks=ranks)
     settings = auto.settings(batch_size=batch_size, lr=lr)
     optim = _engine_settings(settings, batch_size)
     notes = (_runs_folder_note(config), *stages.notes, *images.notes, *network.notes, start.note, *auto.notes)
@@ -174,6 +176,7 @@ class _Stages(NamedTuple):
     extensions: TrainingExtensions
     extra: tuple[ExtraAugmentation, ...]
     notes: list[str]
+    is_recorded: bool  # of the runtime, which a resumed run keeps
 
 
 def _choose_tier(
@@ -198,9 +201,29 @@ def _choose_tier(
         runtime, tier, note = _agreed_arithmetic(config, network, given, probe, ranks)
         notes.append(note)
         if tier is None:
-            return _Stages(config, images, network, runtime, extensions, extra, notes)
+            return _Stages(config, images, network, runtime, extensions, extra, notes, is_recorded=given is not None)
         config = with_tier(config, tier)
         dataset = images.dataset if tier.keeps_canvases else None
+
+
+def _compile_if_worth(
+    stages: _Stages, auto: AutoSettings, module: nn.Module, train: Batches, lr: float | Literal["auto"], *, dry_run: bool, ranks: Ranks
+) -> Runtime:
+    """Return the runtime, which compiles the network if ``--compile`` asks for it and if that saves more time than it takes.
+
+    A dry run compiles without a trial. A recorded runtime stays as it is.
+    """
+    config, runtime = stages.config.optim, stages.runtime
+    if not config.compile or stages.is_recorded:
+        return runtime
+    if dry_run:
+        return runtime.with_compilation()
+    settings = _engine_settings(config.model_copy(update={"lr": lr}), train.batch_size)
+    folder = stages.images.dataset.store.folder
+    chosen, note, seconds = ranks.agreed(lambda: choose_compilation(stages.config, settings, module, runtime, train, folder))
+    auto.notes.append(note)
+    auto.spend_on_compilation(seconds)
+    return chosen
 
 
 def _agreed_arithmetic(

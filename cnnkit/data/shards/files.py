@@ -98,6 +98,7 @@ def shared_folder(paths: Sequence[str]) -> str:
 def in_threads(function: Callable[[Given], Result], values: Collection[Given], progress: Progress | None = None) -> list[Result]:
     """Return `function` of each value, computed by several threads; `progress` counts the values as files."""
     found: list[Result] = []
+    count_files(progress, 0, len(values))
     with ThreadPoolExecutor(THREADS) as threads:
         for each in threads.map(function, values):
             found.append(each)

@@ -89,7 +89,7 @@ def test_classes_whose_images_are_all_alike_have_no_near_copies(monkeypatch):
     monkeypatch.setattr(trained_images, "stores_of", lambda _: [scanned(1, -1, 4)])
     found = scanned(5, -4)
     darker = measure([decode((pictures(1)[0] * 0.9).astype(np.uint8))])
-    found.thumbnails[0], found.looks[:][0] = darker.thumbnails[0], darker.looks[0]
+    np.asarray(found.thumbnails)[0], found.looks[:][0] = darker.thumbnails[0], darker.looks[0]
     origins, _, notes = look_up(run, found, range(2))
     assert origins == {1: Origin("train", near=True)}
     assert notes == ("near copies were not looked up in a, whose images are all alike",)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,13 +10,15 @@ import torch
 from torch import nn
 
 from cnnkit.api.training import arithmetic
-from cnnkit.api.training.arithmetic import cached_probe, cached_speed
+from cnnkit.api.training.arithmetic import cached_probe, cached_speed, choose_compilation
 from cnnkit.api.training.job import TrainingJob
 from cnnkit.api.training.prepare import prepare
+from cnnkit.api.training.resume import resume
 from cnnkit.config.recipe import resolve
 from cnnkit.config.settings import TrainConfig
 from cnnkit.config.tiers import Tier
 from cnnkit.engine import probe
+from cnnkit.engine.compiled import CompileTimes, Work
 from cnnkit.engine.probe import choose_runtime
 from cnnkit.engine.runtime import Runtime
 from cnnkit.speed.stopwatch import Meter
@@ -75,7 +78,6 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     monkeypatch.setattr(probe, "_fastest_runtime", fastest)
     monkeypatch.setattr(probe, "_with_replicas", lambda *_: None)
-    monkeypatch.setattr(probe, "check_compiler", lambda _: None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     return made
 
@@ -91,7 +93,6 @@ def probed(folder: Path | None, model: nn.Module | None = None, meter: Meter | N
         "image_shape": (3, 8, 8),
         "batch_size": 16,
         "deterministic": False,
-        "compiled": False,
     }
     return choose_runtime(model or nn.Linear(3, 2), cache=cached_probe(folder, meter or quiet()), **settings | changed)
 
@@ -128,11 +129,9 @@ def test_another_machine_gets_its_own_probe(tmp_path: Path, probes: list[tuple[A
 
 @pytest.mark.parametrize(
     ("changed", "made"),
-    [({"precision": "bf16"}, 0), ({"deterministic": True}, 0), ({"device": torch.device("cuda")}, 0), ({"compiled": True}, 1)],
+    [({"precision": "bf16"}, 0), ({"deterministic": True}, 0), ({"device": torch.device("cuda")}, 0)],
 )
-def test_fixed_or_compiled_arithmetic_is_not_cached(
-    tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any], made: int
-) -> None:
+def test_fixed_arithmetic_is_not_cached(tmp_path: Path, probes: list[tuple[Any, ...]], changed: dict[str, Any], made: int) -> None:
     probed(tmp_path, **changed)
     assert len(probes) == made
     assert not list(tmp_path.iterdir())
@@ -164,3 +163,70 @@ def test_a_probe_on_a_busy_machine_is_not_cached(tmp_path: Path, probes: list[tu
     probed(tmp_path)
     probed(tmp_path)
     assert len(probes) == 2
+
+
+# --- the compilation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Replace the trial of a compilation: it takes 30 s and halves the step of 1 s; return the list of the shapes and the work of each."""
+    made: list[tuple[Any, ...]] = []
+
+    def times(*arguments: Any) -> CompileTimes:
+        made.append(arguments[3:])
+        return CompileTimes(1.0, 0.5, 30.0)
+
+    monkeypatch.setattr(arithmetic, "time_compilation", times)
+    monkeypatch.setattr(arithmetic, "Meter", quiet)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    return made
+
+
+def test_a_compilation_that_pays_back_is_remembered_recorded_and_resumed(image_folder, small_config, compilations) -> None:
+    config = small_config(image_folder(images=12), compile=True, epochs=60)
+    made = prepare(config)
+    assert compilations == [((12, 3, 32, 32), Work(120, 0, 1.0))]
+    assert made.runtime.describe() == "cpu, fp32, compiled (--precision; saves 60 s for 30 s)"
+    note = "--compile: compiling takes 30 s and saves 60 s of 120 s of training (a compiled step takes 0.50 of the time)"
+    assert note in made.notes
+    epochs = made.epochs()
+    next(epochs)
+    epochs.close()  # pyright: ignore[reportAttributeAccessIssue]  # a generator
+    assert prepare(config).runtime == made.runtime
+    resumed = resume()
+    assert (resumed.runtime.compiled, resumed.runtime.reason) == (True, "as recorded")
+    next(resumed.epochs())
+    assert len(compilations) == 1
+
+
+def test_a_compilation_that_does_not_pay_back_is_refused_with_both_figures(image_folder, small_config, compilations) -> None:
+    made = prepare(small_config(image_folder(images=12), compile=True, epochs=20))
+    assert len(compilations) == 1
+    assert made.runtime.describe() == "cpu, fp32 (--precision; not compiled)"
+    note = "--compile: not compiled, because compiling takes 30 s and saves 20 s of 40 s of training"
+    assert f"{note} (a compiled step takes 0.50 of the time)" in made.notes
+
+
+def test_the_trial_counts_in_a_budget(image_folder, small_config, compilations, monkeypatch) -> None:
+    ticks = iter([100.0, 130.0])
+    monkeypatch.setattr(arithmetic, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    made = prepare(small_config(image_folder(images=12), compile=True, budget=90))
+    assert compilations[0][1] == Work(2 * made.optim.epochs, 90.0, 1.0)
+    assert (made.runtime.compiled, made.optim.budget) == (True, 60.0)
+    assert "--budget 90s: the trial of --compile took 30.0 s of it" in made.notes
+
+
+def test_frozen_epochs_and_small_images_cannot_be_compiled(image_folder, small_config, compilations) -> None:
+    made = prepare(small_config(image_folder(images=12), compile=True, epochs=8, start_size=24))
+    frozen = made.optim.model_copy(update={"freeze_epochs": 2})
+    choose_compilation(made.config, frozen, made.model, made.runtime, made.batches, None)
+    assert [work.share for _, work in compilations] == pytest.approx([0.4, 0.75 * 0.4])
+
+
+def test_deterministic_and_dry_runs_compile_without_a_trial(image_folder, small_config, compilations) -> None:
+    data = image_folder(images=12)
+    assert prepare(small_config(data, compile=True, precision="auto", deterministic=True)).runtime.compiled
+    assert prepare(small_config(data, compile=True), dry_run=True).runtime.compiled
+    assert not prepare(small_config(data)).runtime.compiled
+    assert compilations == []

@@ -304,7 +304,7 @@ def test_a_login_is_in_the_address_or_in_netrc_and_is_never_shown(
 def test_the_listing_of_files_is_counted(server: RangeServer, shards: Callable[..., str]) -> None:
     said = Said()
     open_source(serve_shards(server, shards(3)), progress=said)
-    assert said.listed == [(1, 3), (2, 3), (3, 3)]
+    assert said.listed == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_a_server_without_ranges_is_refused(server: RangeServer) -> None:

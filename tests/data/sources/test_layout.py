@@ -235,7 +235,7 @@ def test_in_split_folders_only_a_class_without_any_image_is_empty() -> None:
 def test_sort_keys_order_texts_and_numbers_as_lists_of_both_do(names: list[str]) -> None:
     def parts(name: str) -> tuple[list[object], str]:
         found: list[object] = [*re.split(r"(\d+)", name)]
-        found[1::2] = [(len(plain), plain) for digits in found[1::2] if (plain := str(digits).lstrip("0")) is not None]
+        found[1::2] = [(len(plain), plain) for plain in (str(digits).lstrip("0") for digits in found[1::2])]
         return found, name
 
     assert natural_order(names) == sorted(names, key=parts)
