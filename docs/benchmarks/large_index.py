@@ -97,7 +97,8 @@ def make_store(number: int, sides: NDArray[np.int64] | None = None) -> Path:
             block["end"] = keys.bounds[1:] + end
             block["sha256"] = np.frombuffer(random.bytes(HASH_BYTES * len(block)), f"V{HASH_BYTES}")
             block["width"], block["height"] = (500, 375) if sides is None else (sides[start:stop], sides[start:stop])
-            block["format"], block["mode"] = 1, 2
+            block["format"], block["mode"], block["orientation"], block["tones"] = 1, 2, 1, 20
+            block["mean"], block["std"], block["sharpness"] = 120, 50, 0.7
             end += len(keys.blob)
             stored = block.tobytes(), keys.blob.tobytes()
             rows.write(stored[0])

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from document import add_option, save
@@ -121,7 +122,7 @@ def make(cifar: Path, photographs: Path, number: int) -> dict[str, list[list[int
     return pairs
 
 
-def run(number: int, pairs: dict[str, list[list[int]]]) -> dict[str, object]:
+def run(number: int, pairs: dict[str, list[list[int]]]) -> dict[str, Any]:
     """Search, and return CPU seconds, peak and memory, the number of pairs found, and the recall by kind."""
     source = SyntheticSource(number)
     found = find_scan(source, source.records)
@@ -156,19 +157,25 @@ def main() -> None:
         command = [sys.executable, __file__, str(given.folder), str(given.photographs), "--rows", str(given.rows), "--one"]
         pairs = subprocess.run([*command, "make"], check=True, env=world, stdout=subprocess.PIPE).stdout
         figures = json.loads(subprocess.run([*command, "run"], check=True, env=world, input=pairs, stdout=subprocess.PIPE).stdout)
+    report(figures, given.rows, given.json)
+
+
+def report(figures: dict[str, Any], number: int, path: Path | None) -> None:
+    """Print the `figures` of `run` for `number` images, and save them."""
     seconds, peak, _ = figures["cells"]
     rows = [
-        [f"{given.rows:,} images: CPU seconds of the search", f"{seconds:.1f}"],
+        [f"{number:,} images: CPU seconds of the search", f"{seconds:.1f}"],
         ["peak memory without mapped files", f"{peak:,.0f} MB"],
         ["pairs found", f"{figures['pairs']:,}, the largest cluster has {figures['largest']} images"],
-        *([f"recall of copies: {name}", f"{hits} of {total}"] for name, (hits, total) in figures["recall"].items()),
+        *([f"copies in one cluster: {name}", f"{hits:,} of {total:,}"] for name, (hits, total) in figures["recall"].items()),
     ]
     for row in rows:
         print(*row, sep="\t")
     planted = [cells for name, cells in figures["recall"].items() if name != "CIFAR10"]
     share = sum(hits for hits, _ in planted) / sum(total for _, total in planted)
-    claim = f"The search for near copies among {given.rows:,} images takes {seconds:.0f} CPU-seconds and finds {share:.1%} of copies."
-    save(given.json, "Near copies of a million images", claim, ("measured", "figure"), rows, notes=[])
+    claim = f"The search for near copies among {number:,} images takes {seconds:.0f} CPU-seconds and finds {share:.1%} of planted copies."
+    notes = ["The search ran on one thread (`OMP_NUM_THREADS=1`).", "`CIFAR10`: the pairs that are found among its 60,000 images alone."]
+    save(path, "Near copies of a million images", claim, ("measured", "figure"), rows, notes=notes)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,8 @@ def scan(
     storage = _choose_storage(cache, on_disk, canvas * len(rows))
     if cache == "auto" and storage != "disk" and _is_beyond_limit(on_disk):
         say_to(progress, f"{_limit_sentence(on_disk)}, so they are {STORAGES[storage]}")
-    added = on_disk if storage == "disk" else 0
+    ahead = sum(row_nbytes(canvas_shape(1, other)) for other in _geometries(geometry, also, store)) - canvas  # for later commands
+    added = on_disk + ahead * int((rows < 0).sum()) if storage == "disk" else 0
     task = _Task(Missing(source, records, geometry, workers, progress, added), source, records, keys_of(source, records), geometry)
     if storage == "disk":
         with _disk_errors(on_disk):
@@ -260,9 +261,10 @@ class _Task:
         return Scan(facts, memory.thumbnails, memory.looks, canvases, None, reused=False)
 
 
-def _geometries(geometry: Preprocessing | None, also: Sequence[Preprocessing], store: Store) -> tuple[Preprocessing, ...]:
+def _geometries(geometry: Preprocessing | None, also: Sequence[Preprocessing], store: Store | None) -> tuple[Preprocessing, ...]:
     """Return the geometries of the canvases of new images: `geometry` first, `also`, and those that most rows of `store` have."""
-    usual = [store.geometries[name] for name, filled in store.filled.items() if len(filled) and filled.mean() > USUAL_SHARE]
+    filled = store.filled if store else {}
+    usual = [store.geometries[name] for name, has in filled.items() if store and len(has) and has.mean() > USUAL_SHARE]
     wanted = (*((geometry,) if geometry else ()), *also, *usual)
     by_file = {canvas_file(each): each for each in reversed(wanted)}  # the first of equal ones stays
     return tuple(dict.fromkeys(by_file[canvas_file(each)] for each in wanted))

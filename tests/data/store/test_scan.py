@@ -25,6 +25,7 @@ from cnnkit.data.image import UndecodableError, read_image
 from cnnkit.data.sources.digits import DigitsSource
 from cnnkit.data.sources.folder import FolderSource
 from cnnkit.data.store import filling, journal, writer
+from cnnkit.data.store import scan as scan_module
 from cnnkit.data.store import store as storing
 from cnnkit.data.store.index import ROWS_FILE, TEXTS_FILE
 from cnnkit.data.store.scan import Scan, find_contents, scan
@@ -635,6 +636,21 @@ def test_a_long_decoding_is_announced_once_with_images_hours_and_bytes(noise_sou
     )
     assert re.fullmatch(pattern, said)
     look(noise_source(30, name="nowhere"), progress=lambda *_: None)
+
+
+def test_the_announced_bytes_include_canvases_for_later_commands(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[int] = []
+
+    def missing(*given: Any) -> filling.Missing:
+        added.append(given[-1])
+        return filling.Missing(*given)
+
+    monkeypatch.setattr(scan_module, "Missing", missing)
+    source = noise_source(30)
+    scan(source, source.records, None, also=[GEOMETRY])
+    look(noise_source(30, name="other"))
+    one_canvas = 3 * GEOMETRY.image_size**2
+    assert added == [storing.facts_nbytes(30) + 30 * one_canvas] * 2
 
 
 def test_a_limit_of_the_user_is_kept_before_decoding(noise_source, monkeypatch: pytest.MonkeyPatch) -> None:
