@@ -70,7 +70,7 @@ def choose_compilation(
 ) -> tuple[Runtime, str, float]:
     """Return `runtime`, compiled if that saves more time than it takes, with a note and the seconds that the trial took now.
 
-    `settings` are those of `config` with numbers for auto, `folder` that of the store, which keeps the times of a compilation that ended.
+    `settings` are those of `config` with numbers for auto, `folder` that of the store, which keeps the times.
     ``--deterministic`` compiles without a trial, whose result depends on the clock.
     """
     if config.run.deterministic:
@@ -82,7 +82,7 @@ def choose_compilation(
     others = OtherPrograms(Meter())
     spent, ended = 0.0, False
 
-    def compute() -> dict[str, Any]:
+    def trial() -> dict[str, Any]:
         nonlocal spent, ended
         start = time.perf_counter()
         times = time_compilation(module, settings, runtime, shape, work)
@@ -90,7 +90,14 @@ def choose_compilation(
         return asdict(times)
 
     key = (_machine(), *speed_key(module), runtime.facts(), shape, settings.accumulate > 1, settings.freeze_norm)
-    cached = cached_result(folder, "compilation", key, compute, should_keep=lambda: ended and others.share() <= MAX_BUSY_SHARE)
+
+    def quiet() -> bool:
+        return others.share() <= MAX_BUSY_SHARE
+
+    def of_this_work() -> dict[str, Any]:  # a compilation that did not end has its limit, which depends on the work
+        return cached_result(folder, "compilation", (*key, work), trial, should_keep=lambda: not ended and quiet())
+
+    cached = cached_result(folder, "compilation", key, of_this_work, should_keep=lambda: ended and quiet())
     return *decide(runtime, CompileTimes(**cached), work), spent
 
 

@@ -208,6 +208,17 @@ def test_a_compilation_that_does_not_pay_back_is_refused_with_both_figures(image
     assert f"{note} (a compiled step takes 0.50 of the time)" in made.notes
 
 
+def test_a_compilation_that_did_not_end_is_remembered_for_the_same_work(image_folder, small_config, compilations, monkeypatch) -> None:
+    data = image_folder(images=12)
+    made: list[float] = []
+    monkeypatch.setattr(arithmetic, "time_compilation", lambda *given: made.append(given[4].seconds) or CompileTimes(1.0, None, 20.0))
+    for budget in (60, 60, 90):
+        found = prepare(small_config(data, compile=True, budget=budget))
+        assert not found.runtime.compiled
+        assert any("compiling takes more than 20 s here" in note for note in found.notes)
+    assert made == [60.0, 90.0]
+
+
 def test_the_trial_counts_in_a_budget(image_folder, small_config, compilations, monkeypatch) -> None:
     ticks = iter([100.0, 130.0])
     monkeypatch.setattr(arithmetic, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
