@@ -103,10 +103,14 @@ class Request:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """The value behind an entry point of ``cnnkit.sources``: `open` returns the source of a `Request`, `summary` is one line."""
+    """The value behind an entry point of ``cnnkit.sources``: `open` returns the source of a `Request`, `summary` is one line.
+
+    A kind that needs a name says in `unnamed` how to give one, such as ``name the file, such as --data images.csv``.
+    """
 
     open: Callable[[Request], Source]
     summary: str
+    unnamed: str = ""
 
 
 def open_source(data: str, *, download: bool = False, group_by: str = "", progress: Progress | None = None) -> Source:
@@ -131,6 +135,8 @@ def open_source(data: str, *, download: bool = False, group_by: str = "", progre
     found, entry = registry.load(registry.SOURCES, kind)
     if not isinstance(found, SourceKind):
         raise PluginError(f"source {kind!r} of {entry.origin} is a {type(found).__name__}, not a cnnkit.data.source.SourceKind")
+    if found.unnamed and not name:
+        raise DataError(f"--data {data.rstrip(':')}: {found.unnamed}")
     request = Request(name, download=download, group_by=group_by, progress=progress)
     if entry.is_builtin:
         return found.open(request)

@@ -293,9 +293,11 @@ def _package(name: str) -> Any:
 
 
 def _open(request: Request) -> ParquetSource:
-    if not request.name:
-        raise DataError("--data parquet: name a file, a folder or a pattern, such as --data parquet:data/train.parquet")
     return ParquetSource(request.name, request.group_by, request.progress)
 
 
-parquet = SourceKind(open=_open, summary="parquet files with images and labels, in the layout of the Hub; needs the extra parquet")
+parquet = SourceKind(
+    open=_open,
+    summary="parquet files with images and labels, in the layout of the Hub; needs the extra parquet",
+    unnamed="name a file, a folder or a pattern, such as --data parquet:data/train.parquet",
+)

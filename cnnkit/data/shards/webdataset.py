@@ -148,9 +148,11 @@ def _refuse_captions(indexes: Sequence[TarIndex], data: str) -> None:
 
 
 def _open(request: Request) -> ShardSource:
-    if not request.name:
-        raise DataError("--data shards: name the tars, such as --data 'shards/{0000..1023}.tar'")
     return ShardSource(request.name, request.progress)
 
 
-shards = SourceKind(open=_open, summary="tar shards in WebDataset's layout, such as 'shards/{0000..1023}.tar'")
+shards = SourceKind(
+    open=_open,
+    summary="tar shards in WebDataset's layout, such as 'shards/{0000..1023}.tar'",
+    unnamed="name the tars, such as --data 'shards/{0000..1023}.tar'",
+)

@@ -164,9 +164,11 @@ def _open_members(path: Path) -> Members:
 
 
 def _open(request: Request) -> ArchiveSource:
-    if not request.name:
-        raise DataError("--data archive: name the file, such as --data images.zip")
     return ArchiveSource(Path(request.name))
 
 
-archive = SourceKind(open=_open, summary="a .zip or .tar(.gz, .bz2, .xz, .zst) of class folders, read without unpacking")
+archive = SourceKind(
+    open=_open,
+    summary="a .zip or .tar(.gz, .bz2, .xz, .zst) of class folders, read without unpacking",
+    unnamed="name the file, such as --data images.zip",
+)

@@ -143,9 +143,11 @@ def _package(name: str) -> Any:
 
 
 def _open(request: Request) -> HubSource:
-    if not request.name:
-        raise DataError("--data hf: name a data set, such as --data hf:beans, or hf:NAME:CONFIG")
     return HubSource(request.name, download=request.download, group_by=request.group_by)
 
 
-hub = SourceKind(open=_open, summary="image data sets of the Hugging Face Hub, such as hf:beans; needs the extra hf")
+hub = SourceKind(
+    open=_open,
+    summary="image data sets of the Hugging Face Hub, such as hf:beans; needs the extra hf",
+    unnamed="name a data set, such as --data hf:beans, or hf:NAME:CONFIG",
+)

@@ -192,9 +192,11 @@ class _Table:
 
 
 def _open(request: Request) -> TableSource:
-    if not request.name:
-        raise DataError("--data csv: name the file, such as --data images.csv")
     return TableSource(Path(request.name), request.group_by)
 
 
-table = SourceKind(open=_open, summary="a CSV with the columns path,label[,split][,group]; paths relative to its folder, or absolute")
+table = SourceKind(
+    open=_open,
+    summary="a CSV with the columns path,label[,split][,group]; paths relative to its folder, or absolute",
+    unnamed="name the file, such as --data images.csv",
+)
