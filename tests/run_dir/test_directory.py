@@ -306,10 +306,15 @@ def test_invalid_json_is_an_error_and_leaves_no_file(tmp_path: Path, value: obje
 
 
 def failing(kind: str) -> Any:
+    plain_open = Path.open
+
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    return {"write": ("write_bytes", fail), "rename": ("replace", fail)}[kind]
+    def open_to_read(path: Path, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
+        return fail() if "w" in mode else plain_open(path, mode, *arguments, **keywords)
+
+    return {"write": ("open", open_to_read), "rename": ("replace", fail)}[kind]
 
 
 @pytest.mark.parametrize("kind", ["write", "rename"])
