@@ -34,8 +34,9 @@ ALL_SYMMETRIES = 2.0  # no coordinate of a unit vector is farther from the canon
 SYMMETRY_MARGIN = 0.03  # of the cosine: the alignment decides between symmetries of one pair that are this near
 # Above it, each row belongs to its nearest lists, and only rows of one list are compared. Of all pairs above their limits 98 % meet in
 # five lists of CIFAR-10, see docs/benchmarks/LOG.md, "Lists of canonical forms".
-LISTS_PER_ROW, LISTS_PER_ROW_OF_MANY = 5, 4
-ROWS_PER_LIST = 250  # average length of a list if each row were in one list
+LISTS_PER_ROW, ROWS_PER_LIST = 5, 250  # the length is the average one if each row were in one list
+# Of many rows, long lists cost less than many lists: a million rows take 106 CPU-seconds with 2 of 1,000 rows, and 137 with 3.
+LISTS_PER_ROW_OF_MANY, LISTS_PER_ROW_OF_MOST, ROWS_PER_LIST_OF_MANY, MOST_ROWS = 3, 2, 1000, 500_000
 _BLOCK_ROWS, _QUERY_ROWS, _BLOCK_COLUMNS = 1024, 512, 4096  # 8 MB of similarities; smaller and larger blocks take up to twice as long
 
 
@@ -242,8 +243,12 @@ def _lists(queries: _Queries | Versions, columns: Versions) -> Iterator[tuple[Ro
 
     Each row is in its nearest lists, so two near rows probably share a list.
     """
-    centres = _centres(columns.vectors, max(1, len(columns.rows) // ROWS_PER_LIST))
-    lists = min(len(centres), LISTS_PER_ROW if len(columns.rows) <= MANY_ROWS else LISTS_PER_ROW_OF_MANY)
+    number = len(columns.rows)
+    lists, length = LISTS_PER_ROW, ROWS_PER_LIST
+    if number > MANY_ROWS:
+        lists, length = LISTS_PER_ROW_OF_MANY if number <= MOST_ROWS else LISTS_PER_ROW_OF_MOST, ROWS_PER_LIST_OF_MANY
+    centres = _centres(columns.vectors, max(1, number // length))
+    lists = min(len(centres), lists)
     asked, held = _members(queries, centres, lists), _members(columns, centres, lists)
     yield from zip(asked, held, strict=True)
 

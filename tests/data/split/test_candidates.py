@@ -101,11 +101,15 @@ def test_lists_hold_every_row_and_nearly_all_pairs(monkeypatch: pytest.MonkeyPat
     assert len(met) > 0.95 * len(distinct(exact)) > 10
 
 
-def test_many_rows_are_in_fewer_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "lists"), [(200, 3), (199, 2)])
+def test_many_rows_are_in_fewer_and_longer_lists(monkeypatch: pytest.MonkeyPatch, most: int, lists: int) -> None:
     monkeypatch.setattr(candidates, "MANY_ROWS", 100)
-    monkeypatch.setattr(candidates, "ROWS_PER_LIST", 20)
+    monkeypatch.setattr(candidates, "MOST_ROWS", most)
+    monkeypatch.setattr(candidates, "ROWS_PER_LIST_OF_MANY", 40)
     columns = candidates.canonical(descriptions(200))
-    assert np.bincount(np.concatenate([held for _, held in candidates._lists(columns, columns)])).tolist() == [4] * 200
+    found = [held for _, held in candidates._lists(columns, columns)]
+    assert len(found) == 5
+    assert np.bincount(np.concatenate(found)).tolist() == [lists] * 200
 
 
 def test_descriptions_come_back_from_their_canonical_form() -> None:
