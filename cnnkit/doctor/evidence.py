@@ -85,12 +85,12 @@ class Evidence:
     @cached_property
     def copies(self) -> tuple[Rows, ...]:
         """Every set of at least two images that are exact or near copies of each other, directly or through other copies."""
-        return tuple(_grouped(self.copy_of))
+        return tuple(repeated_rows(self.copy_of))
 
     @cached_property
     def same_pictures(self) -> tuple[Rows, ...]:
         """Every set of at least two images of the same picture: the same content, or re-encoded or resized."""
-        return tuple(_grouped(self.same_of))
+        return tuple(repeated_rows(self.same_of))
 
     @cached_property
     def alike(self) -> tuple[Rows, ...]:
@@ -141,10 +141,10 @@ class Evidence:
         return np.stack([self.facts.hashes.first_rows(), np.arange(len(self.facts))], axis=1)
 
 
-def _grouped(keys: NDArray[np.int64]) -> list[Rows]:
+def repeated_rows(keys: NDArray[np.int64]) -> list[Rows]:
     """Return the rows of each key that at least two rows have, keys and rows ascending."""
-    repeated = np.flatnonzero(np.bincount(keys)[keys] > 1) if len(keys) else np.empty(0, np.int64)
-    if not len(repeated):
+    rows = np.flatnonzero(np.bincount(keys)[keys] > 1) if len(keys) else np.empty(0, np.int64)
+    if not len(rows):
         return []
-    order = repeated[np.argsort(keys[repeated], kind="stable")]
+    order = rows[np.argsort(keys[rows], kind="stable")]
     return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)

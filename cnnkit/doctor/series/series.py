@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnkit.data.split.candidates import describe
 from cnnkit.data.split.duplicates import link_equal
 from cnnkit.data.split.grouping import path_pattern
-from cnnkit.doctor.evidence import Evidence
+from cnnkit.doctor.evidence import Evidence, repeated_rows
 from cnnkit.doctor.finding import Finding, Severity
 from cnnkit.doctor.series.alike import MIN_SAMPLES, NO_WINS, Vectors, Wins, compare
 from cnnkit.doctor.series.names import Rule, group_by, rules_of
@@ -54,7 +54,7 @@ def series(evidence: Evidence) -> Finding | None:
     found = find_series(paths, evidence.labels[rows], evidence.thumbnails[rows[:MAX_JUDGED_ROWS]], taken, folders)
     if found is None:
         return None
-    members = [rows[part] for part in _parts(found.of_image)]
+    members = [rows[part] for part in repeated_rows(found.of_image)]
     splits = evidence.splits
     divided = [part for part in members if len(set(splits.codes[part].tolist())) > 1] if splits else members
     if not divided:
@@ -162,10 +162,3 @@ def _bursts(taken: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np
     bursts = np.empty(len(taken), np.int64)
     bursts[order] = np.cumsum(new) - 1
     return bursts
-
-
-def _parts(series: NDArray[np.int64]) -> list[NDArray[np.intp]]:
-    """Return the images of each series of at least two."""
-    repeated = np.flatnonzero(np.bincount(series)[series] > 1)
-    order = repeated[np.argsort(series[repeated], kind="stable")]
-    return np.split(order, np.flatnonzero(np.diff(series[order])) + 1) if len(order) else []
