@@ -37,8 +37,7 @@ class AutoSettings:
         self._clock = clock
         self._ranks = ranks
         self._seconds = 0.0
-        self._head_seconds = 0.0
-        self._compile_seconds = 0.0
+        self._taken: dict[str, float] = {}  # seconds of a time budget, by the work before the training that took them
 
     def presumed_batch_size(self, images: int) -> int:
         """Return the batch size before the search: the requested one, else the default, limited by the number of `images`."""
@@ -134,21 +133,15 @@ class AutoSettings:
         if budget and self._seconds:
             self.notes.append(f"--budget {budget:g}s: the trials for auto took {self._seconds:.1f} s of it")
             budget -= self._seconds
-        if budget and self._head_seconds:
-            self.notes.append(f"--budget {self._requested.budget:g}s: the fit of the last layer took {self._head_seconds:.1f} s of it")
-            budget = max(budget - self._head_seconds, MIN_BUDGET)
-        if budget and self._compile_seconds:
-            self.notes.append(f"--budget {self._requested.budget:g}s: the trial of --compile took {self._compile_seconds:.1f} s of it")
-            budget = max(budget - self._compile_seconds, MIN_BUDGET)
+        for work, seconds in self._taken.items():
+            if budget and seconds:
+                self.notes.append(f"--budget {self._requested.budget:g}s: {work} took {seconds:.1f} s of it")
+                budget = max(budget - seconds, MIN_BUDGET)
         return self._requested.model_copy(update={"batch_size": batch_size, "lr": lr, "budget": budget})
 
-    def spend_on_head(self, seconds: float) -> None:
-        """Take the `seconds` that the fit of the last layer took from a time budget."""
-        self._head_seconds += seconds
-
-    def spend_on_compilation(self, seconds: float) -> None:
-        """Take the `seconds` that the trial of a compilation took from a time budget."""
-        self._compile_seconds += seconds
+    def spend(self, seconds: float, work: str) -> None:
+        """Take the `seconds` of `work`, such as ``the fit of the last layer``, from a time budget."""
+        self._taken[work] = self._taken.get(work, 0.0) + seconds
 
     def _spend(self, seconds: float, flag: str, default: str) -> None:
         """Add the `seconds` of a trial for `flag`; raise `ConfigError`, which proposes `default`, if they exceed the share of a budget."""

@@ -79,7 +79,7 @@ def prepare(
     fit = _head_fit(config, images, batches, runtime, progress) if (not dry_run if fit_head is None else fit_head) else None
     start = ranks.agreed(lambda: start_from_images(module, network.report, batches, len(images.classes), fit))
     share_weights(ranks, module)
-    auto.spend_on_head(start.figures.seconds if start.figures else 0.0)
+    auto.spend(start.figures.seconds if start.figures else 0.0, "the fit of the last layer")
     header = _header(config, images, network, stages.extensions)
     lr = config.optim.lr
     if not dry_run:
@@ -222,7 +222,7 @@ def _compile_if_worth(
     folder = stages.images.dataset.store.folder
     chosen, note, seconds = ranks.agreed(lambda: choose_compilation(stages.config, settings, module, runtime, train, folder))
     auto.notes.append(note)
-    auto.spend_on_compilation(seconds)
+    auto.spend(seconds, "the trial of --compile")
     return chosen
 
 
