@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from traceback import walk_tb
 
 from cnnkit.errors import CnnkitError, PluginFailedError
-from cnnkit.registry.entries import GROUPS, Entry, find
+from cnnkit.registry.entries import Entry, find_all
 from cnnkit.registry.fence import reason
 
 
@@ -34,5 +34,6 @@ def blame() -> Generator[None]:
 def _responsible(error: BaseException) -> Entry | None:
     """Return the entry of another package whose code stands in the traceback of `error`."""
     modules = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)}
-    entries = (entry for group in GROUPS for found in find(group).values() for entry in found)
-    return next((entry for entry in entries if not entry.is_builtin and entry.value.partition(":")[0].partition(".")[0] in modules), None)
+    return next(
+        (entry for entry in find_all() if not entry.is_builtin and entry.value.partition(":")[0].partition(".")[0] in modules), None
+    )

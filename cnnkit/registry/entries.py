@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
@@ -81,6 +81,11 @@ def find(group: str, path: Iterable[str] | None = None) -> dict[str, list[Entry]
             if point.group == group:
                 found.setdefault(point.name, []).append(Entry(group, point.name, point.value, package, version))
     return {name: sorted(found[name], key=lambda entry: entry.package) for name in sorted(found)}
+
+
+def find_all() -> Iterator[Entry]:
+    """Yield the entries of all groups."""
+    return (entry for group in GROUPS for named in find(group).values() for entry in named)
 
 
 def choose(group: str, name: str, path: Iterable[str] | None = None, *, built_in: Iterable[str] = ()) -> Entry:

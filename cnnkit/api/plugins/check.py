@@ -8,7 +8,7 @@ from cnnkit.api.plugins import architecture_checks, group_checks
 from cnnkit.api.plugins.load_process import load_apart
 from cnnkit.api.plugins.plugin_report import CheckResult, PluginReport, shortened
 from cnnkit.errors import ConfigError, PluginError, closest
-from cnnkit.registry import ARCHITECTURES, EXPORTERS, GROUPS, SOURCES, TRACKERS, Entry, choose, find, short_name, standing
+from cnnkit.registry import ARCHITECTURES, EXPORTERS, SOURCES, TRACKERS, Entry, choose, find, find_all, short_name, standing
 
 GroupChecks = Callable[[PluginReport, Entry, str], None]
 
@@ -45,7 +45,7 @@ def check_plugin(name: str, group: str | None = None) -> PluginReport:
 def _group_of(name: str) -> str:
     """Return the one group that has an entry `name`, with or without its package."""
     package, _, plain = name.rpartition(":")
-    entries = [entry for group in GROUPS for named in find(group).values() for entry in named]
+    entries = list(find_all())
     found = list(dict.fromkeys(entry.group for entry in entries if entry.name == plain and package in {"", entry.package}))
     if len(found) > 1:
         groups = " or ".join(f"--group {short_name(group)}" for group in found)
