@@ -10,7 +10,7 @@ import typer
 from cnnkit.cli import console
 from cnnkit.cli.options import IncludeTrainedFlag, JsonFlag, OtherDataOption, SplitOption
 from cnnkit.cli.setting_flags import device_of, with_options
-from cnnkit.errors import shell_line
+from cnnkit.errors import shell_path
 
 
 @with_options("device")
@@ -65,4 +65,4 @@ def command(
     shown.print(comparison_summary(result))
     if result.folder is not None:
         console.say(shown, f"files {result.folder}")
-    console.say_end(shown, final_sentence(result), f"cnnkit report --compare {shell_line(map(str, runs))}")
+    console.say_end(shown, final_sentence(result), f"cnnkit report --compare {' '.join(map(shell_path, runs))}")

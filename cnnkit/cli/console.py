@@ -112,7 +112,7 @@ def say_end(console: Console, sentence: str, command: str) -> None:
 def named(target: Target, flag: str = "") -> str:
     """Return the run or, after a `flag`, the model of `target` for the next command; an empty text if cnnkit chose it."""
     path = target.run.path if target.run else target.path
-    return "" if target.chosen or not (flag or target.run) else f"{f' {flag}' * bool(flag)} {shell_path(path)}"
+    return "" if target.chosen or not (flag or target.run) else " ".join(["", *filter(None, [flag]), shell_path(path)])
 
 
 def say_skipped(console: Console, bad: Sequence[tuple[str, str]], full_list: str) -> None:

@@ -11,7 +11,7 @@ from cnnkit.cli import console
 from cnnkit.cli.options import JsonFlag
 from cnnkit.cli.ranks import DevicesOption, device_for, joined, screen_of, start_ranks
 from cnnkit.cli.train import describe, train_job
-from cnnkit.errors import CheckFailedError, shell_line
+from cnnkit.errors import CheckFailedError, shell_path
 
 if TYPE_CHECKING:
     from cnnkit.api.training.rerun import Difference, Repetition
@@ -59,7 +59,7 @@ def _report(found: Repetition, *, json: bool) -> None:
             console.say(result, _line(difference))
         if len(found.differences) > MAX_SHOWN:
             console.say(result, f"and {len(found.differences) - MAX_SHOWN} more figures")
-        console.say_end(result, found.verdict, f"cnnkit compare {shell_line([str(first), str(again)])}")
+        console.say_end(result, found.verdict, f"cnnkit compare {shell_path(first)} {shell_path(again)}")
     if found.deterministic and not found.same_figures:
         raise CheckFailedError(
             f"{first} was trained with --deterministic, and {again} has other figures; "

@@ -150,9 +150,8 @@ def fit(  # noqa: PLR0913 (values flow, not namespaces)
     seconds, or when early stopping loses patience. The end of a time budget cuts the last epoch short. `custom` has the loss of another
     package. `head` names the parameters that train during ``config.freeze_epochs``; the others are frozen then. `checkpoint` saves the
     state inside long epochs. With several `ranks`, each calls this function with its part of the batches, and all yield the same results;
-    the predictions in ``state.validation`` are whole on rank 0 only. `compiled_shape` is that
-    of `Step`. Raises `TrainingStoppedError`, which names the step, if the loss is
-    not finite.
+    the predictions in ``state.validation`` are whole on rank 0 only. `compiled_shape` is that of `Step`. Raises `TrainingStoppedError`,
+    which names the step, if the loss is not finite.
     """
     clock = SharedClock(ranks, clock)
     step = Step(

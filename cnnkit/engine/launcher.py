@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cnnkit.errors import ConfigError, TrainingStoppedError, shell_word
+from cnnkit.errors import ConfigError, TrainingStoppedError, shell_path
 
 REPORT_VARIABLE = "CNNKIT_RANKS_REPORT"  # the folder of the files of a `Report`, by their names
 FORMS = "a number of ranks such as 4, numbers of GPUs such as 0,1, or ranks on the CPU such as cpu:2"
@@ -150,7 +150,7 @@ def _way_on(run: str) -> str:
     """Return how to continue a training in the directory `run`, empty if it was not made."""
     if not run:
         return "no training had begun; type the command again"
-    return f"the saved epochs are kept; type: cnnkit resume {shell_word(run)}"
+    return f"the saved epochs are kept; type: cnnkit resume {shell_path(run)}"
 
 
 def _keep_ignoring() -> None:

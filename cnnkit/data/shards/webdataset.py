@@ -27,8 +27,7 @@ class ShardSource:
     """The images of the tar shards that `pattern` names, in the order of the shards.
 
     `progress` counts the shards that are listed. The path of an image is its name in the shard; if a name repeats, the name of the shard
-    stands before all names. Raises `DataError`
-    for missing and damaged shards, and if no image has a label.
+    stands before all names. Raises `DataError` for missing and damaged shards, and if no image has a label.
     """
 
     def __init__(self, pattern: str, progress: Progress | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,7 @@ def split_rows(samples: Sequence[Sample]) -> Iterator[dict[str, str]]:
 
 def split_csv(samples: Sequence[Sample]) -> bytes:
     """Return the content of split.csv."""
-    file = BytesIO()
-    file.writelines(map(utf8, csv_parts(COLUMNS, split_rows(samples))))
-    return file.getvalue()
+    return b"".join(map(utf8, csv_parts(COLUMNS, split_rows(samples))))
 
 
 def read_pins(file: Path, records: Sequence[Record], hashes: Sequence[str]) -> tuple[Codes, tuple[str, ...]]:
